@@ -1,0 +1,1 @@
+"""Numerics: pure functions on one problem, batched from outside with `vmap`."""

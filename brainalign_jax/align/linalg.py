@@ -1,0 +1,115 @@
+"""Weighted centring, Gram matrices and principal components.
+
+Rows are samples. `weights` marks the training rows (1) and the rows left out (0): masks keep shapes
+static, so that folds of different sizes share one compiled program. Every product asks for
+`precision="highest"`, since an eigen-decomposition or a rank follows it.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Matrix product at full precision (never TF32 or bfloat16 passes)."""
+    return jnp.matmul(a, b, precision="highest")
+
+
+def normalized_weights(weights: jax.Array, dtype) -> jax.Array:
+    """[N] weights that sum to one; all-zero weights stay zero."""
+    weights = weights.astype(dtype)
+    total = weights.sum()
+    return weights / jnp.where(total > 0, total, jnp.ones_like(total))
+
+
+def weighted_mean(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """Mean [D] of the rows of x [N, D] that have weight; the others may hold anything, NaN included."""
+    w = normalized_weights(weights, x.dtype)
+    return matmul(w, masked_rows(x, w))
+
+
+def training_mask(weights: jax.Array, dtype) -> jax.Array:
+    """1 where a row has weight and 0 where it is left out [N], as `dtype`."""
+    return (weights.astype(dtype) > 0).astype(dtype)
+
+
+def masked_rows(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """x [N, D] with the rows without weight set to zero, even where they hold NaN."""
+    return jnp.where((weights.astype(x.dtype) != 0)[:, None], x, jnp.zeros_like(x))
+
+
+def gram(x: jax.Array) -> jax.Array:
+    """Inner products [N, N] between the rows of x [N, D]."""
+    return matmul(x, x.T)
+
+
+def center_gram(gram: jax.Array, weights: jax.Array) -> jax.Array:
+    """Gram matrix of `x - weighted_mean(x, weights)` for all rows, from the Gram matrix of x.
+
+    Args:
+      gram: [N, N] inner products of all rows, training and left out.
+      weights: [N] training mask or weights.
+
+    Returns: [N, N].
+    """
+    w = normalized_weights(weights, gram.dtype)
+    column = matmul(gram, w)
+    return gram - column[:, None] - column[None, :] + matmul(w, column)
+
+
+class PrincipalComponents(NamedTuple):
+    """Principal axes of the training rows: mean [V], components [V, n], variance [n]."""
+
+    mean: jax.Array
+    components: jax.Array
+    variance: jax.Array
+
+
+def principal_components(
+    x: jax.Array, weights: jax.Array, *, n_components: int
+) -> PrincipalComponents:
+    """Axes of largest variance of the rows of x [N, V] that have weight.
+
+    Axes beyond the rank of the training rows are zero, and signs are fixed (the loading of largest
+    magnitude is positive), so that the result is a function of the data alone.
+
+    Raises: ValueError if n_components is not between 1 and min(N, V).
+    """
+    if not 1 <= n_components <= min(x.shape):
+        raise ValueError(
+            f"n_components={n_components} must lie between 1 and {min(x.shape)}, the smaller side of "
+            f"x {x.shape}: ask for fewer components"
+        )
+    mean = weighted_mean(x, weights)
+    w = normalized_weights(weights, x.dtype)
+    train = masked_rows(x - mean, w) * jnp.sqrt(w)[:, None]
+    _, singular, rows = jnp.linalg.svd(train, full_matrices=False)
+    singular, rows = singular[:n_components], rows[:n_components]
+    rows = jnp.where((singular > rank_tolerance(singular, x.shape))[:, None], rows, 0)
+    largest = jnp.take_along_axis(rows, jnp.abs(rows).argmax(axis=1)[:, None], axis=1)
+    rows = rows * jnp.where(largest < 0, -1, 1).astype(x.dtype)
+    count = training_mask(weights, x.dtype).sum()
+    variance = singular**2 * count / jnp.maximum(count - 1, 1)
+    return PrincipalComponents(mean, rows.T, variance)
+
+
+def transform(pc: PrincipalComponents, x: jax.Array) -> jax.Array:
+    """Scores [M, n] of the rows of x [M, V] on the principal axes."""
+    return matmul(x - pc.mean, pc.components)
+
+
+def rank_tolerance(singular: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Size below which a singular value [R] (largest first) of a matrix of that shape is rounding."""
+    return singular[0] * max(shape) * jnp.finfo(singular.dtype).eps
+
+
+def polar_isometry(cross: jax.Array) -> jax.Array:
+    """Minimal partial isometry [V, D] of the polar decomposition of cross [V, D].
+
+    U_r W_r^T over the singular directions above rounding. Unlike an orthogonal completion it is
+    unique, hence deterministic, where the rank is below min(V, D).
+    """
+    left, singular, right = jnp.linalg.svd(cross, full_matrices=False)
+    keep = singular > rank_tolerance(singular, cross.shape)
+    return matmul(left * keep.astype(cross.dtype), right)

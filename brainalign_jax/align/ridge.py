@@ -1,0 +1,146 @@
+"""Multi-output ridge regression from one eigen-decomposition, for every alpha and every target.
+
+The factor depends on the source and the training mask only, so it is computed once per subject and
+fold and reused for all layers of all models. The penalty is alpha |B|^2 with the squared error
+*summed* over rows, as in scikit-learn's Ridge. With an intercept the prediction shrinks toward the
+training mean of the target.
+
+References: Hoerl & Kennard (1970); Saunders, Gammerman & Vovk (1998) for the dual form; the
+closed-form leave-one-out error is Allen's PRESS (1974).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from brainalign_jax.align import linalg
+
+
+class RidgeFactor(NamedTuple):
+    """Eigen-decomposition of a masked, centred source, for predictions of all N rows.
+
+    The prediction of target y [N] is `mean + scores @ ((basis.T @ (y - mean)) / (eigenvalues + alpha))`,
+    where the mean is that of the training rows, or zero without an intercept.
+
+    eigenvalues: [R]; scores: [N, R], all rows; basis: [N, R], zero on the rows left out;
+    weights: [N], 1 on training rows; fit_intercept: scalar, 1 or 0.
+    """
+
+    eigenvalues: jax.Array
+    scores: jax.Array
+    basis: jax.Array
+    weights: jax.Array
+    fit_intercept: jax.Array
+
+
+def factor(gram: jax.Array, weights: jax.Array, *, fit_intercept: bool = True) -> RidgeFactor:
+    """Dual factor, for sources with more features than rows.
+
+    Args:
+      gram: [N, N] inner products of all source rows, not centred.
+      weights: [N] training mask (0 or 1).
+      fit_intercept: centre by the training means; otherwise nothing is centred.
+    """
+    mask = linalg.training_mask(weights, gram.dtype)
+    kernel = linalg.center_gram(gram, mask) if fit_intercept else gram
+    eigenvalues, vectors = jnp.linalg.eigh(mask[:, None] * kernel * mask[None, :])
+    eigenvalues, vectors = _drop_null(eigenvalues, vectors)
+    basis = mask[:, None] * vectors
+    return RidgeFactor(
+        eigenvalues,
+        linalg.matmul(kernel, basis),
+        basis,
+        mask,
+        jnp.asarray(fit_intercept, gram.dtype),
+    )
+
+
+def factor_primal(
+    features: jax.Array, weights: jax.Array, *, fit_intercept: bool = True
+) -> RidgeFactor:
+    """Primal factor, for sources [N, V] with fewer features than rows. Arguments as in `factor`."""
+    mask = linalg.training_mask(weights, features.dtype)
+    if fit_intercept:
+        features = features - linalg.weighted_mean(features, mask)
+    train = features * mask[:, None]
+    eigenvalues, vectors = jnp.linalg.eigh(linalg.matmul(train.T, train))
+    eigenvalues, vectors = _drop_null(eigenvalues, vectors)
+    return RidgeFactor(
+        eigenvalues,
+        linalg.matmul(features, vectors),
+        linalg.matmul(train, vectors),
+        mask,
+        jnp.asarray(fit_intercept, features.dtype),
+    )
+
+
+def _drop_null(eigenvalues: jax.Array, vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Zero the directions that are rounding: they carry no signal, and a tiny alpha would blow them up."""
+    keep = eigenvalues > linalg.rank_tolerance(eigenvalues[::-1], vectors.shape)
+    return jnp.where(keep, eigenvalues, 0), vectors * keep.astype(vectors.dtype)
+
+
+def _project(factor: RidgeFactor, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(training means [T], basis.T @ (targets - means) [R, T])."""
+    means = linalg.weighted_mean(targets, factor.weights) * factor.fit_intercept
+    train = linalg.masked_rows(targets - means, factor.weights)
+    return means, linalg.matmul(factor.basis.T, train)
+
+
+def _filter(eigenvalues: jax.Array, alpha: jax.Array) -> jax.Array:
+    """1 / (eigenvalue + alpha), and 0 where both are zero (the minimum-norm solution)."""
+    total = eigenvalues + alpha
+    return jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), 0)
+
+
+def predict(factor: RidgeFactor, targets: jax.Array, alpha: jax.Array) -> jax.Array:
+    """Predictions [N, T] for all rows, training and left out.
+
+    Args:
+      targets: [N, T]; rows without weight have no influence (they must be finite).
+      alpha: scalar, or one per target [T]; not negative.
+    """
+    means, projected = _project(factor, targets)
+    alpha = jnp.asarray(alpha, targets.dtype)
+    gains = _filter(factor.eigenvalues[:, None], jnp.atleast_1d(alpha)[None, :])
+    return means + linalg.matmul(factor.scores, projected * gains)
+
+
+def predict_path(factor: RidgeFactor, targets: jax.Array, alphas: jax.Array) -> jax.Array:
+    """Predictions [A, N, T] for each of alphas [A], all from one projection of the targets."""
+    means, projected = _project(factor, targets)
+    gains = _filter(factor.eigenvalues[None, :], jnp.asarray(alphas, targets.dtype)[:, None])
+    return means + linalg.matmul(factor.scores * gains[:, None, :], projected)
+
+
+def loo_errors(factor: RidgeFactor, targets: jax.Array, alphas: jax.Array) -> jax.Array:
+    """Mean squared leave-one-out error [A, T] over the training rows, exactly, without refitting.
+
+    With an intercept the mean is estimated anew without the row. Where a row alone decides its own
+    fit (leverage one, only at alpha zero) the error is not defined and is given as NaN.
+    """
+    alphas = jnp.asarray(alphas, targets.dtype)
+    gains = _filter(factor.eigenvalues[None, :], alphas[:, None])
+    n_train = factor.weights.sum()
+    own = jnp.einsum("nr,ar,nr->an", factor.scores, gains, factor.basis, precision="highest")
+    leverage = own + factor.fit_intercept / jnp.maximum(n_train, 1)
+    residual = targets - predict_path(factor, targets, alphas)
+    slack = 1 - leverage
+    rounding = jnp.finfo(targets.dtype).eps * 10 * targets.shape[0]
+    held_out = jnp.where(slack > rounding, 1 / jnp.where(slack > rounding, slack, 1), jnp.nan)
+    errors = (residual * held_out[:, :, None]) ** 2
+    errors = jnp.where(factor.weights[None, :, None] > 0, errors, 0)
+    return errors.sum(axis=1) / n_train
+
+
+def select_alpha(errors: jax.Array, *, shared: bool) -> jax.Array:
+    """Index of the alpha of least error, the first at a tie; NaN never wins.
+
+    Args:
+      errors: [A, T] error of each alpha for each target.
+      shared: one alpha for all targets (scalar index, least mean error) or one per target ([T]).
+    """
+    if shared:
+        errors = errors.mean(axis=1)
+    return jnp.where(jnp.isnan(errors), jnp.inf, errors).argmin(axis=0)

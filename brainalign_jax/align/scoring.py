@@ -1,0 +1,43 @@
+"""Agreement of predictions with targets, column by column."""
+
+import jax
+import jax.numpy as jnp
+
+from brainalign_jax.align import linalg
+
+
+def _weights(target: jax.Array, weights: jax.Array | None) -> jax.Array:
+    if weights is None:
+        weights = jnp.ones(target.shape[0], target.dtype)
+    return linalg.normalized_weights(weights, target.dtype)
+
+
+def pearson(
+    target: jax.Array, prediction: jax.Array, weights: jax.Array | None = None
+) -> jax.Array:
+    """Correlation [T] over the rows with weight of target and prediction [N, T].
+
+    A constant column, of either, scores 0.
+    """
+    w = _weights(target, weights)[:, None]
+    a = target - (w * target).sum(axis=0)
+    b = prediction - (w * prediction).sum(axis=0)
+    covariance, va, vb = (w * a * b).sum(axis=0), (w * a * a).sum(axis=0), (w * b * b).sum(axis=0)
+    # Compare with the size of the values: a constant column leaves only rounding behind.
+    eps = (8 * jnp.finfo(target.dtype).eps) ** 2
+    varies = (va > eps * (w * target**2).sum(axis=0)) & (vb > eps * (w * prediction**2).sum(axis=0))
+    return jnp.where(varies, covariance / jnp.sqrt(jnp.where(varies, va * vb, 1)), 0)
+
+
+def r2(target: jax.Array, prediction: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+    """Coefficient of determination [T]: 1 - residual / total sum of squares over the rows with weight.
+
+    The total is taken about the mean of the target over the same rows. A constant target scores 0.
+    """
+    w = _weights(target, weights)[:, None]
+    residual = (w * (target - prediction) ** 2).sum(axis=0)
+    centred = target - (w * target).sum(axis=0)
+    total = (w * centred**2).sum(axis=0)
+    eps = (8 * jnp.finfo(target.dtype).eps) ** 2
+    varies = total > eps * (w * target**2).sum(axis=0)
+    return jnp.where(varies, 1 - residual / jnp.where(varies, total, 1), 0)

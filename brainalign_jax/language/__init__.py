@@ -1,0 +1,6 @@
+"""The text side: a stimulus and a language model give word vectors of every layer."""
+
+from brainalign_jax.language.embed import Embeddings, embed
+from brainalign_jax.language.models.registry import list_models, resolve
+
+__all__ = ["Embeddings", "embed", "list_models", "resolve"]

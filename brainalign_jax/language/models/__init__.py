@@ -1,0 +1,39 @@
+"""Language models in Flax NNX: BERT, GPT-2 and OPT, loaded from Hugging Face checkpoints."""
+
+from brainalign_jax.language.models.bert import Bert
+from brainalign_jax.language.models.checkpoint import (
+    fingerprint,
+    load_model,
+    locate,
+    read_architecture,
+    read_config,
+    read_tensors,
+)
+from brainalign_jax.language.models.gpt2 import GPT2
+from brainalign_jax.language.models.opt import OPT
+from brainalign_jax.language.models.registry import ModelSpec, list_models, resolve
+from brainalign_jax.language.models.transformer import (
+    HiddenStates,
+    LanguageModel,
+    TransformerConfig,
+    hidden_states,
+)
+
+__all__ = [
+    "GPT2",
+    "OPT",
+    "Bert",
+    "HiddenStates",
+    "LanguageModel",
+    "ModelSpec",
+    "TransformerConfig",
+    "fingerprint",
+    "hidden_states",
+    "list_models",
+    "load_model",
+    "locate",
+    "read_architecture",
+    "read_config",
+    "read_tensors",
+    "resolve",
+]

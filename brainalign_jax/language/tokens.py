@@ -1,0 +1,217 @@
+"""Words and sub-tokens: which sub-tokens are which word's, in text a model reads as running text.
+
+The words of a text are joined by single spaces and tokenised as one string; a sub-token belongs to
+the word whose characters its offsets cover. Neither `is_split_into_words` (wrong ids for byte-level
+BPE in transformers 5) nor `word_ids()` (splits "isn't") is used. The rules:
+
+- the space before a word is that word's, so a sub-token that is only that space ("Ġ") is too;
+- a word is pooled over the sub-tokens that overlap its core, from its first to its last letter or
+  digit: "dog." is pooled over "dog" only, "isn't" over "isn", "'" and "t". A sub-token that spans
+  core and punctuation counts. A word without a core ("--") is pooled over all its sub-tokens;
+- the byte tokens of one character share its offsets and count alike.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from brainalign_jax.stimulus import core_span
+
+
+class EncodedText(NamedTuple):
+    """One text. ids: [n] sub-token ids without special tokens; pooled: for every word the indices
+    into ids that make its vector; bounds: [words + 1], word w with its punctuation and the space
+    before it is ids[bounds[w]:bounds[w + 1]]."""
+
+    ids: np.ndarray
+    pooled: tuple[tuple[int, ...], ...]
+    bounds: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class WordTokenizer:
+    """A fast tokenizer and the special tokens its model expects around a text.
+
+    prefix, suffix: ids before and after the text ([CLS] and [SEP]; "</s>" for OPT; none for GPT-2).
+    unknown_id: the id that stands for anything outside the vocabulary; None for byte-level BPE.
+    """
+
+    backend: Tokenizer
+    name: str
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    pad_id: int
+    unknown_id: int | None
+
+    def encode(self, texts: Sequence[Sequence[str]]) -> list[EncodedText]:
+        """Tokenise each text, given as its words; whitespace inside a word becomes one space."""
+        spaced = [[" ".join(word.split()) for word in words] for words in texts]
+        joined = [" ".join(words) for words in spaced]
+        encodings = self.backend.encode_batch(joined, add_special_tokens=False)
+        return [
+            _assign(words, text, encoding)
+            for words, text, encoding in zip(spaced, joined, encodings, strict=True)
+        ]
+
+    def budget(self, max_length: int) -> int:
+        """How many sub-tokens of text fit into max_length beside the special tokens."""
+        return max_length - len(self.prefix) - len(self.suffix)
+
+
+def _assign(words: Sequence[str], text: str, encoding) -> EncodedText:
+    # The word each character belongs to, and the same for the characters of the cores only.
+    owner = [0] * len(text)
+    core = [-1] * len(text)
+    start = 0
+    for index, word in enumerate(words):
+        space = start - (index > 0)
+        owner[space : start + len(word)] = [index] * (start + len(word) - space)
+        first, stop = core_span(word)
+        if first == stop:
+            first, stop = 0, len(word)
+        begin = space if first == 0 else start + first
+        core[begin : start + stop] = [index] * (start + stop - begin)
+        start += len(word) + 1
+
+    pooled: list[list[int]] = [[] for _ in words]
+    token_word = np.zeros(len(encoding.ids), np.int64)
+    for token, (begin, end) in enumerate(encoding.offsets):
+        trimmed = begin
+        while trimmed < end and text[trimmed] == " ":
+            trimmed += 1
+        # Only a space: keep it, the space is the following word's.
+        begin = trimmed if trimmed < end else begin
+        # Zero width, as some normalisers leave: the character that follows.
+        begin = min(begin, len(text) - 1)
+        token_word[token] = owner[begin]
+        for word in set(core[begin : max(end, begin + 1)]):
+            if word >= 0:
+                pooled[word].append(token)
+    # Offsets are in order but for exotic normalisers; the bounds must be.
+    token_word = np.maximum.accumulate(token_word)
+    bounds = np.searchsorted(token_word, np.arange(len(words) + 1))
+    return EncodedText(
+        np.asarray(encoding.ids, np.int32), tuple(tuple(tokens) for tokens in pooled), bounds
+    )
+
+
+def load_tokenizer(folder: str | Path, *, family: str | None = None) -> WordTokenizer:
+    """The tokenizer of a checkpoint folder, from its tokenizer.json or its vocabulary files.
+
+    family: "bert", "gpt2" or "opt"; None takes the model_type of config.json.
+
+    tokenizer.json is read as it is (transformers 5 rebuilds it by class and silently lower-cases a
+    cased BERT whose tokenizer_config.json does not say so). Without it transformers converts
+    vocab.txt (BERT) or vocab.json with merges.txt (GPT-2, OPT). OPT always gets its "</s>" in front
+    and BERT its [CLS] and [SEP], also where the files forget to say so.
+
+    Raises FileNotFoundError where there are no such files, ValueError where they do not give a
+    tokenizer or lack the special tokens of the model.
+    """
+    folder = Path(folder)
+    config = _read_json(folder / "config.json")
+    settings = _read_json(folder / "tokenizer_config.json")
+    family = family or config.get("model_type")
+    file = folder / "tokenizer.json"
+    if file.is_file():
+        try:
+            backend = Tokenizer.from_file(str(file))
+        except Exception as error:
+            raise ValueError(f"{file} is not a readable tokenizer: {error}") from error
+        name = settings.get("tokenizer_class") or type(backend.model).__name__
+    else:
+        backend, name = _convert(folder, None if "tokenizer_class" in settings else family)
+    backend.no_truncation()
+    backend.no_padding()
+
+    prefix, suffix = _special_tokens(backend)
+    if family == "opt" and not prefix:
+        bos = config.get("bos_token_id", 2)
+        if backend.id_to_token(bos) is None:
+            raise ValueError(f"{folder}: OPT's first token, id {bos}, is not in the vocabulary")
+        prefix = (bos,)
+    if family == "bert":
+        if not prefix and not suffix:
+            ids = backend.token_to_id("[CLS]"), backend.token_to_id("[SEP]")
+            if None in ids:
+                raise ValueError(f"{folder}: the vocabulary lacks [CLS] or [SEP], which BERT needs")
+            prefix, suffix = ids[:1], ids[1:]
+        _warn_of_lost_case(folder, backend)
+    unknown = getattr(backend.model, "unk_token", None)
+    byte_level = "ByteLevel" in repr(backend.pre_tokenizer)
+    return WordTokenizer(
+        backend=backend,
+        name=name,
+        prefix=prefix,
+        suffix=suffix,
+        pad_id=config.get("pad_token_id") or 0,
+        unknown_id=None if unknown is None or byte_level else backend.token_to_id(unknown),
+    )
+
+
+def _read_json(path: Path) -> dict:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}; download it again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not a JSON object")
+    return content
+
+
+def _convert(folder: Path, family: str | None) -> tuple[Tokenizer, str]:
+    if not (folder / "vocab.txt").is_file() and not (
+        (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
+    ):
+        raise FileNotFoundError(
+            f"{folder} has no tokenizer: it needs tokenizer.json, or vocab.txt, or vocab.json and "
+            "merges.txt; copy them from the checkpoint's repository"
+        )
+    from transformers import AutoTokenizer, BertTokenizerFast, GPT2TokenizerFast
+
+    # Old checkpoints (google/bert_uncased_L-2_H-128_A-2) name neither a class nor a model_type.
+    by_family = {"bert": BertTokenizerFast, "gpt2": GPT2TokenizerFast, "opt": GPT2TokenizerFast}
+    loader = by_family.get(family, AutoTokenizer)
+    try:
+        tokenizer = loader.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{folder}: transformers cannot build a tokenizer from its vocabulary files ({error}); "
+            "check that config.json names the model_type"
+        ) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(f"{folder}: only a slow tokenizer; save it once with a tokenizer.json")
+    return tokenizer.backend_tokenizer, type(tokenizer).__name__
+
+
+def _special_tokens(backend: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    encoding = backend.encode("a")
+    special = encoding.special_tokens_mask
+    text = [index for index, flag in enumerate(special) if not flag]
+    if not text:
+        raise ValueError("the tokenizer gives no token for the text 'a'; its vocabulary is broken")
+    return tuple(encoding.ids[: text[0]]), tuple(encoding.ids[text[-1] + 1 :])
+
+
+def _warn_of_lost_case(folder: Path, backend: Tokenizer) -> None:
+    normalizer = backend.normalizer
+    if normalizer is None or normalizer.normalize_str("A") != "a":
+        return
+    plain = [token for token in backend.get_vocab() if not token.startswith("[")]
+    cased = sum(token != token.lower() for token in plain)
+    if cased > 0.02 * len(plain):
+        warnings.warn(
+            f"{folder}: the tokenizer lower-cases, but {cased} of {len(plain)} vocabulary entries "
+            'are cased; set "do_lower_case": false in tokenizer_config.json if the model is cased',
+            stacklevel=4,
+        )

@@ -1,0 +1,145 @@
+"""Data sets: one file a data set or format, each with one `@register`ed function."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.stimulus import Stimulus
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """An opened data set; recordings are read one subject at a time, when asked for.
+
+    name: the name it was opened by. subjects: the usable subjects' names.
+    stimulus: the words, common to all subjects.
+    load: subject name -> WordResponses. Reads the files at each call; keeps nothing.
+    meta: citation, licence, notes, and how the words and sentences were made; JSON-serialisable.
+    vectors: name -> [N, D] vectors or norms that the release ships, rows follow stimulus.words.
+    """
+
+    name: str
+    subjects: tuple[str, ...]
+    stimulus: Stimulus
+    load: Callable[[str], WordResponses]
+    meta: dict = field(default_factory=dict)
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+Reader = Callable[..., Dataset]
+_READERS: dict[str, Reader] = {}
+
+
+def register(name: str) -> Callable[[Reader], Reader]:
+    """Decorator that makes a reader `(data_dir, *, subjects=None, **options) -> Dataset` known.
+
+    Raises ValueError where another function holds the name already.
+    """
+
+    def keep(reader: Reader) -> Reader:
+        known = _READERS.get(name)
+        if known is not None and known.__qualname__ != reader.__qualname__:
+            raise ValueError(
+                f"the data set name {name!r} is taken by {known.__module__}.{known.__qualname__}; "
+                "register another name"
+            )
+        _READERS[name] = reader
+        return reader
+
+    return keep
+
+
+def list_datasets() -> tuple[str, ...]:
+    """The names that `open_dataset` knows."""
+    # Every module of this folder registers itself, so that a new reader is one new file.
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return tuple(sorted(_READERS))
+
+
+def open_dataset(
+    name: str,
+    data_dir: str | os.PathLike,
+    *,
+    subjects: str | Iterable[str] | None = None,
+    **options,
+) -> Dataset:
+    """Open a data set by name: its words now, its subjects when `Dataset.load` asks for them.
+
+    data_dir: the release's folder, or the folder that holds it. subjects: names, or None for all
+    usable ones. options: the reader's own keyword arguments, such as `radius` or `kind`.
+    Raises ValueError for an unknown name, subject or option, listing the known ones, and
+    FileNotFoundError for a missing folder or file, with the place the release comes from.
+    """
+    known = list_datasets()
+    if name not in known:
+        raise ValueError(f"unknown data set {name!r}; known: {', '.join(known)}")
+    reader = _READERS[name]
+    parameters = inspect.signature(reader).parameters.values()
+    accepted = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "subjects"]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    unknown = [option for option in options if option not in accepted]
+    if unknown and not takes_any:
+        raise ValueError(
+            f"unknown option {unknown[0]!r} for data set {name!r}; "
+            f"its options are {', '.join(accepted) or 'none'}"
+        )
+    dataset = reader(Path(data_dir), subjects=subjects, **options)
+
+    def load(subject: str) -> WordResponses:
+        (chosen,) = choose_subjects(name, dataset.subjects, [subject])
+        return dataset.load(chosen)
+
+    return replace(dataset, load=load)
+
+
+def choose_subjects(
+    dataset: str,
+    known: Sequence[str],
+    asked: str | Iterable[str] | None,
+    *,
+    unusable: Mapping[str, str] | None = None,
+) -> tuple[str, ...]:
+    """`asked` as a tuple of names, None for all of `known`, each once and known.
+
+    unusable: name -> reason, for subjects of the release that cannot be analysed.
+    Raises ValueError listing the known subjects, or giving the reason.
+    """
+    if asked is None:
+        return tuple(known)
+    chosen = [str(name) for name in ([asked] if isinstance(asked, str | int) else asked)]
+    for name in chosen:
+        if unusable and name in unusable:
+            raise ValueError(
+                f"subject {name!r} of {dataset} cannot be used: {unusable[name]}; "
+                f"usable: {', '.join(known)}"
+            )
+        if name not in known:
+            raise ValueError(f"unknown subject {name!r} of {dataset}; known: {', '.join(known)}")
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(
+            f"subjects is {chosen}; give each subject of {dataset} once, or None for all"
+        )
+    return tuple(chosen)
+
+
+def find_folder(data_dir: Path, candidates: Iterable[str], holds: str, source: str) -> Path:
+    """The first of data_dir / candidate that holds the file or folder `holds`.
+
+    Raises FileNotFoundError with the path looked for and `source`, where the release comes from.
+    """
+    candidates = tuple(candidates)
+    for candidate in candidates:
+        if (folder := Path(data_dir) / candidate / holds).exists():
+            return folder.parent
+    looked = " or ".join(str(Path(data_dir) / candidate / holds) for candidate in candidates)
+    raise FileNotFoundError(f"there is no {looked}; get the release from {source}")

@@ -1,0 +1,107 @@
+"""Pereira et al. 2018, experiment 1: 180 concept words, 15 subjects, one response a word."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from brainalign_jax.neural.readers import Dataset, choose_subjects, find_folder, register
+from brainalign_jax.neural.responses import WordResponses, check_voxels
+from brainalign_jax.stimulus import Stimulus
+
+NAME = "pereira180"
+SOURCE = "https://osf.io/crwz7 (pereira180.npz: the study's 180 words as principal components)"
+_ARRAYS = ("fmri_pca", "words", "subjects", "glove42B_300", "concreteness")
+# A component whose range is below this share of its subject's largest holds rounding only.
+_ROUNDING = 1e-12
+
+
+@register(NAME)
+def read_pereira180(
+    data_dir: str | Path,
+    *,
+    subjects: str | Iterable[str] | None = None,
+    bad_voxels: str = "raise",
+) -> Dataset:
+    """The 180 words of Pereira et al. 2018, experiment 1, as isolated items (no onsets).
+
+    data_dir: the folder that holds `pereira180.npz`, or its parent. A subject's values are
+    [180, 179] principal components of the mean response over three presentations, every voxel
+    z-scored over the words. The release stores 180 components, but 180 centred rows have rank 179:
+    the last is zero to rounding and is left out without a warning; `meta` says so.
+    `vectors` holds "glove42B_300" [180, 300] and "concreteness" [180, 1].
+    Raises FileNotFoundError, or ValueError for a damaged file, an unknown subject or bad voxels.
+    Reference: Pereira et al. 2018, Nature Communications 9:963.
+    """
+    folder = find_folder(Path(data_dir), ("", "pereira180"), "pereira180.npz", SOURCE)
+    path = folder / "pereira180.npz"
+    arrays = _read_arrays(path)
+    words = tuple(str(word) for word in arrays["words"])
+    known = tuple(str(subject) for subject in arrays["subjects"])
+    n, shape = len(words), arrays["fmri_pca"].shape
+    if len(shape) != 3 or shape[:2] != (len(known), n):
+        raise ValueError(
+            f"{path}: fmri_pca has shape {shape} for {len(known)} subjects and {n} words; "
+            f"get the file again from {SOURCE}"
+        )
+    for name in ("glove42B_300", "concreteness"):
+        if len(arrays[name]) != n or not np.isfinite(arrays[name]).all():
+            raise ValueError(
+                f"{path}: {name} has shape {arrays[name].shape} for {n} words, or holds NaN; "
+                f"get the file again from {SOURCE}"
+            )
+    stimulus = Stimulus(words)
+    chosen = choose_subjects(NAME, known, subjects)
+    meta = {
+        "dataset": NAME,
+        "citation": "Pereira et al. 2018, Nature Communications 9:963 (experiment 1)",
+        "licence": "none stated; the study's data are public on OSF (crwz7)",
+        "notes": "principal components of the voxels, axes not shared between subjects; "
+        "components that are zero to rounding are left out",
+    }
+
+    def load(subject: str) -> WordResponses:
+        values = arrays["fmri_pca"][known.index(subject)]
+        spread = np.ptp(values, axis=0)
+        # NaN compares False here and stays, for check_voxels to report.
+        kept = ~(spread <= _ROUNDING * np.nanmax(spread))
+        values, good = check_voxels(
+            values[:, kept], subject=subject, bad_voxels=bad_voxels, what=NAME
+        )
+        columns = np.flatnonzero(kept)[good]
+        own = {
+            "zero_components": np.flatnonzero(~kept).tolist(),
+            "dropped_voxels": int((~good).sum()),
+            "feature_names": [f"component {column}" for column in columns],
+        }
+        return WordResponses(subject, values, stimulus, None, {**meta, **own})
+
+    vectors = {
+        "glove42B_300": arrays["glove42B_300"].astype(np.float32),
+        "concreteness": arrays["concreteness"].astype(np.float32).reshape(n, -1),
+    }
+    return Dataset(NAME, chosen, stimulus, load, meta, vectors)
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in _ARRAYS}
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        OSError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise ValueError(
+            f"{path} is not the pereira180 file, or is truncated ({error}); "
+            f"get it again from {SOURCE}"
+        ) from error

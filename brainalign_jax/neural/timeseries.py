@@ -1,0 +1,332 @@
+"""BOLD [time, V] and word onsets to word responses, through one explicit matrix K [words, time].
+
+`response = K @ BOLD`. A row of K holds the weights of the volumes that make up one word's response;
+all of them come from the word's own run. Feeding the volume times as a voxel gives back the time
+at which each word was read out, which is how `check_timing` proves the alignment.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from scipy import sparse
+from scipy.stats import gamma
+
+from brainalign_jax.neural.responses import check_voxels
+
+KINDS = ("gaussian", "delay", "hrf")
+HRF_CENTRE = 5.2272  # seconds after the event: centre of mass of the positive lobe of glover_hrf
+_HRF_LOBE = 9.3486  # seconds: where glover_hrf crosses zero
+_TOLERANCE = 1e-6  # seconds: rounding of onsets and volume times stored as sums of the TR
+
+
+def glover_hrf(seconds: np.ndarray) -> np.ndarray:
+    """The canonical haemodynamic response at `seconds` after an event (Glover 1999), any shape.
+
+    Difference of two gamma densities: peak 6 s, undershoot 12 s, dispersions 0.9 s, ratio 0.48,
+    the parameters of nilearn's `glover_hrf`, in closed form and not normalised.
+    """
+    peak = gamma.pdf(seconds, 6.0 / 0.9, scale=0.9)
+    return peak - 0.48 * gamma.pdf(seconds, 12.0 / 0.9, scale=0.9)
+
+
+def word_kernel(
+    onsets: np.ndarray,
+    volume_times: np.ndarray,
+    *,
+    run: np.ndarray | None = None,
+    volume_run: np.ndarray | None = None,
+    durations: np.ndarray | None = None,
+    kind: str = "gaussian",
+    delay: float = 6.0,
+    window: tuple[float, float] = (-2.0, 2.0),
+    sigma: float = 1.0,
+) -> np.ndarray:
+    """The matrix K that turns BOLD into word responses, `K @ bold`, never across runs.
+
+    onsets: [N] seconds; durations: [N] seconds or None (0); run: [N] or None (one run).
+    volume_times: [time] seconds on the clock of the onsets; volume_run: [time] or None (one run).
+    kind:
+      "gaussian"  volumes with onset+delay+window[0] <= t <= onset+delay+duration+window[1], with
+                  Gaussian weights of width `sigma` (seconds) around the window's middle. The
+                  default, 1 s, is half the window's half-width: at a TR of 2 s the two volumes
+                  nearest to the middle hold nearly all the weight, and the far end (2 s = 2 sigma)
+                  0.14 of it, so that a volume that enters the window makes no jump.
+      "delay"     linear interpolation of the time series at onset+delay (the last volume where
+                  that is up to half a TR after it). Ignores durations, `window` and `sigma`.
+      "hrf"       weights of the positive lobe of the Glover response to an event at the word's
+                  middle, onset + duration/2; its centre is `HRF_CENTRE` = 5.23 s later. The
+                  undershoot is cut off because weights of both signs have no centre in time.
+                  Ignores `delay`, `window` and `sigma`.
+    Returns K [N, time] float64. A row sums to one, or is all zero where the run does not cover the
+    word: the middle of its window lies before the first volume or more than half a TR after the
+    last, or the run's edge cuts the window so that the weights' centre moves by more than half a
+    TR. Such words are counted in a warning; their rows are `~K.any(axis=1)`.
+    Raises ValueError for volume times that do not increase within a run, a word's run without
+    volumes, an empty window inside a run (TR longer than the window), or if no word is covered.
+    """
+    sigma = float(sigma)
+    if not sigma > 0:
+        raise ValueError(f"sigma is {sigma}; give a positive width in seconds")
+    onsets, times, word_run, volume_run = _timing(onsets, volume_times, run, volume_run)
+    low, middle, high = _windows(onsets, durations, kind, delay, window)
+    kernel = np.zeros((len(onsets), len(times)))
+    for label in np.unique(word_run):
+        rows, columns = np.flatnonzero(word_run == label), np.flatnonzero(volume_run == label)
+        t = times[columns]
+        tr = float(np.median(np.diff(t)))
+        centre = middle[rows]
+        covered = (centre >= t[0] - _TOLERANCE) & (centre <= t[-1] + tr / 2 + _TOLERANCE)
+        rows, centre = rows[covered], centre[covered]
+        lag = t - centre[:, None]
+        if kind == "delay":
+            weights = _interpolation(centre, t)
+        else:
+            if kind == "gaussian":
+                inside = (t >= low[rows, None] - _TOLERANCE) & (t <= high[rows, None] + _TOLERANCE)
+                # Relative to the nearest volume, or a sigma far below the TR would underflow to 0/0.
+                nearest = np.abs(lag).min(axis=1, keepdims=True, initial=np.inf)
+                weights = np.exp(-0.5 * (lag**2 - nearest**2) / sigma**2) * inside
+            else:
+                weights = np.maximum(glover_hrf(lag + HRF_CENTRE), 0.0)
+            total = weights.sum(axis=1)
+            cut = (low[rows] < t[0] - _TOLERANCE) | (high[rows] > t[-1] + _TOLERANCE)
+            if (bad := (total == 0) & ~cut).any():
+                word = int(rows[np.argmax(bad)])
+                raise ValueError(
+                    f"no volume lies in the window of word {word}, {low[word]:.3f} to "
+                    f"{high[word]:.3f} s in run {label}: the TR ({tr:g} s) is longer than the "
+                    "window, or volumes are missing; widen window=, or use kind='delay'"
+                )
+            weights = weights / np.where(total > 0, total, 1.0)[:, None]
+            moved = np.abs(weights @ t - centre) > tr / 2 + _TOLERANCE
+            weights[cut & (moved | (total == 0))] = 0.0
+        kernel[np.ix_(rows, columns)] = weights
+    uncovered = int((~kernel.any(axis=1)).sum())
+    if uncovered == len(kernel):
+        raise ValueError(
+            f"the recording covers none of the {len(kernel)} words: onsets run from "
+            f"{onsets.min():g} to {onsets.max():g} s and volumes from {times.min():g} to "
+            f"{times.max():g} s; both must be on the same clock, in seconds"
+        )
+    if uncovered:
+        warnings.warn(
+            f"the recording does not cover the response to {uncovered} of {len(kernel)} words "
+            "(too near a run's start or end); their rows are zero and marked as not valid",
+            UserWarning,
+            stacklevel=2,
+        )
+    return kernel
+
+
+def apply_kernel(kernel: np.ndarray, bold: np.ndarray) -> np.ndarray:
+    """Word responses [N, V] float32 from the kernel [N, time] and the recording [time, V].
+
+    Sums in float64; works on blocks of voxels, so that no second copy of the recording is made.
+    Raises ValueError where the two disagree on the number of volumes.
+    """
+    kernel, bold = np.asarray(kernel), np.asarray(bold)
+    if kernel.ndim != 2 or bold.ndim != 2 or kernel.shape[1] != bold.shape[0]:
+        raise ValueError(
+            f"the kernel has shape {kernel.shape} and the recording {bold.shape}; they must be "
+            "[words, volumes] and [volumes, voxels] with the same number of volumes"
+        )
+    rows = sparse.csr_array(kernel)  # a word uses a handful of volumes
+    responses = np.empty((kernel.shape[0], bold.shape[1]), np.float32)
+    for start in range(0, bold.shape[1], 2048):
+        block = slice(start, start + 2048)
+        responses[:, block] = rows @ np.asarray(bold[:, block], np.float64)
+    return responses
+
+
+def check_timing(
+    kernel: np.ndarray,
+    onsets: np.ndarray,
+    volume_times: np.ndarray,
+    *,
+    run: np.ndarray | None = None,
+    volume_run: np.ndarray | None = None,
+    durations: np.ndarray | None = None,
+    kind: str = "gaussian",
+    delay: float = 6.0,
+    window: tuple[float, float] = (-2.0, 2.0),
+) -> float:
+    """Prove a kernel's alignment: the volume times, read out as a voxel, must give the words' times.
+
+    Arguments as for `word_kernel`; `kernel` [N, time] may come from anywhere. For every word with
+    weights, the read-out time must equal the middle of its window, onset + delay + half the
+    duration (+ the middle of an uneven `window`; onset + delay for "delay"; onset + half the
+    duration + HRF_CENTRE for "hrf"), to half a TR of its run. The row must sum to one and stay in
+    the word's run; and a word whose window lies wholly inside its run must have weights.
+    Returns the largest error in seconds. Raises ValueError naming the word and the error.
+    """
+    kernel = np.asarray(kernel, np.float64)
+    onsets, times, word_run, volume_run = _timing(onsets, volume_times, run, volume_run)
+    if kernel.shape != (len(onsets), len(times)):
+        raise ValueError(
+            f"the kernel has shape {kernel.shape} for {len(onsets)} words and {len(times)} volumes"
+        )
+    low, middle, high = _windows(onsets, durations, kind, delay, window)
+    readout, total = kernel @ times, kernel.sum(axis=1)
+    covered = kernel.any(axis=1)
+    worst = 0.0
+    for label in np.unique(word_run):
+        rows, columns = np.flatnonzero(word_run == label), volume_run == label
+        t = times[columns]
+        half_tr = float(np.median(np.diff(t))) / 2
+
+        def complain(bad: np.ndarray, problem: str, rows=rows, label=label) -> None:
+            if bad.any():
+                word = int(rows[np.argmax(bad)])
+                raise ValueError(
+                    f"timing check failed for word {word} (onset {onsets[word]:g} s, run {label}): "
+                    + problem.format(
+                        at=readout[word],
+                        want=middle[word],
+                        error=readout[word] - middle[word],
+                        total=total[word],
+                    )
+                    + "; check that onsets, volume times and runs are on the same clock"
+                )
+
+        inside = (low[rows] >= t[0]) & (high[rows] <= t[-1])
+        complain(inside & ~covered[rows], "its run covers it, yet it has no volume")
+        known = covered[rows]
+        complain(known & (np.abs(total[rows] - 1) > 1e-6), "its weights sum to {total:.6g}, not 1")
+        error = np.where(known, np.abs(readout[rows] - middle[rows]), 0.0)
+        complain(
+            error > half_tr + 2 * _TOLERANCE,
+            "read out at {at:.3f} s instead of {want:.3f} s, an error of {error:+.3f} s, "
+            f"more than half a TR ({half_tr:g} s)",
+        )
+        # Last, as only clocks that restart in every run hide a crossing from the read-out time.
+        complain(kernel[rows][:, ~columns].any(axis=1), "it takes volumes of another run")
+        worst = max(worst, float(error.max(initial=0.0)))
+    return worst
+
+
+def clean_runs(
+    bold: np.ndarray,
+    run: np.ndarray | None,
+    *,
+    tr: float,
+    detrend: bool = True,
+    high_pass: float | None = None,
+    standardize: bool = True,
+    confounds: np.ndarray | None = None,
+    subject: str = "unnamed",
+) -> np.ndarray:
+    """Clean every run on its own: linear detrend, high-pass, confounds, z-score, by nilearn.
+
+    bold: [time, V]; run: [time] or None (one run); tr in seconds; high_pass in Hz (Butterworth);
+    confounds: [time, C], regressed out within each run; `subject` is for messages. Returns [time, V] of the same dtype.
+    Raises ValueError for NaN, infinite or (with standardize) constant voxels, see `check_voxels`,
+    other row counts, or a run too short to filter; ImportError without nilearn.
+    """
+    try:
+        from nilearn import signal
+    except ImportError as error:
+        raise ImportError("cleaning time series needs nilearn: pip install nilearn") from error
+    bold = np.asarray(bold)
+    if bold.ndim != 2:
+        raise ValueError(f"the recording has shape {bold.shape}; give [volumes, voxels]")
+    if bold.dtype.kind != "f":
+        bold = bold.astype(np.float64)
+    run = np.zeros(len(bold), np.int32) if run is None else np.asarray(run)
+    for name, rows in (("run", run), ("confounds", confounds)):
+        if rows is not None and len(rows) != len(bold):
+            raise ValueError(f"{name} has {len(rows)} rows for {len(bold)} volumes")
+    if not tr > 0:
+        raise ValueError(f"tr is {tr}; give the repetition time in seconds")
+    check_voxels(bold, subject=subject, run=run, constant=standardize)
+    if confounds is not None:
+        check_voxels(np.asarray(confounds), subject=subject, constant=False, what="confounds")
+    cleaned = np.empty_like(bold)
+    for label in np.unique(run):
+        rows = np.flatnonzero(run == label)
+        try:
+            cleaned[rows] = signal.clean(
+                bold[rows],
+                detrend=detrend,
+                standardize="zscore_sample" if standardize else None,
+                confounds=None if confounds is None else np.asarray(confounds)[rows],
+                high_pass=high_pass,
+                filter="butterworth" if high_pass is not None else False,
+                t_r=tr,
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"run {label} ({len(rows)} volumes, TR {tr:g} s, high_pass {high_pass} Hz) cannot "
+                f"be cleaned: {error}"
+            ) from error
+    return cleaned
+
+
+def _interpolation(targets: np.ndarray, t: np.ndarray) -> np.ndarray:
+    targets = np.clip(targets, t[0], t[-1])
+    right = np.clip(np.searchsorted(t, targets), 1, len(t) - 1)
+    share = (targets - t[right - 1]) / (t[right] - t[right - 1])
+    weights = np.zeros((len(targets), len(t)))
+    weights[np.arange(len(targets)), right - 1] = 1 - share
+    weights[np.arange(len(targets)), right] = share
+    return weights
+
+
+def _windows(onsets, durations, kind, delay, window):
+    """First, middle and last second [N] of the span from which a word's response is read."""
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; use one of {', '.join(KINDS)}")
+    durations = np.zeros(len(onsets)) if durations is None else np.asarray(durations, np.float64)
+    if durations.shape != onsets.shape or not (durations >= 0).all():
+        raise ValueError(
+            f"durations have shape {durations.shape} for {len(onsets)} words; give one "
+            "non-negative number of seconds a word"
+        )
+    start, end = (float(edge) for edge in window)
+    if not start <= end or not np.isfinite([start, end, delay]).all():
+        raise ValueError(f"window is {window} and delay {delay}; give finite seconds, start <= end")
+    if kind == "delay":
+        target = onsets + delay
+        return target, target, target
+    if kind == "hrf":
+        event = onsets + durations / 2
+        return event, event + HRF_CENTRE, event + _HRF_LOBE
+    low, high = onsets + delay + start, onsets + delay + durations + end
+    return low, (low + high) / 2, high
+
+
+def _timing(onsets, volume_times, run, volume_run):
+    onsets = np.asarray(onsets, np.float64)
+    times = np.asarray(volume_times, np.float64)
+    for name, values in (("onsets", onsets), ("volume_times", times)):
+        if values.ndim != 1 or not values.size or not np.isfinite(values).all():
+            raise ValueError(
+                f"{name} have shape {values.shape}; give a non-empty vector of finite seconds"
+            )
+    run = np.zeros(len(onsets), np.int64) if run is None else np.asarray(run)
+    volume_run = np.zeros(len(times), np.int64) if volume_run is None else np.asarray(volume_run)
+    if run.shape != onsets.shape or volume_run.shape != times.shape:
+        raise ValueError(
+            f"run has shape {run.shape} for {len(onsets)} words, volume_run {volume_run.shape} for "
+            f"{len(times)} volumes; give one label each"
+        )
+    missing = np.setdiff1d(run, volume_run)
+    if missing.size:
+        raise ValueError(
+            f"words belong to run {missing[0]}, which has no volumes; the volumes' runs are "
+            f"{np.unique(volume_run).tolist()} (pass both run= and volume_run=)"
+        )
+    for label in np.unique(volume_run):
+        rows = np.flatnonzero(volume_run == label)
+        if len(rows) < 2:
+            raise ValueError(f"run {label} has one volume only; its TR is unknown: leave it out")
+        steps = np.diff(times[rows])
+        if (steps <= 0).any():
+            at = int(np.argmax(steps <= 0))
+            raise ValueError(
+                f"volume times must increase within a run: in run {label} volume {rows[at]} is at "
+                f"{times[rows[at]]:g} s and volume {rows[at + 1]} at {times[rows[at + 1]]:g} s "
+                "(where the clock restarts, pass volume_run=)"
+            )
+    return onsets, times, run, volume_run

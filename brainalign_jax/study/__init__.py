@@ -1,0 +1,1 @@
+"""A study: models x subjects x layers x folds x methods, run, saved and reported."""

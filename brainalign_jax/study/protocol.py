@@ -1,0 +1,151 @@
+"""The choices of a study as plain data: the paper's protocol and an audited one."""
+
+import dataclasses
+from dataclasses import dataclass
+
+CHOICES = {
+    "folds": ("contiguous", "shuffled_types", "leave_run_out"),
+    "queries": ("types", "tokens"),
+    "scaling": ("none", "minmax"),
+    "pca": ("none", "all_rows"),
+    "alpha_unit": ("kernel", "absolute"),
+    "alpha_selection": ("retrieval", "error_per_target", "error_shared"),
+    "candidate_scaling": ("spread", "none"),
+    "rdm_metric": ("correlation", "cosine", "euclidean", "spearman"),
+    "rdm_comparison": ("pearson", "spearman", "kendall_tau_a"),
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that decides a score, apart from the data and the model.
+
+    name: "audited" or "paper".
+    folds: "contiguous" blocks of the text in order, "shuffled_types" (word types drawn at random) or
+      "leave_run_out". n_folds: number of blocks or draws.
+    purge: seconds on either side of a test block whose words are left out of the training.
+    hold_out_types: a type that is tested is nowhere in the training, in no other place either
+      (outer "shuffled_types" folds hold it out in any case).
+    queries: decode the mean response of each word type, or every token's own.
+    center: subtract the training means of brain and model, before Procrustes and before cosines.
+    scaling: "minmax" scales each brain feature to 0..1 over all rows, the test rows included.
+    pca: "all_rows" reduces brain and model to min(rows, features, model width) axes, fitted on all rows.
+    alphas: ridge penalties, times the mean training kernel diagonal ("kernel") or "absolute".
+    alpha_selection: "retrieval" (one alpha for all targets, by the mean rank of the true word in the
+      inner folds), "error_per_target" or "error_shared" (by squared error).
+    n_inner_folds, inner_shuffle: the inner folds, within each training set. Unshuffled ones are
+      blocks; shuffled ones are drawn over types. Purge and held-out types apply to them too.
+    fit_intercept: ridge shrinks toward the training mean (True) or toward zero.
+    csls_k: neighbours of CSLS.
+    candidate_scaling: "spread" divides each candidate's similarities by their root mean square over
+      the training words. A candidate that was trained on has a wider spread than the tested words;
+      undivided ("none"), training words crowd the top ranks and pure noise scores below chance.
+    rdm_metric, rdm_comparison: dissimilarity of two words, similarity of two RDMs.
+    """
+
+    name: str
+    folds: str
+    n_folds: int
+    purge: float
+    hold_out_types: bool
+    queries: str
+    center: bool
+    scaling: str
+    pca: str
+    alphas: tuple[float, ...]
+    alpha_unit: str
+    alpha_selection: str
+    n_inner_folds: int
+    inner_shuffle: bool
+    fit_intercept: bool
+    csls_k: int
+    candidate_scaling: str
+    rdm_metric: str
+    rdm_comparison: str
+
+    def __post_init__(self):
+        for field, known in CHOICES.items():
+            if getattr(self, field) not in known:
+                raise ValueError(
+                    f"{field}={getattr(self, field)!r} is unknown: choose one of {', '.join(known)}"
+                )
+        for field, least in (("n_folds", 2), ("n_inner_folds", 2), ("csls_k", 1), ("purge", 0)):
+            if not getattr(self, field) >= least:
+                raise ValueError(f"{field}={getattr(self, field)} must be at least {least}")
+        if not self.alphas or min(self.alphas) <= 0:
+            raise ValueError(f"alphas must be one or more positive numbers, not {self.alphas}")
+
+    def fields(self) -> dict:
+        """The choices as a JSON-serialisable dict."""
+        return dataclasses.asdict(self)
+
+
+AUDITED = Protocol(
+    name="audited",
+    folds="contiguous",
+    n_folds=5,
+    purge=10.0,
+    hold_out_types=True,
+    queries="types",
+    center=True,
+    scaling="none",
+    pca="none",
+    alphas=tuple(10.0**power for power in range(-3, 5)),
+    alpha_unit="kernel",
+    alpha_selection="retrieval",
+    n_inner_folds=5,
+    inner_shuffle=False,
+    fit_intercept=True,
+    csls_k=10,
+    candidate_scaling="spread",
+    rdm_metric="correlation",
+    rdm_comparison="spearman",
+)
+
+# Li et al. 2023: see the class for what each choice means.
+PAPER = Protocol(
+    name="paper",
+    folds="shuffled_types",
+    n_folds=4,
+    purge=0.0,
+    hold_out_types=False,
+    queries="tokens",
+    center=False,
+    scaling="minmax",
+    pca="all_rows",
+    alphas=tuple(10.0**power for power in range(-6, 10)),
+    alpha_unit="absolute",
+    alpha_selection="error_per_target",
+    n_inner_folds=10,
+    inner_shuffle=False,
+    fit_intercept=False,
+    csls_k=100,
+    candidate_scaling="none",
+    rdm_metric="spearman",
+    rdm_comparison="spearman",
+)
+
+PROTOCOLS = {"audited": AUDITED, "paper": PAPER}
+
+
+def protocol(name: str, *, timed: bool = True, **overrides) -> Protocol:
+    """The named protocol with fields overridden (None leaves a field as it is).
+
+    timed: whether the words have onsets. Isolated items have no neighbours in time, and their order
+    (often alphabetical) is no order of presentation: the audited protocol then draws its folds at
+    random and needs no purge.
+
+    Raises: ValueError for an unknown protocol, field or choice.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
+    chosen = PROTOCOLS[name]
+    if name == "audited" and not timed:
+        chosen = dataclasses.replace(
+            chosen, folds="shuffled_types", inner_shuffle=True, purge=0.0, n_folds=10
+        )
+    unknown = set(overrides) - {field.name for field in dataclasses.fields(Protocol)}
+    if unknown:
+        raise ValueError(f"a protocol has no field {', '.join(sorted(unknown))}")
+    given = {field: value for field, value in overrides.items() if value is not None}
+    return dataclasses.replace(chosen, **given)

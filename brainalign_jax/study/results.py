@@ -1,0 +1,143 @@
+"""Tidy results: one row a score, saved as parquet with a JSON manifest."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+COLUMNS = (
+    "dataset", "subject", "model", "family", "n_params", "layer", "n_layers", "method", "protocol",
+    "fold", "metric", "k", "value", "n_items", "chance",
+)  # fmt: skip
+METRICS = ("precision_csls", "precision_nn", "rank_accuracy", "pearson", "r2", "rsa")
+POOLED = -1
+GROUP = "group"
+
+
+@dataclasses.dataclass(frozen=True)
+class ResultTable:
+    """rows: a DataFrame with `COLUMNS`; manifest: how they came about.
+
+    `fold` is -1 for the value pooled over folds and `subject` is "group" for the mean over subjects.
+    `k` is 0 where the metric has none. `n_items` is the number of words scored, `chance` the value
+    that a guess would have (k / number of candidates for precision, 0.5 for rank accuracy, else 0).
+    """
+
+    rows: pd.DataFrame
+    manifest: dict
+
+    def save(self, folder: Path) -> Path:
+        """Write results.parquet and manifest.json, each whole or not at all."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_parquet(self.rows, folder / "results.parquet")
+        text = json.dumps(self.manifest, indent=2, sort_keys=True, default=str)
+        replace_file(folder / "manifest.json", lambda path: path.write_text(text + "\n"))
+        return folder / "results.parquet"
+
+    @classmethod
+    def load(cls, folder: Path) -> "ResultTable":
+        """Read what `save` wrote. Raises FileNotFoundError or ValueError naming the file."""
+        folder = Path(folder)
+        manifest = folder / "manifest.json"
+        if not manifest.is_file():
+            raise FileNotFoundError(f"{manifest} is missing: {folder} holds no finished study")
+        try:
+            content = json.loads(manifest.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{manifest} is damaged ({error}): run the study again") from error
+        return cls(read_parquet(folder / "results.parquet"), content)
+
+    def pooled(self, metric: str, *, k: int = 0) -> pd.DataFrame:
+        """Rows of one metric pooled over folds, subjects and group."""
+        rows = self.rows
+        chosen = (rows["metric"] == metric) & (rows["fold"] == POOLED) & (rows["k"] == k)
+        return rows[chosen]
+
+    def summary(self, *, k: int) -> pd.DataFrame:
+        """One row a model and method: the paper's CSLS-AVG and CSLS-MAX at k, and the RSA score.
+
+        `layer` is the layer of the highest CSLS-AVG (mean over subjects), `csls_max` the best
+        subject's best layer. Both pick the layer on the scores they report, as the paper does.
+        """
+        lines = []
+        keys = ["model", "method"]
+        for (model, method), part in self.pooled("precision_csls", k=k).groupby(keys, sort=False):
+            group = part[part["subject"] == GROUP]
+            best = group.loc[group["value"].idxmax()]
+            lines.append(
+                {
+                    "model": model,
+                    "method": method,
+                    "layer": best["layer"],
+                    "csls_avg": best["value"],
+                    "csls_max": part.loc[part["subject"] != GROUP, "value"].max(),
+                    "mean_over_layers": group["value"].mean(),
+                    "chance": best["chance"],
+                    "rank_accuracy": self._at(model, method, best["layer"], "rank_accuracy"),
+                    "rsa": self._at(model, method, None, "rsa"),
+                }
+            )
+        return pd.DataFrame(lines)
+
+    def _at(self, model: str, method: str, layer: int | None, metric: str) -> float:
+        """Group score at a layer, or at its best layer; NaN where the method has none."""
+        part = self.pooled(metric)
+        part = part[
+            (part["model"] == model) & (part["method"] == method) & (part["subject"] == GROUP)
+        ]
+        if layer is not None:
+            part = part[part["layer"] == layer]
+        return float(part["value"].max()) if len(part) else float("nan")
+
+
+def group_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean over subjects of the pooled rows, as rows of the subject "group"."""
+    pooled = rows[(rows["fold"] == POOLED) & (rows["subject"] != GROUP)]
+    keys = [c for c in COLUMNS if c not in ("subject", "value", "n_items", "chance")]
+    grouped = pooled.groupby(keys, sort=False, dropna=False, as_index=False).agg(
+        value=("value", "mean"), n_items=("n_items", "sum"), chance=("chance", "mean")
+    )
+    return tidy(grouped.assign(subject=GROUP))
+
+
+def tidy(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with the fixed columns, in order and of fixed types."""
+    missing = [name for name in COLUMNS if name not in rows.columns]
+    if missing:
+        raise ValueError(f"result rows lack the columns {', '.join(missing)}")
+    rows = rows[list(COLUMNS)].copy()
+    for name in ("layer", "n_layers", "fold", "k", "n_items"):
+        rows[name] = rows[name].astype(np.int64)
+    for name in ("n_params", "value", "chance"):
+        rows[name] = rows[name].astype(np.float64)
+    return rows
+
+
+def write_parquet(rows: pd.DataFrame, path: Path) -> None:
+    """Write a table whole or not at all."""
+    replace_file(path, lambda temporary: rows.to_parquet(temporary, index=False))
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a table. Raises FileNotFoundError, or ValueError naming a damaged file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing")
+    try:
+        return pd.read_parquet(path)
+    except Exception as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it and run again") from error
+
+
+def replace_file(path: Path, write) -> None:
+    """Let `write` fill a temporary file beside `path`, then move it there in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

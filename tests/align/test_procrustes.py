@@ -1,0 +1,268 @@
+"""Rotations are compared only where they are unique (a full-rank cross-covariance); elsewhere the tests
+look at predictions inside the span of the training rows, at residuals, and at the partial isometry."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from scipy.stats import ortho_group
+
+from brainalign_jax.align import procrustes
+
+N = 30
+
+fit = jax.jit(procrustes.fit, static_argnames="center")
+apply = jax.jit(procrustes.apply)
+
+
+def isometry(rng, v, d):
+    """A random [V, D] matrix with orthonormal rows (V <= D) or columns (V >= D)."""
+    return ortho_group.rvs(max(v, d), random_state=rng)[:v, :d]
+
+
+def mask_of(rng, n, left_out):
+    weights = np.ones(n)
+    weights[rng.permutation(n)[:left_out]] = 0
+    return weights
+
+
+def noisy_problem(rng, n, v, d, noise=0.5):
+    source = rng.normal(size=(n, v)) + 2
+    target = source @ isometry(rng, v, d) + noise * rng.normal(size=(n, d)) - 1
+    return source, target
+
+
+@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize("v,d", [(5, 5), (4, 7), (7, 4)])
+def test_fit_equals_scipy_on_the_kept_rows(precision, rng, v, d, center):
+    source, target = noisy_problem(rng, N, v, d)
+    weights = mask_of(rng, N, 8)
+    rotation, mx, my = oracles.procrustes(source, target, weights, center=center)
+    fitted = fit(*precision.arrays(source, target, weights), center=center)
+    precision.close(fitted.source_mean, mx)
+    precision.close(fitted.target_mean, my)
+    precision.close(fitted.rotation, rotation, factor=20)
+    every_row = apply(fitted, precision.array(source))
+    precision.close(every_row, (source - mx) @ rotation + my, factor=20)
+
+
+@pytest.mark.parametrize("v,d", [(5, 5), (4, 7), (7, 4)])
+def test_a_planted_rotation_predicts_rows_that_were_left_out(precision, rng, v, d):
+    """Where V > D the planted map drops directions; sources inside its D-dimensional range are kept."""
+    planted = isometry(rng, v, d)
+    source = rng.normal(size=(N, d)) @ planted.T if v > d else rng.normal(size=(N, v))
+    source_offset, target_offset = rng.normal(size=v), 5 * rng.normal(size=d)
+    target = source @ planted + target_offset
+    source = source + source_offset
+    weights = mask_of(rng, N, 10)
+    held_out = weights == 0
+    corrupted = np.where(held_out[:, None], 100.0, target)  # the answer is not available
+    fitted = fit(*precision.arrays(source, corrupted, weights), center=True)
+    predicted = apply(fitted, precision.array(source))
+    precision.close(predicted[held_out], target[held_out], factor=10)
+
+
+@pytest.mark.parametrize("v,d", [(8, 8), (6, 11), (11, 6)])
+def test_too_few_rows_give_the_same_fit_as_scipy_inside_the_span(precision, rng, v, d):
+    n, weights = 9, mask_of(rng, 9, 4)  # five training rows: a cross-covariance of rank four
+    source, target = noisy_problem(rng, n, v, d)
+    rotation, mx, my = oracles.procrustes(source, target, weights)
+    fitted = fit(*precision.arrays(source, target, weights))
+    training = oracles.rows(source, weights)
+    inside = mx + rng.normal(size=(7, len(training))) @ (training - mx)  # not training rows
+    for points in (training, inside):
+        predicted = apply(fitted, precision.array(points))
+        precision.close(predicted, (points - mx) @ rotation + my, factor=50)
+    ours, scipys = (
+        oracles.procrustes_objective(source, target, weights, np.asarray(r, np.float64), mx, my)
+        for r in (fitted.rotation, rotation)
+    )
+    assert ours == pytest.approx(scipys, rel=50 * precision.tolerance)
+
+
+@pytest.mark.parametrize("v,d", [(8, 8), (6, 11), (11, 6)])
+def test_null_directions_are_not_filled_in(precision, rng, v, d):
+    """R is a partial isometry whose rank is that of the cross-covariance, so nothing is arbitrary."""
+    weights = mask_of(rng, 9, 4)
+    every_source, every_target = noisy_problem(rng, 9, v, d)
+    fitted = fit(*precision.arrays(every_source, every_target, weights))
+    source, target = oracles.rows(every_source, weights), oracles.rows(every_target, weights)
+    rotation = np.asarray(fitted.rotation, np.float64)
+    singular = np.linalg.svd(rotation, compute_uv=False)
+    expected = np.r_[np.ones(4), np.zeros(min(v, d) - 4)]
+    np.testing.assert_allclose(singular, expected, atol=20 * precision.tolerance)
+    outside = rng.normal(size=v)
+    basis = np.linalg.qr((source - source.mean(0)).T)[0][:, :4]
+    outside = outside - basis @ (basis.T @ outside)
+    moved = apply(fitted, precision.array(source.mean(0) + outside)[None])
+    precision.close(moved, target.mean(0)[None], factor=50)
+
+
+def test_low_rank_data_with_many_rows(precision, rng):
+    """Rank comes from the data, not from the number of rows: repeated words, voxels that copy others."""
+    latent = rng.normal(size=(N, 3))
+    source = latent @ rng.normal(size=(3, 8))
+    target = latent @ rng.normal(size=(3, 6))
+    rotation, mx, my = oracles.procrustes(source, target, np.ones(N))
+    fitted = fit(*precision.arrays(source, target, np.ones(N)))
+    predicted = apply(fitted, precision.array(source))
+    precision.close(predicted, (source - mx) @ rotation + my, factor=100)
+    singular = np.linalg.svd(np.asarray(fitted.rotation, np.float64), compute_uv=False)
+    np.testing.assert_allclose(singular, [1, 1, 1, 0, 0, 0], atol=50 * precision.tolerance)
+
+
+def test_small_directions_above_numerical_rank_count(precision, rng):
+    """A spectrum of 1 ... 1e-6 (1e-3 in float32) is full rank; an iteration must not stop short of it."""
+    smallest = 1e-6 if precision.double else 1e-3
+    d = 6
+    left = np.linalg.qr(np.c_[np.ones(N), rng.normal(size=(N, d))])[0][:, 1:]
+    source = left * np.geomspace(1, np.sqrt(smallest), d) @ ortho_group.rvs(d, random_state=rng)
+    planted = ortho_group.rvs(d, random_state=rng)
+    fitted = fit(*precision.arrays(source, source @ planted, np.ones(N)))
+    precision.close(fitted.rotation, planted, factor=50)
+    singular = np.linalg.svd(np.asarray(fitted.rotation, np.float64), compute_uv=False)
+    np.testing.assert_allclose(singular, np.ones(d), atol=20 * precision.tolerance)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_the_rotation_does_not_depend_on_the_units(precision, rng, scale):
+    source, target = noisy_problem(rng, N, 5, 5)
+    first = fit(*precision.arrays(source, target, np.ones(N)))
+    second = fit(*precision.arrays(scale * source, target / 7, np.ones(N)))
+    precision.close(second.rotation, first.rotation, factor=50)
+
+
+@pytest.mark.parametrize("v,d", [(5, 5), (4, 7)])
+def test_the_objective_is_not_beaten_by_random_isometries(precision, rng, v, d):
+    source, target = noisy_problem(rng, N, v, d, noise=2.0)
+    weights = mask_of(rng, N, 8)
+    fitted = fit(*precision.arrays(source, target, weights))
+    mx, my = oracles.weighted_mean(source, weights), oracles.weighted_mean(target, weights)
+
+    def objective(rotation):
+        return oracles.procrustes_objective(source, target, weights, rotation, mx, my)
+
+    rotation = np.asarray(fitted.rotation, np.float64)
+    best, slack = objective(rotation), 1 + 10 * precision.tolerance
+    for _ in range(100):
+        assert best <= objective(isometry(rng, v, d)) * slack
+        nearby = rotation @ np.linalg.qr(np.eye(d) + 0.01 * rng.normal(size=(d, d)))[0]
+        assert best <= objective(nearby) * slack
+        nearby = rotation @ ortho_group.rvs(d, random_state=rng)
+        assert best <= objective(nearby) * slack
+
+
+def test_a_wider_source_has_the_best_alignment_of_all_isometries(precision, rng):
+    """For V > D, |XR| depends on R and the polar factor maximises tr(R^T X^T Y); equivalently it is the
+    best isometric embedding of the target into the source: min |X - Y R^T|."""
+    source, target = noisy_problem(rng, N, 7, 4, noise=2.0)
+    fitted = fit(*precision.arrays(source, target, np.ones(N)))
+    cross = (source - source.mean(0)).T @ (target - target.mean(0))
+    best = np.sum(np.asarray(fitted.rotation, np.float64) * cross)
+    assert best == pytest.approx(np.linalg.norm(cross, "nuc"), rel=10 * precision.tolerance)
+    for _ in range(200):
+        assert best >= np.sum(isometry(rng, 7, 4) * cross)
+
+
+def test_rows_that_are_left_out_do_not_matter(precision, rng):
+    source, target = noisy_problem(rng, N, 5, 6)
+    weights = mask_of(rng, N, 8)
+    left_out = weights[:, None] == 0
+    first = fit(*precision.arrays(source, target, weights))
+    second = fit(
+        *precision.arrays(
+            np.where(left_out, 1e3, source), np.where(left_out, -1e3, target), weights
+        )
+    )
+    jax.tree.map(lambda a, b: precision.close(a, b, factor=5), second, first)
+
+
+def test_a_boolean_mask_is_a_mask_of_ones_and_zeros(double, rng):
+    source, target = noisy_problem(rng, N, 5, 5)
+    weights = mask_of(rng, N, 8)
+    first = fit(*double.arrays(source, target, weights))
+    second = fit(*double.arrays(source, target), jnp.asarray(weights, bool))
+    jax.tree.map(lambda a, b: double.close(a, b), second, first)
+
+
+def test_an_integer_weight_is_that_many_copies_of_the_row(precision, rng):
+    source, target = noisy_problem(rng, N, 4, 4)
+    weights = rng.integers(0, 4, size=N)
+    copies = np.repeat(np.arange(N), weights)
+    fitted = fit(*precision.arrays(source, target, weights))
+    rotation, mx, my = oracles.procrustes(source[copies], target[copies], np.ones(len(copies)))
+    precision.close(fitted.source_mean, mx)
+    precision.close(fitted.target_mean, my)
+    precision.close(fitted.rotation, rotation, factor=20)
+
+
+@pytest.mark.parametrize("kept", [[4], [2, 7]])
+def test_degenerate_training_sets_predict_without_nan(precision, rng, kept):
+    """One row carries no direction: every prediction is its target. Two rows carry one direction."""
+    source, target = noisy_problem(rng, 9, 4, 5)
+    weights = np.isin(np.arange(9), kept)
+    fitted = fit(*precision.arrays(source, target, weights))
+    predicted = np.asarray(procrustes.apply(fitted, precision.array(source)))
+    my = target[kept].mean(0)
+    if len(kept) == 1:
+        expected = np.broadcast_to(my, predicted.shape)
+    else:
+        along_x, along_y = (z[kept[0]] - z[kept[1]] for z in (source, target))
+        along_x, along_y = along_x / np.linalg.norm(along_x), along_y / np.linalg.norm(along_y)
+        expected = np.outer((source - source[kept].mean(0)) @ along_x, along_y) + my
+    np.testing.assert_allclose(predicted, expected, atol=100 * precision.tolerance)
+
+
+def test_a_target_of_zeros_is_predicted_by_zeros(precision, rng):
+    source = rng.normal(size=(N, 4))
+    target = np.zeros((N, 3))  # no direction, so no rotation
+    fitted = fit(*precision.arrays(source, target, np.ones(N)))
+    precision.close(apply(fitted, precision.array(source)), target)
+
+
+def test_batched_over_folds_and_over_layers(double, rng, same_when_batched):
+    source, _ = noisy_problem(rng, N, 5, 6)
+    targets = rng.normal(size=(3, N, 6))
+    masks = np.stack([np.arange(N) % 3 != fold for fold in range(3)])
+
+    def predict(source, target, weights):
+        return procrustes.apply(procrustes.fit(source, target, weights), source)
+
+    arrays = double.arrays
+    same_when_batched(
+        predict, *arrays(source, targets[0], masks), in_axes=(None, None, 0), factor=20
+    )
+    same_when_batched(
+        predict, *arrays(source, targets, masks[0]), in_axes=(None, 0, None), factor=20
+    )
+    same_when_batched(
+        procrustes.fit, *arrays(source, targets, masks), in_axes=(None, 0, 0), factor=20
+    )
+
+
+def test_batched_where_ranks_differ(double, rng, same_when_batched):
+    """Folds of different rank in one batch: each keeps its own numerical rank."""
+    source, target = noisy_problem(rng, 12, 6, 6)
+    masks = np.stack([np.arange(12) < n for n in (3, 5, 12)])
+
+    def predict(source, target, weights):
+        return procrustes.apply(procrustes.fit(source, target, weights), source)
+
+    same_when_batched(
+        predict, *double.arrays(source, target, masks), in_axes=(None, None, 0), factor=50
+    )
+
+
+def test_float32_stays_float32(keeps_float32, rng):
+    source, target = noisy_problem(rng, N, 4, 6)
+    for weights in (np.ones(N), np.ones(N, bool)):
+        keeps_float32(procrustes.fit, source, target, weights)
+        keeps_float32(
+            lambda x, y, w: procrustes.apply(procrustes.fit(x, y, w, center=False), x),
+            source,
+            target,
+            weights,
+        )

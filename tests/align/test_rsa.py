@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import jax
+import numpy as np
+import oracles
+import pytest
+from scipy.spatial.distance import pdist
+from scipy.stats import kendalltau, pearsonr, rankdata, spearmanr
+
+from brainalign_jax.align import rsa
+
+METRICS = ["correlation", "cosine", "euclidean", "spearman"]
+rdm = jax.jit(rsa.rdm, static_argnames="metric")
+compare = jax.jit(rsa.compare, static_argnames="method")
+rank = jax.jit(rsa.rank)
+
+METHODS = ["pearson", "spearman", "kendall_tau_a"]
+
+
+def reference(a, b, method):
+    if method == "kendall_tau_a":
+        return oracles.kendall_tau_a(a, b)
+    return {"pearson": pearsonr, "spearman": spearmanr}[method](a, b).statistic
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_rdm_equals_a_loop_over_pairs(precision, rng, metric):
+    x = rng.normal(size=(9, 12)) + rng.normal(size=12)
+    precision.close(rdm(precision.array(x), metric=metric), oracles.rdm(x, metric), factor=5)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "spearman"])
+def test_rdm_has_the_pair_order_of_scipy(double, rng, metric):
+    """An odd size that is no multiple of any tile."""
+    x = rng.normal(size=(131, 10)) + 1
+    if metric == "spearman":
+        expected = pdist(rankdata(x, axis=1), "correlation")
+    else:
+        expected = pdist(x, metric)
+    double.close(rdm(double.array(x), metric=metric), expected, factor=5)
+
+
+def test_the_default_rdm_is_the_correlation_distance(double, rng):
+    x = rng.normal(size=(9, 12))
+    double.close(rdm(double.array(x)), pdist(x, "correlation"), factor=5)
+
+
+def test_spearman_rdm_with_ties(precision, rng):
+    x = rng.integers(0, 4, size=(9, 12))
+    actual = rdm(precision.array(x), metric="spearman")
+    precision.close(actual, 1 - spearmanr(x, axis=1).statistic[np.triu_indices(9, 1)], factor=5)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_distance_between_equal_rows_is_zero(precision, rng, metric):
+    x = rng.normal(size=(9, 12))
+    x[4] = x[1]
+    distance = np.asarray(rdm(precision.array(x), metric=metric))
+    assert np.isfinite(distance).all()
+    # a difference of two equal squared norms may leave rounding error under the root
+    atol = np.sqrt(precision.tolerance) if metric == "euclidean" else 5 * precision.tolerance
+    pair = [p for p in zip(*np.triu_indices(9, 1), strict=True)].index((1, 4))
+    assert abs(distance[pair]) <= atol
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "spearman"])  # correlation is part of the latter
+def test_rdm_is_the_same_batched(double, rng, same_when_batched, metric):
+    x = double.array(rng.normal(size=(3, 7, 9)))
+    same_when_batched(lambda x: rsa.rdm(x, metric=metric), x, in_axes=(0,), factor=5)
+
+
+def test_rdm_of_two_rows(precision, rng):
+    x = rng.normal(size=(2, 5))
+    precision.close(rdm(precision.array(x), metric="euclidean"), pdist(x), factor=5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_compare_equals_scipy(precision, rng, method):
+    a = rng.normal(size=66)
+    b = a + rng.normal(size=66) + 4
+    actual = compare(*precision.arrays(a, b), method=method)
+    precision.close(actual, reference(a, b, method), factor=2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_compare_with_ties(precision, rng, method):
+    a = rng.integers(0, 5, size=66)
+    b = a + rng.integers(0, 4, size=66)
+    actual = compare(*precision.arrays(a, b), method=method)
+    precision.close(actual, reference(a, b, method), factor=2)
+
+
+def test_tau_a_is_tau_b_without_ties_and_smaller_with_them(precision, rng):
+    a, b = rng.normal(size=(2, 66))
+    actual = compare(*precision.arrays(a, b), method="kendall_tau_a")
+    precision.close(actual, kendalltau(a, b).statistic)
+    tied = np.round(a)
+    assert float(compare(*precision.arrays(tied, tied), method="kendall_tau_a")) < 0.9
+    precision.close(compare(*precision.arrays(a, a), method="kendall_tau_a"), 1.0)
+    precision.close(compare(*precision.arrays(a, -a), method="kendall_tau_a"), -1.0)
+
+
+def test_tau_a_over_more_values_than_one_tile(double, rng):
+    a = rng.integers(0, 40, size=1225)  # an RDM of 50 words
+    b = a + rng.integers(0, 40, size=1225)
+    expected = np.sum(np.sign(a[:, None] - a) * np.sign(b[:, None] - b)) / (1225 * 1224)
+    actual = compare(*double.arrays(a, b), method="kendall_tau_a")
+    double.close(actual, expected)
+
+
+@pytest.mark.parametrize("method", ["spearman", "kendall_tau_a"])
+def test_rank_methods_ignore_a_monotone_change_of_scale(precision, rng, method):
+    a, b = rng.normal(size=(2, 66))
+    plain = compare(*precision.arrays(a, b), method=method)
+    warped = compare(*precision.arrays(np.exp(a), b**3), method=method)
+    precision.close(warped, plain)
+
+
+def test_pearson_of_values_far_from_zero(precision, rng):
+    """RDM entries share a large mean."""
+    a = rng.normal(size=66)
+    b = a + rng.normal(size=66)
+    actual = compare(*precision.arrays(a + 100, b + 100), method="pearson")
+    precision.close(actual, pearsonr(a, b).statistic, factor=10)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_compare_is_the_same_batched(double, rng, same_when_batched, method):
+    a, b = rng.integers(0, 9, size=(3, 28)), rng.normal(size=(3, 28))
+
+    def kernel(a, b):
+        return rsa.compare(a, b, method=method)
+
+    same_when_batched(kernel, *double.arrays(a, b[0]), in_axes=(0, None), factor=2)
+
+
+@pytest.mark.parametrize("shape", [(1,), (2, 3, 11)])
+@pytest.mark.parametrize("ties", [True, False])
+def test_rank_equals_scipy(precision, rng, shape, ties):
+    x = rng.integers(-3, 3, size=shape) if ties else rng.normal(size=shape)
+    ranked = rank(precision.array(x))
+    precision.close(ranked, rankdata(x, axis=-1), factor=0.01)  # ranks are exact
+    precision.close(
+        ranked.reshape(-1, shape[-1])[-1], oracles.average_rank(x.reshape(-1, shape[-1])[-1])
+    )
+
+
+def test_rank_of_a_constant_and_of_signed_zeros(precision):
+    precision.close(rank(precision.array(np.full(5, 0.1))), np.full(5, 3.0))
+    precision.close(rank(precision.array([0.0, -0.0, 1.0])), [1.5, 1.5, 3.0])
+
+
+def test_rank_is_the_same_batched(double, rng, same_when_batched):
+    x = double.array(rng.integers(0, 6, size=(4, 17)))
+    same_when_batched(rsa.rank, x, in_axes=(0,))
+
+
+def test_unknown_names_are_refused(precision, rng):
+    x = precision.array(rng.normal(size=(4, 5)))
+    with pytest.raises(ValueError, match="manhattan"):
+        rsa.rdm(x, metric="manhattan")
+    with pytest.raises(ValueError, match="kendall"):
+        rsa.compare(x[0], x[1], method="kendall")
+
+
+def test_float32_stays_float32(keeps_float32, rng):
+    x = rng.normal(size=(4, 5))
+    for metric in METRICS:
+        keeps_float32(lambda x, metric=metric: rsa.rdm(x, metric=metric), x)
+    for method in METHODS:
+        keeps_float32(lambda a, b, method=method: rsa.compare(a, b, method=method), x[0], x[1])
+    keeps_float32(rsa.rank, x)

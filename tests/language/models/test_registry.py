@@ -1,0 +1,136 @@
+"""Names of models; the parameter counts are recomputed from the sizes the papers publish."""
+
+import pytest
+from flax import nnx
+from transformers import BertConfig, GPT2Config, OPTConfig
+
+from brainalign_jax.language.models import GPT2, OPT, Bert, bert, gpt2, list_models, opt, resolve
+
+
+def bert_model(layers, width, heads):
+    config = BertConfig(
+        vocab_size=30522,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+        max_position_embeddings=512,
+        type_vocab_size=2,
+    )
+    return Bert, bert.architecture(config)
+
+
+def gpt2_model(layers, width, heads):
+    config = GPT2Config(
+        vocab_size=50257, n_positions=1024, n_embd=width, n_layer=layers, n_head=heads
+    )
+    return GPT2, gpt2.architecture(config)
+
+
+def opt_model(layers, width, heads, **options):
+    config = OPTConfig(
+        vocab_size=50272,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        ffn_dim=4 * width,
+        max_position_embeddings=2048,
+        **options,
+    )
+    return OPT, opt.architecture(config)
+
+
+ARCHITECTURES = {
+    "bert-tiny": bert_model(2, 128, 2),
+    "bert-mini": bert_model(4, 256, 4),
+    "bert-small": bert_model(4, 512, 8),
+    "bert-medium": bert_model(8, 512, 8),
+    "bert-base": bert_model(12, 768, 12),
+    "bert-large": bert_model(24, 1024, 16),
+    "gpt2": gpt2_model(12, 768, 12),
+    "gpt2-medium": gpt2_model(24, 1024, 16),
+    "gpt2-large": gpt2_model(36, 1280, 20),
+    "gpt2-xl": gpt2_model(48, 1600, 25),
+    "opt-125m": opt_model(12, 768, 12),
+    "opt-350m": opt_model(24, 1024, 16, word_embed_proj_dim=512, do_layer_norm_before=False),
+    "opt-1.3b": opt_model(24, 2048, 32),
+    "opt-2.7b": opt_model(32, 2560, 32),
+    "opt-6.7b": opt_model(32, 4096, 32),
+    "opt-13b": opt_model(40, 5120, 40),
+    "opt-30b": opt_model(48, 7168, 56),
+}
+
+
+def test_every_known_model_is_checked_here():
+    assert [spec.name for spec in list_models()] == list(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_parameter_counts(name):
+    model_class, config = ARCHITECTURES[name]
+    model = nnx.eval_shape(lambda: model_class(config, rngs=nnx.Rngs(0)))
+    spec = resolve(name)
+    assert (spec.n_params, spec.family) == (model.n_params, config.family)
+
+
+def test_names_hub_ids_and_old_ids_are_one_model():
+    for spec in list_models():
+        assert spec.kind == "checkpoint"
+        by_id = resolve(spec.source)
+        assert by_id.name == spec.source
+        assert (by_id.source, by_id.family, by_id.n_params) == (
+            spec.source,
+            spec.family,
+            spec.n_params,
+        )
+    assert resolve("bert-base-uncased").source == "google-bert/bert-base-uncased"
+    assert resolve("bert-tiny").source == "google/bert_uncased_L-2_H-128_A-2"
+
+
+def test_other_hub_ids_and_folders_have_no_family_yet(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("someone/some-bert", "./missing", "/a/b/c", "~/models/x", str(tmp_path), "mine"):
+        spec = resolve(name)
+        assert (spec.name, spec.source, spec.kind) == (name, name, "checkpoint")
+        assert spec.family is None and spec.n_params is None
+
+
+def test_a_known_name_wins_over_a_folder(tmp_path, monkeypatch):
+    (tmp_path / "gpt2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert resolve("gpt2").source == "openai-community/gpt2"
+    assert resolve("./gpt2").source == "./gpt2"
+
+
+def test_static_and_untrained():
+    static = resolve("static:/x/glove.txt")
+    assert (static.kind, static.source, static.family) == ("static", "/x/glove.txt", "static")
+    untrained = resolve("untrained:gpt2-xl")
+    assert (untrained.name, untrained.kind) == ("untrained:gpt2-xl", "untrained")
+    assert (untrained.source, untrained.n_params) == (
+        "openai-community/gpt2-xl",
+        resolve("gpt2-xl").n_params,
+    )
+
+
+@pytest.mark.parametrize("name", ["bert-bsae", "llama", "", "a b", "owner/", "-x/y"])
+def test_an_unknown_name_lists_the_known_ones(name):
+    with pytest.raises(ValueError, match="unknown model .*bert-tiny.*opt-30b.*untrained:MODEL"):
+        resolve(name)
+
+
+def test_a_close_name_is_suggested():
+    with pytest.raises(ValueError, match="did you mean 'bert-base'"):
+        resolve("bert-bsae")
+
+
+@pytest.mark.parametrize("name", ["untrained:static:x", "untrained:untrained:gpt2"])
+def test_only_a_checkpoint_has_an_untrained_twin(name):
+    with pytest.raises(ValueError, match="only a checkpoint has an untrained twin"):
+        resolve(name)
+
+
+def test_static_without_a_path_is_an_error():
+    with pytest.raises(ValueError, match="lacks the path"):
+        resolve("static:")

@@ -1,0 +1,214 @@
+"""Slow references for the kernels of brainalign_jax.align: NumPy and SciPy loops in float64.
+
+Written from the mathematical definitions, without looking at the kernels, and meant to be obviously
+right rather than fast. A mask is honoured by dropping the rows, never by multiplying with it, so that
+a test against these functions also tests that masked equals dropped.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+
+# --- linalg ---------------------------------------------------------------------------------------
+
+
+def rows(x, weights):
+    """The rows of x whose weight is one: the data set that a masked kernel has to behave as."""
+    return np.asarray(x, np.float64)[np.asarray(weights).astype(bool)]
+
+
+def weighted_mean(x, weights):
+    total, mass = np.zeros(np.shape(x)[1]), 0.0
+    for row, weight in zip(np.asarray(x, np.float64), np.asarray(weights, np.float64), strict=True):
+        total += weight * row
+        mass += weight
+    return total / mass
+
+
+def centred_gram(x, weights):
+    """Gram matrix of all rows of x after subtraction of the mean of the weighted rows."""
+    centred = np.asarray(x, np.float64) - weighted_mean(x, weights)
+    n = len(centred)
+    return np.array([[centred[i] @ centred[j] for j in range(n)] for i in range(n)])
+
+
+# --- procrustes -----------------------------------------------------------------------------------
+
+
+def procrustes_objective(source, target, weights, rotation, source_mean, target_mean):
+    """sum_i w_i |(x_i - mx) R - (y_i - my)|^2."""
+    total = 0.0
+    for x, y, w in zip(source, target, np.asarray(weights, np.float64), strict=True):
+        residual = (x - source_mean) @ rotation - (y - target_mean)
+        total += w * float(residual @ residual)
+    return total
+
+
+def procrustes(source, target, weights, *, center=True):
+    """scipy.linalg.orthogonal_procrustes of the kept rows; widths are made equal with zero columns.
+
+    Returns (rotation [V, D], source_mean [V], target_mean [D]). Where the cross-covariance is singular,
+    the rotation is one of many: only compare predictions inside the span of the kept rows.
+    """
+    x, y = rows(source, weights), rows(target, weights)
+    v, d = x.shape[1], y.shape[1]
+    mx = x.mean(0) if center else np.zeros(v)
+    my = y.mean(0) if center else np.zeros(d)
+    width = max(v, d)
+    padded_x = np.pad(x - mx, ((0, 0), (0, width - v)))
+    padded_y = np.pad(y - my, ((0, 0), (0, width - d)))
+    rotation, _ = scipy.linalg.orthogonal_procrustes(padded_x, padded_y)
+    return rotation[:v, :d], mx, my
+
+
+# --- ridge ----------------------------------------------------------------------------------------
+
+
+def ridge(features, targets, weights, alpha, *, fit_intercept=True):
+    """Predictions [N, T] for all rows of the ridge fitted to the kept rows; one target at a time.
+
+    The penalised problem is written as ordinary least squares with sqrt(alpha) I appended below the
+    features: no normal equations, no Gram matrix, no centring identity.
+    """
+    features, targets = np.asarray(features, np.float64), np.asarray(targets, np.float64)
+    x = rows(features, weights)
+    n, v = x.shape
+    alphas = np.broadcast_to(np.asarray(alpha, np.float64), (targets.shape[1],))
+    predictions = np.empty((len(features), targets.shape[1]))
+    for t in range(targets.shape[1]):
+        y = rows(targets[:, t], weights)
+        design = np.vstack([x, np.sqrt(alphas[t]) * np.eye(v)])
+        every_row = features
+        if fit_intercept:  # a column of ones that is not penalised
+            design = np.hstack([design, np.r_[np.ones(n), np.zeros(v)][:, None]])
+            every_row = np.hstack([features, np.ones((len(features), 1))])
+        coefficients = np.linalg.lstsq(design, np.r_[y, np.zeros(v)], rcond=None)[0]
+        predictions[:, t] = every_row @ coefficients
+    return predictions
+
+
+def ridge_loo_errors(features, targets, weights, alphas, *, fit_intercept=True):
+    """[A, T] mean squared error of each kept row predicted by a refit without it, intercept included."""
+    kept = np.flatnonzero(np.asarray(weights).astype(bool))
+    errors = np.zeros((len(alphas), np.shape(targets)[1]))
+    for a, alpha in enumerate(alphas):
+        for i in kept:
+            without = np.asarray(weights, np.float64).copy()
+            without[i] = 0
+            predicted = ridge(features, targets, without, alpha, fit_intercept=fit_intercept)[i]
+            errors[a] += (predicted - np.asarray(targets, np.float64)[i]) ** 2
+    return errors / len(kept)
+
+
+# --- rsa ------------------------------------------------------------------------------------------
+
+
+def average_rank(x):
+    """1-based ranks of a vector; equal values share the mean of their positions."""
+    x = np.asarray(x)
+    return np.array([1 + np.sum(x < value) + (np.sum(x == value) - 1) / 2 for value in x])
+
+
+def correlation(a, b):
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    a, b = a - a.mean(), b - b.mean()
+    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+
+
+def rdm(x, metric):
+    """Condensed dissimilarities, pair by pair, in the order (0,1), (0,2), ..., (1,2), ..."""
+    x = np.asarray(x, np.float64)
+    distance = {
+        "correlation": lambda a, b: 1 - correlation(a, b),
+        "cosine": lambda a, b: 1 - a @ b / np.sqrt((a @ a) * (b @ b)),
+        "euclidean": lambda a, b: np.sqrt(np.sum((a - b) ** 2)),
+        "spearman": lambda a, b: 1 - correlation(average_rank(a), average_rank(b)),
+    }[metric]
+    return np.array([distance(x[i], x[j]) for i in range(len(x)) for j in range(i + 1, len(x))])
+
+
+def kendall_tau_a(a, b):
+    """(concordant - discordant) / all pairs; a tie in either vector counts as neither."""
+    concordant = discordant = 0
+    for i in range(len(a)):
+        for j in range(i + 1, len(a)):
+            agreement = np.sign(float(a[i]) - float(a[j])) * np.sign(float(b[i]) - float(b[j]))
+            concordant += agreement > 0
+            discordant += agreement < 0
+    return (concordant - discordant) / (len(a) * (len(a) - 1) / 2)
+
+
+# --- retrieval ------------------------------------------------------------------------------------
+
+
+def cosine(source, target):
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    scores = np.zeros((len(source), len(target)))
+    for i, x in enumerate(source):
+        for j, y in enumerate(target):
+            length = np.linalg.norm(x) * np.linalg.norm(y)
+            scores[i, j] = x @ y / length if length > 0 else 0.0
+    return scores
+
+
+def csls(source, target, k, source_weights=None):
+    """2 cos(x, y) - r_T(x) - r_S(y), Conneau et al. 2018, eq. 3."""
+    similarity = cosine(source, target)
+    valid = (
+        np.ones(len(similarity), bool) if source_weights is None else np.asarray(source_weights) > 0
+    )
+    scores = np.zeros_like(similarity)
+    for i in range(similarity.shape[0]):
+        for j in range(similarity.shape[1]):
+            nearest_targets = sorted(similarity[i, :], reverse=True)[:k]
+            nearest_sources = sorted(similarity[valid, j], reverse=True)[:k]
+            scores[i, j] = (
+                2 * similarity[i, j] - np.mean(nearest_targets) - np.mean(nearest_sources)
+            )
+    return scores
+
+
+def ranks(scores, gold):
+    """1 + number strictly greater + half of the other candidates with the same score."""
+    result = []
+    for row, answer in zip(np.asarray(scores), np.asarray(gold), strict=True):
+        rank = 1.0
+        for candidate, score in enumerate(row):
+            if score > row[answer]:
+                rank += 1
+            elif score == row[answer] and candidate != answer:
+                rank += 0.5
+        result.append(rank)
+    return np.array(result)
+
+
+def precision_at(rank, ks, weights=None):
+    weights = np.ones(len(rank)) if weights is None else np.asarray(weights, np.float64)
+    return np.array(
+        [sum(w for r, w in zip(rank, weights, strict=True) if r <= k) / weights.sum() for k in ks]
+    )
+
+
+# --- scoring --------------------------------------------------------------------------------------
+
+
+def pearson(target, prediction, weights):
+    """[T] correlation of each column over the kept rows; 0 where either column is constant there."""
+    y, p = rows(target, weights), rows(prediction, weights)
+    return np.array(
+        [
+            0.0 if np.ptp(y[:, t]) == 0 or np.ptp(p[:, t]) == 0 else correlation(y[:, t], p[:, t])
+            for t in range(y.shape[1])
+        ]
+    )
+
+
+def r2(target, prediction, weights):
+    y, p = rows(target, weights), rows(prediction, weights)
+    return np.array(
+        [
+            1 - np.sum((y[:, t] - p[:, t]) ** 2) / np.sum((y[:, t] - y[:, t].mean()) ** 2)
+            for t in range(y.shape[1])
+        ]
+    )

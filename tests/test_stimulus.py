@@ -1,0 +1,181 @@
+"""The words that were presented: cleaning, sentences, types, validation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from brainalign_jax.stimulus import Stimulus, clean_word, core_span, split_sentences
+
+
+@pytest.mark.parametrize(
+    ("word", "core"),
+    [
+        ("don't", "don't"),
+        ("don’t", "don’t"),
+        ("well-known,", "well-known"),
+        ("“Hello,”", "Hello"),
+        ("‘quoted’", "quoted"),
+        ("@Harry@", "Harry"),
+        ('\\"Yes,\\"', "Yes"),
+        ("every@thing@", "everything"),
+        ("_very_", "very"),
+        ("(3.5)", "3.5"),
+        ("1,000!", "1,000"),
+        ("cafe\u0301.", "cafe\u0301"),
+        ("हिन्दी।", "हिन्दी"),
+        ("「名前」。", "名前"),
+        ("¿Qué?", "Qué"),
+        ("--", ""),
+        ("+", ""),
+        ("...", ""),
+        ("_", ""),
+        ("👩‍🚀", ""),
+    ],
+)
+def test_clean_word_strips_what_surrounds_the_word(word, core):
+    assert clean_word(word) == core
+    assert clean_word(clean_word(word)) == core
+
+
+def test_core_span_marks_the_core_in_the_presented_word():
+    start, end = core_span("“isn't!”")
+    assert (start, end) == (1, 6)
+    assert core_span("--") == (0, 0)
+
+
+def test_types_follow_the_first_occurrence_and_leave_out_punctuation():
+    stimulus = Stimulus.from_words(["The", "dog", "--", "the", "dog.", "+", "The"])
+    vocabulary, token_to_type = stimulus.types()
+    assert vocabulary == ("The", "dog", "the")
+    assert token_to_type.tolist() == [0, 1, -1, 2, 1, -1, 0]
+    assert token_to_type.dtype == np.int32
+    vocabulary, token_to_type = stimulus.types(lower=True)
+    assert vocabulary == ("the", "dog")
+    assert token_to_type.tolist() == [0, 1, -1, 0, 1, -1, 0]
+
+
+def test_fields_are_converted_copied_and_read_only():
+    onsets = np.array([0, 1, 1], np.float32)
+    stimulus = Stimulus(("a", "b", "c"), onsets, [0.5, 0, 1], [0, 0, 1], np.array([0.0, 0, 0]))
+    assert stimulus.onsets.dtype == stimulus.durations.dtype == np.float64
+    assert stimulus.sentence.dtype == stimulus.run.dtype == np.int32
+    onsets[0] = 7
+    assert stimulus.onsets[0] == 0
+    for array in (stimulus.onsets, stimulus.durations, stimulus.sentence, stimulus.run):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+    assert len(stimulus) == 3
+    assert isinstance(hash(stimulus), int)
+
+
+@pytest.mark.parametrize(
+    ("words", "fields", "message"),
+    [
+        ([], {}, "at least one word"),
+        ("one string", {}, r"text\.split\(\)"),
+        (["a", ""], {}, r"words\[1\] is blank"),
+        (["a", " \t"], {}, r"words\[1\] is blank"),
+        (["a", None], {}, r"words\[1\] is None of type NoneType"),
+        (["a", float("nan")], {}, "of type float"),
+        (["a", "b"], {"onsets": [0.0]}, r"onsets has shape \(1,\) for 2 words"),
+        (["a", "b"], {"onsets": [[0.0, 1.0]]}, r"shape \(1, 2\)"),
+        (["a", "b"], {"onsets": [0.0, np.nan]}, r"onsets\[1\] is nan"),
+        (["a", "b"], {"onsets": [0.0, np.inf]}, r"onsets\[1\] is inf"),
+        (["a", "b"], {"onsets": ["0", "1"]}, "give numbers"),
+        (["a", "b"], {"onsets": [1.0, 0.0]}, r"onsets decrease: 1.0 at word 0 \('a'\)"),
+        (["a", "b"], {"onsets": [1, 0], "run": [4, 4]}, "decrease within run 4"),
+        (["a", "b"], {"durations": [1.0, -0.5]}, r"durations\[1\] is -0.5"),
+        (["a", "b"], {"sentence": [0, 0.5]}, r"sentence\[1\] is 0.5"),
+        (["a", "b"], {"sentence": [1, 0]}, "sentence decrease"),
+        (["a", "b"], {"run": [0, 2**40]}, r"run\[1\]"),
+        (["a", "b"], {"run": [0]}, "run has shape"),
+    ],
+)
+def test_bad_input_is_named(words, fields, message):
+    with pytest.raises(ValueError, match=message):
+        Stimulus.from_words(words, **fields)
+
+
+def test_the_clock_and_the_sentences_may_restart_with_a_run():
+    stimulus = Stimulus(("a", "b", "c", "d"), [5, 6, 0, 1], None, [0, 1, 0, 1], [0, 0, 1, 1])
+    assert stimulus.run.tolist() == [0, 0, 1, 1]
+    # Interleaved runs: each is checked on its own.
+    Stimulus(("a", "b", "c", "d"), [5, 0, 6, 1], None, None, [0, 1, 0, 1])
+    with pytest.raises(ValueError, match="run 1"):
+        Stimulus(("a", "b", "c", "d"), [5, 2, 6, 1], None, None, [0, 1, 0, 1])
+
+
+def test_select_by_mask_and_by_index():
+    stimulus = Stimulus(("a", "b", "c"), [0, 1, 2], None, [0, 0, 1], None)
+    for rows in ([True, False, True], [0, 2], np.array([0, -1])):
+        part = stimulus.select(rows)
+        assert part.words == ("a", "c")
+        assert part.onsets.tolist() == [0, 2]
+        assert part.sentence.tolist() == [0, 1]
+        assert part.durations is None
+        assert part.run is None
+    for rows, message in (
+        ([True], "mask has 1"),
+        ([3], "row 3 is outside"),
+        ([-4], "row -4 is outside"),
+        ([0.0], "dtype float64"),
+        ([[0]], r"shape \(1, 1\)"),
+        ([2, 0], "onsets decrease"),
+        ([], "at least one"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            stimulus.select(rows)
+
+
+def test_fingerprint_depends_on_every_field_and_nothing_else():
+    words = ("a", "bc")
+    base = {"onsets": [0.0, 1.0], "durations": [1, 1], "sentence": [0, 0], "run": [0, 0]}
+    same = Stimulus(words, **base).fingerprint()
+    assert same == Stimulus(list(words), **{k: np.array(v) for k, v in base.items()}).fingerprint()
+    assert same == Stimulus(words, **base | {"onsets": [-0.0, 1.0]}).fingerprint()
+    others = [Stimulus(("ab", "c"), **base), Stimulus(("a", "bd"), **base)]
+    others += [Stimulus(words, **base | {name: None}) for name in base]
+    others += [
+        Stimulus(words, **base | {"onsets": [0.0, 1.5]}),
+        Stimulus(words, **base | {"durations": [1, 2]}),
+        Stimulus(words, **base | {"sentence": [0, 1]}),
+        Stimulus(words, **base | {"run": [0, 1]}),
+    ]
+    prints = [stimulus.fingerprint() for stimulus in others] + [same]
+    assert len(set(prints)) == len(prints)
+    assert len(same) == 64
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("The cat sat. The dog ran!", [2, 5]),
+        ("Mr. Smith met Dr. Jones. They spoke", [4, 6]),
+        ("“Why?” asked Ron. “No idea.” They left.", [2, 4, 6]),
+        ('"Stop!" he said. He ran', [2, 4]),
+        ("J. K. Rowling wrote it. So did I. Then", [4, 7, 8]),
+        ("well ... maybe later. Wait… No.", [3, 4, 5]),
+        ("it was 5 p.m. and dark. At 6 p.m. We left", [5, 8, 10]),
+        ("He said no. Then No. 5 came.", [2, 6]),
+        ("it ended. the rest is lower case", [1, 6]),
+        ("the cat sat . ” Then it ( really ? ) left .", [4, 12]),
+        ("+ Once upon a time", [4]),
+    ],
+)
+def test_split_sentences(text, ends):
+    words = text.split()
+    sentence = split_sentences(words)
+    last = np.flatnonzero(np.r_[np.diff(sentence) > 0, True])
+    assert last.tolist() == ends
+    assert sentence.dtype == np.int32
+    assert set(np.diff(sentence).tolist()) <= {0, 1}
+
+
+def test_split_sentences_never_crosses_a_run():
+    assert split_sentences(["a", "b", "c."], [0, 1, 1]).tolist() == [0, 1, 1]
+    assert split_sentences([]).tolist() == []
+    with pytest.raises(ValueError, match="run has 1"):
+        split_sentences(["a", "b"], [0])
+    with pytest.raises(ValueError, match="one string"):
+        split_sentences("a b")
