@@ -29,6 +29,14 @@ def weighted_mean(x: jax.Array, weights: jax.Array) -> jax.Array:
     return matmul(w, masked_rows(x, w))
 
 
+def center(x: jax.Array, mean: jax.Array, weights: jax.Array) -> jax.Array:
+    """x - mean with the rows without weight at zero, and columns that are constant but for rounding."""
+    centred = masked_rows(x - mean, weights)
+    size = jnp.abs(masked_rows(x, weights)).max(axis=0)
+    varies = jnp.abs(centred).max(axis=0) > 8 * jnp.finfo(x.dtype).eps * size
+    return jnp.where(varies, centred, 0)
+
+
 def training_mask(weights: jax.Array, dtype) -> jax.Array:
     """1 where a row has weight and 0 where it is left out [N], as `dtype`."""
     return (weights.astype(dtype) > 0).astype(dtype)

@@ -23,7 +23,10 @@ class ProcrustesMap(NamedTuple):
 def fit(
     source: jax.Array, target: jax.Array, weights: jax.Array, *, center: bool = True
 ) -> ProcrustesMap:
-    """Minimise sum_i w_i |(x_i - mean_x) R - (y_i - mean_y)|^2 over isometries R.
+    """Maximise sum_i w_i <(x_i - mean_x) R, y_i - mean_y> over isometries R.
+
+    With V <= D, where R preserves lengths, this minimises the squared distance
+    sum_i w_i |(x_i - mean_x) R - (y_i - mean_y)|^2.
 
     Where the weighted cross-covariance has rank r below min(V, D), R is the minimal partial
     isometry of rank r: the best rotation is arbitrary on the rest, which the data say nothing of,
@@ -40,8 +43,8 @@ def fit(
         source_mean = linalg.weighted_mean(source, weights)
         target_mean = linalg.weighted_mean(target, weights)
     w = weights.astype(source.dtype)[:, None]
-    source = linalg.masked_rows(source - source_mean, weights) * w
-    cross = linalg.matmul(source.T, linalg.masked_rows(target - target_mean, weights))
+    source = linalg.center(source, source_mean, weights) * w
+    cross = linalg.matmul(source.T, linalg.center(target, target_mean, weights))
     return ProcrustesMap(linalg.polar_isometry(cross), source_mean, target_mean)
 
 

@@ -74,9 +74,14 @@ def ranks(scores: jax.Array, gold: jax.Array) -> jax.Array:
     Args:
       scores: [Q, C]; gold: [Q] index of the true candidate.
     """
-    own = jnp.take_along_axis(scores, gold[:, None].astype(jnp.int32), axis=1)
-    above = (scores > own).sum(axis=1)
-    ties = (scores == own).sum(axis=1) - 1
+    # XLA may otherwise compute the gold score a second time with other rounding (fused
+    # multiply-add), and the gold candidate would not even tie with itself.
+    scores = jax.lax.optimization_barrier(scores)
+    gold = gold[:, None].astype(jnp.int32)
+    own = jnp.take_along_axis(scores, gold, axis=1)
+    other = jnp.arange(scores.shape[1], dtype=jnp.int32) != gold
+    above = ((scores > own) & other).sum(axis=1)
+    ties = ((scores == own) & other).sum(axis=1)
     rank = 1 + above.astype(scores.dtype) + ties.astype(scores.dtype) / 2
     return jnp.where(jnp.isnan(scores).any(axis=1), jnp.full_like(rank, scores.shape[1]), rank)
 

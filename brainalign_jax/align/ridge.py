@@ -23,7 +23,8 @@ class RidgeFactor(NamedTuple):
     The prediction of target y [N] is `mean + scores @ ((basis.T @ (y - mean)) / (eigenvalues + alpha))`,
     where the mean is that of the training rows, or zero without an intercept.
 
-    eigenvalues: [R]; scores: [N, R], all rows; basis: [N, R], zero on the rows left out;
+    eigenvalues: [R]; scores: [N, R], all rows; basis: [N, R], orthonormal columns (or zero), zero on the
+    rows left out;
     weights: [N], 1 on training rows; fit_intercept: scalar, 1 or 0.
     """
 
@@ -66,10 +67,12 @@ def factor_primal(
     train = features * mask[:, None]
     eigenvalues, vectors = jnp.linalg.eigh(linalg.matmul(train.T, train))
     eigenvalues, vectors = _drop_null(eigenvalues, vectors)
+    root = jnp.sqrt(eigenvalues)
+    inverse_root = jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)
     return RidgeFactor(
         eigenvalues,
-        linalg.matmul(features, vectors),
-        linalg.matmul(train, vectors),
+        linalg.matmul(features, vectors) * root,
+        linalg.matmul(train, vectors) * inverse_root,
         mask,
         jnp.asarray(fit_intercept, features.dtype),
     )
@@ -98,7 +101,7 @@ def predict(factor: RidgeFactor, targets: jax.Array, alpha: jax.Array) -> jax.Ar
     """Predictions [N, T] for all rows, training and left out.
 
     Args:
-      targets: [N, T]; rows without weight have no influence (they must be finite).
+      targets: [N, T]; rows without weight have no influence, whatever they hold.
       alpha: scalar, or one per target [T]; not negative.
     """
     means, projected = _project(factor, targets)
@@ -120,16 +123,22 @@ def loo_errors(factor: RidgeFactor, targets: jax.Array, alphas: jax.Array) -> ja
     With an intercept the mean is estimated anew without the row. Where a row alone decides its own
     fit (leverage one, only at alpha zero) the error is not defined and is given as NaN.
     """
-    alphas = jnp.asarray(alphas, targets.dtype)
-    gains = _filter(factor.eigenvalues[None, :], alphas[:, None])
+    alphas = jnp.asarray(alphas, targets.dtype)[:, None]
     n_train = factor.weights.sum()
-    own = jnp.einsum("nr,ar,nr->an", factor.scores, gains, factor.basis, precision="highest")
-    leverage = own + factor.fit_intercept / jnp.maximum(n_train, 1)
-    residual = targets - predict_path(factor, targets, alphas)
-    slack = 1 - leverage
-    rounding = jnp.finfo(targets.dtype).eps * 10 * targets.shape[0]
-    held_out = jnp.where(slack > rounding, 1 / jnp.where(slack > rounding, slack, 1), jnp.nan)
-    errors = (residual * held_out[:, :, None]) ** 2
+    basis = factor.basis
+    # Both the residual and 1 - leverage are sums over the basis and over what lies outside of it.
+    # Taken as differences from one they would cancel, and small alphas would drown in rounding.
+    kept = jnp.where(alphas > 0, alphas * _filter(factor.eigenvalues[None, :], alphas), 0)
+    mean_leverage = factor.fit_intercept / jnp.maximum(n_train, 1)
+    outside = 1 - mean_leverage - (basis**2).sum(axis=1)
+    outside = jnp.where(outside > jnp.finfo(targets.dtype).eps * 10 * targets.shape[0], outside, 0)
+    means, projected = _project(factor, targets)
+    beyond = linalg.masked_rows(targets - means, factor.weights) - linalg.matmul(basis, projected)
+    residual = jnp.where((outside > 0)[:, None], beyond, 0) + linalg.matmul(
+        basis * kept[:, None, :], projected
+    )
+    slack = outside + linalg.matmul(kept, (basis**2).T)
+    errors = (residual / jnp.where(slack > 0, slack, jnp.nan)[:, :, None]) ** 2
     errors = jnp.where(factor.weights[None, :, None] > 0, errors, 0)
     return errors.sum(axis=1) / n_train
 

@@ -27,10 +27,9 @@ def rdm(x: jax.Array, *, metric: str = "correlation") -> jax.Array:
         raise ValueError(f"an RDM needs at least two rows, x has shape {x.shape}")
     upper = jnp.triu_indices(x.shape[0], k=1)
     if metric == "euclidean":
-        x = x - x.mean(axis=0)
-        squares = (x * x).sum(axis=1)
-        squared = squares[:, None] + squares[None, :] - 2 * linalg.gram(x)
-        return jnp.sqrt(jnp.maximum(squared[upper], 0))
+        # From differences: the Gram matrix would lose the distances of near duplicates.
+        distances = jax.lax.map(lambda row: jnp.linalg.norm(x - row, axis=1), x)
+        return distances[upper]
     return 1 - linalg.gram(unit_rows(x, metric=metric))[upper]
 
 

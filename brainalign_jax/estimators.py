@@ -1,0 +1,246 @@
+"""scikit-learn estimators over `align`: orthogonal Procrustes and ridge, for pipelines and cross-validation.
+
+They compute in the type of X: float32 stays float32, everything else is float64, whatever JAX's
+global setting. Fitted attributes are NumPy arrays, so that a fitted estimator pickles and clones
+like any other of scikit-learn's.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.model_selection import check_cv
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from brainalign_jax.align import linalg, procrustes, ridge
+
+
+class ProcrustesAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """The isometry R that best brings X - mean_X into line with y - mean_y: no scaling, no shear.
+
+    R maximises <(X - mean_X) R, y - mean_y>; with no more features than targets this minimises the
+    squared distance. Where the cross-covariance has rank r below min(V, T), R is the minimal partial
+    isometry of rank r. As R never rescales, r^2 (`score`) can be low, even negative, where X and y
+    differ in scale: scale both, or score by correlation or retrieval.
+
+    Args:
+      center: subtract the training means first, and add the mean of y to the predictions.
+
+    Attributes:
+      rotation_: R, [V, T], or [V] where y was 1-D.
+      source_mean_: [V]. target_mean_: [T], or a scalar. Both are zero without centring.
+      n_features_in_, feature_names_in_: as everywhere in scikit-learn.
+
+    Reference: Schoenemann (1966), Psychometrika 31:1-10.
+    """
+
+    def __init__(self, center=True):
+        self.center = center
+
+    def fit(self, X, y):  # noqa: N803
+        """Fit to X [N, V] and y [N, T] or [N]. Returns self."""
+        x, y = _validated(self, X, y)
+        with jax.enable_x64(x.dtype == np.float64):
+            fitted = _fit_procrustes(
+                x, y.reshape(len(y), -1), np.ones(len(x), x.dtype), center=bool(self.center)
+            )
+            rotation, self.source_mean_, target_mean = map(np.array, fitted)
+        self.rotation_ = rotation if y.ndim == 2 else rotation[:, 0]
+        self.target_mean_ = target_mean if y.ndim == 2 else target_mean[0]
+        return self
+
+    def predict(self, X):  # noqa: N803
+        """Predicted targets [M, T], or [M] if y was 1-D, for the rows of X [M, V].
+
+        Raises: ValueError if X has another number of features than in `fit`.
+        """
+        check_is_fitted(self)
+        x = validate_data(self, X, dtype=self.rotation_.dtype, reset=False)
+        # `procrustes.apply` in NumPy: nothing to compile for every new number of rows.
+        return (x - self.source_mean_) @ self.rotation_ + self.target_mean_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        # An isometry cannot shrink a prediction, so r^2 may be poor where the fit is optimal.
+        tags.regressor_tags.poor_score = True
+        return tags
+
+
+class RidgeAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """Ridge regression for many targets, alpha chosen by cross-validation from one factorisation.
+
+    Minimises |y - X B - b|^2 + alpha |B|^2, the squared error summed over rows, as scikit-learn's
+    `Ridge`. With the defaults the choice of alpha is that of `RidgeCV(alpha_per_target=True)`.
+
+    Args:
+      alphas: penalties to choose from, not negative; a single one is used as it is.
+      alpha_per_target: choose an alpha for each target; otherwise that of least mean error over targets.
+      fit_intercept: centre X and y by the training means; the intercept is not penalised.
+      cv: None for the exact leave-one-out error in closed form; otherwise a number of folds, a splitter
+        or an iterable of (train, test) rows, and the mean over folds of the squared error decides.
+      solver: "primal" (a V x V problem), "dual" (N x N) or "auto", the smaller of the two.
+
+    Attributes:
+      alpha_: the chosen alpha: [T] where y is 2-D and alpha_per_target, else a float.
+      best_score_: minus the cross-validated squared error at alpha_, of alpha_'s shape; NaN where
+        leave-one-out is not defined (alpha 0 and no more rows than features).
+      coef_: [T, V], or [V] where y was 1-D. intercept_: [T], or a scalar; 0.0 without an intercept.
+      solver_: "primal" or "dual". n_features_in_, feature_names_in_: as everywhere in scikit-learn.
+
+    References: Hoerl & Kennard (1970); Allen (1974) for the leave-one-out error. Names of options and
+    attributes follow scikit-learn's and himalaya's.
+    """
+
+    def __init__(
+        self,
+        alphas=(0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5),
+        alpha_per_target=True,
+        fit_intercept=True,
+        cv=None,
+        solver="auto",
+    ):
+        self.alphas = alphas
+        self.alpha_per_target = alpha_per_target
+        self.fit_intercept = fit_intercept
+        self.cv = cv
+        self.solver = solver
+
+    def fit(self, X, y):  # noqa: N803
+        """Choose alpha and fit to X [N, V] and y [N, T] or [N]. Returns self.
+
+        Raises: ValueError if alphas are empty, negative or not finite, the solver is unknown, or there
+          are fewer than two rows (none would be left to predict one from).
+        """
+        alphas = _checked_alphas(self.alphas)
+        if self.solver not in ("auto", "primal", "dual"):
+            raise ValueError(f"solver={self.solver!r} is not one of 'auto', 'primal', 'dual'")
+        x, y = _validated(self, X, y, ensure_min_samples=2)
+        self.solver_ = self.solver
+        if self.solver == "auto":
+            self.solver_ = "primal" if x.shape[1] <= x.shape[0] else "dual"
+        targets = y.reshape(len(y), -1)
+        # The kernels centre as well, but in the type of X: a large offset is best removed before.
+        x_mean, y_mean = (_column_means(v, self.fit_intercept) for v in (x, targets))
+        problem = (x - x_mean, targets - y_mean, alphas.astype(x.dtype))
+        options = dict(solver=self.solver_, fit_intercept=bool(self.fit_intercept))
+
+        with jax.enable_x64(x.dtype == np.float64):
+            errors = None
+            if self.cv is not None:
+                problem = jax.device_put(problem)
+                folds = _fold_masks(check_cv(self.cv, y).split(x, y), x)
+                errors = np.mean([_fold_errors(*problem, *f, **options) for f in folds], axis=0)
+            shared = not self.alpha_per_target
+            fitted = _fit_ridge(*problem, errors, shared=shared, **options)
+            coef, index, errors = map(np.array, fitted)
+
+        alpha = alphas[index]
+        if self.alpha_per_target:
+            error = errors[index, np.arange(len(index))]
+        else:
+            error = errors[index].mean()
+        if y.ndim == 1:
+            coef, y_mean, alpha, error = coef[:, 0], y_mean[0], alpha.reshape(()), error.reshape(())
+        self.alpha_ = alpha if alpha.ndim else float(alpha)
+        self.best_score_ = -error if error.ndim else -float(error)
+        self.coef_ = np.ascontiguousarray(coef.T)
+        self.intercept_ = y_mean - x_mean @ coef if self.fit_intercept else 0.0
+        return self
+
+    def predict(self, X):  # noqa: N803
+        """Predicted targets [M, T], or [M] if y was 1-D, for the rows of X [M, V].
+
+        Raises: ValueError if X has another number of features than in `fit`.
+        """
+        check_is_fitted(self)
+        x = validate_data(self, X, dtype=self.coef_.dtype, reset=False)
+        return x @ self.coef_.T + self.intercept_
+
+
+def _validated(estimator, x, y, **checks) -> tuple[np.ndarray, np.ndarray]:
+    """x [N, V] and y, [N, T] or [N] as given, both of x's floating type."""
+    types = (np.float64, np.float32)
+    x, y = validate_data(estimator, x, y, dtype=types, multi_output=True, y_numeric=True, **checks)
+    return x, y.astype(x.dtype, copy=False)
+
+
+def _checked_alphas(alphas) -> np.ndarray:
+    """Alphas [A] as an array. Raises: ValueError if there is none, or one is negative or not finite."""
+    values = np.atleast_1d(np.asarray(alphas, np.float64))
+    if values.ndim != 1 or not values.size or not np.all(np.isfinite(values) & (values >= 0)):
+        raise ValueError(
+            f"alphas={alphas!r} must be one or more finite numbers, none negative: "
+            "for example np.logspace(-1, 5, 7)"
+        )
+    return values
+
+
+def _column_means(x: np.ndarray, center: bool) -> np.ndarray:
+    """Means [D] of x [N, D], summed in float64 and of x's type; zeros unless centred."""
+    if not center:
+        return np.zeros(x.shape[1], x.dtype)
+    return x.mean(axis=0, dtype=np.float64).astype(x.dtype)
+
+
+def _fold_masks(splits, x: np.ndarray) -> list[np.ndarray]:
+    """Masks (train, test) [2, N] of x's type, one pair for each (train, test) rows of the splits.
+
+    Raises: ValueError if there are no splits, or one lacks training or test rows.
+    """
+    folds = []
+    for fold in splits:
+        masks = np.zeros((2, len(x)), x.dtype)
+        for mask, rows in zip(masks, fold, strict=True):
+            mask[rows] = 1
+        if not masks.any(axis=1).all():
+            raise ValueError(
+                f"cv gives a fold with {int(masks[0].sum())} training and {int(masks[1].sum())} test "
+                f"rows of {len(x)}: both need at least one"
+            )
+        folds.append(masks)
+    if not folds:
+        raise ValueError("cv gives no fold: pass a number of folds, or None for leave-one-out")
+    return folds
+
+
+_fit_procrustes = partial(jax.jit, static_argnames=("center",))(procrustes.fit)
+
+
+def _factor(source, weights, *, solver: str, fit_intercept: bool) -> ridge.RidgeFactor:
+    """Factor of source [N, V] on the rows with weight."""
+    if solver == "primal":
+        return ridge.factor_primal(source, weights, fit_intercept=fit_intercept)
+    return ridge.factor(linalg.gram(source), weights, fit_intercept=fit_intercept)
+
+
+@partial(jax.jit, static_argnames=("solver", "fit_intercept"))
+def _fold_errors(source, targets, alphas, train, test, *, solver: str, fit_intercept: bool):
+    """Mean squared errors [A, T] over the test rows of a fit to the training rows."""
+    factor = _factor(source, train, solver=solver, fit_intercept=fit_intercept)
+
+    def error(alpha):
+        squared = (targets - ridge.predict(factor, targets, alpha)) ** 2
+        return linalg.weighted_mean(squared, test)
+
+    return jax.lax.map(error, alphas)
+
+
+@partial(jax.jit, static_argnames=("shared", "solver", "fit_intercept"))
+def _fit_ridge(source, targets, alphas, errors, *, shared: bool, solver: str, fit_intercept: bool):
+    """(coefficients [V, T], index of alpha, errors [A, T]) from centred source and targets.
+
+    Without errors they are the leave-one-out errors, one alpha at a time: all at once would hold
+    A x N x T numbers.
+    """
+    ones = jnp.ones(source.shape[0], source.dtype)
+    factor = _factor(source, ones, solver=solver, fit_intercept=fit_intercept)
+    if errors is None:
+        errors = jax.lax.map(lambda a: ridge.loo_errors(factor, targets, a[None])[0], alphas)
+    index = ridge.select_alpha(errors, shared=shared)
+    # A factor's training scores are (source source') basis: source' basis turns what it projects the
+    # targets onto into weights of features, whichever the solver.
+    total = factor.eigenvalues[:, None] + jnp.atleast_1d(alphas[index])[None, :]
+    shrunk = linalg.matmul(factor.basis.T, targets) / jnp.where(total > 0, total, 1)
+    return linalg.matmul(source.T, linalg.matmul(factor.basis, shrunk)), index, errors

@@ -1,0 +1,89 @@
+"""The demonstration: simulated subjects with a planted layer, through the path of real data."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from brainalign_jax.language import embed
+from brainalign_jax.neural.readers import open_dataset
+from brainalign_jax.neural.simulate import simulate_harry_potter, story_words
+from brainalign_jax.stimulus import Stimulus, split_sentences
+from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.results import GROUP, ResultTable
+from brainalign_jax.study.run import run_study
+from brainalign_jax.study.sweep import Scoring
+
+
+class DemoResult(NamedTuple):
+    """table; planted: the layer that the recordings were made from; found: method -> best layer."""
+
+    table: ResultTable
+    planted: int
+    found: dict[str, int]
+
+
+def run_demo(
+    model: str,
+    output_dir: str | Path,
+    *,
+    layer: int = 4,
+    n_subjects: int = 8,
+    seed: int = 0,
+    command: str = "",
+    progress: bool = True,
+    **simulation,
+) -> DemoResult:
+    """Plant a layer of the model in simulated subjects, save, read back, and search for it.
+
+    Each word of the story is represented by its vector in `layer`; the recordings are written to
+    OUT/recordings as Harry Potter files. The model and its untrained twin are then scored on them.
+    simulation: further arguments of `simulate_harry_potter`.
+
+    Raises: ValueError for a layer that the model does not have, and what the wings raise.
+    """
+    output = Path(output_dir)
+    words = story_words()
+    stimulus = Stimulus.from_words(words, sentence=split_sentences(words))
+    vectors = embed(stimulus, model, level="token", seed=seed)
+    if layer not in range(len(vectors.values)):
+        raise ValueError(f"{model} has no layer {layer}: layers 0 to {len(vectors.values) - 1}")
+    # Unit variance in every direction of the layer: it is the geometry that is planted, not the
+    # few dimensions of outlying size that transformers have.
+    planted = vectors.values[layer]
+    planted = (planted - planted.mean(axis=0)) / np.maximum(planted.std(axis=0), 1e-6)
+    options = {"snr": 3.0, "n_voxels": 300} | simulation
+    simulate_harry_potter(
+        output / "recordings",
+        words=words,
+        vectors=planted,
+        n_subjects=n_subjects,
+        seed=seed,
+        **options,
+    )
+    dataset = open_dataset("harry_potter", output / "recordings")
+    chosen = protocol("audited")
+    methods = ("procrustes", "ridge", "rsa")
+    table = run_study(
+        dataset,
+        (model, f"untrained:{model}"),
+        Scoring(methods, chosen, seed=seed),
+        output,
+        command=command,
+        simulated=True,
+        notes=(
+            f"The {n_subjects} subjects are simulated: their responses were made from layer {layer} "
+            f"of {Path(model).name}, with haemodynamics, scanner noise and gaps between runs.",
+        ),
+        progress=progress,
+    )
+    return DemoResult(table, layer, {name: _best_layer(table, model, name) for name in methods})
+
+
+def _best_layer(table: ResultTable, model: str, method: str) -> int:
+    """Layer of the highest group score: rank accuracy, which is finer than precision at one k."""
+    rows = table.pooled("rsa" if method == "rsa" else "rank_accuracy")
+    rows = rows[
+        (rows["model"] == model) & (rows["method"] == method) & (rows["subject"] == GROUP)
+    ]
+    return int(rows.loc[rows["value"].idxmax(), "layer"])

@@ -1,0 +1,373 @@
+"""Figures of a study: scores by layer, by k and by model size, and RSA.
+
+Every function returns a `matplotlib.figure.Figure` without touching pyplot, so no display or
+backend is needed. Colours are those of Okabe and Ito, told apart by readers with any colour vision.
+"""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from textwrap import fill
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from scipy.stats import binom
+
+from brainalign_jax.study.results import GROUP, ResultTable, replace_file
+
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+UNTRAINED = "untrained:"
+DPI = 150
+_MARKERS = "osD^vPX"
+_GREY = "#666666"
+_MOST_WITH_POINTS = 4  # models beyond which the subjects' points would cover the lines
+_METRIC_NAMES = {"precision_csls": "CSLS", "precision_nn": "nearest neighbour"}
+
+
+def precision_by_layer(table: ResultTable, *, k: int, metric: str = "precision_csls") -> Figure:
+    """Precision at k by layer: one panel a method, one line a model (mean over subjects).
+
+    The dashed line is chance and the grey band where 99 % of guesses of one subject fall (binomial,
+    independent words). metric: "precision_csls" or "precision_nn".
+
+    Raises: ValueError where the table has no such rows, or more than one data set or protocol.
+    """
+    rows = _precision_rows(table, metric, k)
+    figure, axes = _panels(len(rows["method"].unique()))
+    low, high, chance, n_items = chance_interval(rows)
+    for axis in axes:
+        axis.axhspan(low, high, color=_GREY, alpha=0.18, linewidth=0, zorder=0)
+        axis.axhline(chance, color=_GREY, linestyle="--", linewidth=1.2, zorder=1, label="chance")
+    reference = (Patch(color=_GREY, alpha=0.18, linewidth=0), _line(_GREY, linestyle="--"))
+    label = f"chance {chance:.3f}, 99 % binomial band of one subject (n = {n_items:,} words)"
+    _draw_layers(figure, axes, rows, (reference, label))
+    axes[0].set_ylim(bottom=0)
+    _label(axes, "layer (0 = embeddings)", f"P@{k}, {_METRIC_NAMES[metric]} (fraction of words)")
+    return figure
+
+
+def rsa_by_layer(table: ResultTable) -> Figure:
+    """RSA score by layer: one line a model (mean over subjects), with a zero line.
+
+    Raises: ValueError where the table has no RSA rows, or more than one data set or protocol.
+    """
+    check_one_study(table)
+    rows = table.pooled("rsa")
+    if rows.empty:
+        raise ValueError('the table has no rows of the metric "rsa": add the method "rsa"')
+    figure, axes = _panels(len(rows["method"].unique()), width=6.2)
+    for axis in axes:
+        axis.axhline(0, color=_GREY, linestyle="--", linewidth=1.2, zorder=1, label="zero")
+    _draw_layers(figure, axes, rows, (_line(_GREY, linestyle="--"), "no similarity"))
+    _label(axes, "layer (0 = embeddings)", "RSA score (correlation of RDMs)")
+    return figure
+
+
+def precision_by_k(table: ResultTable, *, k: int = 10, metric: str = "precision_csls") -> Figure:
+    """Precision at every k, mean over subjects, at the layer that is best at `k`.
+
+    Raises: ValueError where the table has no such rows, or more than one data set or protocol.
+    """
+    group = _group(_precision_rows(table, metric, k))
+    best = group.loc[group.groupby(["model", "method"], sort=False)["value"].idxmax()]
+    figure, axes = _panels(len(best["method"].unique()))
+    styles = model_styles(best["model"].unique())
+    everything = _group(table.rows[(table.rows["metric"] == metric) & (table.rows["fold"] == -1)])
+    for axis, (method, part) in zip(axes, best.groupby("method", sort=False), strict=True):
+        for model, layer in zip(part["model"], part["layer"], strict=True):
+            chosen = (everything["model"] == model) & (everything["method"] == method)
+            line = everything[chosen & (everything["layer"] == layer)].sort_values("k")
+            axis.plot(line["k"], line["value"], label=model, zorder=3, **styles[model])
+        axis.plot(line["k"], line["chance"], "--", color=_GREY, linewidth=1.2, label="chance")
+        axis.set_title(method, fontsize=11)
+        axis.set_xscale("log")
+        axis.set_xticks(line["k"], [f"{value:g}" for value in line["k"]])
+        axis.minorticks_off()
+    axes[0].set_ylim(bottom=0)
+    _label(axes, "k (log scale)", f"P@k, {_METRIC_NAMES[metric]} (fraction of words)")
+    _legend(figure, [*_model_entries(styles), (_line(_GREY, linestyle="--"), "chance")])
+    return figure
+
+
+def precision_by_model_size(table: ResultTable, *, k: int) -> Figure:
+    """P@k (CSLS) by number of parameters: best layer and mean over layers, families by colour.
+
+    Raises: ValueError where fewer than two sizes are known, the table has no precision at k, or
+    more than one data set or protocol.
+    """
+    group = _group(_precision_rows(table, "precision_csls", k))
+    group = group[np.isfinite(group["n_params"])]
+    if group["n_params"].nunique() < 2:
+        raise ValueError("fewer than two model sizes are known: there is no trend to draw")
+    group = group.assign(
+        family=group["family"].fillna("other").astype(str),
+        untrained=group["model"].str.startswith(UNTRAINED),
+    )
+    keys = ["method", "family", "untrained", "n_params", "model"]
+    scores = group.groupby(keys, sort=True)["value"].agg(["max", "mean"]).reset_index()
+    families = list(dict.fromkeys(group["family"]))
+    colours = {name: OKABE_ITO[i % len(OKABE_ITO)] for i, name in enumerate(families)}
+    methods = list(dict.fromkeys(group["method"]))
+    figure, axes = _panels(len(methods))
+    for axis, method in zip(axes, methods, strict=True):
+        axis.axhline(
+            group["chance"].mean(), color=_GREY, linestyle=":", linewidth=1.2, label="chance"
+        )
+        part = scores[scores["method"] == method]
+        for (family, untrained), line in part.groupby(["family", "untrained"], sort=False):
+            twin = {"linestyle": "--", "marker": "^"} if untrained else {}
+            for column, style in _SIZE_STYLES.items():
+                label = f"{UNTRAINED * untrained}{family} {column}"
+                style = {**style, **twin, "color": colours[family]}
+                axis.plot(line["n_params"] / 1e6, line[column], label=label, **style)
+        axis.set_title(method, fontsize=11)
+        axis.set_xscale("log")
+        # Half a unit of room on either side: a narrow range of sizes still meets a tick.
+        axis.set_xlim(scores["n_params"].min() / 2e6, scores["n_params"].max() * 2e-6)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.minorticks_off()
+    axes[0].set_ylim(bottom=0)
+    _label(axes, "parameters (millions, log scale)", f"P@{k}, CSLS (fraction of words)")
+    entries = [(_line(colours[name]), _plain(name)) for name in families]
+    if scores["untrained"].any():
+        entries.append((_line(_GREY, linestyle="--", marker="^"), "untrained models"))
+    entries += [
+        (_line(_GREY, **_SIZE_STYLES["max"]), "best layer"),
+        (_line(_GREY, **_SIZE_STYLES["mean"]), "mean over layers"),
+        (_line(_GREY, linestyle=":"), "chance"),
+    ]
+    _legend(figure, entries)
+    return figure
+
+
+_SIZE_STYLES = {
+    "max": {"marker": "o", "markersize": 6},
+    "mean": {"marker": "s", "markersize": 5, "markerfacecolor": "white", "linewidth": 1.0},
+}
+
+
+def draw_figures(table: ResultTable, *, k: int) -> dict[str, Figure]:
+    """All figures for which the table has data, by name."""
+    figures = {}
+    precision = table.pooled("precision_csls", k=k)
+    if len(precision):
+        figures["precision_by_layer"] = precision_by_layer(table, k=k)
+        if table.rows.loc[table.rows["metric"] == "precision_csls", "k"].nunique() > 1:
+            figures["precision_by_k"] = precision_by_k(table, k=k)
+        if precision["n_params"].dropna().nunique() > 1:
+            figures["precision_by_model_size"] = precision_by_model_size(table, k=k)
+    if len(table.pooled("rsa")):
+        figures["rsa_by_layer"] = rsa_by_layer(table)
+    return figures
+
+
+def save_figures(table: ResultTable, folder: Path, *, k: int) -> dict[str, Path]:
+    """Write the figures that have data as <name>.png (150 dpi), each whole or not at all."""
+    paths = {}
+    for name, figure in draw_figures(table, k=k).items():
+        content = png_bytes(figure)
+        paths[name] = Path(folder) / f"{name}.png"
+        replace_file(paths[name], lambda path, content=content: path.write_bytes(content))
+    return paths
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as a PNG of 150 dpi."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()
+
+
+def chance_interval(rows: pd.DataFrame) -> tuple[float, float, float, int]:
+    """(low, high, chance, n): where 99 % of the precisions of one guessing subject fall.
+
+    rows: pooled precision rows of one k, subjects included. n is the number of words scored of the
+    subject who has fewest, whose interval is the widest. Binomial with independent words: an
+    interval of chance only, as words of a text are not independent.
+    """
+    subjects = rows[rows["subject"] != GROUP]
+    n_items = int((subjects if len(subjects) else rows)["n_items"].min())
+    chance = float(rows["chance"].mean())
+    low, high = binom.ppf([0.005, 0.995], n_items, chance) / n_items
+    return float(low), float(high), chance, n_items
+
+
+def spread_note(n_models: int, n_subjects: int) -> str:
+    """What shows the spread over subjects in a figure of so many models; "" for one subject."""
+    if n_subjects < 2:
+        return ""
+    if n_models <= _MOST_WITH_POINTS:
+        return "small dots: single subjects"
+    return "shading: mean ± standard error over subjects"
+
+
+def short_names(models: Sequence[str], *, width: int = 40) -> dict[str, str]:
+    """Names for display: of a long folder path the last parts that tell the models apart."""
+
+    def shorten(name: str, parts: int) -> str:
+        prefix, path = _split_prefix(name)
+        pieces = path.replace("\\", "/").rstrip("/").split("/")
+        if len(pieces) <= max(parts, 2):
+            return name
+        return prefix + "…/" + "/".join(pieces[-parts:])
+
+    models = list(dict.fromkeys(models))
+    for parts in range(
+        2, 2 + max((name.count("/") + name.count("\\") for name in models), default=0)
+    ):
+        names = {name: shorten(name, parts) for name in models}
+        if len(set(names.values())) == len(models):
+            break
+    else:
+        names = {name: name for name in models}
+    cut = {
+        name: text
+        if len(text) <= width
+        else text[: width // 3] + "…" + text[1 + width // 3 - width :]
+        for name, text in names.items()
+    }
+    return cut if len(set(cut.values())) == len(models) else names
+
+
+def model_styles(models: Sequence[str]) -> dict[str, dict]:
+    """Line styles by model; an untrained twin is dashed in the colour of its trained model."""
+    bases = list(dict.fromkeys(name.removeprefix(UNTRAINED) for name in models))
+    styles = {}
+    for name in models:
+        index = bases.index(name.removeprefix(UNTRAINED))
+        untrained = name.startswith(UNTRAINED)
+        styles[name] = {
+            "color": OKABE_ITO[index % len(OKABE_ITO)],
+            "marker": _MARKERS[(index // len(OKABE_ITO) + index) % len(_MARKERS)],
+            "markersize": 4.5,
+            "markerfacecolor": "white" if untrained else OKABE_ITO[index % len(OKABE_ITO)],
+            "linestyle": "--" if untrained else "-",
+            "linewidth": 1.8,
+        }
+    return styles
+
+
+def check_one_study(table: ResultTable) -> None:
+    """Raise ValueError unless all rows are of one data set and one protocol."""
+    for column in ("dataset", "protocol"):
+        found = table.rows[column].unique()
+        if len(found) > 1:
+            raise ValueError(
+                f"the table mixes {column}s {', '.join(map(str, found))}: select the rows of one"
+            )
+
+
+def _precision_rows(table: ResultTable, metric: str, k: int) -> pd.DataFrame:
+    if metric not in _METRIC_NAMES:
+        raise ValueError(f"metric={metric!r} is no precision: choose of {', '.join(_METRIC_NAMES)}")
+    check_one_study(table)
+    rows = table.pooled(metric, k=k)
+    if rows.empty:
+        known = sorted(table.rows.loc[table.rows["metric"] == metric, "k"].unique())
+        known = ", ".join(map(str, known)) or "none"
+        raise ValueError(f"the table has no {metric} at k={k}: its k are {known}")
+    return rows
+
+
+def _group(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["subject"] == GROUP]
+
+
+def _label(axes: np.ndarray, x: str, y: str) -> None:
+    """Label the x axis of every panel and the y axis of the panels at the left."""
+    for axis in axes:
+        axis.set_xlabel(x, fontsize=11)
+        if axis.get_subplotspec().is_first_col():
+            axis.set_ylabel(y, fontsize=11)
+
+
+def _panels(count: int, *, width: float = 3.7) -> tuple[Figure, np.ndarray]:
+    """A figure of `count` panels with common axes, three in a row."""
+    columns = min(count, 3)
+    n_rows = -(-count // columns)
+    # One panel alone needs room for the legend's long lines.
+    size = (max(width * columns, 6.2) + 0.6, 3.5 * n_rows)
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    grid = figure.subplots(n_rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axis in grid:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+        axis.set_axisbelow(True)
+        axis.tick_params(labelsize=10, labelbottom=True)
+    for axis in grid[count:]:
+        axis.set_visible(False)
+    return figure, grid[:count]
+
+
+def _draw_layers(figure: Figure, axes: np.ndarray, rows: pd.DataFrame, reference: tuple) -> None:
+    """One panel a method: group means as lines, subjects as points or standard errors."""
+    models = list(dict.fromkeys(rows["model"]))
+    styles = model_styles(models)
+    n_subjects = rows.loc[rows["subject"] != GROUP, "subject"].nunique()
+    note = spread_note(len(models), n_subjects)
+    dodge = min(0.14, 0.6 / len(models))
+    for axis, (method, part) in zip(axes, rows.groupby("method", sort=False), strict=True):
+        for index, model in enumerate(models):
+            mine = part[part["model"] == model].sort_values("layer")
+            subjects, colour = mine[mine["subject"] != GROUP], styles[model]["color"]
+            mean = _group(mine)
+            axis.plot(mean["layer"], mean["value"], label=model, zorder=3, **styles[model])
+            if note and len(models) <= _MOST_WITH_POINTS:
+                x = subjects["layer"] + dodge * (index - (len(models) - 1) / 2)
+                face = "none" if model.startswith(UNTRAINED) else colour
+                dots = {"s": 6, "facecolors": face, "edgecolors": colour, "linewidths": 0.5}
+                axis.scatter(x, subjects["value"], alpha=0.45, zorder=2, **dots)
+            elif note:
+                spread = subjects.groupby("layer")["value"].agg(["mean", "sem"])
+                low, high = spread["mean"] - spread["sem"], spread["mean"] + spread["sem"]
+                axis.fill_between(spread.index, low, high, color=colour, alpha=0.2, lw=0, zorder=2)
+        axis.set_title(method, fontsize=11)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    sample = (
+        _line(_GREY, linestyle="", marker="o", markersize=2.5)
+        if len(models) <= _MOST_WITH_POINTS
+        else Patch(color=_GREY, alpha=0.4, linewidth=0)
+    )
+    mean = f"mean of {n_subjects} subjects" if n_subjects != 1 else "one subject"
+    lines = [(_line(_GREY, linewidth=1.8), f"lines: {mean}"), *[(sample, note)] * bool(note)]
+    _legend(figure, [*_model_entries(styles), *lines, reference])
+
+
+def _line(colour: str, **style) -> Line2D:
+    return Line2D([], [], color=colour, **{"linewidth": 1.2, **style})
+
+
+def _model_entries(styles: dict[str, dict]) -> list[tuple]:
+    names = short_names(list(styles))
+    return [(Line2D([], [], **style), _plain(names[model])) for model, style in styles.items()]
+
+
+def _legend(figure: Figure, entries: list[tuple]) -> None:
+    """A legend below the panels, for which the figure grows."""
+    handles, labels = zip(*entries, strict=True)
+    labels = [fill(label, 36) for label in labels]
+    longest = max(len(line) for label in labels for line in label.split("\n"))
+    columns = int(np.clip(figure.get_figwidth() / (0.085 * longest + 0.6), 1, len(entries)))
+    n_lines = sum(label.count("\n") + 1 for label in labels)
+    figure.set_figheight(figure.get_figheight() + 0.2 * np.ceil(n_lines / columns) + 0.2)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5
+    )
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib sets as it is: no mathematics between dollars, no hidden label."""
+    return " " * text.startswith("_") + text.replace("$", r"\$")
+
+
+def _split_prefix(name: str) -> tuple[str, str]:
+    """("untrained:" or "static:" or "", the rest) of a model's name."""
+    for prefix in (UNTRAINED, "static:"):
+        if name.startswith(prefix):
+            return prefix, name.removeprefix(prefix)
+    return "", name

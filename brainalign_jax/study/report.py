@@ -1,0 +1,423 @@
+"""The report of a study: one HTML file that stands alone, and a text table for the terminal."""
+
+import base64
+import json
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+from brainalign_jax.study import plots
+from brainalign_jax.study.protocol import PROTOCOLS
+from brainalign_jax.study.results import GROUP, ResultTable, replace_file
+
+MEANINGS = {
+    "name": "the named set of choices that this study started from",
+    "folds": "how words are split into training and test",
+    "n_folds": "number of folds",
+    "purge": "seconds around a test block left out of the training",
+    "hold_out_types": "a tested word type is nowhere in the training",
+    "queries": "what is decoded: word types (mean response) or every token",
+    "center": "training means of brain and model are subtracted first",
+    "scaling": "scaling of brain features (minmax sees the test rows)",
+    "pca": "reduction of brain and model (all_rows sees the test rows)",
+    "alphas": "ridge penalties that were tried",
+    "alpha_unit": "unit of the penalties: mean kernel diagonal, or absolute",
+    "alpha_selection": "what chooses the penalty in the inner folds",
+    "n_inner_folds": "inner folds within each training set",
+    "inner_shuffle": "inner folds are drawn at random instead of blocks",
+    "fit_intercept": "ridge shrinks toward the training mean (no: toward zero)",
+    "csls_k": "neighbours of CSLS",
+    "candidate_scaling": "candidates' similarities are divided by their spread in training",
+    "rdm_metric": "dissimilarity of two words",
+    "rdm_comparison": "similarity of two RDMs",
+}
+
+PAPER_WARNING = (
+    "These scores come from the paper's protocol, which is here to compare with the literature. "
+    "Under it, smooth noise scores far above chance on continuous text: neighbouring words share "
+    "scans and sentence context, and shuffled folds put them on both sides of the split. "
+    "A score above chance is therefore no evidence of shared structure; use the audited protocol."
+)
+SIMULATED_WARNING = (
+    "The subjects are SIMULATED. These scores check the software and say nothing about brains."
+)
+SELECTION_NOTE = (
+    "The best layer is picked on the very scores shown, and CSLS-MAX picks the best subject too: "
+    "both are optimistic. The mean over layers involves no such choice."
+)
+
+_COLUMNS = {
+    "model": "model",
+    "method": "method",
+    "layer": "best layer",
+    "csls_avg": "CSLS-AVG",
+    "csls_max": "CSLS-MAX",
+    "mean_over_layers": "mean over layers",
+    "chance": "chance",
+    "rank_accuracy": "rank accuracy",
+    "rsa": "RSA",
+}
+
+
+def write_report(
+    table: ResultTable, folder: Path, *, k: int = 10, notes: Iterable[str] = ()
+) -> Path:
+    """Write `folder`/report.html, one file without scripts or external resources.
+
+    k: the k of P@k in headline, table and figures. notes: sentences shown under the headline.
+    The file is written whole or not at all.
+
+    Raises: ValueError on an empty table, a `k` not scored, or mixed data sets or protocols.
+    """
+    _check(table, k)
+    figures = plots.draw_figures(table, k=k)
+    title = f"{_dataset(table)}: language models and brain responses"
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="lead">{escape(_scope(table))}</p>',
+        *(f'<p class="warning"><strong>{escape(text)}</strong></p>' for text in warnings(table)),
+        f'<p class="headline">{escape(headline(table, k=k))}</p>',
+        *(f'<p class="note">{escape(text)}</p>' for text in notes),
+        *_summary_section(table, k),
+        "<h2>Figures</h2>",
+        *(_figure(name, figure, _caption(name, table, k)) for name, figure in figures.items()),
+        "<h2>Protocol</h2>",
+        *_protocol_section(table),
+        "<h2>Data, models and run</h2>",
+        *_facts_section(table),
+    ]
+    page = _PAGE.format(title=escape(title), style=_STYLE, body="\n".join(body))
+    path = Path(folder) / "report.html"
+    replace_file(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    return path
+
+
+def text_summary(table: ResultTable, *, k: int = 10) -> str:
+    """The report's warnings, headline and summary table as aligned plain text.
+
+    Raises: ValueError as `write_report`.
+    """
+    _check(table, k)
+    header, rows = _summary_cells(table, k)
+    parts = [*warnings(table), headline(table, k=k)]
+    if rows:
+        lines = [header, *rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+        aligned = [
+            "  ".join(
+                cell.ljust(width) if i < 2 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        ]
+        aligned.insert(1, "-" * max(map(len, aligned)))
+        parts += ["\n".join(aligned), SELECTION_NOTE]
+    return "\n\n".join(parts) + "\n"
+
+
+def _check(table: ResultTable, k: int) -> None:
+    """Raise ValueError where the table is empty, mixed, or has precision but not at k."""
+    if table.rows.empty:
+        raise ValueError("the result table has no rows: there is nothing to report")
+    plots.check_one_study(table)
+    known = sorted(table.rows.loc[table.rows["metric"] == "precision_csls", "k"].unique())
+    if known and k not in known:
+        raise ValueError(f"k={k} was not scored: choose one of {', '.join(map(str, known))}")
+
+
+def warnings(table: ResultTable) -> list[str]:
+    """What a reader must know before any score: simulated subjects, the paper's protocol."""
+    found = []
+    if table.manifest.get("simulated"):
+        found.append(SIMULATED_WARNING)
+    if "paper" in (_fields(table).get("name"), table.rows["protocol"].iloc[0]):
+        found.append(PAPER_WARNING)
+    return found
+
+
+def headline(table: ResultTable, *, k: int) -> str:
+    """The best score in plain words beside chance, and what it does not show."""
+    summary = table.summary(k=k)
+    if summary.empty:
+        return "No word retrieval was scored: see the figures for what was."
+    names = plots.short_names(summary["model"])
+    best = summary.loc[summary["csls_avg"].idxmax()]
+    rows = table.pooled("precision_csls", k=k)
+    low, high, _, n_items = plots.chance_interval(rows)
+    group = rows[rows["subject"] == GROUP]
+    count = rows.loc[rows["subject"] != GROUP, "subject"].nunique()
+    subjects = f"mean of {count} subjects" if count != 1 else "one subject"
+    place = "above" if best["csls_avg"] > high else "below" if best["csls_avg"] < low else "inside"
+    sentences = [
+        f"Best: {names[best['model']]} layer {best['layer']} by {best['method']}, "
+        f"P@{k} {score(best['csls_avg'])} ({subjects}); chance {score(best['chance'])}.",
+        f"Chance for one subject who guesses {n_items:,} independent words: 99 % interval "
+        f"{score(low)} to {score(high)}; the best score is {place} it.",
+        f"It is the highest of {len(group)} scores (models × methods × layers), and words of a "
+        "text are not independent: this is no test of significance.",
+    ]
+    twin = summary[
+        (summary["model"] == plots.UNTRAINED + best["model"])
+        & (summary["method"] == best["method"])
+    ]
+    if best["model"].startswith(plots.UNTRAINED):
+        sentences.insert(1, "That model is untrained: its weights are random.")
+    elif len(twin):
+        line = twin.iloc[0]
+        sentences.insert(
+            1,
+            f"The same architecture untrained reaches {score(line['csls_avg'])} "
+            f"(layer {line['layer']}, its best).",
+        )
+    return " ".join(sentences)
+
+
+def score(value: float) -> str:
+    """A score with three decimals, "–" where there is none."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def _dataset(table: ResultTable) -> str:
+    facts = table.manifest.get("dataset")
+    name = facts.get("name") if isinstance(facts, dict) else facts
+    return str(name or table.rows["dataset"].iloc[0])
+
+
+def _fields(table: ResultTable) -> dict:
+    """The protocol's fields as far as the manifest has them."""
+    fields = table.manifest.get("protocol")
+    return fields if isinstance(fields, dict) else {}
+
+
+def _scope(table: ResultTable) -> str:
+    rows = table.rows
+    names = plots.short_names(rows["model"].unique())
+    subjects = rows.loc[rows["subject"] != GROUP, "subject"].nunique()
+    words = table.manifest.get("n_words")
+    return (
+        f"{subjects} subject{'s' * (subjects != 1)}"
+        + (f", {_text(words)} words" if words is not None else "")
+        + f". Models: {', '.join(names.values())}. "
+        f"Methods: {', '.join(rows['method'].unique())}. Protocol: {rows['protocol'].iloc[0]}."
+    )
+
+
+def _summary_cells(table: ResultTable, k: int) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the summary as text; scores that no row has are left out."""
+    summary = table.summary(k=k)
+    if summary.empty:
+        return list(_COLUMNS.values()), []
+    columns = [
+        c for c in _COLUMNS if not (c in ("rank_accuracy", "rsa") and summary[c].isna().all())
+    ]
+    names = plots.short_names(summary["model"])
+    rows = [
+        [
+            names[value] if column == "model" else str(value) if i < 3 else score(value)
+            for i, (column, value) in enumerate(zip(columns, line, strict=True))
+        ]
+        for line in summary[columns].itertuples(index=False)
+    ]
+    return [_COLUMNS[c] for c in columns], rows
+
+
+def _summary_section(table: ResultTable, k: int) -> list[str]:
+    header, rows = _summary_cells(table, k)
+    if not rows:
+        return []
+    legend = (
+        f"P@{k} with CSLS: the fraction of words whose true vector is among the {k} nearest. "
+        "CSLS-AVG: mean over subjects at the best layer. CSLS-MAX: the best subject at its best "
+        "layer. Rank accuracy: 1 where the true word always comes first, 0.5 by chance, at the "
+        "best layer. RSA: correlation of the RDMs at the layer where it is highest; the other "
+        "methods have none."
+    )
+    return [
+        f"<h2>Summary, P@{k}</h2>",
+        _table(header, rows, numbers_from=2),
+        f"<p>{escape(SELECTION_NOTE)}</p>",
+        f'<p class="small">{escape(legend)}</p>',
+    ]
+
+
+def _caption(name: str, table: ResultTable, k: int) -> str:
+    n_models = table.rows["model"].nunique()
+    n_subjects = table.rows.loc[table.rows["subject"] != GROUP, "subject"].nunique()
+    note = plots.spread_note(n_models, n_subjects)
+    spread = f" {note.capitalize()}." * bool(note)
+    twins = table.rows["model"].str.startswith(plots.UNTRAINED).any()
+    dashed = " Dashed in the same colour: the untrained twin (random weights)." * bool(twins)
+    if name == "precision_by_layer":
+        low, high, chance, n_items = plots.chance_interval(table.pooled("precision_csls", k=k))
+        return (
+            f"Precision at {k} with CSLS by layer, one panel a method; layer 0 is the embedding "
+            f"output. Lines: mean over subjects.{spread}{dashed} Grey dashed line: chance "
+            f"({score(chance)}); grey band: 99 % of the scores of one subject who guesses "
+            f"{n_items:,} independent words ({score(low)} to {score(high)}). The band is of one "
+            "subject, not of the mean, and words of a text are not independent."
+        )
+    if name == "precision_by_k":
+        return (
+            "Precision at k with CSLS by k (log scale), mean over subjects, each model at the "
+            f"layer that is best at k = {k}.{dashed} Grey dashed line: chance."
+        )
+    if name == "precision_by_model_size":
+        untrained = " Triangles, dashed: untrained models." * bool(twins)
+        return (
+            f"Precision at {k} with CSLS by number of parameters (log scale), mean over subjects, "
+            "families by colour. Circles: best layer, picked on these scores; open squares: mean "
+            f"over layers.{untrained} Grey dotted line: chance."
+        )
+    return (
+        "Representational similarity by layer: correlation between the brain's and the model's "
+        f"dissimilarities of word pairs. Lines: mean over subjects.{spread}{dashed} "
+        "Grey dashed line: no similarity."
+    )
+
+
+def _figure(name: str, figure, caption: str) -> str:
+    data = base64.b64encode(plots.png_bytes(figure)).decode()
+    alt = name.replace("_", " ")
+    # Letters of the figure stay legible on a narrow screen and no larger than the text's.
+    width = figure.get_figwidth()
+    size = f"min-width:{5 * width:.0f}rem;max-width:{6.4 * width:.0f}rem"
+    return (
+        f'<figure><div class="scroll"><img alt="{alt}" style="{size}" '
+        f'src="data:image/png;base64,{data}"></div>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _protocol_section(table: ResultTable) -> list[str]:
+    fields = _fields(table)
+    if not fields:
+        return [
+            f"<p>{escape(str(table.rows['protocol'].iloc[0]))} (its fields were not recorded)</p>"
+        ]
+    named = PROTOCOLS.get(fields.get("name"))
+    usual = json.loads(json.dumps(named.fields())) if named else {}
+    rows, changed = [], False
+    for name, value in fields.items():
+        value = list(value) if isinstance(value, tuple) else value
+        differs = name in usual and usual[name] != value
+        changed |= differs
+        rows.append([name, _text(value) + " *" * differs, MEANINGS.get(name, "")])
+    star = f"<p>* differs from the {escape(str(fields['name']))} protocol's default.</p>" * changed
+    return [_table(["choice", "value", "meaning"], rows), star]
+
+
+def _facts_section(table: ResultTable) -> list[str]:
+    manifest = table.manifest
+    parts = []
+    dataset = manifest.get("dataset")
+    facts = [
+        (f"dataset: {key}" if key != "name" else "dataset", value)
+        for key, value in (dataset if isinstance(dataset, dict) else {"name": dataset}).items()
+    ]
+    rows = table.rows[table.rows["subject"] != GROUP]
+    facts += [("number of subjects", rows["subject"].nunique())]
+    shown_below = ("dataset", "protocol", "models", "subjects")
+    facts += [(key, value) for key, value in manifest.items() if key not in shown_below]
+    parts.append(_table(["fact", "value"], [_fact(*fact) for fact in facts if _known(fact[1])]))
+    models = manifest.get("models")
+    if not models:
+        columns = ["model", "family", "n_params", "n_layers"]
+        found = table.rows[columns].drop_duplicates().rename(columns={"model": "name"})
+        models = found.to_dict("records")
+    models = [model if isinstance(model, dict) else {"name": str(model)} for model in models]
+    short = plots.short_names([str(model.get("name")) for model in models])
+    for model in models:
+        facts = [_fact(key, value) for key, value in model.items() if _known(value)]
+        name = short.get(model.get("name"), "")
+        parts += [f"<h3>Model {escape(name)}</h3>", _table(["fact", "value"], facts)]
+    subjects = manifest.get("subjects")
+    if isinstance(subjects, dict) and subjects:
+        lines = [[str(name), _text(value)] for name, value in subjects.items()]
+        inner = _table(["subject", "fingerprint (sha256)"], lines)
+        parts.append(f"<details><summary>Fingerprints of the subjects</summary>{inner}</details>")
+    return parts
+
+
+def _known(value) -> bool:
+    """Whether there is a value: neither None nor NaN."""
+    return not (value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)))
+
+
+def _text(value) -> str:
+    """A manifest's value for a reader."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_text(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _fact(name: str, value) -> list[str]:
+    """One line of a table of facts; counts (n_...) with thousands apart."""
+    if name.startswith("n_") and isinstance(value, (int, float)) and value == int(value):
+        return [name, f"{int(value):,}"]
+    return [name, _text(value)]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 99) -> str:
+    def cells(tag: str, line: Sequence[str]) -> str:
+        kinds = [' class="number"' if i >= numbers_from else "" for i in range(len(line))]
+        return "".join(
+            f"<{tag}{kind}>{escape(text)}</{tag}>" for kind, text in zip(kinds, line, strict=True)
+        )
+
+    head = f"<thead><tr>{cells('th', header)}</tr></thead>"
+    body = "\n".join(f"<tr>{cells('td', line)}</tr>" for line in rows)
+    kind = "scores" if numbers_from < len(header) else "facts"
+    return (
+        f'<div class="scroll"><table class="{kind}">{head}<tbody>\n{body}\n</tbody></table></div>'
+    )
+
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1b1b; --paper: #ffffff; --faint: #5a5a5a;
+  --rule: #d6d6d6; --warn: #fff1d6; --warn-edge: #d98200; --head: #eef4f9; --head-edge: #0072b2; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #17191c; --faint: #a8a8a8;
+  --rule: #3a3d42; --warn: #3d2f12; --warn-edge: #e69f00; --head: #1b2a36; --head-edge: #56b4e9; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1.2rem; max-width: 66rem; color: var(--ink);
+  background: var(--paper); font: 16px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
+h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top: 2rem; }
+h3 { font-size: 1rem; margin-bottom: .3rem; }
+.lead, .small, figcaption { color: var(--faint); } .small, figcaption { font-size: .9rem; }
+.headline, .warning { padding: .8rem 1rem; border-left: 5px solid var(--head-edge);
+  background: var(--head); }
+.headline { font-size: 1.08rem; }
+.warning { border-color: var(--warn-edge); background: var(--warn); }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .92rem; }
+th, td { padding: .3rem .7rem; text-align: left; vertical-align: top;
+  border-bottom: 1px solid var(--rule); }
+th { vertical-align: bottom; }
+.scores td { white-space: nowrap; }
+.facts td + td { overflow-wrap: anywhere; min-width: 5.5rem; }
+@media (max-width: 40rem) { th, td { padding: .3rem .4rem; } table { font-size: .85rem; }
+  .scores td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 6rem; } }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
+figure { margin: 1.5rem 0; }
+img { display: block; width: 100%; background: #ffffff; border-radius: 4px; }
+"""
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""

@@ -1,0 +1,1 @@
+"""Experiments: absl-flag mains, each one library call."""
