@@ -85,7 +85,7 @@ class RidgeAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
     Attributes:
       alpha_: the chosen alpha: [T] where y is 2-D and alpha_per_target, else a float.
       best_score_: minus the cross-validated squared error at alpha_, of alpha_'s shape; NaN where
-        leave-one-out is not defined (alpha 0 and no more rows than features).
+        leave-one-out is not defined (alpha 0 and too few rows to leave one out).
       coef_: [T, V], or [V] where y was 1-D. intercept_: [T], or a scalar; 0.0 without an intercept.
       solver_: "primal" or "dual". n_features_in_, feature_names_in_: as everywhere in scikit-learn.
 
@@ -110,8 +110,9 @@ class RidgeAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def fit(self, X, y):  # noqa: N803
         """Choose alpha and fit to X [N, V] and y [N, T] or [N]. Returns self.
 
-        Raises: ValueError if alphas are empty, negative or not finite, the solver is unknown, or there
-          are fewer than two rows (none would be left to predict one from).
+        Raises: ValueError if alphas are empty, negative or not finite, the solver is unknown, a fold of
+          cv lacks training or test rows, or there are fewer than two rows (none would be left to
+          predict one from).
         """
         alphas = _checked_alphas(self.alphas)
         if self.solver not in ("auto", "primal", "dual"):

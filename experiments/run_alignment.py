@@ -49,7 +49,9 @@ _CONTEXT = flags.DEFINE_enum(
     ["sentence", "window", "word"],
     "What the model reads: each sentence, each word after --window preceding words, or a word alone.",
 )
-_WINDOW = flags.DEFINE_integer("window", 20, "Preceding words with --context=window.", lower_bound=0)
+_WINDOW = flags.DEFINE_integer(
+    "window", 20, "Preceding words with --context=window.", lower_bound=0
+)
 _POOLING = flags.DEFINE_enum(
     "pooling", "mean", ["mean", "first", "last"], "How a word's sub-tokens become one vector."
 )
@@ -149,9 +151,7 @@ def main(argv: list[str]) -> None:
         )
         overrides = {name: flags.FLAGS[name].value for name in _HELP}
         overrides["alphas"] = _numbers("alphas", overrides["alphas"], float)
-        chosen = protocol(
-            _PROTOCOL.value, timed=dataset.stimulus.onsets is not None, **overrides
-        )
+        chosen = protocol(_PROTOCOL.value, timed=dataset.stimulus.onsets is not None, **overrides)
         table = run_study(
             dataset,
             _MODELS.value,

@@ -93,9 +93,7 @@ def precision_at(
     if weights is None:
         weights = jnp.ones_like(ranks)
     hits = ranks[None, :] <= jnp.asarray(ks, ranks.dtype)[:, None]
-    return linalg.matmul(
-        hits.astype(ranks.dtype), linalg.normalized_weights(weights, ranks.dtype)
-    )
+    return linalg.matmul(hits.astype(ranks.dtype), linalg.normalized_weights(weights, ranks.dtype))
 
 
 def rank_accuracy(ranks: jax.Array, n_candidates: int) -> jax.Array:

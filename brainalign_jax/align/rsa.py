@@ -42,7 +42,9 @@ def unit_rows(x: jax.Array, *, metric: str) -> jax.Array:
         scale = jnp.abs(x).max(axis=1, keepdims=True)
         x = x - mean
         # A constant row leaves rounding behind, which must not be blown up to unit length.
-        x = jnp.where(jnp.abs(x).max(axis=1, keepdims=True) > 8 * jnp.finfo(x.dtype).eps * scale, x, 0)
+        x = jnp.where(
+            jnp.abs(x).max(axis=1, keepdims=True) > 8 * jnp.finfo(x.dtype).eps * scale, x, 0
+        )
     norm = jnp.linalg.norm(x, axis=1, keepdims=True)
     return x / jnp.where(norm > 0, norm, 1)
 

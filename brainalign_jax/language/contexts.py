@@ -198,7 +198,8 @@ def batches(
     A sequence is padded to the next of 8, 16, 32, ... (at most max_length), whatever batch it is in.
     Rows that fill up a batch are one padding token; a bucket with fewer sequences than batch_size
     uses the next power of two, and one of more than 128 sub-tokens proportionally fewer rows, so
-    that hidden states do not outgrow the memory. W is one if every sequence of the bucket has one target, else T.
+    that hidden states do not outgrow the memory. W is one if every sequence of the bucket has one
+    target, else T.
     """
     lengths = np.array([len(ids) for ids in sequences.ids], np.int64)
     sizes = [size for size in _BUCKETS if size < max_length] + [max_length]

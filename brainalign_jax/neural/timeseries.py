@@ -220,7 +220,8 @@ def clean_runs(
     """Clean every run on its own: linear detrend, high-pass, confounds, z-score, by nilearn.
 
     bold: [time, V]; run: [time] or None (one run); tr in seconds; high_pass in Hz (Butterworth);
-    confounds: [time, C], regressed out within each run; `subject` is for messages. Returns [time, V] of the same dtype.
+    confounds: [time, C], regressed out within each run; `subject` is for messages.
+    Returns [time, V] of the same dtype.
     Raises ValueError for NaN, infinite or (with standardize) constant voxels, see `check_voxels`,
     other row counts, or a run too short to filter; ImportError without nilearn.
     """

@@ -6,7 +6,8 @@ Both are traced, so they work on masks and static shapes.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol as TypingProtocol
+from typing import NamedTuple
+from typing import Protocol as TypingProtocol
 
 import jax
 import jax.numpy as jnp

@@ -86,7 +86,12 @@ def run_study(
                 facts[name] = {"name": name, "fingerprint": vectors.fingerprint(), **vectors.meta}
                 tables.append(
                     sweep.score_subjects(
-                        dataset.name, chunk, vectors, scoring, cells=output / "cells", progress=shown
+                        dataset.name,
+                        chunk,
+                        vectors,
+                        scoring,
+                        cells=output / "cells",
+                        progress=shown,
                     )
                 )
     rows = pd.concat(tables, ignore_index=True)
@@ -176,6 +181,7 @@ def _model_fingerprint(name: str) -> str:
     else:
         trained = spec.kind == "checkpoint"
         folder = checkpoint.locate(spec.source, weights=trained)
+        checkpoint.read_architecture(folder, family=spec.family)
         if trained:
             digest.update(checkpoint.fingerprint(folder).encode())
         files = [

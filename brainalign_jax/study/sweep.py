@@ -80,7 +80,10 @@ def score_subjects(
         for method in scoring.methods:
             done, todo = [], []
             for one in batch:
-                path = cells and cells / f"{_cell_key(dataset, one, embeddings, scoring, method)}.parquet"
+                path = (
+                    cells
+                    and cells / f"{_cell_key(dataset, one, embeddings, scoring, method)}.parquet"
+                )
                 if path and path.is_file():
                     done.append(read_parquet(path))
                 else:
@@ -157,12 +160,11 @@ def build_problem(responses: WordResponses, embeddings: Embeddings, scoring: Sco
     outer = outer_folds(responses.stimulus, token_to_type, eligible, protocol, seed=scoring.seed)
     split = functools.partial(split_arrays, token_to_type=token_to_type, queries=protocol.queries)
     arrays = split(outer, candidates=candidates, least=protocol.csls_k)
-    inner = inner_folds(
-        responses.stimulus, token_to_type, outer.train, protocol, seed=scoring.seed
-    )
+    inner = inner_folds(responses.stimulus, token_to_type, outer.train, protocol, seed=scoring.seed)
     known = [np.isin(np.arange(len(vocabulary)), token_to_type[mask]) for mask in outer.train]
     size = max(
-        split(folds, candidates=mask).queries.shape[1] for folds, mask in zip(inner, known, strict=True)
+        split(folds, candidates=mask).queries.shape[1]
+        for folds, mask in zip(inner, known, strict=True)
     )
     inner_arrays = [
         split(folds, candidates=mask, size=size) for folds, mask in zip(inner, known, strict=True)

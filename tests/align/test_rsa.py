@@ -59,7 +59,7 @@ def test_the_distance_between_equal_rows_is_zero(precision, rng, metric):
     assert np.isfinite(distance).all()
     # a difference of two equal squared norms may leave rounding error under the root
     atol = np.sqrt(precision.tolerance) if metric == "euclidean" else 5 * precision.tolerance
-    pair = [p for p in zip(*np.triu_indices(9, 1), strict=True)].index((1, 4))
+    pair = list(zip(*np.triu_indices(9, 1), strict=True)).index((1, 4))
     assert abs(distance[pair]) <= atol
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from recordings import make_responses
 
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
-from recordings import make_responses
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,11 @@ def test_too_few_words_or_runs_are_errors_that_say_so():
         outer_folds(few, few.types()[1], np.ones(3, bool), isolated, seed=0)
     with pytest.raises(ValueError, match="two runs"):
         outer_folds(
-            few, few.types()[1], np.ones(3, bool), protocol("audited", folds="leave_run_out"), seed=0
+            few,
+            few.types()[1],
+            np.ones(3, bool),
+            protocol("audited", folds="leave_run_out"),
+            seed=0,
         )
     with pytest.raises(ValueError, match="fewer than two word types to train on"):
         outer_folds(one_run, one_run.types()[1], EVERY, protocol("audited", purge=500.0), seed=0)

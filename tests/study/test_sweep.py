@@ -1,17 +1,17 @@
 """The sweep against plain NumPy loops over the same folds, and its errors."""
 
 import numpy as np
+import oracles
 import pytest
+from recordings import make_embeddings, make_responses
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
-import oracles
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.folds import inner_folds, outer_folds
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import COLUMNS
 from brainalign_jax.study.sweep import Scoring, score_subjects
-from recordings import make_embeddings, make_responses
 
 
 def cell(rows, metric, layer, *, k=0, fold=-1, subject="S0"):
@@ -28,13 +28,17 @@ def cell(rows, metric, layer, *, k=0, fold=-1, subject="S0"):
 
 def ranks_by_loop(queries, candidates, gold):
     similarity = oracles.cosine(queries, candidates)
-    return np.array([1 + (row > row[true]).sum() for row, true in zip(similarity, gold, strict=True)])
+    return np.array(
+        [1 + (row > row[true]).sum() for row, true in zip(similarity, gold, strict=True)]
+    )
 
 
 def ridge_fit(x, y, alpha):
     """Predictor of plain ridge with an intercept, in float64."""
     mx, my = x.mean(axis=0), y.mean(axis=0)
-    weights = np.linalg.solve((x - mx).T @ (x - mx) + alpha * np.eye(x.shape[1]), (x - mx).T @ (y - my))
+    weights = np.linalg.solve(
+        (x - mx).T @ (x - mx) + alpha * np.eye(x.shape[1]), (x - mx).T @ (y - my)
+    )
     return lambda new: (new - mx) @ weights + my
 
 
@@ -71,7 +75,10 @@ def test_ridge_equals_a_loop_over_folds_and_alphas(words, planted, layer):
     vectors, responses = planted
     chosen = protocol("audited", timed=False, n_folds=6, candidate_scaling="none")
     rows = score_subjects(
-        "planted", responses, make_embeddings(words, vectors), Scoring(("ridge",), chosen, (1, 10), seed=3)
+        "planted",
+        responses,
+        make_embeddings(words, vectors),
+        Scoring(("ridge",), chosen, (1, 10), seed=3),
     )
     x = responses[0].values.astype(np.float64)
     ranks = expected_ridge_ranks(x, vectors[layer], words, chosen, 3)
@@ -84,7 +91,10 @@ def test_procrustes_with_csls_equals_a_loop(words, planted):
     vectors, responses = planted
     chosen = protocol("audited", timed=False, n_folds=5, candidate_scaling="none", csls_k=5)
     rows = score_subjects(
-        "planted", responses, make_embeddings(words, vectors), Scoring(("procrustes",), chosen, (5,))
+        "planted",
+        responses,
+        make_embeddings(words, vectors),
+        Scoring(("procrustes",), chosen, (5,)),
     )
     x, y = responses[0].values.astype(np.float64), vectors[1]
     folds = outer_folds(words, np.arange(60), np.ones(60, bool), chosen, seed=0)
@@ -94,14 +104,19 @@ def test_procrustes_with_csls_equals_a_loop(words, planted):
         scores = oracles.csls((x[test] - mx) @ left @ right, y - my, k=5)
         own = scores[np.arange(test.sum()), np.flatnonzero(test)]
         hits = 1 + (scores > own[:, None]).sum(axis=1) <= 5
-        assert cell(rows, "precision_csls", 1, k=5, fold=fold) == pytest.approx(hits.mean(), abs=1e-6)
+        assert cell(rows, "precision_csls", 1, k=5, fold=fold) == pytest.approx(
+            hits.mean(), abs=1e-6
+        )
 
 
 def test_spread_divides_by_the_training_words_root_mean_square(words, planted):
     vectors, responses = planted
     chosen = protocol("audited", timed=False, n_folds=5)
     rows = score_subjects(
-        "planted", responses, make_embeddings(words, vectors), Scoring(("procrustes",), chosen, (5,))
+        "planted",
+        responses,
+        make_embeddings(words, vectors),
+        Scoring(("procrustes",), chosen, (5,)),
     )
     x, y = responses[0].values.astype(np.float64), vectors[1]
     folds = outer_folds(words, np.arange(60), np.ones(60, bool), chosen, seed=0)
@@ -136,7 +151,9 @@ def test_similarity_decoding_equals_a_loop(words, planted):
                 row[known == candidate] = np.mean(row[known != candidate])
                 scores.append(np.corrcoef(profile, row)[0, 1])
             hits.append(1 + np.sum(np.array(scores) > scores[word]) <= 5)
-        assert cell(rows, "precision_nn", 1, k=5, fold=fold) == pytest.approx(np.mean(hits), abs=1e-6)
+        assert cell(rows, "precision_nn", 1, k=5, fold=fold) == pytest.approx(
+            np.mean(hits), abs=1e-6
+        )
     expected = spearmanr(pdist(x, "correlation"), pdist(y, "correlation")).statistic
     assert cell(rows, "rsa", 1) == pytest.approx(expected, abs=1e-5)
 
@@ -150,7 +167,11 @@ def test_planted_layer_wins_by_every_method(words, planted):
         Scoring(("procrustes", "ridge", "rsa"), protocol("audited", timed=False), (10,)),
     )
     assert tuple(rows.columns) == COLUMNS
-    for method, metric in (("procrustes", "rank_accuracy"), ("ridge", "rank_accuracy"), ("rsa", "rsa")):
+    for method, metric in (
+        ("procrustes", "rank_accuracy"),
+        ("ridge", "rank_accuracy"),
+        ("rsa", "rsa"),
+    ):
         for subject in ("S0", "S1"):
             part = rows[rows["method"] == method]
             scores = [cell(part, metric, layer, subject=subject) for layer in range(3)]
@@ -164,7 +185,9 @@ def test_tokens_of_a_type_are_decoded_by_their_mean_response(planted):
     noise = rng.standard_normal((60, 20))
     values = responses[0].values
     doubled = make_responses(twice, np.concatenate([values + noise, values - noise]), subject="S0")
-    single = make_responses(Stimulus.from_words([f"word{i}" for i in range(60)]), values, subject="S0")
+    single = make_responses(
+        Stimulus.from_words([f"word{i}" for i in range(60)]), values, subject="S0"
+    )
     # With alpha in units of the kernel, training rows that double leave ridge as it is only when they
     # are equal: Procrustes is linear in the cross-covariance, so here the two must agree exactly.
     scoring = Scoring(
@@ -191,7 +214,10 @@ def test_subjects_scored_together_or_apart_agree(words, planted):
 def test_a_final_layer_of_another_width_is_scored_as_the_last_layer(words, planted):
     vectors, responses = planted
     whole = score_subjects(
-        "p", responses, make_embeddings(words, vectors), Scoring(("ridge",), protocol("audited", timed=False), (10,))
+        "p",
+        responses,
+        make_embeddings(words, vectors),
+        Scoring(("ridge",), protocol("audited", timed=False), (10,)),
     )
     final = np.concatenate([vectors[2], np.zeros((60, 4))], axis=1).astype(np.float32)
     split = score_subjects(
@@ -201,16 +227,22 @@ def test_a_final_layer_of_another_width_is_scored_as_the_last_layer(words, plant
         Scoring(("ridge",), protocol("audited", timed=False), (10,)),
     )
     assert set(split["layer"]) == {0, 1, 2}
-    assert cell(split, "rank_accuracy", 2) == pytest.approx(cell(whole, "rank_accuracy", 2), abs=1e-3)
+    assert cell(split, "rank_accuracy", 2) == pytest.approx(
+        cell(whole, "rank_accuracy", 2), abs=1e-3
+    )
 
 
 def test_paper_protocol_runs_on_tokens_and_uses_all_rows(planted):
     rng = np.random.default_rng(0)
-    story = Stimulus.from_words([f"word{i}" for i in rng.integers(0, 40, 160)], onsets=np.arange(160) / 2)
+    story = Stimulus.from_words(
+        [f"word{i}" for i in rng.integers(0, 40, 160)], onsets=np.arange(160) / 2
+    )
     types = story.types()[1]
     vectors = rng.standard_normal((2, types.max() + 1, 12))
     responses = make_responses(
-        story, vectors[1][types] @ rng.standard_normal((12, 30)) + rng.standard_normal((160, 30)), subject="S0"
+        story,
+        vectors[1][types] @ rng.standard_normal((12, 30)) + rng.standard_normal((160, 30)),
+        subject="S0",
     )
     rows = score_subjects(
         "story",
@@ -237,9 +269,15 @@ def test_paper_protocol_runs_on_tokens_and_uses_all_rows(planted):
 )
 def test_impossible_requests_are_errors(words, planted, change, message):
     vectors, responses = planted
-    arguments = {"methods": ("procrustes",), "protocol": protocol("audited", timed=False), "ks": (1,)}
+    arguments = {
+        "methods": ("procrustes",),
+        "protocol": protocol("audited", timed=False),
+        "ks": (1,),
+    }
     with pytest.raises(ValueError, match=message):
-        score_subjects("p", responses, make_embeddings(words, vectors), Scoring(**arguments | change))
+        score_subjects(
+            "p", responses, make_embeddings(words, vectors), Scoring(**arguments | change)
+        )
 
 
 def test_vectors_of_other_words_are_an_error(planted):

@@ -345,4 +345,5 @@ def matmul_precision(dtype) -> jax.lax.Precision | None:
 
 
 def at_least_float32(dtype) -> jnp.dtype:
+    """The dtype itself, or float32 where it is a half type: what sums and norms are taken in."""
     return jnp.dtype(jnp.float32) if jnp.dtype(dtype).itemsize < 4 else jnp.dtype(dtype)

@@ -1,0 +1,140 @@
+"""A whole study into a folder: what is written, what is computed again, what a failure leaves behind."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainalign_jax.study import sweep
+from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.results import COLUMNS, METRICS, ResultTable
+from brainalign_jax.study.run import Embedding, run_study
+from brainalign_jax.study.sweep import Scoring
+
+
+@pytest.fixture
+def vectors_file(tmp_path, words, planted):
+    """The planted layer as word vectors in text format."""
+    path = tmp_path / "vectors.txt"
+    lines = [
+        " ".join([word, *(f"{x:.6f}" for x in row)])
+        for word, row in zip(words.words, planted[0][1], strict=True)
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+SCORING = Scoring(("procrustes", "rsa"), protocol("audited", timed=False, n_folds=5), (1, 10))
+
+
+def run(dataset, vectors_file, output, scoring=SCORING, **options):
+    return run_study(
+        dataset, [f"static:{vectors_file}"], scoring, output, progress=False, **options
+    )
+
+
+def test_a_study_writes_table_manifest_report_and_figures(dataset, vectors_file, tmp_path):
+    table = run(dataset, vectors_file, tmp_path / "out", command="the command")
+    rows = pd.read_parquet(tmp_path / "out" / "results.parquet")
+    assert tuple(rows.columns) == COLUMNS
+    pd.testing.assert_frame_equal(rows, table.rows, check_dtype=False)
+    assert set(rows["metric"]) <= set(METRICS)
+    assert set(rows["subject"]) == {"S0", "S1", "group"}
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["command"] == "the command"
+    assert set(manifest["subjects"]) == {"S0", "S1"}
+    assert manifest["protocol"]["n_folds"] == 5
+    assert manifest["versions"]["jax"]
+    assert (tmp_path / "out" / "report.html").stat().st_size > 1000
+    figures = list((tmp_path / "out" / "figures").glob("*.png"))
+    assert figures and all(path.read_bytes()[:4] == b"\x89PNG" for path in figures)
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
+def test_group_rows_are_the_mean_over_subjects(dataset, vectors_file, tmp_path):
+    table = run(dataset, vectors_file, tmp_path)
+    pooled = table.pooled("precision_csls", k=10)
+    pooled = pooled[pooled["method"] == "procrustes"].set_index("subject")["value"]
+    assert pooled["group"] == pytest.approx((pooled["S0"] + pooled["S1"]) / 2)
+    summary = table.summary(k=10).set_index("method")
+    assert summary.loc["procrustes", "csls_avg"] == pytest.approx(pooled["group"])
+    assert summary.loc["procrustes", "csls_max"] == pytest.approx(max(pooled["S0"], pooled["S1"]))
+
+
+def test_finished_cells_are_read_and_others_computed(dataset, vectors_file, tmp_path, monkeypatch):
+    first = run(dataset, vectors_file, tmp_path)
+    computed = []
+    original = sweep._score_batch
+
+    def counted(dataset, batch, embeddings, scoring, method):
+        computed.append((method, [one.subject for one in batch]))
+        return original(dataset, batch, embeddings, scoring, method)
+
+    monkeypatch.setattr(sweep, "_score_batch", counted)
+    again = run(dataset, vectors_file, tmp_path)
+    assert computed == []
+    pd.testing.assert_frame_equal(first.rows, again.rows)
+    next((tmp_path / "cells").glob("*.parquet")).unlink()
+    run(dataset, vectors_file, tmp_path)
+    assert len(computed) == 1 and len(computed[0][1]) == 1
+    computed.clear()
+    seed = Scoring(SCORING.methods, SCORING.protocol, SCORING.ks, seed=1)
+    run(dataset, vectors_file, tmp_path, seed)
+    assert sorted(method for method, _ in computed) == ["procrustes", "rsa"]
+
+
+def test_changed_vectors_are_not_taken_for_the_old_ones(dataset, vectors_file, tmp_path):
+    first = run(dataset, vectors_file, tmp_path / "out")
+    rng = np.random.default_rng(9)
+    lines = [line.split(" ")[0] for line in vectors_file.read_text().splitlines()]
+    vectors_file.write_text(
+        "\n".join(
+            f"{word} " + " ".join(f"{x:.4f}" for x in rng.standard_normal(12)) for word in lines
+        )
+    )
+    second = run(dataset, vectors_file, tmp_path / "out")
+    assert not np.allclose(first.rows["value"], second.rows["value"])
+
+
+def test_a_damaged_cell_is_named(dataset, vectors_file, tmp_path):
+    run(dataset, vectors_file, tmp_path)
+    cell = next((tmp_path / "cells").glob("*.parquet"))
+    cell.write_bytes(cell.read_bytes()[:50])
+    with pytest.raises(ValueError, match=f"{cell.name}.*damaged.*delete it"):
+        run(dataset, vectors_file, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("models", "scoring", "options", "error"),
+    [
+        (["no-such-model"], SCORING, {}, ValueError),
+        (["static:/nowhere/vectors.txt"], SCORING, {}, FileNotFoundError),
+        (["untrained:/nowhere/model"], SCORING, {}, FileNotFoundError),
+        ([], SCORING, {}, ValueError),
+        (None, Scoring(("rsa",), SCORING.protocol, (1, 61)), {"report_k": 1}, ValueError),
+        (None, SCORING, {"report_k": 7}, ValueError),
+        (None, SCORING, {"embedding": Embedding(context="page")}, ValueError),
+    ],
+)
+def test_a_failed_study_leaves_no_results(
+    dataset, vectors_file, tmp_path, models, scoring, options, error
+):
+    output = tmp_path / "out"
+    if models is None:
+        models = [f"static:{vectors_file}"]
+    with pytest.raises(error):
+        run_study(dataset, models, scoring, output, progress=False, **options)
+    assert not (output / "results.parquet").exists()
+    assert not (output / "report.html").exists()
+
+
+def test_results_are_loaded_as_saved_and_damage_is_named(dataset, vectors_file, tmp_path):
+    table = run(dataset, vectors_file, tmp_path)
+    loaded = ResultTable.load(tmp_path)
+    pd.testing.assert_frame_equal(loaded.rows, table.rows, check_dtype=False)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match="manifest.json is damaged"):
+        ResultTable.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="manifest.json is missing"):
+        ResultTable.load(tmp_path / "elsewhere")
