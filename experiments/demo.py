@@ -15,9 +15,9 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 
-from brainalign_jax.study import report
+from brainalign_jax.study import summary
 from brainalign_jax.study.demo import run_demo
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "out/demo", "Folder to write to.")
@@ -42,6 +42,7 @@ def _installed_model() -> str:
 
 
 def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # JAX tells at INFO which backends it did not find
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}: write flags as --name=value")
     try:
@@ -56,7 +57,7 @@ def main(argv: list[str]) -> None:
     except (ValueError, FileNotFoundError) as error:
         print(f"demo: {error}", file=sys.stderr)
         sys.exit(2)
-    print(report.text_summary(result.table, k=10))
+    print(summary.text_summary(result.table, k=10))
     print("\nThe subjects are SIMULATED: this shows that the tool works, nothing about brains.")
     for method, found in result.found.items():
         print(f"{method}: planted layer {result.planted}, found layer {found}")

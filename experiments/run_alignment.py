@@ -15,10 +15,10 @@ flags computes nothing again; one with another model or subject computes only th
 import dataclasses
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from brainalign_jax.neural.readers import list_datasets, open_dataset
-from brainalign_jax.study import report
+from brainalign_jax.study import summary
 from brainalign_jax.study.protocol import CHOICES, PROTOCOLS, Protocol, protocol
 from brainalign_jax.study.run import Embedding, run_study
 from brainalign_jax.study.sweep import Scoring
@@ -140,6 +140,7 @@ def _reader_options(pairs: list[str]) -> dict:
 
 
 def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # JAX tells at INFO which backends it did not find
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}: write flags as --name=value")
     try:
@@ -174,7 +175,7 @@ def main(argv: list[str]) -> None:
     except (ValueError, FileNotFoundError) as error:
         print(f"run_alignment: {error}", file=sys.stderr)
         sys.exit(2)
-    print(report.text_summary(table, k=_REPORT_K.value))
+    print(summary.text_summary(table, k=_REPORT_K.value))
     print(f"report: {_OUTPUT_DIR.value}/report.html")
 
 

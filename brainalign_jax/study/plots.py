@@ -1,13 +1,12 @@
 """Figures of a study: scores by layer, by k and by model size, and RSA.
 
 Every function returns a `matplotlib.figure.Figure` without touching pyplot, so no display or
-backend is needed. Colours are those of Okabe and Ito, told apart by readers with any colour vision.
+backend is needed.
 """
 
-from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from textwrap import fill
+from textwrap import wrap
 
 import numpy as np
 import pandas as pd
@@ -17,12 +16,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from scipy.stats import binom
 
+from brainalign_jax.study.display import OKABE_ITO, UNTRAINED, model_styles, short_names
 from brainalign_jax.study.results import GROUP, ResultTable, replace_file
 
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-UNTRAINED = "untrained:"
 DPI = 150
-_MARKERS = "osD^vPX"
 _GREY = "#666666"
 _MOST_WITH_POINTS = 4  # models beyond which the subjects' points would cover the lines
 _METRIC_NAMES = {"precision_csls": "CSLS", "precision_nn": "nearest neighbour"}
@@ -133,7 +130,7 @@ def precision_by_model_size(table: ResultTable, *, k: int) -> Figure:
         axis.minorticks_off()
     axes[0].set_ylim(bottom=0)
     _label(axes, "parameters (millions, log scale)", f"P@{k}, CSLS (fraction of words)")
-    entries = [(_line(colours[name]), _plain(name)) for name in families]
+    entries = [(_line(colours[name]), name) for name in families]
     if scores["untrained"].any():
         entries.append((_line(_GREY, linestyle="--", marker="^"), "untrained models"))
     entries += [
@@ -188,7 +185,7 @@ def chance_interval(rows: pd.DataFrame) -> tuple[float, float, float, int]:
 
     rows: pooled precision rows of one k, subjects included. n is the number of words scored of the
     subject who has fewest, whose interval is the widest. Binomial with independent words: an
-    interval of chance only, as words of a text are not independent.
+    interval of chance only, as the words of a text are not independent.
     """
     subjects = rows[rows["subject"] != GROUP]
     n_items = int((subjects if len(subjects) else rows)["n_items"].min())
@@ -204,52 +201,6 @@ def spread_note(n_models: int, n_subjects: int) -> str:
     if n_models <= _MOST_WITH_POINTS:
         return "small dots: single subjects"
     return "shading: mean ± standard error over subjects"
-
-
-def short_names(models: Sequence[str], *, width: int = 40) -> dict[str, str]:
-    """Names for display: of a long folder path the last parts that tell the models apart."""
-
-    def shorten(name: str, parts: int) -> str:
-        prefix, path = _split_prefix(name)
-        pieces = path.replace("\\", "/").rstrip("/").split("/")
-        if len(pieces) <= max(parts, 2):
-            return name
-        return prefix + "…/" + "/".join(pieces[-parts:])
-
-    models = list(dict.fromkeys(models))
-    for parts in range(
-        2, 2 + max((name.count("/") + name.count("\\") for name in models), default=0)
-    ):
-        names = {name: shorten(name, parts) for name in models}
-        if len(set(names.values())) == len(models):
-            break
-    else:
-        names = {name: name for name in models}
-    cut = {
-        name: text
-        if len(text) <= width
-        else text[: width // 3] + "…" + text[1 + width // 3 - width :]
-        for name, text in names.items()
-    }
-    return cut if len(set(cut.values())) == len(models) else names
-
-
-def model_styles(models: Sequence[str]) -> dict[str, dict]:
-    """Line styles by model; an untrained twin is dashed in the colour of its trained model."""
-    bases = list(dict.fromkeys(name.removeprefix(UNTRAINED) for name in models))
-    styles = {}
-    for name in models:
-        index = bases.index(name.removeprefix(UNTRAINED))
-        untrained = name.startswith(UNTRAINED)
-        styles[name] = {
-            "color": OKABE_ITO[index % len(OKABE_ITO)],
-            "marker": _MARKERS[(index // len(OKABE_ITO) + index) % len(_MARKERS)],
-            "markersize": 4.5,
-            "markerfacecolor": "white" if untrained else OKABE_ITO[index % len(OKABE_ITO)],
-            "linestyle": "--" if untrained else "-",
-            "linewidth": 1.8,
-        }
-    return styles
 
 
 def check_one_study(table: ResultTable) -> None:
@@ -344,30 +295,34 @@ def _line(colour: str, **style) -> Line2D:
 
 def _model_entries(styles: dict[str, dict]) -> list[tuple]:
     names = short_names(list(styles))
-    return [(Line2D([], [], **style), _plain(names[model])) for model, style in styles.items()]
+    return [(Line2D([], [], **style), names[model]) for model, style in styles.items()]
 
 
 def _legend(figure: Figure, entries: list[tuple]) -> None:
     """A legend below the panels, for which the figure grows."""
     handles, labels = zip(*entries, strict=True)
-    labels = [fill(label, 36) for label in labels]
+    labels = [_wrap(label) for label in labels]
     longest = max(len(line) for label in labels for line in label.split("\n"))
     columns = int(np.clip(figure.get_figwidth() / (0.085 * longest + 0.6), 1, len(entries)))
     n_lines = sum(label.count("\n") + 1 for label in labels)
     figure.set_figheight(figure.get_figheight() + 0.2 * np.ceil(n_lines / columns) + 0.2)
+    labels = [_plain(label) for label in labels]
     figure.legend(
         handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5
     )
 
 
+def _wrap(text: str, width: int = 40) -> str:
+    """Text in lines of about equal length, words (model names above all) whole where they fit."""
+    lines = wrap(text, width, break_on_hyphens=False)
+    longest = max((min(len(word), width) for word in text.split()), default=width)
+    for narrower in range(max(longest, len(text) // max(len(lines), 1)), width):
+        balanced = wrap(text, narrower, break_on_hyphens=False)
+        if len(balanced) <= len(lines):
+            return "\n".join(balanced)
+    return "\n".join(lines)
+
+
 def _plain(text: str) -> str:
     """Text that matplotlib sets as it is: no mathematics between dollars, no hidden label."""
     return " " * text.startswith("_") + text.replace("$", r"\$")
-
-
-def _split_prefix(name: str) -> tuple[str, str]:
-    """("untrained:" or "static:" or "", the rest) of a model's name."""
-    for prefix in (UNTRAINED, "static:"):
-        if name.startswith(prefix):
-            return prefix, name.removeprefix(prefix)
-    return "", name

