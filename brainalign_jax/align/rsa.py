@@ -78,7 +78,7 @@ def compare(a: jax.Array, b: jax.Array, *, method: str = "spearman") -> jax.Arra
             return jnp.sum(jnp.sign(a[i] - a) * jnp.sign(b[i] - b))
 
         total = jax.lax.map(concordance, jnp.arange(size), batch_size=min(size, 64)).sum()
-        return total / (size * (size - 1))
+        return total / size / (size - 1)
     return jnp.vdot(comparison_vector(a, method=method), comparison_vector(b, method=method))
 
 

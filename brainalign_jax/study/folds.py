@@ -12,7 +12,7 @@ class Folds(NamedTuple):
     """Boolean masks over the N word tokens; shapes are static whatever the folds' sizes.
 
     train: [F, N]; test: [F, N]. A token may be in neither: not covered by the recording, no word,
-    inside the purge gap, or of a type that is tested.
+    inside the purge gap, or in the test block but of a type that occurs outside of it too.
     """
 
     train: np.ndarray
@@ -21,13 +21,17 @@ class Folds(NamedTuple):
 
 def outer_folds(
     stimulus: Stimulus,
-    token_to_type: np.ndarray,
+    groups: np.ndarray,
     eligible: np.ndarray,
     protocol: Protocol,
     *,
     seed: int,
 ) -> Folds:
     """The study's folds over the eligible tokens [N].
+
+    Args:
+      groups: [N] tokens that are one word for the purpose of holding words out: word types without
+        regard to case, since "The" and "the" have much the same vector.
 
     Raises: ValueError if there are fewer word types (or runs) than folds, or if a fold would have
     no word to train on.
@@ -37,15 +41,15 @@ def outer_folds(
     if kind == "leave_run_out":
         tests = _runs(stimulus, eligible)
     elif kind == "shuffled_types":
-        tests = _drawn_types(token_to_type, eligible, n_folds, rng)
+        tests = _drawn_types(groups, eligible, n_folds, rng)
     else:
-        tests = _blocks(eligible, token_to_type, n_folds)
-    return _finish(stimulus, token_to_type, eligible, tests, protocol)
+        tests = _blocks(eligible, groups, n_folds)
+    return _finish(stimulus, groups, eligible, tests, protocol)
 
 
 def inner_folds(
     stimulus: Stimulus,
-    token_to_type: np.ndarray,
+    groups: np.ndarray,
     train: np.ndarray,
     protocol: Protocol,
     *,
@@ -59,26 +63,26 @@ def inner_folds(
     for fold, eligible in enumerate(train):
         rng = np.random.default_rng((seed, fold))
         if protocol.inner_shuffle:
-            tests = _drawn_types(token_to_type, eligible, protocol.n_inner_folds, rng)
+            tests = _drawn_types(groups, eligible, protocol.n_inner_folds, rng)
         else:
-            tests = _blocks(eligible, token_to_type, protocol.n_inner_folds)
-        inner.append(_finish(stimulus, token_to_type, eligible, tests, protocol))
+            tests = _blocks(eligible, groups, protocol.n_inner_folds)
+        inner.append(_finish(stimulus, groups, eligible, tests, protocol, "inner fold"))
     return inner
 
 
-def _blocks(eligible: np.ndarray, token_to_type: np.ndarray, n_folds: int) -> list[np.ndarray]:
+def _blocks(eligible: np.ndarray, groups: np.ndarray, n_folds: int) -> list[np.ndarray]:
     rows = np.flatnonzero(eligible)
-    _check_count(len(np.unique(token_to_type[rows])), n_folds)
+    _check_count(len(np.unique(groups[rows])), n_folds)
     return [_mask(block, eligible.size) for block in np.array_split(rows, n_folds)]
 
 
 def _drawn_types(
-    token_to_type: np.ndarray, eligible: np.ndarray, n_folds: int, rng: np.random.Generator
+    groups: np.ndarray, eligible: np.ndarray, n_folds: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    types = np.unique(token_to_type[eligible])
+    types = np.unique(groups[eligible])
     _check_count(len(types), n_folds)
     drawn = np.array_split(rng.permutation(types), n_folds)
-    return [eligible & np.isin(token_to_type, part) for part in drawn]
+    return [eligible & np.isin(groups, part) for part in drawn]
 
 
 def _runs(stimulus: Stimulus, eligible: np.ndarray) -> list[np.ndarray]:
@@ -91,25 +95,35 @@ def _runs(stimulus: Stimulus, eligible: np.ndarray) -> list[np.ndarray]:
 
 def _finish(
     stimulus: Stimulus,
-    token_to_type: np.ndarray,
+    groups: np.ndarray,
     eligible: np.ndarray,
     tests: list[np.ndarray],
     protocol: Protocol,
+    kind: str = "fold",
 ) -> Folds:
-    test = np.stack(tests)
-    train = eligible & ~test
+    train = [eligible & ~test for test in tests]
     if protocol.purge > 0 and stimulus.onsets is not None:
-        train &= ~np.stack([_near(stimulus, mask, protocol.purge) for mask in test])
+        train = [
+            mask & ~_near(stimulus, test, protocol.purge)
+            for mask, test in zip(train, tests, strict=True)
+        ]
     if protocol.hold_out_types:
-        train &= ~np.stack([np.isin(token_to_type, token_to_type[mask]) for mask in test])
-    for fold in range(len(test)):
-        if np.unique(token_to_type[train[fold]]).size < 2:
+        # Leaving a tested word's other occurrences out of the training would not do: their
+        # neighbours, which share their scans and sentences, would stay.
+        tests = [test & ~np.isin(groups, groups[eligible & ~test]) for test in tests]
+    for fold, (fit, test) in enumerate(zip(train, tests, strict=True)):
+        if np.unique(groups[fit]).size < 2 or not test.any():
+            lack = (
+                "a word to test that occurs in it only"
+                if not test.any()
+                else "two word types to train on"
+            )
             raise ValueError(
-                f"fold {fold} of {len(test)} leaves fewer than two word types to train on, of "
-                f"{len(np.unique(token_to_type[eligible]))}: use more folds, a shorter --purge or "
+                f"{kind} {fold} of {len(tests)} lacks {lack}, of {len(np.unique(groups[eligible]))} "
+                "word types in all: change the number of folds, shorten --purge or use "
                 "--hold_out_types=false"
             )
-    return Folds(train, test)
+    return Folds(np.stack(train), np.stack(tests))
 
 
 def _near(stimulus: Stimulus, test: np.ndarray, purge: float) -> np.ndarray:

@@ -18,10 +18,13 @@ from brainalign_jax.study.protocol import Protocol
 
 
 class FoldProblem(NamedTuple):
-    """What one fold of one subject asks: outer split, inner splits [I, ...], token -> type [N]."""
+    """What one fold of one subject asks: outer split, inner splits [I, ...], token -> type [N].
+
+    inner is None for methods that choose nothing.
+    """
 
     outer: Split
-    inner: Split
+    inner: Split | None
     token_to_type: jax.Array
 
 
@@ -32,6 +35,7 @@ class Method(TypingProtocol):
     # True where the responses matter only through their inner products: they may then be rotated
     # into fewer columns (`sources.lossless_reduction`).
     keeps_inner_products_only: bool
+    uses_inner_folds: bool
 
     def targets(self, values: jax.Array) -> jax.Array:
         """What `evaluate` needs of the vectors [T, D] of one layer, once per model."""
@@ -101,6 +105,7 @@ class Procrustes:
     protocol: Protocol
     name: str = "procrustes"
     keeps_inner_products_only: bool = True
+    uses_inner_folds: bool = False
 
     def targets(self, values: jax.Array) -> jax.Array:
         return lossless_scores(values)
@@ -133,6 +138,7 @@ class Ridge:
     protocol: Protocol
     name: str = "ridge"
     keeps_inner_products_only: bool = True
+    uses_inner_folds: bool = True
 
     def targets(self, values: jax.Array) -> jax.Array:
         return values
@@ -208,6 +214,7 @@ class SimilarityDecoding:
     protocol: Protocol
     name: str = "rsa"
     keeps_inner_products_only: bool = False
+    uses_inner_folds: bool = False
 
     def targets(self, values: jax.Array) -> jax.Array:
         return values

@@ -24,8 +24,8 @@ class Protocol:
     folds: "contiguous" blocks of the text in order, "shuffled_types" (word types drawn at random) or
       "leave_run_out". n_folds: number of blocks or draws.
     purge: seconds on either side of a test block whose words are left out of the training.
-    hold_out_types: a type that is tested is nowhere in the training, in no other place either
-      (outer "shuffled_types" folds hold it out in any case).
+    hold_out_types: of a block only those words are tested that occur nowhere outside of it
+      ("shuffled_types" folds hold words out in any case). Case does not count.
     queries: decode the mean response of each word type, or every token's own.
     center: subtract the training means of brain and model, before Procrustes and before cosines.
     scaling: "minmax" scales each brain feature to 0..1 over all rows, the test rows included.

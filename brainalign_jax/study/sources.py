@@ -14,7 +14,19 @@ def prepare_responses(
 
     The paper's protocol fits both steps on all eligible rows [N], the test rows among them; the
     audited one does neither. width: number of features of the model's vectors.
+
+    Where alphas are in units of the kernel nothing depends on the responses' unit, and they are
+    brought to a root mean square of one: responses in tesla would be lost in float32.
+
+    Raises: ValueError if the responses are the same for all words.
     """
+    if np.ptp(values[eligible], axis=0).max() == 0:
+        raise ValueError(
+            f"the {values.shape[1]} features of the responses are the same for all "
+            f"{int(eligible.sum())} words: there is nothing to decode"
+        )
+    if protocol.alpha_unit == "kernel":
+        values = values / np.sqrt(np.mean(values[eligible].astype(np.float64) ** 2))
     if protocol.scaling == "minmax":
         low, high = values[eligible].min(axis=0), values[eligible].max(axis=0)
         values = (values - low) / np.where(high > low, high - low, 1)

@@ -44,6 +44,8 @@ class Scoring:
             raise ValueError(
                 f"unknown method {', '.join(unknown) or '(none)'}: choose of {', '.join(METHODS)}"
             )
+        object.__setattr__(self, "methods", tuple(dict.fromkeys(self.methods)))
+        object.__setattr__(self, "ks", tuple(dict.fromkeys(self.ks)))
         if not self.ks or min(self.ks) < 1:
             raise ValueError(f"ks={self.ks} must be one or more positive numbers")
 
@@ -140,8 +142,13 @@ def _cell_key(dataset, responses, embeddings, scoring: Scoring, method: str) -> 
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def build_problem(responses: WordResponses, embeddings: Embeddings, scoring: Scoring) -> Problem:
-    """Folds and candidates of one recording. Raises ValueError as `score_subjects` says."""
+def build_problem(
+    responses: WordResponses, embeddings: Embeddings, scoring: Scoring, *, inner: bool = True
+) -> Problem:
+    """Folds, with or without inner ones, and candidates of one recording.
+
+    Raises: ValueError as `score_subjects` says.
+    """
     protocol = scoring.protocol
     vocabulary, token_to_type = responses.stimulus.types(lower=scoring.lower)
     if embeddings.types != vocabulary:
@@ -157,21 +164,21 @@ def build_problem(responses: WordResponses, embeddings: Embeddings, scoring: Sco
             raise ValueError(
                 f"{name}={value} is above the number of candidate words, {n_candidates}: lower it"
             )
-    outer = outer_folds(responses.stimulus, token_to_type, eligible, protocol, seed=scoring.seed)
+    _, groups = responses.stimulus.types(lower=True)
+    outer = outer_folds(responses.stimulus, groups, eligible, protocol, seed=scoring.seed)
     split = functools.partial(split_arrays, token_to_type=token_to_type, queries=protocol.queries)
     arrays = split(outer, candidates=candidates, least=protocol.csls_k)
-    inner = inner_folds(responses.stimulus, token_to_type, outer.train, protocol, seed=scoring.seed)
-    known = [np.isin(np.arange(len(vocabulary)), token_to_type[mask]) for mask in outer.train]
-    size = max(
-        split(folds, candidates=mask).queries.shape[1]
-        for folds, mask in zip(inner, known, strict=True)
-    )
-    inner_arrays = [
-        split(folds, candidates=mask, size=size) for folds, mask in zip(inner, known, strict=True)
-    ]
+    inner_arrays = None
+    if inner:
+        within = inner_folds(responses.stimulus, groups, outer.train, protocol, seed=scoring.seed)
+        known = [np.isin(np.arange(len(vocabulary)), token_to_type[mask]) for mask in outer.train]
+        parts = [split(f, candidates=mask) for f, mask in zip(within, known, strict=True)]
+        size = max(part.queries.shape[1] for part in parts)
+        parts = [split(f, candidates=m, size=size) for f, m in zip(within, known, strict=True)]
+        inner_arrays = Split(*(np.stack(part) for part in zip(*parts, strict=True)))
     folds = FoldProblem(
         arrays,
-        Split(*(np.stack(part) for part in zip(*inner_arrays, strict=True))),
+        inner_arrays,
         np.broadcast_to(np.maximum(token_to_type, 0), (len(arrays.train), len(token_to_type))),
     )
     return Problem(token_to_type, eligible, folds, n_candidates)
@@ -196,9 +203,9 @@ _compiled_rsa = jax.jit(rsa_scores, static_argnames=("protocol",))
 
 def _score_batch(dataset, batch, embeddings, scoring: Scoring, method_name: str):
     """One table a subject."""
-    problem = build_problem(batch[0], embeddings, scoring)
     protocol = scoring.protocol
     method = METHODS[method_name](protocol)
+    problem = build_problem(batch[0], embeddings, scoring, inner=method.uses_inner_folds)
     tables: list[list[pd.DataFrame]] = [[] for _ in batch]
     for layers, values in _chosen_layers(embeddings, scoring.layers):
         prepared = [
@@ -270,12 +277,14 @@ def _decoding_rows(scores, problem: Problem, scoring: Scoring, layers) -> pd.Dat
     counts = mask.sum(axis=1)
     rows = []
 
-    def add(metric, k, by_fold, chance):
-        pooled = np.average(by_fold, axis=0, weights=counts)
-        for fold, (line, count) in [
-            (POOLED, (pooled, counts.sum())),
-            *enumerate(zip(by_fold, counts, strict=True)),
-        ]:
+    def add(metric, k, by_fold, chance, least=1):
+        """Rows of the folds that have at least `least` queries."""
+        enough = np.flatnonzero(counts >= least)
+        if not enough.size:
+            return
+        pooled = np.average(by_fold[enough], axis=0, weights=counts[enough])
+        lines = [(POOLED, pooled, counts[enough].sum())]
+        for fold, line, count in lines + [(fold, by_fold[fold], counts[fold]) for fold in enough]:
             rows.extend(
                 (layer, fold, metric, k, value, count, chance)
                 for layer, value in zip(layers, line, strict=True)
@@ -289,7 +298,8 @@ def _decoding_rows(scores, problem: Problem, scoring: Scoring, layers) -> pd.Dat
     add("rank_accuracy", 0, np.einsum("flq,fq,f->fl", accuracy, mask, 1 / counts), 0.5)
     for metric in ("pearson", "r2"):
         if metric in scores:
-            add(metric, 0, scores[metric], 0.0)
+            # Of one or two words a correlation says nothing.
+            add(metric, 0, scores[metric], 0.0, least=3)
     names = ["layer", "fold", "metric", "k", "value", "n_items", "chance"]
     return pd.DataFrame(rows, columns=names)
 

@@ -170,3 +170,10 @@ def test_float32_stays_float32(keeps_float32, rng):
     for method in METHODS:
         keeps_float32(lambda a, b, method=method: rsa.compare(a, b, method=method), x[0], x[1])
     keeps_float32(rsa.rank, x)
+
+
+def test_tau_a_of_more_pairs_than_an_int32_can_count():
+    a = np.arange(47_000, dtype=np.float32)
+    assert float(
+        rsa.compare(jax.numpy.asarray(a), jax.numpy.asarray(a), method="kendall_tau_a")
+    ) == pytest.approx(1)

@@ -303,3 +303,59 @@ def test_vectors_of_other_words_are_an_error(planted):
 def test_scoring_refuses_what_it_does_not_know(arguments, message):
     with pytest.raises(ValueError, match=message):
         Scoring(**{"protocol": protocol("audited")} | arguments)
+
+
+def test_case_variants_of_a_word_are_held_out_together():
+    """An uncased model gives "Word" and "word" one vector: trained on one, it would know the other."""
+    rng = np.random.default_rng(0)
+    stimulus = Stimulus.from_words([w for i in range(40) for w in (f"Word{i}", f"word{i}")])
+    codes = np.repeat(rng.standard_normal((40, 30)), 2, axis=0)
+    vectors = np.repeat(rng.standard_normal((40, 12)), 2, axis=0)
+    rows = score_subjects(
+        "twins",
+        [make_responses(stimulus, codes, subject="S0")],
+        make_embeddings(stimulus, vectors[None]),
+        Scoring(("ridge", "rsa"), protocol("audited", timed=False), (10,)),
+    )
+    # The codes have nothing to do with the vectors: only twins across folds could be found.
+    accuracy = rows[(rows["metric"] == "rank_accuracy") & (rows["fold"] == -1)]["value"]
+    assert (abs(accuracy - 0.5) < 0.12).all()
+
+
+@pytest.mark.parametrize("scale", [1e-13, 1e6])
+def test_the_unit_of_the_responses_does_not_matter(words, planted, scale):
+    vectors, responses = planted
+    scoring = Scoring(("procrustes", "ridge"), protocol("audited", timed=False, n_folds=5), (10,))
+    embeddings = make_embeddings(words, vectors[1:2])
+    whole, scaled = (
+        score_subjects("p", [make_responses(words, x, subject="S0")], embeddings, scoring)
+        for x in (responses[0].values, responses[0].values * np.float32(scale))
+    )
+    whole, scaled = (
+        table[table["metric"] == "rank_accuracy"]["value"] for table in (whole, scaled)
+    )
+    np.testing.assert_allclose(whole, scaled, atol=5e-3)
+
+
+def test_responses_without_variation_are_an_error(words, planted):
+    vectors, _ = planted
+    for values in (np.zeros((60, 40)), np.ones((60, 3))):
+        with pytest.raises(ValueError, match="the same for all 60 words"):
+            score_subjects(
+                "p",
+                [make_responses(words, values)],
+                make_embeddings(words, vectors),
+                Scoring(("procrustes",), protocol("audited", timed=False), (10,)),
+            )
+
+
+def test_correlations_of_one_word_a_fold_are_not_reported(words, planted):
+    vectors, responses = planted
+    rows = score_subjects(
+        "p",
+        responses[:1],
+        make_embeddings(words, vectors[:1]),
+        Scoring(("ridge",), protocol("audited", timed=False, n_folds=60), (10, 10)),
+    )
+    assert set(rows["metric"]) == {"precision_csls", "precision_nn", "rank_accuracy"}
+    assert not rows.duplicated(["fold", "metric", "k"]).any()
