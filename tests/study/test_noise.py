@@ -60,7 +60,9 @@ def smooth_noise_on_a_story(method, name, n_subjects=6):
     sentences = rng.standard_normal((n_tokens // 12 + 1, 48))[np.arange(n_tokens) // 12]
     occurrences = rng.standard_normal((n_types, 48))[tokens] + sentences
     vocabulary, token_to_type = story.types()
-    vectors = np.stack([occurrences[token_to_type == i].mean(axis=0) for i in range(len(vocabulary))])
+    vectors = np.stack(
+        [occurrences[token_to_type == i].mean(axis=0) for i in range(len(vocabulary))]
+    )
     responses = [
         make_responses(story, blur @ rng.standard_normal((n_tokens, 64)), subject=f"N{i}")
         for i in range(n_subjects)
