@@ -101,17 +101,26 @@ def _download(repo: str, revision: str | None, weights: bool) -> Path:
         ) from error
     except Exception as error:  # offline shows as errors of hub, HTTP client or socket
         unreachable = error
-    try:
-        return Path(
-            huggingface_hub.snapshot_download(repo, revision=revision, local_files_only=True)
-        )
-    except Exception as error:
-        raise FileNotFoundError(
-            f"{repo!r}{at} is not a folder here, is not in the Hugging Face cache, and the hub "
-            f"could not be reached ({type(unreachable).__name__}). Go online (unset "
-            f"HF_HUB_OFFLINE), or run `hf download {repo}` on a machine that is, and give the "
-            "folder."
-        ) from error
+    # The cache is asked for one format of the weights at a time: it calls a snapshot incomplete
+    # that lacks a file of the repository which was never wanted.
+    for format in WEIGHT_NAMES if weights else ("config.json",):
+        patterns = _needed_files([*_SMALL_FILES, format], weights)
+        try:
+            folder = Path(
+                huggingface_hub.snapshot_download(
+                    repo, revision=revision, allow_patterns=patterns, local_files_only=True
+                )
+            )
+        except Exception:  # not in the cache, or not all of this format
+            continue
+        if (folder / format).is_file():
+            return folder
+    raise FileNotFoundError(
+        f"{repo!r}{at} is not a folder here, is not in the Hugging Face cache, and the hub "
+        f"could not be reached ({type(unreachable).__name__}). Go online (unset "
+        f"HF_HUB_OFFLINE), or run `hf download {repo}` on a machine that is, and give the "
+        "folder."
+    ) from unreachable
 
 
 def _needed_files(names: list[str], weights: bool) -> list[str]:

@@ -266,8 +266,9 @@ def test_the_cache_serves_offline(models_dir, monkeypatch):
     def offline(*args, **kwargs):
         raise errors.OfflineModeIsEnabled("offline")
 
-    def cached(repo, *, revision, local_files_only):
+    def cached(repo, *, revision, local_files_only, allow_patterns):
         assert (repo, revision, local_files_only) == ("owner/name", "v1", True)
+        assert "config.json" in allow_patterns
         return str(models_dir / "opt-lm")
 
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", offline)
