@@ -9,6 +9,7 @@ from brainalign_jax.language import embed
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.neural.simulate import simulate_harry_potter, story_words
 from brainalign_jax.stimulus import Stimulus, split_sentences
+from brainalign_jax.study.display import short_names
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import GROUP, ResultTable
 from brainalign_jax.study.run import run_study
@@ -80,7 +81,7 @@ def run_demo(
         simulated=True,
         notes=(
             f"The {n_subjects} subjects are simulated: their responses were made from layer {layer} "
-            f"of {Path(model).name}, with haemodynamics, scanner noise and gaps between runs.",
+            f"of {short_names([model])[model]}, with haemodynamics, scanner noise and gaps between runs.",
         ),
         progress=progress,
     )

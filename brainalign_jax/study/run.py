@@ -18,6 +18,7 @@ from brainalign_jax.language.models import checkpoint
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study import plots, report, sweep
+from brainalign_jax.study.display import short_names
 from brainalign_jax.study.results import ResultTable, group_rows
 
 _CHUNK_BYTES = 2**30  # word responses held at a time
@@ -81,7 +82,7 @@ def run_study(
         for chunk in _chunks(dataset):
             subjects |= {one.subject: one.fingerprint() for one in chunk}
             for name in models:
-                shown.set_postfix_str(Path(name).name[-30:], refresh=True)
+                shown.set_postfix_str(short_names(models)[name], refresh=True)
                 vectors = _embeddings(name, dataset, scoring, embedding, output, progress)
                 facts[name] = {"name": name, "fingerprint": vectors.fingerprint(), **vectors.meta}
                 tables.append(
