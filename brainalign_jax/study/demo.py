@@ -70,12 +70,11 @@ def run_demo(
     dataset = open_dataset(
         "harry_potter", output / "recordings", word_duration=options["word_duration"]
     )
-    chosen = protocol("audited")
     methods = ("procrustes", "ridge", "rsa")
     table = run_study(
         dataset,
         (model, f"untrained:{model}"),
-        Scoring(methods, chosen, seed=seed),
+        Scoring(methods, protocol("audited"), seed=seed),
         output,
         command=command,
         simulated=True,
@@ -90,6 +89,6 @@ def run_demo(
 
 def _best_layer(table: ResultTable, model: str, method: str) -> int:
     """Layer of the highest group score: rank accuracy, which is finer than precision at one k."""
-    rows = table.pooled("rsa" if method == "rsa" else "rank_accuracy")
-    rows = rows[(rows["model"] == model) & (rows["method"] == method) & (rows["subject"] == GROUP)]
+    metric = "rsa" if method == "rsa" else "rank_accuracy"
+    rows = table.pooled(metric, model=model, method=method, subject=GROUP)
     return int(rows.loc[rows["value"].idxmax(), "layer"])

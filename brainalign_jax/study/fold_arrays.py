@@ -32,20 +32,19 @@ def split_arrays(
     queries: str,
     candidates: np.ndarray,
     least: int = 1,
-    size: int | None = None,
 ) -> Split:
     """Splits stacked along the fold axis [F, ...], as NumPy arrays.
 
     Args:
       folds: F masks over N tokens. token_to_type: [N].
-      queries: "types" or "tokens". candidates: [T] mask.
-      least: smallest number of query slots Q; size: that number itself, if it is known.
+      queries: "types" or "tokens". candidates: [T] mask, or one a fold [F, T].
+      least: smallest number of query slots Q.
     """
     asked = [
         np.unique(token_to_type[mask]) if queries == "types" else np.flatnonzero(mask)
         for mask in folds.test
     ]
-    slots = size or max(least, max(len(one) for one in asked))
+    slots = max(least, max(len(one) for one in asked))
     ids = np.zeros((len(asked), slots), np.int32)
     mask = np.zeros((len(asked), slots), np.float32)
     for fold, one in enumerate(asked):
@@ -58,20 +57,22 @@ def split_arrays(
         ids,
         mask,
         gold,
-        np.broadcast_to(candidates, (len(asked), len(candidates))).astype(np.float32),
+        np.broadcast_to(candidates, (len(asked), candidates.shape[-1])).astype(np.float32),
     )
 
 
 def query_average(split: Split, token_to_type: jax.Array, *, queries: str) -> jax.Array:
     """Matrix [Q, N] that averages token rows to queries; rows of padded queries are zero."""
     label = token_to_type if queries == "types" else jnp.arange(token_to_type.shape[0])
-    member = (split.queries[:, None] == label[None, :]).astype(split.test.dtype)
-    member = member * split.test[None, :] * split.query_mask[:, None]
-    return member / jnp.maximum(member.sum(axis=1, keepdims=True), 1)
+    return _average(split.queries, label, split.test) * split.query_mask[:, None]
 
 
 def type_average(mask: jax.Array, token_to_type: jax.Array, n_types: int) -> jax.Array:
     """Matrix [T, N] that averages the tokens of the mask [N] to types; absent types get zero rows."""
-    member = (jnp.arange(n_types)[:, None] == token_to_type[None, :]).astype(mask.dtype)
-    member = member * mask[None, :]
+    return _average(jnp.arange(n_types), token_to_type, mask)
+
+
+def _average(wanted: jax.Array, label: jax.Array, mask: jax.Array) -> jax.Array:
+    """Matrix [W, N] that averages, for each label wanted [W], the tokens of the mask [N] with it."""
+    member = (wanted[:, None] == label[None, :]).astype(mask.dtype) * mask[None, :]
     return member / jnp.maximum(member.sum(axis=1, keepdims=True), 1)

@@ -34,7 +34,7 @@ def outer_folds(
         regard to case, since "The" and "the" have much the same vector.
 
     Raises: ValueError if there are fewer word types (or runs) than folds, or if a fold would have
-    no word to train on.
+    no word to test or fewer than two to train on.
     """
     rng = np.random.default_rng(seed)
     kind, n_folds = protocol.folds, protocol.n_folds

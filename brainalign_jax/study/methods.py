@@ -1,7 +1,7 @@
 """The three methods of comparison, each as `prepare` (once per subject and fold) and `evaluate`.
 
-`prepare(source, split) -> state` holds all that does not depend on the language model;
-`evaluate(state, target, split) -> dict` scores one layer and is mapped over layers from outside.
+`prepare(source, fold) -> state` holds all that does not depend on the language model;
+`evaluate(state, target, fold) -> dict` scores one layer and is mapped over layers from outside.
 Both are traced, so they work on masks and static shapes.
 """
 

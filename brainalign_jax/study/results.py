@@ -51,10 +51,15 @@ class ResultTable:
             raise ValueError(f"{manifest} is damaged ({error}): run the study again") from error
         return cls(read_parquet(folder / "results.parquet"), content)
 
-    def pooled(self, metric: str, *, k: int = 0) -> pd.DataFrame:
-        """Rows of one metric pooled over folds, subjects and group."""
+    def pooled(self, metric: str, *, k: int = 0, **only) -> pd.DataFrame:
+        """Rows of one metric pooled over folds, subjects and group.
+
+        only: column=value, to keep the rows of one model, method, subject or layer.
+        """
         rows = self.rows
         chosen = (rows["metric"] == metric) & (rows["fold"] == POOLED) & (rows["k"] == k)
+        for column, value in only.items():
+            chosen &= rows[column] == value
         return rows[chosen]
 
     def summary(self, *, k: int) -> pd.DataFrame:
@@ -77,21 +82,17 @@ class ResultTable:
                     "csls_max": part.loc[part["subject"] != GROUP, "value"].max(),
                     "mean_over_layers": group["value"].mean(),
                     "chance": best["chance"],
-                    "rank_accuracy": self._at(model, method, best["layer"], "rank_accuracy"),
-                    "rsa": self._at(model, method, None, "rsa"),
+                    "rank_accuracy": self._best(
+                        "rank_accuracy", model=model, method=method, layer=best["layer"]
+                    ),
+                    "rsa": self._best("rsa", model=model, method=method),
                 }
             )
         return pd.DataFrame(lines)
 
-    def _at(self, model: str, method: str, layer: int | None, metric: str) -> float:
-        """Group score at a layer, or at its best layer; NaN where the method has none."""
-        part = self.pooled(metric)
-        part = part[
-            (part["model"] == model) & (part["method"] == method) & (part["subject"] == GROUP)
-        ]
-        if layer is not None:
-            part = part[part["layer"] == layer]
-        return float(part["value"].max()) if len(part) else float("nan")
+    def _best(self, metric: str, **only) -> float:
+        """Highest group score among the rows asked for; NaN where there are none."""
+        return float(self.pooled(metric, subject=GROUP, **only)["value"].max())
 
 
 def group_rows(rows: pd.DataFrame) -> pd.DataFrame:

@@ -69,8 +69,9 @@ def run_study(
     if not models:
         raise ValueError("name at least one model")
     models = list(dict.fromkeys(models))
-    for name in models:
-        resolve(name)
+    names = short_names(models)
+    # Once, for it reads all weights; and first, so that a missing model is told at once.
+    files = {name: _embeddings_file(name, dataset, scoring, embedding, output) for name in models}
     tables, subjects, facts = [], {}, {}
     shown = tqdm(
         total=len(models) * len(dataset.subjects) * len(scoring.methods),
@@ -82,8 +83,8 @@ def run_study(
         for chunk in _chunks(dataset):
             subjects |= {one.subject: one.fingerprint() for one in chunk}
             for name in models:
-                shown.set_postfix_str(short_names(models)[name], refresh=True)
-                vectors = _embeddings(name, dataset, scoring, embedding, output, progress)
+                shown.set_postfix_str(names[name], refresh=True)
+                vectors = _embeddings(files[name], name, dataset, scoring, embedding, progress)
                 facts[name] = {"name": name, "fingerprint": vectors.fingerprint(), **vectors.meta}
                 tables.append(
                     sweep.score_subjects(
@@ -138,15 +139,10 @@ def _chunks(dataset: Dataset) -> Iterator[list[WordResponses]]:
         yield chunk
 
 
-def _embeddings(
-    name: str,
-    dataset: Dataset,
-    scoring: sweep.Scoring,
-    embedding: Embedding,
-    output: Path,
-    progress: bool,
-) -> Embeddings:
-    """The model's vectors of the data set's words, from a file of an earlier run if there is one."""
+def _embeddings_file(
+    name: str, dataset: Dataset, scoring: sweep.Scoring, embedding: Embedding, output: Path
+) -> Path:
+    """Where the model's vectors of the data set's words are kept, named by all that decides them."""
     parts = {
         "version": __version__,
         "model": name,
@@ -157,7 +153,18 @@ def _embeddings(
         "seed": scoring.seed,
     }
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    path = output / "embeddings" / f"{key}.npz"
+    return output / "embeddings" / f"{key}.npz"
+
+
+def _embeddings(
+    path: Path,
+    name: str,
+    dataset: Dataset,
+    scoring: sweep.Scoring,
+    embedding: Embedding,
+    progress: bool,
+) -> Embeddings:
+    """The model's vectors of the data set's words, from the file of an earlier run if there is one."""
     if path.is_file():
         return Embeddings.load(path)
     vectors = embed(

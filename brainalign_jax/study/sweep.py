@@ -19,7 +19,7 @@ from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study import sources
 from brainalign_jax.study.fold_arrays import Split, split_arrays
-from brainalign_jax.study.folds import inner_folds, outer_folds
+from brainalign_jax.study.folds import Folds, inner_folds, outer_folds
 from brainalign_jax.study.methods import METHODS, FoldProblem, rsa_scores
 from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.results import POOLED, read_parquet, tidy, write_parquet
@@ -78,14 +78,16 @@ def score_subjects(
     the number of candidates, or a layer the model does not have.
     """
     tables = []
+    decided_by = cells and {"dataset": dataset, "embeddings": embeddings.fingerprint()}
     for batch in _batches(responses):
+        recordings = [one.fingerprint() if cells else None for one in batch]
         for method in scoring.methods:
             done, todo = [], []
-            for one in batch:
-                path = (
-                    cells
-                    and cells / f"{_cell_key(dataset, one, embeddings, scoring, method)}.parquet"
-                )
+            for one, recording in zip(batch, recordings, strict=True):
+                path = None
+                if cells:
+                    key = _cell_key(scoring, method, responses=recording, **decided_by)
+                    path = cells / f"{key}.parquet"
                 if path and path.is_file():
                     done.append(read_parquet(path))
                 else:
@@ -125,13 +127,14 @@ def _batches(responses: list[WordResponses]) -> Iterator[list[WordResponses]]:
         yield batch
 
 
-def _cell_key(dataset, responses, embeddings, scoring: Scoring, method: str) -> str:
-    """Fingerprint of all that decides the rows of one subject, model and method."""
+def _cell_key(scoring: Scoring, method: str, **data: str) -> str:
+    """Fingerprint of all that decides the rows of one subject, model and method.
+
+    data: the data set's name and the fingerprints of responses and embeddings.
+    """
     parts = {
         "version": __version__,
-        "dataset": dataset,
-        "responses": responses.fingerprint(),
-        "embeddings": embeddings.fingerprint(),
+        **data,
         "method": method,
         "protocol": scoring.protocol.fields(),
         "ks": scoring.ks,
@@ -172,10 +175,12 @@ def build_problem(
     if inner:
         within = inner_folds(responses.stimulus, groups, outer.train, protocol, seed=scoring.seed)
         known = [np.isin(np.arange(len(vocabulary)), token_to_type[mask]) for mask in outer.train]
-        parts = [split(f, candidates=mask) for f, mask in zip(within, known, strict=True)]
-        size = max(part.queries.shape[1] for part in parts)
-        parts = [split(f, candidates=m, size=size) for f, m in zip(within, known, strict=True)]
-        inner_arrays = Split(*(np.stack(part) for part in zip(*parts, strict=True)))
+        # All inner folds at once, so that they have as many query slots as the largest needs.
+        flat = split(
+            Folds(*(np.concatenate(masks) for masks in zip(*within, strict=True))),
+            candidates=np.repeat(known, protocol.n_inner_folds, axis=0),
+        )
+        inner_arrays = Split(*(part.reshape(len(within), -1, *part.shape[1:]) for part in flat))
     folds = FoldProblem(
         arrays,
         inner_arrays,

@@ -42,6 +42,21 @@ def ridge_fit(x, y, alpha):
     return lambda new: (new - mx) @ weights + my
 
 
+def held_out(words, x, y, chosen):
+    """(fold, train, test, responses rotated by the training words' Procrustes map, centred vectors)."""
+    folds = outer_folds(words, np.arange(len(y)), np.ones(len(y), bool), chosen, seed=0)
+    for fold, (train, test) in enumerate(zip(folds.train, folds.test, strict=True)):
+        mx, my = x[train].mean(axis=0), y[train].mean(axis=0)
+        left, _, right = np.linalg.svd((x[train] - mx).T @ (y[train] - my), full_matrices=False)
+        yield fold, train, test, (x - mx) @ left @ right, y - my
+
+
+def share_within(scores, test, k):
+    """Share of the tested words whose own score is among the k highest of their row."""
+    own = scores[np.arange(test.sum()), np.flatnonzero(test)]
+    return np.mean(1 + (scores > own[:, None]).sum(axis=1) <= k)
+
+
 def kernel_scale(x):
     return ((x - x.mean(axis=0)) ** 2).sum() / len(x)
 
@@ -97,16 +112,9 @@ def test_procrustes_with_csls_equals_a_loop(words, planted):
         Scoring(("procrustes",), chosen, (5,)),
     )
     x, y = responses[0].values.astype(np.float64), vectors[1]
-    folds = outer_folds(words, np.arange(60), np.ones(60, bool), chosen, seed=0)
-    for fold, (train, test) in enumerate(zip(folds.train, folds.test, strict=True)):
-        mx, my = x[train].mean(axis=0), y[train].mean(axis=0)
-        left, _, right = np.linalg.svd((x[train] - mx).T @ (y[train] - my), full_matrices=False)
-        scores = oracles.csls((x[test] - mx) @ left @ right, y - my, k=5)
-        own = scores[np.arange(test.sum()), np.flatnonzero(test)]
-        hits = 1 + (scores > own[:, None]).sum(axis=1) <= 5
-        assert cell(rows, "precision_csls", 1, k=5, fold=fold) == pytest.approx(
-            hits.mean(), abs=1e-6
-        )
+    for fold, _, test, predicted, centred in held_out(words, x, y, chosen):
+        hits = share_within(oracles.csls(predicted[test], centred, k=5), test, 5)
+        assert cell(rows, "precision_csls", 1, k=5, fold=fold) == pytest.approx(hits, abs=1e-6)
 
 
 def test_spread_divides_by_the_training_words_root_mean_square(words, planted):
@@ -119,15 +127,11 @@ def test_spread_divides_by_the_training_words_root_mean_square(words, planted):
         Scoring(("procrustes",), chosen, (5,)),
     )
     x, y = responses[0].values.astype(np.float64), vectors[1]
-    folds = outer_folds(words, np.arange(60), np.ones(60, bool), chosen, seed=0)
-    for fold, (train, test) in enumerate(zip(folds.train, folds.test, strict=True)):
-        mx, my = x[train].mean(axis=0), y[train].mean(axis=0)
-        left, _, right = np.linalg.svd((x[train] - mx).T @ (y[train] - my), full_matrices=False)
-        cosines = oracles.cosine((x - mx) @ left @ right, y - my)
+    for fold, train, test, predicted, centred in held_out(words, x, y, chosen):
+        cosines = oracles.cosine(predicted, centred)
         scores = cosines[test] / np.sqrt((cosines[train] ** 2).mean(axis=0))
-        own = scores[np.arange(test.sum()), np.flatnonzero(test)]
-        hits = 1 + (scores > own[:, None]).sum(axis=1) <= 5
-        assert cell(rows, "precision_nn", 1, k=5, fold=fold) == pytest.approx(hits.mean(), abs=1e-6)
+        hits = share_within(scores, test, 5)
+        assert cell(rows, "precision_nn", 1, k=5, fold=fold) == pytest.approx(hits, abs=1e-6)
 
 
 def test_similarity_decoding_equals_a_loop(words, planted):
