@@ -5,9 +5,14 @@ the model is fitted in every fold with a fixed alpha, and the true word is ranke
 words. The peer fits scikit-learn's Ridge in every fold of every permutation, on a sample of these.
 """
 
+import importlib.util
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.measure import Job
+from brainalign_jax.align import linalg, ridge
 
 N_PERMUTATIONS = 1000
 _WORDS, _FEATURES, _WIDTH, _FOLDS = 180, 180, 384, 18
@@ -17,22 +22,53 @@ _KS = (1, 5, 10)
 
 
 def jobs() -> list[Job]:
-    # One entry, as soon as `brainalign_jax.align.inference` has
-    #     permutation_ranks(source [N, V], target [N, D], train [F, N], test [F, N], permutations [P, N],
-    #                       *, alpha) -> ranks [P, N]
-    # the rank of each word in the fold that tests it, `target[permutation]` being what is learnt and
-    # asked for; predictions and candidates less the training mean of the permuted target. Then:
-    #     Job(
-    #         name="1,000 permutations of ridge P@k: 180 words x 180 features -> 384, 18 folds",
-    #         setup=setup,
-    #         ours=...,
-    #         peers={"scikit-learn loop": sklearn_loop},
-    #         errors=compare,
-    #         flops=flops(),
-    #         targets={"scikit-learn loop": 100.0},
-    #         peer_scale={"scikit-learn loop": N_PERMUTATIONS / _SAMPLE},
-    #     )
-    return []
+    if importlib.util.find_spec("brainalign_jax.align.inference") is None:
+        return []
+    return [
+        Job(
+            name="1,000 permutations of ridge P@k: 180 words x 180 features -> 384, 18 folds",
+            setup=setup,
+            ours=ours,
+            peers={"scikit-learn loop": sklearn_loop},
+            errors=compare,
+            flops=flops(),
+            targets={"scikit-learn loop": 100.0},
+            peer_scale={"scikit-learn loop": N_PERMUTATIONS / _SAMPLE},
+        )
+    ]
+
+
+def ours(inputs: dict):
+    """Ranks [P, N] of every permutation, factors and hat matrices included; CSLS ranks come with them."""
+    from brainalign_jax.align import inference
+
+    queries = np.stack([np.flatnonzero(test) for test in inputs["test"]])
+
+    @jax.jit
+    def ranks(source, target, train, permutations):
+        gram = linalg.gram(source)
+
+        def hats(train, queries):
+            factor = ridge.factor(gram, train)
+            return inference.hat_matrix(factor, inputs["alpha"])[queries]
+
+        of_folds = jax.lax.map(lambda fold: hats(*fold), (train, queries))
+        similar = linalg.gram(target - target.mean(axis=0))
+        mask = jnp.ones(queries.shape, source.dtype)
+        return jax.lax.map(
+            lambda one: inference.permuted_ranks(of_folds, train, similar, queries, mask, one).nn,
+            permutations,
+        )
+
+    arrays = inputs["source"], inputs["target"], inputs["train"], inputs["permutations"]
+
+    def call() -> np.ndarray:
+        found = np.asarray(ranks(*arrays))  # [P, F, Q]
+        by_word = np.empty((len(found), _WORDS), found.dtype)
+        by_word[:, queries] = found
+        return by_word
+
+    return call
 
 
 def setup() -> dict:
@@ -98,7 +134,5 @@ def compare(inputs: dict, ours: np.ndarray, peers: dict) -> dict[str, float]:
 
 
 def flops() -> float:
-    """Of one product of each fold's smoother with the permuted targets, and the cosines."""
-    test = _WORDS / _FOLDS
-    predictions = 2 * test * (_WORDS - test) * _WIDTH
-    return N_PERMUTATIONS * _FOLDS * (predictions + 2 * test * _WORDS * _WIDTH)
+    """Of the hat matrices' product with the permuted Gram matrix of the vectors, for each permutation."""
+    return N_PERMUTATIONS * 2 * _WORDS**3
