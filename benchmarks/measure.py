@@ -91,7 +91,7 @@ def measure_job(job: Job, repeats: int, *, rate: float | None = None) -> dict:
             if side in slow and done == 0:
                 continue
             time.sleep(_SETTLE_S)
-            seconds[side] += _round(call)
+            seconds[side] += call_times(call)
     medians = {
         side: statistics.median(times) * job.peer_scale.get(side, 1)
         for side, times in seconds.items()
@@ -126,7 +126,8 @@ def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def _round(call: Callable[[], Any]) -> list[float]:
+def call_times(call: Callable[[], Any]) -> list[float]:
+    """Seconds of one call, or of several where one is quick."""
     gc.collect()
     times: list[float] = []
     while not times or (sum(times) < _QUICK_S and len(times) < _MOST_CALLS):
