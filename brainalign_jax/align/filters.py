@@ -107,7 +107,7 @@ def basis_size(
 
 
 class SpanningAlphas(NamedTuple):
-    """Alphas whose filters span those of all: indices [B]; coefficients [A, B], of magnitude near one."""
+    """Alphas whose filters span those of all: indices [B] and coefficients [A, B]."""
 
     indices: np.ndarray
     coefficients: np.ndarray
@@ -119,14 +119,19 @@ def spanning_alphas(
     *,
     tolerance: float = 1e-5,
     floor: np.ndarray | float = 0.0,
+    relative: bool = True,
 ) -> SpanningAlphas:
     """Some of the alphas, whose filters give those of the others to the tolerance. On the host, in float64.
 
     At most one or two more than `basis_size`, and no basis to form: predictions at these alphas, combined.
-    Arguments as in `basis_size`. Rows are picked one after the other, each that of the largest error of
-    what was picked before (an interpolative decomposition).
+    Arguments as in `basis_size`. Unless relative, the error is that of the shrinkages as they are: enough
+    for squared errors, and an alpha far above the spectrum, with predictions all but zero, is not made to
+    stand for others with a large coefficient. Rows are picked one after the other, each that of the
+    largest error of what was picked before (an interpolative decomposition).
     """
     rows, largest = _relative_shrinkage(eigenvalues, alphas, floor)
+    if not relative:
+        rows, largest = rows * largest, np.ones_like(largest)
     left = rows.copy()
     picked: list[int] = []
     while len(picked) < len(rows):

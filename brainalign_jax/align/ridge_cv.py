@@ -18,8 +18,11 @@ What decides (multiply-adds, a fold of n training and m test rows, T targets, A 
 - m B below T: the B operators [m, n] are formed (B m n^2), and the targets never rotated (n^2 T).
 - refit: 2 N^2 T dual, 2 V^2 T primal; half with one alpha for all targets.
 
-Factors by Cholesky at B shifts of each fold took as long as one eigen-decomposition on a CPU, and leave
-alpha = 0 and singular matrices open.
+- one factor for all folds (dual, where the Gram matrix is regular enough: `ridge_folds.folds_follow`): with
+  P = (K + alpha)^-1 a fold's operator is -P_oo^-1 P_ot, o the rows left out and t those of training. N^3 a
+  function and a Cholesky factor of l rows a fold, in place of 9 n^3 a fold. Cholesky factors of the
+  training rows at B shifts took as long as one eigen-decomposition of them (1,000 words, CPU), and neither
+  does for alpha = 0 with a singular matrix: then each fold has its eigen-decomposition.
 
 References: Golub, Heath & Wahba (1979) on choosing alpha; la Tour et al. (2022), NeuroImage 264, for
 himalaya, which this follows in what it returns.
@@ -29,90 +32,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from brainalign_jax.align import filters, linalg, ridge
-
-
-class FoldRows(NamedTuple):
-    """Rows of F folds as padded lists, so that work on test rows is of their number only.
-
-    train: [F, n]; test: [F, m]; left_out: [F, l], all rows that are not for training, those of the test
-    among them; and the masks of the same shapes, 0 where padded.
-    """
-
-    train: jax.Array
-    train_mask: jax.Array
-    test: jax.Array
-    test_mask: jax.Array
-    left_out: jax.Array
-    left_out_mask: jax.Array
-
-
-def fold_rows(train: np.ndarray, test: np.ndarray, weights: np.ndarray | None = None) -> FoldRows:
-    """Lists from masks [F, N], on the host; padded to the longest fold.
-
-    weights: [N], the rows there are: the others are in no list. All by default.
-
-    Raises: ValueError if shapes differ, there is no fold, or one lacks training or test rows.
-    """
-    train, test = (np.atleast_2d(np.asarray(masks)) > 0 for masks in (train, test))
-    if train.shape != test.shape:
-        raise ValueError(
-            f"masks of training {train.shape} and test rows {test.shape} differ in shape"
-        )
-    present = np.ones(train.shape[1], bool) if weights is None else np.asarray(weights) > 0
-    train, test = train & present, test & present
-    for fold, counts in enumerate(zip(train.sum(axis=1), test.sum(axis=1), strict=True)):
-        if not all(counts):
-            raise ValueError(
-                f"fold {fold} has {counts[0]} training and {counts[1]} test rows of {len(present)}: "
-                "both need at least one"
-            )
-    if not len(train):
-        raise ValueError("there is no fold: pass masks of one or more")
-    lists = []
-    for masks in (train, test, present & ~train):
-        longest = max(1, masks.sum(axis=1).max())
-        rows = np.zeros((len(masks), longest), np.int32)
-        padding = np.zeros((len(masks), longest), np.float32)
-        for fold, mask in enumerate(masks):
-            rows[fold, : mask.sum()] = np.flatnonzero(mask)
-            padding[fold, : mask.sum()] = 1
-        lists += [rows, padding]
-    return FoldRows(*lists)
-
-
-class RowsFactor(NamedTuple):
-    """Eigen-decomposition of all rows there are, for the refit; computed once for all targets and alphas.
-
-    eigenvalues: [R], zero where nothing but noise; vectors: [N, R] (dual) or [V, R] (primal);
-    floor: scalar, the eigenvalue below which all is rounding (see `filters.shrinkage`);
-    lift: scalar, the eigenvalue given to the constant direction, which an intercept leaves without one
-    (dual only, else 0); weights: [N], 1 on the rows there are; fit_intercept: scalar, 1 or 0;
-    features: [N, V], centred, primal only (else None).
-    """
-
-    eigenvalues: jax.Array
-    vectors: jax.Array
-    floor: jax.Array
-    lift: jax.Array
-    weights: jax.Array
-    fit_intercept: jax.Array
-    features: jax.Array | None
-
-
-class FoldFactor(NamedTuple):
-    """Eigen-decomposition of the training rows of each fold, where that of all rows will not do.
-
-    With I the length of a fold's input, n (dual) or V (primal): eigenvalues: [F, R], zero where nothing but
-    noise; vectors: [F, I, R]; scores: [F, m, R] of the test rows; floor: [F], as in `RowsFactor`.
-    """
-
-    eigenvalues: jax.Array
-    vectors: jax.Array
-    scores: jax.Array
-    floor: jax.Array
+from brainalign_jax.align.ridge_folds import FoldFactor, FoldRows, RowsFactor
 
 
 class CrossValidated(NamedTuple):
@@ -132,112 +54,6 @@ class CrossValidated(NamedTuple):
     target_mean: jax.Array
     rank: jax.Array
     floor: jax.Array
-
-
-def factor(gram: jax.Array, weights: jax.Array, *, fit_intercept: bool = True) -> RowsFactor:
-    """Dual factor, for sources with more features than rows.
-
-    Args:
-      gram: [N, N] inner products of all source rows. Centring takes place inside; in float32 rows of a
-        large common offset are best centred before.
-      weights: [N] mask of the rows there are.
-      fit_intercept: centre source and targets by the training means, of each fold and of all rows.
-    """
-    mask = linalg.training_mask(weights, gram.dtype)
-    kernel = linalg.center_gram(gram, mask) if fit_intercept else gram
-    kernel = kernel * mask[:, None] * mask
-    size = (jnp.diagonal(gram) * mask).max()
-    lift = jnp.zeros((), gram.dtype)
-    if fit_intercept:
-        count = jnp.maximum(mask.sum(), 1)
-        lift = jnp.trace(kernel) / count
-        kernel = kernel + lift / count * mask[:, None] * mask
-    one = jnp.asarray(fit_intercept, gram.dtype)
-    return RowsFactor(*_spectrum(kernel, size), lift, mask, one, None)
-
-
-def factor_primal(
-    features: jax.Array, weights: jax.Array, *, fit_intercept: bool = True
-) -> RowsFactor:
-    """Primal factor, for features [N, V] with V at most N. Arguments as in `factor`."""
-    mask = linalg.training_mask(weights, features.dtype)
-    if fit_intercept:
-        features = features - linalg.weighted_mean(features, mask)
-    features = linalg.masked_rows(features, mask)
-    spectrum = _spectrum(linalg.matmul(features.T, features))
-    one = jnp.asarray(fit_intercept, features.dtype)
-    return RowsFactor(*spectrum, jnp.zeros_like(one), mask, one, features)
-
-
-def factor_folds(gram: jax.Array, rows: FoldRows, *, fit_intercept: bool = True) -> FoldFactor:
-    """Dual factor of each fold, from the Gram matrix [N, N]; arguments as in `factor`."""
-
-    def one_fold(train, train_mask, test, test_mask):
-        inside, across = gram[train][:, train], gram[test][:, train]
-        if fit_intercept:
-            w = linalg.normalized_weights(train_mask, gram.dtype)
-            column = linalg.matmul(inside, w)
-            mean = linalg.matmul(w, column)
-            across = across - linalg.matmul(across, w)[:, None] - column[None, :] + mean
-            inside = inside - column[:, None] - column[None, :] + mean
-        size = (jnp.diagonal(gram)[train] * train_mask).max()
-        across = across * test_mask[:, None] * train_mask
-        return inside * train_mask[:, None] * train_mask, across, size
-
-    inside, across, size = jax.vmap(one_fold)(*_typed(rows, gram.dtype)[:4])
-    eigenvalues, vectors, floor = _spectrum(inside, size)
-    return FoldFactor(eigenvalues, vectors, linalg.matmul(across, vectors), floor)
-
-
-def factor_folds_primal(full: RowsFactor, rows: FoldRows) -> FoldFactor:
-    """Primal factor of each fold, from that of all rows: their covariance minus what is left out."""
-    features = full.features
-    total = linalg.matmul(features.T, features)
-
-    def one_fold(fold):
-        if _holds_out_less(fold):
-            held = features[fold.left_out] * fold.left_out_mask[:, None]
-            inside = total - linalg.matmul(held.T, held)
-        else:
-            train = features[fold.train] * fold.train_mask[:, None]
-            inside = linalg.matmul(train.T, train)
-        mean = _fold_mean(features, fold) * full.fit_intercept
-        inside = inside - fold.train_mask.sum() * mean[:, None] * mean
-        return inside, (features[fold.test] - mean) * fold.test_mask[:, None]
-
-    inside, test = jax.vmap(one_fold)(FoldRows(*_typed(rows, features.dtype)))
-    eigenvalues, vectors, floor = _spectrum(inside)
-    return FoldFactor(eigenvalues, vectors, linalg.matmul(test, vectors), floor)
-
-
-def folds_follow(full: RowsFactor, alphas: np.ndarray) -> bool:
-    """Whether the folds' operators can be had from the factor of all rows (dual), to 1e-4. On the host.
-
-    They come of a Cholesky factor as ill-conditioned as the Gram matrix plus the smallest alpha.
-    """
-    if full.features is not None:
-        return False
-    present = np.asarray(full.eigenvalues)[-int(np.sum(full.weights)) :]
-    smallest, limit = float(np.min(alphas)), 1e-4 / np.finfo(present.dtype).eps
-    return bool(present.max() + smallest < limit * (float(present.min()) + smallest))
-
-
-def span_alphas(
-    full: RowsFactor, folds: FoldFactor | None, alphas: np.ndarray, *, tolerance: float = 2e-5
-) -> filters.SpanningAlphas:
-    """`filters.spanning_alphas` on the eigenvalues of all folds, on the host.
-
-    Without a FoldFactor on the interval of those of all rows: each fold's lie within it (Cauchy).
-    """
-    if folds is not None:
-        floor = np.asarray(folds.floor)[:, None]
-        return filters.spanning_alphas(
-            np.asarray(folds.eigenvalues), alphas, tolerance=tolerance, floor=floor
-        )
-    present = np.asarray(full.eigenvalues, np.float64)[-int(np.sum(full.weights)) :]
-    highest = max(present.max(), np.finfo(np.float64).tiny)
-    interval = np.geomspace(max(present.min(), 1e-9 * highest), highest, 400)
-    return filters.spanning_alphas(interval, alphas, tolerance=tolerance)
 
 
 def cross_validate(
@@ -267,7 +83,7 @@ def cross_validate(
     alphas = jnp.asarray(alphas, dtype)
     tiles = _Tiles(count, tile)
     means = linalg.weighted_mean(targets, full.weights) * full.fit_intercept
-    rows = FoldRows(*_typed(rows, dtype))
+    rows = rows.astype(dtype)
 
     def columns(start):
         """Centred targets of a tile [N, width]."""
@@ -392,44 +208,15 @@ def _fold_input(full, fold: FoldRows, y: jax.Array, covariance):
         w = linalg.normalized_weights(fold.train_mask, y.dtype) * full.fit_intercept
         return train, linalg.matmul(w, train)
     features = full.features
-    mean = _fold_mean(y, fold) * full.fit_intercept
-    if _holds_out_less(fold):
+    mean = fold.train_mean(y) * full.fit_intercept
+    if fold.holds_out_less:
         held = features[fold.left_out] * fold.left_out_mask[:, None]
         covariance = covariance - linalg.matmul(held.T, y[fold.left_out])
     else:
         train = features[fold.train] * fold.train_mask[:, None]
         covariance = linalg.matmul(train.T, y[fold.train])
-    shift = _fold_mean(features, fold) * fold.train_mask.sum()
+    shift = fold.train_mean(features) * fold.train_mask.sum()
     return covariance - shift[:, None] * mean, mean
-
-
-def _fold_mean(x: jax.Array, fold: FoldRows) -> jax.Array:
-    """Mean [D] of the training rows of x [N, D]."""
-    return linalg.matmul(linalg.normalized_weights(fold.train_mask, x.dtype), x[fold.train])
-
-
-def _holds_out_less(fold: FoldRows) -> bool:
-    """Whether the total minus what is left out is less work than the training rows."""
-    return fold.left_out.shape[-1] < fold.train.shape[-1]
-
-
-def _typed(lists, dtype) -> tuple:
-    """Masks of a FoldRows in the type of the data; row numbers as they are."""
-    return tuple(
-        jnp.asarray(x) if np.issubdtype(x.dtype, np.integer) else jnp.asarray(x, dtype)
-        for x in lists
-    )
-
-
-def _spectrum(matrix: jax.Array, size=0.0) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(eigenvalues [..., R], vectors [..., n, R], the size of rounding [...]) of a positive matrix.
-
-    Eigenvalues that are nothing but noise are zero. size: that of the numbers the matrix is a difference of.
-    """
-    eigenvalues, vectors = jnp.linalg.eigh(matrix)
-    unit = jnp.finfo(matrix.dtype).eps * jnp.maximum(eigenvalues[..., -1], size)
-    eigenvalues = jnp.where(eigenvalues > 10 * unit[..., None], eigenvalues, 0)
-    return eigenvalues, vectors, unit * max(10, matrix.shape[-1])
 
 
 def _gain(eigenvalues: jax.Array, alphas: jax.Array, floor: jax.Array) -> jax.Array:

@@ -73,6 +73,30 @@ def test_the_size_of_special_spectra():
     assert filters.basis_size(many, ALPHAS) <= 6
 
 
+@pytest.mark.parametrize("spectrum", SPECTRA)
+@pytest.mark.parametrize("relative", [True, False])
+def test_some_alphas_span_all(spectrum, relative):
+    w = SPECTRA[spectrum]
+    kept = w * loop_filters(w, ALPHAS)
+    largest = kept.max(axis=1, keepdims=True) if relative else 1.0
+    sizes = []
+    for tolerance in (1e-2, 1e-4, 1e-6):
+        indices, coefficients = filters.spanning_alphas(
+            w, ALPHAS, tolerance=tolerance, relative=relative
+        )
+        assert len(set(indices.tolist())) == len(indices)
+        np.testing.assert_allclose(coefficients[indices], np.eye(len(indices)), atol=1e-12)
+        error = np.abs(coefficients @ kept[indices] - kept) / largest
+        assert error.max() <= tolerance
+        sizes.append(len(indices))
+        least = filters.basis_size(w, ALPHAS, tolerance=tolerance)
+        assert len(indices) <= least + 3
+    assert sizes == sorted(sizes)
+    assert sizes[-1] < len(ALPHAS)
+    if not relative:  # none that is all but zero stands for another
+        assert np.abs(coefficients).max() < 10
+
+
 def test_shrinkage_below_the_floor(precision):
     """Directions that are rounding are used by the alphas above it only."""
     w, alphas = np.array([0.0, 0.5, 2.0]), np.array([0.0, 0.5, 1.0, 4.0])

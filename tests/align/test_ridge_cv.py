@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from brainalign_jax.align import ridge_cv
+from brainalign_jax.align import ridge_cv, ridge_folds
 
 N, T = 18, 21
 ALPHAS = np.logspace(-1, 3, 7)
-factor = jax.jit(ridge_cv.factor, static_argnames="fit_intercept")
-factor_primal = jax.jit(ridge_cv.factor_primal, static_argnames="fit_intercept")
-factor_folds = jax.jit(ridge_cv.factor_folds, static_argnames="fit_intercept")
-factor_folds_primal = jax.jit(ridge_cv.factor_folds_primal)
+factor = jax.jit(ridge_folds.factor, static_argnames="fit_intercept")
+factor_primal = jax.jit(ridge_folds.factor_primal, static_argnames="fit_intercept")
+factor_folds = jax.jit(ridge_folds.factor_folds, static_argnames="fit_intercept")
+factor_folds_primal = jax.jit(ridge_folds.factor_folds_primal)
 cross_validate = jax.jit(ridge_cv.cross_validate, static_argnames=("tile", "shared"))
 
 
@@ -78,7 +78,7 @@ def fit(precision, path, features, targets, train, test, alphas, **options):
     weights = options.pop("weights", np.ones(len(features)))
     intercept = {"fit_intercept": options.pop("fit_intercept", True)}
     tolerance = options.pop("tolerance", 1e-10)
-    rows = ridge_cv.fold_rows(train, test, weights)
+    rows = ridge_folds.fold_rows(train, test, weights)
     if path == "primal":
         full = factor_primal(*precision.arrays(features, weights), **intercept)
         folds = factor_folds_primal(full, rows)
@@ -88,7 +88,7 @@ def fit(precision, path, features, targets, train, test, alphas, **options):
         folds = None
         if path == "dual":
             folds = factor_folds(gram, rows, **intercept)
-    span = ridge_cv.span_alphas(full, folds, alphas, tolerance=tolerance)
+    span = ridge_folds.span_alphas(full, folds, alphas, tolerance=tolerance)
     return cross_validate(full, folds, rows, *precision.arrays(targets, alphas), span, **options)
 
 
@@ -242,7 +242,7 @@ def test_more_voxels_than_words(precision, rng):
     train, test = folds("equal")
     alphas = np.r_[0.0, ALPHAS]
     full = factor(*precision.arrays(features @ features.T, np.ones(N)))
-    assert ridge_cv.folds_follow(full, alphas)
+    assert ridge_folds.folds_follow(full, alphas)
     found = fit(precision, PATHS[2], features, targets, train, test, alphas, tile=16)
     check(precision, PATHS[2], features, found, loop(features, targets, train, test, alphas))
     np.testing.assert_array_equal(found.rank, N - 1)
@@ -252,10 +252,10 @@ def test_when_one_factor_will_not_do(precision, rng):
     features, _ = problem(rng, 7)
     ones = precision.array(np.ones(N))
     full = factor(precision.array(features @ features.T), ones)
-    assert not ridge_cv.folds_follow(full, np.array([0.0, 1.0]))
-    assert ridge_cv.folds_follow(full, np.array([1.0, 2.0]))
+    assert not ridge_folds.folds_follow(full, np.array([0.0, 1.0]))
+    assert ridge_folds.folds_follow(full, np.array([1.0, 2.0]))
     primal = factor_primal(precision.array(features), ones)
-    assert not ridge_cv.folds_follow(primal, np.array([1.0, 2.0]))
+    assert not ridge_folds.folds_follow(primal, np.array([1.0, 2.0]))
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -272,11 +272,19 @@ def test_two_words(double, path):
     double.close(weights if path == "primal" else centred.T @ weights, refit, factor=10)
 
 
+@pytest.mark.parametrize("n", [N, 515])
+def test_the_gram_matrix_is_made_of_its_lower_half(precision, rng, n):
+    features = rng.normal(size=(n, 3))
+    gram = jax.jit(ridge_folds.gram)(precision.array(features))
+    precision.close(gram, features @ features.T)
+    np.testing.assert_array_equal(gram, np.asarray(gram).T)
+
+
 def test_lists_are_of_the_rows_of_the_masks():
     train, test = folds("unequal")
     weights = np.ones(N)
     weights[5] = 0
-    rows = ridge_cv.fold_rows(train, test, weights)
+    rows = ridge_folds.fold_rows(train, test, weights)
     assert rows.train.shape == (2, 13)
     for fold in range(2):
         for got, mask, expected in (
@@ -299,21 +307,24 @@ def test_lists_are_of_the_rows_of_the_masks():
 )
 def test_bad_folds_are_named(train, test, message):
     with pytest.raises(ValueError, match=message):
-        ridge_cv.fold_rows(train, test)
+        ridge_folds.fold_rows(train, test)
 
 
 def test_float32_stays_float32(keeps_float32, rng):
     features, targets = problem(rng, 7)
-    rows = ridge_cv.fold_rows(*folds("equal"))
+    rows = ridge_folds.fold_rows(*folds("equal"))
     span = ([0, 4, 6], rng.normal(size=(7, 3)))
 
     def outputs(features, targets, weights, alphas):
         gram = features @ features.T
-        full, primal = ridge_cv.factor(gram, weights), ridge_cv.factor_primal(features, weights)
+        full, primal = (
+            ridge_folds.factor(gram, weights),
+            ridge_folds.factor_primal(features, weights),
+        )
         for one, folds in (
             (full, None),
-            (full, ridge_cv.factor_folds(gram, rows)),
-            (primal, ridge_cv.factor_folds_primal(primal, rows)),
+            (full, ridge_folds.factor_folds(gram, rows)),
+            (primal, ridge_folds.factor_folds_primal(primal, rows)),
         ):
             spanning = jnp.asarray(span[0], jnp.int32), span[1]
             yield ridge_cv.cross_validate(one, folds, rows, targets, alphas, spanning)
@@ -324,10 +335,10 @@ def test_float32_stays_float32(keeps_float32, rng):
 def test_batched_over_layers(double, rng):
     features, _ = problem(rng, 7)
     layers = double.array(rng.normal(size=(2, N, 3)))
-    rows = ridge_cv.fold_rows(*folds("equal"))
+    rows = ridge_folds.fold_rows(*folds("equal"))
     full = factor(double.array(features @ features.T), double.array(np.ones(N)))
     alphas = np.array([1.0, 10.0, 100.0])
-    span = ridge_cv.span_alphas(full, None, alphas)
+    span = ridge_folds.span_alphas(full, None, alphas)
     one_by_one = [cross_validate(full, None, rows, layer, alphas, span) for layer in layers]
     batched = jax.jit(
         jax.vmap(lambda y: ridge_cv.cross_validate(full, None, rows, y, alphas, span))
