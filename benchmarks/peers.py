@@ -213,7 +213,8 @@ def torch_csls(source, target, k: int, gold=None, *, batch: int = 1024) -> Calla
     As `get_nn_avg_dist` and `get_word_translation_accuracy` of MUSE (evaluation/word_translation.py),
     with its batches of 1024 and top-k, and a count in the place of its list of the best 100.
 
-    Args: source [Q, D] queries; target [C, D]; k neighbours on both sides; gold [Q], or the same index.
+    Args: source [Q, D] queries; target [C, D]; k neighbours on both sides, or all there are; gold [Q],
+    by default the same index.
     """
     import torch
 
@@ -221,7 +222,8 @@ def torch_csls(source, target, k: int, gold=None, *, batch: int = 1024) -> Calla
     (gold,) = _on_device(np.arange(len(source)) if gold is None else np.asarray(gold, np.int64))
 
     def neighbour_mean(queries, others):
-        parts = [(part @ others.T).topk(k, dim=1)[0].mean(1) for part in queries.split(batch)]
+        most = min(k, len(others))
+        parts = [(part @ others.T).topk(most, dim=1)[0].mean(1) for part in queries.split(batch)]
         return torch.cat(parts)
 
     def call() -> np.ndarray:
@@ -245,7 +247,7 @@ def faiss_csls(source, target, k: int, gold=None) -> Callable[[], np.ndarray]:
     def neighbour_mean(queries, others):
         index = faiss.IndexFlatIP(others.shape[1])
         index.add(others)
-        return index.search(queries, k)[0].mean(axis=1)
+        return index.search(queries, min(k, len(others)))[0].mean(axis=1)
 
     def call() -> np.ndarray:
         a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (source, target))

