@@ -170,9 +170,9 @@ def filter_skeleton(
         residual = residual - share[:, None] * direction[None, :]
         coefficients = coefficients - share[:, None] * coefficients[pivot][None, :]
         coefficients = coefficients.at[:, k].add(share)
-        return residual, coefficients, order.at[k].set(pivot), rank + needed
+        return residual, coefficients, order.at[k].set(pivot), rank + needed.astype(rank.dtype)
 
-    start = (gains, jnp.zeros((n_alphas, n_alphas), gains.dtype), jnp.arange(n_alphas), 0)
+    start = (gains, jnp.zeros((n_alphas, n_alphas), gains.dtype), jnp.arange(n_alphas), jnp.array(0))
     _, coefficients, order, rank = jax.lax.fori_loop(0, n_alphas, add, start)
     return order, coefficients, rank
 

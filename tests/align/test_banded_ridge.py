@@ -12,11 +12,20 @@ ALPHAS = np.logspace(-2, 4, 6)
 GAMMAS = np.array([[1, 1, 1], [8, 1, 1], [1, 10, 1], [0, 0.4, 0.6], [0.9, 0, 0.1]])
 GAMMAS = GAMMAS / GAMMAS.sum(1, keepdims=True)
 SIZES = dict(n_train=14, n_test=7)
-STATIC = ("n_train", "n_test", "fit_intercept", "score", "tolerance", "target_batch")
-random_search = jax.jit(banded_ridge.random_search, static_argnames=STATIC)
-refit = jax.jit(banded_ridge.refit, static_argnames=STATIC)
-descend = jax.jit(banded_descent.descend, static_argnames=(*STATIC, "n_steps", "learning_rate"))
-descent = jax.jit(banded_descent.descent, static_argnames=(*STATIC, "n_steps", "learning_rate"))
+STATIC = ("n_train", "n_test", "fit_intercept", "score", "target_batch")
+DESCENT = (*STATIC, "n_steps", "learning_rate")
+random_search = jax.jit(banded_ridge.random_search, static_argnames=(*STATIC, "tolerance"))
+descend = jax.jit(banded_descent.descend, static_argnames=DESCENT)
+descent = jax.jit(banded_descent.descent, static_argnames=DESCENT)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """Compilation is nearly all the time that these tests take, and no result depends on its effort."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def problem(rng, n=N, widths=WIDTHS):
