@@ -1,4 +1,6 @@
-"""Banded ridge: groups of features, each with a scale of its own that cross-validation chooses for each target.
+"""Banded ridge: groups of features, each with a scale of its own that cross-validation chooses.
+
+Each target has scales of its own.
 
 The model minimises |y - sum_g X_g B_g - b|^2 + sum_g alpha / gamma_g |B_g|^2, which is kernel ridge
 with the kernel sum_g gamma_g K_g and the penalty alpha: gammas lie on the simplex, K_g = X_g X_g^T. The
@@ -40,7 +42,7 @@ class BandedRidge(NamedTuple):
 
     @property
     def log_deltas(self) -> jax.Array:
-        """log(gamma / alpha) [G, T], himalaya's `deltas`: -inf for a group left out, +inf where alpha is 0."""
+        """log(gamma / alpha) [G, T], himalaya's `deltas`: -inf where gamma is 0, +inf where alpha is."""
         return jnp.log(self.gammas) - jnp.log(self.alphas)
 
 
@@ -83,7 +85,12 @@ def simplex_samples(
 
 
 def fold_rows(
-    train: jax.Array, test: jax.Array, dtype, *, n_train: int | None = None, n_test: int | None = None
+    train: jax.Array,
+    test: jax.Array,
+    dtype,
+    *,
+    n_train: int | None = None,
+    n_test: int | None = None,
 ) -> Folds:
     """Masks train and test [F, N] as padded lists of rows. A size too small drops rows: see `Folds`."""
 
@@ -172,7 +179,12 @@ def filter_skeleton(
         coefficients = coefficients.at[:, k].add(share)
         return residual, coefficients, order.at[k].set(pivot), rank + needed.astype(rank.dtype)
 
-    start = (gains, jnp.zeros((n_alphas, n_alphas), gains.dtype), jnp.arange(n_alphas), jnp.array(0))
+    start = (
+        gains,
+        jnp.zeros((n_alphas, n_alphas), gains.dtype),
+        jnp.arange(n_alphas),
+        jnp.array(0),
+    )
     _, coefficients, order, rank = jax.lax.fori_loop(0, n_alphas, add, start)
     return order, coefficients, rank
 

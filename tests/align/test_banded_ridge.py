@@ -331,9 +331,7 @@ def test_degenerate_data(precision, rng):
     targets[:, 3] = 7
     data = groups, targets, train, test
     gammas = np.r_[GAMMAS, [[0, 0, 1]]]
-    fitted = random_search(
-        *arrays(precision, *data), *precision.arrays(gammas, ALPHAS), **SIZES
-    )
+    fitted = random_search(*arrays(precision, *data), *precision.arrays(gammas, ALPHAS), **SIZES)
     errors = np.stack([oracle_errors(*data, g, ALPHAS) for g in gammas]).min((0, 1))
     precision.close(fitted.errors, errors, factor=100)
     grams = precision.array(gram(groups))
@@ -380,9 +378,7 @@ def test_batched_over_subjects(double, rng, same_when_batched):
 
     def kernel(grams, targets, train, test):
         options = dict(target_batch=2, tolerance=1e-12, **SIZES)
-        fitted = banded_ridge.random_search(
-            grams, targets, train, test, gammas, alphas, **options
-        )
+        fitted = banded_ridge.random_search(grams, targets, train, test, gammas, alphas, **options)
         deltas = banded_descent.descend(
             grams, targets, train, test, fitted.log_deltas, fitted.errors, n_steps=2, **SIZES
         )
