@@ -9,11 +9,11 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 
-from brainalign_jax.align import banded_descent, banded_ridge
+from brainalign_jax.align import banded_descent, banded_search
 from brainalign_jax.estimators import _checked_alphas, _column_means, _fold_masks, _validated
 
 _STATIC = ("n_train", "n_test", "fit_intercept", "score", "target_batch")
-_random_search = jax.jit(banded_ridge.random_search, static_argnames=(*_STATIC, "tolerance"))
+_random_search = jax.jit(banded_search.random_search, static_argnames=(*_STATIC, "tolerance"))
 _descent = jax.jit(banded_descent.descent, static_argnames=(*_STATIC, "n_steps", "learning_rate"))
 # Error allowed in the gain of a ridge filter: at the rounding of float32, none in float64.
 _TOLERANCE = {np.dtype(np.float32): 3e-6, np.dtype(np.float64): 0.0}
@@ -162,7 +162,7 @@ class BandedRidgeAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
             return np.ones((1, 1))
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         return np.array(
-            banded_ridge.simplex_samples(
+            banded_search.simplex_samples(
                 jax.random.key(seed),
                 n_samples=int(self.n_iter),
                 n_groups=n_groups,

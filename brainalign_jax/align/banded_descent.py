@@ -1,6 +1,6 @@
 """Banded ridge by gradient descent on the log scales of the groups, for each target on its own.
 
-It refines what `banded_ridge.search` found, or starts from equal scales. A gradient costs one Cholesky
+It refines what `banded_search.search` found, or starts from equal scales. A gradient costs one Cholesky
 factorisation a fold and target, since every target has a kernel of its own: a few hundred targets of
 a thousand words are minutes on a CPU, where the random search is seconds for ten thousand.
 
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.scipy.linalg import cho_factor, cho_solve
 
-from brainalign_jax.align import banded_ridge
+from brainalign_jax.align import banded_ridge, banded_search
 from brainalign_jax.align.banded_ridge import BandedRidge
 
 _LOWEST = -9.0  # log of the smallest scale to start from, relative to the largest
@@ -37,7 +37,7 @@ def descend(
     """Minimise the cross-validated error over log(gamma / alpha) by Adam; the best iterate of each target.
 
     Args:
-      grams, targets, train, test, n_train, n_test, fit_intercept, score: as in `banded_ridge.search`.
+      grams, targets, train, test, n_train, n_test, fit_intercept, score: as in `banded_search.search`.
       log_deltas: [G, T] to start from. -inf (a group without weight) and +inf (alpha zero) have no
         gradient: the descent starts from a small scale and a small alpha instead.
       errors: [T] cross-validated errors known of log_deltas. The start is returned unchanged where no
@@ -51,10 +51,10 @@ def descend(
     Raises: ValueError on shapes that do not fit, an unknown score or less than one step.
     """
     dtype = targets.dtype
-    banded_ridge.check_shapes(grams, targets, train, test, log_deltas.T, score)
+    banded_search.check_shapes(grams, targets, train, test, log_deltas.T, score)
     if n_steps < 1:
         raise ValueError(f"n_steps={n_steps} must be at least 1")
-    folds = banded_ridge.fold_rows(train, test, dtype, n_train=n_train, n_test=n_test)
+    folds = banded_search.fold_rows(train, test, dtype, n_train=n_train, n_test=n_test)
     if errors is None:
         errors = jnp.full(targets.shape[1], jnp.inf, dtype)
     # 1 / delta no smaller than the rounding of the group's own kernel
@@ -62,7 +62,7 @@ def descend(
     smallest = jnp.finfo(dtype).eps * jnp.where(trace > 0, trace, 1)
     highest = -jnp.log(smallest)
     optimiser = optax.adam(learning_rate)
-    rows = banded_ridge.fitted_rows(train, test, dtype)
+    rows = banded_search.fitted_rows(train, test, dtype)
 
     def one_target(problem):
         target, known, start = problem
@@ -106,8 +106,8 @@ def _cv_error(grams, target, folds, log_delta, *, fit_intercept: bool, score: st
     options = dict(fit_intercept=fit_intercept)
 
     def fold_error(fold):
-        block, across = banded_ridge.fold_blocks(kernel, fold, **options)
-        y, held_out, scale = banded_ridge.fold_targets(
+        block, across = banded_search.fold_blocks(kernel, fold, **options)
+        y, held_out, scale = banded_search.fold_targets(
             target[:, None], fold, **options, score=score
         )
         system = block + alpha * jnp.eye(len(block), dtype=block.dtype)
@@ -120,7 +120,7 @@ def _cv_error(grams, target, folds, log_delta, *, fit_intercept: bool, score: st
         )
         predicted = jnp.matmul(across, dual, precision="highest")
         squared = ((held_out - predicted) ** 2).sum(axis=0)
-        return banded_ridge.scaled_error(squared, scale)[0]
+        return banded_search.scaled_error(squared, scale)[0]
 
     return jax.lax.map(fold_error, folds).mean()
 
@@ -146,7 +146,7 @@ def descent(
     return banded_ridge.refit(
         grams,
         targets,
-        banded_ridge.fitted_rows(train, test, targets.dtype),
+        banded_search.fitted_rows(train, test, targets.dtype),
         gammas.T,
         jnp.arange(targets.shape[1]),
         alphas,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from brainalign_jax.align import banded_descent, banded_ridge, linalg, ridge, scoring
+from brainalign_jax.align import banded_descent, banded_ridge, banded_search, linalg, ridge, scoring
 
 WIDTHS, N, T, F = (3, 30, 4), 18, 5, 3
 ALPHAS = np.logspace(-2, 4, 6)
@@ -14,7 +14,7 @@ GAMMAS = GAMMAS / GAMMAS.sum(1, keepdims=True)
 SIZES = dict(n_train=14, n_test=7)
 STATIC = ("n_train", "n_test", "fit_intercept", "score", "target_batch")
 DESCENT = (*STATIC, "n_steps", "learning_rate")
-random_search = jax.jit(banded_ridge.random_search, static_argnames=(*STATIC, "tolerance"))
+random_search = jax.jit(banded_search.random_search, static_argnames=(*STATIC, "tolerance"))
 descend = jax.jit(banded_descent.descend, static_argnames=DESCENT)
 descent = jax.jit(banded_descent.descent, static_argnames=DESCENT)
 
@@ -125,7 +125,7 @@ def test_batches_padding_and_tolerance_change_nothing(double, rng, tolerance, ta
 def test_a_few_alphas_stand_for_all(precision, rng, tolerance):
     eigenvalues = np.r_[0, np.logspace(-2, 2, 40)]
     alphas = np.r_[0, np.logspace(-8, 6, 20)]
-    order, mixing, rank = banded_ridge.filter_skeleton(
+    order, mixing, rank = banded_search.filter_skeleton(
         *precision.arrays(eigenvalues, alphas), tolerance
     )
     with np.errstate(invalid="ignore"):
@@ -151,7 +151,7 @@ def test_one_group_is_ridge(precision, rng):
     chosen = alphas[ridge.select_alpha(errors, shared=False)]
     precision.close(fitted.alphas, chosen)
     precision.close(fitted.errors, errors.min(axis=0), factor=50)
-    rows = banded_ridge.fitted_rows(*masks, precision.dtype)
+    rows = banded_search.fitted_rows(*masks, precision.dtype)
     expected = ridge.predict(ridge.factor(grams[0], rows), y, chosen)
     precision.close(banded_ridge.predict(fitted, grams), expected, factor=50)
 
@@ -230,7 +230,7 @@ def test_the_relevant_group_gets_the_scale_and_held_out_words_profit(precision, 
     data = arrays(precision, groups, targets, train, test)
     cross = precision.array(gram(new, groups))
     key = jax.random.key(0)
-    gammas = banded_ridge.simplex_samples(key, n_samples=12, n_groups=2, dtype=precision.dtype)
+    gammas = banded_search.simplex_samples(key, n_samples=12, n_groups=2, dtype=precision.dtype)
     alphas = precision.array(ALPHAS)
     banded = random_search(*data, gammas, alphas)
     plain = random_search(*data, gammas[:1], alphas)
@@ -278,7 +278,7 @@ def test_descent_reports_the_error_of_its_scales_and_is_never_worse(double, rng,
 def test_the_gradient_is_that_of_finite_differences(double, rng):
     groups, targets, train, test = problem(rng)
     grams, y, *masks = arrays(double, groups, targets, train, test)
-    folds = banded_ridge.fold_rows(*masks, double.dtype, **SIZES)
+    folds = banded_search.fold_rows(*masks, double.dtype, **SIZES)
 
     @jax.jit
     def error(log_delta):
@@ -378,7 +378,7 @@ def test_batched_over_subjects(double, rng, same_when_batched):
 
     def kernel(grams, targets, train, test):
         options = dict(target_batch=2, tolerance=1e-12, **SIZES)
-        fitted = banded_ridge.random_search(grams, targets, train, test, gammas, alphas, **options)
+        fitted = banded_search.random_search(grams, targets, train, test, gammas, alphas, **options)
         deltas = banded_descent.descend(
             grams, targets, train, test, fitted.log_deltas, fitted.errors, n_steps=2, **SIZES
         )
@@ -392,12 +392,12 @@ def test_float32_stays_float32(keeps_float32, rng):
     groups, targets, train, test = problem(rng)
 
     def outputs(grams, targets, train, test, gammas, alphas):
-        fitted = banded_ridge.random_search(
+        fitted = banded_search.random_search(
             grams, targets, train, test, gammas, alphas, tolerance=1e-6
         )
         moved = banded_descent.descent(grams, targets, train, test, fitted, n_steps=2)
         split = banded_ridge.predict_split(moved, grams)
-        samples = banded_ridge.simplex_samples(jax.random.key(0), n_samples=3, n_groups=2)
+        samples = banded_search.simplex_samples(jax.random.key(0), n_samples=3, n_groups=2)
         return fitted, moved, split, banded_ridge.split_r2(targets, split), samples
 
     keeps_float32(outputs, gram(groups), targets, train, test, GAMMAS, ALPHAS)
@@ -405,12 +405,12 @@ def test_float32_stays_float32(keeps_float32, rng):
 
 def test_samples_lie_on_the_simplex_and_repeat(precision):
     options = dict(n_samples=200, n_groups=3, dtype=precision.dtype)
-    gammas = banded_ridge.simplex_samples(jax.random.key(3), **options)
+    gammas = banded_search.simplex_samples(jax.random.key(3), **options)
     precision.close(gammas.sum(1), np.ones(200))
     precision.close(gammas[0], np.full(3, 1 / 3))
     assert (gammas >= 0).all()
     np.testing.assert_array_equal(
-        gammas, banded_ridge.simplex_samples(jax.random.key(3), **options)
+        gammas, banded_search.simplex_samples(jax.random.key(3), **options)
     )
     # concentrations in turn: 0.1 near the corners, 1 all over
     largest = np.asarray(gammas.max(1))
@@ -437,7 +437,7 @@ def test_shapes_that_do_not_fit_are_named(change, message):
         alphas=np.ones(2),
     )
     with pytest.raises(ValueError, match=message):
-        banded_ridge.search(**given | change)
+        banded_search.search(**given | change)
 
 
 def test_no_step_is_an_error():
