@@ -17,6 +17,14 @@ DESCENT = (*STATIC, "n_steps", "learning_rate")
 random_search = jax.jit(banded_search.random_search, static_argnames=(*STATIC, "tolerance"))
 descend = jax.jit(banded_descent.descend, static_argnames=DESCENT)
 descent = jax.jit(banded_descent.descent, static_argnames=DESCENT)
+skeleton = jax.jit(banded_search.filter_skeleton)
+predict = jax.jit(banded_ridge.predict)
+predict_split = jax.jit(banded_ridge.predict_split)
+split_r2 = jax.jit(banded_ridge.split_r2)
+simplex_samples = jax.jit(
+    banded_search.simplex_samples,
+    static_argnames=("n_samples", "n_groups", "concentration", "dtype"),
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -74,8 +82,7 @@ def arrays(precision, groups, targets, train, test):
     return precision.arrays(gram(groups), targets, train, test)
 
 
-@pytest.mark.parametrize("score", ["mse", "r2"])
-@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("fit_intercept, score", [(True, "mse"), (False, "r2")])
 def test_search_finds_what_explicit_scaling_finds(precision, rng, fit_intercept, score):
     groups, targets, train, test = data = problem(rng)
     options = dict(fit_intercept=fit_intercept, score=score)
@@ -102,8 +109,8 @@ def test_search_finds_what_explicit_scaling_finds(precision, rng, fit_intercept,
         axis=1,
     )
     cross = precision.array(gram(new, groups))
-    precision.close(banded_ridge.predict(fitted, cross), expected, factor=50)
-    split = banded_ridge.predict_split(fitted, cross)
+    precision.close(predict(fitted, cross), expected, factor=50)
+    split = predict_split(fitted, cross)
     precision.close(split.sum(0) + fitted.means, expected, factor=50)
     assert not np.asarray(fitted.dual_coef)[~rows].any()
     with np.errstate(divide="ignore"):
@@ -111,8 +118,7 @@ def test_search_finds_what_explicit_scaling_finds(precision, rng, fit_intercept,
     np.testing.assert_allclose(fitted.log_deltas, deltas, rtol=1e-5)
 
 
-@pytest.mark.parametrize("tolerance", [0.0, 1e-7])
-@pytest.mark.parametrize("target_batch", [2, 9])
+@pytest.mark.parametrize("tolerance, target_batch", [(0.0, 2), (1e-7, 9)])
 def test_batches_padding_and_tolerance_change_nothing(double, rng, tolerance, target_batch):
     data = (*arrays(double, *problem(rng)), *double.arrays(GAMMAS, ALPHAS))
     expected = random_search(*data, **SIZES)
@@ -125,9 +131,7 @@ def test_batches_padding_and_tolerance_change_nothing(double, rng, tolerance, ta
 def test_a_few_alphas_stand_for_all(precision, rng, tolerance):
     eigenvalues = np.r_[0, np.logspace(-2, 2, 40)]
     alphas = np.r_[0, np.logspace(-8, 6, 20)]
-    order, mixing, rank = banded_search.filter_skeleton(
-        *precision.arrays(eigenvalues, alphas), tolerance
-    )
+    order, mixing, rank = skeleton(*precision.arrays(eigenvalues, alphas), tolerance)
     with np.errstate(invalid="ignore"):
         gains = np.nan_to_num(eigenvalues / (eigenvalues + alphas[:, None]))
     assert 1 < int(rank) < 16
@@ -153,7 +157,7 @@ def test_one_group_is_ridge(precision, rng):
     precision.close(fitted.errors, errors.min(axis=0), factor=50)
     rows = banded_search.fitted_rows(*masks, precision.dtype)
     expected = ridge.predict(ridge.factor(grams[0], rows), y, chosen)
-    precision.close(banded_ridge.predict(fitted, grams), expected, factor=50)
+    precision.close(predict(fitted, grams), expected, factor=50)
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
@@ -193,22 +197,20 @@ def test_agrees_with_himalaya(double, rng, fit_intercept):
     cross = gram([rng.normal(size=(6, d)) for d in WIDTHS], groups)
     split = himalaya.predict_weighted_kernel_ridge(cross, dual, deltas, split=True)
     theirs = split.sum(0) + (found[3] if fit_intercept else 0)
-    double.close(banded_ridge.predict(fitted, double.array(cross)), theirs, factor=100)
+    double.close(predict(fitted, double.array(cross)), theirs, factor=100)
     if not fit_intercept:
-        ours = banded_ridge.predict_split(fitted, double.array(cross))
+        ours = predict_split(fitted, double.array(cross))
         double.close(ours, split, factor=100)
         y = rng.normal(size=(6, T))
         y -= y.mean(0)
-        double.close(
-            banded_ridge.split_r2(double.array(y), ours), r2_score_split(y, split), factor=100
-        )
+        double.close(split_r2(double.array(y), ours), r2_score_split(y, split), factor=100)
 
 
 def test_shares_of_r2_sum_to_r2(precision, rng):
     y, split = rng.normal(size=(9, T)) + 3, rng.normal(size=(3, 9, T))
     y[:, 1] = 4
     weights = precision.array(np.arange(9) < 7)
-    shares = banded_ridge.split_r2(*precision.arrays(y, split), weights)
+    shares = split_r2(*precision.arrays(y, split), weights)
     centred = precision.array(y - y[:7].mean(0))
     expected = scoring.r2(centred, precision.array(split.sum(0)), weights)
     precision.close(shares.sum(0), expected, factor=10)
@@ -224,32 +226,27 @@ def planted(rng, n):
     return groups, targets, 1 - test, test
 
 
-def test_the_relevant_group_gets_the_scale_and_held_out_words_profit(precision, rng):
+def test_the_relevant_group_gets_the_scale_and_held_out_words_profit(double, rng):
     groups, targets, train, test = planted(rng, 40)
     new, answers, _, _ = planted(rng, 60)
-    data = arrays(precision, groups, targets, train, test)
-    cross = precision.array(gram(new, groups))
+    data = arrays(double, groups, targets, train, test)
+    cross = double.array(gram(new, groups))
     key = jax.random.key(0)
-    gammas = banded_search.simplex_samples(key, n_samples=12, n_groups=2, dtype=precision.dtype)
-    alphas = precision.array(ALPHAS)
+    gammas = simplex_samples(key, n_samples=12, n_groups=2, dtype=double.dtype)
+    alphas = double.array(ALPHAS)
     banded = random_search(*data, gammas, alphas)
     plain = random_search(*data, gammas[:1], alphas)
     assert (banded.gammas[0] > 10 * banded.gammas[1]).all()
-    r2 = [
-        scoring.r2(precision.array(answers), banded_ridge.predict(m, cross))
-        for m in (banded, plain)
-    ]
+    r2 = [scoring.r2(double.array(answers), predict(m, cross)) for m in (banded, plain)]
     assert (r2[0] > r2[1] + 0.1).all()
-    shares = banded_ridge.split_r2(
-        precision.array(answers), banded_ridge.predict_split(banded, cross)
-    )
+    shares = split_r2(double.array(answers), predict_split(banded, cross))
     assert (shares[0] > 0.5).all() and (jnp.abs(shares[1]) < 0.1).all()
 
     # from equal scales, the descent finds the same without having been shown a candidate
     moved = descent(*data, plain, n_steps=40, learning_rate=0.5)
     assert (moved.errors < plain.errors).all()
     assert (moved.log_deltas[0] > moved.log_deltas[1] + np.log(10)).all()
-    better = scoring.r2(precision.array(answers), banded_ridge.predict(moved, cross))
+    better = scoring.r2(double.array(answers), predict(moved, cross))
     assert (better > r2[1] + 0.1).all()
 
 
@@ -311,7 +308,7 @@ def test_alpha_zero_is_least_squares_of_minimum_norm(precision, rng):
     kept = [x[rows] for x in groups]
     new = [rng.normal(size=(4, d)) for d in WIDTHS]
     expected = scaled_ridge(kept, targets[rows], new, GAMMAS[0], 0.0)
-    predicted = banded_ridge.predict(fitted, precision.array(gram(new, groups)))
+    predicted = predict(fitted, precision.array(gram(new, groups)))
     precision.close(predicted, expected, factor=500)
     errors = oracle_errors(*data, GAMMAS[0], [0.0])[0]
     precision.close(fitted.errors, errors, factor=500)
@@ -320,7 +317,7 @@ def test_alpha_zero_is_least_squares_of_minimum_norm(precision, rng):
     assert (moved.errors <= fitted.errors).all() and np.isfinite(moved.dual_coef).all()
 
 
-def test_degenerate_data(precision, rng):
+def test_degenerate_data(double, rng):
     """A group of zeros, a group twice, a zero voxel, repeated words and a constant target."""
     groups, targets, train, test = problem(rng)
     groups[2] = np.zeros((N, 4))
@@ -331,15 +328,15 @@ def test_degenerate_data(precision, rng):
     targets[:, 3] = 7
     data = groups, targets, train, test
     gammas = np.r_[GAMMAS, [[0, 0, 1]]]
-    fitted = random_search(*arrays(precision, *data), *precision.arrays(gammas, ALPHAS), **SIZES)
+    fitted = random_search(*arrays(double, *data), *double.arrays(gammas, ALPHAS), **SIZES)
     errors = np.stack([oracle_errors(*data, g, ALPHAS) for g in gammas]).min((0, 1))
-    precision.close(fitted.errors, errors, factor=100)
-    grams = precision.array(gram(groups))
-    split = banded_ridge.predict_split(fitted, grams)
+    double.close(fitted.errors, errors, factor=100)
+    grams = double.array(gram(groups))
+    split = predict_split(fitted, grams)
     assert not np.asarray(split[2]).any()
-    predicted = banded_ridge.predict(fitted, grams)
-    precision.close(predicted[:, 3], np.full(N, 7.0), factor=10)
-    moved = descent(*arrays(precision, *data), fitted, n_steps=12, **SIZES)
+    predicted = predict(fitted, grams)
+    double.close(predicted[:, 3], np.full(N, 7.0), factor=10)
+    moved = descent(*arrays(double, *data), fitted, n_steps=12, **SIZES)
     assert np.isfinite(moved.dual_coef).all() and (moved.errors <= fitted.errors).all()
 
 
@@ -353,7 +350,7 @@ def test_two_words(precision):
     )
     precision.close(fitted.errors, [16.0])
     assert float(fitted.alphas[0]) == 0  # the first at a tie
-    precision.close(banded_ridge.predict(fitted, grams), y)
+    precision.close(predict(fitted, grams), y)
 
 
 def test_rows_in_no_fold_may_hold_anything(double, rng):
@@ -405,13 +402,11 @@ def test_float32_stays_float32(keeps_float32, rng):
 
 def test_samples_lie_on_the_simplex_and_repeat(precision):
     options = dict(n_samples=200, n_groups=3, dtype=precision.dtype)
-    gammas = banded_search.simplex_samples(jax.random.key(3), **options)
+    gammas = simplex_samples(jax.random.key(3), **options)
     precision.close(gammas.sum(1), np.ones(200))
     precision.close(gammas[0], np.full(3, 1 / 3))
     assert (gammas >= 0).all()
-    np.testing.assert_array_equal(
-        gammas, banded_search.simplex_samples(jax.random.key(3), **options)
-    )
+    np.testing.assert_array_equal(gammas, simplex_samples(jax.random.key(3), **options))
     # concentrations in turn: 0.1 near the corners, 1 all over
     largest = np.asarray(gammas.max(1))
     assert np.median(largest[2::2]) > 0.9 > np.median(largest[1::2])
