@@ -138,7 +138,13 @@ def word_responses(
         except ValueError as error:
             raise ValueError(f"{recording.source}: {error}") from error
 
-    scan = Scan(recording, rows, run, constant=processing.standardize)
+    scan = Scan(
+        recording,
+        rows,
+        run,
+        constant=processing.standardize,
+        emptied=cleaner.emptied if processing.bad_voxels == "drop" else None,
+    )
     own = {
         "tr": float(np.median(list(trs.values()))),
         "timing_error": readout.error,
