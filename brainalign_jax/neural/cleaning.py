@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 _FEW = 5  # degrees of freedom left by cleaning, below which a warning is due
-_LONGEST_OPERATOR = 2000  # volumes; for longer runs the filters' matrix takes longer than the filters
+_LONGEST_OPERATOR = 2000  # volumes; a matrix for more is slower than filtering itself
 
 
 class VoxelAudit:

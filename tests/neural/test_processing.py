@@ -376,13 +376,23 @@ def test_voxels_that_cleaning_empties_can_be_dropped(scans, story, tmp_path, kin
     edges = replace(scans, bold=edge, confounds=spikes)
     with pytest.raises(ValueError, match="constant|nothing but .* bad_voxels='drop'"):
         word_responses(edges, story, Processing(**options), meta={})
-    with pytest.warns(UserWarning, match=r"1 of \d+ .* constant.* and 2 .* nothing but .* column 9"):
+    expected = r"1 of \d+ .* constant.* and 2 .* nothing but .* column 9"
+    with pytest.warns(UserWarning, match=expected):
         found = word_responses(edges, story, Processing(bad_voxels="drop", **options), meta={})
     others = np.setdiff1d(np.arange(V), [9, 30, 120])
     few = replace(scans, bold=edge[:, others], confounds=spikes, space=None, feature_names=None)
     expected = word_responses(few, story, Processing(**options), meta={})
     np.testing.assert_array_equal(found.values, expected.values)
     assert found.meta["dropped_voxels"] == 3
+
+
+def test_a_gap_within_a_run_is_told(scans, story):
+    one = replace(scans, run=np.ones(len(scans.run), int))
+    words = Stimulus(story.words, onsets=story.onsets, durations=story.durations)
+    with pytest.warns(
+        UserWarning, match=r"scan.x: run 1 has a gap, .* 78 and 110 s are 16.0 TR .*2 such"
+    ):
+        word_responses(one, words, Processing(), meta={})
 
 
 def test_one_wild_voxel_makes_no_other_look_constant(scans, story):
