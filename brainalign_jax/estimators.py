@@ -13,8 +13,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
 
-from brainalign_jax.align import linalg, procrustes, ridge
+from brainalign_jax.align import linalg, procrustes, ridge, ridge_cv, ridge_folds
 
 
 class ProcrustesAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -124,18 +125,22 @@ class RidgeAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
         targets = y.reshape(len(y), -1)
         # The kernels centre as well, but in the type of X: a large offset is best removed before.
         x_mean, y_mean = (_column_means(v, self.fit_intercept) for v in (x, targets))
-        problem = (x - x_mean, targets - y_mean, alphas.astype(x.dtype))
+        source, centred, alphas_ = x - x_mean, targets - y_mean, alphas.astype(x.dtype)
         options = dict(solver=self.solver_, fit_intercept=bool(self.fit_intercept))
+        shared = not self.alpha_per_target
 
         with jax.enable_x64(x.dtype == np.float64):
-            errors = None
-            if self.cv is not None:
-                problem = jax.device_put(problem)
-                folds = _fold_masks(check_cv(self.cv, y).split(x, y), x)
-                errors = np.mean([_fold_errors(*problem, *f, **options) for f in folds], axis=0)
-            shared = not self.alpha_per_target
-            fitted = _fit_ridge(*problem, errors, shared=shared, **options)
-            coef, index, errors = map(np.array, fitted)
+            if self.cv is None:
+                fitted = _fit_ridge(source, centred, alphas_, shared=shared, **options)
+                coef, index, errors = map(np.array, fitted)
+            else:
+                rows = _fold_rows(check_cv(self.cv, y).split(x, y), len(x))
+                found = cross_validated_ridge(
+                    source, centred, alphas_, rows, shared=shared, **options
+                )
+                coef, index, errors = map(np.array, (found.weights, found.index, found.errors))
+                if self.solver_ == "dual":
+                    coef = source.T @ coef
 
         alpha = alphas[index]
         if self.alpha_per_target:
@@ -185,28 +190,69 @@ def _column_means(x: np.ndarray, center: bool) -> np.ndarray:
     return x.mean(axis=0, dtype=np.float64).astype(x.dtype)
 
 
-def _fold_masks(splits, x: np.ndarray) -> list[np.ndarray]:
-    """Masks (train, test) [2, N] of x's type, one pair for each (train, test) rows of the splits.
+def cross_validated_ridge(
+    x,
+    targets,
+    alphas,
+    rows: ridge_folds.FoldRows,
+    *,
+    solver: str = "auto",
+    fit_intercept: bool = True,
+    shared: bool = False,
+    tile: int = 2048,
+) -> ridge_cv.CrossValidated:
+    """The alphas of least cross-validated error and the fit with them: three or four compiled calls.
 
-    Raises: ValueError if there are no splits, or one lacks training or test rows.
+    In float32, centre x and targets before where their means are large. What `RidgeAligner` computes,
+    without coefficients of the features where the solver is dual: `weights` are then those of the rows.
+
+    Args:
+      x: [N, V]; targets: [N, T]; alphas: [A], not negative; all of one floating type.
+      rows: the folds, of `ridge_folds.fold_rows`.
+      solver, fit_intercept: as for `RidgeAligner`. shared, tile: as for `ridge_cv.cross_validate`.
     """
-    folds = []
+    if solver == "auto":
+        solver = "primal" if x.shape[1] <= x.shape[0] else "dual"
+    x, targets, rows = jax.device_put((x, targets, rows))
+    ones = np.ones(x.shape[0], x.dtype)
+    if solver == "primal":
+        full = _factor_primal(x, ones, fit_intercept=fit_intercept)
+    else:
+        gram = _gram(x)
+        full = _factor_dual(gram, ones, fit_intercept=fit_intercept)
+    # LAPACK's own threads and XLA's fight over the cores in the many small decompositions of folds.
+    jax.block_until_ready(full)
+    with threadpool_limits(1, user_api="blas"):
+        if solver == "primal":
+            folds = _factor_folds_primal(full, rows)
+        elif ridge_folds.folds_follow(full, alphas):
+            folds = None
+        else:
+            folds = _factor_folds(gram, rows, fit_intercept=fit_intercept)
+        span = ridge_folds.span_alphas(full, folds, alphas)
+        found = _cross_validate(full, folds, rows, targets, alphas, span, tile=tile, shared=shared)
+        return jax.block_until_ready(found)
+
+
+def _fold_rows(splits, n: int) -> ridge_folds.FoldRows:
+    """Folds from (train, test) rows of the splits. Raises: ValueError if none, or one lacks rows."""
+    masks: list[np.ndarray] = []
     for fold in splits:
-        masks = np.zeros((2, len(x)), x.dtype)
-        for mask, rows in zip(masks, fold, strict=True):
-            mask[rows] = 1
-        if not masks.any(axis=1).all():
-            raise ValueError(
-                f"cv gives a fold with {int(masks[0].sum())} training and {int(masks[1].sum())} test "
-                f"rows of {len(x)}: both need at least one"
-            )
-        folds.append(masks)
-    if not folds:
+        masks.append(np.zeros((2, n), bool))
+        for mask, chosen in zip(masks[-1], fold, strict=True):
+            mask[chosen] = True
+    if not masks:
         raise ValueError("cv gives no fold: pass a number of folds, or None for leave-one-out")
-    return folds
+    return ridge_folds.fold_rows(*np.stack(masks, axis=1))
 
 
 _fit_procrustes = partial(jax.jit, static_argnames=("center",))(procrustes.fit)
+_gram = jax.jit(ridge_folds.gram)
+_factor_dual = partial(jax.jit, static_argnames=("fit_intercept",))(ridge_folds.factor)
+_factor_primal = partial(jax.jit, static_argnames=("fit_intercept",))(ridge_folds.factor_primal)
+_factor_folds = partial(jax.jit, static_argnames=("fit_intercept",))(ridge_folds.factor_folds)
+_factor_folds_primal = jax.jit(ridge_folds.factor_folds_primal)
+_cross_validate = partial(jax.jit, static_argnames=("tile", "shared"))(ridge_cv.cross_validate)
 
 
 def _factor(source, weights, *, solver: str, fit_intercept: bool) -> ridge.RidgeFactor:
@@ -216,29 +262,15 @@ def _factor(source, weights, *, solver: str, fit_intercept: bool) -> ridge.Ridge
     return ridge.factor(linalg.gram(source), weights, fit_intercept=fit_intercept)
 
 
-@partial(jax.jit, static_argnames=("solver", "fit_intercept"))
-def _fold_errors(source, targets, alphas, train, test, *, solver: str, fit_intercept: bool):
-    """Mean squared errors [A, T] over the test rows of a fit to the training rows."""
-    factor = _factor(source, train, solver=solver, fit_intercept=fit_intercept)
-
-    def error(alpha):
-        squared = (targets - ridge.predict(factor, targets, alpha)) ** 2
-        return linalg.weighted_mean(squared, test)
-
-    return jax.lax.map(error, alphas)
-
-
 @partial(jax.jit, static_argnames=("shared", "solver", "fit_intercept"))
-def _fit_ridge(source, targets, alphas, errors, *, shared: bool, solver: str, fit_intercept: bool):
+def _fit_ridge(source, targets, alphas, *, shared: bool, solver: str, fit_intercept: bool):
     """(coefficients [V, T], index of alpha, errors [A, T]) from centred source and targets.
 
-    Without errors they are the leave-one-out errors, one alpha at a time: all at once would hold
-    A x N x T numbers.
+    The leave-one-out errors are those of one alpha at a time: all at once would hold A x N x T numbers.
     """
     ones = jnp.ones(source.shape[0], source.dtype)
     factor = _factor(source, ones, solver=solver, fit_intercept=fit_intercept)
-    if errors is None:
-        errors = jax.lax.map(lambda a: ridge.loo_errors(factor, targets, a[None])[0], alphas)
+    errors = jax.lax.map(lambda a: ridge.loo_errors(factor, targets, a[None])[0], alphas)
     index = ridge.select_alpha(errors, shared=shared)
     # A factor's training scores are (source source') basis: source' basis turns what it projects the
     # targets onto into weights of features, whichever the solver.

@@ -20,7 +20,8 @@ import sys
 from absl import app, flags, logging
 
 from brainalign_jax.neural.readers import list_datasets, open_dataset
-from brainalign_jax.study import summary
+from brainalign_jax.study import processes, summary
+from brainalign_jax.study.computation import DTYPES, PRECISIONS, Computation
 from brainalign_jax.study.protocol import CHOICES, PROTOCOLS, Protocol, protocol
 from brainalign_jax.study.run import Embedding, run_study
 from brainalign_jax.study.sweep import Scoring
@@ -73,7 +74,44 @@ _READER_OPTIONS = flags.DEFINE_list(
     [],
     "Options of the data set's reader as name=value, such as radius=6mm,kind=hrf,bad_voxels=drop.",
 )
-_PROGRESS = flags.DEFINE_bool("progress", True, "Show progress bars.")
+_PROGRESS = flags.DEFINE_bool("progress", True, "Show progress bars and the memory plan.")
+_MAX_MEMORY = flags.DEFINE_float(
+    "max_memory_gb",
+    None,
+    "GiB that may be used: of the accelerator, else of the machine. Default: 80 % of what there is.",
+    lower_bound=0.0,
+)
+_DTYPE = flags.DEFINE_enum("dtype", "float32", list(DTYPES), "Type of the numbers computed with.")
+_MATMUL_PRECISION = flags.DEFINE_enum(
+    "matmul_precision",
+    "highest",
+    list(PRECISIONS),
+    "Of the products that give predictions and similarities, on accelerators. What is factorised is "
+    "always exact.",
+)
+_LAYERS_PER_CALL = flags.DEFINE_integer(
+    "layers_per_call", 8, "Layers in one compiled call, at most.", lower_bound=1
+)
+_BATCH = flags.DEFINE_integer(
+    "batch",
+    None,
+    "Layers worked at once on each device; one on the CPU, all of a call elsewhere if not given.",
+    lower_bound=1,
+)
+_THREADS = flags.DEFINE_integer(
+    "threads",
+    None,
+    "Calls at the same time on the CPU; as many as cores if not given.",
+    lower_bound=1,
+)
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Share the study with the other processes of a TPU slice or cluster job, or of --coordinator.",
+)
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, seen by all.")
+_N_PROCESSES = flags.DEFINE_integer("n_processes", None, "Number of processes.", lower_bound=1)
+_PROCESS = flags.DEFINE_integer("process", None, "Which process this is, from 0.", lower_bound=0)
 
 _HELP = {
     "folds": "How outer folds are made.",
@@ -159,6 +197,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}: write flags as --name=value")
     try:
+        if _DISTRIBUTED.value or _COORDINATOR.value:
+            processes.join(_COORDINATOR.value, _N_PROCESSES.value, _PROCESS.value)
         dataset = open_dataset(
             _DATASET.value,
             _DATA_DIR.value,
@@ -188,6 +228,14 @@ def main(argv: list[str]) -> None:
             embedding=Embedding(
                 _CONTEXT.value, _WINDOW.value, _POOLING.value, _LAST.value, _MISSING.value
             ),
+            computation=Computation(
+                _DTYPE.value,
+                _MATMUL_PRECISION.value,
+                _LAYERS_PER_CALL.value,
+                _BATCH.value,
+                _THREADS.value,
+            ),
+            max_memory=_MAX_MEMORY.value and int(_MAX_MEMORY.value * 2**30),
             report_k=_REPORT_K.value,
             command=" ".join(["python -m experiments.run_alignment", *sys.argv[1:]]),
             progress=_PROGRESS.value,

@@ -1,8 +1,8 @@
 """Weighted centring, Gram matrices and principal components.
 
 Rows are samples. `weights` marks the training rows (1) and the rows left out (0): masks keep shapes
-static, so that folds of different sizes share one compiled program. Every product asks for
-`precision="highest"`, since an eigen-decomposition or a rank follows it.
+static, so that folds of different sizes share one compiled program. Products ask for
+`precision="highest"`, since an eigen-decomposition or a rank follows them.
 """
 
 from typing import NamedTuple
@@ -14,6 +14,15 @@ import jax.numpy as jnp
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
     """Matrix product at full precision (never TF32 or bfloat16 passes)."""
     return jnp.matmul(a, b, precision="highest")
+
+
+def product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Matrix product of predictions and similarities, which no factorisation follows.
+
+    At full precision, too, unless the caller asked for another: `jax.default_matmul_precision`.
+    """
+    asked = jax.config.jax_default_matmul_precision
+    return jnp.matmul(a, b, precision=asked or "highest")
 
 
 def normalized_weights(weights: jax.Array, dtype) -> jax.Array:

@@ -1,13 +1,20 @@
 """Word decoding by nearest neighbours: cosine, CSLS, the rank of the true word, precision@k.
 
+`csls_ranks` goes from vectors to ranks, for as many queries and candidates as there are: the matrix of
+scores is held whole where it fits, and made tile by tile where it does not. The other functions work on a
+matrix of scores that is there.
+
 Reference: Conneau, Lample, Ranzato, Denoyer & Jegou (2018), Word translation without parallel data
 (CSLS: cross-domain similarity local scaling).
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.neighbours import in_tiles, mean_of_largest, rows_in_cache, sum_pairs
 
 
 def cosine(source: jax.Array, target: jax.Array) -> jax.Array:
@@ -48,21 +55,140 @@ def csls_from_cosine(
     cosines: jax.Array, *, k: int, source_weights: jax.Array | None = None
 ) -> jax.Array:
     """`csls` from similarities [Q, C] that are already there. Arguments as there."""
-    n_queries, n_candidates = cosines.shape
+    _check_neighbours(k, *cosines.shape)
+    if source_weights is None:
+        by_candidate = cosines.T
+    else:
+        by_candidate = jnp.where(_has_weight(source_weights, cosines), cosines.T, -jnp.inf)
+    r_target = mean_of_largest(cosines, k)
+    r_source = mean_of_largest(by_candidate, k)
+    return 2 * cosines - r_target[:, None] - r_source[None, :]
+
+
+def _check_neighbours(k: int, n_queries: int, n_candidates: int) -> None:
     if not 1 <= k <= min(n_queries, n_candidates):
         raise ValueError(
             f"CSLS with k={k} neighbours needs at least {k} queries and candidates, but there are "
             f"{n_queries} and {n_candidates}: lower csls_k"
         )
-    if source_weights is None:
-        source_weights = jnp.ones(n_queries, bool)
-    valid = linalg.training_mask(source_weights, cosines.dtype) > 0
-    r_target = jax.lax.top_k(cosines, k)[0].mean(axis=1)
-    nearest = jax.lax.top_k(jnp.where(valid[:, None], cosines, -jnp.inf).T, k)[0]
-    there = jnp.isfinite(nearest)
-    count = jnp.maximum(there.sum(axis=1), 1).astype(cosines.dtype)
-    r_source = jnp.where(there, nearest, 0).sum(axis=1) / count
-    return 2 * cosines - r_target[:, None] - r_source[None, :]
+
+
+def _has_weight(weights: jax.Array, like: jax.Array) -> jax.Array:
+    return linalg.training_mask(weights, like.dtype) > 0
+
+
+class CslsRanks(NamedTuple):
+    """Ranks of the true candidates by CSLS and by cosine [Q], and the neighbour means behind them:
+    r_source [C] of each candidate among the queries, r_target [Q] of each query among the candidates."""
+
+    rank_csls: jax.Array
+    rank_nn: jax.Array
+    r_source: jax.Array
+    r_target: jax.Array
+
+
+def csls_ranks(
+    source: jax.Array,
+    target: jax.Array,
+    gold: jax.Array,
+    *,
+    k: int = 10,
+    source_weights: jax.Array | None = None,
+    target_weights: jax.Array | None = None,
+    max_bytes: int = 2**30,
+    tile: int | None = None,
+) -> CslsRanks:
+    """`ranks` of `csls` and of `cosine`, from the vectors, in bounded memory.
+
+    Where the scores of all pairs fit into max_bytes they are computed once, 2 Q C D operations, and read
+    by rows and by columns. Else tiles of scores are made twice, 4 Q C D operations: once by candidates,
+    for r_source, and once by queries, for r_target and at once the ranks. The rest is some ten readings
+    of each score on either side (`neighbours.mean_of_largest`) and one for the ranks; a tile's rows are
+    read while in cache. On a CPU the second product costs what reading by columns does at D near 400.
+
+    Args:
+      source: [Q, D] queries; target: [C, D] candidates; of any length.
+      gold: [Q] index of the true candidate of each query.
+      k: number of neighbours, at most Q and C.
+      source_weights: [Q] mask of queries, as for `csls`: the others are ranked, but nobody's neighbour.
+      target_weights: [C] mask of candidates: the others are neither neighbours nor ranked.
+      max_bytes: memory for scores, beside the vectors and a copy of them.
+      tile: rows of scores to make at once, in the place of max_bytes: for tests and measurements.
+
+    Returns: ranks as of `ranks`, ties at half; a query with NaN ranks last, and all do where a candidate
+      that is ranked has NaN.
+
+    Raises: ValueError if k is below 1 or above Q or C, if tile is below 1, or if gold is not [Q].
+    """
+    n_queries, n_candidates = source.shape[0], target.shape[0]
+    _check_neighbours(k, n_queries, n_candidates)
+    if gold.shape != (n_queries,):
+        raise ValueError(
+            f"gold has shape {gold.shape}, but there are {n_queries} queries: one each"
+        )
+    if tile is not None and tile < 1:
+        raise ValueError(f"tile={tile} must be at least 1 row")
+    source, target = _unit(source), _unit(target)
+    asked = None if source_weights is None else _has_weight(source_weights, source)
+    ranked = None if target_weights is None else _has_weight(target_weights, target)
+    spoilt = jnp.isnan(target).any(axis=1)
+    last = jnp.isnan(source).any(axis=1) | (spoilt if ranked is None else spoilt & ranked).any()
+    gold = gold.astype(jnp.int32)
+
+    def rows(x: jax.Array, start: jax.Array, count: int) -> jax.Array:
+        return jax.lax.dynamic_slice_in_dim(x, start, count)
+
+    row_bytes = source.dtype.itemsize * max(n_queries, n_candidates)
+    if tile is None and row_bytes * min(n_queries, n_candidates) <= max_bytes:
+        scores = linalg.matmul(source, target.T)
+        count = rows_in_cache(n_queries, source.dtype)
+
+        def by_candidate(start):
+            columns = jax.lax.dynamic_slice_in_dim(scores, start, min(count, n_candidates), axis=1)
+            return mean_of_largest(_among(columns.T, asked), k)
+
+        r_source = in_tiles(by_candidate, n_candidates, count)
+        r_target = mean_of_largest(_among(scores, ranked), k)
+        rank_csls, rank_nn = _rank_both(_among(scores, ranked), gold, last, r_source)
+        return CslsRanks(rank_csls, rank_nn, r_source, r_target)
+
+    count = tile or max(1, max_bytes // (2 * row_bytes))
+
+    def candidates(start):
+        scores = linalg.matmul(rows(target, start, min(count, n_candidates)), source.T)
+        return mean_of_largest(_among(scores, asked), k)
+
+    r_source = in_tiles(candidates, n_candidates, count)
+
+    def queries(start):
+        size = min(count, n_queries)
+        scores = _among(linalg.matmul(rows(source, start, size), target.T), ranked)
+        own = (rows(gold, start, size), rows(last, start, size))
+        return *_rank_both(scores, *own, r_source), mean_of_largest(scores, k)
+
+    rank_csls, rank_nn, r_target = in_tiles(queries, n_queries, count)
+    return CslsRanks(rank_csls, rank_nn, r_source, r_target)
+
+
+def _among(scores: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Scores [R, N] with the columns that are left out at -inf."""
+    return scores if mask is None else jnp.where(mask, scores, -jnp.inf)
+
+
+def _rank_both(scores, gold, last, r_source) -> tuple[jax.Array, jax.Array]:
+    """Ranks [R] by CSLS and by cosine from cosines [R, C]. The mean r_target of a row moves no rank."""
+    # See `ranks`. Twice a number is exact, so that fused multiply-add changes nothing here.
+    scores = jax.lax.optimization_barrier(scores)
+    own = jnp.take_along_axis(scores, gold[:, None], axis=1)
+
+    def rank(scores, own):
+        above, level = sum_pairs(
+            (scores > own).astype(jnp.int32), (scores == own).astype(jnp.int32)
+        )
+        rank = 1 + above.astype(scores.dtype) + (level - 1).astype(scores.dtype) / 2
+        return jnp.where(last, jnp.full_like(rank, scores.shape[1]), rank)
+
+    return rank(2 * scores - r_source, 2 * own - r_source[gold][:, None]), rank(scores, own)
 
 
 def ranks(scores: jax.Array, gold: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 
 _FEW = 5  # degrees of freedom left by cleaning, below which a warning is due
+_LONGEST_OPERATOR = 2000  # volumes; a matrix for more is slower than filtering itself
 
 
 class VoxelAudit:
@@ -37,6 +38,7 @@ class VoxelAudit:
             ]
         self._constant = constant
         self._blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._emptied: list[np.ndarray] = []
 
     def add(self, block: np.ndarray) -> np.ndarray:
         """Take the next columns [rows, v]; returns which are usable on their own, [v] bool."""
@@ -57,7 +59,12 @@ class VoxelAudit:
                     flat |= finite & (spread <= eps * np.maximum(np.abs(low), np.abs(high)))
                 narrowest = np.minimum(narrowest, spread)
         self._blocks.append((finite, flat, narrowest))
+        self._emptied.append(np.zeros_like(finite))
         return finite & ~flat
+
+    def emptied(self, columns: np.ndarray) -> None:
+        """Mark columns [v] bool of the last block as unusable: cleaning leaves nothing of them."""
+        self._emptied[-1] = columns
 
     def conclude(self) -> tuple[np.ndarray, str]:
         """Usable voxels [V] bool of all blocks, and what is wrong with the others ("" if none)."""
@@ -68,16 +75,18 @@ class VoxelAudit:
             # Not the widest of all: one wild voxel must not make the others look constant.
             usual = np.quantile(narrowest[sound], 0.95, method="lower")
             flat = flat | (finite & (narrowest <= 1e-12 * usual))
+        emptied = np.concatenate(self._emptied) & finite & ~flat
         problems = [
             f"{int(bad.sum())} of {len(bad)} voxels (columns) {what}, the first is column "
             f"{int(np.argmax(bad))}"
             for bad, what in (
                 (~finite, "hold NaN or infinite values"),
                 (flat & finite, f"are constant{self._within}"),
+                (emptied, f"are nothing but trend and confounds{self._within}"),
             )
             if bad.any()
         ]
-        return finite & ~flat, " and ".join(problems)
+        return finite & ~flat & ~emptied, " and ".join(problems)
 
 
 def check_voxels(
@@ -184,18 +193,23 @@ def _z_scores(part: np.ndarray, raw: np.ndarray, label) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         part = part - part.mean(axis=0)
         spread, before = part.std(axis=0, ddof=1), raw.std(axis=0, ddof=1)
-    least = 1e-9 if part.dtype == np.float64 else 1e-6
     if not (finite := np.isfinite(before)).all():
         raise ValueError(
             f"{int((~finite).sum())} voxels hold values too large to work with in run {label}, up to "
             f"{np.abs(raw).max():g}: the recording is damaged"
         )
-    if (empty := ~(spread > least * before)).any():
+    if (empty := _only_rounding(spread, before)).any():
         raise ValueError(
             f"{int(empty.sum())} voxels are nothing but trend and confounds in run {label}: their "
-            "z-scores would be rounding; leave them out, or take fewer confounds"
+            "z-scores would be rounding; leave them out, with a mask or bad_voxels='drop', or take "
+            "fewer confounds"
         )
     return part / spread
+
+
+def _only_rounding(spread: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Which columns [v] bool have lost all but rounding of the standard deviation they had before."""
+    return ~(spread > (1e-9 if spread.dtype == np.float64 else 1e-6) * before)
 
 
 class Cleaner:
@@ -230,6 +244,7 @@ class Cleaner:
             "filter": "butterworth" if high_pass is not None else False,
         }
         self._runs = []
+        self._operators: dict = {}  # run label -> [volumes, volumes], made when first needed
         for label in np.unique(run):
             rows = np.flatnonzero(run == label)
             own = float(tr[label] if isinstance(tr, dict) else tr)
@@ -284,7 +299,33 @@ class Cleaner:
             cleaned[rows] = part
         return cleaned
 
+    def emptied(self, block: np.ndarray) -> np.ndarray:
+        """Which columns [v] bool are nothing but trend and confounds in one of the runs."""
+        empty = np.zeros(block.shape[1], bool)
+        if not block.shape[1] or not (self._filters and self._standardize):
+            return empty
+        for label, rows, tr in self._runs:
+            part = block[rows]
+            with np.errstate(over="ignore", invalid="ignore"):
+                before = part.std(axis=0, ddof=1)
+                left = self._filtered(part, label, rows, tr).std(axis=0, ddof=1)
+            empty |= np.isfinite(before) & _only_rounding(left, before)
+        return empty
+
     def _filtered(self, part: np.ndarray, label, rows: np.ndarray, tr: float) -> np.ndarray:
+        alone = self._options["high_pass"] is None and self._confounds is None
+        if alone or len(rows) > _LONGEST_OPERATOR:
+            return self._by_nilearn(part, label, rows, tr)
+        # nilearn filters voxel by voxel. All it does here is linear in the time series, and one matrix
+        # a run does the same to all voxels in a fraction of the time.
+        if label not in self._operators:
+            self._operators[label] = self._by_nilearn(np.eye(len(rows)), label, rows, tr)
+        level = part.mean(axis=0)  # taken off and put back, for the digits that it would cost
+        constant = self._operators[label].sum(axis=1)
+        found = self._operators[label] @ (part - level) + np.multiply.outer(constant, level)
+        return found.astype(part.dtype, copy=False)
+
+    def _by_nilearn(self, part: np.ndarray, label, rows: np.ndarray, tr: float) -> np.ndarray:
         confounds = None if self._confounds is None else self._confounds[rows]
         try:
             return self._clean(part, confounds=confounds, t_r=tr, **self._options)

@@ -28,6 +28,7 @@ from brainalign_jax.neural.timeseries import KINDS
 from brainalign_jax.stimulus import Stimulus
 
 _READINGS = (*KINDS, "fir", "deconvolution")
+_GAP = 1.5  # TRs between two volumes of a run, above which volumes are missing
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def word_responses(
         raise ValueError(f"{recording.source}: the words have no onsets; scans cannot be read out")
     n_volumes, n_voxels = recording.bold.shape
     rows, times, run, confounds = trimmed(recording, processing.trim)
-    _warn_of_gaps(stimulus, run, recording.source)
+    _warn_of_gaps(stimulus, times, run, recording.source)
     try:
         readout = Readout(stimulus, times, run, processing)
     except ValueError as error:
@@ -138,7 +139,13 @@ def word_responses(
         except ValueError as error:
             raise ValueError(f"{recording.source}: {error}") from error
 
-    scan = Scan(recording, rows, run, constant=processing.standardize)
+    scan = Scan(
+        recording,
+        rows,
+        run,
+        constant=processing.standardize,
+        emptied=cleaner.emptied if processing.bad_voxels == "drop" else None,
+    )
     own = {
         "tr": float(np.median(list(trs.values()))),
         "timing_error": readout.error,
@@ -227,8 +234,8 @@ def _file_name(subject: str, dataset: str | None) -> str:
     return f"{plain}.npz"
 
 
-def _warn_of_gaps(stimulus: Stimulus, run: np.ndarray, source: str) -> None:
-    """Warn of what a damaged or doubled table of words looks like, and a sound one hardly ever."""
+def _warn_of_gaps(stimulus: Stimulus, times: np.ndarray, run: np.ndarray, source: str) -> None:
+    """Warn of what damaged or doubled tables of words and volumes look like, and sound ones hardly ever."""
     own = np.full(len(stimulus), run[0]) if stimulus.run is None else stimulus.run
     if (twice := (np.diff(stimulus.onsets) == 0) & (np.diff(own) == 0)).any():
         word = int(np.argmax(twice)) + 1
@@ -246,3 +253,16 @@ def _warn_of_gaps(stimulus: Stimulus, run: np.ndarray, source: str) -> None:
             UserWarning,
             stacklevel=3,
         )
+    for label, tr in repetition_times(times, run).items():
+        own_times = times[run == label]
+        steps = np.diff(own_times)
+        if (wide := steps > _GAP * tr).any():
+            at = int(np.argmax(wide))
+            warnings.warn(
+                f"{source}: run {label} has a gap, its volumes at {own_times[at]:g} and "
+                f"{own_times[at + 1]:g} s are {steps[at] / tr:.1f} TR apart ({int(wide.sum())} such "
+                "gaps), and is detrended, filtered and scaled as if it had none: label the parts as "
+                "runs of their own",
+                UserWarning,
+                stacklevel=3,
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
@@ -130,10 +130,23 @@ def assign_runs(
 
 
 class Scan:
-    """Readings of a recording block by block, with the audit of its voxels."""
+    """Readings of a recording block by block, with the audit of its voxels.
 
-    def __init__(self, recording: BoldRecording, rows, run, *, constant: bool):
+    emptied: usable columns [time, v] -> which of them [v] bool cleaning leaves nothing of; None where
+    cleaning reports them itself.
+    """
+
+    def __init__(
+        self,
+        recording: BoldRecording,
+        rows,
+        run,
+        *,
+        constant: bool,
+        emptied: Callable[[np.ndarray], np.ndarray] | None = None,
+    ):
         self._recording, self._rows, self._run, self._constant = recording, rows, run, constant
+        self._emptied = emptied
         self._audit = VoxelAudit(run, constant=constant)
         self._rest: Iterator[np.ndarray] = iter(())
 
@@ -166,6 +179,11 @@ class Scan:
                 good = known[part] if known is not None else np.ones(block.shape[1], bool)
                 if check:
                     good = self._audit.add(block)
+                    if self._emptied is not None:
+                        empty = np.zeros(len(good), bool)
+                        empty[good] = self._emptied(block[:, good])
+                        self._audit.emptied(empty)
+                        good = good & ~empty
                 # Of no columns where none of the block is usable.
                 yield good, block if good.all() else block[:, good]
                 shown.update(len(good))

@@ -61,18 +61,27 @@ def split_arrays(
     )
 
 
-def query_average(split: Split, token_to_type: jax.Array, *, queries: str) -> jax.Array:
-    """Matrix [Q, N] that averages token rows to queries; rows of padded queries are zero."""
-    label = token_to_type if queries == "types" else jnp.arange(token_to_type.shape[0])
-    return _average(split.queries, label, split.test) * split.query_mask[:, None]
+def type_sums(x: jax.Array, mask: jax.Array, token_to_type: jax.Array, n_types: int) -> jax.Array:
+    """Sums [T, ...] of the rows of x [N, ...] over the tokens of the mask [N] of each type."""
+    chosen = (mask > 0).reshape(-1, *[1] * (x.ndim - 1))
+    return jax.ops.segment_sum(jnp.where(chosen, x, 0), token_to_type, num_segments=n_types)
 
 
-def type_average(mask: jax.Array, token_to_type: jax.Array, n_types: int) -> jax.Array:
-    """Matrix [T, N] that averages the tokens of the mask [N] to types; absent types get zero rows."""
-    return _average(jnp.arange(n_types), token_to_type, mask)
+def type_means(
+    x: jax.Array, mask: jax.Array, token_to_type: jax.Array, n_types: int
+) -> tuple[jax.Array, jax.Array]:
+    """(means [T, ...] over the tokens of the mask of each type, counts [T]); absent types are zero."""
+    counts = type_sums(mask.astype(x.dtype), mask, token_to_type, n_types)
+    total = type_sums(x, mask, token_to_type, n_types)
+    return total / jnp.maximum(counts, 1).reshape(-1, *[1] * (x.ndim - 1)), counts
 
 
-def _average(wanted: jax.Array, label: jax.Array, mask: jax.Array) -> jax.Array:
-    """Matrix [W, N] that averages, for each label wanted [W], the tokens of the mask [N] with it."""
-    member = (wanted[:, None] == label[None, :]).astype(mask.dtype) * mask[None, :]
-    return member / jnp.maximum(member.sum(axis=1, keepdims=True), 1)
+def query_rows(
+    x: jax.Array, split: Split, token_to_type: jax.Array, n_types: int, *, queries: str
+) -> jax.Array:
+    """Rows [Q, ...] of x [N, ...] averaged to queries; those of padded queries are zero."""
+    if queries == "types":
+        rows = type_means(x, split.test, token_to_type, n_types)[0][split.queries]
+    else:
+        rows = x[split.queries]
+    return rows * split.query_mask.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1))

@@ -1,19 +1,24 @@
 """The three methods of comparison, each as `prepare` (once per subject and fold) and `evaluate`.
 
-`prepare(source, fold) -> state` holds all that does not depend on the language model;
-`evaluate(state, target, fold) -> dict` scores one layer and is mapped over layers from outside.
-Both are traced, so they work on masks and static shapes.
+`prepare(source, fold) -> state` holds all that does not depend on the language model: every layer of
+every model shares it. `evaluate(state, source, layer, fold) -> dict` scores one layer and is mapped over
+layers from outside. Both are traced, so they work on masks and static shapes.
+
+A word's vector is the same wherever it occurs, so that token rows are summed to word types once, in
+`prepare`, and what is done for each layer has T rows instead of N.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from typing import Protocol as TypingProtocol
 
 import jax
 import jax.numpy as jnp
 
-from brainalign_jax.align import linalg, procrustes, retrieval, ridge, rsa, scoring
-from brainalign_jax.study.fold_arrays import Split, query_average, type_average
+from brainalign_jax.align import filters, linalg, procrustes, retrieval, ridge, rsa
+from brainalign_jax.study import decoding
+from brainalign_jax.study.decoding import LayerVectors, Map
+from brainalign_jax.study.fold_arrays import Split, query_rows, type_means, type_sums
 from brainalign_jax.study.protocol import Protocol
 
 
@@ -32,70 +37,32 @@ class Method(TypingProtocol):
     """A way to compare one subject's responses with one layer's vectors."""
 
     name: str
-    # True where the responses matter only through their inner products: they may then be rotated
-    # into fewer columns (`sources.lossless_reduction`).
-    keeps_inner_products_only: bool
+    # What matters of the responses: their inner "products", those of rows "centred" over the
+    # voxels, or all "values"; see `sources.prepare_responses`.
+    form: str
     uses_inner_folds: bool
+    # Whether the model's vectors may be rotated into the axes that they span.
+    spans_vectors: bool
 
-    def targets(self, values: jax.Array) -> jax.Array:
-        """What `evaluate` needs of the vectors [T, D] of one layer, once per model."""
+    def prepare(self, source: jax.Array, fold: FoldProblem) -> Any:
+        """What all layers of all models share, from responses [N, R]."""
 
-    def prepare(self, source: jax.Array, fold: FoldProblem): ...
-
-    def evaluate(self, state, target: jax.Array, fold: FoldProblem) -> dict[str, jax.Array]:
+    def evaluate(
+        self, state: Any, source: jax.Array, layer: LayerVectors, fold: FoldProblem
+    ) -> dict[str, jax.Array]:
         """rank_nn and rank_csls [Q] of the true words, and scalar scores of the predictions."""
 
 
-def lossless_scores(x: jax.Array) -> jax.Array:
-    """Rows of x [N, D] in the axes they span, [N, min(N, D)]: inner products are unchanged."""
-    if x.shape[0] >= x.shape[1]:
-        return x
-    left, singular, _ = jnp.linalg.svd(x, full_matrices=False)
-    return left * singular
+def _n_types(fold: FoldProblem) -> int:
+    return fold.outer.candidates.shape[-1]
 
 
-def _decode(
-    predictions: jax.Array,
-    query_average: jax.Array,
-    target: jax.Array,
-    mean: jax.Array,
-    split: Split,
-    protocol: Protocol,
-) -> dict[str, jax.Array]:
-    """Ranks of the true words among the candidates, from predictions [N, D] for all tokens."""
-    candidates = target - mean
-    queries = linalg.matmul(query_average, predictions) - mean
-    similarity = retrieval.cosine(queries, candidates)
-    if protocol.candidate_scaling == "spread":
-        fitted = retrieval.cosine(predictions - mean, candidates)
-        spread = jnp.sqrt(linalg.weighted_mean(fitted**2, split.train))
-        similarity = similarity / jnp.where(spread > 0, spread, 1)
-    return _ranks(similarity, split, protocol)
+class ProcrustesState(NamedTuple):
+    """Mean training response of each type [T, R], tokens of each type [T], responses asked about [Q, R]."""
 
-
-def _ranks(similarity: jax.Array, split: Split, protocol: Protocol) -> dict[str, jax.Array]:
-    """Ranks [Q] by similarity [Q, T], plain and with CSLS, among the candidates."""
-    allowed = split.candidates > 0
-    # Far below any similarity, yet finite: CSLS means must not meet infinities.
-    similarity = jnp.where(allowed[None, :], similarity, -1e6)
-    csls = retrieval.csls_from_cosine(
-        similarity, k=protocol.csls_k, source_weights=split.query_mask
-    )
-    return {
-        "rank_nn": retrieval.ranks(jnp.where(allowed, similarity, -jnp.inf), split.gold),
-        "rank_csls": retrieval.ranks(jnp.where(allowed, csls, -jnp.inf), split.gold),
-    }
-
-
-def _prediction_scores(
-    predictions: jax.Array, average: jax.Array, target: jax.Array, split: Split
-) -> dict[str, jax.Array]:
-    """Correlation and r2 of predicted and true vectors over the queries, mean over dimensions."""
-    predicted, true = linalg.matmul(average, predictions), target[split.gold]
-    return {
-        "pearson": scoring.pearson(true, predicted, split.query_mask).mean(),
-        "r2": scoring.r2(true, predicted, split.query_mask).mean(),
-    }
+    means: jax.Array
+    counts: jax.Array
+    queries: jax.Array
 
 
 @dataclass(frozen=True)
@@ -104,72 +71,114 @@ class Procrustes:
 
     protocol: Protocol
     name: str = "procrustes"
-    keeps_inner_products_only: bool = True
+    form: str = "products"
     uses_inner_folds: bool = False
+    spans_vectors: bool = True
 
-    def targets(self, values: jax.Array) -> jax.Array:
-        return lossless_scores(values)
+    def prepare(self, source: jax.Array, fold: FoldProblem) -> ProcrustesState:
+        sizes = fold.token_to_type, _n_types(fold)
+        asked = query_rows(source, fold.outer, *sizes, queries=self.protocol.queries)
+        return ProcrustesState(*type_means(source, fold.outer.train, *sizes), asked)
 
-    def prepare(self, source: jax.Array, fold: FoldProblem) -> tuple[jax.Array, jax.Array]:
-        average = query_average(fold.outer, fold.token_to_type, queries=self.protocol.queries)
-        return source, average
-
-    def evaluate(self, state, target: jax.Array, fold: FoldProblem) -> dict[str, jax.Array]:
-        source, average = state
-        split = fold.outer
-        tokens = target[fold.token_to_type]
-        map = procrustes.fit(source, tokens, split.train, center=self.protocol.center)
-        predictions = procrustes.apply(map, source)
-        return _decode(predictions, average, target, map.target_mean, split, self.protocol)
+    def evaluate(self, state: ProcrustesState, source, layer: LayerVectors, fold: FoldProblem):
+        # The mean over a type's tokens, weighted by their number, has the same cross-covariance
+        # with the vectors as the tokens themselves.
+        fitted = procrustes.fit(
+            state.means, layer.values, state.counts, center=self.protocol.center
+        )
+        map = Map(fitted.rotation, fitted.source_mean, fitted.target_mean)
+        mean = map.target_mean
+        return decoding.decode(
+            map, state.queries, source, layer.values, mean, fold.outer, self.protocol
+        )
 
 
 class RidgeState(NamedTuple):
-    """Factors of the outer fold (all tokens) and of the inner folds (their queries only)."""
+    """One eigen-decomposition of the outer training set, hat matrices of the inner ones.
+
+    outer: the factor, with rows of types instead of tokens in its basis [T, R] and, as scores, the
+    matrix [R, R] that gives coefficients; source_mean: [R]; queries: [Q, R].
+    hats: [I, B, Q, T], of each basis function of the filters: vectors of the types -> predictions of
+    the inner queries; coefficients: [I, A, B], that make the filters of all alphas; counts: [I, T]
+    training tokens of each type; basis_error: largest error [I] of a shrinkage w / (w + alpha) in its
+    basis, relative to the largest of the same alpha.
+    """
 
     outer: ridge.RidgeFactor
-    average: jax.Array
-    inner: ridge.RidgeFactor
+    source_mean: jax.Array
+    queries: jax.Array
+    hats: jax.Array
+    coefficients: jax.Array
+    counts: jax.Array
+    basis_error: jax.Array
 
 
 @dataclass(frozen=True)
 class Ridge:
-    """Ridge regression from the responses to the model's vectors, alpha chosen in inner folds."""
+    """Ridge regression from the responses to the model's vectors, alpha chosen in inner folds.
+
+    n_filters: size of the filter basis; None takes each alpha's own filter.
+    """
 
     protocol: Protocol
+    n_filters: int | None = None
     name: str = "ridge"
-    keeps_inner_products_only: bool = True
+    form: str = "products"
     uses_inner_folds: bool = True
 
-    def targets(self, values: jax.Array) -> jax.Array:
-        return values
+    @property
+    def spans_vectors(self) -> bool:
+        """With an alpha per target the targets must be the model's own dimensions."""
+        return self.protocol.alpha_selection != "error_per_target"
 
     def prepare(self, source: jax.Array, fold: FoldProblem) -> RidgeState:
-        intercept, queries = self.protocol.fit_intercept, self.protocol.queries
-
-        def inner_factor(split: Split) -> ridge.RidgeFactor:
-            factor = ridge.factor_primal(source, split.train, fit_intercept=intercept)
-            average = query_average(split, fold.token_to_type, queries=queries)
-            return factor._replace(scores=linalg.matmul(average, factor.scores))
-
-        return RidgeState(
-            ridge.factor_primal(source, fold.outer.train, fit_intercept=intercept),
-            query_average(fold.outer, fold.token_to_type, queries=queries),
-            jax.lax.map(inner_factor, fold.inner),
+        intercept, train = self.protocol.fit_intercept, fold.outer.train
+        sizes = fold.token_to_type, _n_types(fold)
+        factor = ridge.factor_primal(source, train, fit_intercept=intercept)
+        mean = linalg.weighted_mean(source, train) * intercept
+        centred = linalg.masked_rows(source - mean, train)
+        by_type = factor._replace(
+            basis=type_sums(factor.basis, train, *sizes),
+            weights=type_sums(train.astype(source.dtype), train, *sizes),
+            scores=linalg.matmul(centred.T, factor.basis),
+            # `evaluate` subtracts the mean itself.
+            fit_intercept=jnp.zeros_like(factor.fit_intercept),
         )
+        asked = query_rows(source, fold.outer, *sizes, queries=self.protocol.queries)
+        inner = jax.lax.map(lambda split: self._hats(source, split, fold), fold.inner)
+        return RidgeState(by_type, mean, asked, *inner)
 
-    def evaluate(self, state: RidgeState, target: jax.Array, fold: FoldProblem):
-        tokens = target[fold.token_to_type]
-        losses = jax.lax.map(
-            lambda one: self._inner_losses(*one, target, tokens), (state.inner, fold.inner)
-        )
-        count = fold.inner.query_mask.sum(axis=1)
-        loss = (losses * count[:, None, None]).sum(axis=0) / count.sum()
+    def _hats(self, source: jax.Array, split: Split, fold: FoldProblem):
+        """Hat matrices [B, Q, T], coefficients [A, B], counts [T] and basis error of an inner fold."""
+        sizes = fold.token_to_type, _n_types(fold)
+        factor = ridge.factor_primal(source, split.train, fit_intercept=self.protocol.fit_intercept)
+        scores = query_rows(factor.scores, split, *sizes, queries=self.protocol.queries)
+        basis = type_sums(factor.basis, split.train, *sizes)
+        alphas = self._alphas(factor)
+        size = len(self.protocol.alphas) if self.n_filters is None else self.n_filters
+        found = filters.filter_basis(factor.eigenvalues, alphas, size=size)
+        hats = linalg.matmul(scores[None] * found.functions[:, None, :], basis.T)
+        counts = type_sums(split.train.astype(source.dtype), split.train, *sizes)
+        kept = filters.shrinkage(factor.eigenvalues, alphas)
+        spanned = linalg.matmul(found.coefficients, found.functions) * factor.eigenvalues
+        largest = kept.max(axis=1, keepdims=True)
+        error = jnp.abs(spanned - kept) / jnp.where(largest > 0, largest, 1)
+        return hats, found.coefficients, counts, error.max()
+
+    def evaluate(self, state: RidgeState, source, layer: LayerVectors, fold: FoldProblem):
+        vectors = layer.values
+        loss = self._inner_loss(state, vectors, fold.inner)
         shared = self.protocol.alpha_selection != "error_per_target"
         alpha = self._alphas(state.outer)[ridge.select_alpha(loss, shared=shared)]
-        predictions = ridge.predict(state.outer, tokens, alpha)
-        mean = linalg.weighted_mean(tokens, fold.outer.train) * self.protocol.center
-        ranks = _decode(predictions, state.average, target, mean, fold.outer, self.protocol)
-        return ranks | _prediction_scores(predictions, state.average, target, fold.outer)
+        train_mean = linalg.weighted_mean(vectors, state.outer.weights)
+        target_mean = train_mean * self.protocol.fit_intercept
+        weight = ridge.predict(state.outer, vectors - target_mean, alpha)
+        map = Map(weight, state.source_mean, target_mean)
+        mean = train_mean * self.protocol.center
+        ranks = decoding.decode(
+            map, state.queries, source, vectors, mean, fold.outer, self.protocol
+        )
+        return ranks | decoding.prediction_scores(map, state.queries, layer, fold.outer)
 
     def _alphas(self, factor: ridge.RidgeFactor) -> jax.Array:
         """Penalties [A] in the units of this factor's kernel."""
@@ -178,21 +187,41 @@ class Ridge:
             return alphas
         return alphas * factor.eigenvalues.sum() / factor.weights.sum()
 
-    def _inner_losses(self, factor, split: Split, target, tokens) -> jax.Array:
-        """Loss of each alpha on one inner fold: [A, 1] mean rank, or [A, D] squared errors."""
-        predictions = ridge.predict_path(factor, tokens, self._alphas(factor))
-        if self.protocol.alpha_selection != "retrieval":
-            squared = (predictions - target[split.gold]) ** 2
-            return jax.vmap(linalg.weighted_mean, (0, None))(squared, split.query_mask)
-        mean = linalg.weighted_mean(tokens, split.train) * self.protocol.center
+    def _inner_loss(self, state: RidgeState, vectors: jax.Array, inner: Split) -> jax.Array:
+        """Loss of each alpha over the inner folds: [A, 1] mean rank, or [A, E] squared errors.
 
-        def mean_rank(predicted: jax.Array) -> jax.Array:
-            similarity = retrieval.cosine(predicted - mean, target - mean)
-            allowed = jnp.where(split.candidates > 0, similarity, -jnp.inf)
-            ranks = retrieval.ranks(allowed, split.gold)
-            return (ranks * split.query_mask).sum() / split.query_mask.sum()
+        With an intercept hat matrices map constants to zero, so that they give predictions less
+        the training mean.
+        """
+        by_rank = self.protocol.alpha_selection == "retrieval"
+        intercept, center = self.protocol.fit_intercept, self.protocol.center
+        shape = state.hats.shape
+        flat = state.hats.reshape(-1, shape[-1])
+        basis = linalg.product(flat, vectors).reshape(*shape[:-1], vectors.shape[1])
+        means = linalg.matmul(state.counts, vectors) / state.counts.sum(axis=1, keepdims=True)
 
-        return jax.vmap(mean_rank)(predictions)[:, None]
+        def one_fold(inputs):
+            predictions, coefficients, mean, split = inputs
+            total = split.query_mask.sum()
+            if not by_rank:
+                true = vectors[split.gold] - mean * intercept
+                errors = true[None] - jnp.tensordot(coefficients, predictions, 1)
+                weighted = errors**2 * split.query_mask.astype(errors.dtype)[:, None]
+                return weighted.sum(axis=1), total
+            candidates = vectors - mean * center
+            norm = jnp.linalg.norm(candidates, axis=1, keepdims=True)
+            candidates = candidates / jnp.where(norm > 0, norm, 1)
+            # The length of a prediction does not change the order of its candidates.
+            similarity = linalg.product(predictions, candidates.T)
+            similarity = jnp.tensordot(coefficients, similarity, 1)
+            offset = mean * (int(intercept) - int(center))
+            similarity = similarity + linalg.product(candidates, offset)
+            similarity = jnp.where(split.candidates > 0, similarity, -jnp.inf)
+            ranks = jax.vmap(retrieval.ranks, (0, None))(similarity, split.gold)
+            return (ranks * split.query_mask.astype(ranks.dtype)).sum(axis=1)[:, None], total
+
+        losses, totals = jax.lax.map(one_fold, (basis, state.coefficients, means, inner))
+        return losses.sum(axis=0) / totals.sum().astype(losses.dtype)
 
 
 class SimilarityProfiles(NamedTuple):
@@ -208,41 +237,46 @@ class SimilarityDecoding:
 
     A tested word is known by its similarities to the training words, in the brain and in the model;
     its brain profile is compared with the model profile of every candidate. The RSA score itself is
-    `rsa_scores`, over all words. Reference: Anderson, Zinszer & Raizada (2016), NeuroImage 128:44-53.
+    `similarity_scores.rsa_scores`, over all words. Reference: Anderson, Zinszer & Raizada (2016),
+    NeuroImage 128:44-53.
     """
 
     protocol: Protocol
     name: str = "rsa"
-    keeps_inner_products_only: bool = False
     uses_inner_folds: bool = False
+    spans_vectors: bool = False
 
-    def targets(self, values: jax.Array) -> jax.Array:
-        return values
+    @property
+    def form(self) -> str:
+        return {"spearman": "values", "cosine": "products"}.get(self.protocol.rdm_metric, "centred")
 
     def prepare(self, source: jax.Array, fold: FoldProblem) -> SimilarityProfiles:
-        split, n_types = fold.outer, fold.outer.candidates.shape[0]
-        average = type_average(split.train, fold.token_to_type, n_types)
-        training_types = (average.sum(axis=1) > 0).astype(source.dtype)
+        split, sizes = fold.outer, (fold.token_to_type, _n_types(fold))
+        means, counts = type_means(source, split.train, *sizes)
+        training_types = (counts > 0).astype(source.dtype)
         mean = linalg.weighted_mean(source, split.train) * self.protocol.center
-        asked = query_average(split, fold.token_to_type, queries=self.protocol.queries)
-        known = self._unit(linalg.matmul(average, source) - mean)
-        profile = linalg.matmul(self._unit(linalg.matmul(asked, source) - mean), known.T)
+        asked = query_rows(source, split, *sizes, queries=self.protocol.queries)
+        # Centred rows have the correlation as their cosine.
+        metric = "spearman" if self.form == "values" else "cosine"
+        known = rsa.unit_rows(means - mean, metric=metric)
+        profile = linalg.matmul(rsa.unit_rows(asked - mean, metric=metric), known.T)
         return SimilarityProfiles(_unit_profiles(profile, training_types), training_types)
 
-    def evaluate(self, state: SimilarityProfiles, target: jax.Array, fold: FoldProblem):
-        mean = linalg.weighted_mean(target, state.training_types) * self.protocol.center
-        similar = linalg.gram(self._unit(target - mean))
+    def evaluate(self, state: SimilarityProfiles, source, layer: LayerVectors, fold: FoldProblem):
+        vectors = layer.values
+        mean = linalg.weighted_mean(vectors, state.training_types) * self.protocol.center
+        metric = self.protocol.rdm_metric
+        metric = "correlation" if metric == "euclidean" else metric
+        similar = linalg.gram(rsa.unit_rows(vectors - mean, metric=metric))
         # A training word's similarity with itself has no counterpart in a tested word's profile:
         # it is replaced by the mean of its row, which says nothing.
-        others = state.training_types[None, :] * (1 - jnp.eye(similar.shape[0]))
+        itself = jnp.eye(similar.shape[0], dtype=bool)
+        others = jnp.where(itself, 0, state.training_types[None, :])
         row_mean = (similar * others).sum(axis=1) / jnp.maximum(others.sum(axis=1), 1)
-        similar = jnp.where(jnp.eye(similar.shape[0]) > 0, row_mean[:, None], similar)
+        similar = jnp.where(itself, row_mean[:, None], similar)
         candidates = _unit_profiles(similar, state.training_types)
-        return _ranks(linalg.matmul(state.queries, candidates.T), fold.outer, self.protocol)
-
-    def _unit(self, x: jax.Array) -> jax.Array:
-        metric = self.protocol.rdm_metric
-        return rsa.unit_rows(x, metric="correlation" if metric == "euclidean" else metric)
+        similarity = linalg.product(state.queries, candidates.T)
+        return decoding.ranks(similarity, fold.outer, self.protocol)
 
 
 def _unit_profiles(profiles: jax.Array, training_types: jax.Array) -> jax.Array:
@@ -250,23 +284,6 @@ def _unit_profiles(profiles: jax.Array, training_types: jax.Array) -> jax.Array:
     mean = linalg.matmul(profiles, linalg.normalized_weights(training_types, profiles.dtype))
     centred = (profiles - mean[:, None]) * training_types[None, :]
     return rsa.unit_rows(centred, metric="cosine")
-
-
-def rsa_scores(sources: jax.Array, targets: jax.Array, protocol: Protocol) -> jax.Array:
-    """RSA [S, L]: similarity of each subject's RDM with each layer's, over all words.
-
-    Args: sources [S, T, V], mean response of each word type; targets [L, T, D].
-    """
-    brain = jax.lax.map(lambda x: rsa.rdm(x, metric=protocol.rdm_metric), sources)
-    model = jax.lax.map(lambda x: rsa.rdm(x, metric=protocol.rdm_metric), targets)
-    method = protocol.rdm_comparison
-    if method == "kendall_tau_a":
-        return jax.lax.map(
-            lambda a: jax.lax.map(lambda b: rsa.compare(a, b, method=method), model), brain
-        )
-    brain = jax.lax.map(lambda x: rsa.comparison_vector(x, method=method), brain)
-    model = jax.lax.map(lambda x: rsa.comparison_vector(x, method=method), model)
-    return linalg.matmul(brain, model.T)
 
 
 METHODS = {"procrustes": Procrustes, "ridge": Ridge, "rsa": SimilarityDecoding}

@@ -5,10 +5,12 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -17,11 +19,12 @@ from brainalign_jax.language import Embeddings, embed, resolve
 from brainalign_jax.language.models import checkpoint
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
-from brainalign_jax.study import plots, report, sweep
+from brainalign_jax.study import computation as computing
+from brainalign_jax.study import plan, plots, processes, report, sweep
+from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.display import short_names
 from brainalign_jax.study.results import ResultTable, group_rows
 
-_CHUNK_BYTES = 2**30  # word responses held at a time
 _PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "nilearn", "scikit-learn")
 
 
@@ -43,6 +46,8 @@ def run_study(
     output_dir: str | Path,
     *,
     embedding: Embedding = Embedding(),
+    computation: Computation = Computation(),
+    max_memory: int | None = None,
     report_k: int = 10,
     command: str = "",
     simulated: bool = False,
@@ -57,11 +62,18 @@ def run_study(
       scoring: methods, protocol, ks, layers, lower, seed.
       output_dir: finished cells (subject x model x method) and embeddings are kept below it, and a
         second call computes only what is missing there.
+      computation: precision, and what is done at the same time; lowered to what the memory allows.
+      max_memory: bytes that may be used, of the accelerators' memory where there are any, else of this
+        process; None for 80 % of what there is.
       report_k: the k of precision@k in the report; must be one of scoring.ks.
       command, simulated, notes: recorded in the manifest and shown in the report.
 
+    Where several processes joined (`processes.join`), each scores a part of subjects x models, all
+    return the whole table and the first writes it; the output folder need not be shared.
+
     Raises: ValueError or FileNotFoundError before anything is written, as the readers, models and
-    folds do. The tables and the report are replaced only once everything is computed.
+    folds do; ValueError where the study cannot fit into the memory, with the least that it needs. The
+    tables and the report are replaced only once everything is computed.
     """
     output = Path(output_dir)
     if report_k not in scoring.ks:
@@ -70,33 +82,50 @@ def run_study(
         raise ValueError("name at least one model")
     models = list(dict.fromkeys(models))
     names = short_names(models)
+    computing.keep_compiled_programs()
     # Once, for it reads all weights; and first, so that a missing model is told at once.
     files = {name: _embeddings_file(name, dataset, scoring, embedding, output) for name in models}
-    tables, subjects, facts = [], {}, {}
+    first = dataset.load(dataset.subjects[0])
+    shapes = [_embeddings_shapes(files[name], name, dataset, scoring, embedding) for name in models]
+    chosen = plan.fit(first, shapes, scoring, computation, max_memory=max_memory)
+    if progress:
+        print(chosen.text(), file=sys.stderr)
+
+    def vectors_of(name: str) -> Embeddings:
+        return _embeddings(files[name], name, dataset, scoring, embedding, progress)
+
+    for index in processes.share(len(models)):
+        vectors_of(models[index])
+    processes.wait("embeddings")
+    facts = {}
+    for name in models:
+        vectors = vectors_of(name)
+        facts[name] = {"name": name, "fingerprint": vectors.fingerprint(), **vectors.meta}
+    tables, subjects = [], {}
+    mine = _by_subject(processes.share(len(models) * len(dataset.subjects)), models)
     shown = tqdm(
-        total=len(models) * len(dataset.subjects) * len(scoring.methods),
+        total=sum(map(len, mine.values())) * len(scoring.methods),
         desc="subjects x models x methods",
         unit="cell",
         disable=not progress,
     )
     with shown:
-        for chunk in _chunks(dataset):
+        for chunk, wanted in _chunks(dataset, mine, first, chosen.responses_bytes):
             subjects |= {one.subject: one.fingerprint() for one in chunk}
-            for name in models:
-                shown.set_postfix_str(names[name], refresh=True)
-                vectors = _embeddings(files[name], name, dataset, scoring, embedding, progress)
-                facts[name] = {"name": name, "fingerprint": vectors.fingerprint(), **vectors.meta}
+            for group in _groups(wanted, vectors_of, chosen.embeddings_bytes):
+                shown.set_postfix_str(", ".join(names[one.model] for one in group), refresh=True)
                 tables.append(
                     sweep.score_subjects(
                         dataset.name,
                         chunk,
-                        vectors,
+                        group,
                         scoring,
                         cells=output / "cells",
                         progress=shown,
+                        computation=chosen.computation,
                     )
                 )
-    rows = pd.concat(tables, ignore_index=True)
+    rows, subjects = _gathered(tables, subjects, models, dataset.subjects)
     table = ResultTable(
         pd.concat([rows, group_rows(rows)], ignore_index=True),
         {
@@ -114,29 +143,92 @@ def run_study(
             "layers": scoring.layers,
             "lower": scoring.lower,
             "models": list(facts.values()),
+            "computation": chosen.fields(),
             "subjects": subjects,
             "stimulus": dataset.stimulus.fingerprint(),
             "n_words": len(dataset.stimulus),
             "n_types": len(dataset.stimulus.types(lower=scoring.lower)[0]),
         },
     )
-    table.save(output)
-    plots.save_figures(table, output / "figures", k=report_k)
-    report.write_report(table, output, k=report_k, notes=notes)
+    if processes.index() == 0:
+        table.save(output)
+        plots.save_figures(table, output / "figures", k=report_k)
+        report.write_report(table, output, k=report_k, notes=notes)
+    processes.wait("written")
     return table
 
 
-def _chunks(dataset: Dataset) -> Iterator[list[WordResponses]]:
-    """The subjects' responses, as many at a time as stay within the memory set aside."""
+def _by_subject(items: Sequence[int], models: Sequence[str]) -> dict[int, list[str]]:
+    """subject -> models, of items that count the models of the first subject, then the next's."""
+    found: dict[int, list[str]] = {}
+    for item in items:
+        found.setdefault(item // len(models), []).append(models[item % len(models)])
+    return found
+
+
+def _chunks(
+    dataset: Dataset, mine: dict[int, list[str]], first: WordResponses, limit: int
+) -> Iterator[tuple[list[WordResponses], list[str]]]:
+    """Responses of subjects with the same models, as many at a time as stay within `limit` bytes."""
     chunk: list[WordResponses] = []
-    for subject in dataset.subjects:
-        one = dataset.load(subject)
-        if chunk and sum(x.values.nbytes for x in chunk) + one.values.nbytes > _CHUNK_BYTES:
-            yield chunk
+    models: list[str] = []
+    for subject, wanted in mine.items():
+        one = first if subject == 0 else dataset.load(dataset.subjects[subject])
+        held = sum(x.values.nbytes for x in chunk) + one.values.nbytes
+        if chunk and (held > limit or wanted != models):
+            yield chunk, models
             chunk = []
-        chunk.append(one)
+        chunk, models = [*chunk, one], wanted
     if chunk:
-        yield chunk
+        yield chunk, models
+
+
+def _groups(
+    names: Sequence[str], vectors_of: Callable[[str], Embeddings], limit: int
+) -> Iterator[list[Embeddings]]:
+    """Vectors of the models, as many at a time as stay within `limit` bytes."""
+    group: list[Embeddings] = []
+    for name in names:
+        one = vectors_of(name)
+        if group and sum(x.values.nbytes for x in group) + one.values.nbytes > limit:
+            yield group
+            group = []
+        group.append(one)
+    if group:
+        yield group
+
+
+def _gathered(
+    tables: list[pd.DataFrame],
+    subjects: dict[str, str],
+    models: Sequence[str],
+    order: Sequence[str],
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Rows and subjects' fingerprints of all processes, in the order of models and subjects."""
+    mine = pd.concat(tables, ignore_index=True) if tables else None
+    rows = processes.gather(mine)
+    found = processes.gather(pd.DataFrame(list(subjects.items()), columns=["subject", "mark"]))
+    marks = dict(zip(found["subject"], found["mark"], strict=True))
+    place = [
+        rows["model"].map({name: i for i, name in enumerate(models)}),
+        rows["subject"].map({name: i for i, name in enumerate(order)}),
+    ]
+    rows = rows.iloc[np.lexsort(place[::-1])].reset_index(drop=True)
+    return rows, {subject: marks[subject] for subject in order}
+
+
+def _embeddings_shapes(
+    path: Path, name: str, dataset: Dataset, scoring: sweep.Scoring, embedding: Embedding
+) -> list[tuple[int, int, int]]:
+    """(layers, types, width) of each block of layers of equal width, before anything is embedded."""
+    spec = resolve(name)
+    if path.is_file() or spec.kind == "static":
+        vectors = _embeddings(path, name, dataset, scoring, embedding, False)
+        return [values.shape for _, values in vectors.blocks()]
+    folder = checkpoint.locate(spec.source, weights=spec.kind == "checkpoint")
+    config = checkpoint.read_architecture(folder, family=spec.family)
+    n_types = len(dataset.stimulus.types(lower=scoring.lower)[0])
+    return [(config.n_layers + 1, n_types, config.width)]
 
 
 def _embeddings_file(

@@ -12,7 +12,7 @@ from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.neural.space import VolumeSpace
 from brainalign_jax.study.protocol import Protocol
 
-_RANK_STEP = 32  # ranks are rounded up to this, so that subjects share compiled programs
+_RANK_STEP = 32
 _SELECTION_FOLDS = 10  # as in Pereira et al. 2018
 _ROWS = 1024  # of a Gram matrix mirrored at a time
 
@@ -25,7 +25,8 @@ def prepare_responses(
     width: int,
     train: np.ndarray | None = None,
     score: Callable[[np.ndarray], np.ndarray] | None = None,
-    reduce: bool = False,
+    form: str = "values",
+    dtype: str = "float32",
 ) -> np.ndarray:
     """Responses [N, V] as the protocol selects, scales and reduces them: [N, R], or [F, N, R].
 
@@ -35,7 +36,10 @@ def prepare_responses(
       train: [F, N] masks of the folds' training rows. Where the protocol fits anything on training
         rows, every fold has responses of its own; else, or without masks, there is one for all.
       score: training rows [N] mask -> score of each voxel [V], for protocol.n_voxels.
-      reduce: express the rows in the axes they span, R <= N, see `lossless_reduction`.
+      form: what is kept of them: all "values"; the inner "products" of rows, which are then expressed in
+        the axes they span, R <= N (see `lossless_reduction`); or those of rows "centred" over the
+        voxels, whose cosines are the correlations of the rows.
+      dtype: of the result.
 
     Where alphas are in units of the kernel nothing depends on the responses' unit, and they are
     brought to a root mean square of one: responses in tesla would be lost in float32.
@@ -59,18 +63,19 @@ def prepare_responses(
         scale = _scaling(chosen, rows, protocol)
         if protocol.pca == "model_width":
             n_axes = min(int(rows.sum()), chosen.shape[1], width)
-            return _principal_scores(chosen, eligible, rows, scale, n_axes)
-        if reduce:
-            return lossless_reduction(chosen, eligible, *scale)
-        return _single(chosen, eligible, *scale)
+            scores = _principal_scores(chosen, eligible, rows, scale, n_axes)
+            return _row_centred(scores) if form == "centred" else scores
+        if form == "values":
+            return _scaled_rows(chosen, eligible, *scale)
+        return lossless_reduction(chosen, eligible, *scale, center_rows=form == "centred")
 
     if train is None or not fits_each_fold(protocol):
-        return fitted(eligible)
+        return fitted(eligible).astype(dtype)
     stacked = None
     for index, rows in enumerate(train):
         fold = fitted(rows)
         if stacked is None or fold.shape[1] > stacked.shape[2]:  # ranks may differ between folds
-            wider = np.zeros((len(train), *fold.shape), np.float32)
+            wider = np.zeros((len(train), *fold.shape), dtype)
             if stacked is not None:
                 wider[:index, :, : stacked.shape[2]] = stacked[:index]
             stacked = wider
@@ -118,16 +123,22 @@ def fits_each_fold(protocol: Protocol) -> bool:
     return fits and protocol.fitted_on == "training"
 
 
-def prepare_vectors(values: np.ndarray, protocol: Protocol, *, n_features: int) -> np.ndarray:
+def reduces_vectors(protocol: Protocol) -> bool:
+    """Whether the model's vectors are reduced to no more axes than the responses have."""
+    return protocol.pca == "model_width" and protocol.fitted_on == "all_rows"
+
+
+def prepare_vectors(
+    values: np.ndarray, protocol: Protocol, *, n_features: int, dtype: str = "float32"
+) -> np.ndarray:
     """Model vectors [L, T, D]; the paper's PCA leaves no more axes than the responses have."""
-    reduced = protocol.pca == "model_width" and protocol.fitted_on == "all_rows"
-    if reduced and values.shape[-1] > n_features:
+    if reduces_vectors(protocol) and values.shape[-1] > n_features:
         every = np.ones(values.shape[1], bool)
         none = (0.0, 1.0)
         values = np.stack(
             [_principal_scores(layer, every, every, none, n_features) for layer in values]
         )
-    return np.asarray(values, np.float32)
+    return np.asarray(values, dtype)
 
 
 def lossless_reduction(
@@ -135,8 +146,12 @@ def lossless_reduction(
     eligible: np.ndarray | None = None,
     shift: np.ndarray | float = 0.0,
     scale: np.ndarray | float = 1.0,
+    *,
+    center_rows: bool = False,
 ) -> np.ndarray:
     """Rows of (values - shift) / scale [N, V] in the axes they span [N, R]: inner products are kept.
+
+    center_rows: of the rows less their own mean over the V voxels.
 
     Word responses made from fewer volumes than words have low rank, and then every factorisation
     is small. R <= N is rounded up to a multiple of 32 with zero columns. Rows that are not eligible
@@ -145,14 +160,24 @@ def lossless_reduction(
     n_rows, n_features = values.shape
     eligible = np.ones(n_rows, bool) if eligible is None else eligible
     if n_features <= n_rows // 2:
-        return _single(values, eligible, shift, scale)
-    variances, axes = np.linalg.eigh(_gram(values, eligible, shift, scale))
+        rows = _scaled_rows(values, eligible, shift, scale)
+        return _row_centred(rows) if center_rows else rows
+    gram = _gram(values, eligible, shift, scale)
+    if center_rows:
+        means = _row_means(values, eligible, shift, scale)
+        gram -= n_features * means[:, None] * means
+    variances, axes = np.linalg.eigh(gram)
     variances, axes = variances[::-1], axes[:, ::-1]
     rank = int((variances > variances[0] * n_rows * np.finfo(np.float64).eps * 10).sum())
-    size = min(n_rows, -(-rank // _RANK_STEP) * _RANK_STEP)
-    scores = np.zeros((n_rows, size), np.float32)
+    size = min(n_rows, rounded_rank(rank))
+    scores = np.zeros((n_rows, size))
     scores[:, :rank] = axes[:, :rank] * np.sqrt(variances[:rank])
     return scores
+
+
+def rounded_rank(rank: int) -> int:
+    """Columns for so many axes: subjects of nearly equal rank share compiled programs."""
+    return -(-rank // _RANK_STEP) * _RANK_STEP
 
 
 def type_means(
@@ -162,7 +187,7 @@ def type_means(
     types, index = np.unique(token_to_type[eligible], return_inverse=True)
     total = np.zeros((len(types), values.shape[1]))
     np.add.at(total, index, values[eligible])
-    return types, (total / np.bincount(index)[:, None]).astype(np.float32)
+    return types, (total / np.bincount(index)[:, None]).astype(values.dtype)
 
 
 def _scaling(values: np.ndarray, rows: np.ndarray, protocol: Protocol) -> tuple:
@@ -192,12 +217,25 @@ def _of(parameter: np.ndarray | float, part: slice):
     return parameter[part] if np.ndim(parameter) else parameter
 
 
-def _single(values, eligible, shift, scale) -> np.ndarray:
-    """The scaled rows as float32, worked in float64 block by block."""
-    found = np.empty(values.shape, np.float32)
+def _scaled_rows(values, eligible, shift, scale) -> np.ndarray:
+    """The scaled rows in their own type, worked in float64 block by block."""
+    found = np.empty(values.shape, values.dtype)
     for part, block in column_blocks(values):
         found[:, part] = _scaled(block, eligible, _of(shift, part), _of(scale, part))
     return found
+
+
+def _row_means(values, eligible, shift, scale) -> np.ndarray:
+    """Means [N] of the scaled rows over the V voxels."""
+    total = np.zeros(len(values))
+    for part, block in column_blocks(values):
+        total += _scaled(block, eligible, _of(shift, part), _of(scale, part)).sum(axis=1)
+    return total / values.shape[1]
+
+
+def _row_centred(rows: np.ndarray) -> np.ndarray:
+    """Rows [N, V] less their own means, in their type."""
+    return (rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)).astype(rows.dtype)
 
 
 def _gram(values, eligible, shift, scale, mean_rows: np.ndarray | None = None) -> np.ndarray:
@@ -247,4 +285,4 @@ def _principal_scores(values, eligible, rows, scaling, n_components: int) -> np.
     # As scikit-learn: the largest loading of an axis is positive. Rank correlations of rows, as in the
     # paper's RDMs, depend on the signs of the axes.
     scores = scores * np.where(top < 0, -1, 1)
-    return np.where(eligible[:, None], scores, 0).astype(np.float32)
+    return np.where(eligible[:, None], scores, 0)

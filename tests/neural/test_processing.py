@@ -357,8 +357,42 @@ def test_nothing_is_made_of_rounding(scans, story):
         )
     ramp = scans.bold.copy()
     ramp[:, 9] = np.tile(np.arange(PER_RUN), N_RUNS) * 3.0 + 7
+    ramps = replace(scans, bold=ramp)
     with pytest.raises(ValueError, match="1 voxels are nothing but trend and confounds in run 1"):
-        word_responses(replace(scans, bold=ramp), story, Processing(), meta={})
+        word_responses(ramps, story, Processing(), meta={})
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "fir", "deconvolution"])
+@pytest.mark.parametrize("lazily", [False, True])
+def test_voxels_that_cleaning_empties_can_be_dropped(scans, story, tmp_path, kind, lazily):
+    # As at the edge of the field of view: a voxel that is zero but for the first volume of a run, of
+    # which fMRIPrep's regressor of that volume leaves nothing.
+    spikes = np.zeros((len(scans.times), N_RUNS))
+    spikes[PER_RUN * np.arange(N_RUNS), np.arange(N_RUNS)] = 1
+    edge = scans.bold.copy()
+    edge[:, [9, 120]] = 40.0 * spikes.sum(axis=1)[:, None]
+    edge[:, 30] = 7.0
+    options = {"kind": kind, "responses_dir": str(tmp_path) if lazily else None}
+    edges = replace(scans, bold=edge, confounds=spikes)
+    with pytest.raises(ValueError, match="constant|nothing but .* bad_voxels='drop'"):
+        word_responses(edges, story, Processing(**options), meta={})
+    expected = r"1 of \d+ .* constant.* and 2 .* nothing but .* column 9"
+    with pytest.warns(UserWarning, match=expected):
+        found = word_responses(edges, story, Processing(bad_voxels="drop", **options), meta={})
+    others = np.setdiff1d(np.arange(V), [9, 30, 120])
+    few = replace(scans, bold=edge[:, others], confounds=spikes, space=None, feature_names=None)
+    expected = word_responses(few, story, Processing(**options), meta={})
+    np.testing.assert_array_equal(found.values, expected.values)
+    assert found.meta["dropped_voxels"] == 3
+
+
+def test_a_gap_within_a_run_is_told(scans, story):
+    one = replace(scans, run=np.ones(len(scans.run), int))
+    words = Stimulus(story.words, onsets=story.onsets, durations=story.durations)
+    with pytest.warns(
+        UserWarning, match=r"scan.x: run 1 has a gap, .* 78 and 110 s are 16.0 TR .*2 such"
+    ):
+        word_responses(one, words, Processing(), meta={})
 
 
 def test_one_wild_voxel_makes_no_other_look_constant(scans, story):

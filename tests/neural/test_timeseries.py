@@ -3,6 +3,7 @@ import warnings
 
 import numpy as np
 import pytest
+from nilearn import signal
 
 from brainalign_jax.neural.cleaning import clean_runs
 from brainalign_jax.neural.haemodynamics import glover_hrf
@@ -318,6 +319,27 @@ def test_clean_runs_filters_and_regresses():
     cleaned = clean_runs(bold, None, tr=2.0, high_pass=0.02, confounds=motion)
     assert np.corrcoef(cleaned[:, 0], fast)[0, 1] > 0.95
     assert abs(np.corrcoef(cleaned[:, 0], motion[:, 0])[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("detrend", [True, False])
+@pytest.mark.parametrize("high_pass", [None, 0.02])
+@pytest.mark.parametrize("n_confounds", [0, 3])
+def test_clean_runs_is_nilearn_run_by_run(dtype, detrend, high_pass, n_confounds):
+    rng = np.random.default_rng(6)
+    run = np.repeat([1, 2], [70, 50])
+    bold = (1e4 + 30 * rng.standard_normal((120, 5)).cumsum(axis=0)).astype(dtype)
+    confounds = 5 + rng.standard_normal((120, n_confounds)) if n_confounds else None
+    options = {"detrend": detrend, "high_pass": high_pass}
+    cleaned = clean_runs(bold, run, tr=2.0, standardize=False, confounds=confounds, **options)
+    assert cleaned.dtype == dtype
+    options["filter"] = "butterworth" if high_pass else False
+    for label in (1, 2):
+        own = None if confounds is None else confounds[run == label]
+        part = bold[run == label].astype(np.float64)
+        expected = signal.clean(part, confounds=own, t_r=2.0, standardize=None, **options)
+        scale = np.abs(expected).max() * (1e-11 if dtype == "float64" else 1e-3)
+        np.testing.assert_allclose(cleaned[run == label], expected, rtol=0, atol=scale)
 
 
 def test_clean_runs_errors():

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainalign_jax.study import sweep
+from brainalign_jax.study import cells
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import COLUMNS, METRICS, ResultTable
 from brainalign_jax.study.run import Embedding, run_study
@@ -65,23 +65,25 @@ def test_group_rows_are_the_mean_over_subjects(dataset, vectors_file, tmp_path):
 def test_finished_cells_are_read_and_others_computed(dataset, vectors_file, tmp_path, monkeypatch):
     first = run(dataset, vectors_file, tmp_path)
     computed = []
-    original = sweep._score_batch
+    original = cells.Workbench.job
 
-    def counted(dataset, batch, embeddings, scoring, method, selections):
-        computed.append((method, [one.subject for one in batch]))
-        return original(dataset, batch, embeddings, scoring, method, selections)
+    def counted(bench, subject, method, models):
+        computed.append((method, subject))
+        return original(bench, subject, method, models)
 
-    monkeypatch.setattr(sweep, "_score_batch", counted)
+    monkeypatch.setattr(cells.Workbench, "job", counted)
     again = run(dataset, vectors_file, tmp_path)
     assert computed == []
     pd.testing.assert_frame_equal(first.rows, again.rows)
     next((tmp_path / "cells").glob("*.parquet")).unlink()
     run(dataset, vectors_file, tmp_path)
-    assert len(computed) == 1 and len(computed[0][1]) == 1
+    assert len(computed) == 1
     computed.clear()
     seed = Scoring(SCORING.methods, SCORING.protocol, SCORING.ks, seed=1)
     run(dataset, vectors_file, tmp_path, seed)
-    assert sorted(method for method, _ in computed) == ["procrustes", "rsa"]
+    assert sorted(computed) == [
+        (method, subject) for method in ("procrustes", "rsa") for subject in (0, 1)
+    ]
 
 
 def test_changed_vectors_are_not_taken_for_the_old_ones(dataset, vectors_file, tmp_path):

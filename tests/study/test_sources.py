@@ -23,11 +23,11 @@ def rows():
     return values, np.arange(N) != 7, train & (np.arange(N) != 7)
 
 
-def prepare(rows, *, width=8, reduce=False, score=None, **choices):
+def prepare(rows, *, width=8, form="values", score=None, **choices):
     values, eligible, train = rows
     chosen = protocol("audited", **choices)
     return sources.prepare_responses(
-        values, eligible, chosen, width=width, train=train, reduce=reduce, score=score
+        values, eligible, chosen, width=width, train=train, form=form, score=score
     )
 
 
@@ -121,7 +121,7 @@ def test_reduction_in_blocks_keeps_all_inner_products(rows, layout, monkeypatch)
     monkeypatch.setattr(response_fields, "_BLOCK_BYTES", 4 * N * 3)  # three columns at a time
     values = np.asarray(np.random.default_rng(4).standard_normal((N, 70)), np.float32, order=layout)
     _, eligible, train = rows
-    found = prepare((values, eligible, train), reduce=True)
+    found = prepare((values, eligible, train), form="products")
     assert found.ndim == 2 and found.shape[1] <= N
     rms = np.sqrt(np.mean(values[eligible].astype(np.float64) ** 2))
     np.testing.assert_allclose(

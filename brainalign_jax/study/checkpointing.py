@@ -1,0 +1,77 @@
+"""Trainings that can be interrupted: pieces of a fixed number of steps, with a checkpoint after each."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+
+class Checkpoints:
+    """The newest state of one training in a folder, written by orbax, whole or not at all.
+
+    key: decides the training (data, settings): a state of another one is never taken up.
+    """
+
+    def __init__(self, folder: str | Path, key: str):
+        self._folder = Path(folder).resolve() / key
+
+    def save(self, step: int, state) -> None:
+        """Keep the state (a pytree of arrays) after `step` steps; earlier ones are removed."""
+        with self._manager() as manager:
+            manager.save(step, args=ocp.args.StandardSave(_numbered(state)))
+
+    def restore(self, like):
+        """(step, state) of the newest checkpoint, shaped as `like`, or None where there is none."""
+        if not self._folder.is_dir():
+            return None
+        with self._manager() as manager:
+            step = manager.latest_step()
+            if step is None:
+                return None
+            abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _numbered(like))
+            leaves = manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        numbered = [leaves[name] for name in sorted(leaves, key=int)]
+        return step, jax.tree.unflatten(jax.tree.structure(like), numbered)
+
+    def _manager(self) -> ocp.CheckpointManager:
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=1, create=True, enable_async_checkpointing=False
+        )
+        return ocp.CheckpointManager(self._folder, options=options)
+
+
+def _numbered(state) -> dict[str, jax.Array]:
+    """The leaves by number: a state of optax has empty nodes, which files have not."""
+    return {str(i): jnp.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+
+
+def train(
+    start: Callable[[], object],
+    advance: Callable[[object, int], object],
+    *,
+    n_steps: int,
+    every: int,
+    checkpoints: Checkpoints | None = None,
+):
+    """The state after n_steps, in pieces of `every` steps with a checkpoint after each.
+
+    An interrupted training goes on from its newest checkpoint and gives what it would have given.
+
+    Args:
+      start: makes the state before the first step. advance: (state, number of steps) -> state.
+
+    Raises: ValueError if every is below 1.
+    """
+    if every < 1:
+        raise ValueError(f"every={every} steps between checkpoints must be at least 1")
+    state, done = start(), 0
+    if checkpoints is not None:
+        done, state = checkpoints.restore(state) or (0, state)
+    while done < n_steps:
+        size = min(every, n_steps - done)
+        state, done = advance(state, size), done + size
+        if checkpoints is not None:
+            checkpoints.save(done, state)
+    return state

@@ -1,0 +1,133 @@
+"""The compiled programs of a study: three for each method, whatever the number of layers and folds.
+
+`layers` brings the vectors of a chunk of layers into the axes they span, once per model; `prepare` does
+what all layers of all models share, once per subject and fold; `evaluate` scores a chunk of layers.
+Chunks have one size in the whole study (`chunk_size`), the last one of a model is filled up. A chunk is
+split over the local devices; on each, `batch` layers are worked at once.
+"""
+
+import functools
+import math
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from brainalign_jax.align import filters
+from brainalign_jax.study.decoding import LayerVectors, spanned_vectors
+from brainalign_jax.study.methods import Method, RidgeState
+from brainalign_jax.study.problem import Problem
+from brainalign_jax.study.protocol import Protocol
+
+_AXIS = "layer"
+FILTER_ERROR = 1e-5  # of the ridge shrinkages in a basis, relative to the largest of each alpha
+
+
+@functools.cache
+def layer_mesh() -> Mesh:
+    """The devices of this process, over which the layers of a chunk are spread."""
+    return Mesh(np.asarray(jax.local_devices()), (_AXIS,))
+
+
+@functools.partial(jax.jit, static_argnames=("span",))
+def layers(values: jax.Array, *, span: bool) -> LayerVectors:
+    """The layers [C, T, D] as `Method.evaluate` takes them, in the axes they span or as they are."""
+    return jax.lax.map(spanned_vectors, values) if span else LayerVectors(values, None)
+
+
+@functools.partial(jax.jit, static_argnames=("method",))
+def prepare(source: jax.Array, fold, *, method: Method):
+    """`method.prepare` of one subject's responses [N, R] in one fold."""
+    return method.prepare(source, fold)
+
+
+@functools.partial(jax.jit, static_argnames=("method", "mesh", "batch"))
+def evaluate(state, source: jax.Array, chunk, fold, *, method: Method, mesh: Mesh, batch: int):
+    """Scores with a leading axis [C], of a chunk of layers spread over the devices of the mesh."""
+
+    def part(state, source, chunk, fold):
+        return jax.lax.map(
+            lambda layer: method.evaluate(state, source, layer, fold), chunk, batch_size=batch
+        )
+
+    if mesh.size == 1:
+        return part(state, source, chunk, fold)
+    everywhere, split = PartitionSpec(), PartitionSpec(_AXIS)
+    spread = jax.shard_map(
+        part,
+        mesh=mesh,
+        in_specs=(everywhere, everywhere, split, everywhere),
+        out_specs=split,
+        check_vma=False,
+    )
+    return spread(state, source, chunk, fold)
+
+
+def memory(source, layer_shape, fold, *, method: Method, batch: int, dtype: str) -> dict[str, int]:
+    """Bytes that the programs of a method hold, from shapes alone.
+
+    Args: source, shape and type of the responses [N, R]; layer_shape, (C, T, D) of a chunk of layers.
+    Returns: "prepare" and "evaluate", what each holds besides its arguments; "state", what the first
+    hands to the second.
+    """
+    fold = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), fold)
+    chunk = jax.eval_shape(
+        functools.partial(layers, span=method.spans_vectors),
+        jax.ShapeDtypeStruct(layer_shape, dtype),
+    )
+    state = jax.eval_shape(functools.partial(prepare, method=method), source, fold)
+    prepared = prepare.lower(source, fold, method=method)
+    options = dict(method=method, mesh=layer_mesh(), batch=batch)
+    evaluated = evaluate.lower(state, source, chunk, fold, **options)
+    found = {"state": sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))}
+    for name, lowered in (("prepare", prepared), ("evaluate", evaluated)):
+        held = lowered.compile().memory_analysis()
+        found[name] = held.temp_size_in_bytes + held.output_size_in_bytes
+    found["prepare"] -= found["state"]  # counted apart
+    return found
+
+
+def chunk_size(counts: list[int], *, most: int, devices: int = 1) -> int:
+    """Layers to a chunk: the multiple of `devices` between most / 2 and most that leaves the fewest
+    slots empty, the largest of equals.
+
+    counts: layers of equal width of each model.
+    """
+    top = max(devices, min(most, math.ceil(max(counts) / devices) * devices) // devices * devices)
+    bottom = math.ceil(top / 2 / devices) * devices
+    sizes = range(bottom, top + 1, devices)
+    return min(sizes, key=lambda size: (sum(math.ceil(n / size) * size for n in counts), -size))
+
+
+def chunks(values: np.ndarray, size: int):
+    """Parts [size, T, D] of the layers [L, T, D], the last filled up with copies of its last layer."""
+    for start in range(0, len(values), size):
+        part = values[start : start + size]
+        missing = size - len(part)
+        yield np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
+
+
+def filter_count(source: np.ndarray, problem: Problem, protocol: Protocol) -> int | None:
+    """Size of the basis of the ridge filters that serves every fold of the responses [N, R].
+
+    By interlacing, the eigenvalues of a fold lie between those of all words; `filters_suffice` tells
+    whether the basis did. None where nothing is saved.
+    """
+    rows = source[problem.eligible].astype(np.float64)
+    if protocol.fit_intercept:
+        rows = rows - rows.mean(axis=0)
+    smaller = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
+    eigenvalues = np.linalg.eigvalsh(smaller)
+    eigenvalues = eigenvalues[eigenvalues > eigenvalues[-1] * len(rows) * np.finfo(np.float32).eps]
+    alphas = np.asarray(protocol.alphas)
+    if protocol.alpha_unit == "kernel":
+        alphas = alphas * eigenvalues.sum() / len(rows)
+    between = np.geomspace(eigenvalues[0], eigenvalues[-1], 200)
+    size = filters.basis_size(between, alphas, tolerance=FILTER_ERROR)
+    size += size % 2  # subjects share compiled programs
+    return size if size < len(alphas) else None
+
+
+def filters_suffice(state: RidgeState) -> bool:
+    """Whether every inner fold's filters are combinations of its basis, nearly to `FILTER_ERROR`."""
+    return float(state.basis_error.max()) <= 10 * FILTER_ERROR

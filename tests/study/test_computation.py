@@ -1,0 +1,243 @@
+"""How a study computes changes nothing: chunks, batches, threads, devices, processes, precision."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from recordings import make_embeddings, make_responses
+
+from brainalign_jax.align import linalg
+from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.study import computation, processes, programs
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.sweep import Scoring, score_subjects
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCORING = Scoring(
+    ("procrustes", "ridge", "rsa"), protocol("audited", timed=False, n_folds=4), (10,)
+)
+PAPER = Scoring(
+    ("procrustes", "ridge", "rsa"),
+    protocol("paper", timed=False, n_folds=4, csls_k=10, n_inner_folds=4),
+    (10,),
+)
+
+
+def make(n_layers=5, n_words=60, n_subjects=2, width=12, seed=0):
+    """(responses, embeddings) with one planted layer."""
+    rng = np.random.default_rng(seed)
+    words = Stimulus.from_words([f"word{i}" for i in range(n_words)])
+    vectors = rng.standard_normal((n_layers, n_words, width))
+    responses = [
+        make_responses(
+            words,
+            vectors[1] @ rng.standard_normal((width, 20)) + rng.standard_normal((n_words, 20)),
+            subject=f"S{i}",
+        )
+        for i in range(n_subjects)
+    ]
+    return responses, make_embeddings(words, vectors)
+
+
+def score(responses, embeddings, scoring=SCORING, **how):
+    return score_subjects("p", responses, embeddings, scoring, computation=Computation(**how))
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """The planted study with one layer, one call at a time."""
+    responses, embeddings = make()
+    return responses, embeddings, score(responses, embeddings, layers=1, threads=1)
+
+
+@pytest.mark.parametrize(
+    "how", [{"layers": 2, "threads": 3}, {"layers": 8, "batch": 2, "threads": 1}]
+)
+def test_chunks_batches_and_threads_give_the_same_table(reference, how):
+    responses, embeddings, expected = reference
+    found = score(responses, embeddings, **how)
+    pd.testing.assert_frame_equal(found, expected, atol=1e-5)
+
+
+def test_several_models_share_a_subject_and_score_as_alone(reference):
+    responses, embeddings, expected = reference
+    other = make(n_layers=2, seed=1)[1]
+    found = score(responses, [embeddings, other])
+    assert len(found) > len(expected)
+    pd.testing.assert_frame_equal(found.iloc[: len(expected)], expected, atol=1e-5)
+
+
+def test_float64_on_request(reference):
+    responses, embeddings, expected = reference
+    found = score(responses, embeddings, dtype="float64")
+    # A rank may change at a near tie; the agreement of values may not.
+    for metric, tolerance in (("pearson", 1e-5), ("rsa", 1e-5), ("rank_accuracy", 5e-3)):
+        a, b = (rows.loc[rows["metric"] == metric, "value"] for rows in (found, expected))
+        np.testing.assert_allclose(a, b, atol=tolerance)
+    assert jax.numpy.zeros(1).dtype == np.float32  # the setting is left as it was
+
+
+@pytest.mark.parametrize("scoring", [SCORING, PAPER], ids=["audited", "paper"])
+def test_programs_do_not_multiply_with_layers_folds_and_subjects(scoring):
+    def count():
+        return sum(f._cache_size() for f in (programs.layers, programs.prepare, programs.evaluate))
+
+    def compiled(**sizes):
+        before = count()
+        score(*make(n_words=64, **sizes), scoring, layers=3)
+        return count() - before
+
+    jax.clear_caches()
+    # Three methods with two programs each, and layers in two forms; two more where a fold needs
+    # more filters than its subject.
+    assert compiled(n_layers=3, n_subjects=1) <= 10
+    assert compiled(n_layers=9, n_subjects=3) == 0
+
+
+def test_products_are_exact_unless_asked_otherwise():
+    x = jax.numpy.ones((2, 2))
+
+    def precisions():
+        jaxpr = jax.make_jaxpr(lambda a: (linalg.matmul(a, a), linalg.product(a, a)))(x)
+        return [str(e.params["precision"][0]) for e in jaxpr.eqns if "precision" in e.params]
+
+    assert precisions() == ["HIGHEST", "HIGHEST"]
+    with Computation(precision="default").context():
+        assert precisions() == ["HIGHEST", "DEFAULT"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "most", "devices", "expected"),
+    [([7], 8, 1, 7), ([13, 25], 8, 1, 5), ([13], 4, 4, 4), ([1], 8, 1, 1), ([2], 1, 4, 4)],
+)
+def test_chunks_leave_few_slots_empty(counts, most, devices, expected):
+    assert programs.chunk_size(counts, most=most, devices=devices) == expected
+    values = np.arange(counts[0])[:, None, None]
+    parts = list(programs.chunks(values, expected))
+    assert {len(part) for part in parts} == {expected}
+    np.testing.assert_array_equal(np.concatenate(parts)[: counts[0]], values)
+
+
+def test_impossible_computations_are_errors():
+    for arguments, message in (
+        ({"dtype": "float16"}, "dtype='float16' is unknown"),
+        ({"precision": "sloppy"}, "precision='sloppy' is unknown"),
+        ({"layers": 0}, "layers=0 must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Computation(**arguments)
+    with pytest.raises(ValueError, match="together or not"):
+        processes.join("localhost:1", None, 0)
+    with pytest.raises(ValueError, match="process 2 is not one of 2"):
+        processes.join("localhost:1", 2, 2)
+
+
+def test_compiled_programs_are_kept_where_the_user_says(monkeypatch, tmp_path):
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        monkeypatch.setenv("BRAINALIGN_COMPILATION_CACHE", "")
+        assert computation.keep_compiled_programs() is None
+        monkeypatch.setenv("BRAINALIGN_COMPILATION_CACHE", str(tmp_path / "mine"))
+        assert computation.keep_compiled_programs() == tmp_path / "mine"
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
+        monkeypatch.delenv("BRAINALIGN_COMPILATION_CACHE")
+        assert computation.keep_compiled_programs() == tmp_path / "mine"  # what is set stays
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+# Scores the planted study in a process of its own and writes the table.
+STUDY = """
+import sys
+sys.path[:0] = [{tests!r}, {repository!r}]
+from study import test_computation as here
+from brainalign_jax.study import processes
+from brainalign_jax.study.protocol import protocol
+import jax, pandas as pd
+{code}
+"""
+
+
+def run(code, **environment):
+    script = STUDY.format(tests=str(REPOSITORY / "tests"), repository=str(REPOSITORY), code=code)
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, **environment},
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    return output
+
+
+def test_four_devices_score_as_one(reference, tmp_path):
+    responses, embeddings, expected = reference
+    code = f"""
+assert jax.local_device_count() == 4
+responses, embeddings = here.make()
+here.score(responses, embeddings, layers=8).to_parquet({str(tmp_path / "four.parquet")!r})
+"""
+    finish(run(code, XLA_FLAGS="--xla_force_host_platform_device_count=4"))
+    found = pd.read_parquet(tmp_path / "four.parquet")
+    pd.testing.assert_frame_equal(found, expected, atol=1e-5, check_dtype=False)
+
+
+def test_two_processes_share_a_study(tmp_path):
+    """Subjects x models are split, every process returns all rows, and they are those of one."""
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    rng = np.random.default_rng(0)
+    vectors = {}
+    for name in ("a", "b"):
+        vectors[name] = tmp_path / f"{name}.txt"
+        vectors[name].write_text(
+            "\n".join(
+                f"word{i} " + " ".join(f"{x:.4f}" for x in rng.standard_normal(12))
+                for i in range(60)
+            )
+        )
+    models = [f"static:{path}" for path in vectors.values()]
+    code = """
+join, output = {join!r}, {output!r}
+if join:
+    processes.join(*join)
+from brainalign_jax.neural.readers import Dataset
+from brainalign_jax.study.run import run_study
+responses, _ = here.make(n_subjects=3)
+by_name = {{one.subject: one for one in responses}}
+dataset = Dataset("planted", tuple(by_name), responses[0].stimulus, by_name.__getitem__)
+scoring = here.Scoring(("procrustes", "rsa"), protocol("audited", timed=False, n_folds=4), (10,))
+table = run_study(dataset, {models!r}, scoring, output, progress=False)
+table.rows.to_parquet(output + "/seen.parquet")
+import json, pathlib
+cells = len(list(pathlib.Path(output, "cells").glob("*.parquet")))
+print(json.dumps([cells, pathlib.Path(output, "report.html").exists()]))
+"""
+    started = []
+    for index, join in enumerate([None, (f"127.0.0.1:{port}", 2, 0), (f"127.0.0.1:{port}", 2, 1)]):
+        output = tmp_path / str(index)
+        output.mkdir()
+        started.append(run(code.format(join=join, output=str(output), models=models)))
+    told = [json.loads(finish(process).splitlines()[-1]) for process in started]
+    alone, *together = (pd.read_parquet(tmp_path / str(i) / "seen.parquet") for i in range(3))
+    for table in together:
+        pd.testing.assert_frame_equal(table, alone, atol=1e-5)
+    # 3 subjects x 2 models x 2 methods: all cells alone, half of them in each process.
+    assert told == [[12, True], [6, True], [6, False]]

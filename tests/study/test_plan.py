@@ -1,0 +1,78 @@
+"""The memory plan: what it counts, what it lowers, what it refuses."""
+
+import json
+
+import jax
+import pytest
+from test_computation import SCORING, make
+
+from brainalign_jax.study import plan, programs
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.problem import folds_of
+
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def study():
+    """(responses of one subject, shapes of two models' layers) of 300 words."""
+    responses, embeddings = make(n_words=300, width=64)
+    return responses[0], [[embeddings.values.shape], [(13, 300, 64)]]
+
+
+@pytest.fixture(scope="module")
+def planned(study):
+    return plan.fit(*study, SCORING, Computation(layers=8, batch=4, threads=2), max_memory=2**36)
+
+
+def test_what_is_asked_is_kept_where_it_fits(planned):
+    assert planned.computation == Computation(layers=8, batch=4, threads=2)
+    assert planned.peak == planned.base + max(stage.bytes for stage in planned.stages)
+    assert {stage.name for stage in planned.stages} >= {"procrustes", "ridge", "rsa"}
+    text = planned.text()
+    assert "8 layers a call, 4 at once, 2 calls at a time" in text and "ridge" in text
+    assert json.loads(json.dumps(planned.fields()))["peak_bytes"] == planned.peak
+
+
+def test_the_programs_are_counted_as_xla_counts_them(study, planned):
+    """States of both threads, and twice the most that a program holds besides its arguments."""
+    responses, _ = study
+    fold = folds_of(responses, SCORING).fold(0)
+    from brainalign_jax.study.methods import Ridge
+
+    source = jax.ShapeDtypeStruct((300, 20), "float32")
+    size = programs.chunk_size([5, 13], most=8)
+    found = programs.memory(
+        source, (size, 300, 64), fold, method=Ridge(SCORING.protocol), batch=4, dtype="float32"
+    )
+    stage = next(stage for stage in planned.stages if stage.name == "ridge")
+    assert stage.parts["shared by layers"] == 2 * found["state"]
+    assert stage.parts["at work"] == 2 * max(found["prepare"], found["evaluate"])
+    # Four layers at once hold more than one.
+    one = programs.memory(
+        source, (size, 300, 64), fold, method=Ridge(SCORING.protocol), batch=1, dtype="float32"
+    )
+    assert found["evaluate"] > one["evaluate"]
+
+
+def test_a_small_budget_lowers_what_is_done_at_once(study, planned):
+    lowered = plan.fit(
+        *study,
+        SCORING,
+        Computation(layers=8, batch=4, threads=2),
+        max_memory=planned.peak - 1,
+    )
+    assert lowered.peak < planned.peak
+    assert lowered.computation.batch < 4 or lowered.computation.threads < 2
+
+
+def test_a_study_that_cannot_fit_names_the_least_budget_and_that_one_does(study):
+    start = Computation(layers=2, batch=1, threads=1)
+    with pytest.raises(ValueError, match="needs at least .* give\n? ?--max_memory_gb=") as error:
+        plan.fit(*study, SCORING, start, max_memory=MIB)
+    least = float(str(error.value).partition("--max_memory_gb=")[2].split()[0])
+    assert plan.fit(*study, SCORING, start, max_memory=int(least * 2**30)).peak > MIB
+
+
+def test_memory_of_this_machine_is_found():
+    assert 10 * MIB < plan.resident_bytes() < plan.available_bytes()
