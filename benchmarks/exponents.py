@@ -1,6 +1,5 @@
 """Time and memory of the kernels as one size grows at a time, and the exponents."""
 
-import functools
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.measure import call_times
-from brainalign_jax.align import linalg, procrustes, retrieval, ridge, rsa
+from brainalign_jax.align import linalg, procrustes, retrieval, ridge_cv, ridge_folds, rsa
 
 _ALPHAS = tuple(10.0**power for power in range(8))
 _FOLDS = 5
@@ -26,55 +25,60 @@ class Sizes(NamedTuple):
     dimension: int = 128
 
 
-def ridge_cv(x: jax.Array, ys: jax.Array) -> jax.Array:
-    """Predictions of all layers with an alpha per target from inner folds."""
+def ridge_fit(x: jax.Array, ys: jax.Array) -> Callable:
+    """The fit to all layers with an alpha per target from inner folds, in one compiled call."""
     n_words, n_voxels = x.shape
-    block = jnp.arange(n_words) * _FOLDS // n_words
-    alphas = jnp.asarray(_ALPHAS)
-    if n_voxels < n_words:
-        factor = functools.partial(ridge.factor_primal, x)
-    else:
-        factor = functools.partial(ridge.factor, linalg.gram(x))
-    masks = jnp.stack([block != fold for fold in range(_FOLDS)]).astype(x.dtype)
-    inner, outer = jax.lax.map(factor, masks), factor(jnp.ones(n_words))
+    test = np.arange(n_words) * _FOLDS // n_words == np.arange(_FOLDS)[:, None]
+    rows = jax.device_put(ridge_folds.fold_rows(~test, test))
+    alphas = np.asarray(_ALPHAS, np.float32)
 
-    def one_layer(y):
-        def errors(fold):
-            factor, mask = fold
-            squared = (ridge.predict_path(factor, y, alphas) - y) ** 2
-            return jnp.einsum("ant,n->at", squared, 1 - mask)
+    def factors(x):
+        weights = jnp.ones(n_words)
+        if n_voxels < n_words:
+            full = ridge_folds.factor_primal(x, weights)
+            return full, ridge_folds.factor_folds_primal(full, rows)
+        gram = ridge_folds.gram(x)
+        return ridge_folds.factor(gram, weights), ridge_folds.factor_folds(gram, rows)
 
-        chosen = ridge.select_alpha(jax.lax.map(errors, (inner, masks)).sum(axis=0), shared=False)
-        return ridge.predict(outer, y, alphas[chosen])
+    # Which alphas to compute is found on the host, from the spectrum: a study does so between two calls.
+    span = ridge_folds.span_alphas(*jax.jit(factors)(x), alphas)
 
-    return jax.lax.map(one_layer, ys)
+    def fit(x, ys):
+        targets = jnp.moveaxis(ys, 0, 1).reshape(n_words, -1)
+        return ridge_cv.cross_validate(*factors(x), rows, targets, alphas, span).weights
 
-
-def rotations(x: jax.Array, ys: jax.Array) -> jax.Array:
-    weights = jnp.ones(x.shape[0])
-    return jax.lax.map(lambda y: procrustes.apply(procrustes.fit(x, y, weights), x), ys)
+    return fit
 
 
-def similarity(x: jax.Array, ys: jax.Array) -> jax.Array:
+def rotations(x: jax.Array, ys: jax.Array) -> Callable:
+    def predict(x, ys):
+        weights = jnp.ones(x.shape[0])
+        return jax.lax.map(lambda y: procrustes.apply(procrustes.fit(x, y, weights), x), ys)
+
+    return predict
+
+
+def similarity(x: jax.Array, ys: jax.Array) -> Callable:
     def vector(values):
         return rsa.comparison_vector(rsa.rdm(values, metric="spearman"), method="spearman")
 
-    return linalg.matmul(jax.lax.map(vector, ys), vector(x))
+    return lambda x, ys: linalg.matmul(jax.lax.map(vector, ys), vector(x))
 
 
-def decoding(x: jax.Array, ys: jax.Array) -> jax.Array:
+def decoding(x: jax.Array, ys: jax.Array) -> Callable:
     """CSLS ranks with each layer as candidates and noisy copies of it as queries; x is not looked at."""
     noise = jnp.cos(jnp.arange(ys[0].size, dtype=ys.dtype)).reshape(ys[0].shape)
 
     def one_layer(y):
-        scores = retrieval.csls(y + noise, y, k=_NEIGHBOURS)
-        return retrieval.ranks(scores, jnp.arange(len(y)))
+        gold = jnp.arange(len(y))
+        return retrieval.csls_ranks(y + noise, y, gold, k=_NEIGHBOURS).rank_csls
 
-    return jax.lax.map(one_layer, ys)
+    return lambda x, ys: jax.lax.map(one_layer, ys)
 
 
+# (source [N, V], targets [L, N, D]) -> the function of both to compile and measure
 KERNELS: dict[str, Callable] = {
-    "ridge, 5 inner folds, 8 alphas": ridge_cv,
+    "ridge, 5 inner folds, 8 alphas": ridge_fit,
     "Procrustes": rotations,
     "RSA, Spearman of Spearman": similarity,
     "CSLS ranks": decoding,
@@ -88,8 +92,9 @@ def measure(kernel: Callable, sizes: Sizes) -> dict:
     x = rng.standard_normal((sizes.words, sizes.voxels), np.float32)
     ys = rng.standard_normal((sizes.layers, sizes.words, sizes.dimension), np.float32)
     x, ys = jax.device_put((x, ys))
+    function = kernel(x, ys)
     start = time.perf_counter()
-    compiled = jax.jit(kernel, keep_unused=True).lower(x, ys).compile()
+    compiled = jax.jit(function, keep_unused=True).lower(x, ys).compile()
     compile_s = time.perf_counter() - start
     memory = compiled.memory_analysis()
     jax.block_until_ready(compiled(x, ys))
