@@ -38,14 +38,14 @@ def _on_device(*arrays: np.ndarray) -> list:
 
 
 def himalaya_kernel_ridge(
-    x, y, alphas, n_folds: int, *, targets_batch: int = 2000, fit_intercept: bool = False
+    x, y, alphas, n_folds: int, *, targets_batch: int = 1000, fit_intercept: bool = False
 ) -> Callable[[], RidgeFit]:
     """KernelRidgeCV on torch, all targets in one call: x [N, V], y [N, T], an alpha per target."""
     return _himalaya(x, y, alphas, n_folds, targets_batch, fit_intercept, dual=True)
 
 
 def himalaya_ridge(
-    x, y, alphas, n_folds: int, *, targets_batch: int = 2000, fit_intercept: bool = False
+    x, y, alphas, n_folds: int, *, targets_batch: int = 1000, fit_intercept: bool = False
 ) -> Callable[[], RidgeFit]:
     """RidgeCV on torch, for fewer features than rows. As `himalaya_kernel_ridge`; primal weights."""
     return _himalaya(x, y, alphas, n_folds, targets_batch, fit_intercept, dual=False)
@@ -130,7 +130,7 @@ def scipy_procrustes(sources, targets, train, rows) -> Callable[[], np.ndarray]:
     return call
 
 
-def torch_procrustes(sources, targets, train, rows, *, batch: int = 4) -> Callable[[], np.ndarray]:
+def torch_procrustes(sources, targets, train, rows, *, batch: int = 1) -> Callable[[], np.ndarray]:
     """The same by `torch.linalg.svd` of `batch` cross-covariances at a time. As `scipy_procrustes`."""
     import torch
 
