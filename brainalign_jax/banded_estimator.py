@@ -94,7 +94,7 @@ class BandedRidgeAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
         # The kernels centre as well, but in the type of X: a large offset is best removed before.
         x_mean, y_mean = (_column_means(v, self.fit_intercept) for v in (x, targets))
         x, targets = x - x_mean, targets - y_mean
-        masks = np.stack(_fold_masks(check_cv(self.cv, y).split(x, y), x), axis=1)
+        masks = _fold_masks(check_cv(self.cv, y).split(x, y), len(x)).astype(x.dtype)
         n_train, n_test = masks.sum(axis=2).max(axis=1).astype(int).tolist()
         options = dict(
             n_train=n_train,
