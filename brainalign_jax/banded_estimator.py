@@ -14,7 +14,7 @@ from brainalign_jax.estimators import _checked_alphas, _column_means, _fold_mask
 
 _STATIC = ("n_train", "n_test", "fit_intercept", "score", "target_batch")
 _random_search = jax.jit(banded_search.random_search, static_argnames=(*_STATIC, "tolerance"))
-_descent = jax.jit(banded_descent.descent, static_argnames=(*_STATIC, "n_steps", "learning_rate"))
+_descent = jax.jit(banded_descent.descent, static_argnames=(*_STATIC, "n_steps"))
 # Error allowed in the gain of a ridge filter: at the rounding of float32, none in float64.
 _TOLERANCE = {np.dtype(np.float32): 3e-6, np.dtype(np.float64): 0.0}
 
