@@ -5,14 +5,12 @@ the model is fitted in every fold with a fixed alpha, and the true word is ranke
 words. The peer fits scikit-learn's Ridge in every fold of every permutation, on a sample of these.
 """
 
-import importlib.util
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.measure import Job
-from brainalign_jax.align import linalg, ridge
+from brainalign_jax.align import inference, linalg, ridge
 
 N_PERMUTATIONS = 1000
 _WORDS, _FEATURES, _WIDTH, _FOLDS = 180, 180, 384, 18
@@ -22,8 +20,6 @@ _KS = (1, 5, 10)
 
 
 def jobs() -> list[Job]:
-    if importlib.util.find_spec("brainalign_jax.align.inference") is None:
-        return []
     return [
         Job(
             name="1,000 permutations of ridge P@k: 180 words x 180 features -> 384, 18 folds",
@@ -40,8 +36,6 @@ def jobs() -> list[Job]:
 
 def ours(inputs: dict):
     """Ranks [P, N] of every permutation, factors and hat matrices included; CSLS ranks come with them."""
-    from brainalign_jax.align import inference
-
     queries = np.stack([np.flatnonzero(test) for test in inputs["test"]])
 
     @jax.jit

@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from benchmarks import measure, run
+from benchmarks import measure, suite
 
 
 def _absent(inputs):
@@ -74,10 +74,10 @@ def test_suite_collects_jobs_by_name_and_survives_one_that_fails(monkeypatch):
     module.jobs = lambda: [JOB, broken]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     found = [types.SimpleNamespace(name="tiny_numbers"), types.SimpleNamespace(name="measure")]
-    monkeypatch.setattr(run.pkgutil, "iter_modules", lambda path: found)
-    monkeypatch.setattr(run, "matmul_rates", lambda: {"numpy": 1.0})
-    assert [job.name for job in run.collect("tiny", "SUM")] == ["sum of numbers"]
+    monkeypatch.setattr(suite.pkgutil, "iter_modules", lambda path: found)
+    monkeypatch.setattr(suite, "matmul_rates", lambda: {"numpy": 1.0})
+    assert [job.name for job in suite.collect("tiny", "SUM")] == ["sum of numbers"]
     with pytest.raises(ValueError, match="'sum of numbers', 'broken'"):
-        run.collect("tiny", "product")
-    rows, _ = run.run(run.collect("tiny", "broken|sum"), 1)
+        suite.collect("tiny", "product")
+    rows, _ = suite.run(suite.collect("tiny", "broken|sum"), 1)
     assert "ours_s" in rows[0] and "KeyError" in rows[1]["failed"]
