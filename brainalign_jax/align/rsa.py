@@ -51,10 +51,13 @@ def pair_places(n_items: int) -> jax.Array:
     Computed, not stored: `triu_indices` would be a constant of the compiled program, larger than
     the RDM, or a search at run time.
     """
-    n_pairs = n_items * (n_items - 1) // 2
-    pair = jnp.arange(n_pairs, dtype=jnp.int32)
-    # Counted from the end, the row is a triangular root, found in floats and put right in integers.
-    from_end = n_pairs - 1 - pair
+    return place_of_pair(jnp.arange(n_items * (n_items - 1) // 2, dtype=jnp.int32), n_items)
+
+
+def place_of_pair(pair: jax.Array, n_items: int) -> jax.Array:
+    """Place i N + j of pairs given by their int32 number in scipy's pdist order."""
+    # Counted from the end, the row is a triangular root: found in floats, put right in integers.
+    from_end = n_items * (n_items - 1) // 2 - 1 - pair
     root = (jnp.sqrt(2 * from_end.astype(jnp.float32) + 0.25) - 0.5).astype(jnp.int32)
     root = jnp.where(root * (root + 1) // 2 > from_end, root - 1, root)
     root = jnp.where((root + 1) * (root + 2) // 2 <= from_end, root + 1, root)

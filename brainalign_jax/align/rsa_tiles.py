@@ -72,6 +72,8 @@ def scores(
     Raises: ValueError for other shapes, names, or a bound too small for one pair of RDMs.
     """
     rsa.check_scores(sources, targets, metric=metric, method=method)
+    if tile is not None and tile < 1:
+        raise ValueError(f"tile={tile} must be at least one item")
     if sources.shape[0] > targets.shape[0]:
         turned = scores(
             targets, sources, metric=metric, method=method, memory_bytes=memory_bytes, tile=tile
@@ -111,20 +113,30 @@ def _workers() -> int:
 
 
 def _condensed(sources, targets, *, metric: str, method: str) -> np.ndarray:
-    vector = functools.partial(_vector, metric=metric, method=method)
-    with ThreadPoolExecutor(_workers()) as pool:
-        vectors = list(pool.map(vector, [*sources, *targets]))
-    n_sources = sources.shape[0]
-    return np.asarray(_compare_all(vectors[:n_sources], vectors[n_sources:], method=method))
+    double = jax.config.jax_enable_x64  # perhaps for this thread only
+
+    def vector(x):
+        with jax.enable_x64(double):
+            found = _vector(x, metric=metric, method=method)
+            return found.block_until_ready()
+
+    # The first of each shape goes ahead, or every worker would compile the same program.
+    same = sources.shape[2] == targets.shape[2] and sources.dtype == targets.dtype
+    heads = [sources[0]] if same else [sources[0], targets[0]]
+    tails = [*sources[1:], *targets[len(heads) - 1 :]]
+    if _workers() == 1:
+        heads, tails = ([vector(x) for x in some] for some in (heads, tails))
+    else:
+        with ThreadPoolExecutor(_workers()) as pool:
+            heads, tails = (list(pool.map(vector, some)) for some in (heads, tails))
+    n_others = sources.shape[0] - 1
+    first, second = [heads[0], *tails[:n_others]], [*heads[1:], *tails[n_others:]]
+    return np.asarray(_compare_all(first, second, method=method))
 
 
 @functools.partial(jax.jit, static_argnames=("metric", "method"))
-def _compiled_vector(x: jax.Array, *, metric: str, method: str) -> jax.Array:
+def _vector(x: jax.Array, *, metric: str, method: str) -> jax.Array:
     return rsa.comparison_vector(rsa.rdm(x, metric=metric), method=method)
-
-
-def _vector(x: np.ndarray, *, metric: str, method: str) -> jax.Array:
-    return _compiled_vector(x, metric=metric, method=method).block_until_ready()
 
 
 @functools.partial(jax.jit, static_argnames=("method",))
@@ -132,20 +144,26 @@ def _compare_all(sources: list[jax.Array], targets: list[jax.Array], *, method: 
     return rsa.compare_vectors(jnp.stack(sources), jnp.stack(targets), method=method)
 
 
-def _rdms_held(sources, targets, *, method: str, tile: int, memory_bytes: int) -> int:
-    """How many RDMs to hold at a time, at least two."""
+def tiled_bytes(sources, targets, *, method: str, tile: int, held: int) -> int:
+    """Peak bytes of `scores` in tiles, while `held` RDMs are held."""
     n_items, itemsize = sources.shape[1], np.result_type(sources, targets).itemsize
     width = max(sources.shape[2], targets.shape[2])
     table = 4 * _N_KEYS * (method == "spearman")
-    # The block as it is given and as it is kept; values of a tile; while ranking, counts and sums.
+    # The rows as they are given and as they are kept, and the values of a tile.
     each = 2 * itemsize * n_items * width + table + itemsize * tile**2
-    fixed = 3 * table + 8 * itemsize * tile * max(tile, width)
-    if memory_bytes < fixed + 2 * each:
+    # While ranking, counts and their sums; a tile's distances, keys and products.
+    return 3 * table + 8 * itemsize * tile * max(tile, width) + held * each
+
+
+def _rdms_held(sources, targets, *, method: str, tile: int, memory_bytes: int) -> int:
+    """How many RDMs can be held at a time, at least two."""
+    needed = functools.partial(tiled_bytes, sources, targets, method=method, tile=tile)
+    if memory_bytes < needed(held=2):
         raise ValueError(
-            f"two RDMs of {n_items} items need memory_bytes={fixed + 2 * each} with tiles of {tile}, "
-            f"but {memory_bytes} are allowed: raise the bound, or lower tile"
+            f"two RDMs of {sources.shape[1]} items in tiles of {tile} need "
+            f"memory_bytes={needed(held=2)}, not {memory_bytes}: raise the bound, or lower tile"
         )
-    return (memory_bytes - fixed) // each
+    return (memory_bytes - needed(held=0)) // (needed(held=1) - needed(held=0))
 
 
 def _blocks(total: int, size: int) -> Iterator[slice]:
