@@ -152,7 +152,7 @@ def tiled_bytes(sources, targets, *, method: str, tile: int, held: int) -> int:
     # The rows as they are given and as they are kept, and the values of a tile.
     each = 2 * itemsize * n_items * width + table + itemsize * tile**2
     # While ranking, counts and their sums; a tile's distances, keys and products.
-    return 3 * table + 8 * itemsize * tile * max(tile, width) + held * each
+    return 2 * table + 8 * itemsize * tile * max(tile, width) + held * each
 
 
 def _rdms_held(sources, targets, *, method: str, tile: int, memory_bytes: int) -> int:
@@ -216,8 +216,7 @@ def _tile_pairs(n_rows: int, tile: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _tile_distances(rows, start, *, metric: str, n_items: int, tile: int):
     """Distances [t, t] of the tile that starts at `start`, and which of them are pairs i < j."""
-    width = rows.shape[1]
-    first, second = (jax.lax.dynamic_slice(rows, (at, 0), (tile, width)) for at in start)
+    first, second = (jax.lax.dynamic_slice_in_dim(rows, at, tile) for at in start)
     if metric == "euclidean":
         distances = jax.lax.map(lambda row: jnp.linalg.norm(second - row, axis=1), first)
     else:
@@ -252,7 +251,7 @@ def rank_table(rows: jax.Array, *, metric: str, n_items: int, tile: int) -> jax.
     counts = jnp.zeros(_N_KEYS, jnp.int32)
     counts, _ = jax.lax.scan(count, counts, _tile_pairs(rows.shape[0], tile))
     n_pairs = n_items * (n_items - 1) // 2
-    return (2 * jnp.cumsum(counts) - counts - n_pairs).astype(jnp.float32) / n_pairs
+    return (2 * jnp.cumsum(counts, dtype=jnp.int32) - counts - n_pairs).astype(jnp.float32) / n_pairs
 
 
 @functools.partial(jax.jit, static_argnames=("metric", "n_items", "tile"))
