@@ -35,8 +35,7 @@ def centred_rank(x: jax.Array) -> jax.Array:
 def _from_positions(x: jax.Array, *, offset: int, scale: int) -> jax.Array:
     if x.shape[-1] >= _MOST:
         raise ValueError(
-            f"cannot rank {x.shape[-1]} values at once (at most {_MOST - 1}), x has shape {x.shape}: "
-            "compare RDMs of this size with rsa_tiles.scores"
+            f"cannot rank {x.shape[-1]} values at once, x has shape {x.shape}: rank at most {_MOST - 1}"
         )
     keys = order_key(x).reshape(-1, x.shape[-1])
     sums = jax.lax.platform_dependent(keys, cpu=_by_search, default=_by_payload)

@@ -12,6 +12,7 @@ from brainalign_jax.align.ranking import rank as rank
 
 METRICS = ("correlation", "cosine", "euclidean", "spearman")
 COMPARISONS = ("pearson", "spearman", "kendall_tau_a")
+MOST_ITEMS = 46_340  # of which an int32 can count the pairs, twice over
 
 
 def rdm(x: jax.Array, *, metric: str = "correlation") -> jax.Array:
@@ -20,11 +21,10 @@ def rdm(x: jax.Array, *, metric: str = "correlation") -> jax.Array:
     metric: "correlation" (1 - Pearson), "cosine", "euclidean" or "spearman" (1 - Spearman). A
     constant row (a zero row for cosine) has similarity 0 with every other.
 
-    Raises: ValueError for an unknown metric or fewer than two rows.
+    Raises: ValueError for an unknown metric, fewer than two rows or more than MOST_ITEMS.
     """
     check_metric(metric)
-    if x.shape[0] < 2:
-        raise ValueError(f"an RDM needs at least two rows, x has shape {x.shape}")
+    check_items(x.shape[0])
     pairs = pair_places(x.shape[0])
     if metric == "euclidean":
         # From differences: the Gram matrix would lose the distances of near duplicates.
@@ -37,6 +37,12 @@ def check_metric(metric: str) -> None:
     """Raises: ValueError for a metric that is none of METRICS."""
     if metric not in METRICS:
         raise ValueError(f"unknown RDM metric {metric!r}: choose one of {', '.join(METRICS)}")
+
+
+def check_items(n_items: int) -> None:
+    """Raises: ValueError for a number of items that no RDM is made of here."""
+    if not 2 <= n_items <= MOST_ITEMS:
+        raise ValueError(f"an RDM needs at least two rows and at most {MOST_ITEMS}, not {n_items}")
 
 
 def check_comparison(method: str) -> None:
@@ -149,5 +155,4 @@ def check_scores(sources, targets, *, metric: str, method: str) -> None:
             "RSA compares sources [S, N, V] with targets [L, N, D] over the same N items, not "
             f"{sources.shape} with {targets.shape}"
         )
-    if sources.shape[1] < 2:
-        raise ValueError(f"an RDM needs at least two rows, sources have shape {sources.shape}")
+    check_items(sources.shape[1])

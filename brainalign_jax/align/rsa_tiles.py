@@ -156,14 +156,15 @@ def tiled_bytes(sources, targets, *, method: str, tile: int, held: int) -> int:
 
 
 def _rdms_held(sources, targets, *, method: str, tile: int, memory_bytes: int) -> int:
-    """How many RDMs can be held at a time, at least two."""
+    """How many RDMs can be held at a time, from two to what an int32 finds in one flat table."""
     needed = functools.partial(tiled_bytes, sources, targets, method=method, tile=tile)
     if memory_bytes < needed(held=2):
         raise ValueError(
             f"two RDMs of {sources.shape[1]} items in tiles of {tile} need "
             f"memory_bytes={needed(held=2)}, not {memory_bytes}: raise the bound, or lower tile"
         )
-    return (memory_bytes - needed(held=0)) // (needed(held=1) - needed(held=0))
+    each = needed(held=1) - needed(held=0)
+    return min((memory_bytes - needed(held=0)) // each, 2**31 // _N_KEYS)
 
 
 def _blocks(total: int, size: int) -> Iterator[slice]:
@@ -251,7 +252,8 @@ def rank_table(rows: jax.Array, *, metric: str, n_items: int, tile: int) -> jax.
     counts = jnp.zeros(_N_KEYS, jnp.int32)
     counts, _ = jax.lax.scan(count, counts, _tile_pairs(rows.shape[0], tile))
     n_pairs = n_items * (n_items - 1) // 2
-    return (2 * jnp.cumsum(counts, dtype=jnp.int32) - counts - n_pairs).astype(jnp.float32) / n_pairs
+    sums = 2 * jnp.cumsum(counts, dtype=jnp.int32) - counts
+    return (sums - n_pairs).astype(jnp.float32) / n_pairs
 
 
 @functools.partial(jax.jit, static_argnames=("metric", "n_items", "tile"))

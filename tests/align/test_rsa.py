@@ -178,6 +178,8 @@ def test_stacks_over_other_items_are_refused(rng):
         rsa.scores(np.zeros((2, 4, 3)), np.zeros((2, 5, 3)))
     with pytest.raises(ValueError, match="two rows"):
         rsa.scores(np.zeros((2, 1, 3)), np.zeros((2, 1, 3)))
+    with pytest.raises(ValueError, match="46340, not 46341"):
+        jax.eval_shape(rsa.rdm, jax.ShapeDtypeStruct((46_341, 3), np.float32))
 
 
 def test_unknown_names_are_refused(precision, rng):
