@@ -14,7 +14,7 @@ from brainalign_jax.estimators import _checked_alphas, _column_means, _fold_mask
 
 _STATIC = ("n_train", "n_test", "fit_intercept", "score", "target_batch")
 _random_search = jax.jit(banded_search.random_search, static_argnames=(*_STATIC, "tolerance"))
-_descent = jax.jit(banded_descent.descent, static_argnames=(*_STATIC, "n_steps", "learning_rate"))
+_descent = jax.jit(banded_descent.descent, static_argnames=(*_STATIC, "n_steps"))
 # Error allowed in the gain of a ridge filter: at the rounding of float32, none in float64.
 _TOLERANCE = {np.dtype(np.float32): 3e-6, np.dtype(np.float64): 0.0}
 
@@ -94,7 +94,7 @@ class BandedRidgeAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
         # The kernels centre as well, but in the type of X: a large offset is best removed before.
         x_mean, y_mean = (_column_means(v, self.fit_intercept) for v in (x, targets))
         x, targets = x - x_mean, targets - y_mean
-        masks = np.stack(_fold_masks(check_cv(self.cv, y).split(x, y), x), axis=1)
+        masks = _fold_masks(check_cv(self.cv, y).split(x, y), len(x)).astype(x.dtype)
         n_train, n_test = masks.sum(axis=2).max(axis=1).astype(int).tolist()
         options = dict(
             n_train=n_train,

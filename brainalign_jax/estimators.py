@@ -134,7 +134,8 @@ class RidgeAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 fitted = _fit_ridge(source, centred, alphas_, shared=shared, **options)
                 coef, index, errors = map(np.array, fitted)
             else:
-                rows = _fold_rows(check_cv(self.cv, y).split(x, y), len(x))
+                masks = _fold_masks(check_cv(self.cv, y).split(x, y), len(x))
+                rows = ridge_folds.fold_rows(*masks)
                 found = cross_validated_ridge(
                     source, centred, alphas_, rows, shared=shared, **options
                 )
@@ -234,8 +235,8 @@ def cross_validated_ridge(
         return jax.block_until_ready(found)
 
 
-def _fold_rows(splits, n: int) -> ridge_folds.FoldRows:
-    """Folds from (train, test) rows of the splits. Raises: ValueError if none, or one lacks rows."""
+def _fold_masks(splits, n: int) -> np.ndarray:
+    """Masks [2, F, N] from (train, test) rows. Raises: ValueError if there are none, or one lacks rows."""
     masks: list[np.ndarray] = []
     for fold in splits:
         masks.append(np.zeros((2, n), bool))
@@ -243,7 +244,13 @@ def _fold_rows(splits, n: int) -> ridge_folds.FoldRows:
             mask[chosen] = True
     if not masks:
         raise ValueError("cv gives no fold: pass a number of folds, or None for leave-one-out")
-    return ridge_folds.fold_rows(*np.stack(masks, axis=1))
+    counts = np.stack(masks).sum(axis=2)
+    if not counts.all():
+        train, test = counts[counts.min(axis=1) == 0][0]
+        raise ValueError(
+            f"cv gives a fold with {train} training and {test} test rows of {n}: both need at least one"
+        )
+    return np.stack(masks, axis=1)
 
 
 _fit_procrustes = partial(jax.jit, static_argnames=("center",))(procrustes.fit)

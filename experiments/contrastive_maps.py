@@ -17,8 +17,8 @@ from brainalign_jax.align.contrastive import Training
 from brainalign_jax.neural.readers import list_datasets, open_dataset
 from brainalign_jax.study.contrastive_maps import run_comparison, text_comparison
 from brainalign_jax.study.contrastive_training import Trial
+from brainalign_jax.study.problem import Scoring
 from brainalign_jax.study.protocol import CHOICES, protocol
-from brainalign_jax.study.sweep import Scoring
 
 _DATASET = flags.DEFINE_enum("dataset", "pereira180", list_datasets(), "Data set to read.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the release's files.", required=True)

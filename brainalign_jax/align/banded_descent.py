@@ -85,7 +85,9 @@ def descend(
             best = jnp.where(better, log_delta, best)
             best_error = jnp.where(better, error, best_error)
             gradient = jnp.where(jnp.isfinite(gradient), gradient / unit, 0)
-            with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer's power
+            with jax.numpy_dtype_promotion(
+                "standard"
+            ):  # optax raises a float to an integer's power
                 update, moments = optimiser.update(gradient, moments)
             log_delta = jnp.minimum(optax.apply_updates(log_delta, update), highest)
             return (log_delta, moments, best, best_error), None

@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 
 _FEW = 6  # entries in doubt from which on their mean parts them better than a density would
+_FEW_NEIGHBOURS, _SMALL = 8, 2**13  # neighbours, entries: see mean_of_largest
 _CACHE_BYTES = 2**20  # of one core: a tile of rows that size is read many times at no cost
 
 
@@ -21,31 +22,25 @@ def mean_of_largest(x: jax.Array, k: int) -> jax.Array:
     NaN and -inf are left out; where fewer than k entries are left, the mean is over those, and 0 where
     there are none. Exact to the resolution of the dtype.
 
-    Small problems are sorted (`lax.top_k`), others searched (`search_mean`), on a CPU by tiles of rows
-    that stay in the cache of a core.
+    A few neighbours and small problems are for a partial sort (`lax.top_k`), the others for a search
+    (`search_mean`), on a CPU by tiles of rows that stay in the cache of a core. Measured on a CPU, time of
+    the sort over that of the search: 18 x 180 with k 100, 1.0; 300 x 1,300 with k 10, 1.4, with k 100, 7;
+    5,000 x 5,000 with k 100, 4.7. On a GPU XLA sorts rows in full for k above 16; a search reads them.
 
     Raises: ValueError if k is not between 1 and N.
     """
     n_rows, n = x.shape
     if not 1 <= k <= n:
         raise ValueError(f"k={k} must lie between 1 and {n}, the columns of x {x.shape}")
-    if _sorts(n_rows, n, k):
+    if k < _FEW_NEIGHBOURS or x.size < _SMALL:
         return sorted_mean(x, k)
     if jax.default_backend() != "cpu":
         return search_mean(x, k)
-    rows = min(n_rows, rows_in_cache(n, x.dtype))
+    # The fewest rows are worth the dispatch of a pass.
+    rows = min(n_rows, max(16, _CACHE_BYTES // (n * x.dtype.itemsize)))
     return in_tiles(
         lambda start: search_mean(lax.dynamic_slice_in_dim(x, start, rows), k), n_rows, rows
     )
-
-
-def _sorts(n_rows: int, n: int, k: int) -> bool:
-    return n_rows * n < 2**16
-
-
-def rows_in_cache(n: int, dtype) -> int:
-    """Rows of n numbers that fit the cache of a core, and at least enough to be worth a call."""
-    return max(16, _CACHE_BYTES // (n * np.dtype(dtype).itemsize))
 
 
 def in_tiles(per_tile: Callable, n: int, rows: int):

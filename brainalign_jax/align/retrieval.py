@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
-from brainalign_jax.align.neighbours import in_tiles, mean_of_largest, rows_in_cache, sum_pairs
+from brainalign_jax.align.neighbours import in_tiles, mean_of_largest, sum_pairs
 
 
 def cosine(source: jax.Array, target: jax.Array) -> jax.Array:
@@ -100,11 +100,11 @@ def csls_ranks(
 ) -> CslsRanks:
     """`ranks` of `csls` and of `cosine`, from the vectors, in bounded memory.
 
-    Where the scores of all pairs fit into max_bytes they are computed once, 2 Q C D operations, and read
-    by rows and by columns. Else tiles of scores are made twice, 4 Q C D operations: once by candidates,
-    for r_source, and once by queries, for r_target and at once the ranks. The rest is some ten readings
-    of each score on either side (`neighbours.mean_of_largest`) and one for the ranks; a tile's rows are
-    read while in cache. On a CPU the second product costs what reading by columns does at D near 400.
+    Where the scores of all pairs and their transpose fit into max_bytes they are computed once, 2 Q C D
+    operations. Else tiles of scores are made twice, 4 Q C D operations: once by candidates, for r_source,
+    and once by queries, for r_target and at once the ranks. The rest is some ten readings of each score
+    on either side (`neighbours.search_mean`), on a CPU while in cache, and one for the ranks. A CPU takes
+    for the second product what it takes for the transpose where D is near 300.
 
     Args:
       source: [Q, D] queries; target: [C, D] candidates; of any length.
@@ -139,15 +139,9 @@ def csls_ranks(
         return jax.lax.dynamic_slice_in_dim(x, start, count)
 
     row_bytes = source.dtype.itemsize * max(n_queries, n_candidates)
-    if tile is None and row_bytes * min(n_queries, n_candidates) <= max_bytes:
+    if tile is None and 2 * row_bytes * min(n_queries, n_candidates) <= max_bytes:
         scores = linalg.matmul(source, target.T)
-        count = rows_in_cache(n_queries, source.dtype)
-
-        def by_candidate(start):
-            columns = jax.lax.dynamic_slice_in_dim(scores, start, min(count, n_candidates), axis=1)
-            return mean_of_largest(_among(columns.T, asked), k)
-
-        r_source = in_tiles(by_candidate, n_candidates, count)
+        r_source = mean_of_largest(_among(scores.T, asked), k)
         r_target = mean_of_largest(_among(scores, ranked), k)
         rank_csls, rank_nn = _rank_both(_among(scores, ranked), gold, last, r_source)
         return CslsRanks(rank_csls, rank_nn, r_source, r_target)

@@ -17,7 +17,6 @@ What decides (multiply-adds, a fold of n training and m test rows, T targets, A 
   m T B (B + 3) / 2, little beside m n T. One product an alpha only where B = A.
 - m B below T: the B operators [m, n] are formed (B m n^2), and the targets never rotated (n^2 T).
 - refit: 2 N^2 T dual, 2 V^2 T primal; half with one alpha for all targets.
-
 - one factor for all folds (dual, where the Gram matrix is regular enough: `ridge_folds.folds_follow`): with
   P = (K + alpha)^-1 a fold's operator is -P_oo^-1 P_ot, o the rows left out and t those of training. N^3 a
   function and a Cholesky factor of l rows a fold, in place of 9 n^3 a fold. Cholesky factors of the
@@ -82,7 +81,8 @@ def cross_validate(
     dtype, count = targets.dtype, targets.shape[1]
     alphas = jnp.asarray(alphas, dtype)
     tiles = _Tiles(count, tile)
-    means = linalg.weighted_mean(targets, full.weights) * full.fit_intercept
+    means = tiles.map(lambda start: linalg.weighted_mean(tiles.cut(targets, start), full.weights))
+    means = means * full.fit_intercept
     rows = rows.astype(dtype)
 
     def columns(start):
@@ -240,7 +240,7 @@ class _Tiles:
         return jax.lax.dynamic_slice_in_dim(x, start, self.width, axis=-1)
 
     def map(self, function) -> jax.Array:
-        """[length, T] from a function of the first column of a tile that gives [length, width]."""
+        """[..., T] from a function of the first column of a tile that gives [..., width]."""
         if len(self.starts) == 1:
             return function(0)
         starts = jnp.asarray(self.starts, jnp.int32)

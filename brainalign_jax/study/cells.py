@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 
+import jax
 import numpy as np
 import pandas as pd
 
@@ -203,34 +204,40 @@ class Workbench:
         Nothing is learnt from these responses: they are scaled over all words.
         """
         protocol = self.scoring.protocol
-        waiting: dict[tuple, dict[int, tuple]] = {}
+        waiting: dict[tuple, dict[int, np.ndarray]] = {}
         for (subject, method), models in todo.items():
             if method != "rsa":
                 continue
             problem = self._problem(subject, inner=False)
+            words = problem.folds.token_to_type, problem.eligible
             for model in models:
                 source = self._source(subject, model, geometry.form(protocol), problem, folds=False)
-                n_features = source.shape[-1] if sources.reduces_vectors(protocol) else 0
-                brains = waiting.setdefault((model, n_features, problem.eligible.tobytes()), {})
-                brains[subject] = self._brain_rdm(subject, model, source, problem)
-        for (model, n_features, _), brains in waiting.items():
-            types = next(iter(brains.values()))[0]
-            for values in self._values(model, n_features):
+                width = source.shape[-1] if sources.reduces_vectors(protocol) else 0
+                key = (model, width, problem.eligible.tobytes(), words[0].tobytes())
+                waiting.setdefault(key, {})[subject] = self._type_means(model, source, *words)
+        rdms: dict[tuple, dict[int, jax.Array]] = {}
+        for (model, width, *words), means in waiting.items():
+            types = next(iter(means.values()))[0]
+            # Where models share the prepared responses, they share the subjects' RDMs.
+            known = rdms.setdefault((*self._fitted_to(model), *words, *means), {})
+            for values in self._values(model, width):
                 found = geometry.scores(
-                    [rdm for _, rdm in brains.values()],
-                    [layer[types] for layer in values],
+                    [rows for _, rows in means.values()],
+                    values[:, types],
                     protocol,
+                    self._computation,
+                    self._pool,
+                    known,
                 )
-                for subject, row in zip(brains, found, strict=True):
+                for subject, row in zip(means, found, strict=True):
                     self._geometry.setdefault((subject, model), []).append((row, len(types)))
 
-    def _brain_rdm(self, subject: int, model: int, source: np.ndarray, problem: Problem):
-        """(types that have eligible tokens [T'], the subject's RDM over them)."""
+    def _type_means(self, model: int, source, token_to_type, eligible):
+        """(types that have eligible tokens [T'], the mean responses to them) of the current subject."""
         known = self._sources[1]
-        key = ("rdm", *self._fitted_to(model))
+        key = ("means", *self._fitted_to(model))
         if key not in known:
-            types, means = sources.type_means(source, problem.folds.token_to_type, problem.eligible)
-            known[key] = types, geometry.brain_rdm(means, self.scoring.protocol)
+            known[key] = sources.type_means(source, token_to_type, eligible)
         return known[key]
 
     def geometry_rows(self, subject: int, model: int) -> list[pd.DataFrame]:

@@ -25,6 +25,7 @@ from brainalign_jax.study.contrastive_training import (
     select_alphas,
     train_maps,
 )
+from brainalign_jax.study.problem import Scoring
 from brainalign_jax.study.results import (
     GROUP,
     POOLED,
@@ -34,7 +35,6 @@ from brainalign_jax.study.results import (
     tidy,
     write_parquet,
 )
-from brainalign_jax.study.sweep import Scoring
 
 _RESAMPLES = 10_000
 

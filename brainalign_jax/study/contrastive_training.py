@@ -23,8 +23,8 @@ from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study import sources
 from brainalign_jax.study.checkpointing import Checkpoints, train
+from brainalign_jax.study.problem import Scoring, build_problem
 from brainalign_jax.study.protocol import Protocol
-from brainalign_jax.study.sweep import Scoring, build_problem
 
 _BATCH = 18  # maps trained side by side
 
@@ -66,13 +66,14 @@ def read_words(
     compete with one another for the same target.
     """
     problem = build_problem(responses, embeddings, scoring)
-    if sorted(problem.token_to_type[problem.eligible]) != list(range(len(responses.values))):
+    token_to_type = problem.folds.token_to_type
+    if sorted(token_to_type[problem.eligible]) != list(range(len(responses.values))):
         raise ValueError(
             f"subject {responses.subject!r} has {int(problem.eligible.sum())} responses to "
             f"{len(embeddings.types)} words in {len(responses.values)} rows: contrastive maps need one "
             "response to each word, such as that of isolated words"
         )
-    order = np.argsort(problem.token_to_type)
+    order = np.argsort(token_to_type)
     protocol = scoring.protocol
     width = embeddings.values.shape[-1]
     if sources.fits_each_fold(protocol) or protocol.pca != "none" or protocol.queries != "types":
@@ -81,7 +82,7 @@ def read_words(
             "scaling=none, pca=none and queries=types"
         )
     source = sources.prepare_responses(
-        responses.values, problem.eligible, protocol, width=width, reduce=True
+        responses.values, problem.eligible, protocol, width=width, form="products"
     )
     layers = tuple(
         layer
@@ -90,7 +91,7 @@ def read_words(
     )
     # Cosines of centred vectors are all that counts: axes that the words do not span are left out.
     targets = [
-        sources.lossless_reduction(x - x.mean(axis=0))
+        sources.lossless_reduction(x - x.mean(axis=0)).astype(np.float32)
         for x in embeddings.values[list(layers)].astype(np.float64)
     ]
     width = max(x.shape[1] for x in targets)

@@ -1,55 +1,80 @@
 """The RSA score: similarity of a subject's dissimilarity matrix with that of each layer, over all words."""
 
-import functools
 from collections.abc import Sequence
+from concurrent.futures import Executor
 
 import jax
 import numpy as np
 
-from brainalign_jax.align import linalg, rsa
+from brainalign_jax.align import rsa, rsa_tiles
+from brainalign_jax.study import sources
+from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.protocol import Protocol
+
+# Beyond it, whole RDMs of all subjects give way to tiles.
+MEMORY_BYTES = 2**31
 
 
 def form(protocol: Protocol) -> str:
-    """What an RDM needs of the responses, see `sources.prepare_responses`."""
+    """What an RDM needs of the responses, see `sources.prepare_responses`.
+
+    Rows less their mean have the correlation as their cosine: it survives a rotation of the axes.
+    """
     return {"correlation": "centred", "spearman": "values"}.get(protocol.rdm_metric, "products")
 
 
-@functools.partial(jax.jit, static_argnames=("metric", "method"))
-def _rdm(x: jax.Array, *, metric: str, method: str) -> jax.Array:
-    distances = rsa.rdm(x, metric=metric)
-    if method == "kendall_tau_a":
-        return distances
-    return rsa.comparison_vector(distances, method=method)
-
-
-@jax.jit
-def _tau(a: jax.Array, b: jax.Array) -> jax.Array:
-    return rsa.compare(a, b, method="kendall_tau_a")
-
-
-def brain_rdm(means: np.ndarray, protocol: Protocol) -> jax.Array:
-    """RDM [P] of mean responses [T', R] in the form that `form` says, ready for comparison."""
-    # Centred rows have the correlation as their cosine.
-    metric = "cosine" if protocol.rdm_metric == "correlation" else protocol.rdm_metric
-    return _rdm(means, metric=metric, method=protocol.rdm_comparison)
-
-
 def scores(
-    brains: Sequence[jax.Array], values: Sequence[jax.Array], protocol: Protocol
+    means: Sequence[np.ndarray],
+    values: np.ndarray,
+    protocol: Protocol,
+    computation: Computation,
+    pool: Executor,
+    known: dict[int, jax.Array],
 ) -> np.ndarray:
-    """RSA [S, L] of brain RDMs with those of the vectors [T', D] of each layer, one layer at a time."""
+    """RSA [S, L] of mean responses with the vectors [L, T, D] of the same T words.
+
+    Args:
+      means: [T, R] of each subject, in the form that `form` says.
+      known: the subjects' RDMs by the places of their means, kept for the next model.
+    """
+    metric = "cosine" if protocol.rdm_metric == "correlation" else protocol.rdm_metric
+    if protocol.rdm_metric == "correlation":
+        values = sources.row_centred(values)
     method = protocol.rdm_comparison
-    columns = []
-    for layer in values:
-        model = _rdm(layer, metric=protocol.rdm_metric, method=method)
-        if method == "kendall_tau_a":
-            columns.append([float(_tau(brain, model)) for brain in brains])
-        else:
-            columns.append([float(_dot(brain, model)) for brain in brains])
-    return np.array(columns).T
+    if needed_bytes(len(means), values.shape[1], values.itemsize, computation) > MEMORY_BYTES:
+        tiled = [
+            rsa_tiles.scores(
+                one[None], values, metric=metric, method=method, memory_bytes=MEMORY_BYTES
+            )
+            for one in means
+        ]
+        return np.concatenate(tiled)
+
+    def vector(x: np.ndarray) -> jax.Array:
+        with computation.context():
+            return jax.block_until_ready(_vector(x, metric=metric, method=method))
+
+    def column(layer: np.ndarray) -> list[float]:
+        model = vector(layer)
+        with computation.context():
+            return [float(_compare(known[i], model, method=method)) for i in range(len(means))]
+
+    new = [i for i in range(len(means)) if i not in known]
+    known.update(zip(new, pool.map(vector, [means[i] for i in new]), strict=True))
+    return np.array(list(pool.map(column, values))).T
 
 
-@jax.jit
-def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
-    return linalg.matmul(a, b)
+def needed_bytes(n_subjects: int, n_types: int, itemsize: int, computation: Computation) -> int:
+    """Bytes of the RDMs of all subjects, and of those in the making."""
+    n_pairs = n_types * (n_types - 1) // 2
+    return itemsize * n_pairs * (n_subjects + 9 * computation.workers())
+
+
+@jax.jit(static_argnames=("metric", "method"))
+def _vector(x: jax.Array, *, metric: str, method: str) -> jax.Array:
+    return rsa.comparison_vector(rsa.rdm(x, metric=metric), method=method)
+
+
+@jax.jit(static_argnames=("method",))
+def _compare(a: jax.Array, b: jax.Array, *, method: str) -> jax.Array:
+    return rsa.compare_vectors(a[None], b[None], method=method)[0, 0]

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from brainalign_jax.neural.responses import WordResponses
-from brainalign_jax.study import programs, sources
+from brainalign_jax.study import geometry, programs, sources
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.methods import METHODS
 from brainalign_jax.study.problem import Problem, Scoring, folds_of
@@ -96,12 +96,13 @@ def fit(
     scoring: Scoring,
     computation: Computation = Computation(),
     *,
+    n_subjects: int = 1,
     max_memory: int | None = None,
 ) -> Plan:
     """The plan of largest chunks that stays within the budget.
 
     Args:
-      responses: one subject; the others are taken to be as large.
+      responses: one subject; the other of n_subjects are taken to be as large.
       models: for each, (layers, types, width) of each block of layers of equal width.
       computation: the upper limits of layers, batch and threads.
       max_memory: bytes; None for 80 % of what the device or, on the CPU, the machine has left.
@@ -115,7 +116,7 @@ def fit(
     problem = folds_of(responses, scoring, inner=inner)
     smallest = None
     for tried in _smaller(computation):
-        stages = _stages(responses, models, scoring, problem, tried, budget, on_cpu)
+        stages = _stages(responses, models, scoring, problem, tried, n_subjects, budget, on_cpu)
         found = Plan(stages, base, budget, tried, *_held(budget))
         if found.peak <= budget:
             return found
@@ -153,6 +154,7 @@ def _stages(
     scoring: Scoring,
     problem: Problem,
     computation: Computation,
+    n_subjects: int,
     budget: int,
     on_cpu: bool,
 ) -> tuple[Stage, ...]:
@@ -164,7 +166,8 @@ def _stages(
     mesh = programs.layer_mesh()
     chunk = programs.chunk_size(counts, most=computation.layers, devices=mesh.size)
     size = responses.values.nbytes
-    held = {"responses": max(size, min(limit_responses, 2 * size))} if on_cpu else {}
+    n_subjects = max(1, min(n_subjects, limit_responses // size))  # at a time
+    held = {"responses": n_subjects * size} if on_cpu else {}
     vectors = sum(4 * np.prod(block) for blocks in models for block in blocks)
     largest = max(sum(4 * np.prod(block) for block in blocks) for blocks in models)
     vectors = int(max(largest, min(vectors, limit_vectors)))
@@ -205,6 +208,11 @@ def _stages(
             "at work": workers * max(most["prepare"], most["evaluate"]),
         }
         stages.append(Stage(name, held | kept | work))
+    if "rsa" in scoring.methods:
+        n_types = models[0][0][1]
+        wanted = geometry.needed_bytes(n_subjects, n_types, item, computation)
+        rdms = {"RDMs": min(wanted, geometry.MEMORY_BYTES)}
+        stages.append(Stage("compare geometries", held | rdms))
     return tuple(stages)
 
 

@@ -87,7 +87,14 @@ def run_study(
     files = {name: _embeddings_file(name, dataset, scoring, embedding, output) for name in models}
     first = dataset.load(dataset.subjects[0])
     shapes = [_embeddings_shapes(files[name], name, dataset, scoring, embedding) for name in models]
-    chosen = plan.fit(first, shapes, scoring, computation, max_memory=max_memory)
+    chosen = plan.fit(
+        first,
+        shapes,
+        scoring,
+        computation,
+        n_subjects=len(dataset.subjects),
+        max_memory=max_memory,
+    )
     if progress:
         print(chosen.text(), file=sys.stderr)
 

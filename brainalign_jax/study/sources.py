@@ -64,7 +64,7 @@ def prepare_responses(
         if protocol.pca == "model_width":
             n_axes = min(int(rows.sum()), chosen.shape[1], width)
             scores = _principal_scores(chosen, eligible, rows, scale, n_axes)
-            return _row_centred(scores) if form == "centred" else scores
+            return row_centred(scores) if form == "centred" else scores
         if form == "values":
             return _scaled_rows(chosen, eligible, *scale)
         return lossless_reduction(chosen, eligible, *scale, center_rows=form == "centred")
@@ -161,17 +161,21 @@ def lossless_reduction(
     eligible = np.ones(n_rows, bool) if eligible is None else eligible
     if n_features <= n_rows // 2:
         rows = _scaled_rows(values, eligible, shift, scale)
-        return _row_centred(rows) if center_rows else rows
+        return row_centred(rows) if center_rows else rows
     gram = _gram(values, eligible, shift, scale)
+    squares = np.diagonal(gram).copy()
     if center_rows:
         means = _row_means(values, eligible, shift, scale)
         gram -= n_features * means[:, None] * means
+    # Rows without length stay so: rounding must not be taken for a direction.
+    empty = np.diagonal(gram) <= 1e-12 * squares
     variances, axes = np.linalg.eigh(gram)
     variances, axes = variances[::-1], axes[:, ::-1]
     rank = int((variances > variances[0] * n_rows * np.finfo(np.float64).eps * 10).sum())
     size = min(n_rows, rounded_rank(rank))
     scores = np.zeros((n_rows, size))
     scores[:, :rank] = axes[:, :rank] * np.sqrt(variances[:rank])
+    scores[empty] = 0
     return scores
 
 
@@ -233,9 +237,12 @@ def _row_means(values, eligible, shift, scale) -> np.ndarray:
     return total / values.shape[1]
 
 
-def _row_centred(rows: np.ndarray) -> np.ndarray:
-    """Rows [N, V] less their own means, in their type."""
-    return (rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)).astype(rows.dtype)
+def row_centred(rows: np.ndarray) -> np.ndarray:
+    """Rows [..., V] less their own means, in their type; those constant but for rounding become zero."""
+    found = (rows - rows.mean(axis=-1, keepdims=True, dtype=np.float64)).astype(rows.dtype)
+    size = np.abs(rows).max(axis=-1, keepdims=True)
+    varies = np.abs(found).max(axis=-1, keepdims=True) > 8 * np.finfo(rows.dtype).eps * size
+    return np.where(varies, found, 0)
 
 
 def _gram(values, eligible, shift, scale, mean_rows: np.ndarray | None = None) -> np.ndarray:

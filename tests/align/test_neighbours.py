@@ -33,11 +33,11 @@ def expected_mean(x, k):
 
 
 def close_to_a_sort(precision, mean, x, k):
-    """To the resolution of the dtype, a tenth of what other tests allow."""
+    """To the resolution of the dtype, a fiftieth of what other tests allow."""
     x = np.asarray(precision.array(x))
     scale = max(1.0, float(np.abs(np.where(np.isfinite(x), x, 0)).max()))
     actual = mean(precision.array(x / scale), k)
-    precision.close(actual, expected_mean(np.asarray(precision.array(x / scale)), k), factor=0.1)
+    precision.close(actual, expected_mean(np.asarray(precision.array(x / scale)), k), factor=0.02)
 
 
 KINDS = {
@@ -61,7 +61,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_equals_a_sort(precision, rng, mean_of_largest, kind):
     x = KINDS[kind](rng)
-    for k in (1, 7, N - 1, N):
+    for k in (1, 7, N - 1):
         close_to_a_sort(precision, mean_of_largest, x, k)
 
 
@@ -126,10 +126,10 @@ def test_tiles_cover_every_row_once(rows):
     assert pairs.tolist() == [[i, i**2] for i in range(10)]
 
 
-@pytest.mark.parametrize("shape", [(3, 5), (300, 700), (40, 3000)])
+@pytest.mark.parametrize("shape", [(3, 5), (20, 20_000)])
 def test_the_way_is_chosen_by_shape(double, rng, shape):
     x = rng.normal(size=shape)
-    for k in (1, 4):
+    for k in (1, 3, min(9, shape[1])):
         double.close(neighbours.mean_of_largest(double.array(x), k), expected_mean(x, k))
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -147,6 +149,153 @@ def test_ranks_are_the_same_batched(double, rng, same_when_batched):
     same_when_batched(retrieval.ranks, scores, gold, in_axes=(0, None))
 
 
+TILES = [None, 1, 4, 100]
+
+
+@functools.cache
+def csls_ranks(k, tile=None, max_bytes=2**30):
+    """Jitted, of source, target, gold and the two masks, which may be None."""
+
+    def kernel(source, target, gold, source_weights=None, target_weights=None):
+        return retrieval.csls_ranks(
+            source,
+            target,
+            gold,
+            k=k,
+            tile=tile,
+            max_bytes=max_bytes,
+            source_weights=source_weights,
+            target_weights=target_weights,
+        )
+
+    return jax.jit(kernel)
+
+
+def expected_csls_ranks(source, target, gold, k, asked=None, ranked=None):
+    """From the loops over scores: candidates without weight are dropped for the means, and rank below all."""
+    asked = np.ones(len(source), bool) if asked is None else asked
+    ranked = np.ones(len(target), bool) if ranked is None else ranked
+    cosines = oracles.cosine(source, target)
+    r_target = [np.sort(row[ranked])[::-1][:k].mean() for row in cosines]
+    r_source = [np.sort(column[asked])[::-1][:k].mean() for column in cosines.T]
+    scores = 2 * cosines - np.array(r_target)[:, None] - np.array(r_source)
+    return retrieval.CslsRanks(
+        oracles.ranks(np.where(ranked, scores, -np.inf), gold),
+        oracles.ranks(np.where(ranked, cosines, -np.inf), gold),
+        np.array(r_source),
+        np.array(r_target),
+    )
+
+
+def same_ranks(precision, actual, expected):
+    precision.close(actual.rank_csls, expected.rank_csls, factor=0.01)  # exact
+    precision.close(actual.rank_nn, expected.rank_nn, factor=0.01)
+    precision.close(actual.r_source, expected.r_source)
+    precision.close(actual.r_target, expected.r_target)
+
+
+@pytest.mark.parametrize("tile", TILES)
+def test_csls_ranks_equal_a_loop(precision, rng, tile):
+    source, target = vectors(rng)
+    gold = rng.integers(0, C, size=Q)
+    actual = csls_ranks(4, tile)(*precision.arrays(source, target), jnp.asarray(gold, jnp.int32))
+    same_ranks(precision, actual, expected_csls_ranks(source, target, gold, 4))
+
+
+@pytest.mark.parametrize("tile", [None, 5])
+def test_csls_ranks_among_those_with_weight(precision, rng, tile):
+    source, target = vectors(rng)
+    gold = rng.integers(0, C, size=Q)
+    asked, ranked = rng.random(Q) < 0.7, rng.random(C) < 0.5  # some true words are left out
+    arrays = precision.arrays(source, target)
+    masks = jnp.asarray(asked), precision.array(ranked)
+    actual = csls_ranks(4, tile)(*arrays, jnp.asarray(gold, jnp.int32), *masks)
+    same_ranks(precision, actual, expected_csls_ranks(source, target, gold, 4, asked, ranked))
+
+
+def test_memory_decides_the_path_and_changes_nothing(double, rng):
+    source, target = vectors(rng)
+    arrays = (*double.arrays(source, target), jnp.asarray(rng.integers(0, C, size=Q), jnp.int32))
+    whole = csls_ranks(4)
+    for max_bytes in (0, 1000):
+        tiled = csls_ranks(4, None, max_bytes)
+        jax.tree.map(double.close, tiled(*arrays), whole(*arrays))
+
+        def largest(compiled):
+            return compiled.lower(*arrays).compile().memory_analysis().temp_size_in_bytes
+
+        assert largest(tiled) < largest(whole)
+
+
+@pytest.mark.parametrize("tile", [None, 4])
+def test_two_words(precision, tile):
+    vectors = [[1, 0], [1, 3]], [[1, 1], [0, 3]]
+    actual = csls_ranks(1, tile)(*precision.arrays(*vectors), jnp.arange(2))
+    same_ranks(precision, actual, expected_csls_ranks(*vectors, np.arange(2), 1))
+
+
+@pytest.mark.parametrize("tile", [None, 4])
+def test_repeated_candidates_tie(precision, rng, tile):
+    """Every candidate twice: the copy of the true word costs half a rank, by CSLS too."""
+    source, target = vectors(rng)
+    twice = np.repeat(target, 2, axis=0)
+    gold = np.arange(Q)
+    actual = csls_ranks(4, tile)(*precision.arrays(source, twice), jnp.asarray(2 * gold + 1))
+    once = expected_csls_ranks(source, target, gold, 2)
+    precision.close(actual.rank_nn, 2 * (once.rank_nn - 1) + 1.5, factor=0.01)
+    same_ranks(precision, actual, expected_csls_ranks(source, twice, 2 * gold + 1, 4))
+
+
+@pytest.mark.parametrize("tile", [None, 4])
+def test_nan_ranks_last_and_alone(precision, rng, tile):
+    source, target = vectors(rng)
+    gold = np.arange(Q)
+    spoilt = source.copy()
+    spoilt[3, 1] = np.nan
+    kernel = csls_ranks(4, tile)
+    actual = kernel(*precision.arrays(spoilt, target), jnp.asarray(gold))
+    asked = np.arange(Q) != 3
+    expected = expected_csls_ranks(np.nan_to_num(spoilt), target, gold, 4, asked)
+    precision.close(actual.rank_csls[3], C)
+    precision.close(actual.rank_nn[3], C)
+    precision.close(actual.rank_csls[asked], expected.rank_csls[asked])
+    spoilt = target.copy()
+    spoilt[C - 1, 0] = np.nan
+    arrays = precision.arrays(source, spoilt)
+    precision.close(kernel(*arrays, jnp.asarray(gold)).rank_csls, np.full(Q, C))
+    ranked = np.arange(C) < C - 1
+    actual = kernel(*arrays, jnp.asarray(gold), None, jnp.asarray(ranked))
+    expected = expected_csls_ranks(source, np.nan_to_num(spoilt), gold, 4, None, ranked)
+    precision.close(actual.rank_csls, expected.rank_csls)
+
+
+def test_csls_ranks_are_the_same_batched(double, rng, same_when_batched):
+    source, target = rng.normal(size=(3, Q, D)), rng.normal(size=(3, C, D))
+    gold = jnp.asarray(rng.integers(0, C, size=Q), jnp.int32)
+    same_when_batched(
+        lambda s, t, g: retrieval.csls_ranks(s, t, g, k=4, tile=5),
+        *double.arrays(source, target),
+        gold,
+        in_axes=(0, 0, None),
+    )
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [
+        ({"k": 0}, "k=0"),
+        ({"k": Q + 1}, f"k={Q + 1}.*{Q} and {C}"),
+        ({"gold": np.zeros(C, int)}, f"{C}.*{Q} queries"),
+        ({"tile": 0}, "tile=0"),
+    ],
+)
+def test_csls_ranks_without_an_answer_are_an_error(rng, changed, message):
+    arguments = {"gold": np.zeros(Q, int), "k": 4, "tile": None} | changed
+    gold = jnp.asarray(arguments.pop("gold"))
+    with pytest.raises(ValueError, match=message):
+        retrieval.csls_ranks(*map(jnp.asarray, vectors(rng)), gold, **arguments)
+
+
 KS = (1, 5, 10)
 
 
@@ -195,6 +344,13 @@ def test_float32_stays_float32(keeps_float32, rng):
             lambda s, t, w: retrieval.csls(s, t, k=3, source_weights=w), source, target, weights
         )
         keeps_float32(lambda r, w: retrieval.precision_at(r, KS, w), source[:, 0], weights)
+    for tile in (None, 4):
+        keeps_float32(
+            lambda s, t, g, tile=tile: retrieval.csls_ranks(s, t, g, k=3, tile=tile),
+            source,
+            target,
+            gold,
+        )
     keeps_float32(retrieval.ranks, rng.normal(size=(Q, C)), gold)
     keeps_float32(lambda r: retrieval.precision_at(r, KS), source[:, 0])
     keeps_float32(lambda r: retrieval.rank_accuracy(r, C), source[:, 0])

@@ -12,7 +12,6 @@ from brainalign_jax.align import rsa
 METRICS = ["correlation", "cosine", "euclidean", "spearman"]
 rdm = jax.jit(rsa.rdm, static_argnames="metric")
 compare = jax.jit(rsa.compare, static_argnames="method")
-rank = jax.jit(rsa.rank)
 
 METHODS = ["pearson", "spearman", "kendall_tau_a"]
 
@@ -134,25 +133,53 @@ def test_compare_is_the_same_batched(double, rng, same_when_batched, method):
     same_when_batched(kernel, *double.arrays(a, b[0]), in_axes=(0, None), factor=2)
 
 
-@pytest.mark.parametrize("shape", [(1,), (2, 3, 11)])
-@pytest.mark.parametrize("ties", [True, False])
-def test_rank_equals_scipy(precision, rng, shape, ties):
-    x = rng.integers(-3, 3, size=shape) if ties else rng.normal(size=shape)
-    ranked = rank(precision.array(x))
-    precision.close(ranked, rankdata(x, axis=-1), factor=0.01)  # ranks are exact
-    precision.close(
-        ranked.reshape(-1, shape[-1])[-1], oracles.average_rank(x.reshape(-1, shape[-1])[-1])
-    )
+@pytest.mark.parametrize("n_items", [2, 3, 4, 61])
+def test_pair_places_are_the_upper_triangle(double, n_items):
+    places = jax.jit(rsa.pair_places, static_argnums=0)(n_items)
+    rows, columns = np.triu_indices(n_items, 1)
+    np.testing.assert_array_equal(places, rows * n_items + columns)
 
 
-def test_rank_of_a_constant_and_of_signed_zeros(precision):
-    precision.close(rank(precision.array(np.full(5, 0.1))), np.full(5, 3.0))
-    precision.close(rank(precision.array([0.0, -0.0, 1.0])), [1.5, 1.5, 3.0])
+@pytest.mark.parametrize("n_items", [20_001, 46_340])
+def test_pair_places_of_more_pairs_than_float32_can_count(n_items):
+    """The formula at the ends of rows, where it would go wrong, without all the pairs."""
+    rows = np.unique(np.r_[:50, n_items - 52 : n_items - 1, np.arange(0, n_items - 1, 97)])
+    rows = rows.astype(np.int64)
+    last = (rows + 1) * n_items - (rows + 1) * (rows + 2) // 2 - 1
+    first = last - (n_items - 2 - rows)
+    pair = np.r_[first, last].astype(np.int32)
+    expected = np.r_[rows * n_items + rows + 1, rows * n_items + n_items - 1]
+    np.testing.assert_array_equal(rsa.place_of_pair(jax.numpy.asarray(pair), n_items), expected)
 
 
-def test_rank_is_the_same_batched(double, rng, same_when_batched):
-    x = double.array(rng.integers(0, 6, size=(4, 17)))
-    same_when_batched(rsa.rank, x, in_axes=(0,))
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_compare_every_rdm_with_every_other(precision, rng, method):
+    sources, targets = rng.normal(size=(2, 7, 5)), rng.normal(size=(3, 7, 9))
+    targets[0, :, :5] += 2 * sources[1]
+    expected = [
+        [reference(oracles.rdm(s, "cosine"), oracles.rdm(t, "cosine"), method) for t in targets]
+        for s in sources
+    ]
+    scores = jax.jit(rsa.scores, static_argnames=("metric", "method"))
+    actual = scores(*precision.arrays(sources, targets), metric="cosine", method=method)
+    precision.close(actual, expected, factor=5)
+
+
+def test_a_missing_value_is_never_a_score(precision, rng):
+    x, y = rng.normal(size=(2, 5, 6))
+    x[2, 3] = np.nan
+    a, b = (rdm(precision.array(v), metric="spearman") for v in (x, y))
+    assert np.isnan(a).sum() == 4
+    assert np.isnan(compare(a, b, method="spearman"))
+
+
+def test_stacks_over_other_items_are_refused(rng):
+    with pytest.raises(ValueError, match=r"\(2, 4, 3\) with \(2, 5, 3\)"):
+        rsa.scores(np.zeros((2, 4, 3)), np.zeros((2, 5, 3)))
+    with pytest.raises(ValueError, match="two rows"):
+        rsa.scores(np.zeros((2, 1, 3)), np.zeros((2, 1, 3)))
+    with pytest.raises(ValueError, match="46340, not 46341"):
+        jax.eval_shape(rsa.rdm, jax.ShapeDtypeStruct((46_341, 3), np.float32))
 
 
 def test_unknown_names_are_refused(precision, rng):
@@ -169,7 +196,7 @@ def test_float32_stays_float32(keeps_float32, rng):
         keeps_float32(lambda x, metric=metric: rsa.rdm(x, metric=metric), x)
     for method in METHODS:
         keeps_float32(lambda a, b, method=method: rsa.compare(a, b, method=method), x[0], x[1])
-    keeps_float32(rsa.rank, x)
+    keeps_float32(rsa.scores, x[None], x[None])
 
 
 def test_tau_a_of_more_pairs_than_an_int32_can_count():

@@ -54,9 +54,14 @@ class _Writer:
         self._references = None
         self._count = 0
         self._scalar = h5py.h5s.create(h5py.h5s.SCALAR)
-        self._compact = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        self._compact = self._created()
         self._compact.set_layout(h5py.h5d.COMPACT)
         self._types = {}
+
+    def _created(self):
+        created = self._h5py.h5p.create(self._h5py.h5p.DATASET_CREATE)
+        created.set_obj_track_times(False)  # or the second of the day would be in the file
+        return created
 
     def write(self, group, name: bytes, value: object, where: str):
         """Write one value as `name` of a group; where: the variable and fields, for messages."""
@@ -144,13 +149,13 @@ class _Writer:
     ):
         h5py = self._h5py
         data = np.ascontiguousarray(array.T)
-        created = self._compact if data.nbytes < _COMPRESSED else None
-        if created is None and self._compression is not None:
+        small = data.nbytes < _COMPRESSED
+        created = self._compact if small else self._created()
+        if not small and self._compression is not None:
             chunk = list(data.shape)
             for axis in range(data.ndim):
                 row = data.dtype.itemsize * int(np.prod(chunk[axis + 1 :], dtype=np.int64))
                 chunk[axis] = max(1, min(chunk[axis], _CHUNK // row))
-            created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             created.set_chunk(tuple(chunk))
             created.set_deflate(self._compression)
         space = h5py.h5s.create_simple(data.shape)

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 import scipy.io
@@ -50,6 +52,14 @@ def test_noise_only_has_no_planted_answer(tmp_path):
     second = simulate_harry_potter(tmp_path / "b", vectors=planted(seed=9), **settings)
     # The features leave no trace.
     np.testing.assert_array_equal(first.planted.array(0), second.planted.array(0))
+
+
+def test_the_time_of_writing_is_not_in_the_file(tmp_path):
+    settings = {"words": WORDS[:50], "vectors": planted(50), "n_subjects": 1, "n_voxels": 4}
+    (first,) = simulate_harry_potter(tmp_path / "a", layout="mat73", **settings).paths
+    time.sleep(1.1)  # HDF5 counts whole seconds
+    (second,) = simulate_harry_potter(tmp_path / "b", layout="mat73", **settings).paths
+    assert first.read_bytes() == second.read_bytes()
 
 
 @pytest.mark.parametrize("layout", ["mat", "mat73", "numpy"])
