@@ -2,9 +2,9 @@
 
     python -m benchmarks.large_rsa --items=20000
 
-One subject with one layer, Spearman RDMs compared by Spearman: 200 million pairs each. Expect 35 seconds
-of processor time, so about 20 s on 2 cores with nothing else to do, and a peak of 1.2 GB for the whole
-process, JAX and the inputs included. --subjects=8 --layers=13 is a study's grid, within 4 GB as well.
+One subject with one layer, Spearman RDMs compared by Spearman: 200 million pairs each. Expect about
+32 s of processor time and a peak of 1.2 GB for the whole process, JAX and the inputs included.
+--memory_gb bounds a grid of more RDMs (--subjects, --layers): they are then held a few at a time.
 Prints one line of JSON. --check compares with SciPy in float64 afterwards; at 20,000 items that takes
 minutes and 10 GB.
 """
