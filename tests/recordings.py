@@ -4,6 +4,7 @@ import numpy as np
 
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.stimulus import Stimulus
 
 
 def make_embeddings(stimulus, values, *, name="model", final=None, lower=False):
@@ -15,3 +16,19 @@ def make_embeddings(stimulus, values, *, name="model", final=None, lower=False):
 def make_responses(stimulus, values, *, subject="S1"):
     values = np.asarray(values, np.float32)
     return WordResponses(subject, values, stimulus, np.ones(len(values), bool), {})
+
+
+def planted_study(n_layers=5, n_words=60, n_subjects=2, width=12, seed=0):
+    """(responses of some subjects, embeddings of one model): its layer 1 is in the brain."""
+    rng = np.random.default_rng(seed)
+    words = Stimulus.from_words([f"word{i}" for i in range(n_words)])
+    vectors = rng.standard_normal((n_layers, n_words, width))
+    responses = [
+        make_responses(
+            words,
+            vectors[1] @ rng.standard_normal((width, 20)) + rng.standard_normal((n_words, 20)),
+            subject=f"S{i}",
+        )
+        for i in range(n_subjects)
+    ]
+    return responses, make_embeddings(words, vectors)

@@ -10,10 +10,9 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from recordings import make_embeddings, make_responses
+from recordings import planted_study
 
 from brainalign_jax.align import linalg
-from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study import computation, processes, programs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.protocol import protocol
@@ -30,22 +29,6 @@ PAPER = Scoring(
 )
 
 
-def make(n_layers=5, n_words=60, n_subjects=2, width=12, seed=0):
-    """(responses, embeddings) with one planted layer."""
-    rng = np.random.default_rng(seed)
-    words = Stimulus.from_words([f"word{i}" for i in range(n_words)])
-    vectors = rng.standard_normal((n_layers, n_words, width))
-    responses = [
-        make_responses(
-            words,
-            vectors[1] @ rng.standard_normal((width, 20)) + rng.standard_normal((n_words, 20)),
-            subject=f"S{i}",
-        )
-        for i in range(n_subjects)
-    ]
-    return responses, make_embeddings(words, vectors)
-
-
 def score(responses, embeddings, scoring=SCORING, **how):
     return score_subjects("p", responses, embeddings, scoring, computation=Computation(**how))
 
@@ -53,7 +36,7 @@ def score(responses, embeddings, scoring=SCORING, **how):
 @pytest.fixture(scope="module")
 def reference():
     """The planted study with one layer, one call at a time."""
-    responses, embeddings = make()
+    responses, embeddings = planted_study()
     return responses, embeddings, score(responses, embeddings, layers=1, threads=1)
 
 
@@ -68,7 +51,7 @@ def test_chunks_batches_and_threads_give_the_same_table(reference, how):
 
 def test_several_models_share_a_subject_and_score_as_alone(reference):
     responses, embeddings, expected = reference
-    other = make(n_layers=2, seed=1)[1]
+    other = planted_study(n_layers=2, seed=1)[1]
     found = score(responses, [embeddings, other])
     assert len(found) > len(expected)
     pd.testing.assert_frame_equal(found.iloc[: len(expected)], expected, atol=1e-5)
@@ -91,7 +74,7 @@ def test_programs_do_not_multiply_with_layers_folds_and_subjects(scoring):
 
     def compiled(**sizes):
         before = count()
-        score(*make(n_words=64, **sizes), scoring, layers=3)
+        score(*planted_study(n_words=64, **sizes), scoring, layers=3)
         return count() - before
 
     jax.clear_caches()
@@ -158,9 +141,11 @@ def test_compiled_programs_are_kept_where_the_user_says(monkeypatch, tmp_path):
 STUDY = """
 import sys
 sys.path[:0] = [{tests!r}, {repository!r}]
-from study import test_computation as here
+import recordings
 from brainalign_jax.study import processes
+from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.sweep import Scoring, score_subjects
 import jax, pandas as pd
 {code}
 """
@@ -188,8 +173,10 @@ def test_four_devices_score_as_one(reference, tmp_path):
     responses, embeddings, expected = reference
     code = f"""
 assert jax.local_device_count() == 4
-responses, embeddings = here.make()
-here.score(responses, embeddings, layers=8).to_parquet({str(tmp_path / "four.parquet")!r})
+responses, embeddings = recordings.planted_study()
+scoring = Scoring(("procrustes", "ridge", "rsa"), protocol("audited", timed=False, n_folds=4), (10,))
+found = score_subjects("p", responses, embeddings, scoring, computation=Computation(layers=8))
+found.to_parquet({str(tmp_path / "four.parquet")!r})
 """
     finish(run(code, XLA_FLAGS="--xla_force_host_platform_device_count=4"))
     found = pd.read_parquet(tmp_path / "four.parquet")
@@ -220,10 +207,10 @@ if join:
     processes.join(*join)
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study.run import run_study
-responses, _ = here.make(n_subjects=3)
+responses, _ = recordings.planted_study(n_subjects=3)
 by_name = {{one.subject: one for one in responses}}
 dataset = Dataset("planted", tuple(by_name), responses[0].stimulus, by_name.__getitem__)
-scoring = here.Scoring(("procrustes", "rsa"), protocol("audited", timed=False, n_folds=4), (10,))
+scoring = Scoring(("procrustes", "rsa"), protocol("audited", timed=False, n_folds=4), (10,))
 table = run_study(dataset, {models!r}, scoring, output, progress=False)
 table.rows.to_parquet(output + "/seen.parquet")
 import json, pathlib

@@ -4,19 +4,24 @@ import json
 
 import jax
 import pytest
-from test_computation import SCORING, make
+from recordings import planted_study
 
 from brainalign_jax.study import plan, programs
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.problem import folds_of
+from brainalign_jax.study.methods import Ridge
+from brainalign_jax.study.problem import Scoring, folds_of
+from brainalign_jax.study.protocol import protocol
 
 MIB = 2**20
+SCORING = Scoring(
+    ("procrustes", "ridge", "rsa"), protocol("audited", timed=False, n_folds=4), (10,)
+)
 
 
 @pytest.fixture(scope="module")
 def study():
     """(responses of one subject, shapes of two models' layers) of 300 words."""
-    responses, embeddings = make(n_words=300, width=64)
+    responses, embeddings = planted_study(n_words=300, width=64)
     return responses[0], [[embeddings.values.shape], [(13, 300, 64)]]
 
 
@@ -38,8 +43,6 @@ def test_the_programs_are_counted_as_xla_counts_them(study, planned):
     """States of both threads, and twice the most that a program holds besides its arguments."""
     responses, _ = study
     fold = folds_of(responses, SCORING).fold(0)
-    from brainalign_jax.study.methods import Ridge
-
     source = jax.ShapeDtypeStruct((300, 20), "float32")
     size = programs.chunk_size([5, 13], most=8)
     found = programs.memory(
