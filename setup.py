@@ -66,8 +66,8 @@ setup(
             "ruff~=0.17.6",
             "setuptools>=70.1",  # a test builds the package
         ],
-        # The peers that benchmarks are timed against: ridge regression and RDMs.
-        "bench": ["himalaya>=0.4.6", "rsatoolbox>=0.3"],
+        # The peers that benchmarks are timed against: ridge regression, RDMs, neighbours, SVDs.
+        "bench": ["faiss-cpu>=1.8", "himalaya>=0.4.6", "rsatoolbox>=0.3", "torch>=2.4"],
         "cuda": ["jax[cuda12]>=0.10.2"],
         "cuda13": ["jax[cuda13]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],
