@@ -34,13 +34,18 @@ from brainalign_jax.align.linalg import matmul
 ALGORITHMS = ("svd", "gram", "qdwh", "newton_schulz")
 # Singular values below this share of the largest are lost in a float32 Gram matrix; see `_gram`.
 _WELL_DETERMINED = 1e-2
-# The iterations part singular values at the fixed point of s^3 (5 - 3 s^2) / 2.
+# s -> s^3 (5 - 3 s^2) / 2 takes s to 1, quadratically, from above its fixed point _PARTING, and to 0,
+# cubically, from below.
+_SEPARATE = (0.0, 2.5, -1.5)
 _PARTING = math.sqrt(2 / 3)
 _N_SEPARATING = 3
+# Share of the largest singular value from which on a polynomial has to be close to one.
 _CUSHION = 0.1
 
 
-def choose(shape: tuple[int, int], rank_bound: int | None = None, platform: str | None = None) -> str:
+def choose(
+    shape: tuple[int, int], rank_bound: int | None = None, platform: str | None = None
+) -> str:
     """Algorithm for a matrix [V, D] whose rank cannot exceed rank_bound, on that platform.
 
     Args:
@@ -106,11 +111,9 @@ def _rotate(
     if algorithm == "svd":
         return _svd(rows, cross)
     if algorithm == "gram":
-        trailing = _trailing(min(cross.shape), rank_bound)
+        one = functools.partial(_gram_or_svd, trailing=_trailing(min(cross.shape), rank_bound))
         if rows is None:
-            one = functools.partial(_gram_or_svd, None, trailing=trailing)
-            return jax.custom_batching.sequential_vmap(one)(cross)
-        one = functools.partial(_gram_or_svd, trailing=trailing)
+            return jax.custom_batching.sequential_vmap(functools.partial(one, None))(cross)
         return jax.custom_batching.sequential_vmap(one)(rows, cross)
     return _left(rows, _iterated(cross, algorithm))
 
@@ -218,13 +221,15 @@ def _iterated(cross: jax.Array, algorithm: str) -> jax.Array:
     gram = gram / jnp.where(size > 0, size, 1)
     bound = jnp.sqrt(size * jnp.sqrt(jnp.sqrt((matmul(gram, gram) ** 2).sum())))
     x = x / jnp.where(bound > 0, bound, 1)
-    step = _qdwh_step if algorithm == "qdwh" else _polynomial_step
-    for coefficients in _schedule(algorithm, rank_tolerance(cross.shape, cross.dtype)):
-        x = step(x, *coefficients)
-    for _ in range(_N_SEPARATING):
-        # s -> s^3 (5 - 3 s^2) / 2: to 1 quadratically from above _PARTING, to 0 cubically from below.
-        gram = matmul(x.T, x)
-        x = matmul(x, 2.5 * gram - 1.5 * matmul(gram, gram))
+    schedule = _schedule(algorithm, rank_tolerance(cross.shape, cross.dtype))
+    if algorithm == "qdwh":
+        for coefficients in schedule:
+            x = _qdwh_step(x, *coefficients)
+        schedule = ()
+    polynomials = jnp.asarray(schedule + _N_SEPARATING * (_SEPARATE,), x.dtype)
+    x = jax.lax.scan(
+        lambda x, coefficients: (_polynomial_step(x, *coefficients), None), x, polynomials
+    )[0]
     return x.T if wide else x
 
 
@@ -234,7 +239,7 @@ def _unit_scale(x: jax.Array) -> jax.Array:
     return x / jnp.where(largest > 0, largest, 1)
 
 
-def _polynomial_step(x: jax.Array, a: float, b: float, c: float) -> jax.Array:
+def _polynomial_step(x: jax.Array, a: jax.Array, b: jax.Array, c: jax.Array) -> jax.Array:
     """Singular values s -> a s + b s^3 + c s^5: three products."""
     gram = matmul(x.T, x)
     return a * x + matmul(x, b * gram + c * matmul(gram, gram))
@@ -289,15 +294,17 @@ def _polynomials(lower: float) -> tuple[tuple[float, float, float], ...]:
     """Odd quintics, each the closest to one on the interval to which the last took [lower, 1].
 
     Of an interval wider than _CUSHION only the upper part counts: the closest polynomial on all of it
-    takes large singular values down to the smallest, where rounding swamps them.
+    takes large singular values down to the smallest, where rounding swamps them. All are a hundredth
+    smaller than the polynomial expects, as it rises steeply where the interval ends.
     """
     steps, upper = [], 1.0
     while lower < 0.99 * upper:
         start = max(lower, _CUSHION * upper)
         a, b, c = _closest_quintic(start, upper)
+        upper = 2 - start * (a + b * start**2 + c * start**4)
+        a, b, c = a / 1.01, b / 1.01**3, c / 1.01**5
         steps.append((a, b, c))
         lower = lower * (a + b * lower**2 + c * lower**4)
-        upper = 2 - start * (a + b * start**2 + c * start**4)
     return tuple(steps)
 
 

@@ -143,7 +143,8 @@ def totals(
     """
     offsets = [_mean(x, weights, center) for x in (source, target)]
     source, target = (
-        linalg.center(x, offset, weights) for x, offset in zip((source, target), offsets, strict=True)
+        linalg.center(x, offset, weights)
+        for x, offset in zip((source, target), offsets, strict=True)
     )
     weights = weights.astype(source.dtype)
     cross = linalg.matmul(source.T * weights, target)
@@ -202,7 +203,9 @@ def fit_folds(
 
     def one_fold(fold) -> ProcrustesMap:
         moments = without(sums, *fold, center=center)
-        return fit_moments(moments, algorithm=algorithm, rank_bound=_training_rows(held_out, source))
+        return fit_moments(
+            moments, algorithm=algorithm, rank_bound=_training_rows(held_out, source)
+        )
 
     return jax.lax.map(one_fold, (held_out, mask))
 
