@@ -87,7 +87,11 @@ def _from_spans(inputs: dict) -> Callable[[], np.ndarray]:
     def call() -> np.ndarray:
         of_sources, of_targets = _each(spans, sources), _each(spans, targets)
         of_sources = jax.device_put(of_sources)
-        pairs = [(x, of_x, of_y) for of_y in of_targets for x, of_x in zip(sources, of_sources, strict=True)]
+        pairs = [
+            (x, of_x, of_y)
+            for of_y in of_targets
+            for x, of_x in zip(sources, of_sources, strict=True)
+        ]
         found = np.stack(_each(predict, *zip(*pairs, strict=True)))
         return found.reshape(_LAYERS, _SUBJECTS, *found.shape[1:])
 

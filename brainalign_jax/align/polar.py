@@ -9,13 +9,14 @@ With n = min(V, D) = max(V, D), in floating-point operations, of which a matrix 
 |---|---|---|
 | svd | about 22 n^3 | 1 product; half of the rest is bound by memory |
 | gram | about 9 n^3 for `eigh`, 6 n^3, and a thin SVD of n/8 columns | 3 products |
-| qdwh | 5 to 6 steps of 5 n^3 (Cholesky) or 15 n^3 (QR, while ill-conditioned), 3 of 6 n^3 | 1 a step, 9 |
-| newton_schulz | 8 to 9 steps of 6 n^3, 3 of 6 n^3 | 35 products and nothing else, in float32 |
+| qdwh | a step or two of 15 n^3 (QR), two of 5 n^3 (Cholesky), 3 of 6 n^3 | 1 a step, and 11 |
+| newton_schulz | 13 steps of 6 n^3 in float32, 28 in float64 | 39 or 84, 2 more, and nothing else |
 
-On a CPU, LAPACK runs `eigh` at a third of the rate of a product: gram is the fastest, then svd. On a
-GPU or TPU `svd` and `eigh` run at a hundredth of the rate of a product and the iterations win; QR and
-triangular solves are slow there as well, so that matrices of a few hundred rows and more are left to
-products alone. `rotate` spends a product of M rows where `isometry` spends one of V rows.
+On a CPU gram is the fastest, then svd: at n = 768 in float32 a core takes 45 ms for `eigh`, 90 ms for
+`svd`, 22 ms for a QR and 9 ms for a product. On a GPU or TPU `svd` and `eigh` run far below the rate of
+a product (QR and triangular solves less so), which is why large matrices are left to products alone
+there; where the lines between the three lie has been chosen by the counts above, not measured.
+`rotate` spends a product of M rows where `isometry` spends one of V rows.
 
 References: Higham (1986) SIAM J. Sci. Stat. Comput. 7:1160-1174; Nakatsukasa, Bai & Gygi (2010) SIAM J.
 Matrix Anal. Appl. 31:2700-2720 (QDWH); Amsel et al. (2025), The Polar Express, arXiv 2505.16932
@@ -132,9 +133,9 @@ def _svd(rows: jax.Array | None, cross: jax.Array) -> jax.Array:
 
 
 def _trailing(n: int, rank_bound: int | None) -> int:
-    """Number of the smallest singular directions that `_gram` decomposes anew: n / 8 and the null space.
+    """Number of the smallest singular directions that `_gram` decomposes anew, the null space with them.
 
-    An eighth covers those below _WELL_DETERMINED of a product of two square Gaussian matrices twice.
+    n / 8: of the product of two square Gaussian matrices, n / 16 are below _WELL_DETERMINED.
     """
     null = 0 if rank_bound is None else max(0, n - rank_bound)
     return min(n, n // 8 + 1 + null)
@@ -190,19 +191,26 @@ def _gram(
     coupling = matmul(tall.T, matmul(tall, small))
     small = small - matmul(leading, matmul(leading.T, coupling) / values[:, None])
     small = jnp.linalg.qr(small)[0]
-    leading = leading - matmul(small, matmul(small.T, leading))
     left, singular, right = jnp.linalg.svd(matmul(tall, small), full_matrices=False)
     keep = singular > largest * rank_tolerance(tall.shape, tall.dtype)
-    left, right = jnp.where(keep, left, 0), matmul(right, small.T)
+    left = jnp.where(keep, left, 0)
     scaled = leading / jnp.sqrt(values)
     if wide:
-        moved = matmul(matmul(_left(rows, scaled), leading.T), tall.T)
-        moved = moved + matmul(_left(rows, right.T), left.T)
+        moved = matmul(_left(rows, _outside(scaled.T, small).T), leading.T)
+        moved = matmul(_outside(moved, small), tall.T)
+        moved = moved + matmul(matmul(_left(rows, small), right.T), left.T)
     else:
-        moved = matmul(matmul(_left(rows, tall), scaled), leading.T)
-        moved = moved + matmul(_left(rows, left), right)
+        moved = _outside(_left(rows, tall), small)
+        moved = matmul(matmul(moved, scaled), leading.T)
+        anew = matmul(_left(rows, left), right)
+        moved = moved + matmul(anew - matmul(moved, small), small.T)
     smallest = jnp.sqrt(jnp.maximum(values.min(initial=jnp.inf), 0))
     return moved, smallest / jnp.where(largest > 0, largest, 1)
+
+
+def _outside(rows: jax.Array, basis: jax.Array) -> jax.Array:
+    """Rows without their part in the span of the orthonormal columns of the basis."""
+    return rows - matmul(matmul(rows, basis), basis.T)
 
 
 # --- iterations on the singular values ------------------------------------------------------------

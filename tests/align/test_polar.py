@@ -154,7 +154,7 @@ def test_schedules_take_the_interval_to_one_and_part_it_from_zero(algorithm, tol
 
     np.testing.assert_allclose(after(np.geomspace(2 * tolerance, 1, 500)), 1, atol=1e-3)
     np.testing.assert_allclose(
-        after(np.geomspace(tolerance * 1e-3, tolerance / 2, 50)), 0, atol=0.01
+        after(np.geomspace(tolerance * 1e-3, tolerance / 3, 50)), 0, atol=0.01
     )
 
 
