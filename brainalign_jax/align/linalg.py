@@ -119,14 +119,3 @@ def transform(pc: PrincipalComponents, x: jax.Array) -> jax.Array:
 def rank_tolerance(singular: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Size below which a singular value [R] (largest first) of a matrix of that shape is rounding."""
     return singular[0] * max(shape) * jnp.finfo(singular.dtype).eps
-
-
-def polar_isometry(cross: jax.Array) -> jax.Array:
-    """Minimal partial isometry [V, D] of the polar decomposition of cross [V, D].
-
-    U_r W_r^T over the singular directions above rounding. Unlike an orthogonal completion it is
-    unique, hence deterministic, where the rank is below min(V, D).
-    """
-    left, singular, right = jnp.linalg.svd(cross, full_matrices=False)
-    keep = singular > rank_tolerance(singular, cross.shape)
-    return matmul(left * keep.astype(cross.dtype), right)

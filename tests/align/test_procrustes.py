@@ -65,7 +65,7 @@ def test_a_planted_rotation_predicts_rows_that_were_left_out(precision, rng, v, 
     precision.close(predicted[held_out], target[held_out], factor=10)
 
 
-@pytest.mark.parametrize("v,d", [(8, 8), (6, 11), (11, 6)])
+@pytest.mark.parametrize("v,d", [(8, 8), (6, 11), (11, 6), (19, 18)])
 def test_too_few_rows_give_the_same_fit_as_scipy_inside_the_span(precision, rng, v, d):
     n, weights = 9, mask_of(rng, 9, 4)  # five training rows: a cross-covariance of rank four
     source, target = noisy_problem(rng, n, v, d)
@@ -83,7 +83,7 @@ def test_too_few_rows_give_the_same_fit_as_scipy_inside_the_span(precision, rng,
     assert ours == pytest.approx(scipys, rel=50 * precision.tolerance)
 
 
-@pytest.mark.parametrize("v,d", [(8, 8), (6, 11), (11, 6)])
+@pytest.mark.parametrize("v,d", [(8, 8), (6, 11), (11, 6), (19, 18)])
 def test_null_directions_are_not_filled_in(precision, rng, v, d):
     """R is a partial isometry whose rank is that of the cross-covariance, so nothing is arbitrary."""
     weights = mask_of(rng, 9, 4)
@@ -256,12 +256,127 @@ def test_batched_where_ranks_differ(double, rng, same_when_batched):
     )
 
 
+# --- folds ----------------------------------------------------------------------------------------
+
+fit_folds = jax.jit(procrustes.fit_folds, static_argnames=("center", "algorithm"))
+predict_folds = jax.jit(procrustes.predict_folds, static_argnames=("center", "algorithm"))
+
+# Blocks of unequal size, padded with any row, with a row in two folds; row 7 is used by none.
+HELD_OUT = np.array([[0, 1, 2, 3, 4], [5, 6, 8, 0, 0], [9, 10, 11, 12, 2]])
+IN_USE = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+
+
+def folds_problem(rng, v, d):
+    source, target = noisy_problem(rng, N, v, d)
+    weights = np.ones(N)
+    weights[7] = 0
+    source[7], target[7] = np.nan, np.nan
+    masks = np.tile(weights, (len(HELD_OUT), 1))
+    for mask, rows, used in zip(masks, HELD_OUT, IN_USE, strict=True):
+        mask[rows[used > 0]] = 0
+    return source, target, weights, masks
+
+
+@pytest.mark.parametrize("center", [True, False])
+def test_folds_from_the_total_equal_fits_to_masks(double, rng, center):
+    source, target, weights, masks = folds_problem(rng, 5, 6)
+    held_out = jnp.asarray(HELD_OUT), double.array(IN_USE)
+    problem = *double.arrays(source, target), *held_out, double.array(weights)
+    maps = fit_folds(*problem, center=center)
+    predicted = predict_folds(*problem, center=center)
+    for fold, mask in enumerate(masks):
+        expected = fit(*double.arrays(source, target, mask), center=center)
+        for ours, theirs in zip(maps, expected, strict=True):
+            double.close(ours[fold], theirs, factor=20)
+        asked = apply(expected, double.array(source[HELD_OUT[fold]]))
+        double.close(predicted[fold], asked, factor=20)
+
+
+def test_folds_of_data_far_from_zero(rng):
+    """In float32: nothing cancels, as the overall mean is removed before anything is summed."""
+    source, target, weights, masks = folds_problem(rng, 5, 5)
+    problem = [jnp.asarray(x + 1e3, jnp.float32) for x in (source, target)]
+    predicted = predict_folds(*problem, HELD_OUT, IN_USE, jnp.asarray(weights))
+    for fold, mask in enumerate(masks):
+        x, y = (np.asarray(z, np.float64) for z in problem)
+        rotation, mx, my = oracles.procrustes(x, y, mask)
+        expected = (x[HELD_OUT[fold]] - mx) @ rotation + my
+        np.testing.assert_allclose(predicted[fold], expected, atol=1e-3)  # eps is 6e-5 there
+
+
+def test_weights_other_than_one_in_folds(double, rng):
+    source, target = noisy_problem(rng, N, 4, 4)
+    weights = rng.uniform(0.5, 2, size=N)
+    maps = fit_folds(*double.arrays(source, target), HELD_OUT, IN_USE, double.array(weights))
+    for fold in range(len(HELD_OUT)):
+        mask = weights.copy()
+        mask[HELD_OUT[fold][IN_USE[fold] > 0]] = 0
+        expected = fit(*double.arrays(source, target, mask))
+        jax.tree.map(lambda a, b, f=fold: double.close(a[f], b), maps, expected)
+
+
+@pytest.mark.parametrize("algorithm", ["svd", "gram", "qdwh", "newton_schulz"])
+def test_every_algorithm_predicts_the_same(double, rng, algorithm):
+    source, target, weights, masks = folds_problem(rng, 5, 6)
+    problem = *double.arrays(source, target), HELD_OUT, IN_USE, double.array(weights)
+    predicted = predict_folds(*problem, algorithm=algorithm)
+    for fold, mask in enumerate(masks):
+        rotation, mx, my = oracles.procrustes(source, target, mask)
+        expected = (source[HELD_OUT[fold]] - mx) @ rotation + my
+        rows = HELD_OUT[fold] != 7
+        double.close(predicted[fold][rows], expected[rows], factor=20)
+
+
+# --- fewer training rows than dimensions ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("v,d", [(12, 14), (3, 14)])
+def test_spans_fit_as_the_masked_rows_do(precision, rng, v, d):
+    source, target, _, masks = folds_problem(rng, v, d)
+    rows = np.array([8, 9, 14, 20, 21, 8, 0])
+    weights = np.array([1, 1, 1, 2, 1, 0, 0])
+    in_all = np.zeros(N)
+    np.add.at(in_all, rows, weights)
+    spans = [
+        jax.jit(procrustes.span)(precision.array(x), rows, precision.array(weights))
+        for x in (source, target)
+    ]
+    found = jax.jit(procrustes.fit_spans)(*spans)
+    expected = fit(*precision.arrays(source, target, in_all))
+    precision.close(found.rotation, expected.rotation, factor=50)
+    precision.close(found.source_mean, expected.source_mean)
+    some = precision.array(source[:6])
+    precision.close(procrustes.apply(found, some), apply(expected, some), factor=50)
+
+
+def test_spans_of_copied_rows_and_of_two_rows(double, rng):
+    source, target = noisy_problem(rng, N, 9, 8)
+    source[3], target[3] = source[2], target[2]
+    span, fit_spans = jax.jit(procrustes.span), jax.jit(procrustes.fit_spans)
+    for rows, in_use in (([2, 3, 4, 5], 4), ([2, 4, 0, 0], 2), ([6, 6, 0, 0], 2)):
+        mask = double.array(np.arange(4) < in_use)
+        spans = [span(double.array(x), np.array(rows), mask) for x in (source, target)]
+        copies = np.bincount(rows[:in_use], minlength=N)
+        expected = fit(*double.arrays(source, target, copies))
+        double.close(fit_spans(*spans).rotation, expected.rotation)
+
+
 def test_float32_stays_float32(keeps_float32, rng):
     source, target = noisy_problem(rng, N, 4, 6)
     for weights in (np.ones(N), np.ones(N, bool)):
         keeps_float32(procrustes.fit, source, target, weights)
         keeps_float32(
             lambda x, y, w: procrustes.apply(procrustes.fit(x, y, w, center=False), x),
+            source,
+            target,
+            weights,
+        )
+        keeps_float32(procrustes.fit_folds, source, target, HELD_OUT, IN_USE, weights)
+        keeps_float32(procrustes.predict_folds, source, target, HELD_OUT, IN_USE, weights)
+        keeps_float32(
+            lambda x, y, w: procrustes.fit_spans(
+                *(procrustes.span(z, np.arange(N), w) for z in (x, y))
+            ),
             source,
             target,
             weights,
