@@ -131,8 +131,8 @@ def csls_ranks(
     source, target = _unit(source), _unit(target)
     asked = None if source_weights is None else _has_weight(source_weights, source)
     ranked = None if target_weights is None else _has_weight(target_weights, target)
-    spoilt = jnp.isnan(target).any(axis=1)
-    last = jnp.isnan(source).any(axis=1) | (spoilt if ranked is None else spoilt & ranked).any()
+    spoilt = jnp.isnan(target.sum(axis=1))  # XLA writes any(isnan) out as [C, D] flags
+    last = jnp.isnan(source.sum(axis=1)) | (spoilt if ranked is None else spoilt & ranked).any()
     gold = gold.astype(jnp.int32)
 
     def rows(x: jax.Array, start: jax.Array, count: int) -> jax.Array:

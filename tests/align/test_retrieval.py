@@ -227,46 +227,56 @@ def test_memory_decides_the_path_and_changes_nothing(double, rng):
         assert largest(tiled) < largest(whole)
 
 
+@pytest.mark.parametrize("tile", [None, 70])
+def test_csls_ranks_of_many_words(double, rng, tile):
+    """Enough of them for the search of `neighbours` in the place of a sort."""
+    source, target = rng.normal(size=(110, D)), rng.normal(size=(130, D))
+    gold, asked = rng.integers(0, 130, size=110), rng.random(110) < 0.7
+    arrays = (*double.arrays(source, target), jnp.asarray(gold), jnp.asarray(asked))
+    actual = csls_ranks(9, tile)(*arrays)
+    same_ranks(double, actual, expected_csls_ranks(source, target, gold, 9, asked))
+
+
 @pytest.mark.parametrize("tile", [None, 4])
-def test_two_words(precision, tile):
+def test_two_words(double, tile):
     vectors = [[1, 0], [1, 3]], [[1, 1], [0, 3]]
-    actual = csls_ranks(1, tile)(*precision.arrays(*vectors), jnp.arange(2))
-    same_ranks(precision, actual, expected_csls_ranks(*vectors, np.arange(2), 1))
+    actual = csls_ranks(1, tile)(*double.arrays(*vectors), jnp.arange(2))
+    same_ranks(double, actual, expected_csls_ranks(*vectors, np.arange(2), 1))
 
 
 @pytest.mark.parametrize("tile", [None, 4])
-def test_repeated_candidates_tie(precision, rng, tile):
+def test_repeated_candidates_tie(double, rng, tile):
     """Every candidate twice: the copy of the true word costs half a rank, by CSLS too."""
     source, target = vectors(rng)
     twice = np.repeat(target, 2, axis=0)
     gold = np.arange(Q)
-    actual = csls_ranks(4, tile)(*precision.arrays(source, twice), jnp.asarray(2 * gold + 1))
+    actual = csls_ranks(4, tile)(*double.arrays(source, twice), jnp.asarray(2 * gold + 1))
     once = expected_csls_ranks(source, target, gold, 2)
-    precision.close(actual.rank_nn, 2 * (once.rank_nn - 1) + 1.5, factor=0.01)
-    same_ranks(precision, actual, expected_csls_ranks(source, twice, 2 * gold + 1, 4))
+    double.close(actual.rank_nn, 2 * (once.rank_nn - 1) + 1.5, factor=0.01)
+    same_ranks(double, actual, expected_csls_ranks(source, twice, 2 * gold + 1, 4))
 
 
 @pytest.mark.parametrize("tile", [None, 4])
-def test_nan_ranks_last_and_alone(precision, rng, tile):
+def test_nan_ranks_last_and_alone(double, rng, tile):
     source, target = vectors(rng)
     gold = np.arange(Q)
     spoilt = source.copy()
     spoilt[3, 1] = np.nan
     kernel = csls_ranks(4, tile)
-    actual = kernel(*precision.arrays(spoilt, target), jnp.asarray(gold))
+    actual = kernel(*double.arrays(spoilt, target), jnp.asarray(gold))
     asked = np.arange(Q) != 3
     expected = expected_csls_ranks(np.nan_to_num(spoilt), target, gold, 4, asked)
-    precision.close(actual.rank_csls[3], C)
-    precision.close(actual.rank_nn[3], C)
-    precision.close(actual.rank_csls[asked], expected.rank_csls[asked])
+    double.close(actual.rank_csls[3], C)
+    double.close(actual.rank_nn[3], C)
+    double.close(actual.rank_csls[asked], expected.rank_csls[asked])
     spoilt = target.copy()
     spoilt[C - 1, 0] = np.nan
-    arrays = precision.arrays(source, spoilt)
-    precision.close(kernel(*arrays, jnp.asarray(gold)).rank_csls, np.full(Q, C))
+    arrays = double.arrays(source, spoilt)
+    double.close(kernel(*arrays, jnp.asarray(gold)).rank_csls, np.full(Q, C))
     ranked = np.arange(C) < C - 1
     actual = kernel(*arrays, jnp.asarray(gold), None, jnp.asarray(ranked))
     expected = expected_csls_ranks(source, np.nan_to_num(spoilt), gold, 4, None, ranked)
-    precision.close(actual.rank_csls, expected.rank_csls)
+    double.close(actual.rank_csls, expected.rank_csls)
 
 
 def test_csls_ranks_are_the_same_batched(double, rng, same_when_batched):
