@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import scipy.linalg
-import scipy.stats
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import MinMaxScaler
 
 from benchmarks import peers
 from benchmarks.measure import Job
@@ -24,7 +25,7 @@ from brainalign_jax.language import Embeddings, embed
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.study import sources, sweep
+from brainalign_jax.study import folds, sweep
 from brainalign_jax.study.protocol import protocol
 
 _LAYERS, _SUBJECTS, _FOLDS, _WORDS, _WIDTH = 7, 15, 18, 180, 384
@@ -54,28 +55,40 @@ def score(responses: list[WordResponses], embeddings: Embeddings) -> pd.DataFram
 
 
 def setup() -> dict:
-    """responses, embeddings; and for the peer: subjects [15, N, R], layers [7, N, D], folds as masks [N]."""
+    """responses, embeddings; and for the peer: subjects [15, N, R], layers [7, N, D], folds as masks [N].
+
+    What the peer gets is prepared by scikit-learn, as the protocol says: features scaled to 0..1 and
+    reduced to their principal components over all rows, the vectors to no more than the responses have.
+    """
     responses, stimulus = _responses()
     embeddings = _embeddings(stimulus)
-    problem = sweep.build_problem(responses[0], embeddings, _SCORING)
+    _, token_to_type = stimulus.types()
+    _, groups = stimulus.types(lower=True)
+    outer = folds.outer_folds(stimulus, groups, token_to_type >= 0, _PROTOCOL, seed=_SCORING.seed)
+    inner = folds.inner_folds(stimulus, groups, outer.train, _PROTOCOL, seed=_SCORING.seed)
+    n_axes = responses[0].values.shape[1]
     subjects = [
-        sources.prepare_responses(one.values, problem.eligible, _PROTOCOL, width=_WIDTH)
-        for one in responses
+        _components(MinMaxScaler().fit_transform(_exact(x.values)), n_axes) for x in responses
     ]
-    layers = sources.prepare_vectors(embeddings.values, _PROTOCOL, n_features=subjects[0].shape[-1])
-    outer, inner = problem.folds.outer, problem.folds.inner
+    layers = [_components(_exact(values), n_axes)[token_to_type] for values in embeddings.values]
     return {
         "responses": responses,
         "embeddings": embeddings,
-        "subjects": np.stack(subjects).astype(np.float64),
-        "layers": layers[:, problem.token_to_type].astype(np.float64),
+        "subjects": np.stack(subjects),
+        "layers": np.stack(layers),
         "folds": [
-            (train > 0, test > 0, [(a > 0, b > 0) for a, b in zip(*within, strict=True)])
-            for train, test, *within in zip(
-                outer.train, outer.test, inner.train, inner.test, strict=True
-            )
+            (train, test, list(zip(*within, strict=True)))
+            for train, test, within in zip(*outer, inner, strict=True)
         ],
     }
+
+
+def _exact(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values, np.float64)
+
+
+def _components(values: np.ndarray, n_axes: int) -> np.ndarray:
+    return PCA(n_axes, svd_solver="full").fit_transform(values)
 
 
 def _responses() -> tuple[list[WordResponses], Stimulus]:

@@ -2,12 +2,13 @@
 
     python -m benchmarks.growth --output=out/growth.json
 
-About two minutes on 2 cores with nothing else to do. Prints a Markdown table: each kernel with one size
-doubled at a time, its seconds (the least of some calls, compilation apart), the megabytes of its compiled
-program (arguments, results and temporary arrays as XLA plans them, without what LAPACK takes inside), and
-the exponents of both: slopes of their logarithms against the size's. Expect at most 3 against words (eigen-
-decompositions), 2 for RSA's memory, 1 against layers, and 0 against voxels wherever one Gram matrix takes
-all of them in. --kernels=csls takes some; --sizes=4 doubles once more.
+A minute and a half on 2 cores. Prints a Markdown table: each kernel with one size doubled at a time, its
+seconds (the least of some calls, compilation apart), the megabytes of its compiled program (arguments,
+results and temporary arrays as XLA plans them, without what LAPACK takes inside), and the exponents of
+both: slopes of their logarithms against the size's. Expect 2 against words for RSA and CSLS, about 1 for
+ridge, which is dual up to as many words as voxels and primal from there; 1 or less against layers, 0
+against voxels for ridge; and less than the leading terms' exponents everywhere, as sizes are moderate.
+--kernels=csls takes some; --sizes=4 doubles once more, --scale=2 begins with twice the size.
 """
 
 import json
