@@ -10,7 +10,7 @@ are first reduced to the R <= N axes that they span, so that the primal factor i
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,18 +134,15 @@ def _held(budget: int) -> tuple[int, int]:
     return int(_HELD * budget), int(_HELD * budget)
 
 
-def _smaller(computation: Computation):
-    """The computation, then ever smaller ones: fewer layers at once, fewer threads, fewer layers."""
+def _smaller(computation: Computation) -> Iterator[Computation]:
+    """The computation, then ever smaller ones: fewer threads, one layer at once, one layer a call."""
     yield computation
-    batch, threads, size = computation.at_once(), computation.workers(), computation.layers
-    while batch > 1 or threads > 1 or size > 1:
-        if batch > 1:
-            batch //= 2
-        elif threads > 1:
-            threads -= 1
-        else:
-            size //= 2
-        yield dataclasses.replace(computation, batch=batch, threads=threads, layers=size)
+    for threads in range(computation.workers() - 1, 0, -1):
+        yield dataclasses.replace(computation, threads=threads)
+    if computation.at_once() > 1:
+        yield dataclasses.replace(computation, threads=1, batch=1)
+    if computation.layers > 1:
+        yield dataclasses.replace(computation, threads=1, batch=1, layers=1)
 
 
 def _stages(
@@ -185,6 +182,7 @@ def _stages(
         fits = len(problem.folds.outer.train) if sources.fits_each_fold(protocol) else 1
         source = jax.ShapeDtypeStruct((n_rows, columns), computation.dtype)
         fold = problem.fold(0) if method.uses_inner_folds else problem.fold(0)._replace(inner=None)
+        fold = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), fold)
         most = {"prepare": 0, "evaluate": 0, "state": 0}
         for blocks in models:
             for _, n_types, width in blocks:

