@@ -300,7 +300,7 @@ def test_two_words_are_enough(double):
     start = np.array([[0.5, 1.0], [-1.0, 0.5]])
     source, target = np.eye(2), np.eye(2)[::-1]  # the start maps each word closer to the other
     arrays = double.arrays(source, target, np.ones(2), np.zeros(2), start)
-    fitted = contrastive.fit(*arrays, training=Training(loss="rcsls", k=1, n_steps=20))
+    fitted = fit(*arrays, training=Training(loss="rcsls", k=1, n_steps=20))
     assert mean_rank(fitted._replace(weight=arrays[4]), *arrays[:2], np.array([0, 1])) == 2
     assert mean_rank(fitted, *arrays[:2], np.array([0, 1])) == 1
 
