@@ -199,11 +199,12 @@ def advance(
     validation: jax.Array,
     *,
     training: Training,
-    n_steps: int,
+    n_steps: int | jax.Array,
 ) -> TrainingState:
     """Judge and update the map n_steps times, or until the training stops. Arguments as in `init`.
 
-    A finished training, which takes training.n_steps + 1 judgements at most, is returned as it is.
+    n_steps may be traced. A training takes training.n_steps + 1 judgements at most; a finished one is
+    returned as it is.
     """
     rows = _rows(source, target, weights, validation)
     optimizer = training.transformation()

@@ -200,7 +200,7 @@ def _start(words: Words, weights, validation, alphas, stops, *, trial: Trial):
     return _mapped(one, words.targets, weights, validation, alphas, stops)
 
 
-@functools.partial(jax.jit, static_argnames=("training", "n_steps"))
+@functools.partial(jax.jit, static_argnames="training")
 def _advance(state, words: Words, weights, validation, *, training: Training, n_steps: int):
     def one(target, weights, validation, state):
         return contrastive.advance(
