@@ -230,7 +230,8 @@ def cross_validated_ridge(
             folds = None
         else:
             folds = _factor_folds(gram, rows, fit_intercept=fit_intercept)
-        span = ridge_folds.span_alphas(full, folds, alphas)
+        tolerance = 1e-5 if x.dtype == np.float32 else 1e-10
+        span = ridge_folds.span_alphas(full, folds, alphas, tolerance=tolerance)
         found = _cross_validate(full, folds, rows, targets, alphas, span, tile=tile, shared=shared)
         return jax.block_until_ready(found)
 

@@ -21,7 +21,8 @@ class Computation:
       faster and coarser ones. What a factorisation or a Gram matrix follows from is always "highest".
     layers: layers in one compiled call at most; batch: layers worked at once on each device, None for
       one on the CPU and all of a call on accelerators;
-    threads: calls at the same time, None for as many as the CPU has cores, or one on accelerators.
+    threads: calls at the same time, None for as many as the CPU has cores, or one on accelerators;
+      one in any case where the CPU works several layers at once.
       `plan.fit` chooses the three for the memory there is.
     """
 
@@ -47,10 +48,15 @@ class Computation:
         return self.batch or (1 if one else self.layers)
 
     def workers(self) -> int:
-        """Calls at the same time. Several devices share each call instead."""
+        """Calls at the same time. Several devices share each call instead.
+
+        One where several layers are worked at once on the CPU: batches of decompositions wait for XLA's
+        threads inside of them, and two calls that do so can wait for one another for ever.
+        """
         devices = jax.local_devices()
-        spare = cores() if len(devices) == 1 and devices[0].platform == "cpu" else 1
-        return self.threads or spare
+        if devices[0].platform == "cpu" and (len(devices) > 1 or self.at_once() > 1):
+            return 1
+        return self.threads or (cores() if devices[0].platform == "cpu" else 1)
 
     @contextlib.contextmanager
     def context(self):

@@ -111,8 +111,8 @@ def chunks(values: np.ndarray, size: int):
 def filter_count(source: np.ndarray, problem: Problem, protocol: Protocol) -> int | None:
     """Size of the basis of the ridge filters that serves every fold of the responses [N, R].
 
-    By interlacing, the eigenvalues of a fold lie between those of all words; `filters_suffice` tells
-    whether the basis did. None where nothing is saved.
+    Eigenvalues of a fold are no larger than those of all words; the lowest may be lower, for which there
+    is a margin. `filters_suffice` tells whether the basis did. None where nothing is saved.
     """
     rows = source[problem.eligible].astype(np.float64)
     if protocol.fit_intercept:
@@ -123,7 +123,7 @@ def filter_count(source: np.ndarray, problem: Problem, protocol: Protocol) -> in
     alphas = np.asarray(protocol.alphas)
     if protocol.alpha_unit == "kernel":
         alphas = alphas * eigenvalues.sum() / len(rows)
-    between = np.geomspace(eigenvalues[0], eigenvalues[-1], 200)
+    between = np.geomspace(eigenvalues[0] / 10, eigenvalues[-1], 200)
     size = filters.basis_size(between, alphas, tolerance=FILTER_ERROR)
     size += size % 2  # subjects share compiled programs
     return size if size < len(alphas) else None
