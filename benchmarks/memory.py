@@ -44,9 +44,9 @@ vectors = Embeddings("model", words.words, rng.standard_normal((layers, n, width
                      meta={"family": "none", "n_params": 1, "n_layers": layers - 1})
 scoring = Scoring(tuple(methods), protocol(name, timed=False, n_folds=4, n_inner_folds=4), (10,))
 blocks = [[values.shape for _, values in vectors.blocks()]]
-# What this process holds of the inputs already is not to be counted a second time.
-held = values.nbytes + vectors.values.nbytes
-before = plan.resident_bytes() - held
+# What this process holds of the vectors already is not to be counted a second time.
+held = vectors.values.nbytes
+before = plan.resident_bytes() - held - values.nbytes
 planned = plan.fit(responses, blocks, scoring)
 score_subjects("p", [responses], vectors, scoring, computation=planned.computation)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

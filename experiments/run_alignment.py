@@ -197,8 +197,9 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}: write flags as --name=value")
     try:
-        if _DISTRIBUTED.value or _COORDINATOR.value:
-            processes.join(_COORDINATOR.value, _N_PROCESSES.value, _PROCESS.value)
+        who = _COORDINATOR.value, _N_PROCESSES.value, _PROCESS.value
+        if _DISTRIBUTED.value or any(value is not None for value in who):
+            processes.join(*who)
         dataset = open_dataset(
             _DATASET.value,
             _DATA_DIR.value,
@@ -243,6 +244,8 @@ def main(argv: list[str]) -> None:
     except (ValueError, FileNotFoundError) as error:
         print(f"run_alignment: {error}", file=sys.stderr)
         sys.exit(2)
+    if processes.index() > 0:
+        return  # the first process has written the report
     print(summary.text_summary(table, k=_REPORT_K.value))
     print(f"report: {_OUTPUT_DIR.value}/report.html")
 

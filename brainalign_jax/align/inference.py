@@ -25,9 +25,9 @@ class PermutedRanks(NamedTuple):
 
 
 def hat_matrix(factor: ridge.RidgeFactor, alpha: jax.Array) -> jax.Array:
-    """[N, N] from targets to predictions less their training mean, for all rows; alpha: scalar.
+    """[N, N] from targets to predictions for all rows, with an intercept less their training mean.
 
-    Columns of rows left out are zero. With an intercept the hat matrix maps constants to zero.
+    alpha: scalar. Columns of rows left out are zero. With an intercept constants are mapped to zero.
     """
     total = factor.eigenvalues + jnp.asarray(alpha, factor.eigenvalues.dtype)
     gains = jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), 0)
@@ -50,13 +50,15 @@ def permuted_ranks(
     the mean vector of the fold's training items; all N items are candidates.
 
     Args:
-      hats: [F, Q, N], rows of each fold's `hat_matrix` for its queries.
+      hats: [F, Q, N], rows of each fold's `hat_matrix` for its queries, of a factor with an intercept.
       train: [F, N] training masks.
       gram: [N, N] inner products of the items' vectors. Centre the vectors by their overall mean before
         in float32, where their mean is large.
       queries: [F, Q] the items asked for; query_mask: [F, Q], 0 where padded.
       permutation: [N].
-      csls_k: neighbours of CSLS, at most Q and N.
+      csls_k: neighbours of CSLS; all there are where Q or N is smaller.
+
+    Returns: ranks; those of padded queries are N.
     """
     n_items = gram.shape[0]
     weights = jax.vmap(linalg.normalized_weights, (0, None))(train, gram.dtype)

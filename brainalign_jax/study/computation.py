@@ -22,8 +22,8 @@ class Computation:
     layers: layers in one compiled call at most; batch: layers worked at once on each device, None for
       one on the CPU and all of a call on accelerators;
     threads: calls at the same time, None for as many as the CPU has cores, or one on accelerators;
-      one in any case where the CPU works several layers at once.
-      `plan.fit` chooses the three for the memory there is.
+      one in any case where the CPU works several layers at once. `plan.fit` lowers the three to the memory.
+    rdm_bytes: of dissimilarity matrices at a time; beyond it, RSA works in tiles.
     """
 
     dtype: str = "float32"
@@ -31,6 +31,7 @@ class Computation:
     layers: int = 8
     batch: int | None = None
     threads: int | None = None
+    rdm_bytes: int = 2**31
 
     def __post_init__(self):
         for field, known in (("dtype", DTYPES), ("precision", PRECISIONS)):

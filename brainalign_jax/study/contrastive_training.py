@@ -91,7 +91,7 @@ def read_words(
     )
     # Cosines of centred vectors are all that counts: axes that the words do not span are left out.
     targets = [
-        sources.lossless_reduction(x - x.mean(axis=0)).astype(np.float32)
+        sources.lossless_reduction(x - x.mean(axis=0))
         for x in embeddings.values[list(layers)].astype(np.float64)
     ]
     width = max(x.shape[1] for x in targets)

@@ -1,6 +1,6 @@
 """The RSA score: similarity of a subject's dissimilarity matrix with that of each layer, over all words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import Executor
 
 import jax
@@ -10,9 +10,6 @@ from brainalign_jax.align import rsa, rsa_tiles
 from brainalign_jax.study import sources
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.protocol import Protocol
-
-# Beyond it, whole RDMs of all subjects give way to tiles.
-MEMORY_BYTES = 2**31
 
 
 def form(protocol: Protocol) -> str:
@@ -24,7 +21,7 @@ def form(protocol: Protocol) -> str:
 
 
 def scores(
-    means: Sequence[np.ndarray],
+    means: Mapping[int, np.ndarray],
     values: np.ndarray,
     protocol: Protocol,
     computation: Computation,
@@ -35,18 +32,26 @@ def scores(
 
     Args:
       means: [T, R] of each subject, in the form that `form` says.
-      known: the subjects' RDMs by the places of their means, kept for the next model.
+      known: the subjects' RDMs, kept for the next layers.
+
+    Beyond computation.rdm_bytes, whole RDMs of all subjects give way to tiles.
     """
     metric = "cosine" if protocol.rdm_metric == "correlation" else protocol.rdm_metric
     if protocol.rdm_metric == "correlation":
         values = sources.row_centred(values)
     method = protocol.rdm_comparison
-    if needed_bytes(len(means), values.shape[1], values.itemsize, computation) > MEMORY_BYTES:
+    if needed_bytes(len(means), values.shape[1], values.itemsize, computation) > (
+        computation.rdm_bytes
+    ):
         tiled = [
             rsa_tiles.scores(
-                one[None], values, metric=metric, method=method, memory_bytes=MEMORY_BYTES
+                one[None],
+                values,
+                metric=metric,
+                method=method,
+                memory_bytes=computation.rdm_bytes,
             )
-            for one in means
+            for one in means.values()
         ]
         return np.concatenate(tiled)
 
@@ -57,9 +62,9 @@ def scores(
     def column(layer: np.ndarray) -> list[float]:
         model = vector(layer)
         with computation.context():
-            return [float(_compare(known[i], model, method=method)) for i in range(len(means))]
+            return [float(_compare(known[i], model, method=method)) for i in means]
 
-    new = [i for i in range(len(means)) if i not in known]
+    new = [i for i in means if i not in known]
     known.update(zip(new, pool.map(vector, [means[i] for i in new]), strict=True))
     return np.array(list(pool.map(column, values))).T
 

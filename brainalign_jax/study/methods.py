@@ -197,7 +197,9 @@ class Ridge:
         intercept, center = self.protocol.fit_intercept, self.protocol.center
         shape = state.hats.shape
         flat = state.hats.reshape(-1, shape[-1])
-        basis = linalg.product(flat, vectors).reshape(*shape[:-1], vectors.shape[1])
+        # Their common mean would cancel in exact arithmetic only.
+        shift = linalg.weighted_mean(vectors, state.outer.weights) * intercept
+        basis = linalg.product(flat, vectors - shift).reshape(*shape[:-1], vectors.shape[1])
         means = linalg.matmul(state.counts, vectors) / state.counts.sum(axis=1, keepdims=True)
 
         def one_fold(inputs):
@@ -205,7 +207,7 @@ class Ridge:
             total = split.query_mask.sum()
             if not by_rank:
                 true = vectors[split.gold] - mean * intercept
-                errors = true[None] - jnp.tensordot(coefficients, predictions, 1)
+                errors = true[None] - _combine(coefficients, predictions)
                 weighted = errors**2 * split.query_mask.astype(errors.dtype)[:, None]
                 return weighted.sum(axis=1), total
             candidates = vectors - mean * center
@@ -213,7 +215,7 @@ class Ridge:
             candidates = candidates / jnp.where(norm > 0, norm, 1)
             # The length of a prediction does not change the order of its candidates.
             similarity = linalg.product(predictions, candidates.T)
-            similarity = jnp.tensordot(coefficients, similarity, 1)
+            similarity = _combine(coefficients, similarity)
             offset = mean * (int(intercept) - int(center))
             similarity = similarity + linalg.product(candidates, offset)
             similarity = jnp.where(split.candidates > 0, similarity, -jnp.inf)
@@ -222,6 +224,11 @@ class Ridge:
 
         losses, totals = jax.lax.map(one_fold, (basis, state.coefficients, means, inner))
         return losses.sum(axis=0) / totals.sum().astype(losses.dtype)
+
+
+def _combine(coefficients: jax.Array, x: jax.Array) -> jax.Array:
+    """[A, ...] from coefficients [A, B] and x [B, ...]. Exact: the terms cancel in part."""
+    return jnp.tensordot(coefficients, x, 1, precision="highest")
 
 
 class SimilarityProfiles(NamedTuple):
@@ -237,7 +244,7 @@ class SimilarityDecoding:
 
     A tested word is known by its similarities to the training words, in the brain and in the model;
     its brain profile is compared with the model profile of every candidate. The RSA score itself is
-    `similarity_scores.rsa_scores`, over all words. Reference: Anderson, Zinszer & Raizada (2016),
+    `geometry.scores`, over all words. Reference: Anderson, Zinszer & Raizada (2016),
     NeuroImage 128:44-53.
     """
 

@@ -1,7 +1,8 @@
 """What a study will hold in memory, stage by stage, before it runs; and the sizes that fit a budget.
 
 What the host holds follows from the shapes. What the compiled programs hold, XLA tells: they are compiled
-for these shapes without data (and kept, so that the study need not compile them again).
+for these shapes without data, and kept, so that the study need not compile them again (but for ridge,
+whose number of filters the data decide: it is counted with one for each alpha, the most there can be).
 
 Flops decide primal or dual: the factor of one fold costs about 9 R^3 (eigen-decomposition of an R x R
 matrix) after 2 N R^2 for the Gram matrix of the features, or 2 N^2 R for that of the rows. Responses
@@ -9,6 +10,7 @@ are first reduced to the R <= N axes that they span, so that the primal factor i
 """
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,11 +22,12 @@ import numpy as np
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study import geometry, programs, sources
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.methods import METHODS
+from brainalign_jax.study.methods import METHODS, Method
 from brainalign_jax.study.problem import Problem, Scoring, folds_of
 
 _SHARE = 0.8  # of the memory there is, where no budget is given
-_HELD = 0.25  # of the budget: responses at a time; as much again for vectors
+_HELD = 0.25  # of the budget, for responses; as much again for vectors and, at most, for RDMs
+_LEAST_RDMS = 2**30  # tiles need about so much
 _GIB = 2**30
 
 
@@ -103,7 +106,7 @@ def fit(
 
     Args:
       responses: one subject; the other of n_subjects are taken to be as large.
-      models: for each, (layers, types, width) of each block of layers of equal width.
+      models: for each model, (layers, types, width) of each block of layers of equal width.
       computation: the upper limits of layers, batch and threads.
       max_memory: bytes; None for 80 % of what the device or, on the CPU, the machine has left.
 
@@ -111,107 +114,156 @@ def fit(
     """
     budget = int(_SHARE * available_bytes()) if max_memory is None else int(max_memory)
     on_cpu = jax.local_devices()[0].platform == "cpu"
-    base = resident_bytes() if on_cpu else 0
+    # The first subject is there already, and is counted with the stages.
+    base = max(0, resident_bytes() - held_bytes(responses)) if on_cpu else 0
     inner = any(METHODS[name](scoring.protocol).uses_inner_folds for name in scoring.methods)
     problem = folds_of(responses, scoring, inner=inner)
-    smallest = None
-    for tried in _smaller(computation):
-        stages = _stages(responses, models, scoring, problem, tried, n_subjects, budget, on_cpu)
-        found = Plan(stages, base, budget, tried, *_held(budget))
+    for tried, share in _smaller(computation):
+        limit = int(share * budget)
+        rdms = max(min(tried.rdm_bytes, int(_HELD * budget)), _LEAST_RDMS)
+        tried = dataclasses.replace(tried, rdm_bytes=rdms)
+        counted = _Study(responses, models, scoring, problem, tried, n_subjects, limit, on_cpu)
+        found = Plan(counted.stages(), base, budget, tried, limit, limit)
         if found.peak <= budget:
             return found
-        smallest = found if smallest is None or found.peak < smallest.peak else smallest
-    least = smallest.peak
+    largest = max(found.stages, key=lambda stage: stage.bytes).name
     raise ValueError(
-        f"the study needs at least {least / _GIB:.2f} GiB but may use {budget / _GIB:.2f}: give "
-        f"--max_memory_gb={np.ceil(least / _GIB * 10) / 10:.1f} if there is so much, or score fewer "
-        f"layers or models at a time. The largest stage is "
-        f"'{max(smallest.stages, key=lambda stage: stage.bytes).name}':\n{smallest.text()}"
+        f"the study needs at least {found.peak / _GIB:.2f} GiB but may use {budget / _GIB:.2f}: give "
+        f"--max_memory_gb={np.ceil(found.peak / _GIB * 10) / 10:.1f} if there is so much, or score fewer "
+        f"layers at a time. Its largest stage is {largest!r}:\n{found.text()}"
     )
 
 
-def _held(budget: int) -> tuple[int, int]:
-    return int(_HELD * budget), int(_HELD * budget)
+def _smaller(computation: Computation) -> Iterator[tuple[Computation, float]]:
+    """Computations with the share of the budget that responses may hold, ever smaller ones.
 
-
-def _smaller(computation: Computation) -> Iterator[Computation]:
-    """The computation, then ever smaller ones: fewer threads, one layer at once, one layer a call."""
-    yield computation
+    Fewer threads, one layer at once, one layer a call, one subject and model at a time.
+    """
+    yield computation, _HELD
     for threads in range(computation.workers() - 1, 0, -1):
-        yield dataclasses.replace(computation, threads=threads)
+        yield dataclasses.replace(computation, threads=threads), _HELD
     if computation.at_once() > 1:
-        yield dataclasses.replace(computation, threads=1, batch=1)
+        yield dataclasses.replace(computation, threads=1, batch=1), _HELD
+    least = dataclasses.replace(computation, threads=1, batch=1, layers=1)
     if computation.layers > 1:
-        yield dataclasses.replace(computation, threads=1, batch=1, layers=1)
+        yield least, _HELD
+    yield least, 0.0
 
 
-def _stages(
-    responses: WordResponses,
-    models,
-    scoring: Scoring,
-    problem: Problem,
-    computation: Computation,
-    n_subjects: int,
-    budget: int,
-    on_cpu: bool,
-) -> tuple[Stage, ...]:
-    n_rows, n_features = responses.values.shape
-    item = np.dtype(computation.dtype).itemsize
-    protocol = scoring.protocol
-    limit_responses, limit_vectors = _held(budget)
-    counts = [block[0] for blocks in models for block in blocks]
-    mesh = programs.layer_mesh()
-    chunk = programs.chunk_size(counts, most=computation.layers, devices=mesh.size)
-    size = responses.values.nbytes
-    n_subjects = max(1, min(n_subjects, limit_responses // size))  # at a time
-    held = {"responses": n_subjects * size} if on_cpu else {}
-    vectors = sum(4 * np.prod(block) for blocks in models for block in blocks)
-    largest = max(sum(4 * np.prod(block) for block in blocks) for blocks in models)
-    vectors = int(max(largest, min(vectors, limit_vectors)))
-    if on_cpu:
-        held["vectors"] = vectors
-    stages = []
-    if on_cpu and "products" in {METHODS[name](protocol).form for name in scoring.methods}:
-        stages.append(Stage("reduce the responses", held | _reduction(n_rows, n_features)))
-    rank = _rank(responses, problem)
-    for name in scoring.methods:
-        method = METHODS[name](protocol)
-        columns = n_features if method.form == "values" else rank
-        if protocol.pca == "model_width":
-            columns = min(columns, max(block[2] for blocks in models for block in blocks))
-        fits = len(problem.folds.outer.train) if sources.fits_each_fold(protocol) else 1
-        source = jax.ShapeDtypeStruct((n_rows, columns), computation.dtype)
-        fold = problem.fold(0) if method.uses_inner_folds else problem.fold(0)._replace(inner=None)
+@dataclass(frozen=True)
+class _Study:
+    """What the stages of a study are counted from; limit: bytes of responses, and of vectors, at a time."""
+
+    responses: WordResponses
+    models: Sequence[Sequence[tuple[int, int, int]]]
+    scoring: Scoring
+    problem: Problem
+    computation: Computation
+    n_subjects: int
+    limit: int
+    on_cpu: bool
+
+    def stages(self) -> tuple[Stage, ...]:
+        protocol, item = self.scoring.protocol, np.dtype(self.computation.dtype).itemsize
+        methods = [METHODS[name](protocol) for name in self.scoring.methods]
+        blocks = [block for model in self.models for block in model]
+        size = held_bytes(self.responses)
+        n_held = self.n_subjects if not size else min(self.n_subjects, self.limit // size)
+        n_held = max(1, n_held)
+        sizes = [sum(4 * math.prod(block) for block in model) for model in self.models]
+        vectors = max(max(sizes), min(sum(sizes), self.limit))
+        held = {"responses": n_held * size, "vectors": vectors} if self.on_cpu else {}
+        forms = {method.form for method in methods}
+        if "rsa" in self.scoring.methods:
+            forms.add(geometry.form(protocol))
+        n_rows, n_features = self.responses.values.shape
+        stages = []
+        if self.on_cpu and forms - {"values"}:
+            stages.append(Stage("reduce the responses", held | _reduction(n_rows, n_features)))
+        fits = len(self.problem.folds.outer.train) if sources.fits_each_fold(protocol) else 1
+        columns = {form: self._columns(form) for form in forms}
+        spans = {method.spans_vectors for method in methods}
+        share = vectors / sum(sizes)
+        kept = {
+            "prepared responses": 2 * fits * n_rows * sum(columns.values()) * item,
+            "prepared vectors": int(
+                share
+                * sum(_layer_numbers(block, span) for block in blocks for span in spans)
+                * item
+            ),
+        }
+        workers = self.computation.workers()
+        for method in methods:
+            most = self._programs(method, columns[method.form])
+            work = {
+                "shared by layers": workers * most["state"],
+                "at work": workers * max(most["prepare"], most["evaluate"]),
+            }
+            stages.append(Stage(method.name, held | kept | work))
+        if "rsa" in self.scoring.methods:
+            n_types = blocks[0][1]
+            wanted = geometry.needed_bytes(n_held, n_types, item, self.computation)
+            means = n_held * n_types * columns[geometry.form(protocol)] * item
+            rdms = {"RDMs": min(wanted, self.computation.rdm_bytes), "mean responses": means}
+            stages.append(Stage("compare geometries", held | rdms))
+        return tuple(stages)
+
+    def _columns(self, form: str) -> int:
+        """Columns of prepared responses of a form, at most."""
+        n_rows, n_features = self.responses.values.shape
+        if self.scoring.protocol.pca == "model_width":
+            widest = max(block[2] for model in self.models for block in model)
+            return min(n_rows, n_features, widest)
+        if form == "values" or n_features <= n_rows // 2:
+            return n_features
+        bound = min(int(self.problem.eligible.sum()), n_features)
+        return min(n_rows, sources.rounded_rank(bound))
+
+    def _programs(self, method: Method, columns: int) -> dict[str, int]:
+        """The most that `prepare` and `evaluate` of a method hold, and the state between them."""
+        counts = [block[0] for model in self.models for block in model]
+        chunk = programs.chunk_size(
+            counts, most=self.computation.layers, devices=programs.layer_mesh().size
+        )
+        dtype = self.computation.dtype
+        source = jax.ShapeDtypeStruct((len(self.responses.values), columns), dtype)
+        fold = self.problem.fold(0)
+        if not method.uses_inner_folds:
+            fold = fold._replace(inner=None)
         fold = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), fold)
         most = {"prepare": 0, "evaluate": 0, "state": 0}
-        for blocks in models:
-            for _, n_types, width in blocks:
-                with computation.context():
-                    found = programs.memory(
-                        source,
-                        (chunk, n_types, width),
-                        fold,
-                        method=method,
-                        batch=computation.at_once(),
-                        dtype=computation.dtype,
-                    )
-                most = {key: max(value, found[key]) for key, value in most.items()}
-        workers = computation.workers()
-        kept = {
-            "prepared responses": 2 * fits * n_rows * columns * item,
-            "prepared vectors": int(vectors * item / 4),
-        }
-        work = {
-            "shared by layers": workers * most["state"],
-            "at work": workers * max(most["prepare"], most["evaluate"]),
-        }
-        stages.append(Stage(name, held | kept | work))
-    if "rsa" in scoring.methods:
-        n_types = models[0][0][1]
-        wanted = geometry.needed_bytes(n_subjects, n_types, item, computation)
-        rdms = {"RDMs": min(wanted, geometry.MEMORY_BYTES)}
-        stages.append(Stage("compare geometries", held | rdms))
-    return tuple(stages)
+        for _, n_types, width in dict.fromkeys(
+            (0, *block[1:]) for model in self.models for block in model
+        ):
+            with self.computation.context():
+                found = programs.memory(
+                    source,
+                    (chunk, n_types, width),
+                    fold,
+                    method=method,
+                    batch=self.computation.at_once(),
+                    dtype=dtype,
+                )
+            most = {key: max(value, found[key]) for key, value in most.items()}
+        return most
+
+
+def _layer_numbers(block: tuple[int, int, int], span: bool) -> int:
+    """Numbers of a block of prepared layers."""
+    n_layers, n_types, width = block
+    if span and n_types < width:
+        return n_layers * (n_types**2 + n_types * width)
+    return n_layers * n_types * width
+
+
+def held_bytes(responses: WordResponses) -> int:
+    """Memory of the responses; none where they are mapped from a file."""
+    array = responses.values
+    while array is not None:
+        if isinstance(array, np.memmap):
+            return 0
+        array = getattr(array, "base", None)
+    return responses.values.nbytes
 
 
 def _reduction(n_rows: int, n_features: int) -> dict[str, int]:
@@ -219,15 +271,6 @@ def _reduction(n_rows: int, n_features: int) -> dict[str, int]:
     if n_features <= n_rows // 2:
         return {"scaled responses": 4 * n_rows * n_features}
     return {"Gram matrix": 8 * n_rows**2, "eigenvectors": 8 * 3 * n_rows**2}
-
-
-def _rank(responses: WordResponses, problem: Problem) -> int:
-    """Number of axes that the responses span, at most."""
-    n_rows, n_features = responses.values.shape
-    if n_features <= n_rows // 2:
-        return n_features
-    bound = min(int(problem.eligible.sum()), n_features, responses.meta.get("rank", n_rows))
-    return min(n_rows, sources.rounded_rank(bound))
 
 
 def available_bytes() -> int:

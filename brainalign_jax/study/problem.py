@@ -69,13 +69,18 @@ def build_problem(
 
     Raises: ValueError on words that do not match, and as `folds_of`.
     """
+    check_words(responses, embeddings, scoring)
+    return folds_of(responses, scoring, inner=inner)
+
+
+def check_words(responses: WordResponses, embeddings: Embeddings, scoring: Scoring) -> None:
+    """Raises: ValueError if the model's word types are not those of the recording, in their order."""
     vocabulary, _ = responses.stimulus.types(lower=scoring.lower)
     if embeddings.types != vocabulary:
         raise ValueError(
-            f"the model's {len(embeddings.types)} word types are not the {len(vocabulary)} of "
-            f"subject {responses.subject!r}: embed the same stimulus with the same `lower`"
+            f"the {len(embeddings.types)} word types of {embeddings.model} are not the {len(vocabulary)} "
+            f"of subject {responses.subject!r}: embed the same stimulus with the same `lower`"
         )
-    return folds_of(responses, scoring, inner=inner)
 
 
 def folds_of(responses: WordResponses, scoring: Scoring, *, inner: bool = True) -> Problem:

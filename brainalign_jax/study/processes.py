@@ -4,6 +4,7 @@ The processes are JAX's own (`jax.distributed`): those of a TPU slice or a clust
 themselves, others are told the coordinator's address. Every process computes on its own devices.
 """
 
+import contextlib
 import io
 from collections.abc import Sequence
 
@@ -39,15 +40,32 @@ def index() -> int:
     return jax.process_index()
 
 
-def share(n_items: int) -> list[int]:
-    """Which of so many items this process does: every n-th, so that all have nearly as many."""
+def every_nth(n_items: int) -> list[int]:
+    """Which of so many items this process does, one by one in turn."""
     return list(range(jax.process_index(), n_items, jax.process_count()))
 
 
-def wait(name: str) -> None:
-    """Until every process has come to the point of that name."""
+def block(n_items: int) -> list[int]:
+    """Which of so many items this process does, neighbours together."""
+    return np.array_split(np.arange(n_items), jax.process_count())[jax.process_index()].tolist()
+
+
+@contextlib.contextmanager
+def together():
+    """A part of the work that all processes finish, or none goes on: the error of one is told to all.
+
+    Raises: RuntimeError where another process failed in it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if jax.process_count() > 1:
+            _gather_bytes(f"{type(error).__name__}: {error}".encode())
+        raise
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+        for index, told in enumerate(_gather_bytes(b"")):
+            if told:
+                raise RuntimeError(f"process {index} of this study failed: {told.decode()}")
 
 
 def gather(rows: pd.DataFrame | None) -> pd.DataFrame:

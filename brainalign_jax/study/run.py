@@ -85,53 +85,58 @@ def run_study(
     computing.keep_compiled_programs()
     # Once, for it reads all weights; and first, so that a missing model is told at once.
     files = {name: _embeddings_file(name, dataset, scoring, embedding, output) for name in models}
-    first = dataset.load(dataset.subjects[0])
-    shapes = [_embeddings_shapes(files[name], name, dataset, scoring, embedding) for name in models]
-    chosen = plan.fit(
-        first,
-        shapes,
-        scoring,
-        computation,
-        n_subjects=len(dataset.subjects),
-        max_memory=max_memory,
-    )
-    if progress:
-        print(chosen.text(), file=sys.stderr)
+    with processes.together():
+        first = dataset.load(dataset.subjects[0])
+        shapes = [
+            _embeddings_shapes(files[name], name, dataset, scoring, embedding) for name in models
+        ]
+        chosen = plan.fit(
+            first,
+            shapes,
+            scoring,
+            computation,
+            n_subjects=len(dataset.subjects),
+            max_memory=max_memory,
+        )
+        if progress:
+            print(chosen.text(), file=sys.stderr)
 
     def vectors_of(name: str) -> Embeddings:
         return _embeddings(files[name], name, dataset, scoring, embedding, progress)
 
-    for index in processes.share(len(models)):
-        vectors_of(models[index])
-    processes.wait("embeddings")
-    facts = {}
-    for name in models:
-        vectors = vectors_of(name)
-        facts[name] = {"name": name, "fingerprint": vectors.fingerprint(), **vectors.meta}
-    tables, subjects = [], {}
-    mine = _by_subject(processes.share(len(models) * len(dataset.subjects)), models)
-    shown = tqdm(
-        total=sum(map(len, mine.values())) * len(scoring.methods),
-        desc="subjects x models x methods",
-        unit="cell",
-        disable=not progress,
-    )
-    with shown:
-        for chunk, wanted in _chunks(dataset, mine, first, chosen.responses_bytes):
-            subjects |= {one.subject: one.fingerprint() for one in chunk}
-            for group in _groups(wanted, vectors_of, chosen.embeddings_bytes):
-                shown.set_postfix_str(", ".join(names[one.model] for one in group), refresh=True)
-                tables.append(
-                    sweep.score_subjects(
-                        dataset.name,
-                        chunk,
-                        group,
-                        scoring,
-                        cells=output / "cells",
-                        progress=shown,
-                        computation=chosen.computation,
+    with processes.together():
+        for index in processes.every_nth(len(models)):
+            vectors_of(models[index])
+    tables, subjects, facts = [], {}, {}
+    mine = _by_subject(processes.block(len(models) * len(dataset.subjects)), models)
+    with processes.together():
+        for name in models:
+            vectors = vectors_of(name)
+            facts[name] = {"name": name, "fingerprint": vectors.fingerprint(), **vectors.meta}
+        shown = tqdm(
+            total=sum(map(len, mine.values())) * len(scoring.methods),
+            desc="subjects x models x methods",
+            unit="cell",
+            disable=not progress,
+        )
+        with shown:
+            for chunk, wanted in _chunks(dataset, mine, first, chosen.responses_bytes):
+                subjects |= {one.subject: one.fingerprint() for one in chunk}
+                for group in _groups(wanted, vectors_of, chosen.embeddings_bytes):
+                    shown.set_postfix_str(
+                        ", ".join(names[one.model] for one in group), refresh=True
                     )
-                )
+                    tables.append(
+                        sweep.score_subjects(
+                            dataset.name,
+                            chunk,
+                            group,
+                            scoring,
+                            cells=output / "cells",
+                            progress=shown,
+                            computation=chosen.computation,
+                        )
+                    )
     rows, subjects = _gathered(tables, subjects, models, dataset.subjects)
     table = ResultTable(
         pd.concat([rows, group_rows(rows)], ignore_index=True),
@@ -157,11 +162,11 @@ def run_study(
             "n_types": len(dataset.stimulus.types(lower=scoring.lower)[0]),
         },
     )
-    if processes.index() == 0:
-        table.save(output)
-        plots.save_figures(table, output / "figures", k=report_k)
-        report.write_report(table, output, k=report_k, notes=notes)
-    processes.wait("written")
+    with processes.together():
+        if processes.index() == 0:
+            table.save(output)
+            plots.save_figures(table, output / "figures", k=report_k)
+            report.write_report(table, output, k=report_k, notes=notes)
     return table
 
 
@@ -181,7 +186,7 @@ def _chunks(
     models: list[str] = []
     for subject, wanted in mine.items():
         one = first if subject == 0 else dataset.load(dataset.subjects[subject])
-        held = sum(x.values.nbytes for x in chunk) + one.values.nbytes
+        held = sum(map(plan.held_bytes, [*chunk, one]))
         if chunk and (held > limit or wanted != models):
             yield chunk, models
             chunk = []

@@ -66,8 +66,10 @@ def prepare_responses(
             scores = _principal_scores(chosen, eligible, rows, scale, n_axes)
             return row_centred(scores) if form == "centred" else scores
         if form == "values":
-            return _scaled_rows(chosen, eligible, *scale)
-        return lossless_reduction(chosen, eligible, *scale, center_rows=form == "centred")
+            return _scaled_rows(chosen, eligible, *scale, dtype=dtype)
+        return lossless_reduction(
+            chosen, eligible, *scale, center_rows=form == "centred", dtype=dtype
+        )
 
     if train is None or not fits_each_fold(protocol):
         return fitted(eligible).astype(dtype)
@@ -148,6 +150,7 @@ def lossless_reduction(
     scale: np.ndarray | float = 1.0,
     *,
     center_rows: bool = False,
+    dtype: str = "float32",
 ) -> np.ndarray:
     """Rows of (values - shift) / scale [N, V] in the axes they span [N, R]: inner products are kept.
 
@@ -160,7 +163,7 @@ def lossless_reduction(
     n_rows, n_features = values.shape
     eligible = np.ones(n_rows, bool) if eligible is None else eligible
     if n_features <= n_rows // 2:
-        rows = _scaled_rows(values, eligible, shift, scale)
+        rows = _scaled_rows(values, eligible, shift, scale, dtype=dtype)
         return row_centred(rows) if center_rows else rows
     gram = _gram(values, eligible, shift, scale)
     squares = np.diagonal(gram).copy()
@@ -176,7 +179,7 @@ def lossless_reduction(
     scores = np.zeros((n_rows, size))
     scores[:, :rank] = axes[:, :rank] * np.sqrt(variances[:rank])
     scores[empty] = 0
-    return scores
+    return scores.astype(dtype)
 
 
 def rounded_rank(rank: int) -> int:
@@ -221,9 +224,9 @@ def _of(parameter: np.ndarray | float, part: slice):
     return parameter[part] if np.ndim(parameter) else parameter
 
 
-def _scaled_rows(values, eligible, shift, scale) -> np.ndarray:
-    """The scaled rows in their own type, worked in float64 block by block."""
-    found = np.empty(values.shape, values.dtype)
+def _scaled_rows(values, eligible, shift, scale, *, dtype: str) -> np.ndarray:
+    """The scaled rows, worked in float64 block by block."""
+    found = np.empty(values.shape, dtype)
     for part, block in column_blocks(values):
         found[:, part] = _scaled(block, eligible, _of(shift, part), _of(scale, part))
     return found

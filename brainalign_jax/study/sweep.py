@@ -18,7 +18,7 @@ from tqdm import tqdm
 from brainalign_jax import __version__
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.responses import WordResponses
-from brainalign_jax.study.cells import Job, Workbench, chosen_layers
+from brainalign_jax.study.cells import Job, Workbench, layer_numbers
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.problem import Scoring
 from brainalign_jax.study.results import read_parquet, tidy, write_parquet
@@ -48,7 +48,7 @@ def score_subjects(
     computation = computation or Computation()
     models = [embeddings] if isinstance(embeddings, Embeddings) else list(embeddings)
     for model in models:
-        list(chosen_layers(model, scoring.layers))
+        layer_numbers(model, scoring.layers)
     places = itertools.product(range(len(responses)), scoring.methods, range(len(models)))
     paths = _cell_paths(cells, dataset, responses, models, scoring, computation)
     tables: dict[tuple[int, str, int], pd.DataFrame] = {}
@@ -92,9 +92,11 @@ def score_subjects(
             for (subject, method), wanted in todo.items():
                 pending.append(bench.job(subject, method, wanted))
                 if len(pending) > 1:
-                    finish(pending.popleft())
+                    finish(pending[0])
+                    pending.popleft()
             while pending:
-                finish(pending.popleft())
+                finish(pending[0])
+                pending.popleft()
         finally:
             for job in pending:  # after an error
                 job.cancel()

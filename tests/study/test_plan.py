@@ -3,9 +3,11 @@
 import json
 
 import jax
+import numpy as np
 import pytest
 from recordings import planted_study
 
+from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study import plan, programs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.methods import Ridge
@@ -35,15 +37,15 @@ def study():
 
 @pytest.fixture(scope="module")
 def planned(study):
-    return plan.fit(*study, SCORING, Computation(layers=8, batch=4, threads=2), max_memory=2**36)
+    return plan.fit(*study, SCORING, Computation(layers=8, batch=1, threads=2), max_memory=2**36)
 
 
 def test_what_is_asked_is_kept_where_it_fits(planned):
-    assert planned.computation == Computation(layers=8, batch=4, threads=2)
+    assert planned.computation == Computation(layers=8, batch=1, threads=2, rdm_bytes=2**31)
     assert planned.peak == planned.base + max(stage.bytes for stage in planned.stages)
     assert {stage.name for stage in planned.stages} >= {"procrustes", "ridge", "rsa"}
     text = planned.text()
-    assert "8 layers a call, 4 at once, 2 calls at a time" in text and "ridge" in text
+    assert "8 layers a call, 1 at once, 2 calls at a time" in text and "ridge" in text
     assert json.loads(json.dumps(planned.fields()))["peak_bytes"] == planned.peak
 
 
@@ -55,27 +57,33 @@ def test_the_programs_are_counted_as_xla_counts_them(study, planned):
     source = jax.ShapeDtypeStruct((120, 20), "float32")
     size = programs.chunk_size([5, 13], most=8)
     found = programs.memory(
-        source, (size, 120, 32), fold, method=Ridge(SCORING.protocol), batch=4, dtype="float32"
+        source, (size, 120, 32), fold, method=Ridge(SCORING.protocol), batch=1, dtype="float32"
     )
     stage = next(stage for stage in planned.stages if stage.name == "ridge")
     assert stage.parts["shared by layers"] == 2 * found["state"]
     assert stage.parts["at work"] == 2 * max(found["prepare"], found["evaluate"])
     # Four layers at once hold more than one.
-    one = programs.memory(
-        source, (size, 120, 32), fold, method=Ridge(SCORING.protocol), batch=1, dtype="float32"
+    four = programs.memory(
+        source, (size, 120, 32), fold, method=Ridge(SCORING.protocol), batch=4, dtype="float32"
     )
-    assert found["evaluate"] > one["evaluate"]
+    assert four["evaluate"] > found["evaluate"]
 
 
 def test_a_small_budget_lowers_what_is_done_at_once(study, planned):
-    lowered = plan.fit(
-        *study,
-        SCORING,
-        Computation(layers=8, batch=4, threads=2),
-        max_memory=planned.peak - 1,
-    )
+    asked = Computation(layers=8, batch=1, threads=2)
+    lowered = plan.fit(*study, SCORING, asked, max_memory=planned.peak - 1)
     assert lowered.peak < planned.peak
-    assert lowered.computation.batch < 4 or lowered.computation.threads < 2
+    assert lowered.computation.threads == 1
+
+
+def test_responses_on_disk_are_not_counted(study, planned, tmp_path):
+    responses, models = study
+    path = tmp_path / "values.npy"
+    np.save(path, responses.values)
+    mapped = WordResponses("S0", np.load(path, mmap_mode="r"), responses.stimulus)
+    found = plan.fit(mapped, models, SCORING, planned.computation, max_memory=2**36)
+    assert plan.held_bytes(responses) == responses.values.nbytes
+    assert [stage.parts["responses"] for stage in found.stages] == [0] * len(found.stages)
 
 
 def test_a_study_that_cannot_fit_names_the_least_budget_and_that_one_does(study):

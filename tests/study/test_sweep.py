@@ -236,6 +236,23 @@ def test_a_final_layer_of_another_width_is_scored_as_the_last_layer(words, plant
     )
 
 
+def test_responses_are_reduced_to_the_width_of_each_block_of_layers(words, planted):
+    """The paper's PCA: a final layer of another width has responses of its own."""
+    vectors, responses = planted
+    scoring = Scoring(
+        ("procrustes", "ridge", "rsa"),
+        protocol("paper", timed=False, csls_k=10, n_inner_folds=4),
+        (10,),
+    )
+    final = vectors[2][:, :8]
+    split = score_subjects(
+        "p", responses, make_embeddings(words, vectors[:2], final=final), scoring
+    )
+    alone = score_subjects("p", responses, make_embeddings(words, final[None]), scoring)
+    split = split[split["layer"] == 2].reset_index(drop=True)
+    np.testing.assert_allclose(split["value"], alone["value"], atol=1e-5)
+
+
 def test_paper_protocol_runs_on_tokens_and_uses_all_rows(planted):
     rng = np.random.default_rng(0)
     story = Stimulus.from_words(
@@ -284,16 +301,17 @@ def test_impossible_requests_are_errors(words, planted, change, message):
         )
 
 
-def test_vectors_of_other_words_are_an_error(planted):
+def test_vectors_of_other_words_are_an_error(words, planted):
     vectors, responses = planted
     other = Stimulus.from_words([f"other{i}" for i in range(60)])
-    with pytest.raises(ValueError, match="are not the 60 of subject 'S0'"):
-        score_subjects(
-            "p",
-            responses,
-            make_embeddings(other, vectors),
-            Scoring(("procrustes",), protocol("audited", timed=False), (1,)),
-        )
+    scoring = Scoring(("procrustes",), protocol("audited", timed=False), (1,))
+    turned = Stimulus.from_words(words.words[::-1])  # as many words, and the same, in another order
+    for models in (
+        make_embeddings(other, vectors),
+        [make_embeddings(words, vectors), make_embeddings(turned, vectors)],
+    ):
+        with pytest.raises(ValueError, match="are not the 60 of subject 'S0'"):
+            score_subjects("p", responses, models, scoring)
 
 
 @pytest.mark.parametrize(
