@@ -28,6 +28,8 @@ from brainalign_jax.study.problem import Problem, Scoring, folds_of
 _SHARE = 0.8  # of the memory there is, where no budget is given
 _HELD = 0.25  # of the budget, for responses; as much again for vectors and, at most, for RDMs
 _LEAST_RDMS = 2**30  # tiles need about so much
+_COMPILER = 2**27  # XLA's own, while it compiles what the plan does not
+_BLOCKS = 2**27  # blocks of voxels being scaled, in float64
 _GIB = 2**30
 
 
@@ -114,8 +116,6 @@ def fit(
     """
     budget = int(_SHARE * available_bytes()) if max_memory is None else int(max_memory)
     on_cpu = jax.local_devices()[0].platform == "cpu"
-    # The first subject is there already, and is counted with the stages.
-    base = max(0, resident_bytes() - held_bytes(responses)) if on_cpu else 0
     inner = any(METHODS[name](scoring.protocol).uses_inner_folds for name in scoring.methods)
     problem = folds_of(responses, scoring, inner=inner)
     for tried, share in _smaller(computation):
@@ -123,7 +123,11 @@ def fit(
         rdms = max(min(tried.rdm_bytes, int(_HELD * budget)), _LEAST_RDMS)
         tried = dataclasses.replace(tried, rdm_bytes=rdms)
         counted = _Study(responses, models, scoring, problem, tried, n_subjects, limit, on_cpu)
-        found = Plan(counted.stages(), base, budget, tried, limit, limit)
+        stages = counted.stages()
+        # Looked at now, for what XLA took to compile stays; the first subject, which is there already,
+        # is counted with the stages.
+        base = max(0, resident_bytes() - held_bytes(responses)) if on_cpu else 0
+        found = Plan(stages, base, budget, tried, limit, limit)
         if found.peak <= budget:
             return found
     largest = max(found.stages, key=lambda stage: stage.bytes).name
@@ -198,6 +202,7 @@ class _Study:
             work = {
                 "shared by layers": workers * most["state"],
                 "at work": workers * max(most["prepare"], most["evaluate"]),
+                "compiler": _COMPILER * self.on_cpu,
             }
             stages.append(Stage(method.name, held | kept | work))
         if "rsa" in self.scoring.methods:
@@ -268,9 +273,10 @@ def held_bytes(responses: WordResponses) -> int:
 
 def _reduction(n_rows: int, n_features: int) -> dict[str, int]:
     """Bytes of `sources.lossless_reduction`: a Gram matrix, its eigenvectors, LAPACK's workspace."""
+    blocks = min(_BLOCKS, 32 * n_rows * n_features)
     if n_features <= n_rows // 2:
-        return {"scaled responses": 4 * n_rows * n_features}
-    return {"Gram matrix": 8 * n_rows**2, "eigenvectors": 8 * 3 * n_rows**2}
+        return {"scaled responses": 4 * n_rows * n_features, "blocks": blocks}
+    return {"blocks": blocks, "Gram matrix": 8 * n_rows**2, "eigenvectors": 8 * 3 * n_rows**2}
 
 
 def available_bytes() -> int:
