@@ -196,6 +196,9 @@ class _Study:
                 * item
             ),
         }
+        n_types = blocks[0][1]
+        if "rsa" in self.scoring.methods:
+            kept["mean responses"] = n_types * columns[geometry.form(protocol)] * item
         workers = self.computation.workers()
         for method in methods:
             most = self._programs(method, columns[method.form])
@@ -206,7 +209,6 @@ class _Study:
             }
             stages.append(Stage(method.name, held | kept | work))
         if "rsa" in self.scoring.methods:
-            n_types = blocks[0][1]
             wanted = geometry.needed_bytes(n_held, n_types, item, self.computation)
             means = n_held * n_types * columns[geometry.form(protocol)] * item
             rdms = {"RDMs": min(wanted, self.computation.rdm_bytes), "mean responses": means}
