@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from brainalign_jax.align import linalg, ridge
+from brainalign_jax.align import filters, linalg, ridge
 from brainalign_jax.align.banded_ridge import BandedRidge, refit
 
 _NODES = 4  # alphas to a matrix product: fewer leave it slender, more are computed in vain
@@ -127,48 +127,6 @@ def fitted_rows(train: jax.Array, test: jax.Array, dtype) -> jax.Array:
     return ((train != 0) | (test != 0)).any(axis=0).astype(dtype)
 
 
-def filter_skeleton(
-    eigenvalues: jax.Array, alphas: jax.Array, tolerance: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """A few alphas whose ridge filters 1 / (w + alpha) combine to those of all alphas.
-
-    Greedy: the alpha whose gains w / (w + alpha) are worst approximated comes next, until no gain is off
-    by more than `tolerance`. It is the gain that limits the error of a prediction.
-
-    Args: eigenvalues: [R]; alphas: [A].
-
-    Returns: order [A], indices of alphas of which the first `rank` matter; coefficients [A, A] of each
-      alpha in terms of those, zero beyond the rank; rank, a scalar.
-    """
-    total = eigenvalues[None, :] + alphas[:, None]
-    gains = jnp.where(total > 0, eigenvalues[None, :] / jnp.where(total > 0, total, 1), 0)
-    n_alphas = len(alphas)
-
-    def add(k, state):
-        residual, coefficients, order, rank = state
-        worst = jnp.abs(residual).max(axis=1)
-        pivot = worst.argmax()
-        direction = residual[pivot]
-        norm = (direction**2).sum()
-        needed = (worst[pivot] > tolerance) & (norm > 0)
-        # The pivot's own share is exactly one, so that an alpha in the list is its own filter.
-        share = linalg.matmul(residual, direction) / jnp.where(norm > 0, norm, 1)
-        share = jnp.where(jnp.arange(n_alphas) == pivot, 1, share) * needed.astype(gains.dtype)
-        residual = residual - share[:, None] * direction[None, :]
-        coefficients = coefficients - share[:, None] * coefficients[pivot][None, :]
-        coefficients = coefficients.at[:, k].add(share)
-        return residual, coefficients, order.at[k].set(pivot), rank + needed.astype(rank.dtype)
-
-    start = (
-        gains,
-        jnp.zeros((n_alphas, n_alphas), gains.dtype),
-        jnp.arange(n_alphas),
-        jnp.array(0),
-    )
-    _, coefficients, order, rank = jax.lax.fori_loop(0, n_alphas, add, start)
-    return order, coefficients, rank
-
-
 def cv_errors(
     grams: jax.Array,
     targets: jax.Array,
@@ -199,14 +157,14 @@ def cv_errors(
         keep = eigenvalues > linalg.rank_tolerance(eigenvalues[::-1], train.shape)
         eigenvalues, vectors = jnp.where(keep, eigenvalues, 0), vectors * keep.astype(train.dtype)
         scores = linalg.matmul(test, vectors)
-        order, mixing, rank = filter_skeleton(eigenvalues, alphas, tolerance)
+        order, mixing, rank = filters.filter_skeleton(eigenvalues, alphas, tolerance)
         used = -(-rank // _NODES)
-        filters = jnp.where(keep, 1 / jnp.where(keep, eigenvalues + alphas[order][:, None], 1), 0)
-        filters = jnp.pad(filters, ((0, unused), (0, 0))).reshape(n_groups, _NODES, 1, -1)
+        inverses = jnp.where(keep, 1 / jnp.where(keep, eigenvalues + alphas[order][:, None], 1), 0)
+        inverses = jnp.pad(inverses, ((0, unused), (0, 0))).reshape(n_groups, _NODES, 1, -1)
         mixing = jnp.pad(mixing, ((0, 0), (0, unused)))
 
         def resolve(i, resolvents):
-            block = (scores * filters[i]).reshape(-1, len(train))
+            block = (scores * inverses[i]).reshape(-1, len(train))
             return resolvents.at[i].set(linalg.matmul(block, vectors.T))
 
         shape = (n_groups, _NODES * len(test))
@@ -258,7 +216,7 @@ def search(
       n_train, n_test: static sizes of the largest fold; None keeps all rows, at a higher cost.
       score: "mse", mean over folds of the mean squared error, or "r2", of 1 - r2.
       tolerance: error allowed in a filter's gain (of at most 1), which saves products with the targets
-        (see `filter_skeleton`); 0 computes every alpha.
+        (see `filters.filter_skeleton`); 0 computes every alpha.
       target_batch: targets at a time; None is all.
 
     Raises: ValueError on shapes that do not fit or an unknown score.

@@ -148,6 +148,49 @@ def spanning_alphas(
     return SpanningAlphas(np.array(picked, np.int32), found * scale / scale[picked].T)
 
 
+def filter_skeleton(
+    eigenvalues: jax.Array, alphas: jax.Array, tolerance: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A few alphas whose ridge filters 1 / (w + alpha) combine to those of all alphas.
+
+    What `spanning_alphas` picks on the host, in a compiled program: for spectra that are known there only.
+    Greedy: the alpha whose gains w / (w + alpha) are worst approximated comes next, until no gain is off
+    by more than `tolerance`. It is the gain that limits the error of a prediction.
+
+    Args: eigenvalues: [R]; alphas: [A].
+
+    Returns: order [A], indices of alphas of which the first `rank` matter; coefficients [A, A] of each
+      alpha in terms of those, zero beyond the rank; rank, a scalar.
+    """
+    total = eigenvalues[None, :] + alphas[:, None]
+    gains = jnp.where(total > 0, eigenvalues[None, :] / jnp.where(total > 0, total, 1), 0)
+    n_alphas = len(alphas)
+
+    def add(k, state):
+        residual, coefficients, order, rank = state
+        worst = jnp.abs(residual).max(axis=1)
+        pivot = worst.argmax()
+        direction = residual[pivot]
+        norm = (direction**2).sum()
+        needed = (worst[pivot] > tolerance) & (norm > 0)
+        # The pivot's own share is exactly one, so that an alpha in the list is its own filter.
+        share = linalg.matmul(residual, direction) / jnp.where(norm > 0, norm, 1)
+        share = jnp.where(jnp.arange(n_alphas) == pivot, 1, share) * needed.astype(gains.dtype)
+        residual = residual - share[:, None] * direction[None, :]
+        coefficients = coefficients - share[:, None] * coefficients[pivot][None, :]
+        coefficients = coefficients.at[:, k].add(share)
+        return residual, coefficients, order.at[k].set(pivot), rank + needed.astype(rank.dtype)
+
+    start = (
+        gains,
+        jnp.zeros((n_alphas, n_alphas), gains.dtype),
+        jnp.arange(n_alphas),
+        jnp.array(0),
+    )
+    _, coefficients, order, rank = jax.lax.fori_loop(0, n_alphas, add, start)
+    return order, coefficients, rank
+
+
 def _relative_shrinkage(eigenvalues, alphas, floor) -> tuple[np.ndarray, np.ndarray]:
     """(shrinkages [A, S] over each alpha's largest, the largest [A, 1]) at S of the positive eigenvalues."""
     w = np.asarray(eigenvalues, np.float64)

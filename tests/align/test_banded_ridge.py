@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from brainalign_jax.align import banded_descent, banded_ridge, banded_search, linalg, ridge, scoring
+from brainalign_jax.align import (
+    banded_descent,
+    banded_ridge,
+    banded_search,
+    filters,
+    linalg,
+    ridge,
+    scoring,
+)
 
 WIDTHS, N, T, F = (3, 30, 4), 18, 5, 3
 ALPHAS = np.logspace(-2, 4, 6)
@@ -17,7 +25,7 @@ DESCENT = (*STATIC, "n_steps")
 random_search = jax.jit(banded_search.random_search, static_argnames=(*STATIC, "tolerance"))
 descend = jax.jit(banded_descent.descend, static_argnames=DESCENT)
 descent = jax.jit(banded_descent.descent, static_argnames=DESCENT)
-skeleton = jax.jit(banded_search.filter_skeleton)
+skeleton = jax.jit(filters.filter_skeleton)
 predict = jax.jit(banded_ridge.predict)
 predict_split = jax.jit(banded_ridge.predict_split)
 split_r2 = jax.jit(banded_ridge.split_r2)
