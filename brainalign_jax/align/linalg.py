@@ -56,6 +56,12 @@ def masked_rows(x: jax.Array, weights: jax.Array) -> jax.Array:
     return jnp.where((weights.astype(x.dtype) != 0)[:, None], x, jnp.zeros_like(x))
 
 
+def unit_rows(x: jax.Array) -> jax.Array:
+    """Rows of x [..., D] scaled to length one; a zero row stays zero."""
+    norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
+    return x / jnp.where(norm > 0, norm, 1)
+
+
 def gram(x: jax.Array) -> jax.Array:
     """Inner products [N, N] between the rows of x [N, D]."""
     return matmul(x, x.T)

@@ -19,12 +19,7 @@ from brainalign_jax.align.neighbours import in_tiles, mean_of_largest, sum_pairs
 
 def cosine(source: jax.Array, target: jax.Array) -> jax.Array:
     """Cosines [Q, C] between queries [Q, D] and candidates [C, D]; a zero vector has cosine 0."""
-    return linalg.matmul(_unit(source), _unit(target).T)
-
-
-def _unit(x: jax.Array) -> jax.Array:
-    norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
-    return x / jnp.where(norm > 0, norm, 1)
+    return linalg.matmul(linalg.unit_rows(source), linalg.unit_rows(target).T)
 
 
 def csls(
@@ -128,7 +123,7 @@ def csls_ranks(
         )
     if tile is not None and tile < 1:
         raise ValueError(f"tile={tile} must be at least 1 row")
-    source, target = _unit(source), _unit(target)
+    source, target = linalg.unit_rows(source), linalg.unit_rows(target)
     asked = None if source_weights is None else _has_weight(source_weights, source)
     ranked = None if target_weights is None else _has_weight(target_weights, target)
     spoilt = jnp.isnan(target.sum(axis=1))  # XLA writes any(isnan) out as [C, D] flags

@@ -83,8 +83,7 @@ def unit_rows(x: jax.Array, *, metric: str) -> jax.Array:
         x = jnp.where(
             jnp.abs(x).max(axis=1, keepdims=True) > 8 * jnp.finfo(x.dtype).eps * scale, x, 0
         )
-    norm = jnp.linalg.norm(x, axis=1, keepdims=True)
-    return x / jnp.where(norm > 0, norm, 1)
+    return linalg.unit_rows(x)
 
 
 def compare(a: jax.Array, b: jax.Array, *, method: str = "spearman") -> jax.Array:

@@ -60,19 +60,14 @@ def decode(
     candidates = vectors - mean
     similarity = retrieval.cosine(predicted(map, queries) - mean, candidates)
     if protocol.candidate_scaling == "spread":
-        fitted = _unit(predicted(map, tokens) - mean)
+        fitted = linalg.unit_rows(predicted(map, tokens) - mean)
         weights = linalg.normalized_weights(split.train, fitted.dtype)
         # The mean squared cosine of a candidate c with the fitted f is c' (mean of f f') c.
         moment = linalg.product((fitted * weights[:, None]).T, fitted)
-        unit = _unit(candidates)
+        unit = linalg.unit_rows(candidates)
         spread = jnp.sqrt(jnp.maximum((linalg.product(unit, moment) * unit).sum(axis=1), 0))
         similarity = similarity / jnp.where(spread > 0, spread, 1)
     return ranks(similarity, split, protocol)
-
-
-def _unit(x: jax.Array) -> jax.Array:
-    norm = jnp.linalg.norm(x, axis=1, keepdims=True)
-    return x / jnp.where(norm > 0, norm, 1)
 
 
 def ranks(similarity: jax.Array, split: Split, protocol: Protocol) -> dict[str, jax.Array]:

@@ -210,9 +210,7 @@ class Ridge:
                 errors = true[None] - _combine(coefficients, predictions)
                 weighted = errors**2 * split.query_mask.astype(errors.dtype)[:, None]
                 return weighted.sum(axis=1), total
-            candidates = vectors - mean * center
-            norm = jnp.linalg.norm(candidates, axis=1, keepdims=True)
-            candidates = candidates / jnp.where(norm > 0, norm, 1)
+            candidates = linalg.unit_rows(vectors - mean * center)
             # The length of a prediction does not change the order of its candidates.
             similarity = linalg.product(predictions, candidates.T)
             similarity = _combine(coefficients, similarity)

@@ -72,7 +72,7 @@ def prepare_responses(
         )
 
     if train is None or not fits_each_fold(protocol):
-        return fitted(eligible).astype(dtype)
+        return fitted(eligible).astype(dtype, copy=False)
     stacked = None
     for index, rows in enumerate(train):
         fold = fitted(rows)
@@ -179,7 +179,7 @@ def lossless_reduction(
     scores = np.zeros((n_rows, size))
     scores[:, :rank] = axes[:, :rank] * np.sqrt(variances[:rank])
     scores[empty] = 0
-    return scores.astype(dtype)
+    return scores.astype(dtype, copy=False)
 
 
 def rounded_rank(rank: int) -> int:
