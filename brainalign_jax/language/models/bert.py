@@ -18,6 +18,7 @@ from brainalign_jax.language.models.transformer import (
     LanguageModel,
     Norm,
     TransformerConfig,
+    gated,
     refuse_options,
 )
 
@@ -92,8 +93,13 @@ class Bert(LanguageModel):
         self.token_types = Embedding(config.type_vocab_size, config.width, **shared)
         self.embedding_norm = Norm((), config.width, eps=config.norm_eps, affine=True, dtype=dtype)
 
-    def embed_tokens(self, input_ids: jax.Array, attention_mask: jax.Array) -> jax.Array:
+    def embed_tokens(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        position_gate: jax.Array | None = None,
+    ) -> jax.Array:
         positions = jnp.arange(input_ids.shape[1], dtype=jnp.int32)
         # Every token has type 0: one text, never a pair.
         x = self.words(input_ids) + self.token_types(jnp.zeros((), jnp.int32))
-        return self.embedding_norm(x + self.positions(positions))
+        return self.embedding_norm(x + gated(self.positions(positions), position_gate))

@@ -288,9 +288,8 @@ def _fill(
         host = np.empty(shape, dtype)
         for index, group in enumerate(names[path]):
             target = host[index] if stacked else host
-            parts = np.split(target, len(group), axis=-1)
-            for name, part in zip(group, parts, strict=True):
-                expected = part.shape[::-1] if source.transposed else part.shape
+            for name, part in zip(group, source.split(target), strict=True):
+                expected = source.stored_shape(part.shape)
                 values = tensors[name]
                 if values.shape != expected:
                     faults.append(
@@ -300,7 +299,7 @@ def _fill(
                 elif values.dtype.name not in _FLOATS:
                     faults.append(f"{tensors.stored[name]} has dtype {values.dtype}, not a float")
                 else:
-                    part[...] = values.T if source.transposed else values
+                    part[...] = source.arrange(values)
         filled[path] = jnp.asarray(host)
     if faults:
         raise _misfit(folder, config, faults)

@@ -19,6 +19,7 @@ from brainalign_jax.language.models.transformer import (
     Embedding,
     LanguageModel,
     TransformerConfig,
+    gated,
     refuse_options,
 )
 
@@ -93,6 +94,11 @@ class GPT2(LanguageModel):
         self.words = Embedding(config.vocab_size, config.width, **shared)
         self.positions = Embedding(config.max_length, config.width, **shared)
 
-    def embed_tokens(self, input_ids: jax.Array, attention_mask: jax.Array) -> jax.Array:
+    def embed_tokens(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        position_gate: jax.Array | None = None,
+    ) -> jax.Array:
         positions = jnp.arange(input_ids.shape[1], dtype=jnp.int32)
-        return self.words(input_ids) + self.positions(positions)
+        return self.words(input_ids) + gated(self.positions(positions), position_gate)

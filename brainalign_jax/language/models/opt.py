@@ -17,6 +17,7 @@ from brainalign_jax.language.models.transformer import (
     Embedding,
     LanguageModel,
     TransformerConfig,
+    gated,
     refuse_options,
 )
 
@@ -94,10 +95,16 @@ class OPT(LanguageModel):
         self.positions = Embedding(c.max_length + c.position_offset, c.width, **shared)
         self.project_in = self._projection(c.embed_width, c.width, dtype, rngs)
 
-    def embed_tokens(self, input_ids: jax.Array, attention_mask: jax.Array) -> jax.Array:
+    def embed_tokens(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        position_gate: jax.Array | None = None,
+    ) -> jax.Array:
         x = self.words(input_ids)
         if self.project_in is not None:
             x = self.project_in(x)
         # Padding takes position -1, so its row is the offset's last one, as in transformers.
         counted = jnp.cumsum(attention_mask, axis=1, dtype=jnp.int32) * attention_mask - 1
-        return x + self.positions(counted + self.config.position_offset)
+        rows = self.positions(counted + self.config.position_offset)
+        return x + gated(rows, position_gate)

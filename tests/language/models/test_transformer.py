@@ -14,6 +14,8 @@ from brainalign_jax.language.models import (
     load_model,
 )
 from brainalign_jax.language.models.activations import ACTIVATIONS
+from brainalign_jax.language.models.attention import text_inputs
+from brainalign_jax.language.models.blocks import apply_block, layer_inputs
 
 TINY = ["bert-mlm", "gpt2-lm", "opt-lm", "opt-350m"]
 
@@ -234,3 +236,21 @@ def test_activations_equal_pytorchs(name):
     x = np.linspace(-12, 12, 401, dtype=np.float32)
     expected = ACT2FN[name](torch.tensor(x)).numpy()
     np.testing.assert_allclose(ACTIVATIONS[name](jnp.asarray(x)), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_blocks_one_at_a_time_equal_the_scan(name, models_dir, expected_states, assert_parity):
+    """What streams the layers: the embedding, block after block on its own, the final norm."""
+    ids, mask, expected = expected_states(name)
+    model = load_model(str(models_dir / name))
+    graph, stacked = nnx.split(model.blocks)
+    texts, layers = text_inputs(model.config, mask), layer_inputs(model.config)
+    x = model.embed_tokens(ids, mask)
+    states = [x]
+    for index in range(model.n_layers):
+        own, layer = jax.tree.map(lambda part, i=index: part[i], (stacked, layers))
+        x, _ = apply_block(graph, own, x, texts, layer)
+        states.append(x)
+    states[-1] = model.finish(x)
+    for ours, theirs in zip(states, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(ours)[mask > 0], theirs[mask > 0], atol=1e-5)
