@@ -133,6 +133,8 @@ _HELP = {
     "csls_k": "Neighbours of CSLS.",
     "candidate_scaling": "Divide each candidate's similarities by their spread over training words, "
     "or do not.",
+    "layer_selection": "Choose the layer that stands for a model in inner folds, or on the test words.",
+    "vector_axes": "Principal axes of every model's vectors; -1: the smallest width, 0: all.",
     "rdm_metric": "Dissimilarity of two words' vectors.",
     "rdm_comparison": "Similarity of two RDMs.",
 }

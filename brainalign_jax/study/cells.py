@@ -18,10 +18,9 @@ from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study import geometry, programs, score_rows, sources
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.decoding import LayerVectors
+from brainalign_jax.study.fold_work import Part, Work
 from brainalign_jax.study.methods import METHODS, Method, Ridge
 from brainalign_jax.study.problem import Problem, Scoring, check_words, folds_of
-
-Part = tuple[int, int]
 
 
 class Job:
@@ -36,25 +35,34 @@ class Job:
         """Futures of the folds, each of a dict from the parts to their scores."""
         self._folds.append((parts, folds))
 
-    def tables(self) -> Iterator[tuple[int, pd.DataFrame]]:
-        """(model, rows) once they are computed. Raises what computing them raised."""
-        found: dict[Part, pd.DataFrame] = {}
+    def tables(self) -> Iterator[tuple[int, pd.DataFrame, pd.DataFrame]]:
+        """(model, rows, ranks of the tested words) once they are computed.
+
+        Raises what computing them raised.
+        """
+        found: dict[Part, dict[str, np.ndarray]] = {}
         for parts, folds in self._folds:
             by_fold = [future.result() for future in folds]
             for part in parts:
                 scores = [fold[part] for fold in by_fold]
-                found[part] = score_rows.decoding_rows(
-                    {name: np.stack([one[name] for one in scores]) for name in scores[0]},
-                    self._problem,
-                    self._bench.scoring,
-                    self._bench.parts[part],
-                )
-                if self.method == "rsa":
-                    rows = self._bench.geometry_rows(self.subject, part)
-                    found[part] = pd.concat([found[part], rows], ignore_index=True)
+                found[part] = {name: np.stack([one[name] for one in scores]) for name in scores[0]}
+        bench, problem = self._bench, self._problem
         for model in self._models:
-            mine = [found[part] for part in sorted(found) if part[0] == model]
-            yield model, pd.concat(mine, ignore_index=True)
+            mine = [(bench.parts[part], found[part]) for part in sorted(found) if part[0] == model]
+            rows = [
+                score_rows.decoding_rows(scores, problem, bench.scoring, layers)
+                for layers, scores in mine
+            ]
+            if "layer_loss" in mine[0][1]:
+                rows.append(score_rows.selected_rows(mine, problem, bench.scoring))
+            if self.method == "rsa":
+                rows += [
+                    bench.geometry_rows(self.subject, part)
+                    for part in sorted(found)
+                    if part[0] == model
+                ]
+            ranks = [score_rows.rank_rows(scores, problem, layers) for layers, scores in mine]
+            yield model, *(pd.concat(x, ignore_index=True) for x in (rows, ranks))
 
     def cancel(self) -> None:
         """Folds that have not begun need not."""
@@ -84,7 +92,7 @@ class Workbench:
             for block, numbers in enumerate(layer_numbers(embeddings, scoring.layers))
             if numbers
         }
-        self._responses, self._models = responses, models
+        self.responses, self._models = responses, models
         self._computation, self._pool = computation, pool
         self._mesh = programs.layer_mesh()
         self._chunk = programs.chunk_size(
@@ -94,61 +102,49 @@ class Workbench:
         )
         self._problems: dict[tuple, Problem] = {}
         self._layers: dict[tuple, list[LayerVectors]] = {}
+        self._reduced: dict[tuple, list[list[LayerVectors]]] = {}
         self._sources: tuple[int, dict] = (-1, {})  # of one subject
         self._geometry: dict[tuple[int, Part], tuple[np.ndarray, int]] = {}
 
     def job(self, subject: int, name: str, models: list[int]) -> Job:
         """Begin to score models on one subject."""
+        problem, works = self.works(subject, name, models)
+        job = Job(self, subject, name, models, problem)
+        for work in works:
+            folds = range(len(problem.folds.outer.train))
+            job.add(list(work.layers), [self._pool.submit(work.score, fold) for fold in folds])
+        return job
+
+    def works(self, subject: int, name: str, models: list[int]) -> tuple[Problem, list[Work]]:
+        """The folds of a subject, and what is to be done in each: once for all models that share sources."""
         method = METHODS[name](self.scoring.protocol)
         problem = self._problem(subject, inner=method.uses_inner_folds)
         groups: dict[tuple, list[Part]] = {}
         for part in self.parts:
             if part[0] in models:
                 groups.setdefault(self._fitted_to(part), []).append(part)
-        job = Job(self, subject, name, models, problem)
+        works = []
         for parts in groups.values():
             source = self._source(subject, parts[0], method.form, problem, folds=True)
-            ready = self._with_filters(method, source, problem)
-            prepared = {
+            layers = {
                 part: self._prepared_layers(part, method.spans_vectors, source.shape[-1])
                 for part in parts
             }
-            job.add(
-                parts,
-                [
-                    self._pool.submit(self._score_fold, ready, source, problem, fold, prepared)
-                    for fold in range(len(problem.folds.outer.train))
-                ],
+            n_axes = self.scoring.protocol.vector_axes
+            reduced = {
+                part: self._fold_layers(part, chunks, method.spans_vectors, problem)
+                for part, chunks in layers.items()
+                if 0 < n_axes < chunks[0].values.shape[-1]
+            }
+            ready = self._with_filters(method, source, problem)
+            counts = {part: len(self.parts[part]) for part in parts}
+            works.append(
+                Work(ready, source, problem, layers, reduced, counts, self._computation, self._mesh)
             )
-        return job
-
-    def _score_fold(
-        self, method: Method, source: np.ndarray, problem: Problem, index: int, prepared: dict
-    ) -> dict[Part, dict[str, np.ndarray]]:
-        """Scores of each part, with a leading layer axis."""
-        with self._computation.context():
-            source = source if source.ndim == 2 else source[index]
-            source, fold = jax.device_put((source, problem.fold(index)))
-            state = programs.prepare(source, fold, method=method)
-            if isinstance(method, Ridge) and not programs.filters_suffice(state):
-                method = dataclasses.replace(method, n_filters=None)
-                state = programs.prepare(source, fold, method=method)
-            options = dict(method=method, mesh=self._mesh, batch=self._computation.at_once())
-            found = {}
-            for part, chunks in prepared.items():
-                scores = [
-                    programs.evaluate(state, source, chunk, fold, **options) for chunk in chunks
-                ]
-                found[part] = {
-                    name: np.concatenate([np.asarray(one[name]) for one in scores])[
-                        : len(self.parts[part])
-                    ]
-                    for name in scores[0]
-                }
-            return found
+        return problem, works
 
     def _problem(self, subject: int, *, inner: bool) -> Problem:
-        one = self._responses[subject]
+        one = self.responses[subject]
         key = (one.stimulus.fingerprint(), one.valid.tobytes(), inner)
         if key not in self._problems:
             for model in self._models:
@@ -158,29 +154,35 @@ class Workbench:
 
     def _source(self, subject: int, part: Part, form: str, problem: Problem, *, folds: bool):
         """Prepared responses of a subject, [N, R], or [F, N, R] with what is fitted on each fold."""
-        protocol, one = self.scoring.protocol, self._responses[subject]
+        protocol, one = self.scoring.protocol, self.responses[subject]
         if self._sources[0] != subject:
             self._sources = (subject, {})
-        known, model = self._sources[1], part[0]
+        known = self._sources[1]
         key = (form, folds and sources.fits_each_fold(protocol), *self._fitted_to(part))
         if key not in known:
-            _, token_to_type = one.stimulus.types(lower=self.scoring.lower)
-            known[key] = sources.prepare_responses(
-                one.values,
-                problem.eligible,
-                protocol,
-                width=self._vectors(part).shape[-1],
-                train=problem.folds.outer.train > 0 if folds else None,
-                score=sources.voxel_score(
-                    one,
-                    self._models[model].values[0],
-                    token_to_type,
-                    known.setdefault(("voxels", model), {}),
-                ),
-                form=form,
-                dtype=self._computation.dtype,
-            )
+            known[key] = self.prepared(subject, part, form, problem, one.values, folds=folds)
         return known[key]
+
+    def prepared(
+        self, subject: int, part: Part, form: str, problem: Problem, values, *, folds: bool = True
+    ) -> np.ndarray:
+        """Responses [N, V] of a subject prepared for a part: [N, R], or [F, N, R]."""
+        one, model = self.responses[subject], part[0]
+        _, token_to_type = one.stimulus.types(lower=self.scoring.lower)
+        own = values is one.values
+        known = self._sources[1].setdefault(("voxels", model), {}) if own else {}
+        return sources.prepare_responses(
+            values,
+            problem.eligible,
+            self.scoring.protocol,
+            width=self._vectors(part).shape[-1],
+            train=problem.folds.outer.train > 0 if folds else None,
+            score=sources.voxel_score(
+                one, self._models[model].values[0], token_to_type, known, values=values
+            ),
+            form=form,
+            dtype=self._computation.dtype,
+        )
 
     def _fitted_to(self, part: Part) -> tuple:
         """What of a part its responses are fitted to: parts that are alike in it share them."""
@@ -226,6 +228,18 @@ class Workbench:
                 programs.layers(chunk, span=span) for chunk in programs.chunks(values, self._chunk)
             ]
         return self._layers[key]
+
+    def _fold_layers(
+        self, part: Part, chunks: list[LayerVectors], span: bool, problem: Problem
+    ) -> list[list[LayerVectors]]:
+        """The part's chunks on the axes fitted to each fold's training words."""
+        key = (part, span, id(problem))
+        if key not in self._reduced:
+            self._reduced[key] = [
+                programs.reduced_layers(chunks, problem, fold, self.scoring.protocol)
+                for fold in range(len(problem.folds.outer.train))
+            ]
+        return self._reduced[key]
 
     def compare_geometries(self, todo: dict[tuple[int, str], list[int]]) -> None:
         """The RSA scores of all (subject, "rsa") -> models of `todo`: each RDM is made once.

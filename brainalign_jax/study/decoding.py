@@ -37,6 +37,21 @@ def spanned_vectors(values: jax.Array) -> LayerVectors:
     return LayerVectors(left * singular, right)
 
 
+def principal_axes(layer: LayerVectors, weights: jax.Array, *, n_axes: int) -> LayerVectors:
+    """The vectors on their n_axes principal axes over the training words: values [T, n_axes].
+
+    weights: [T], positive for the words that the axes are fitted on. As many axes as there are where
+    there are fewer. Correlation and r2 of predictions are then over these axes.
+    """
+    values = layer.values
+    if values.shape[1] <= n_axes:
+        return layer
+    used = (weights > 0).astype(values.dtype)
+    centred = (values - linalg.weighted_mean(values, used)) * used[:, None]
+    _, axes = jnp.linalg.eigh(linalg.matmul(centred.T, centred))
+    return LayerVectors(linalg.matmul(values, axes[:, ::-1][:, :n_axes]), None)
+
+
 def predicted(map: Map, rows: jax.Array) -> jax.Array:
     """Predicted vectors [M, E] for rows [M, R]."""
     return linalg.product(rows - map.source_mean, map.weight) + map.target_mean
@@ -50,8 +65,10 @@ def decode(
     mean: jax.Array,
     split: Split,
     protocol: Protocol,
+    *,
+    csls: bool = True,
 ) -> dict[str, jax.Array]:
-    """Ranks of the true words among the candidates.
+    """Ranks of the true words among the candidates, with CSLS or without.
 
     Args:
       queries: [Q, R] responses asked about; tokens: [N, R] responses of all tokens.
@@ -67,21 +84,23 @@ def decode(
         unit = linalg.unit_rows(candidates)
         spread = jnp.sqrt(jnp.maximum((linalg.product(unit, moment) * unit).sum(axis=1), 0))
         similarity = similarity / jnp.where(spread > 0, spread, 1)
-    return ranks(similarity, split, protocol)
+    return ranks(similarity, split, protocol, csls=csls)
 
 
-def ranks(similarity: jax.Array, split: Split, protocol: Protocol) -> dict[str, jax.Array]:
-    """Ranks [Q] by similarity [Q, T], plain and with CSLS, among the candidates."""
+def ranks(
+    similarity: jax.Array, split: Split, protocol: Protocol, *, csls: bool = True
+) -> dict[str, jax.Array]:
+    """Ranks [Q] by similarity [Q, T] among the candidates, plain and, if asked for, with CSLS."""
     allowed = split.candidates > 0
+    found = {"rank_nn": retrieval.ranks(jnp.where(allowed, similarity, -jnp.inf), split.gold)}
+    if not csls:
+        return found
     # Far below any similarity, yet finite: CSLS means must not meet infinities.
     similarity = jnp.where(allowed[None, :], similarity, jnp.asarray(-1e6, similarity.dtype))
-    csls = retrieval.csls_from_cosine(
+    scaled = retrieval.csls_from_cosine(
         similarity, k=protocol.csls_k, source_weights=split.query_mask
     )
-    return {
-        "rank_nn": retrieval.ranks(jnp.where(allowed, similarity, -jnp.inf), split.gold),
-        "rank_csls": retrieval.ranks(jnp.where(allowed, csls, -jnp.inf), split.gold),
-    }
+    return found | {"rank_csls": retrieval.ranks(jnp.where(allowed, scaled, -jnp.inf), split.gold)}
 
 
 def prediction_scores(

@@ -50,11 +50,53 @@ class Method(TypingProtocol):
     def evaluate(
         self, state: Any, source: jax.Array, layer: LayerVectors, fold: FoldProblem
     ) -> dict[str, jax.Array]:
-        """rank_nn and rank_csls [Q] of the true words, and scalar scores of the predictions."""
+        """rank_nn and rank_csls [Q] of the true words, and scalar scores of the predictions.
+
+        With protocol.layer_selection="inner_folds" also layer_loss, a scalar by which layers of all
+        models are compared within the training words: the lower, the better.
+        """
 
 
 def _n_types(fold: FoldProblem) -> int:
     return fold.outer.candidates.shape[-1]
+
+
+class Nested(NamedTuple):
+    """What a method prepared for the outer split, and for the inner ones with a leading axis [I] or None."""
+
+    outer: Any
+    inner: Any
+
+
+class _Nested:
+    """A method without parameters of its own to choose: the inner folds serve to choose the layer."""
+
+    protocol: Protocol
+
+    @property
+    def uses_inner_folds(self) -> bool:
+        return self.protocol.layer_selection == "inner_folds"
+
+    def prepare(self, source: jax.Array, fold: FoldProblem) -> Nested:
+        def one(split: Split):
+            return self._prepare(source, split, (fold.token_to_type, _n_types(fold)))
+
+        inner = jax.lax.map(one, fold.inner) if self.uses_inner_folds else None
+        return Nested(one(fold.outer), inner)
+
+    def evaluate(self, state: Nested, source, layer: LayerVectors, fold: FoldProblem):
+        found = self._decode(state.outer, source, layer, fold.outer)
+        if not self.uses_inner_folds:
+            return found
+
+        def total(inputs):
+            one, split = inputs
+            ranks = self._decode(one, source, layer, split, csls=False)["rank_nn"]
+            return (ranks * split.query_mask.astype(ranks.dtype)).sum()
+
+        count = fold.inner.query_mask.sum().astype(source.dtype)
+        loss = jax.lax.map(total, (state.inner, fold.inner)).sum() / count
+        return found | {"layer_loss": loss}
 
 
 class ProcrustesState(NamedTuple):
@@ -66,21 +108,19 @@ class ProcrustesState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Procrustes:
+class Procrustes(_Nested):
     """Rotation of the responses onto the model's vectors."""
 
     protocol: Protocol
     name: str = "procrustes"
     form: str = "products"
-    uses_inner_folds: bool = False
     spans_vectors: bool = True
 
-    def prepare(self, source: jax.Array, fold: FoldProblem) -> ProcrustesState:
-        sizes = fold.token_to_type, _n_types(fold)
-        asked = query_rows(source, fold.outer, *sizes, queries=self.protocol.queries)
-        return ProcrustesState(*type_means(source, fold.outer.train, *sizes), asked)
+    def _prepare(self, source: jax.Array, split: Split, sizes: tuple) -> ProcrustesState:
+        asked = query_rows(source, split, *sizes, queries=self.protocol.queries)
+        return ProcrustesState(*type_means(source, split.train, *sizes), asked)
 
-    def evaluate(self, state: ProcrustesState, source, layer: LayerVectors, fold: FoldProblem):
+    def _decode(self, state: ProcrustesState, source, layer, split: Split, *, csls: bool = True):
         # The mean over a type's tokens, weighted by their number, has the same cross-covariance
         # with the vectors as the tokens themselves.
         fitted = procrustes.fit(
@@ -88,8 +128,9 @@ class Procrustes:
         )
         map = Map(fitted.rotation, fitted.source_mean, fitted.target_mean)
         mean = map.target_mean
+        vectors = layer.values
         return decoding.decode(
-            map, state.queries, source, layer.values, mean, fold.outer, self.protocol
+            map, state.queries, source, vectors, mean, split, self.protocol, csls=csls
         )
 
 
@@ -167,7 +208,7 @@ class Ridge:
 
     def evaluate(self, state: RidgeState, source, layer: LayerVectors, fold: FoldProblem):
         vectors = layer.values
-        loss = self._inner_loss(state, vectors, fold.inner)
+        loss, scale = self._inner_loss(state, vectors, fold.inner)
         shared = self.protocol.alpha_selection != "error_per_target"
         alpha = self._alphas(state.outer)[ridge.select_alpha(loss, shared=shared)]
         train_mean = linalg.weighted_mean(vectors, state.outer.weights)
@@ -178,7 +219,11 @@ class Ridge:
         ranks = decoding.decode(
             map, state.queries, source, vectors, mean, fold.outer, self.protocol
         )
-        return ranks | decoding.prediction_scores(map, state.queries, layer, fold.outer)
+        found = ranks | decoding.prediction_scores(map, state.queries, layer, fold.outer)
+        if self.protocol.layer_selection == "inner_folds":
+            least = loss.sum(axis=1).min() if shared else loss.min(axis=0).sum()
+            found["layer_loss"] = least / scale
+        return found
 
     def _alphas(self, factor: ridge.RidgeFactor) -> jax.Array:
         """Penalties [A] in the units of this factor's kernel."""
@@ -187,8 +232,13 @@ class Ridge:
             return alphas
         return alphas * factor.eigenvalues.sum() / factor.weights.sum()
 
-    def _inner_loss(self, state: RidgeState, vectors: jax.Array, inner: Split) -> jax.Array:
+    def _inner_loss(
+        self, state: RidgeState, vectors: jax.Array, inner: Split
+    ) -> tuple[jax.Array, jax.Array]:
         """Loss of each alpha over the inner folds: [A, 1] mean rank, or [A, E] squared errors.
+
+        And what a layer's loss is to be divided by to compare layers: one, or the squared errors of
+        the training mean.
 
         With an intercept hat matrices map constants to zero, so that they give predictions less
         the training mean.
@@ -209,7 +259,8 @@ class Ridge:
                 true = vectors[split.gold] - mean * intercept
                 errors = true[None] - _combine(coefficients, predictions)
                 weighted = errors**2 * split.query_mask.astype(errors.dtype)[:, None]
-                return weighted.sum(axis=1), total
+                baseline = (true**2).sum(axis=1) @ split.query_mask.astype(true.dtype)
+                return weighted.sum(axis=1), total, baseline
             candidates = linalg.unit_rows(vectors - mean * center)
             # The length of a prediction does not change the order of its candidates.
             similarity = linalg.product(predictions, candidates.T)
@@ -218,10 +269,12 @@ class Ridge:
             similarity = similarity + linalg.product(candidates, offset)
             similarity = jnp.where(split.candidates > 0, similarity, -jnp.inf)
             ranks = jax.vmap(retrieval.ranks, (0, None))(similarity, split.gold)
-            return (ranks * split.query_mask.astype(ranks.dtype)).sum(axis=1)[:, None], total
+            ranks = (ranks * split.query_mask.astype(ranks.dtype)).sum(axis=1)[:, None]
+            return ranks, total, total.astype(ranks.dtype)
 
-        losses, totals = jax.lax.map(one_fold, (basis, state.coefficients, means, inner))
-        return losses.sum(axis=0) / totals.sum().astype(losses.dtype)
+        losses, totals, baselines = jax.lax.map(one_fold, (basis, state.coefficients, means, inner))
+        total = totals.sum().astype(losses.dtype)
+        return losses.sum(axis=0) / total, baselines.sum() / total
 
 
 def _combine(coefficients: jax.Array, x: jax.Array) -> jax.Array:
@@ -237,7 +290,7 @@ class SimilarityProfiles(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SimilarityDecoding:
+class SimilarityDecoding(_Nested):
     """Decoding by similarity alone, no map fitted: second-order retrieval.
 
     A tested word is known by its similarities to the training words, in the brain and in the model;
@@ -248,15 +301,13 @@ class SimilarityDecoding:
 
     protocol: Protocol
     name: str = "rsa"
-    uses_inner_folds: bool = False
     spans_vectors: bool = False
 
     @property
     def form(self) -> str:
         return {"spearman": "values", "cosine": "products"}.get(self.protocol.rdm_metric, "centred")
 
-    def prepare(self, source: jax.Array, fold: FoldProblem) -> SimilarityProfiles:
-        split, sizes = fold.outer, (fold.token_to_type, _n_types(fold))
+    def _prepare(self, source: jax.Array, split: Split, sizes: tuple) -> SimilarityProfiles:
         means, counts = type_means(source, split.train, *sizes)
         training_types = (counts > 0).astype(source.dtype)
         mean = linalg.weighted_mean(source, split.train) * self.protocol.center
@@ -267,7 +318,7 @@ class SimilarityDecoding:
         profile = linalg.matmul(rsa.unit_rows(asked - mean, metric=metric), known.T)
         return SimilarityProfiles(_unit_profiles(profile, training_types), training_types)
 
-    def evaluate(self, state: SimilarityProfiles, source, layer: LayerVectors, fold: FoldProblem):
+    def _decode(self, state: SimilarityProfiles, source, layer, split: Split, *, csls: bool = True):
         vectors = layer.values
         mean = linalg.weighted_mean(vectors, state.training_types) * self.protocol.center
         metric = self.protocol.rdm_metric
@@ -281,7 +332,7 @@ class SimilarityDecoding:
         similar = jnp.where(itself, row_mean[:, None], similar)
         candidates = _unit_profiles(similar, state.training_types)
         similarity = linalg.product(state.queries, candidates.T)
-        return decoding.ranks(similarity, fold.outer, self.protocol)
+        return decoding.ranks(similarity, split, self.protocol, csls=csls)
 
 
 def _unit_profiles(profiles: jax.Array, training_types: jax.Array) -> jax.Array:

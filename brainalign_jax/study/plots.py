@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from scipy.stats import binom
 
 from brainalign_jax.study.display import OKABE_ITO, UNTRAINED, model_styles, short_names
-from brainalign_jax.study.results import GROUP, ResultTable, replace_file
+from brainalign_jax.study.results import GROUP, POOLED, SELECTED, ResultTable, replace_file
 
 DPI = 150
 _GREY = "#666666"
@@ -73,7 +73,8 @@ def precision_by_k(table: ResultTable, *, k: int = 10, metric: str = "precision_
     best = group.loc[group.groupby(["model", "method"], sort=False)["value"].idxmax()]
     figure, axes = _panels(len(best["method"].unique()))
     styles = model_styles(best["model"].unique())
-    everything = _group(table.rows[(table.rows["metric"] == metric) & (table.rows["fold"] == -1)])
+    pooled = (table.rows["metric"] == metric) & (table.rows["fold"] == POOLED)
+    everything = _group(table.rows[pooled & (table.rows["layer"] != SELECTED)])
     for axis, (method, part) in zip(axes, best.groupby("method", sort=False), strict=True):
         for model, layer in zip(part["model"], part["layer"], strict=True):
             chosen = (everything["model"] == model) & (everything["method"] == method)

@@ -45,10 +45,12 @@ class Scoring:
 class Problem:
     """The folds of the subjects that share them.
 
-    eligible: [N] tokens that take part. folds: with a leading fold axis but for its token -> type [N].
+    eligible: [N] tokens that take part. counts: [T] how many there are of each type.
+    folds: with a leading fold axis but for its token -> type [N].
     """
 
     eligible: np.ndarray
+    counts: np.ndarray
     folds: FoldProblem
     n_candidates: int
 
@@ -92,7 +94,8 @@ def folds_of(responses: WordResponses, scoring: Scoring, *, inner: bool = True) 
     protocol = scoring.protocol
     vocabulary, token_to_type = responses.stimulus.types(lower=scoring.lower)
     eligible = responses.valid & (token_to_type >= 0)
-    candidates = np.isin(np.arange(len(vocabulary)), token_to_type[eligible])
+    counts = np.bincount(token_to_type[eligible], minlength=len(vocabulary))
+    candidates = counts > 0
     n_candidates = int(candidates.sum())
     for name, value in (("k", max(scoring.ks)), ("csls_k", protocol.csls_k)):
         if value > n_candidates:
@@ -114,4 +117,4 @@ def folds_of(responses: WordResponses, scoring: Scoring, *, inner: bool = True) 
         )
         inner_arrays = Split(*(part.reshape(len(within), -1, *part.shape[1:]) for part in flat))
     token_to_type = np.maximum(token_to_type, 0).astype(np.int32)
-    return Problem(eligible, FoldProblem(arrays, inner_arrays, token_to_type), n_candidates)
+    return Problem(eligible, counts, FoldProblem(arrays, inner_arrays, token_to_type), n_candidates)

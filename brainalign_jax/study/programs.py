@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from brainalign_jax.align import filters
-from brainalign_jax.study.decoding import LayerVectors, spanned_vectors
+from brainalign_jax.study.decoding import LayerVectors, principal_axes, spanned_vectors
 from brainalign_jax.study.methods import Method, RidgeState
 from brainalign_jax.study.problem import Problem
 from brainalign_jax.study.protocol import Protocol
@@ -33,6 +33,20 @@ def layer_mesh() -> Mesh:
 def layers(values: jax.Array, *, span: bool) -> LayerVectors:
     """The layers [C, T, D] as `Method.evaluate` takes them, in the axes they span or as they are."""
     return jax.lax.map(spanned_vectors, values) if span else LayerVectors(values, None)
+
+
+@functools.partial(jax.jit, static_argnames=("n_axes",))
+def _reduced(chunk: LayerVectors, weights: jax.Array, *, n_axes: int) -> LayerVectors:
+    return jax.lax.map(lambda layer: principal_axes(layer, weights, n_axes=n_axes), chunk)
+
+
+def reduced_layers(
+    chunks: list[LayerVectors], problem: Problem, index: int, protocol: Protocol
+) -> list[LayerVectors]:
+    """Chunks of layers on protocol.vector_axes principal axes of the training words of a fold."""
+    trained = problem.folds.token_to_type[problem.folds.outer.train[index] > 0]
+    words = np.bincount(trained, minlength=len(problem.counts)).astype(np.float32)
+    return [_reduced(chunk, words, n_axes=protocol.vector_axes) for chunk in chunks]
 
 
 @functools.partial(jax.jit, static_argnames=("method",))

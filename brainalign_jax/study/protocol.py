@@ -12,6 +12,7 @@ CHOICES = {
     "alpha_unit": ("kernel", "absolute"),
     "alpha_selection": ("retrieval", "error_per_target", "error_shared"),
     "candidate_scaling": ("spread", "none"),
+    "layer_selection": ("inner_folds", "test"),
     "rdm_metric": ("correlation", "cosine", "euclidean", "spearman"),
     "rdm_comparison": ("pearson", "spearman", "kendall_tau_a"),
 }
@@ -48,6 +49,12 @@ class Protocol:
     candidate_scaling: "spread" divides each candidate's similarities by their root mean square over
       the training words. A candidate that was trained on has a wider spread than the tested words;
       undivided ("none"), training words crowd the top ranks and pure noise scores below chance.
+    layer_selection: where the layer is chosen whose score stands for the model: in the "inner_folds" of each
+      fold, by the mean rank of the true word (by r2 where alphas are chosen by error), or on the "test"
+      words themselves. Every layer's own score is reported in any case.
+    vector_axes: reduce the vectors of every model to so many principal axes, fitted on the training words
+      of each fold; -1 takes the smallest width of the models that are compared, 0 keeps all axes. Wider
+      vectors score higher by their width alone.
     rdm_metric, rdm_comparison: dissimilarity of two words, similarity of two RDMs.
     """
 
@@ -70,6 +77,8 @@ class Protocol:
     fit_intercept: bool
     csls_k: int
     candidate_scaling: str
+    layer_selection: str
+    vector_axes: int
     rdm_metric: str
     rdm_comparison: str
 
@@ -85,6 +94,7 @@ class Protocol:
             ("csls_k", 1),
             ("purge", 0),
             ("n_voxels", 0),
+            ("vector_axes", -1),
         ):
             if not getattr(self, field) >= least:
                 raise ValueError(f"{field}={getattr(self, field)} must be at least {least}")
@@ -116,6 +126,8 @@ AUDITED = Protocol(
     fit_intercept=True,
     csls_k=10,
     candidate_scaling="spread",
+    layer_selection="inner_folds",
+    vector_axes=-1,
     rdm_metric="correlation",
     rdm_comparison="spearman",
 )
@@ -141,6 +153,8 @@ PAPER = Protocol(
     fit_intercept=False,
     csls_k=100,
     candidate_scaling="none",
+    layer_selection="test",
+    vector_axes=0,
     rdm_metric="spearman",
     rdm_comparison="spearman",
 )

@@ -33,6 +33,8 @@ MEANINGS = {
     "fit_intercept": "ridge shrinks toward the training mean (no: toward zero)",
     "csls_k": "neighbours of CSLS",
     "candidate_scaling": "candidates' similarities are divided by their spread in training",
+    "layer_selection": "where the layer that stands for the model is chosen",
+    "vector_axes": "axes that every model's vectors are reduced to (-1: smallest width, 0: all)",
     "rdm_metric": "dissimilarity of two words",
     "rdm_comparison": "similarity of two RDMs",
 }

@@ -12,8 +12,12 @@ COLUMNS = (
     "dataset", "subject", "model", "family", "n_params", "layer", "n_layers", "method", "protocol",
     "fold", "metric", "k", "value", "n_items", "chance",
 )  # fmt: skip
-METRICS = ("precision_csls", "precision_nn", "rank_accuracy", "pearson", "r2", "rsa")
+METRICS = (
+    "precision_csls", "precision_csls_tokens", "precision_csls_types", "precision_csls_hapax",
+    "precision_nn", "rank_accuracy", "pearson", "r2", "rsa", "selected_layer",
+)  # fmt: skip
 POOLED = -1
+SELECTED = -1
 GROUP = "group"
 
 
@@ -21,7 +25,8 @@ GROUP = "group"
 class ResultTable:
     """rows: a DataFrame with `COLUMNS`; manifest: how they came about.
 
-    `fold` is -1 for the value pooled over folds and `subject` is "group" for the mean over subjects.
+    `fold` is -1 for the value pooled over folds, `layer` -1 for the layer that each fold's inner folds
+    chose (its number is the metric "selected_layer") and `subject` is "group" for the mean over subjects.
     `k` is 0 where the metric has none. `n_items` is the number of words scored, `chance` the value
     that a guess would have (k / number of candidates for precision, 0.5 for rank accuracy, else 0).
     """
@@ -52,12 +57,13 @@ class ResultTable:
         return cls(read_parquet(folder / "results.parquet"), content)
 
     def pooled(self, metric: str, *, k: int = 0, **only) -> pd.DataFrame:
-        """Rows of one metric pooled over folds, subjects and group.
+        """Rows of one metric pooled over folds, subjects and group, of every layer.
 
         only: column=value, to keep the rows of one model, method, subject or layer.
         """
         rows = self.rows
         chosen = (rows["metric"] == metric) & (rows["fold"] == POOLED) & (rows["k"] == k)
+        chosen &= (rows["layer"] == only.get("layer")) | (rows["layer"] != SELECTED)
         for column, value in only.items():
             chosen &= rows[column] == value
         return rows[chosen]
@@ -98,6 +104,7 @@ class ResultTable:
 def group_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean over subjects of the pooled rows, as rows of the subject "group"."""
     pooled = rows[(rows["fold"] == POOLED) & (rows["subject"] != GROUP)]
+    pooled = pooled[pooled["metric"] != "selected_layer"]  # layer numbers have no mean
     keys = [c for c in COLUMNS if c not in ("subject", "value", "n_items", "chance")]
     grouped = pooled.groupby(keys, sort=False, dropna=False, as_index=False).agg(
         value=("value", "mean"), n_items=("n_items", "sum"), chance=("chance", "mean")

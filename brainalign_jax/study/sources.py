@@ -90,13 +90,17 @@ def voxel_score(
     vectors: np.ndarray,
     token_to_type: np.ndarray,
     known: dict[bytes, np.ndarray],
+    *,
+    values: np.ndarray | None = None,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """The score of each voxel [V] as a function of the rows [N] bool that it may learn from.
 
     It is the informativeness of a voxel, with its neighbours where the responses know their places,
     about vectors [T, D] of the word types. Rows are cross-validated in blocks, as neighbouring words
-    share scans. known: keeps the scores of each set of rows, as they take minutes.
+    share scans. known: keeps the scores of each set of rows, as they take minutes. values: [N, V] in
+    place of the responses' own.
     """
+    values = responses.values if values is None else values
 
     def score(rows: np.ndarray) -> np.ndarray:
         key = np.packbits(rows).tobytes()
@@ -110,7 +114,7 @@ def voxel_score(
         if isinstance(responses.space, VolumeSpace):
             neighbours = selection.voxel_neighbours(responses.space.indices)
         return selection.informativeness(
-            responses.values[rows],
+            values[rows],
             vectors[token_to_type[rows]],
             neighbours=neighbours,
             folds=np.arange(count) * _SELECTION_FOLDS // count,

@@ -5,12 +5,14 @@ all models. Folds are worked at the same time where the machine has cores to spa
 """
 
 import collections
+import dataclasses
 import hashlib
 import itertools
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from tqdm import tqdm
@@ -23,10 +25,23 @@ from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.problem import Scoring
 from brainalign_jax.study.results import read_parquet, tidy, write_parquet
 
-__all__ = ["Scoring", "score_subjects"]
+__all__ = ["Scores", "Scoring", "score", "score_subjects"]
 
 
-def score_subjects(
+class Scores(NamedTuple):
+    """rows: as in `results.COLUMNS`, without the group's. ranks: of every tested word in every layer, with
+    the columns subject, model, method, layer, fold, type, token, rank_csls, rank_nn; see `score_rows`."""
+
+    rows: pd.DataFrame
+    ranks: pd.DataFrame
+
+
+def score_subjects(*args, **options) -> pd.DataFrame:
+    """The rows of `score`."""
+    return score(*args, **options).rows
+
+
+def score(
     dataset: str,
     responses: Sequence[WordResponses],
     embeddings: Embeddings | Sequence[Embeddings],
@@ -35,8 +50,8 @@ def score_subjects(
     cells: Path | None = None,
     progress: tqdm | None = None,
     computation: Computation | None = None,
-) -> pd.DataFrame:
-    """Score models against subjects; rows as in `results.COLUMNS`, without the group's.
+) -> Scores:
+    """Score models against subjects.
 
     embeddings: one model, or several of the same words: they share all that depends on the subject.
     cells: folder where each finished subject x model x method is kept; what is there already is read,
@@ -47,38 +62,46 @@ def score_subjects(
     """
     computation = computation or Computation()
     models = [embeddings] if isinstance(embeddings, Embeddings) else list(embeddings)
+    scoring = with_common_axes(scoring, [model.values.shape[-1] for model in models])
     for model in models:
         layer_numbers(model, scoring.layers)
     places = itertools.product(range(len(responses)), scoring.methods, range(len(models)))
     paths = _cell_paths(cells, dataset, responses, models, scoring, computation)
     tables: dict[tuple[int, str, int], pd.DataFrame] = {}
+    ranks: dict[tuple[int, str, int], pd.DataFrame] = {}
     todo: dict[tuple[int, str], list[int]] = {}
     for subject, method, model in places:
         path = paths.get((subject, method, model))
-        if path and path.is_file():
+        if path and path.is_file() and _ranks_path(path).is_file():
             tables[subject, method, model] = read_parquet(path)
+            ranks[subject, method, model] = read_parquet(_ranks_path(path))
         else:
             todo.setdefault((subject, method), []).append(model)
     if progress is not None:
         progress.update(len(tables))
 
     def finish(job: Job) -> None:
-        for model, table in job.tables():
+        for model, table, of_words in job.tables():
             place = job.subject, job.method, model
+            who = {
+                "subject": responses[job.subject].subject,
+                "model": models[model].model,
+                "method": job.method,
+            }
+            ranks[place] = of_words.assign(**who)[[*who, *of_words.columns]]
             tables[place] = tidy(
                 table.assign(
                     dataset=dataset,
-                    subject=responses[job.subject].subject,
-                    model=models[model].model,
+                    **who,
                     **{
                         name: models[model].meta.get(name)
                         for name in ("family", "n_params", "n_layers")
                     },
-                    method=job.method,
                     protocol=scoring.protocol.name,
                 )
             )
             if cells:
+                write_parquet(ranks[place], _ranks_path(paths[place]))
                 write_parquet(tables[place], paths[place])
             if progress is not None:
                 progress.update()
@@ -101,7 +124,23 @@ def score_subjects(
             for job in pending:  # after an error
                 job.cancel()
     order = itertools.product(range(len(models)), range(len(responses)), scoring.methods)
-    return pd.concat([tables[s, method, m] for m, s, method in order], ignore_index=True)
+    order = [(subject, method, model) for model, subject, method in order]
+    return Scores(
+        *(pd.concat([x[place] for place in order], ignore_index=True) for x in (tables, ranks))
+    )
+
+
+def with_common_axes(scoring: Scoring, widths: Sequence[int]) -> Scoring:
+    """The scoring with vector_axes=-1 made a number: the smallest width, or 0 where all are equal."""
+    if scoring.protocol.vector_axes >= 0:
+        return scoring
+    axes = min(widths) if len(set(widths)) > 1 else 0
+    chosen = dataclasses.replace(scoring.protocol, vector_axes=axes)
+    return dataclasses.replace(scoring, protocol=chosen)
+
+
+def _ranks_path(path: Path) -> Path:
+    return path.with_suffix(".ranks.parquet")
 
 
 def _cell_paths(

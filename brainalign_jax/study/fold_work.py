@@ -1,0 +1,77 @@
+"""One method on one subject: what is done in each fold, for all models that share the responses."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from brainalign_jax.study import programs
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.decoding import LayerVectors
+from brainalign_jax.study.methods import FoldProblem, Method, Ridge
+from brainalign_jax.study.problem import Problem
+
+Part = tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Work:
+    """One method on one subject, with the layers of the models that share its responses.
+
+    source: [N, R], or [F, N, R]. layers: chunks of each part; reduced: the same in each fold, on axes
+    fitted to its training words, where these are fewer. counts: layers of each part.
+    """
+
+    method: Method
+    source: np.ndarray
+    problem: Problem
+    layers: dict[Part, list[LayerVectors]]
+    reduced: dict[Part, list[list[LayerVectors]]]
+    counts: dict[Part, int]
+    computation: Computation
+    mesh: Mesh
+
+    def score(self, index: int) -> dict[Part, dict[str, np.ndarray]]:
+        """Scores of each part in a fold, with a leading layer axis."""
+        with self.computation.context():
+            source = self.source if self.source.ndim == 2 else self.source[index]
+            source, fold = jax.device_put((source, self.problem.fold(index)))
+            method, state = self.prepare(source, fold)
+            return {
+                part: self.evaluate(
+                    method, state, source, part, self.fold_layers(part, index), fold
+                )
+                for part in self.layers
+            }
+
+    def fold_layers(
+        self, part: Part, index: int, *, types: np.ndarray | None = None
+    ) -> list[LayerVectors]:
+        """Chunks of a part's layers in a fold; types [T]: each type with the vector of another one."""
+        if types is None:
+            return self.reduced[part][index] if part in self.reduced else self.layers[part]
+        moved = [chunk._replace(values=chunk.values[:, types]) for chunk in self.layers[part]]
+        if part not in self.reduced:
+            return moved
+        return programs.reduced_layers(moved, self.problem, index, self.method.protocol)
+
+    def prepare(self, source: jax.Array, fold: FoldProblem) -> tuple[Method, Any]:
+        """The method with as many filters as these responses need, and its state."""
+        state = programs.prepare(source, fold, method=self.method)
+        if isinstance(self.method, Ridge) and not programs.filters_suffice(state):
+            method = dataclasses.replace(self.method, n_filters=None)
+            return method, programs.prepare(source, fold, method=method)
+        return self.method, state
+
+    def evaluate(
+        self, method: Method, state, source, part: Part, chunks: list[LayerVectors], fold
+    ) -> dict[str, np.ndarray]:
+        """Scores with a leading layer axis."""
+        options = dict(method=method, mesh=self.mesh, batch=self.computation.at_once())
+        scores = [programs.evaluate(state, source, chunk, fold, **options) for chunk in chunks]
+        return {
+            name: np.concatenate([np.asarray(one[name]) for one in scores])[: self.counts[part]]
+            for name in scores[0]
+        }

@@ -1,0 +1,153 @@
+"""Null draws: recordings that know nothing of the words, made of the real ones.
+
+Every draw keeps what makes noise score (smoothness in time, spread of frequencies, the model's own
+geometry) and breaks the pairing of responses and words. All subjects share a draw, as they share the
+words: a group's null then has the dependence between subjects that the real scores have.
+
+References: Good (2005), Permutation, Parametric, and Bootstrap Tests of Hypotheses; Winkler et al. (2015),
+NeuroImage 123:253-268, for permutations within and of whole blocks.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from brainalign_jax.stimulus import Stimulus
+
+KINDS = ("items", "shift", "blocks", "noise")
+_LEAST_SHIFT = 20.0  # seconds, beyond the haemodynamic response and the autocorrelation of scans
+_BLOCK = 30.0  # seconds
+
+
+class Draw(NamedTuple):
+    """One null draw. Exactly one is set.
+
+    types: [T] the word type whose vector each type takes. rows: [N] the token whose response each token
+    takes. noise: seed of a noise recording.
+    """
+
+    types: np.ndarray | None = None
+    rows: np.ndarray | None = None
+    noise: int | None = None
+
+
+def default_kind(stimulus: Stimulus) -> str:
+    """ "shift" for timed words, "blocks" for items in runs (sentences in passages), else "items"."""
+    if stimulus.onsets is not None:
+        return "shift"
+    return "items" if stimulus.run is None else "blocks"
+
+
+def draw_nulls(
+    kind: str,
+    stimulus: Stimulus,
+    eligible: np.ndarray,
+    token_to_type: np.ndarray,
+    n_draws: int,
+    *,
+    seed: int = 0,
+) -> list[Draw]:
+    """`n_draws` null draws for the eligible tokens [N].
+
+    kind: "items", the word types exchange their vectors; "shift", the responses of each run move against
+      its words in a circle, by 20 s or more; "blocks", pieces of 30 s (or whole runs, where words have no
+      onsets) change places; "noise", a recording of smooth noise.
+    token_to_type: [N].
+
+    Draw i is the same whatever n_draws. Raises: ValueError for an unknown kind, or where the words leave
+    nothing to shift or exchange.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown null {kind!r}: choose of {', '.join(KINDS)}")
+    if kind == "noise":
+        return [Draw(noise=i) for i in range(n_draws)]
+    if kind == "items":
+        n_types = int(token_to_type.max()) + 1
+        used = np.unique(token_to_type[eligible])
+        draws = []
+        for i in range(n_draws):
+            types = np.arange(n_types)
+            types[used] = _rng(seed, i).permutation(used)
+            draws.append(Draw(types=types))
+        return draws
+    pieces = _runs(stimulus, eligible) if kind == "shift" else _blocks(stimulus, eligible)
+    make = _shifted if kind == "shift" else _exchanged
+    order, draws = np.concatenate(pieces), []
+    for i in range(n_draws):
+        rows = np.arange(len(stimulus))
+        rows[order] = make(pieces, stimulus, _rng(seed, i))
+        draws.append(Draw(rows=rows))
+    return draws
+
+
+def _rng(seed: int, index: int) -> np.random.Generator:
+    return np.random.default_rng((seed, index, 0x6E756C6C))
+
+
+def _runs(stimulus: Stimulus, eligible: np.ndarray) -> list[np.ndarray]:
+    """Eligible tokens of each run, in order."""
+    rows = np.flatnonzero(eligible)
+    if stimulus.run is None:
+        return [rows]
+    return [rows[stimulus.run[rows] == run] for run in dict.fromkeys(stimulus.run[rows].tolist())]
+
+
+def _shifted(runs: list[np.ndarray], stimulus: Stimulus, rng: np.random.Generator) -> np.ndarray:
+    moved = []
+    for rows in runs:
+        least = len(rows) // 4
+        if stimulus.onsets is not None and len(rows) > 1:
+            length = np.ptp(stimulus.onsets[rows])
+            rate = (len(rows) - 1) / length if length > 0 else np.inf
+            least = min(least, int(np.ceil(_LEAST_SHIFT * rate)))
+        least = max(least, 1)
+        if len(rows) < 2 * least + 1 or len(rows) < 4:
+            raise ValueError(
+                f"a run of {len(rows)} words leaves nothing to shift: choose null=blocks or items"
+            )
+        moved.append(np.roll(rows, int(rng.integers(least, len(rows) - least + 1))))
+    return np.concatenate(moved)
+
+
+def _blocks(stimulus: Stimulus, eligible: np.ndarray) -> list[np.ndarray]:
+    """Runs, cut into pieces of 30 s where words have onsets."""
+    runs = _runs(stimulus, eligible)
+    if stimulus.onsets is not None:
+        cut = []
+        for rows in runs:
+            piece = ((stimulus.onsets[rows] - stimulus.onsets[rows[0]]) // _BLOCK).astype(int)
+            cut += [rows[piece == one] for one in np.unique(piece)]
+        runs = cut
+    if len(runs) < 4:
+        raise ValueError(f"{len(runs)} blocks leave nothing to exchange: choose another null")
+    return runs
+
+
+def _exchanged(
+    blocks: list[np.ndarray], stimulus: Stimulus, rng: np.random.Generator
+) -> np.ndarray:
+    return np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
+
+
+def moved_rows(
+    values: np.ndarray, draw: Draw, stimulus: Stimulus, eligible: np.ndarray
+) -> np.ndarray:
+    """Responses [N, R] in the order of a draw, or the noise recording that it stands for.
+
+    The noise has the responses' own spectrum and spatial covariance in each run: the phases of their
+    Fourier transform over the eligible tokens are drawn anew, the same ones for all features.
+    Reference: Prichard & Theiler (1994), Phys. Rev. Lett. 73:951-954.
+    """
+    if draw.rows is not None:
+        return values[draw.rows]
+    noise = np.zeros(values.shape, values.dtype)
+    rng = _rng(0x6E6F, draw.noise)
+    for rows in _runs(stimulus, eligible):
+        mean = values[rows].mean(axis=0, dtype=np.float64)
+        spectrum = np.fft.rfft(values[rows] - mean, axis=0)
+        phases = np.exp(2j * np.pi * rng.random(len(spectrum)))
+        phases[0] = 1
+        if len(rows) % 2 == 0:
+            phases[-1] = np.sign(phases[-1].real) or 1  # the highest frequency is real
+        noise[rows] = np.fft.irfft(spectrum * phases[:, None], len(rows), axis=0) + mean
+    return noise

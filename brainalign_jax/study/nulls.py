@@ -1,0 +1,206 @@
+"""Null distributions of the decoding scores: the whole pipeline on draws that know nothing of the words.
+
+A draw that exchanges the words' vectors leaves the brain's side as it is: each fold is prepared once for
+all draws. Draws that move the responses, or replace them by noise, are prepared anew, but for what the
+protocol fits on all rows.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from brainalign_jax import __version__
+from brainalign_jax.align import retrieval
+from brainalign_jax.language import Embeddings
+from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.study import sources
+from brainalign_jax.study.cells import Workbench
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.fold_work import Part, Work
+from brainalign_jax.study.null_draws import KINDS, Draw, draw_nulls, moved_rows
+from brainalign_jax.study.problem import Scoring
+from brainalign_jax.study.results import read_parquet, write_parquet
+from brainalign_jax.study.sweep import with_common_axes
+
+COLUMNS = ("dataset", "subject", "model", "method", "layer", "null", "draw", "metric", "k", "value")
+_METRICS = ("precision_csls", "rank_accuracy")
+_BATCH = 10  # draws between two looks at the progress
+
+
+@dataclasses.dataclass(frozen=True)
+class NullPlan:
+    """kind: of `null_draws.KINDS`; n_draws: how many; seed."""
+
+    kind: str
+    n_draws: int
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown null {self.kind!r}: choose of {', '.join(KINDS)}")
+        if self.n_draws < 1:
+            raise ValueError(f"n_draws={self.n_draws} must be at least 1")
+
+
+def score_nulls(
+    dataset: str,
+    responses: Sequence[WordResponses],
+    embeddings: Embeddings | Sequence[Embeddings],
+    scoring: Scoring,
+    plan: NullPlan,
+    *,
+    k: int = 10,
+    cells: Path | None = None,
+    progress: tqdm | None = None,
+    computation: Computation | None = None,
+) -> pd.DataFrame:
+    """P@k and rank accuracy of every draw, layer and subject, pooled over folds; columns as COLUMNS.
+
+    As `sweep.score` otherwise, with which it shares folds and methods. The layer need not be chosen in a
+    draw, as every layer has its own null; ridge chooses its penalty anew in each.
+
+    Raises: ValueError as `sweep.score` and `null_draws.draw_nulls`.
+    """
+    computation = computation or Computation()
+    models = [embeddings] if isinstance(embeddings, Embeddings) else list(embeddings)
+    scoring = with_common_axes(scoring, [model.values.shape[-1] for model in models])
+    protocol = dataclasses.replace(scoring.protocol, layer_selection="test")
+    scoring = dataclasses.replace(scoring, protocol=protocol, ks=(k,))
+    tables: dict[tuple[int, str, int], pd.DataFrame] = {}
+    places = list(itertools.product(range(len(responses)), scoring.methods, range(len(models))))
+    paths = _cell_paths(cells, dataset, responses, models, scoring, plan, computation)
+    todo: dict[tuple[int, str], list[int]] = {}
+    for place in places:
+        if place in paths and paths[place].is_file():
+            tables[place] = read_parquet(paths[place])
+            if progress is not None:
+                progress.update(plan.n_draws)
+        else:
+            todo.setdefault(place[:2], []).append(place[2])
+    with computation.context(), ThreadPoolExecutor(computation.workers()) as pool:
+        bench = Workbench(responses, models, scoring, computation, pool)
+        for (subject, method), wanted in todo.items():
+            values = _scores(
+                bench, pool, responses[subject], subject, method, wanted, plan, progress
+            )
+            for model in wanted:
+                place = subject, method, model
+                parts = sorted(part for part in values if part[0] == model)
+                tables[place] = pd.concat(
+                    [_rows(values[part], bench.parts[part], plan, k) for part in parts],
+                    ignore_index=True,
+                ).assign(
+                    dataset=dataset,
+                    subject=responses[subject].subject,
+                    model=models[model].model,
+                    method=method,
+                )[list(COLUMNS)]
+                if cells:
+                    write_parquet(tables[place], paths[place])
+    if not tables:
+        return pd.DataFrame(columns=list(COLUMNS))
+    return pd.concat([tables[place] for place in places], ignore_index=True)
+
+
+def _scores(bench, pool, one, subject, method, wanted, plan, progress) -> dict[Part, np.ndarray]:
+    """[P, 2, L] of each part: the metrics of every draw, pooled over folds."""
+    problem, works = bench.works(subject, method, wanted)
+    _, token_to_type = one.stimulus.types(lower=bench.scoring.lower)
+    draws = draw_nulls(
+        plan.kind, one.stimulus, problem.eligible, token_to_type, plan.n_draws, seed=plan.seed
+    )
+    asked = np.asarray(problem.folds.outer.query_mask).sum()
+    folds, k = range(len(problem.folds.outer.train)), bench.scoring.ks[0]
+    found: dict[Part, list[np.ndarray]] = {}
+    for start in range(0, len(draws), _BATCH):
+        some = draws[start : start + _BATCH]
+        for work in works:
+            moved = [_moved_source(bench, work, subject, method, draw) for draw in some]
+            futures = [pool.submit(_score_fold, work, fold, some, moved, k) for fold in folds]
+            by_fold = [future.result() for future in futures]
+            for part in work.layers:
+                found.setdefault(part, []).append(sum(fold[part] for fold in by_fold) / asked)
+        if progress is not None:
+            progress.update(len(some) * len(wanted))
+    return {part: np.concatenate(values) for part, values in found.items()}
+
+
+def _moved_source(bench: Workbench, work: Work, subject: int, method: str, draw: Draw):
+    """The responses of a draw, as `Work.source`."""
+    if draw.types is not None:
+        return work.source
+    one, eligible = bench.responses[subject], work.problem.eligible
+    if not sources.fits_each_fold(bench.scoring.protocol):
+        return moved_rows(work.source, draw, one.stimulus, eligible)
+    values = moved_rows(one.values, draw, one.stimulus, eligible)
+    return bench.prepared(subject, next(iter(work.layers)), work.method.form, work.problem, values)
+
+
+def _score_fold(
+    work: Work, index: int, draws: list[Draw], moved: list[np.ndarray], k: int
+) -> dict[Part, np.ndarray]:
+    """Sums over the words of a fold, [P, 2, L] of each part."""
+    with work.computation.context():
+        fold = jax.device_put(work.problem.fold(index))
+        mask = np.asarray(work.problem.folds.outer.query_mask[index])
+        held, prepared = None, None
+        found: dict[Part, list[np.ndarray]] = {part: [] for part in work.layers}
+        for draw, rows in zip(draws, moved, strict=True):
+            if rows is not held:
+                held = rows
+                source = jax.device_put(rows if rows.ndim == 2 else rows[index])
+                prepared = work.prepare(source, fold)
+            for part in work.layers:
+                chunks = work.fold_layers(part, index, types=draw.types)
+                scores = work.evaluate(*prepared, source, part, chunks, fold)
+                hits = (scores["rank_csls"] <= k) @ mask
+                accuracy = retrieval.rank_accuracy(scores["rank_nn"], work.problem.n_candidates)
+                found[part].append(np.stack([hits, np.asarray(accuracy) @ mask]))
+        return {part: np.stack(values) for part, values in found.items()}
+
+
+def _rows(values: np.ndarray, layers: Sequence[int], plan: NullPlan, k: int) -> pd.DataFrame:
+    """Tidy rows of [P, 2, L]."""
+    index = pd.MultiIndex.from_product(
+        [range(len(values)), _METRICS, layers], names=["draw", "metric", "layer"]
+    )
+    rows = pd.DataFrame({"value": values.ravel()}, index=index).reset_index()
+    rows["k"] = np.where(rows["metric"] == "rank_accuracy", 0, k)
+    return rows.assign(null=plan.kind)
+
+
+def _cell_paths(cells, dataset, responses, models, scoring, plan, computation) -> dict:
+    if cells is None:
+        return {}
+    paths = {}
+    vectors = [model.fingerprint() for model in models]
+    for subject, one in enumerate(responses):
+        recording = one.fingerprint()
+        for method, model in itertools.product(scoring.methods, range(len(models))):
+            parts = {
+                "version": __version__,
+                "dataset": dataset,
+                "responses": recording,
+                "embeddings": vectors[model],
+                "method": method,
+                "protocol": scoring.protocol.fields(),
+                "ks": scoring.ks,
+                "layers": scoring.layers,
+                "lower": scoring.lower,
+                "seed": scoring.seed,
+                "dtype": computation.dtype,
+                "precision": computation.precision,
+                "null": dataclasses.asdict(plan),
+            }
+            digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+            paths[subject, method, model] = Path(cells) / f"{digest}.null.parquet"
+    return paths

@@ -1,0 +1,162 @@
+"""Null draws and null scores: what they keep, what they break, and that they equal a plain rescoring."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from recordings import make_embeddings, make_responses
+
+from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.study.null_draws import Draw, draw_nulls, moved_rows
+from brainalign_jax.study.nulls import NullPlan, score_nulls
+from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.sweep import Scoring, score_subjects
+
+
+@pytest.fixture(scope="module")
+def story():
+    """240 words in 2 runs, a word a second, 90 types."""
+    rng = np.random.default_rng(0)
+    names = [f"word{i}" for i in rng.integers(0, 90, 240)]
+    run = np.repeat([1, 2], 120)
+    onsets = np.concatenate([np.arange(120.0), 200 + np.arange(120.0)])
+    return Stimulus.from_words(names, onsets=onsets, run=run)
+
+
+def draws(kind, stimulus, n, valid=None, seed=0):
+    valid = np.ones(len(stimulus), bool) if valid is None else valid
+    return draw_nulls(kind, stimulus, valid, stimulus.types()[1], n, seed=seed)
+
+
+def test_shifts_stay_in_their_run_and_move_by_twenty_seconds_or_more(story):
+    valid = np.ones(240, bool)
+    valid[:5] = False
+    for draw in draws("shift", story, 50, valid):
+        assert (draw.rows[:5] == np.arange(5)).all()
+        for first, last in ((5, 120), (120, 240)):
+            rows, size = draw.rows[first:last] - first, last - first
+            steps = np.unique((rows - np.arange(size)) % size)
+            assert len(steps) == 1 and 20 <= steps[0] <= size - 20
+
+
+def test_blocks_keep_thirty_seconds_together(story):
+    for draw in draws("blocks", story, 5):
+        assert sorted(draw.rows) == list(range(240))
+        assert (np.diff(draw.rows) == 1).sum() >= 240 - 8
+        assert (draw.rows != np.arange(240)).any()
+
+
+def test_items_exchange_the_vectors_of_the_recorded_types(story):
+    valid = np.ones(240, bool)
+    _, token_to_type = story.types()
+    valid[token_to_type == 3] = False
+    for draw in draws("items", story, 20, valid):
+        assert sorted(draw.types) == list(range(len(story.types()[0])))
+        assert draw.types[3] == 3
+
+
+@pytest.mark.parametrize("kind", ["items", "shift", "blocks"])
+def test_a_draw_depends_on_its_number_and_seed_only(story, kind):
+    few, many, other = (
+        draws(kind, story, 2),
+        draws(kind, story, 5),
+        draws(kind, story, 2, seed=1),
+    )
+    for name in ("types", "rows"):
+        if getattr(few[1], name) is not None:
+            np.testing.assert_array_equal(getattr(few[1], name), getattr(many[1], name))
+            assert (getattr(few[1], name) != getattr(other[1], name)).any()
+
+
+def test_noise_keeps_spectrum_and_covariance_of_each_run_and_forgets_the_words(story):
+    rng = np.random.default_rng(1)
+    smooth = np.apply_along_axis(np.convolve, 0, rng.standard_normal((240, 6)), np.ones(8), "same")
+    valid = np.ones(240, bool)
+    valid[7] = False
+    noise = moved_rows(smooth, Draw(noise=3), story, valid)
+    assert (noise[7] == 0).all()
+    for rows in (np.delete(np.arange(120), 7), np.arange(120, 240)):
+        np.testing.assert_allclose(np.cov(noise[rows].T), np.cov(smooth[rows].T), atol=1e-9)
+        np.testing.assert_allclose(
+            np.abs(np.fft.rfft(noise[rows], axis=0)),
+            np.abs(np.fft.rfft(smooth[rows], axis=0)),
+            atol=1e-8,
+        )
+    kept = [np.corrcoef(noise[:, i], smooth[:, i])[0, 1] for i in range(6)]
+    assert np.abs(np.mean(kept)) < 0.3
+
+
+def test_too_short_runs_are_refused():
+    short = Stimulus.from_words(list("abc"), onsets=np.arange(3.0))
+    with pytest.raises(ValueError, match="nothing to shift"):
+        draws("shift", short, 1)
+    with pytest.raises(ValueError, match="nothing to exchange"):
+        draws("blocks", short, 1)
+    with pytest.raises(ValueError, match="unknown null"):
+        NullPlan("dice", 3)
+
+
+@pytest.mark.parametrize("method", ["procrustes", "ridge", "rsa"])
+def test_item_nulls_equal_a_rescoring_of_the_exchanged_vectors(words, planted, method):
+    vectors, responses = planted
+    scoring = Scoring((method,), protocol("audited", timed=False), (5,))
+    found = score_nulls(
+        "x", responses, make_embeddings(words, vectors), scoring, NullPlan("items", 2), k=5
+    )
+    types = draws("items", words, 2)[1].types
+    expected = score_subjects("x", responses, make_embeddings(words, vectors[:, types]), scoring)
+    expected = expected[(expected["fold"] == -1) & (expected["layer"] >= 0)]
+    check_equal(found[found["draw"] == 1], expected)
+
+
+@pytest.mark.parametrize("method", ["procrustes", "ridge", "rsa"])
+@pytest.mark.parametrize("name", ["audited", "paper"])
+def test_shift_nulls_equal_a_rescoring_of_the_moved_responses(story, method, name):
+    rng = np.random.default_rng(5)
+    vectors = rng.standard_normal((2, len(story.types()[0]), 10))
+    one = make_responses(story, rng.standard_normal((240, 16)), subject="S0")
+    scoring = Scoring((method,), protocol(name, csls_k=5, n_folds=3), (5,))
+    embeddings = make_embeddings(story, vectors)
+    found = score_nulls("x", [one], embeddings, scoring, NullPlan("shift", 2), k=5)
+    moved = dataclasses.replace(one, values=one.values[draws("shift", story, 2)[0].rows])
+    expected = score_subjects("x", [moved], embeddings, scoring)
+    expected = expected[(expected["fold"] == -1) & (expected["layer"] >= 0)]
+    check_equal(found[found["draw"] == 0], expected)
+
+
+def test_what_is_fitted_on_training_rows_is_fitted_to_each_draw(story):
+    rng = np.random.default_rng(6)
+    vectors = rng.standard_normal((1, len(story.types()[0]), 10))
+    values = rng.standard_normal((240, 16)) * np.linspace(1, 9, 240)[:, None]
+    one = make_responses(story, values, subject="S0")
+    chosen = protocol("audited", csls_k=5, n_folds=3, scaling="zscore", n_voxels=8)
+    scoring = Scoring(("procrustes",), chosen, (5,))
+    embeddings = make_embeddings(story, vectors)
+    found = score_nulls("x", [one], embeddings, scoring, NullPlan("shift", 1), k=5)
+    moved = dataclasses.replace(one, values=one.values[draws("shift", story, 1)[0].rows])
+    expected = score_subjects("x", [moved], embeddings, scoring)
+    expected = expected[(expected["fold"] == -1) & (expected["layer"] >= 0)]
+    check_equal(found, expected)
+
+
+def check_equal(found, expected):
+    """The pooled scores of one draw and of a plain sweep."""
+    for metric, k in (("precision_csls", 5), ("rank_accuracy", 0)):
+        a = found[found["metric"] == metric].set_index(["subject", "layer"])["value"]
+        b = expected[(expected["metric"] == metric) & (expected["k"] == k)]
+        b = b.set_index(["subject", "layer"])["value"]
+        # One rank may turn on the last bit.
+        np.testing.assert_allclose(a.sort_index(), b.sort_index(), atol=0.02 if k else 2e-3)
+
+
+def test_finished_nulls_are_read_again(words, planted, tmp_path):
+    vectors, responses = planted
+    scoring = Scoring(("rsa",), protocol("audited", timed=False), (5,))
+    options = dict(k=5, cells=tmp_path)
+    one = make_embeddings(words, vectors)
+    first = score_nulls("x", responses, one, scoring, NullPlan("items", 2), **options)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    again = score_nulls("x", responses, one, scoring, NullPlan("items", 2), **options)
+    assert first.equals(again)
+    assert files == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(files) == 2
