@@ -15,12 +15,12 @@ from brainalign_jax.language.models.layers import at_least_float32, matmul_preci
 class TextInputs(NamedTuple):
     """What every block needs to know of the texts of a batch.
 
-    visible: [B, 1, 1 or T, T] bool, query × key, without the windows; lengths: [B] int32 tokens;
-    cosine, sine: [T, R / 2] float32 of the rotary angles, or None.
+    visible: [B, 1, 1 or T, T] bool, query × key, without the windows; lengths: [B] int32 tokens, or
+    None where several texts share a row; cosine, sine: [T, R / 2] float32 of the rotary angles, or None.
     """
 
     visible: jax.Array
-    lengths: jax.Array
+    lengths: jax.Array | None
     cosine: jax.Array | None
     sine: jax.Array | None
 
@@ -28,8 +28,21 @@ class TextInputs(NamedTuple):
 def text_inputs(config: TransformerConfig, attention_mask: jax.Array) -> TextInputs:
     """The inputs shared by all blocks, from the mask [B, T] of right-padded texts."""
     attention_mask = jnp.asarray(attention_mask, jnp.int32)
-    time = attention_mask.shape[1]
     visible = attention_mask[:, None, None, :] > 0
+    return _text_inputs(config, visible, attention_mask.sum(1, dtype=jnp.int32))
+
+
+def packed_inputs(config: TransformerConfig, text: jax.Array) -> TextInputs:
+    """The same for rows of several texts: text [B, T] int32 numbers them from 1, 0 is padding.
+
+    A query sees its own text only. Rotary angles count from the row's start: only differences of
+    positions matter to them.
+    """
+    return _text_inputs(config, text[:, None, :, None] == text[:, None, None, :], None)
+
+
+def _text_inputs(config, visible, lengths) -> TextInputs:
+    time = visible.shape[-1]
     if config.causal:
         visible = visible & jnp.tril(jnp.ones((time, time), bool))
     cosine = sine = None
@@ -37,7 +50,7 @@ def text_inputs(config: TransformerConfig, attention_mask: jax.Array) -> TextInp
         position = jnp.arange(time, dtype=jnp.float32)
         angles = position[:, None] * jnp.asarray(np.asarray(config.rotary, np.float32))
         cosine, sine = jnp.cos(angles), jnp.sin(angles)
-    return TextInputs(visible, attention_mask.sum(1, dtype=jnp.int32), cosine, sine)
+    return TextInputs(visible, lengths, cosine, sine)
 
 
 def rotate(x: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.Array:
@@ -70,7 +83,7 @@ def attend(
     in float32 (float64 for float64). cuDNN's flash attention is used on a GPU in a half type,
     where nothing but padding and causality hides a key.
     """
-    if window is None and _flash_fits(query):
+    if window is None and texts.lengths is not None and _flash_fits(query):
         # The scale differs between blocks where it is divided by the layer; cuDNN takes a constant.
         query = (query.astype(jnp.float32) * scale).astype(query.dtype)
         return jax.nn.dot_product_attention(

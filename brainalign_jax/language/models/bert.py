@@ -98,8 +98,10 @@ class Bert(LanguageModel):
         input_ids: jax.Array,
         attention_mask: jax.Array,
         position_gate: jax.Array | None = None,
+        positions: jax.Array | None = None,
     ) -> jax.Array:
-        positions = jnp.arange(input_ids.shape[1], dtype=jnp.int32)
+        if positions is None:
+            positions = jnp.arange(input_ids.shape[1], dtype=jnp.int32)
         # Every token has type 0: one text, never a pair.
         x = self.words(input_ids) + self.token_types(jnp.zeros((), jnp.int32))
         return self.embedding_norm(x + gated(self.positions(positions), position_gate))

@@ -99,6 +99,8 @@ class GPT2(LanguageModel):
         input_ids: jax.Array,
         attention_mask: jax.Array,
         position_gate: jax.Array | None = None,
+        positions: jax.Array | None = None,
     ) -> jax.Array:
-        positions = jnp.arange(input_ids.shape[1], dtype=jnp.int32)
+        if positions is None:
+            positions = jnp.arange(input_ids.shape[1], dtype=jnp.int32)
         return self.words(input_ids) + gated(self.positions(positions), position_gate)

@@ -100,11 +100,13 @@ class OPT(LanguageModel):
         input_ids: jax.Array,
         attention_mask: jax.Array,
         position_gate: jax.Array | None = None,
+        positions: jax.Array | None = None,
     ) -> jax.Array:
         x = self.words(input_ids)
         if self.project_in is not None:
             x = self.project_in(x)
         # Padding takes position -1, so its row is the offset's last one, as in transformers.
-        counted = jnp.cumsum(attention_mask, axis=1, dtype=jnp.int32) * attention_mask - 1
-        rows = self.positions(counted + self.config.position_offset)
+        if positions is None:
+            positions = jnp.cumsum(attention_mask, axis=1, dtype=jnp.int32) * attention_mask - 1
+        rows = self.positions(positions + self.config.position_offset)
         return x + gated(rows, position_gate)

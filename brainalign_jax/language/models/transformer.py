@@ -112,9 +112,11 @@ class LanguageModel(nnx.Module):
         input_ids: jax.Array,
         attention_mask: jax.Array,
         position_gate: jax.Array | None = None,
+        positions: jax.Array | None = None,
     ) -> jax.Array:
         """Input of the first block, [B, T, width]; `position_gate` is a float32 scalar on the
-        position embeddings."""
+        position embeddings, `positions` [B, T] int32 a token's place in its text where several
+        texts share a row."""
         raise NotImplementedError
 
     def finish(self, x: jax.Array) -> jax.Array:
