@@ -1,4 +1,4 @@
-"""Language models in Flax NNX: BERT, GPT-2 and OPT, loaded from Hugging Face checkpoints."""
+"""Language models in Flax NNX, loaded from Hugging Face checkpoints; `families` lists them."""
 
 from brainalign_jax.language.models.bert import Bert
 from brainalign_jax.language.models.checkpoint import (

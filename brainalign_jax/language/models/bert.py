@@ -89,8 +89,12 @@ class Bert(LanguageModel):
         super().__init__(config, dtype=dtype, rngs=rngs)
         shared = dict(std=config.init_std, dtype=dtype, rngs=rngs)
         self.words = Embedding(config.vocab_size, config.width, zero_row=config.pad_id, **shared)
-        self.positions = Embedding(config.max_length, config.width, **shared)
-        self.token_types = Embedding(config.type_vocab_size, config.width, **shared)
+        rows, offset = config.max_length + config.position_offset, config.position_offset
+        # RoBERTa's row of the padding token is no position.
+        unused = dict(zero_row=offset - 1) if offset else {}
+        self.positions = Embedding(rows, config.width, **unused, **shared)
+        types = config.type_vocab_size
+        self.token_types = Embedding(types, config.width, **shared) if types else None
         self.embedding_norm = Norm((), config.width, eps=config.norm_eps, affine=True, dtype=dtype)
 
     def embed_tokens(
@@ -102,6 +106,9 @@ class Bert(LanguageModel):
     ) -> jax.Array:
         if positions is None:
             positions = jnp.arange(input_ids.shape[1], dtype=jnp.int32)
-        # Every token has type 0: one text, never a pair.
-        x = self.words(input_ids) + self.token_types(jnp.zeros((), jnp.int32))
-        return self.embedding_norm(x + gated(self.positions(positions), position_gate))
+        x = self.words(input_ids)
+        if self.token_types is not None:
+            # Every token has type 0: one text, never a pair.
+            x = x + self.token_types(jnp.zeros((), jnp.int32))
+        rows = self.positions(positions + self.config.position_offset)
+        return self.embedding_norm(x + gated(rows, position_gate))

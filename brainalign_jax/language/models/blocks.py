@@ -154,8 +154,16 @@ class Blocks(nnx.Module):
                 cosine = jnp.where(layer.gates.rotary, cosine, jnp.ones_like(cosine))
                 sine = jnp.where(layer.gates.rotary, sine, jnp.zeros_like(sine))
             query, key = rotate(query, cosine, sine), rotate(key, cosine, sine)
+        # No window hides a key of a text that fits into the smallest.
+        hides = time > min((window for window in c.windows if window), default=time)
         mixed = attend(
-            query, key, value, texts, scale=layer.scale, window=layer.window, causal=c.causal
+            query,
+            key,
+            value,
+            texts,
+            scale=layer.scale,
+            window=layer.window if hides else None,
+            causal=c.causal,
         )
         if layer.gates is not None:
             mixed = mixed * layer.gates.heads[:, None].astype(x.dtype)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from brainalign_jax.language.models import bert, gpt2, opt
+from brainalign_jax.language.models.families import FAMILIES
 from brainalign_jax.language.models.registry import ModelSpec, looks_like_folder, resolve
 from brainalign_jax.language.models.sources import Source
 from brainalign_jax.language.models.transformer import LanguageModel, TransformerConfig
@@ -37,11 +37,6 @@ __all__ = [
     "read_tensors",
 ]
 
-_FAMILIES: dict[str, tuple[ModuleType, type[LanguageModel]]] = {
-    "bert": (bert, bert.Bert),
-    "gpt2": (gpt2, gpt2.GPT2),
-    "opt": (opt, opt.OPT),
-}
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _SMALL_FILES = (
     "config.json",
@@ -150,9 +145,9 @@ def read_config(folder: Path, *, family: str | None = None) -> Any:
     if not isinstance(fields, dict):
         raise ValueError(f"{path} is not a JSON object. Download it again.")
     found = fields.get("model_type") or family
-    if found not in _FAMILIES:
+    if found not in FAMILIES:
         raise ValueError(
-            f"{path}: model_type {found!r} is not supported; supported: {', '.join(_FAMILIES)}."
+            f"{path}: model_type {found!r} is not supported; supported: {', '.join(FAMILIES)}."
         )
     config_class = type(AutoConfig.for_model(found))
     try:
@@ -165,7 +160,7 @@ def read_architecture(folder: Path, *, family: str | None = None) -> Transformer
     """The architecture in config.json; ValueError on an option that is not implemented."""
     config = read_config(folder, family=family)
     try:
-        return _FAMILIES[config.model_type][0].architecture(config)
+        return FAMILIES[config.model_type][0].architecture(config)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{Path(folder) / 'config.json'}: {error}") from error
 
@@ -193,7 +188,7 @@ def load_model(
     dtype = _checked_dtype(dtype)
     folder = locate(spec.source, revision=revision, weights=spec.kind == "checkpoint")
     config = read_architecture(folder, family=spec.family)
-    family, model_class = _FAMILIES[config.family]
+    family, model_class = FAMILIES[config.family]
 
     def build() -> LanguageModel:
         return model_class(config, dtype=dtype, rngs=nnx.Rngs(params=seed))

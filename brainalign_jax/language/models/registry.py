@@ -13,9 +13,9 @@ class ModelSpec:
     """What a model name stands for.
 
     `name` is what the user typed; `kind` is "checkpoint", "untrained" or "static"; `source` is a
-    hub id, a folder or a file of vectors; `family` is "bert", "gpt2", "opt", "static" or None
-    until the config is read; `n_params` counts the encoder or decoder (no pooler, no
-    language-model head), None where it is not known before loading.
+    hub id, a folder or a file of vectors; `family` is the `model_type` of the config ("bert",
+    "gpt2", ...), "static", or None until the config is read; `n_params` counts the encoder or
+    decoder (no pooler, no language-model head), None where it is not known before loading.
     """
 
     name: str
@@ -25,6 +25,34 @@ class ModelSpec:
     n_params: int | None
 
 
+# What users expect beside the models of Li et al. 2023.
+_MORE = (
+    ("roberta-base", "FacebookAI/roberta-base", "roberta", 124_055_040),
+    ("roberta-large", "FacebookAI/roberta-large", "roberta", 354_310_144),
+    ("distilbert", "distilbert/distilbert-base-uncased", "distilbert", 66_362_880),
+    ("gpt-neo-125m", "EleutherAI/gpt-neo-125m", "gpt_neo", 125_198_592),
+    ("gpt-neo-1.3b", "EleutherAI/gpt-neo-1.3B", "gpt_neo", 1_315_575_808),
+    ("gpt-neo-2.7b", "EleutherAI/gpt-neo-2.7B", "gpt_neo", 2_651_307_520),
+    ("pythia-70m", "EleutherAI/pythia-70m", "gpt_neox", 44_670_976),
+    ("pythia-160m", "EleutherAI/pythia-160m", "gpt_neox", 123_689_472),
+    ("pythia-410m", "EleutherAI/pythia-410m", "gpt_neox", 353_822_720),
+    ("pythia-1b", "EleutherAI/pythia-1b", "gpt_neox", 908_759_040),
+    ("pythia-1.4b", "EleutherAI/pythia-1.4b", "gpt_neox", 1_311_625_216),
+    ("pythia-2.8b", "EleutherAI/pythia-2.8b", "gpt_neox", 2_646_430_720),
+    ("pythia-6.9b", "EleutherAI/pythia-6.9b", "gpt_neox", 6_650_732_544),
+    ("pythia-12b", "EleutherAI/pythia-12b", "gpt_neox", 11_586_549_760),
+    ("llama-2-7b", "meta-llama/Llama-2-7b-hf", "llama", 6_607_343_616),
+    ("llama-3.1-8b", "meta-llama/Llama-3.1-8B", "llama", 7_504_924_672),
+    ("llama-3.2-1b", "meta-llama/Llama-3.2-1B", "llama", 1_235_814_400),
+    ("llama-3.2-3b", "meta-llama/Llama-3.2-3B", "llama", 3_212_749_824),
+    ("mistral-7b", "mistralai/Mistral-7B-v0.1", "mistral", 7_110_660_096),
+    ("qwen2.5-0.5b", "Qwen/Qwen2.5-0.5B", "qwen2", 494_032_768),
+    ("qwen2.5-1.5b", "Qwen/Qwen2.5-1.5B", "qwen2", 1_543_714_304),
+    ("qwen2.5-7b", "Qwen/Qwen2.5-7B", "qwen2", 7_070_619_136),
+    ("qwen3-0.6b", "Qwen/Qwen3-0.6B-Base", "qwen3", 596_049_920),
+    ("qwen3-1.7b", "Qwen/Qwen3-1.7B-Base", "qwen3", 1_720_574_976),
+    ("qwen3-8b", "Qwen/Qwen3-8B-Base", "qwen3", 7_568_405_504),
+)
 # The models of Li et al. 2023 (arXiv 2306.01930), smallest first in each family.
 _KNOWN = tuple(
     ModelSpec(name, "checkpoint", source, family, n_params)
@@ -46,12 +74,14 @@ _KNOWN = tuple(
         ("opt-6.7b", "facebook/opt-6.7b", "opt", 6_658_473_984),
         ("opt-13b", "facebook/opt-13b", "opt", 12_853_473_280),
         ("opt-30b", "facebook/opt-30b", "opt", 29_974_540_288),
+        *_MORE,
     )
 )
 # Ids without an owner, from before the hub had owners.
 _OLD_IDS = {
     "bert-base-uncased": "google-bert/bert-base-uncased",
     "bert-large-uncased": "google-bert/bert-large-uncased",
+    "distilbert-base-uncased": "distilbert/distilbert-base-uncased",
 }
 _BY_NAME = {
     **{spec.source: spec for spec in _KNOWN},

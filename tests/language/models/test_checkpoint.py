@@ -109,6 +109,15 @@ def test_heads_and_buffers_are_left_aside(checkpoint, models_dir):
             "score.weight",
         ],
         "opt-lm": ["model.decoder.version", "lm_head.weight", "score.weight"],
+        "roberta-mlm": ["roberta.pooler.dense.weight", "roberta.embeddings.position_ids"],
+        "gpt-neo-lm": ["transformer.h.0.attn.attention.bias"],
+        "pythia-lm": [
+            "gpt_neox.layers.0.attention.bias",
+            "gpt_neox.layers.1.attention.masked_bias",
+            "gpt_neox.layers.0.attention.rotary_emb.inv_freq",
+            "embed_out.weight",
+        ],
+        "llama-lm": ["model.layers.0.self_attn.rotary_emb.inv_freq", "lm_head.weight"],
     }
     for name, keys in extra.items():
         folder = rewrite(
@@ -207,7 +216,20 @@ def test_an_unsupported_dtype_is_an_error(dtype, models_dir):
         ("bert-mlm", {"hidden_size": "wide"}, "hidden_size"),
         ("gpt2-lm", {"add_cross_attention": True}, "add_cross_attention=True"),
         ("opt-lm", {"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
-        ("opt-lm", {"model_type": "llama"}, "'llama' is not supported; supported: bert, gpt2, opt"),
+        ("opt-lm", {"model_type": "t5"}, "'t5' is not supported; supported: bert, .*gpt2, .*opt"),
+        ("roberta-mlm", {"pad_token_id": None}, "pad_token_id is None"),
+        ("distilbert-mlm", {"sinusoidal_pos_embds": True}, "sinusoidal_pos_embds=True"),
+        ("gpt-neo-lm", {"attention_layers": ["local", "sparse"]}, "'sparse'"),
+        ("llama-lm", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope_type='yarn'"),
+        (
+            "llama-lm",
+            {"rope_parameters": {"rope_type": "llama3", "factor": 2.0}},
+            "low_freq_factor",
+        ),
+        ("llama-lm", {"num_key_value_heads": 3}, "cannot share 3 heads"),
+        ("llama-lm", {"quantization_config": {"quant_method": "awq"}}, "quantization_config"),
+        ("mistral-lm", {"layer_types": ["full_attention"] * 2}, "layer_types"),
+        ("qwen3-lm", {"head_dim": 11}, "even"),
         ("opt-lm", {"model_type": None}, "model_type None is not supported"),
     ],
 )
@@ -341,7 +363,7 @@ def test_untrained_weights_are_seeded(checkpoint):
     assert not np.array_equal(parameters(load_model(name, seed=3))["words.table"], other)
 
 
-@pytest.mark.parametrize("name", ["bert-mlm", "gpt2-lm", "opt-350m"])
+@pytest.mark.parametrize("name", ["bert-mlm", "gpt2-lm", "opt-350m", "roberta-mlm", "qwen3-lm"])
 def test_untrained_weights_are_drawn_as_transformers_does(name, checkpoint):
     folder = checkpoint(name, weights=False)
     model = load_model(f"untrained:{folder}")
@@ -356,7 +378,7 @@ def test_untrained_weights_are_drawn_as_transformers_does(name, checkpoint):
             # Five standard errors of a standard deviation from n draws.
             assert abs(values.std() / std - 1) < 5 / math.sqrt(2 * values.size) + 0.02, path
     words = np.asarray(model.words.table[...])
-    zero_row = {"bert-mlm": 0, "opt-350m": 1}.get(name)
+    zero_row = {"bert-mlm": 0, "opt-350m": 1, "roberta-mlm": 1}.get(name)
     zeros = np.flatnonzero(~words.any(axis=1))
     np.testing.assert_array_equal(zeros, [] if zero_row is None else [zero_row])
     assert model.n_params == sum(values.size for values in parameters(model).values())

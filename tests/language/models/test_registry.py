@@ -2,9 +2,10 @@
 
 import pytest
 from flax import nnx
-from transformers import BertConfig, GPT2Config, OPTConfig
+from transformers import AutoConfig, BertConfig, GPT2Config, OPTConfig
 
 from brainalign_jax.language.models import GPT2, OPT, Bert, bert, gpt2, list_models, opt, resolve
+from brainalign_jax.language.models.families import FAMILIES
 
 
 def bert_model(layers, width, heads):
@@ -40,6 +41,37 @@ def opt_model(layers, width, heads, **options):
     return OPT, opt.architecture(config)
 
 
+def model(kind, layers, width, heads, **options):
+    names = dict(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * width,
+    )
+    if kind == "distilbert":
+        names = dict(dim=width, n_layers=layers, n_heads=heads, hidden_dim=4 * width)
+    if kind == "gpt_neo":
+        names = dict(hidden_size=width, num_layers=layers, num_heads=heads)
+        options["attention_types"] = [[["global", "local"], layers // 2]]
+    config = AutoConfig.for_model(kind, **(names | options))
+    module, model_class = FAMILIES[kind]
+    return model_class, module.architecture(config)
+
+
+def roberta(*sizes):
+    options = dict(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1)
+    return model("roberta", *sizes, **options)
+
+
+def pythia(layers, width, heads, vocabulary=50304):
+    return model("gpt_neox", layers, width, heads, vocab_size=vocabulary)
+
+
+def llama(kind, layers, width, heads, shared, inner, vocabulary, **options):
+    sizes = dict(num_key_value_heads=shared, intermediate_size=inner, vocab_size=vocabulary)
+    return model(kind, layers, width, heads, **sizes, **options)
+
+
 ARCHITECTURES = {
     "bert-tiny": bert_model(2, 128, 2),
     "bert-mini": bert_model(4, 256, 4),
@@ -58,6 +90,31 @@ ARCHITECTURES = {
     "opt-6.7b": opt_model(32, 4096, 32),
     "opt-13b": opt_model(40, 5120, 40),
     "opt-30b": opt_model(48, 7168, 56),
+    "roberta-base": roberta(12, 768, 12),
+    "roberta-large": roberta(24, 1024, 16),
+    "distilbert": model("distilbert", 6, 768, 12),
+    "gpt-neo-125m": model("gpt_neo", 12, 768, 12),
+    "gpt-neo-1.3b": model("gpt_neo", 24, 2048, 16),
+    "gpt-neo-2.7b": model("gpt_neo", 32, 2560, 20),
+    "pythia-70m": pythia(6, 512, 8),
+    "pythia-160m": pythia(12, 768, 12),
+    "pythia-410m": pythia(24, 1024, 16),
+    "pythia-1b": pythia(16, 2048, 8),
+    "pythia-1.4b": pythia(24, 2048, 16),
+    "pythia-2.8b": pythia(32, 2560, 32),
+    "pythia-6.9b": pythia(32, 4096, 32, 50432),
+    "pythia-12b": pythia(36, 5120, 40, 50688),
+    "llama-2-7b": llama("llama", 32, 4096, 32, 32, 11008, 32000),
+    "llama-3.1-8b": llama("llama", 32, 4096, 32, 8, 14336, 128256),
+    "llama-3.2-1b": llama("llama", 16, 2048, 32, 8, 8192, 128256),
+    "llama-3.2-3b": llama("llama", 28, 3072, 24, 8, 8192, 128256),
+    "mistral-7b": llama("mistral", 32, 4096, 32, 8, 14336, 32000),
+    "qwen2.5-0.5b": llama("qwen2", 24, 896, 14, 2, 4864, 151936),
+    "qwen2.5-1.5b": llama("qwen2", 28, 1536, 12, 2, 8960, 151936),
+    "qwen2.5-7b": llama("qwen2", 28, 3584, 28, 4, 18944, 152064),
+    "qwen3-0.6b": llama("qwen3", 28, 1024, 16, 8, 3072, 151936, head_dim=128),
+    "qwen3-1.7b": llama("qwen3", 28, 2048, 16, 8, 6144, 151936, head_dim=128),
+    "qwen3-8b": llama("qwen3", 36, 4096, 32, 8, 12288, 151936, head_dim=128),
 }
 
 

@@ -18,9 +18,18 @@ from brainalign_jax.language.models.attention import text_inputs
 from brainalign_jax.language.models.blocks import apply_block, layer_inputs
 
 TINY = ["bert-mlm", "gpt2-lm", "opt-lm", "opt-350m"]
+MORE = [
+    "roberta-mlm",
+    "distilbert-mlm",
+    "gpt-neo-lm",
+    "pythia-lm",
+    "llama-lm",
+    "mistral-lm",
+    "qwen3-lm",
+]
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", TINY + MORE)
 def test_every_hidden_state_equals_pytorchs(name, models_dir, expected_states, assert_parity):
     ids, mask, expected = expected_states(name)
     model = load_model(str(models_dir / name))
@@ -72,7 +81,7 @@ def test_eager_equals_jit(name, models_dir, expected_states):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", [*TINY, "roberta-mlm", "gpt-neo-lm", "pythia-lm", "mistral-lm"])
 def test_padding_and_batch_do_not_change_a_text(name, models_dir, expected_states):
     ids, mask, _ = expected_states(name)
     model = load_model(str(models_dir / name))
@@ -90,7 +99,7 @@ def test_a_row_of_padding_alone_stays_finite(models_dir):
     assert np.isfinite(hidden_states(model, ids, mask).states).all()
 
 
-@pytest.mark.parametrize("name", ["gpt2-lm", "opt-lm"])
+@pytest.mark.parametrize("name", ["gpt2-lm", "opt-lm", "pythia-lm", "mistral-lm"])
 def test_causal_models_do_not_look_ahead(name, models_dir):
     model = load_model(str(models_dir / name))
     ids, mask = np.arange(8, dtype=np.int32)[None], np.ones((1, 8), np.int32)
@@ -111,23 +120,25 @@ def test_bert_looks_both_ways(models_dir):
     assert np.abs(a[1:, :, 0] - b[1:, :, 0]).max() > 1e-3
 
 
+@pytest.mark.parametrize("name", ["gpt2-lm", "llama-lm"])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_half_precision_stays_near_float32(dtype, models_dir, expected_states, assert_parity):
-    ids, mask, expected = expected_states("gpt2-lm")
-    model = load_model(str(models_dir / "gpt2-lm"), dtype=dtype)
+def test_half_precision_stays_near_float32(name, dtype, models_dir, expected_states, assert_parity):
+    ids, mask, expected = expected_states(name)
+    model = load_model(str(models_dir / name), dtype=dtype)
     hidden = hidden_states(model, ids, mask)
     assert hidden.states.dtype == dtype
     wide = hidden._replace(states=hidden.states.astype(jnp.float32))
     assert_parity(wide, expected, mask, atol=0.25 if dtype == jnp.bfloat16 else 0.03)
 
 
-def test_strict_dtype_promotion_and_x64(models_dir, expected_states, assert_parity):
-    ids, mask, expected = expected_states("opt-350m")
-    model = load_model(str(models_dir / "opt-350m"))
+@pytest.mark.parametrize("name", ["opt-350m", "llama-lm"])
+def test_strict_dtype_promotion_and_x64(name, models_dir, expected_states, assert_parity):
+    ids, mask, expected = expected_states(name)
+    model = load_model(str(models_dir / name))
     with jax.numpy_dtype_promotion("strict"):
         assert_parity(hidden_states(model, ids, mask), expected, mask)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
-        wide = load_model(str(models_dir / "opt-350m"), dtype=jnp.float64)
+        wide = load_model(str(models_dir / name), dtype=jnp.float64)
         hidden = hidden_states(wide, ids, mask)
         assert hidden.states.dtype == jnp.float64
         assert_parity(hidden, expected, mask)
@@ -238,7 +249,7 @@ def test_activations_equal_pytorchs(name):
     np.testing.assert_allclose(ACTIVATIONS[name](jnp.asarray(x)), expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", ["bert-mlm", "opt-350m", "pythia-lm", "mistral-lm"])
 def test_blocks_one_at_a_time_equal_the_scan(name, models_dir, expected_states, assert_parity):
     """What streams the layers: the embedding, block after block on its own, the final norm."""
     ids, mask, expected = expected_states(name)

@@ -1,0 +1,68 @@
+"""DistilBERT: BERT without token types.
+
+Sanh et al. 2019, "DistilBERT" (arXiv 1910.01108); layout and arithmetic as transformers'
+`DistilBertModel`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from brainalign_jax.language.models.bert import Bert
+from brainalign_jax.language.models.sources import Source, linear, norm, table
+from brainalign_jax.language.models.transformer import TransformerConfig, refuse_options
+
+PREFIXES = ("distilbert.",)
+NOT_ENCODER = (
+    r"vocab_(transform|layer_norm|projector)\..*",
+    r"(pre_classifier|classifier|qa_outputs)\..*",
+    r"embeddings\.position_ids",
+)
+_NORM_EPS = 1e-12  # fixed in transformers; the config has no option for it
+
+
+def architecture(config: Any) -> TransformerConfig:
+    """A transformers `DistilBertConfig` as a TransformerConfig; ValueError on an unsupported
+    option."""
+    refuse_options(
+        config,
+        {"sinusoidal_pos_embds": False, "pruned_heads": {}, "quantization_config": None},
+    )
+    return TransformerConfig(
+        family="distilbert",
+        vocab_size=config.vocab_size,
+        width=config.dim,
+        n_layers=config.n_layers,
+        n_heads=config.n_heads,
+        ffn_width=config.hidden_dim,
+        max_length=config.max_position_embeddings,
+        activation=config.activation,
+        norm_eps=_NORM_EPS,
+        embed_width=config.dim,
+        causal=False,
+        norm_first=False,
+        final_norm=False,
+        init_std=config.initializer_range or 0.02,
+        pad_id=config.pad_token_id,
+    )
+
+
+def sources(config: TransformerConfig) -> dict[str, Source]:
+    """Where each parameter lies in a PyTorch checkpoint, prefix stripped."""
+    layer = "transformer.layer.{layer}."
+    heads = [f"{layer}attention.{name}_lin" for name in "qkv"]
+    return {
+        **table("words", "embeddings.word_embeddings"),
+        **table("positions", "embeddings.position_embeddings"),
+        **norm("embedding_norm", "embeddings.LayerNorm"),
+        **linear("blocks.qkv", *heads),
+        **linear("blocks.attention_out", layer + "attention.out_lin"),
+        **norm("blocks.attention_norm", layer + "sa_layer_norm"),
+        **linear("blocks.ffn_in", layer + "ffn.lin1"),
+        **linear("blocks.ffn_out", layer + "ffn.lin2"),
+        **norm("blocks.ffn_norm", layer + "output_layer_norm"),
+    }
+
+
+class DistilBert(Bert):
+    """DistilBERT with seeded random weights, initialised as transformers does."""
