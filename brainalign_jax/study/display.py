@@ -11,6 +11,7 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 UNTRAINED = "untrained:"
 _MARKERS = "osD^vPX"
 # Last parts of a folder path that say nothing of the model; a commit names a hub snapshot.
+_SEED = re.compile(r" \(seed (\d+)\)$")
 _GENERIC = re.compile(r"models?|checkpoints?|snapshots?|[0-9a-f]{40}", re.IGNORECASE)
 
 
@@ -20,9 +21,12 @@ def short_names(models: Sequence[str], *, width: int = 40) -> dict[str, str]:
     A path that ends in "model", "checkpoint", "snapshot" or a commit is named by the part before.
     An untrained twin has its trained model's name after "untrained:", and no other model has.
     """
-    split = {name: split_prefix(name) for name in models}
+    split = {name: split_prefix(without_seed(name)) for name in models}
     labels = _path_labels([path for _, path in split.values()])
-    names = {name: prefix + labels[path] for name, (prefix, path) in split.items()}
+    names = {
+        name: prefix + labels[path] + name.removeprefix(without_seed(name))
+        for name, (prefix, path) in split.items()
+    }
     cut = {
         name: text
         if len(text) <= width
@@ -32,12 +36,29 @@ def short_names(models: Sequence[str], *, width: int = 40) -> dict[str, str]:
     return cut if len(set(cut.values())) == len(names) else names
 
 
+def with_seed(name: str, seed: int) -> str:
+    """The name of the untrained twin with another seed of its weights."""
+    return f"{name} (seed {seed})"
+
+
+def without_seed(name: str) -> str:
+    """An untrained twin's name as `language.embed` knows it."""
+    return _SEED.sub("", name)
+
+
+def seed_of(name: str) -> int | None:
+    """The seed that is part of an untrained twin's name, or None."""
+    found = _SEED.search(name)
+    return int(found.group(1)) if found else None
+
+
 def model_styles(models: Sequence[str]) -> dict[str, dict]:
     """Line styles by model; an untrained twin is dashed in the colour of its trained model."""
-    bases = list(dict.fromkeys(name.removeprefix(UNTRAINED) for name in models))
+    trained = {name: without_seed(name).removeprefix(UNTRAINED) for name in models}
+    bases = list(dict.fromkeys(trained.values()))
     styles = {}
     for name in models:
-        index = bases.index(name.removeprefix(UNTRAINED))
+        index = bases.index(trained[name])
         untrained = name.startswith(UNTRAINED)
         styles[name] = {
             "color": OKABE_ITO[index % len(OKABE_ITO)],

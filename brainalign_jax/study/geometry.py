@@ -34,9 +34,13 @@ def scores(
       means: [T, R] of each subject, in the form that `form` says.
       known: the subjects' RDMs, kept for the next layers.
 
-    Beyond computation.rdm_bytes, whole RDMs of all subjects give way to tiles.
+    With protocol.center the words' mean is subtracted on both sides. Beyond computation.rdm_bytes, whole
+    RDMs of all subjects give way to tiles.
     """
     metric = "cosine" if protocol.rdm_metric == "correlation" else protocol.rdm_metric
+    if protocol.center:
+        means = {i: word_centred(one) for i, one in means.items()}
+        values = np.stack([word_centred(layer) for layer in values])
     if protocol.rdm_metric == "correlation":
         values = sources.row_centred(values)
     method = protocol.rdm_comparison
@@ -67,6 +71,11 @@ def scores(
     new = [i for i in means if i not in known]
     known.update(zip(new, pool.map(vector, [means[i] for i in new]), strict=True))
     return np.array(list(pool.map(column, values))).T
+
+
+def word_centred(rows: np.ndarray) -> np.ndarray:
+    """Rows [T, V] less their mean over the T words, in their type."""
+    return (rows - rows.mean(axis=0, dtype=np.float64)).astype(rows.dtype)
 
 
 def needed_bytes(n_subjects: int, n_types: int, itemsize: int, computation: Computation) -> int:

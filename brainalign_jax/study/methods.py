@@ -208,9 +208,7 @@ class Ridge:
 
     def evaluate(self, state: RidgeState, source, layer: LayerVectors, fold: FoldProblem):
         vectors = layer.values
-        loss, scale = self._inner_loss(state, vectors, fold.inner)
-        shared = self.protocol.alpha_selection != "error_per_target"
-        alpha = self._alphas(state.outer)[ridge.select_alpha(loss, shared=shared)]
+        alpha, layer_loss = self.choose_alpha(state, vectors, fold)
         train_mean = linalg.weighted_mean(vectors, state.outer.weights)
         target_mean = train_mean * self.protocol.fit_intercept
         weight = ridge.predict(state.outer, vectors - target_mean, alpha)
@@ -221,9 +219,18 @@ class Ridge:
         )
         found = ranks | decoding.prediction_scores(map, state.queries, layer, fold.outer)
         if self.protocol.layer_selection == "inner_folds":
-            least = loss.sum(axis=1).min() if shared else loss.min(axis=0).sum()
-            found["layer_loss"] = least / scale
+            found["layer_loss"] = layer_loss
         return found
+
+    def choose_alpha(
+        self, state: RidgeState, vectors: jax.Array, fold: FoldProblem
+    ) -> tuple[jax.Array, jax.Array]:
+        """(the penalty of a layer [T, E], a scalar or [E]; the layer's loss in the inner folds)."""
+        loss, scale = self._inner_loss(state, vectors, fold.inner)
+        shared = self.protocol.alpha_selection != "error_per_target"
+        alpha = self._alphas(state.outer)[ridge.select_alpha(loss, shared=shared)]
+        least = loss.sum(axis=1).min() if shared else loss.min(axis=0).sum()
+        return alpha, least / scale
 
     def _alphas(self, factor: ridge.RidgeFactor) -> jax.Array:
         """Penalties [A] in the units of this factor's kernel."""

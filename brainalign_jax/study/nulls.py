@@ -22,7 +22,7 @@ from brainalign_jax import __version__
 from brainalign_jax.align import retrieval
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.responses import WordResponses
-from brainalign_jax.study import sources
+from brainalign_jax.study import held_nulls, sources
 from brainalign_jax.study.cells import Workbench
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.fold_work import Part, Work
@@ -38,11 +38,16 @@ _BATCH = 10  # draws between two looks at the progress
 
 @dataclasses.dataclass(frozen=True)
 class NullPlan:
-    """kind: of `null_draws.KINDS`; n_draws: how many; seed."""
+    """kind: of `null_draws.KINDS`; n_draws: how many; seed.
+
+    hold_alpha: where items are exchanged, ridge keeps the penalty that each fold and layer chose with the
+    real data (see `held_nulls`).
+    """
 
     kind: str
     n_draws: int
     seed: int = 0
+    hold_alpha: bool = False
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -60,13 +65,13 @@ def score_nulls(
     *,
     k: int = 10,
     cells: Path | None = None,
-    progress: tqdm | None = None,
+    show: bool = False,
     computation: Computation | None = None,
 ) -> pd.DataFrame:
     """P@k and rank accuracy of every draw, layer and subject, pooled over folds; columns as COLUMNS.
 
-    As `sweep.score` otherwise, with which it shares folds and methods. The layer need not be chosen in a
-    draw, as every layer has its own null; ridge chooses its penalty anew in each.
+    show: a progress bar. As `sweep.score` otherwise, with which it shares folds and methods. The layer
+    need not be chosen in a draw, as every layer has its own null; ridge chooses its penalty anew in each.
 
     Raises: ValueError as `sweep.score` and `null_draws.draw_nulls`.
     """
@@ -82,11 +87,19 @@ def score_nulls(
     for place in places:
         if place in paths and paths[place].is_file():
             tables[place] = read_parquet(paths[place])
-            if progress is not None:
-                progress.update(plan.n_draws)
         else:
             todo.setdefault(place[:2], []).append(place[2])
-    with computation.context(), ThreadPoolExecutor(computation.workers()) as pool:
+    progress = tqdm(
+        total=sum(map(len, todo.values())) * plan.n_draws,
+        desc=f"nulls ({plan.kind}): subjects x models x methods x draws",
+        unit="draw",
+        disable=not show,
+    )
+    with (
+        computation.context(),
+        progress,
+        ThreadPoolExecutor(computation.workers()) as pool,
+    ):
         bench = Workbench(responses, models, scoring, computation, pool)
         for (subject, method), wanted in todo.items():
             values = _scores(
@@ -121,16 +134,20 @@ def _scores(bench, pool, one, subject, method, wanted, plan, progress) -> dict[P
     asked = np.asarray(problem.folds.outer.query_mask).sum()
     folds, k = range(len(problem.folds.outer.train)), bench.scoring.ks[0]
     found: dict[Part, list[np.ndarray]] = {}
-    for start in range(0, len(draws), _BATCH):
-        some = draws[start : start + _BATCH]
+    batch = len(draws) if plan.hold_alpha and draws[0].types is not None else _BATCH
+    for start in range(0, len(draws), batch):
+        some = draws[start : start + batch]
         for work in works:
+            if plan.hold_alpha and held_nulls.serves(work, some):
+                for part, values in held_nulls.score(work, some, pool, k=k).items():
+                    found.setdefault(part, []).append(values / asked)
+                continue
             moved = [_moved_source(bench, work, subject, method, draw) for draw in some]
             futures = [pool.submit(_score_fold, work, fold, some, moved, k) for fold in folds]
             by_fold = [future.result() for future in futures]
             for part in work.layers:
                 found.setdefault(part, []).append(sum(fold[part] for fold in by_fold) / asked)
-        if progress is not None:
-            progress.update(len(some) * len(wanted))
+        progress.update(len(some) * len(wanted))
     return {part: np.concatenate(values) for part, values in found.items()}
 
 

@@ -78,7 +78,7 @@ def gather(rows: pd.DataFrame | None) -> pd.DataFrame:
     parts = [
         pd.read_parquet(io.BytesIO(part)) for part in _gather_bytes(content.getvalue()) if part
     ]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True) if parts else None
 
 
 def _gather_bytes(content: bytes) -> Sequence[bytes]:

@@ -30,7 +30,8 @@ class Protocol:
     hold_out_types: of a block only those words are tested that occur nowhere outside of it
       ("shuffled_types" folds hold words out in any case). Case does not count.
     queries: decode the mean response of each word type, or every token's own.
-    center: subtract the training means of brain and model, before Procrustes and before cosines.
+    center: subtract the training means of brain and model, before Procrustes and before cosines; the means
+      over all words before RDMs.
     n_voxels: keep so many voxels, those that are most informative about the model's embedding layer
       (Pereira et al. 2018, see `neural.selection.informativeness`); 0 keeps all.
     scaling: "minmax" scales each brain feature to 0..1, "zscore" to mean 0 and deviation 1.

@@ -1,17 +1,16 @@
 """The report of a study: one HTML file that stands alone."""
 
-import base64
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
 import pandas as pd
 
-from brainalign_jax.study import display, plots, summary
+from brainalign_jax.study import display, page, plots, summary
 from brainalign_jax.study.protocol import PROTOCOLS
-from brainalign_jax.study.results import GROUP, ResultTable, replace_file
+from brainalign_jax.study.results import GROUP, ResultTable
 
 MEANINGS = {
     "name": "the named set of choices that this study started from",
@@ -64,16 +63,13 @@ def write_report(
         *(f'<p class="note">{escape(text)}</p>' for text in notes),
         *_summary_section(table, k),
         "<h2>Figures</h2>",
-        *(_figure(name, figure, _caption(name, table, k)) for name, figure in figures.items()),
+        *(page.figure(name, figure, _caption(name, table, k)) for name, figure in figures.items()),
         "<h2>Protocol</h2>",
         *_protocol_section(table),
         "<h2>Data, models and run</h2>",
         *_facts_section(table),
     ]
-    page = _PAGE.format(title=escape(title), style=_STYLE, body="\n".join(body))
-    path = Path(folder) / "report.html"
-    replace_file(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
-    return path
+    return page.write(Path(folder) / "report.html", title, body)
 
 
 def _dataset(table: ResultTable) -> str:
@@ -108,7 +104,7 @@ def _summary_section(table: ResultTable, k: int) -> list[str]:
     )
     return [
         f"<h2>Summary, P@{k}</h2>",
-        _table(header, rows, numbers_from=2),
+        page.table(header, rows, numbers_from=2),
         f"<p>{escape(summary.SELECTION_NOTE)}</p>",
         f'<p class="small">{escape(legend)}</p>',
     ]
@@ -149,19 +145,6 @@ def _caption(name: str, table: ResultTable, k: int) -> str:
     )
 
 
-def _figure(name: str, figure, caption: str) -> str:
-    data = base64.b64encode(plots.png_bytes(figure)).decode()
-    alt = name.replace("_", " ")
-    # Letters of the figure stay legible on a narrow screen and no larger than the text's.
-    width = figure.get_figwidth()
-    size = f"min-width:{5 * width:.0f}rem;max-width:{6.4 * width:.0f}rem"
-    return (
-        f'<figure><div class="scroll"><img alt="{alt}" style="{size}" '
-        f'src="data:image/png;base64,{data}"></div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
-
-
 def _protocol_section(table: ResultTable) -> list[str]:
     fields = summary.protocol_fields(table)
     if not fields:
@@ -177,7 +160,7 @@ def _protocol_section(table: ResultTable) -> list[str]:
         changed |= differs
         rows.append([name, _text(value) + " *" * differs, MEANINGS.get(name, "")])
     star = f"<p>* differs from the {escape(str(fields['name']))} protocol's default.</p>" * changed
-    return [_table(["choice", "value", "meaning"], rows), star]
+    return [page.table(["choice", "value", "meaning"], rows), star]
 
 
 def _facts_section(table: ResultTable) -> list[str]:
@@ -192,7 +175,7 @@ def _facts_section(table: ResultTable) -> list[str]:
     facts += [("number of subjects", rows["subject"].nunique())]
     shown_below = ("dataset", "protocol", "models", "subjects")
     facts += [(key, value) for key, value in manifest.items() if key not in shown_below]
-    parts.append(_table(["fact", "value"], [_fact(*fact) for fact in facts if _known(fact[1])]))
+    parts.append(page.table(["fact", "value"], [_fact(*fact) for fact in facts if _known(fact[1])]))
     models = manifest.get("models")
     if not models:
         columns = ["model", "family", "n_params", "n_layers"]
@@ -203,11 +186,11 @@ def _facts_section(table: ResultTable) -> list[str]:
     for model in models:
         facts = [_fact(key, value) for key, value in model.items() if _known(value)]
         name = short.get(model.get("name"), "")
-        parts += [f"<h3>Model {escape(name)}</h3>", _table(["fact", "value"], facts)]
+        parts += [f"<h3>Model {escape(name)}</h3>", page.table(["fact", "value"], facts)]
     subjects = manifest.get("subjects")
     if isinstance(subjects, dict) and subjects:
         lines = [[str(name), _text(value)] for name, value in subjects.items()]
-        inner = _table(["subject", "fingerprint (sha256)"], lines)
+        inner = page.table(["subject", "fingerprint (sha256)"], lines)
         parts.append(f"<details><summary>Fingerprints of the subjects</summary>{inner}</details>")
     return parts
 
@@ -233,62 +216,3 @@ def _fact(name: str, value) -> list[str]:
     if name.startswith("n_") and isinstance(value, (int, float)) and value == int(value):
         return [name, f"{int(value):,}"]
     return [name, _text(value)]
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 99) -> str:
-    def cells(tag: str, line: Sequence[str]) -> str:
-        kinds = [' class="number"' if i >= numbers_from else "" for i in range(len(line))]
-        return "".join(
-            f"<{tag}{kind}>{escape(text)}</{tag}>" for kind, text in zip(kinds, line, strict=True)
-        )
-
-    head = f"<thead><tr>{cells('th', header)}</tr></thead>"
-    body = "\n".join(f"<tr>{cells('td', line)}</tr>" for line in rows)
-    kind = "scores" if numbers_from < len(header) else "facts"
-    return (
-        f'<div class="scroll"><table class="{kind}">{head}<tbody>\n{body}\n</tbody></table></div>'
-    )
-
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1b1b; --paper: #ffffff; --faint: #5a5a5a;
-  --rule: #d6d6d6; --warn: #fff1d6; --warn-edge: #d98200; --head: #eef4f9; --head-edge: #0072b2; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #17191c; --faint: #a8a8a8;
-  --rule: #3a3d42; --warn: #3d2f12; --warn-edge: #e69f00; --head: #1b2a36; --head-edge: #56b4e9; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.2rem; max-width: 66rem; color: var(--ink);
-  background: var(--paper); font: 16px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
-h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top: 2rem; }
-h3 { font-size: 1rem; margin-bottom: .3rem; }
-.lead, .small, figcaption { color: var(--faint); } .small, figcaption { font-size: .9rem; }
-.headline, .warning { padding: .8rem 1rem; border-left: 5px solid var(--head-edge);
-  background: var(--head); }
-.headline { font-size: 1.08rem; }
-.warning { border-color: var(--warn-edge); background: var(--warn); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .92rem; }
-th, td { padding: .3rem .7rem; text-align: left; vertical-align: top;
-  border-bottom: 1px solid var(--rule); }
-th { vertical-align: bottom; }
-.scores td { white-space: nowrap; }
-.facts td + td { overflow-wrap: anywhere; min-width: 5.5rem; }
-@media (max-width: 40rem) { th, td { padding: .3rem .4rem; } table { font-size: .85rem; }
-  .scores td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 6rem; } }
-.number { text-align: right; font-variant-numeric: tabular-nums; }
-figure { margin: 1.5rem 0; }
-img { display: block; width: 100%; background: #ffffff; border-radius: 4px; }
-"""
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""

@@ -19,6 +19,7 @@ METRICS = (
 POOLED = -1
 SELECTED = -1
 GROUP = "group"
+EXTRAS = ("evidence", "scaling", "ranks", "nulls", "ceilings", "chance", "rsa")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +34,17 @@ class ResultTable:
 
     rows: pd.DataFrame
     manifest: dict
+    extras: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
 
     def save(self, folder: Path) -> Path:
-        """Write results.parquet and manifest.json, each whole or not at all."""
+        """Write results.parquet, manifest.json and NAME.parquet of the extras, each whole or not at all."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        for name in EXTRAS:
+            if name in self.extras:
+                write_parquet(self.extras[name], folder / f"{name}.parquet")
+            else:  # of an earlier study in this folder
+                (folder / f"{name}.parquet").unlink(missing_ok=True)
         write_parquet(self.rows, folder / "results.parquet")
         text = json.dumps(self.manifest, indent=2, sort_keys=True, default=str)
         replace_file(folder / "manifest.json", lambda path: path.write_text(text + "\n"))
@@ -54,7 +61,12 @@ class ResultTable:
             content = json.loads(manifest.read_text())
         except json.JSONDecodeError as error:
             raise ValueError(f"{manifest} is damaged ({error}): run the study again") from error
-        return cls(read_parquet(folder / "results.parquet"), content)
+        extras = {
+            name: read_parquet(folder / f"{name}.parquet")
+            for name in EXTRAS
+            if (folder / f"{name}.parquet").is_file()
+        }
+        return cls(read_parquet(folder / "results.parquet"), content, extras)
 
     def pooled(self, metric: str, *, k: int = 0, **only) -> pd.DataFrame:
         """Rows of one metric pooled over folds, subjects and group, of every layer.

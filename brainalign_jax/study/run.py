@@ -1,5 +1,6 @@
 """One call from a data set and model names to a saved table, figures and a report."""
 
+import dataclasses
 import datetime
 import hashlib
 import importlib.metadata
@@ -19,11 +20,21 @@ from brainalign_jax.language import Embeddings, embed, resolve
 from brainalign_jax.language.models import checkpoint
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.study import audit, plan, plots, processes, report, sweep
 from brainalign_jax.study import computation as computing
-from brainalign_jax.study import plan, plots, processes, report, sweep
+from brainalign_jax.study.ceiling_scores import COLUMNS as CEILING_COLUMNS
+from brainalign_jax.study.ceiling_scores import score_ceilings
+from brainalign_jax.study.chance import chance_rows
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.display import short_names
+from brainalign_jax.study.controls import control_vectors, is_control
+from brainalign_jax.study.display import seed_of, short_names, without_seed
+from brainalign_jax.study.evidence import EvidencePlan, null_plan, role, with_controls
+from brainalign_jax.study.nulls import COLUMNS as NULL_COLUMNS
+from brainalign_jax.study.nulls import score_nulls
+from brainalign_jax.study.problem import folds_of
 from brainalign_jax.study.results import ResultTable, group_rows
+from brainalign_jax.study.rsa_evidence import COLUMNS as RSA_COLUMNS
+from brainalign_jax.study.rsa_evidence import rsa_evidence
 
 _PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "nilearn", "scikit-learn")
 
@@ -49,6 +60,7 @@ def run_study(
     computation: Computation = Computation(),
     max_memory: int | None = None,
     report_k: int = 10,
+    evidence: EvidencePlan | None = None,
     command: str = "",
     simulated: bool = False,
     notes: Sequence[str] = (),
@@ -66,6 +78,7 @@ def run_study(
       max_memory: bytes that may be used, of the accelerators' memory where there are any, else of this
         process; None for 80 % of what there is.
       report_k: the k of precision@k in the report; must be one of scoring.ks.
+      evidence: nulls, controls, ceilings and intervals, and the verdict that follows from them.
       command, simulated, notes: recorded in the manifest and shown in the report.
 
     Where several processes joined (`processes.join`), each scores a part of subjects x models, all
@@ -81,15 +94,28 @@ def run_study(
     if not models:
         raise ValueError("name at least one model")
     models = list(dict.fromkeys(models))
+    if evidence is not None:
+        models = with_controls(models, dataset, evidence, lower=scoring.lower)
     names = short_names(models)
     computing.keep_compiled_programs()
     # Once, for it reads all weights; and first, so that a missing model is told at once.
-    files = {name: _embeddings_file(name, dataset, scoring, embedding, output) for name in models}
+    files = {
+        name: _embeddings_file(name, dataset, scoring, embedding, output)
+        for name in models
+        if not is_control(name)
+    }
     with processes.together():
         first = dataset.load(dataset.subjects[0])
         shapes = [
-            _embeddings_shapes(files[name], name, dataset, scoring, embedding) for name in models
+            _embeddings_shapes(files.get(name), name, dataset, scoring, embedding)
+            for name in models
         ]
+        widths = [
+            min(shape[2] for shape in blocks)
+            for name, blocks in zip(models, shapes, strict=True)
+            if not is_control(name)
+        ]
+        scoring = sweep.with_common_axes(scoring, widths or [0])
         chosen = plan.fit(
             first,
             shapes,
@@ -102,12 +128,13 @@ def run_study(
             print(chosen.text(), file=sys.stderr)
 
     def vectors_of(name: str) -> Embeddings:
-        return _embeddings(files[name], name, dataset, scoring, embedding, progress)
+        return _embeddings(files.get(name), name, dataset, scoring, embedding, progress)
 
     with processes.together():
         for index in processes.every_nth(len(models)):
             vectors_of(models[index])
-    tables, subjects, facts = [], {}, {}
+    tables, ranks, nulls, subjects, facts = [], [], [], {}, {}
+    plan_of_nulls = null_plan(evidence, dataset)
     mine = _by_subject(processes.block(len(models) * len(dataset.subjects)), models)
     with processes.together():
         for name in models:
@@ -126,17 +153,20 @@ def run_study(
                     shown.set_postfix_str(
                         ", ".join(names[one.model] for one in group), refresh=True
                     )
-                    tables.append(
-                        sweep.score_subjects(
-                            dataset.name,
-                            chunk,
-                            group,
-                            scoring,
-                            cells=output / "cells",
-                            progress=shown,
-                            computation=chosen.computation,
-                        )
+                    options = dict(cells=output / "cells", computation=chosen.computation)
+                    found = sweep.score(
+                        dataset.name, chunk, group, scoring, progress=shown, **options
                     )
+                    tables.append(found.rows)
+                    ranks.append(found.ranks)
+                    tested = [one for one in group if role(one.model) == "model"]
+                    if plan_of_nulls and tested:
+                        nulls.append(
+                            score_nulls(
+                                dataset.name, chunk, tested, scoring, plan_of_nulls,
+                                k=report_k, show=progress, **options,
+                            )
+                        )  # fmt: skip
     rows, subjects = _gathered(tables, subjects, models, dataset.subjects)
     table = ResultTable(
         pd.concat([rows, group_rows(rows)], ignore_index=True),
@@ -163,6 +193,30 @@ def run_study(
         },
     )
     with processes.together():
+        if evidence is not None:
+            ceilings = []
+            if evidence.ceilings and processes.index() == 0:
+                options = dict(k=report_k, show=progress)
+                ceilings = [score_ceilings(dataset, scoring, chosen.computation, **options)]
+            ceilings = _all(ceilings, CEILING_COLUMNS)
+            outer, _, token_to_type = folds_of(first, scoring, inner=False).folds
+            guesses = chance_rows(outer, token_to_type, scoring.ks)
+            geometries = []
+            if "rsa" in scoring.methods and processes.index() == 0:
+                options = dict(n_permutations=evidence.n_permutations, seed=evidence.seed)
+                geometries = [
+                    rsa_evidence(
+                        dataset, models, vectors_of, scoring, chosen.computation, **options
+                    )
+                ]
+            extras = {
+                "chance": guesses,
+                "ceilings": ceilings,
+                "rsa": _all(geometries, RSA_COLUMNS),
+                "ranks": _all(ranks),
+                "nulls": _all(nulls, NULL_COLUMNS),
+            }
+            table = audit.with_evidence(table, extras, evidence, k=report_k)
         if processes.index() == 0:
             table.save(output)
             plots.save_figures(table, output / "figures", k=report_k)
@@ -229,12 +283,19 @@ def _gathered(
     return rows, {subject: marks[subject] for subject in order}
 
 
+def _all(tables: list[pd.DataFrame], columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Rows of all processes."""
+    mine = pd.concat(tables, ignore_index=True) if tables else None
+    found = processes.gather(mine)
+    return pd.DataFrame(columns=list(columns)) if found is None else found
+
+
 def _embeddings_shapes(
-    path: Path, name: str, dataset: Dataset, scoring: sweep.Scoring, embedding: Embedding
+    path: Path | None, name: str, dataset: Dataset, scoring: sweep.Scoring, embedding: Embedding
 ) -> list[tuple[int, int, int]]:
     """(layers, types, width) of each block of layers of equal width, before anything is embedded."""
-    spec = resolve(name)
-    if path.is_file() or spec.kind == "static":
+    spec = None if path is None else resolve(without_seed(name))
+    if spec is None or path.is_file() or spec.kind == "static":
         vectors = _embeddings(path, name, dataset, scoring, embedding, False)
         return [values.shape for _, values in vectors.blocks()]
     folder = checkpoint.locate(spec.source, weights=spec.kind == "checkpoint")
@@ -261,7 +322,7 @@ def _embeddings_file(
 
 
 def _embeddings(
-    path: Path,
+    path: Path | None,
     name: str,
     dataset: Dataset,
     scoring: sweep.Scoring,
@@ -269,16 +330,20 @@ def _embeddings(
     progress: bool,
 ) -> Embeddings:
     """The model's vectors of the data set's words, from the file of an earlier run if there is one."""
+    if path is None:
+        return control_vectors(name, dataset, lower=scoring.lower, seed=scoring.seed)
     if path.is_file():
         return Embeddings.load(path)
+    seed = seed_of(name)
     vectors = embed(
         dataset.stimulus,
-        name,
+        without_seed(name),
         lower=scoring.lower,
-        seed=scoring.seed,
+        seed=scoring.seed if seed is None else seed,
         progress=progress,
         **vars(embedding),
     )
+    vectors = dataclasses.replace(vectors, model=name)
     path.parent.mkdir(parents=True, exist_ok=True)
     vectors.save(path)
     return vectors
@@ -286,7 +351,7 @@ def _embeddings(
 
 def _model_fingerprint(name: str) -> str:
     """Digest of the files that decide a model's vectors: weights, configuration and tokenizer."""
-    spec = resolve(name)
+    spec = resolve(without_seed(name))
     digest = hashlib.sha256()
     if spec.kind == "static":
         files = [Path(spec.source).expanduser()]

@@ -63,6 +63,29 @@ def test_permuted_ranks_equal_refitting(double, rng):
         np.testing.assert_array_equal(ranks.csls[i], csls)
 
 
+def test_candidates_are_divided_by_their_spread_over_the_fitted_words(double, rng):
+    x, y, train, queries, mask, hats = study(rng)
+    permutation = rng.permutation(len(y))
+    paired, fitted = y[permutation], []
+    expected = np.full(queries.shape, float(len(y)))
+    for fold, keep in enumerate(train > 0):
+        factor = ridge.factor_primal(jnp.asarray(x), jnp.asarray(train[fold]), fit_intercept=True)
+        hat = np.asarray(inference.hat_matrix(factor, 3.0))
+        fitted.append(hat * keep[:, None])
+        centred = paired - paired[keep].mean(axis=0)
+        candidates = y - paired[keep].mean(axis=0)
+        trained = oracles.cosine(hat[keep] @ centred, candidates)
+        spread = np.sqrt((trained**2).mean(axis=0))
+        asked = queries[fold][mask[fold] > 0]
+        scores = oracles.cosine(hat[asked] @ centred, candidates) / spread
+        own = scores[np.arange(len(asked)), permutation[asked]]
+        expected[fold, : len(asked)] = 1 + (scores > own[:, None]).sum(axis=1)
+    found = jax.jit(inference.permuted_ranks, static_argnames="csls_k")(
+        *map(jnp.asarray, (hats, train, y @ y.T, queries, mask, permutation, np.stack(fitted)))
+    )
+    np.testing.assert_array_equal(found.nn, expected)
+
+
 def test_float32_ranks_as_float64(rng):
     x, y, train, queries, mask, hats = study(rng)
     single = [jnp.asarray(a, jnp.float32) for a in (hats, train, y @ y.T)]

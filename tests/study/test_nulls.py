@@ -1,12 +1,16 @@
 """Null draws and null scores: what they keep, what they break, and that they equal a plain rescoring."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from recordings import make_embeddings, make_responses
 
 from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.study import held_nulls
+from brainalign_jax.study.cells import Workbench
+from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.null_draws import Draw, draw_nulls, moved_rows
 from brainalign_jax.study.nulls import NullPlan, score_nulls
 from brainalign_jax.study.protocol import protocol
@@ -160,3 +164,39 @@ def test_finished_nulls_are_read_again(words, planted, tmp_path):
     assert first.equals(again)
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len(files) == 2
+
+
+@pytest.mark.parametrize("scaling", ["spread", "none"])
+def test_held_penalties_equal_the_long_way_where_there_is_one_penalty(words, planted, scaling):
+    vectors, responses = planted
+    chosen = protocol("audited", timed=False, alphas=(0.1,), candidate_scaling=scaling)
+    scoring = Scoring(("ridge",), chosen, (5,))
+    one = make_embeddings(words, vectors)
+    long, held = (
+        score_nulls("x", responses, one, scoring, NullPlan("items", 3, 0, hold), k=5)
+        for hold in (False, True)
+    )
+    assert held[["subject", "layer", "draw", "metric"]].equals(
+        long[["subject", "layer", "draw", "metric"]]
+    )
+    # One rank of 60 may turn on the last bit.
+    np.testing.assert_allclose(held["value"], long["value"], atol=0.02)
+    assert np.mean(np.abs(held["value"] - long["value"]) > 1e-6) < 0.1
+
+
+def test_held_penalties_are_those_of_the_real_pairing(words, planted):
+    """The draw that exchanges nothing gives the study's own score."""
+    vectors, responses = planted
+    scoring = Scoring(("ridge",), protocol("audited", timed=False), (5,))
+    embeddings = make_embeddings(words, vectors)
+    bench_draws = [Draw(types=np.arange(60))]
+    with ThreadPoolExecutor(1) as pool:
+        bench = Workbench(responses, [embeddings], scoring, Computation(), pool)
+        problem, works = bench.works(0, "ridge", [0])
+        assert held_nulls.serves(works[0], bench_draws)
+        found = held_nulls.score(works[0], bench_draws, pool, k=5)[0, 0] / 60
+    rows = score_subjects("x", responses[:1], embeddings, scoring)
+    rows = rows[(rows["fold"] == -1) & (rows["layer"] >= 0)]
+    for i, (metric, k) in enumerate((("precision_csls", 5), ("rank_accuracy", 0))):
+        expected = rows[(rows["metric"] == metric) & (rows["k"] == k)].sort_values("layer")["value"]
+        np.testing.assert_allclose(found[0, i], expected, atol=0.02 if k else 1e-3)

@@ -1,0 +1,81 @@
+"""Noise ceiling of decoding: what a subject's words score with the other subjects' responses as vectors.
+
+The other subjects take the language model's place and go through the same folds, maps and candidates. What
+they reach, a model of what people have in common could reach as well. Their responses are noisy, too: as
+their "layers" serve the first 4, 8, 16, ... principal axes of all of them side by side, of which the
+inner folds choose. It is still a lower bound of the ceiling, and it holds everything that the stimulus
+drives, language or not. Reference: Nili et al. (2014), PLoS Comput. Biol. 10:e1003553, for RDMs.
+"""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from brainalign_jax.language import Embeddings
+from brainalign_jax.neural.readers import Dataset
+from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.study import group_kernels, sweep
+from brainalign_jax.study.ceilings import OTHERS
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.problem import Scoring
+from brainalign_jax.study.results import POOLED, SELECTED
+
+COLUMNS = ("subject", "method", "metric", "k", "value")
+
+
+def score_ceilings(
+    dataset: Dataset, scoring: Scoring, computation: Computation, *, k: int, show: bool = False
+) -> pd.DataFrame:
+    """P@k (CSLS) and rank accuracy of each subject and method by the other subjects, with COLUMNS.
+
+    Subjects are read one after the other, twice. No rows where there is one subject only.
+    """
+    if len(dataset.subjects) < 2:
+        return pd.DataFrame(columns=list(COLUMNS))
+    protocol = dataclasses.replace(scoring.protocol, layer_selection="inner_folds", vector_axes=0)
+    of_others = dataclasses.replace(scoring, protocol=protocol, ks=(k,), layers=None)
+    with tqdm(
+        total=2 * len(dataset.subjects), desc="noise ceilings", unit="subject", disable=not show
+    ) as bar:
+        kernels = {}
+        for subject in dataset.subjects:
+            kernels[subject] = _scaled_kernel(dataset.load(subject), lower=scoring.lower)
+            bar.update()
+        total = sum(kernels.values())
+        tables = []
+        for subject in dataset.subjects:
+            others = _layers(
+                total - kernels[subject], f"{OTHERS}{subject}", dataset, lower=scoring.lower
+            )
+            rows = sweep.score_subjects(
+                dataset.name,
+                [dataset.load(subject)],
+                others,
+                of_others,
+                computation=computation,
+            )
+            wanted = rows["metric"].isin(["precision_csls", "rank_accuracy"])
+            wanted &= (rows["fold"] == POOLED) & (rows["layer"] == SELECTED)
+            tables.append(rows.loc[wanted, list(COLUMNS)])
+            bar.update()
+    return pd.concat(tables, ignore_index=True)
+
+
+def _scaled_kernel(responses: WordResponses, *, lower: bool) -> np.ndarray:
+    kernel, present = group_kernels.type_kernel(responses, lower=lower)
+    return kernel / group_kernels.total_variance(kernel, present)
+
+
+def _layers(kernel: np.ndarray, name: str, dataset: Dataset, *, lower: bool) -> Embeddings:
+    """Vectors [L, T, R] of the subjects side by side, from the sum of their kernels [T, T].
+
+    Layer l keeps the first 4 * 2^l principal axes, the last one all.
+    """
+    values = group_kernels.spanned_rows(kernel)
+    n_axes = values.shape[1]
+    sizes = [*(4 * 2**i for i in range(20) if 4 * 2**i < n_axes), n_axes]
+    layers = np.stack([values * (np.arange(n_axes) < size) for size in sizes])
+    meta = {"family": "brain", "n_params": None, "n_layers": len(sizes) - 1}
+    return Embeddings(name, dataset.stimulus.types(lower=lower)[0], layers, None, meta)
