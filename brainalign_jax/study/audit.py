@@ -13,7 +13,7 @@ from brainalign_jax.study.evidence import EvidencePlan
 from brainalign_jax.study.results import ResultTable
 
 ALPHA = 0.05
-LEVELS = ("real", "static", "explained", "chance", "untested")
+LEVELS = ("real", "static", "uncertain", "explained", "chance", "untested")
 
 _NULLS = {
     "items": "exchanging the words' vectors",
@@ -78,6 +78,8 @@ def overall(table: ResultTable) -> Verdict | None:
             "real": f"Yes: on {dataset} there is alignment beyond every null and control",
             "static": f"Yes, but no more than static word vectors give: on {dataset} alignment goes beyond "
             "its nulls and nuisance controls",
+            "uncertain": f"Not clear: on {dataset} scores are higher than their nulls, but the evidence is "
+            "thin",
             "explained": f"Not shown: on {dataset} scores exceed their nulls, but a control does as well",
             "chance": f"No: on {dataset} nothing exceeds what a recording without the words gives",
             "untested": f"Untested: on {dataset} no null was computed",
@@ -107,7 +109,7 @@ def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
                 f"{name}: {score} exceeds all {n_draws} null draws ({null}), but so few draws cannot tell: "
                 f"{p}. Draw more."
             )
-            return Verdict("untested", text, *who)
+            return Verdict("uncertain", text, *who)
         text = (
             f"{name}: {score} is within its null, {null} ({p}, {n_draws} draws). "
             "There is no evidence of alignment."
@@ -117,6 +119,12 @@ def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
     against = "No nuisance control was scored."
     if _known(line["control_score"]):
         compared = _compared(line, "control", names)
+        if not line["control_lower"] > 0 and line["control_score"] <= line["null_high"]:
+            text = (
+                f"{name}: {score} {beyond} ({null}), but the difference to the strongest control is too "
+                f"uncertain: {compared}. More subjects or words would tell."
+            )
+            return Verdict("uncertain", text, *who)
         if not line["control_lower"] > 0:
             text = (
                 f"{name}: {score} {beyond} ({null}), but not the strongest control: {compared}. "
@@ -135,7 +143,12 @@ def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
         else:
             level = "static"
             text += f" It does not exceed static vectors: {compared}."
-    if _known(line["calibrated"]):
+    if _known(line["calibrated"]) and line["calibrated"] > 1:
+        text += (
+            f" The other subjects' responses reach {number(line['ceiling'])} in the model's place: they are "
+            "too noisy to bound it."
+        )
+    elif _known(line["calibrated"]):
         text += (
             f" That is {line['calibrated']:.0%} of the way from the null to what the other subjects' "
             f"responses reach ({number(line['ceiling'])})."

@@ -110,7 +110,7 @@ def summarise(
         group = part[part["subject"] == GROUP]
         best = group.loc[group["value"].idxmax()]
         nested = "fold" in layers
-        layer = int(_most_frequent(layers["layer"])) if nested else int(best["layer"])
+        layer = table.selected_layer(model, method) if nested else int(best["layer"])
         interval = _interval(hits, weights, plan)
         line = {
             "dataset": best["dataset"],
@@ -173,10 +173,6 @@ def _chosen_layers(table: ResultTable, model: str, method: str, k: int) -> pd.Da
     return pd.DataFrame({"subject": rows.loc[rows["subject"] != GROUP, "subject"].unique()}).assign(
         layer=int(best)
     )
-
-
-def _most_frequent(values: pd.Series) -> int:
-    return values.value_counts().sort_index().idxmax()
 
 
 def _hits(

@@ -61,6 +61,9 @@ h3 { font-size: 1rem; margin-bottom: .3rem; }
 .headline, .warning { padding: .8rem 1rem; border-left: 5px solid var(--head-edge);
   background: var(--head); }
 .headline { font-size: 1.08rem; }
+.verdict { padding: .6rem 1.2rem; border: 3px solid; border-radius: 8px; background: var(--head); }
+.verdict .question { margin: .2rem 0; color: var(--faint); }
+.verdict .answer { margin: 0; font-size: 2rem; font-weight: 700; line-height: 1.2; }
 .warning { border-color: var(--warn-edge); background: var(--warn); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainalign_jax.study import display, page, plots, summary
+from brainalign_jax.study import display, page, plots, report_evidence, summary
 from brainalign_jax.study.protocol import PROTOCOLS
 from brainalign_jax.study.results import GROUP, ResultTable
 
@@ -59,8 +59,9 @@ def write_report(
             f'<p class="warning"><strong>{escape(text)}</strong></p>'
             for text in summary.warnings(table)
         ),
-        f'<p class="headline">{escape(summary.headline(table, k=k))}</p>',
+        *(report_evidence.verdict_section(table) or _headline(table, k)),
         *(f'<p class="note">{escape(text)}</p>' for text in notes),
+        *report_evidence.evidence_section(table),
         *_summary_section(table, k),
         "<h2>Figures</h2>",
         *(page.figure(name, figure, _caption(name, table, k)) for name, figure in figures.items()),
@@ -70,6 +71,10 @@ def write_report(
         *_facts_section(table),
     ]
     return page.write(Path(folder) / "report.html", title, body)
+
+
+def _headline(table: ResultTable, k: int) -> list[str]:
+    return [f'<p class="headline">{escape(summary.headline(table, k=k))}</p>']
 
 
 def _dataset(table: ResultTable) -> str:
@@ -97,15 +102,14 @@ def _summary_section(table: ResultTable, k: int) -> list[str]:
         return []
     legend = (
         f"P@{k} with CSLS: the fraction of words whose true vector is among the {k} nearest. "
-        "CSLS-AVG: mean over subjects at the best layer. CSLS-MAX: the best subject at its best "
-        "layer. Rank accuracy: 1 where the true word always comes first, 0.5 by chance, at the "
-        "best layer. RSA: correlation of the RDMs at the layer where it is highest; the other "
-        "methods have none."
+        "CSLS-AVG: mean over subjects at the layer shown. CSLS-MAX: the best subject. "
+        "Rank accuracy: 1 where the true word always comes first, 0.5 by chance, at that layer. RSA: "
+        "correlation of the RDMs at the layer where it is highest; the other methods have none."
     )
     return [
         f"<h2>Summary, P@{k}</h2>",
         page.table(header, rows, numbers_from=2),
-        f"<p>{escape(summary.SELECTION_NOTE)}</p>",
+        f"<p>{escape(summary.selection_note(table, k))}</p>",
         f'<p class="small">{escape(legend)}</p>',
     ]
 

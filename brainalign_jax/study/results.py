@@ -81,32 +81,54 @@ class ResultTable:
         return rows[chosen]
 
     def summary(self, *, k: int) -> pd.DataFrame:
-        """One row a model and method: the paper's CSLS-AVG and CSLS-MAX at k, and the RSA score.
+        """One row a model and method: CSLS-AVG and CSLS-MAX at k, and the RSA score.
 
-        `layer` is the layer of the highest CSLS-AVG (mean over subjects), `csls_max` the best
-        subject's best layer. Both pick the layer on the scores they report, as the paper does.
+        Where inner folds chose the layer, csls_avg is the mean over subjects of the chosen layers' scores,
+        csls_max the best subject's, and `layer` the one chosen most often ("selection" is "inner folds").
+        Otherwise, as in the paper, `layer` is that of the highest CSLS-AVG and csls_max the best subject's
+        best layer: both pick the layer on the scores that they report ("test").
         """
         lines = []
         keys = ["model", "method"]
         for (model, method), part in self.pooled("precision_csls", k=k).groupby(keys, sort=False):
             group = part[part["subject"] == GROUP]
-            best = group.loc[group["value"].idxmax()]
+            chosen = self.pooled("precision_csls", k=k, model=model, method=method, layer=SELECTED)
+            nested = len(chosen) > 0
+            of_subjects = (chosen if nested else part)[lambda x: x["subject"] != GROUP]
+            best = (chosen[chosen["subject"] == GROUP] if nested else group).nlargest(1, "value")
+            best = best.iloc[0]
+            layer = self.selected_layer(model, method) if nested else int(best["layer"])
             lines.append(
                 {
                     "model": model,
                     "method": method,
-                    "layer": best["layer"],
+                    "layer": layer,
                     "csls_avg": best["value"],
-                    "csls_max": part.loc[part["subject"] != GROUP, "value"].max(),
+                    "csls_max": of_subjects["value"].max(),
                     "mean_over_layers": group["value"].mean(),
                     "chance": best["chance"],
                     "rank_accuracy": self._best(
-                        "rank_accuracy", model=model, method=method, layer=best["layer"]
+                        "rank_accuracy",
+                        model=model,
+                        method=method,
+                        layer=SELECTED if nested else layer,
                     ),
                     "rsa": self._best("rsa", model=model, method=method),
+                    "selection": "inner folds" if nested else "test",
                 }
             )
         return pd.DataFrame(lines)
+
+    def selected_layer(self, model: str, method: str) -> int:
+        """The layer that inner folds chose most often, over all subjects and folds.
+
+        Raises: ValueError where none were chosen.
+        """
+        rows = self.rows[(self.rows["metric"] == "selected_layer") & (self.rows["fold"] != POOLED)]
+        rows = rows[(rows["model"] == model) & (rows["method"] == method)]
+        if rows.empty:
+            raise ValueError(f"no layer of {model} by {method} was chosen in inner folds")
+        return int(rows["value"].value_counts().sort_index().idxmax())
 
     def _best(self, metric: str, **only) -> float:
         """Highest group score among the rows asked for; NaN where there are none."""

@@ -2,7 +2,7 @@
 
 import math
 
-from brainalign_jax.study import display, plots
+from brainalign_jax.study import audit, display, plots
 from brainalign_jax.study.results import GROUP, ResultTable
 
 PAPER_WARNING = (
@@ -14,16 +14,22 @@ PAPER_WARNING = (
 SIMULATED_WARNING = (
     "The subjects are SIMULATED. These scores check the software and say nothing about brains."
 )
-SELECTION_NOTE = (
-    "The best layer is picked on the very scores shown, and CSLS-MAX picks the best subject too: "
-    "both are optimistic. The mean over layers involves no such choice."
-)
+_SELECTION_NOTES = {
+    "test": (
+        "The best layer is picked on the very scores shown, and CSLS-MAX picks the best subject too: "
+        "both are optimistic. The mean over layers involves no such choice."
+    ),
+    "inner folds": (
+        "Each subject's layer is chosen in inner folds, without the words it is scored on; the layer shown "
+        "is the one chosen most often. CSLS-MAX picks the best subject on these scores: it is optimistic."
+    ),
+}
 
 _TEXT_FOLDS = ("contiguous", "leave_run_out")  # folds that follow the order of a text
 _COLUMNS = {
     "model": "model",
     "method": "method",
-    "layer": "best layer",
+    "layer": "layer",
     "csls_avg": "CSLS-AVG",
     "csls_max": "CSLS-MAX",
     "mean_over_layers": "mean over layers",
@@ -40,7 +46,8 @@ def text_summary(table: ResultTable, *, k: int = 10) -> str:
     """
     check(table, k)
     header, rows = summary_cells(table, k)
-    parts = [*warnings(table), headline(table, k=k)]
+    verdict = audit.overall(table)
+    parts = [*warnings(table), verdict.text if verdict else headline(table, k=k)]
     if rows:
         lines = [header, *rows]
         widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
@@ -52,8 +59,14 @@ def text_summary(table: ResultTable, *, k: int = 10) -> str:
             for line in lines
         ]
         aligned.insert(1, "-" * max(map(len, aligned)))
-        parts += ["\n".join(aligned), SELECTION_NOTE]
+        parts += ["\n".join(aligned), selection_note(table, k)]
     return "\n\n".join(parts) + "\n"
+
+
+def selection_note(table: ResultTable, k: int) -> str:
+    """How the layers of the summary were chosen."""
+    kinds = table.summary(k=k)["selection"]
+    return _SELECTION_NOTES["inner folds" if (kinds == "inner folds").all() else "test"]
 
 
 def check(table: ResultTable, k: int) -> None:
@@ -108,7 +121,7 @@ def headline(table: ResultTable, *, k: int) -> str:
         sentences.insert(
             1,
             f"The same architecture untrained reaches {score(line['csls_avg'])} "
-            f"(layer {line['layer']}, its best).",
+            f"(layer {line['layer']}).",
         )
     return " ".join(sentences)
 

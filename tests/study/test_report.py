@@ -69,7 +69,7 @@ def test_numbers_equal_the_table(tmp_path):
     scores = table.summary(k=10)
     shown = tables(page(table, tmp_path))[0]
     assert shown[0] == [
-        "model", "method", "best layer", "CSLS-AVG", "CSLS-MAX", "mean over layers", "chance",
+        "model", "method", "layer", "CSLS-AVG", "CSLS-MAX", "mean over layers", "chance",
         "rank accuracy", "RSA",
     ]  # fmt: skip
     assert len(shown) == 1 + len(scores)

@@ -33,7 +33,7 @@ def test_headline_gives_score_chance_and_twin():
     text = summary.headline(table, k=10)
     assert text.startswith(
         "Best: tiny layer 2 by ridge, P@10 0.400 (mean of 3 subjects); chance 0.167. "
-        "The same architecture untrained reaches 0.300 (layer 2, its best)."
+        "The same architecture untrained reaches 0.300 (layer 2)."
     )
     assert f"{low:.3f} to {high:.3f}; the best score is above it" in text
     assert "no test of significance" in text
