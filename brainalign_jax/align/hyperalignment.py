@@ -4,8 +4,8 @@ Subjects' voxels, or principal axes, have nothing to do with one another; their 
 words may still have the same geometry. Rotations that bring all subjects to a common template, which is
 the mean of the rotated subjects, are learnt from training rows and move test rows as well.
 
-With more axes than training rows any subjects can be brought together perfectly, to no use: reduce them
-to fewer axes than rows first, by components of the training rows.
+With as many axes as training rows any subjects can be brought together perfectly: the error on training
+rows then says nothing, and only test rows tell whether there is anything in common.
 
 References: Gower (1975), Psychometrika 40:33-51; ten Berge (1977), Psychometrika 42:267-276 (scale);
 Haxby et al. (2011), Neuron 72:404-416.

@@ -126,18 +126,20 @@ def mantel_permutations(
     lower: bool = False,
     eligible: np.ndarray | None = None,
     kind: str | None = None,
-    block: int = 20,
+    block: int | None = None,
     random_state: int = 0,
 ) -> np.ndarray:
     """Permutations [B, T'] of word types for `partial_rsa.permuted_correlations`, in time where there is one.
 
     types: [T'] as in `Confounds`; eligible: [N] tokens, as there.
-    kind: "items", one by one; "blocks" of `block` types that follow one another by mean onset, within
-      runs; "shifts" of all types along that order in a circle. None: items for words without onsets,
-      shifts where there are 200 types or more, else blocks. Types of several runs belong to that of
-      their first token.
+    kind: "items", one by one; "blocks" of types that follow one another by mean onset, within runs;
+      "shifts" of all types along that order in a circle. None: items for words without onsets or runs,
+      blocks for those in runs, as the sentences of passages are; with onsets shifts where there are 200
+      types or more, else blocks. Types of several runs belong to that of their first token.
+    block: types to a block; None for as many as leave a dozen blocks, 20 at most, and for whole runs of
+      items without onsets, of which there are four or more.
 
-    There are as many shifts as types: those by less than `block` are left out, and n_permutations of
+    There are as many shifts as types: those by less than a block are left out, and n_permutations of
     the others are drawn without repeats, or all of them where these are fewer.
 
     Raises: ValueError for an unknown kind, or where there is nothing to permute.
@@ -145,8 +147,14 @@ def mantel_permutations(
     order, runs = _time_order(stimulus, types, lower=lower, eligible=eligible)
     n_types = len(order)
     if kind is None:
-        timed = "shifts" if n_types >= 200 else "blocks"
-        kind = "items" if stimulus.onsets is None else timed
+        kind = "items" if stimulus.run is None else "blocks"
+        if stimulus.onsets is not None:
+            kind = "shifts" if n_types >= 200 else "blocks"
+    whole_runs = block is None and stimulus.onsets is None and len(np.unique(runs)) >= 4
+    if block is None:
+        block = n_types if whole_runs and kind == "blocks" else max(1, min(20, n_types // 12))
+    if block < 1:
+        raise ValueError(f"block={block} must be at least one word type")
     if kind not in ORDERS:
         raise ValueError(f"unknown kind {kind!r}: choose of {', '.join(ORDERS)}")
     rng = np.random.default_rng(random_state)

@@ -1,7 +1,7 @@
 """Group decoding: the responses of several subjects to the same words as one source.
 
-- `summed`: all subjects' voxels side by side, each subject scaled to unit total variance. The best there
-  is for kernel methods and RDMs, and nothing is learnt but one number a subject.
+- `summed`: all subjects' voxels side by side, each subject scaled to unit total variance. Nothing is
+  learnt but one number a subject.
 - `hyperaligned`: the mean of all subjects in a shared space, learnt from the training rows of each fold.
   Averaging removes private noise, where side by side the decoder has to.
 
@@ -91,8 +91,8 @@ def hyperaligned(
     n_components: int,
     lower: bool = False,
     scale: bool = False,
-    tolerance: float = 1e-5,
-    max_iterations: int = 100,
+    tolerance: float = 1e-4,
+    max_iterations: int = 50,
 ) -> np.ndarray:
     """The mean of all subjects in a space that they share, for each fold: [F, N, n_components] float32.
 
@@ -102,7 +102,10 @@ def hyperaligned(
 
     Args:
       train: [F, N] masks of training rows.
-      n_components: of each subject, fewer than training rows by far: with as many, any rotations fit.
+      n_components: of each subject, at most two fewer than the training rows of the smallest fold. On the
+        Pereira words (15 subjects, ridge to GloVe, 9 drawn folds) P@10 is .19 with 20 components, .29 with
+        40, .38 with 80 and .44 with 150, where single subjects have .21 on average, `summed` .26, and
+        permuted words .06.
       scale, tolerance, max_iterations: as in `hyperalignment.fit`.
 
     Raises: ValueError for masks of another length, too many components, fewer than two subjects.

@@ -137,6 +137,27 @@ def test_the_default_depends_on_the_words():
     assert 0.8 < (np.diff(short, axis=1) == 1).mean() < 1
 
 
+def test_passages_move_as_a_whole():
+    """Items without times in runs: sentences of a passage share their topic."""
+    run = np.repeat([4, 2, 9, 1, 7], [3, 5, 4, 6, 2])
+    items = Stimulus.from_words([f"w{i}" for i in range(20)], run=run)
+    drawn = confounds.mantel_permutations(items, np.arange(20), 40)
+    for one in drawn:
+        pieces = np.split(one, np.flatnonzero(np.diff(run[one])) + 1)
+        assert sorted(map(len, pieces)) == [2, 3, 4, 5, 6]
+        assert all((np.diff(piece) == 1).all() for piece in pieces)
+    assert len(np.unique(drawn, axis=0)) > 20
+
+
+@pytest.mark.parametrize("n_types", [8, 30, 100, 199])
+def test_the_default_works_for_any_number_of_timed_words(n_types):
+    short = Stimulus.from_words([f"w{i}" for i in range(n_types)], onsets=np.arange(n_types) * 0.5)
+    drawn = confounds.mantel_permutations(short, np.arange(n_types), 10)
+    np.testing.assert_array_equal(np.sort(drawn, axis=1), np.tile(np.arange(n_types), (10, 1)))
+    n_blocks = 1 + (np.diff(drawn, axis=1) != 1).sum(axis=1).max()
+    assert min(n_types, 12) * 0.6 <= n_blocks <= 25
+
+
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="loudness"):
         confounds.confound_rdms(STORY, names=("loudness",))
@@ -144,9 +165,12 @@ def test_bad_input_is_refused():
         confounds.confound_rdms(Stimulus.from_words(["one"]))
     with pytest.raises(ValueError, match="spin"):
         confounds.mantel_permutations(STORY, np.arange(4), 5, lower=True, kind="spin")
+    options = dict(lower=True, block=20)
     with pytest.raises(ValueError, match="blocks of 20"):
-        confounds.mantel_permutations(STORY, np.arange(7), 5, lower=True, kind="blocks")
+        confounds.mantel_permutations(STORY, np.arange(7), 5, kind="blocks", **options)
     with pytest.raises(ValueError, match="shifted by 20"):
-        confounds.mantel_permutations(STORY, np.arange(7), 5, lower=True, kind="shifts")
+        confounds.mantel_permutations(STORY, np.arange(7), 5, kind="shifts", **options)
+    with pytest.raises(ValueError, match="block=0"):
+        confounds.mantel_permutations(STORY, np.arange(7), 5, lower=True, block=0)
     with pytest.raises(ValueError, match="no eligible token"):
         confounds.mantel_permutations(STORY, np.arange(9), 5, lower=True, kind="items")
