@@ -25,6 +25,7 @@ from brainalign_jax.study.computation import DTYPES, PRECISIONS, Computation
 from brainalign_jax.study.protocol import CHOICES, PROTOCOLS, Protocol, protocol
 from brainalign_jax.study.run import Embedding, run_study
 from brainalign_jax.study.sweep import Scoring
+from experiments.evidence_flags import evidence_plan
 
 _DATASET = flags.DEFINE_enum("dataset", None, list_datasets(), "Data set to read.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the release's files.", required=True)
@@ -112,6 +113,12 @@ _DISTRIBUTED = flags.DEFINE_bool(
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, seen by all.")
 _N_PROCESSES = flags.DEFINE_integer("n_processes", None, "Number of processes.", lower_bound=1)
 _PROCESS = flags.DEFINE_integer("process", None, "Which process this is, from 0.", lower_bound=0)
+
+_GROUP_DECODING = flags.DEFINE_list(
+    "group_decoding",
+    [],
+    "Also decode all subjects as one: summed (kernels side by side), hyperaligned (a shared space).",
+)
 
 _HELP = {
     "folds": "How outer folds are made.",
@@ -240,6 +247,8 @@ def main(argv: list[str]) -> None:
             ),
             max_memory=_MAX_MEMORY.value and int(_MAX_MEMORY.value * 2**30),
             report_k=_REPORT_K.value,
+            evidence=evidence_plan(seed=_SEED.value),
+            group_decoding=tuple(_GROUP_DECODING.value),
             command=" ".join(["python -m experiments.run_alignment", *sys.argv[1:]]),
             progress=_PROGRESS.value,
         )

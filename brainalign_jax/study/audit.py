@@ -15,6 +15,14 @@ from brainalign_jax.study.results import ResultTable
 ALPHA = 0.05
 LEVELS = ("real", "static", "uncertain", "explained", "chance", "untested")
 
+_ANSWERS = {
+    "real": "Yes",
+    "static": "Yes, but no more than static word vectors",
+    "uncertain": "Not clear",
+    "explained": "Not shown",
+    "chance": "No",
+    "untested": "Untested",
+}
 _NULLS = {
     "items": "exchanging the words' vectors",
     "shift": "shifting the recording against the words",
@@ -30,12 +38,17 @@ _FOLDS = {
 
 
 class Verdict(NamedTuple):
-    """level: of LEVELS; text: one or two sentences; model, method: what it is about, "" for all."""
+    """level: of LEVELS; text: some sentences; model, method: what it is about, "" for a whole data set."""
 
     level: str
     text: str
     model: str = ""
     method: str = ""
+
+    @property
+    def answer(self) -> str:
+        """Is the alignment real?"""
+        return _ANSWERS[self.level]
 
 
 def with_evidence(
@@ -75,14 +88,12 @@ def overall(table: ResultTable) -> Verdict | None:
         best = max(by_level[level], key=lambda one: found.loc[(one.model, one.method), "score"])
         count = len(by_level[level])
         opening = {
-            "real": f"Yes: on {dataset} there is alignment beyond every null and control",
-            "static": f"Yes, but no more than static word vectors give: on {dataset} alignment goes beyond "
-            "its nulls and nuisance controls",
-            "uncertain": f"Not clear: on {dataset} scores are higher than their nulls, but the evidence is "
-            "thin",
-            "explained": f"Not shown: on {dataset} scores exceed their nulls, but a control does as well",
-            "chance": f"No: on {dataset} nothing exceeds what a recording without the words gives",
-            "untested": f"Untested: on {dataset} no null was computed",
+            "real": f"On {dataset} there is alignment beyond every null and control",
+            "static": f"On {dataset} alignment goes beyond its nulls and nuisance controls",
+            "uncertain": f"On {dataset} scores are higher than their nulls, but the evidence is thin",
+            "explained": f"On {dataset} scores exceed their nulls, but a control does as well",
+            "chance": f"On {dataset} nothing exceeds what a recording without the words gives",
+            "untested": f"On {dataset} no null was computed",
         }[level]
         of = f" ({count} of {len(single)} combinations of model and method)" * (len(single) > 1)
         return Verdict(level, f"{opening}{of}. {best.text}")

@@ -19,6 +19,7 @@ from brainalign_jax.study import geometry, programs, score_rows, sources
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.decoding import LayerVectors
 from brainalign_jax.study.fold_work import Part, Work
+from brainalign_jax.study.group import GroupRecording
 from brainalign_jax.study.methods import METHODS, Method, Ridge
 from brainalign_jax.study.problem import Problem, Scoring, check_words, folds_of
 
@@ -168,6 +169,8 @@ class Workbench:
     ) -> np.ndarray:
         """Responses [N, V] of a subject prepared for a part: [N, R], or [F, N, R]."""
         one, model = self.responses[subject], part[0]
+        if folds and isinstance(one, GroupRecording):
+            return one.fold_values(problem.folds.outer.train > 0).astype(self._computation.dtype)
         _, token_to_type = one.stimulus.types(lower=self.scoring.lower)
         own = values is one.values
         known = self._sources[1].setdefault(("voxels", model), {}) if own else {}

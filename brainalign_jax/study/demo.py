@@ -10,6 +10,7 @@ from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.neural.simulate import simulate_harry_potter, story_words
 from brainalign_jax.stimulus import Stimulus, split_sentences
 from brainalign_jax.study.display import short_names
+from brainalign_jax.study.evidence import EvidencePlan
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import GROUP, ResultTable
 from brainalign_jax.study.run import run_study
@@ -36,6 +37,7 @@ def run_demo(
     layer: int = 2,
     n_subjects: int = 8,
     seed: int = 0,
+    n_nulls: int = 20,
     command: str = "",
     progress: bool = True,
     **simulation,
@@ -73,9 +75,10 @@ def run_demo(
     methods = ("procrustes", "ridge", "rsa")
     table = run_study(
         dataset,
-        (model, f"untrained:{model}"),
+        (model,),
         Scoring(methods, protocol("audited"), seed=seed),
         output,
+        evidence=EvidencePlan(n_nulls=n_nulls, seed=seed),
         command=command,
         simulated=True,
         notes=(

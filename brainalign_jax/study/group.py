@@ -9,6 +9,7 @@ Both give responses for each fold, [F, N, R], in which all that is learnt comes 
 rows: a source for `programs.prepare` and the methods, one fold at a time.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -20,6 +21,51 @@ from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study import group_kernels
 
 GROUP = "group"
+KINDS = ("summed", "hyperaligned")
+_COMPONENTS = 150  # of each hyperaligned subject, at most
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GroupRecording(WordResponses):
+    """All subjects as one recording, whose responses are learnt anew from each fold's training rows.
+
+    members: the subjects; kind: of KINDS. values: those of `summed_responses`.
+    """
+
+    members: tuple[WordResponses, ...] = ()
+    kind: str = "summed"
+    lower: bool = False
+
+    def fold_values(self, train: np.ndarray) -> np.ndarray:
+        """Responses [F, N, R] for training masks [F, N]."""
+        if self.kind == "summed":
+            return summed(self.members, train, lower=self.lower)
+        most = min(_COMPONENTS, int(train.sum(axis=1).min()) - 2)
+        return hyperaligned(self.members, train, n_components=most, lower=self.lower)
+
+
+def group_recording(
+    responses: Sequence[WordResponses], kind: str, *, lower: bool = False
+) -> GroupRecording:
+    """The subjects as one recording, of the name of `kind`.
+
+    Raises: ValueError for an unknown kind, fewer than two subjects, or different words.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown group decoding {kind!r}: choose of {', '.join(KINDS)}")
+    if len(responses) < 2:
+        raise ValueError("decoding a group needs at least two subjects")
+    whole = summed_responses(responses, lower=lower)
+    return GroupRecording(
+        kind,
+        whole.values,
+        whole.stimulus,
+        whole.valid,
+        whole.meta | {"group": kind},
+        members=tuple(responses),
+        kind=kind,
+        lower=lower,
+    )
 
 
 def shared_rows(responses: Sequence[WordResponses], *, lower: bool = False) -> np.ndarray:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from brainalign_jax.study import display, page, plots, report_evidence, summary
+from brainalign_jax.study.chance import score_interval
 from brainalign_jax.study.protocol import PROTOCOLS
-from brainalign_jax.study.results import GROUP, ResultTable
+from brainalign_jax.study.results import GROUP, SELECTED, ResultTable
 
 MEANINGS = {
     "name": "the named set of choices that this study started from",
@@ -63,6 +64,7 @@ def write_report(
         *(f'<p class="note">{escape(text)}</p>' for text in notes),
         *report_evidence.evidence_section(table),
         *_summary_section(table, k),
+        *_group_section(table, k),
         "<h2>Figures</h2>",
         *(page.figure(name, figure, _caption(name, table, k)) for name, figure in figures.items()),
         "<h2>Protocol</h2>",
@@ -111,6 +113,38 @@ def _summary_section(table: ResultTable, k: int) -> list[str]:
         page.table(header, rows, numbers_from=2),
         f"<p>{escape(summary.selection_note(table, k))}</p>",
         f'<p class="small">{escape(legend)}</p>',
+    ]
+
+
+def _group_section(table: ResultTable, k: int) -> list[str]:
+    """All subjects decoded as one, at the layer that inner folds chose, else at the best."""
+    rows = table.extras.get("group_decoding")
+    if rows is None or rows.empty:
+        return []
+    names = display.short_names(rows["model"].unique())
+    rows = rows[(rows["metric"] == "precision_csls") & (rows["k"] == k)]
+    lines = []
+    for (kind, model, method), part in rows.groupby(["subject", "model", "method"], sort=False):
+        chosen = part[part["layer"] == SELECTED]
+        line = (chosen if len(chosen) else part).nlargest(1, "value").iloc[0]
+        bounds = score_interval(round(line["value"] * line["n_items"]), line["n_items"])
+        lines.append(
+            [
+                kind, names[model], method, summary.score(line["value"]),
+                f"[{summary.score(bounds.lower)}, {summary.score(bounds.upper)}]",
+                summary.score(line["chance"]),
+            ]
+        )  # fmt: skip
+    header = ["group", "model", "method", f"P@{k}", "interval", "chance"]
+    note = (
+        "All subjects as one: summed, their responses side by side; hyperaligned, the mean in a shared "
+        "space learnt from each fold's training words. Interval: exact binomial, as if words were "
+        "independent."
+    )
+    return [
+        "<h3>All subjects decoded as one</h3>",
+        page.table(header, lines, numbers_from=3),
+        f'<p class="small">{escape(note)}</p>',
     ]
 
 

@@ -13,14 +13,6 @@ from brainalign_jax.study.audit import interval, number
 from brainalign_jax.study.display import OKABE_ITO, short_names
 from brainalign_jax.study.results import ResultTable
 
-_WORDS = {
-    "real": "Yes",
-    "static": "Yes, as far as static word vectors",
-    "uncertain": "Not clear",
-    "explained": "Not shown",
-    "chance": "No",
-    "untested": "Untested",
-}
 _COLOURS = {
     "real": "#009E73",
     "static": "#009E73",
@@ -40,7 +32,7 @@ def verdict_section(table: ResultTable) -> list[str]:
     return [
         f'<section class="verdict" style="border-color:{_COLOURS[found.level]}">'
         f'<p class="question">Is the alignment real?</p>'
-        f'<p class="answer">{escape(_WORDS[found.level])}</p>'
+        f'<p class="answer">{escape(found.answer)}</p>'
         f"<p>{escape(found.text)}</p></section>"
     ]
 
@@ -217,7 +209,7 @@ def _evidence_table(table: ResultTable, found: pd.DataFrame) -> str:
 
 def _verdict_list(table: ResultTable) -> list[str]:
     items = "".join(
-        f'<li><strong style="color:{_COLOURS[one.level]}">{escape(_WORDS[one.level])}.</strong> '
+        f'<li><strong style="color:{_COLOURS[one.level]}">{escape(one.answer)}.</strong> '
         f"{escape(one.text)}</li>"
         for one in audit.verdicts(table)
     )

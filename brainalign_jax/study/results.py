@@ -19,7 +19,7 @@ METRICS = (
 POOLED = -1
 SELECTED = -1
 GROUP = "group"
-EXTRAS = ("evidence", "scaling", "ranks", "nulls", "ceilings", "chance", "rsa")
+EXTRAS = ("evidence", "scaling", "ranks", "nulls", "ceilings", "chance", "rsa", "group_decoding")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,11 +7,10 @@ import importlib.metadata
 import json
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -19,22 +18,19 @@ from brainalign_jax import __version__
 from brainalign_jax.language import Embeddings, embed, resolve
 from brainalign_jax.language.models import checkpoint
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.neural.responses import WordResponses
-from brainalign_jax.study import audit, plan, plots, processes, report, sweep
+from brainalign_jax.study import audit, plan, plots, processes, report, shares, sweep
 from brainalign_jax.study import computation as computing
-from brainalign_jax.study.ceiling_scores import COLUMNS as CEILING_COLUMNS
-from brainalign_jax.study.ceiling_scores import score_ceilings
 from brainalign_jax.study.chance import chance_rows
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.controls import control_vectors, is_control
 from brainalign_jax.study.display import seed_of, short_names, without_seed
 from brainalign_jax.study.evidence import EvidencePlan, null_plan, role, with_controls
+from brainalign_jax.study.group import KINDS as GROUP_KINDS
+from brainalign_jax.study.group_evidence import group_tables
 from brainalign_jax.study.nulls import COLUMNS as NULL_COLUMNS
 from brainalign_jax.study.nulls import score_nulls
 from brainalign_jax.study.problem import folds_of
 from brainalign_jax.study.results import ResultTable, group_rows
-from brainalign_jax.study.rsa_evidence import COLUMNS as RSA_COLUMNS
-from brainalign_jax.study.rsa_evidence import rsa_evidence
 
 _PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "nilearn", "scikit-learn")
 
@@ -61,6 +57,7 @@ def run_study(
     max_memory: int | None = None,
     report_k: int = 10,
     evidence: EvidencePlan | None = None,
+    group_decoding: Sequence[str] = (),
     command: str = "",
     simulated: bool = False,
     notes: Sequence[str] = (),
@@ -78,6 +75,7 @@ def run_study(
       max_memory: bytes that may be used, of the accelerators' memory where there are any, else of this
         process; None for 80 % of what there is.
       report_k: the k of precision@k in the report; must be one of scoring.ks.
+      group_decoding: of `group.KINDS`, ways to decode all subjects as one, shown beside their own scores.
       evidence: nulls, controls, ceilings and intervals, and the verdict that follows from them.
       command, simulated, notes: recorded in the manifest and shown in the report.
 
@@ -93,6 +91,11 @@ def run_study(
         raise ValueError(f"report_k={report_k} is not among ks={scoring.ks}: add it")
     if not models:
         raise ValueError("name at least one model")
+    strange = [kind for kind in group_decoding if kind not in GROUP_KINDS]
+    if strange:
+        raise ValueError(
+            f"unknown group decoding {strange[0]!r}: choose of {', '.join(GROUP_KINDS)}"
+        )
     models = list(dict.fromkeys(models))
     if evidence is not None:
         models = with_controls(models, dataset, evidence, lower=scoring.lower)
@@ -135,7 +138,7 @@ def run_study(
             vectors_of(models[index])
     tables, ranks, nulls, subjects, facts = [], [], [], {}, {}
     plan_of_nulls = null_plan(evidence, dataset)
-    mine = _by_subject(processes.block(len(models) * len(dataset.subjects)), models)
+    mine = shares.by_subject(processes.block(len(models) * len(dataset.subjects)), models)
     with processes.together():
         for name in models:
             vectors = vectors_of(name)
@@ -147,9 +150,9 @@ def run_study(
             disable=not progress,
         )
         with shown:
-            for chunk, wanted in _chunks(dataset, mine, first, chosen.responses_bytes):
+            for chunk, wanted in shares.chunks(dataset, mine, first, chosen.responses_bytes):
                 subjects |= {one.subject: one.fingerprint() for one in chunk}
-                for group in _groups(wanted, vectors_of, chosen.embeddings_bytes):
+                for group in shares.groups(wanted, vectors_of, chosen.embeddings_bytes):
                     shown.set_postfix_str(
                         ", ".join(names[one.model] for one in group), refresh=True
                     )
@@ -167,7 +170,7 @@ def run_study(
                                 k=report_k, show=progress, **options,
                             )
                         )  # fmt: skip
-    rows, subjects = _gathered(tables, subjects, models, dataset.subjects)
+    rows, subjects = shares.gathered(tables, subjects, models, dataset.subjects)
     table = ResultTable(
         pd.concat([rows, group_rows(rows)], ignore_index=True),
         {
@@ -192,102 +195,31 @@ def run_study(
             "n_types": len(dataset.stimulus.types(lower=scoring.lower)[0]),
         },
     )
+    extras = group_tables(
+        dataset,
+        models,
+        vectors_of,
+        scoring,
+        chosen.computation,
+        evidence=evidence,
+        group_decoding=group_decoding,
+        k=report_k,
+        progress=progress,
+    )
+    if evidence is not None:
+        outer, _, token_to_type = folds_of(first, scoring, inner=False).folds
+        extras["chance"] = chance_rows(outer, token_to_type, scoring.ks)
+        extras["ranks"] = shares.everything(ranks)
+        extras["nulls"] = shares.everything(nulls, NULL_COLUMNS)
+        table = audit.with_evidence(table, extras, evidence, k=report_k)
+    elif group_decoding:
+        table = dataclasses.replace(table, extras={"group_decoding": extras["group_decoding"]})
     with processes.together():
-        if evidence is not None:
-            ceilings = []
-            if evidence.ceilings and processes.index() == 0:
-                options = dict(k=report_k, show=progress)
-                ceilings = [score_ceilings(dataset, scoring, chosen.computation, **options)]
-            ceilings = _all(ceilings, CEILING_COLUMNS)
-            outer, _, token_to_type = folds_of(first, scoring, inner=False).folds
-            guesses = chance_rows(outer, token_to_type, scoring.ks)
-            geometries = []
-            if "rsa" in scoring.methods and processes.index() == 0:
-                options = dict(n_permutations=evidence.n_permutations, seed=evidence.seed)
-                geometries = [
-                    rsa_evidence(
-                        dataset, models, vectors_of, scoring, chosen.computation, **options
-                    )
-                ]
-            extras = {
-                "chance": guesses,
-                "ceilings": ceilings,
-                "rsa": _all(geometries, RSA_COLUMNS),
-                "ranks": _all(ranks),
-                "nulls": _all(nulls, NULL_COLUMNS),
-            }
-            table = audit.with_evidence(table, extras, evidence, k=report_k)
         if processes.index() == 0:
             table.save(output)
             plots.save_figures(table, output / "figures", k=report_k)
             report.write_report(table, output, k=report_k, notes=notes)
     return table
-
-
-def _by_subject(items: Sequence[int], models: Sequence[str]) -> dict[int, list[str]]:
-    """subject -> models, of items that count the models of the first subject, then the next's."""
-    found: dict[int, list[str]] = {}
-    for item in items:
-        found.setdefault(item // len(models), []).append(models[item % len(models)])
-    return found
-
-
-def _chunks(
-    dataset: Dataset, mine: dict[int, list[str]], first: WordResponses, limit: int
-) -> Iterator[tuple[list[WordResponses], list[str]]]:
-    """Responses of subjects with the same models, as many at a time as stay within `limit` bytes."""
-    chunk: list[WordResponses] = []
-    models: list[str] = []
-    for subject, wanted in mine.items():
-        one = first if subject == 0 else dataset.load(dataset.subjects[subject])
-        held = sum(map(plan.held_bytes, [*chunk, one]))
-        if chunk and (held > limit or wanted != models):
-            yield chunk, models
-            chunk = []
-        chunk, models = [*chunk, one], wanted
-    if chunk:
-        yield chunk, models
-
-
-def _groups(
-    names: Sequence[str], vectors_of: Callable[[str], Embeddings], limit: int
-) -> Iterator[list[Embeddings]]:
-    """Vectors of the models, as many at a time as stay within `limit` bytes."""
-    group: list[Embeddings] = []
-    for name in names:
-        one = vectors_of(name)
-        if group and sum(x.values.nbytes for x in group) + one.values.nbytes > limit:
-            yield group
-            group = []
-        group.append(one)
-    if group:
-        yield group
-
-
-def _gathered(
-    tables: list[pd.DataFrame],
-    subjects: dict[str, str],
-    models: Sequence[str],
-    order: Sequence[str],
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Rows and subjects' fingerprints of all processes, in the order of models and subjects."""
-    mine = pd.concat(tables, ignore_index=True) if tables else None
-    rows = processes.gather(mine)
-    found = processes.gather(pd.DataFrame(list(subjects.items()), columns=["subject", "mark"]))
-    marks = dict(zip(found["subject"], found["mark"], strict=True))
-    place = [
-        rows["model"].map({name: i for i, name in enumerate(models)}),
-        rows["subject"].map({name: i for i, name in enumerate(order)}),
-    ]
-    rows = rows.iloc[np.lexsort(place[::-1])].reset_index(drop=True)
-    return rows, {subject: marks[subject] for subject in order}
-
-
-def _all(tables: list[pd.DataFrame], columns: Sequence[str] = ()) -> pd.DataFrame:
-    """Rows of all processes."""
-    mine = pd.concat(tables, ignore_index=True) if tables else None
-    found = processes.gather(mine)
-    return pd.DataFrame(columns=list(columns)) if found is None else found
 
 
 def _embeddings_shapes(

@@ -47,7 +47,10 @@ def text_summary(table: ResultTable, *, k: int = 10) -> str:
     check(table, k)
     header, rows = summary_cells(table, k)
     verdict = audit.overall(table)
-    parts = [*warnings(table), verdict.text if verdict else headline(table, k=k)]
+    opening = headline(table, k=k)
+    if verdict is not None:
+        opening = f"Is the alignment real? {verdict.answer}. {verdict.text}"
+    parts = [*warnings(table), opening]
     if rows:
         lines = [header, *rows]
         widths = [max(len(line[i]) for line in lines) for i in range(len(header))]

@@ -1,0 +1,61 @@
+"""What needs all subjects at once: noise ceilings, RSA tests, decoding of the group."""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from brainalign_jax.language import Embeddings
+from brainalign_jax.neural.readers import Dataset
+from brainalign_jax.study import (
+    ceiling_scores,
+    group_scores,
+    processes,
+    results,
+    rsa_evidence,
+    shares,
+)
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.evidence import EvidencePlan
+from brainalign_jax.study.problem import Scoring
+
+_COLUMNS = {
+    "ceilings": ceiling_scores.COLUMNS,
+    "rsa": rsa_evidence.COLUMNS,
+    "group_decoding": results.COLUMNS,
+}
+
+
+def group_tables(
+    dataset: Dataset,
+    models: Sequence[str],
+    vectors_of: Callable[[str], Embeddings],
+    scoring: Scoring,
+    computation: Computation,
+    *,
+    evidence: EvidencePlan | None,
+    group_decoding: Sequence[str],
+    k: int,
+    progress: bool,
+) -> dict[str, pd.DataFrame]:
+    """The tables "ceilings", "rsa" and "group_decoding", empty where not asked for.
+
+    The first process computes them, all have them.
+    """
+    made: dict[str, pd.DataFrame] = {}
+    with processes.together():
+        if processes.index() == 0:
+            common = dataset, models, vectors_of, scoring, computation
+            if group_decoding:
+                made["group_decoding"] = group_scores.score_groups(*common, kinds=group_decoding)
+            if evidence is not None and evidence.ceilings:
+                made["ceilings"] = ceiling_scores.score_ceilings(
+                    dataset, scoring, computation, k=k, show=progress
+                )
+            if evidence is not None and "rsa" in scoring.methods:
+                made["rsa"] = rsa_evidence.rsa_evidence(
+                    *common, n_permutations=evidence.n_permutations, seed=evidence.seed
+                )
+    return {
+        name: shares.everything([made[name]] if name in made else [], columns)
+        for name, columns in _COLUMNS.items()
+    }
