@@ -106,12 +106,13 @@ def _assign(words: Sequence[str], text: str, encoding) -> EncodedText:
 def load_tokenizer(folder: str | Path, *, family: str | None = None) -> WordTokenizer:
     """The tokenizer of a checkpoint folder, from its tokenizer.json or its vocabulary files.
 
-    family: "bert", "gpt2" or "opt"; None takes the model_type of config.json.
+    family: as `ModelSpec.family`; None takes the model_type of config.json.
 
     tokenizer.json is read as it is (transformers 5 rebuilds it by class and silently lower-cases a
     cased BERT whose tokenizer_config.json does not say so). Without it transformers converts
     vocab.txt (BERT) or vocab.json with merges.txt (GPT-2, OPT). OPT always gets its "</s>" in front
-    and BERT its [CLS] and [SEP], also where the files forget to say so.
+    and BERT its [CLS] and [SEP], also where the files forget to say so; Llama and Mistral get their
+    "<s>" as `add_bos_token` of tokenizer_config.json says.
 
     Raises FileNotFoundError where there are no such files, ValueError where they do not give a
     tokenizer or lack the special tokens of the model.
@@ -138,7 +139,9 @@ def load_tokenizer(folder: str | Path, *, family: str | None = None) -> WordToke
         if backend.id_to_token(bos) is None:
             raise ValueError(f"{folder}: OPT's first token, id {bos}, is not in the vocabulary")
         prefix = (bos,)
-    if family == "bert":
+    if family in ("llama", "mistral"):
+        prefix = _llama_prefix(folder, backend, prefix, settings, config)
+    if family in ("bert", "distilbert"):
         if not prefix and not suffix:
             ids = backend.token_to_id("[CLS]"), backend.token_to_id("[SEP]")
             if None in ids:
@@ -152,9 +155,27 @@ def load_tokenizer(folder: str | Path, *, family: str | None = None) -> WordToke
         name=name,
         prefix=prefix,
         suffix=suffix,
-        pad_id=config.get("pad_token_id") or 0,
+        pad_id=max(config.get("pad_token_id") or 0, 0),
         unknown_id=None if unknown is None or byte_level else backend.token_to_id(unknown),
     )
+
+
+def _llama_prefix(folder, backend, prefix, settings, config) -> tuple[int, ...]:
+    # The class of Llama's tokenizer sets what stands in front of a text, whatever the file says.
+    sentencepiece = str(settings.get("tokenizer_class")).startswith("LlamaTokenizer")
+    wanted = settings.get("add_bos_token", True if sentencepiece else None)
+    if wanted is None or bool(wanted) == bool(prefix):
+        return prefix
+    if not wanted:
+        return ()
+    bos = settings.get("bos_token")
+    bos = bos.get("content") if isinstance(bos, dict) else bos
+    number = config.get("bos_token_id", 1) if bos is None else backend.token_to_id(bos)
+    if not isinstance(number, int) or backend.id_to_token(number) is None:
+        raise ValueError(
+            f"{folder}: the first token of a text, {bos or number!r}, is not in the vocabulary"
+        )
+    return (number,)
 
 
 def _read_json(path: Path) -> dict:
@@ -177,10 +198,19 @@ def _convert(folder: Path, family: str | None) -> tuple[Tokenizer, str]:
             f"{folder} has no tokenizer: it needs tokenizer.json, or vocab.txt, or vocab.json and "
             "merges.txt; copy them from the checkpoint's repository"
         )
-    from transformers import AutoTokenizer, BertTokenizerFast, GPT2TokenizerFast
+    from transformers import (
+        AutoTokenizer,
+        BertTokenizerFast,
+        GPT2TokenizerFast,
+        RobertaTokenizerFast,
+    )
 
     # Old checkpoints (google/bert_uncased_L-2_H-128_A-2) name neither a class nor a model_type.
-    by_family = {"bert": BertTokenizerFast, "gpt2": GPT2TokenizerFast, "opt": GPT2TokenizerFast}
+    by_family = {
+        **dict.fromkeys(("bert", "distilbert"), BertTokenizerFast),
+        **dict.fromkeys(("gpt2", "gpt_neo", "opt"), GPT2TokenizerFast),
+        "roberta": RobertaTokenizerFast,
+    }
     loader = by_family.get(family, AutoTokenizer)
     try:
         tokenizer = loader.from_pretrained(str(folder), local_files_only=True)
