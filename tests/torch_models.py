@@ -179,8 +179,8 @@ def batch(vocabulary, time=16):
 
 
 def random_model(family, options, seed=0, auto_class=transformers.AutoModel):
-    sizes = SIZES[family] | options
-    config = transformers.AutoConfig.for_model(family, vocab_size=50, **sizes)
+    sizes = {"vocab_size": 50} | SIZES[family] | options
+    config = transformers.AutoConfig.for_model(family, **sizes)
     model = auto_class.from_config(config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -124,6 +124,27 @@ class LanguageModel(nnx.Module):
         x = x if self.final_norm is None else self.final_norm(x)
         return x if self.project_out is None else self.project_out(x)
 
+    def last_state(
+        self,
+        input_ids: jax.Array,
+        attention_mask: jax.Array,
+        *,
+        interventions: Interventions | None = None,
+    ) -> jax.Array:
+        """The last state alone, as transformers gives it, [B, T, width or embed_width]: what a
+        language-model head reads. The arguments as for a call."""
+        _check_shapes(input_ids, attention_mask, self.max_length)
+        texts = text_inputs(self.config, attention_mask)
+        graph, stacked = nnx.split(self.blocks)
+        gate = None if interventions is None else interventions.positions
+        first = self.embed_tokens(input_ids, attention_mask, gate)
+
+        def run_block(x, scanned):
+            return apply_block(graph, scanned[0], x, texts, scanned[1])[0], None
+
+        scanned = stacked, layer_inputs(self.config, interventions)
+        return self.finish(jax.lax.scan(run_block, first, scanned)[0])
+
     def __call__(
         self,
         input_ids: jax.Array,

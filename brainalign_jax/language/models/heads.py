@@ -1,0 +1,200 @@
+"""Language-model heads: from the last hidden state to the log-probability of a token.
+
+The vocabulary is worked through in pieces, so logits of all its entries never exist at once.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from brainalign_jax.language.models import checkpoint
+from brainalign_jax.language.models.activations import ACTIVATIONS
+from brainalign_jax.language.models.layers import Dense, Norm, at_least_float32, matmul_precision
+from brainalign_jax.language.models.registry import ModelSpec, resolve
+from brainalign_jax.language.models.transformer import LanguageModel, TransformerConfig
+
+_LOGITS_AT_ONCE = 1 << 24  # 64 MB in float32
+
+
+class HeadLayout(NamedTuple):
+    """Names of a head's tensors in a PyTorch checkpoint; where there are several, any of them.
+
+    weight: of the vocabulary, read where it is not the word table; bias: of the vocabulary;
+    dense, norm: what comes before; activation: between the two (None: the model's).
+    """
+
+    weight: tuple[str, ...]
+    bias: tuple[str, ...] = ()
+    dense: str | None = None
+    norm: str | None = None
+    activation: str | None = None
+
+
+_CAUSAL = HeadLayout(("lm_head.weight",))
+_LAYOUTS = {
+    "bert": HeadLayout(
+        ("cls.predictions.decoder.weight",),
+        ("cls.predictions.bias", "cls.predictions.decoder.bias"),
+        "cls.predictions.transform.dense",
+        "cls.predictions.transform.LayerNorm",
+    ),
+    "roberta": HeadLayout(
+        ("lm_head.decoder.weight",),
+        ("lm_head.bias", "lm_head.decoder.bias"),
+        "lm_head.dense",
+        "lm_head.layer_norm",
+        "gelu",
+    ),
+    "distilbert": HeadLayout(
+        ("vocab_projector.weight",),
+        ("vocab_projector.bias",),
+        "vocab_transform",
+        "vocab_layer_norm",
+    ),
+    "gpt_neox": HeadLayout(("embed_out.weight", "lm_head.weight")),
+}
+
+
+class Head(nnx.Module):
+    """The head of a model with seeded random weights; `weight` [V, D] is None where the word table
+    serves."""
+
+    def __init__(self, config: TransformerConfig, *, tied: bool, dtype, rngs: nnx.Rngs):
+        layout = layout_of(config.family)
+        vocabulary, width = config.vocab_size, config.embed_width
+        std = config.init_std
+        dense = dict(bias=True, std=std, dtype=dtype, rngs=rngs)
+        self.activation = layout.activation or config.activation
+        self.dense = Dense((), width, width, **dense) if layout.dense else None
+        norm = dict(eps=config.norm_eps, affine=True, dtype=dtype)
+        self.norm = Norm((), width, **norm) if layout.norm else None
+        self.bias = nnx.Param(jnp.zeros(vocabulary, dtype)) if layout.bias else None
+        self.weight = None if tied else _drawn((vocabulary, width), std, dtype, rngs)
+
+    def log_probabilities(
+        self, model: LanguageModel, states: jax.Array, targets: jax.Array
+    ) -> jax.Array:
+        """Log-probability (nats, at least float32) of the tokens `targets` [K] at the positions
+        with last hidden states `states` [K, D], as `LanguageModel.finish` gives them."""
+        x = states
+        if self.dense is not None:
+            x = self.norm(ACTIVATIONS[self.activation](self.dense(x)))
+        table = (model.words.table if self.weight is None else self.weight)[...]
+        bias = None if self.bias is None else self.bias[...]
+        return _log_probabilities(x, table, bias, targets)
+
+
+def _drawn(shape, std, dtype, rngs) -> nnx.Param:
+    draw = jax.random.normal(rngs.params(), shape, jnp.float32)
+    return nnx.Param((draw * jnp.float32(std)).astype(dtype))
+
+
+def layout_of(family: str) -> HeadLayout:
+    """The names of a family's head."""
+    return _LAYOUTS.get(family, _CAUSAL)
+
+
+def _log_probabilities(x, table, bias, targets) -> jax.Array:
+    vocabulary = table.shape[0]
+    size = max(1, min(vocabulary, _LOGITS_AT_ONCE // max(len(x), 1)))
+    wide, precision = at_least_float32(x.dtype), matmul_precision(x.dtype)
+
+    def logits_of(rows, biases):
+        product = jnp.matmul(x, rows.T, precision=precision, preferred_element_type=wide)
+        return product if biases is None else product + biases.astype(wide)
+
+    def add_piece(index, log_total):
+        # The last piece starts earlier, so that all have one size; what it repeats is left out.
+        start = jnp.minimum(index * size, vocabulary - size)
+        rows = jax.lax.dynamic_slice_in_dim(table, start, size)
+        biases = None if bias is None else jax.lax.dynamic_slice_in_dim(bias, start, size)
+        new = start + jnp.arange(size) >= index * size
+        logits = jnp.where(new, logits_of(rows, biases), -jnp.inf)
+        return jnp.logaddexp(log_total, jax.nn.logsumexp(logits, axis=-1))
+
+    pieces = -(-vocabulary // size)
+    empty = jnp.full(len(x), -jnp.inf, wide)
+    log_total = jax.lax.fori_loop(0, pieces, add_piece, empty)
+    own = jnp.einsum(
+        "kd,kd->k", x, table[targets], precision=precision, preferred_element_type=wide
+    )
+    return (own if bias is None else own + bias[targets].astype(wide)) - log_total
+
+
+def load_head(
+    spec: ModelSpec | str,
+    model: LanguageModel,
+    *,
+    seed: int = 0,
+    revision: str | None = None,
+) -> Head:
+    """The language-model head of the checkpoint that `model` was loaded from.
+
+    Its weights are the word table where the config ties them. `untrained:MODEL` gets a head drawn
+    with `seed`. Raises ValueError if the checkpoint has no head.
+    """
+    spec = resolve(spec) if isinstance(spec, str) else spec
+    untrained = spec.kind == "untrained"
+    folder = checkpoint.locate(spec.source, revision=revision, weights=not untrained)
+    config = checkpoint.read_config(folder, family=spec.family)
+    tied = bool(getattr(config, "tie_word_embeddings", True))
+    dtype = model.words.table[...].dtype
+
+    def build() -> Head:
+        return Head(model.config, tied=tied, dtype=dtype, rngs=nnx.Rngs(params=seed + 1))
+
+    if untrained:
+        return build()
+    graph, state = nnx.split(nnx.eval_shape(build))
+    tensors = _renewed(checkpoint.read_tensors(folder))
+    filled = []
+    for path, leaf in nnx.to_flat_state(state):
+        values = _tensor(tensors, _names(path, layout_of(model.family)), folder)
+        values = values.T if path[-1] == "kernel" else values
+        if values.shape != leaf.shape:
+            raise ValueError(
+                f"{folder}: the language-model head's {'.'.join(map(str, path))} has shape "
+                f"{values.shape}, config.json wants {leaf.shape}; download both again."
+            )
+        filled.append((path, leaf.replace(jnp.asarray(np.asarray(values).astype(dtype)))))
+    return nnx.merge(graph, nnx.from_flat_state(filled))
+
+
+class _Renewed(NamedTuple):
+    tensors: Any
+    stored: dict[str, str]
+
+
+def _renewed(tensors) -> _Renewed:
+    """Old names of the layer norm's parameters renewed, as the encoder's are."""
+    stored = {}
+    for full in tensors:
+        name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", full)
+        stored[re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)] = full
+    return _Renewed(tensors, stored)
+
+
+def _names(path: tuple, layout: HeadLayout) -> tuple[str, ...]:
+    kind = {"kernel": "weight", "scale": "weight", "bias": "bias"}
+    if path[0] == "dense":
+        return (f"{layout.dense}.{kind[path[-1]]}",)
+    if path[0] == "norm":
+        return (f"{layout.norm}.{kind[path[-1]]}",)
+    return layout.bias if path[0] == "bias" else layout.weight
+
+
+def _tensor(renewed: _Renewed, names: tuple[str, ...], folder: Path) -> np.ndarray:
+    for name in names:
+        if name in renewed.stored:
+            return renewed.tensors[renewed.stored[name]]
+    raise ValueError(
+        f"{folder} holds no language-model head (no tensor {' or '.join(names)}), which surprisal "
+        "needs; use a checkpoint with one, such as the original on the hub."
+    )

@@ -1,0 +1,304 @@
+"""Surprisal of the words of a stimulus: how unexpected a language model finds them in context.
+
+A causal model: minus the log-probability of the word's sub-tokens given what stands before them,
+summed. A model of both directions: minus the pseudo-log-likelihood (Salazar et al. 2020), each
+sub-token masked in turn; "within_word_l2r" also masks the sub-tokens behind it in the same word of
+the tokenizer (Kauf and Ivanova 2023). Both as minicons defines them. A word is the word as
+presented, its punctuation included; the space before it is the word's.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from brainalign_jax.language import contexts
+from brainalign_jax.language.models import checkpoint, registry
+from brainalign_jax.language.models.blocks import Interventions
+from brainalign_jax.language.models.heads import Head, load_head
+from brainalign_jax.language.models.interventions import Specification, gates, parse, reinitialise
+from brainalign_jax.language.models.registry import ModelSpec
+from brainalign_jax.language.models.transformer import LanguageModel
+from brainalign_jax.language.tokens import WordTokenizer, load_tokenizer
+from brainalign_jax.stimulus import Stimulus
+
+UNITS = ("nats", "bits")
+METRICS = ("within_word_l2r", "original")
+_SHORTEST = 16
+
+
+class _Piece(NamedTuple):
+    """A sequence the model reads. ids: special tokens included; spans: the words scored in it, as
+    (row of the stimulus, first, stop) over ids; first may be 0 where nothing stands before it;
+    groups: for every id the number of its word in the tokenizer's eyes, -1 for special tokens."""
+
+    ids: np.ndarray
+    spans: list[tuple[int, int, int]]
+    groups: np.ndarray
+
+
+def surprisal(
+    stimulus: Stimulus,
+    model: str | ModelSpec,
+    *,
+    context: str = "sentence",
+    window: int = 20,
+    unit: str = "nats",
+    metric: str = "within_word_l2r",
+    bos: bool = False,
+    interventions: str | Specification | None = None,
+    dtype: Any = jnp.float32,
+    batch_tokens: int = 2048,
+    max_tokens: int | None = None,
+    seed: int = 0,
+    revision: str | None = None,
+) -> np.ndarray:
+    """The surprisal of every word token, [N] float32; NaN where it is not defined.
+
+    model: as for `embed`, with a language-model head.
+    context: as for `embed`: what the model reads before the word (and behind it, if it is one of both
+        directions).
+    unit: "nats" or "bits".
+    metric: of models of both directions, see above.
+    bos: put the config's `bos_token_id` in front of each text of a causal model whose tokenizer
+        puts nothing there (GPT-2, Pythia). Without it the first word of a text is NaN there.
+    interventions: parts of the model switched off or drawn anew; see `interventions.parse`.
+    batch_tokens: about how many sub-tokens are computed at once; max_tokens: the longest text.
+
+    NaN, with a warning, also for words that the vocabulary lacks and for words that do not fit into
+    the model's length. Raises ValueError for unknown options and a checkpoint without a head.
+    """
+    for name, value, known in (
+        ("unit", unit, UNITS),
+        ("metric", metric, METRICS),
+        ("context", context, contexts.CONTEXTS),
+    ):
+        if value not in known:
+            raise ValueError(f"{name}={value!r} is not known; use one of {', '.join(known)}")
+    specification = parse(interventions)
+    spec = registry.resolve(model) if isinstance(model, str) else model
+    loaded = checkpoint.load_model(spec, dtype=dtype, seed=seed, revision=revision)
+    head = load_head(spec, loaded, seed=seed, revision=revision)
+    loaded = reinitialise(loaded, specification)
+    folder = checkpoint.locate(spec.source, revision=revision, weights=spec.kind == "checkpoint")
+    tokenizer = load_tokenizer(folder, family=loaded.family)
+    first = None
+    if bos and loaded.config.causal and not tokenizer.prefix:
+        first = checkpoint.read_config(folder, family=spec.family).bos_token_id
+        if first is None:
+            raise ValueError(f"{spec.name}: config.json names no bos_token_id; leave bos=False")
+    values = word_surprisal(
+        stimulus,
+        loaded,
+        head,
+        tokenizer,
+        context=context,
+        window=window,
+        metric=metric,
+        bos_id=first,
+        interventions=gates(specification, loaded.config),
+        batch_tokens=batch_tokens,
+        max_tokens=max_tokens,
+    )
+    return (values / np.log(2) if unit == "bits" else values).astype(np.float32)
+
+
+def word_surprisal(
+    stimulus: Stimulus,
+    model: LanguageModel,
+    head: Head,
+    tokenizer: WordTokenizer,
+    *,
+    context: str,
+    window: int = 20,
+    metric: str = "within_word_l2r",
+    bos_id: int | None = None,
+    interventions: Interventions | None = None,
+    batch_tokens: int = 2048,
+    max_tokens: int | None = None,
+) -> np.ndarray:
+    """`surprisal` of a loaded model, in nats, [N] float64."""
+    causal = model.config.causal
+    prefix = tokenizer.prefix if bos_id is None else (int(bos_id), *tokenizer.prefix)
+    suffix = () if causal else tokenizer.suffix
+    length = min(model.max_length, max_tokens or 4096)
+    every = np.ones(len(stimulus), bool)
+    texts = contexts.texts_of(stimulus, every, context=context, window=window)
+    pieces, lost = _pieces(tokenizer, texts, prefix, suffix, length)
+    values = np.full(len(stimulus), np.nan)
+    values[[row for piece in pieces for row, first, _ in piece.spans if first or not causal]] = 0
+    mask_id = None if causal else _mask_id(tokenizer)
+    work = _causal_work(pieces) if causal else _masked_work(pieces, metric, mask_id)
+    jobs = sorted(work, key=lambda job: len(job[0]))
+    highest = max((int(ids.max()) for ids, _, _, _ in jobs), default=0)
+    if highest >= model.config.vocab_size:
+        raise ValueError(
+            f"token id {highest} is outside the vocabulary of {model.config.vocab_size} entries; "
+            "use the tokenizer that belongs to this checkpoint."
+        )
+    graph, state = nnx.split((model, head))
+    for batch in _batches(jobs, length, batch_tokens, tokenizer.pad_id):
+        found = _run_compiled(
+            graph, state, batch.ids, batch.mask, batch.place, batch.target, interventions
+        )
+        found = np.asarray(found, np.float64)[: len(batch.row)]
+        np.subtract.at(values, batch.row, found)
+    _give_up_on_unknown(values, pieces, tokenizer, stimulus)
+    if lost:
+        shown = ", ".join(repr(stimulus.words[row][:40]) for row in lost[:5])
+        warnings.warn(
+            f"{len(lost)} words ({shown}) have no sub-token, or more than the {length} the model "
+            "reads at once: their surprisal is NaN",
+            stacklevel=3,
+        )
+    return values
+
+
+def _pieces(tokenizer, texts, prefix, suffix, length) -> tuple[list[_Piece], list[int]]:
+    """The sequences in which every word of the texts that fits is scored once."""
+    budget = length - len(prefix) - len(suffix)
+    pieces, lost = [], []
+    for start in range(0, len(texts), 1024):
+        part = texts[start : start + 1024]
+        words = [text.words for text in part]
+        joined = [" ".join(" ".join(word.split()) for word in text) for text in words]
+        groups = tokenizer.backend.encode_batch(joined, add_special_tokens=False)
+        for text, encoded, group in zip(part, tokenizer.encode(words), groups, strict=True):
+            bounds = encoded.bounds
+            owner = np.array([-1 if g is None else g for g in group.word_ids], np.int64)
+            row_of = dict(text.targets)
+            fits = [p for p in sorted(row_of) if 0 < bounds[p + 1] - bounds[p] <= budget]
+            lost += [row_of[p] for p in set(row_of) - set(fits)]
+            for first, stop, targets in _windows(bounds, fits, budget):
+                inside = slice(bounds[first], bounds[stop])
+                shift = len(prefix) - bounds[first]
+                ids = np.r_[prefix, encoded.ids[inside], suffix].astype(np.int32)
+                around = [np.full(len(special), -1) for special in (prefix, suffix)]
+                spans = [
+                    (row_of[p], int(bounds[p] + shift), int(bounds[p + 1] + shift)) for p in targets
+                ]
+                owners = np.r_[around[0], owner[inside], around[1]]
+                pieces.append(_Piece(ids, spans, owners))
+    return pieces, sorted(lost)
+
+
+def _windows(bounds, wanted: list[int], budget: int) -> Iterator[tuple[int, int, list[int]]]:
+    """(first word, stop word, words scored) of what is read at once: all of a text that fits, else
+    stretches that start with up to half of the budget of context."""
+    n_words = len(bounds) - 1
+    while wanted:
+        target = wanted[0]
+        first, stop = 0, n_words
+        if bounds[-1] > budget:
+            room = budget - (bounds[target + 1] - bounds[target])
+            left = room if target == n_words - 1 else min(room, budget // 2)
+            first = int(np.searchsorted(bounds, bounds[target] - left, side="left"))
+            stop = int(np.searchsorted(bounds, bounds[first] + budget, side="right")) - 1
+        yield first, stop, [word for word in wanted if word < stop]
+        wanted = [word for word in wanted if word >= stop]
+
+
+# A job: ids, and over the sub-tokens scored in them: the place whose state predicts, the target
+# id, the row of the stimulus.
+_Job = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def _causal_work(pieces: list[_Piece]) -> Iterator[_Job]:
+    for piece in pieces:
+        tokens = [(row, t) for row, first, stop in piece.spans if first for t in range(first, stop)]
+        if tokens:
+            row, token = np.array(tokens, np.int64).T
+            # The last sub-token predicts nothing that is scored.
+            yield piece.ids[: token.max() + 1], token - 1, piece.ids[token], row
+
+
+def _masked_work(pieces: list[_Piece], metric: str, mask_id: int) -> Iterator[_Job]:
+    for piece in pieces:
+        for row, first, stop in piece.spans:
+            for token in range(first, stop):
+                ids = piece.ids.copy()
+                ids[token] = mask_id
+                if metric == "within_word_l2r":
+                    behind = np.arange(len(ids)) > token
+                    ids[behind & (piece.groups == piece.groups[token])] = mask_id
+                yield ids, np.array([token]), piece.ids[token : token + 1], np.array([row])
+
+
+class _Batch(NamedTuple):
+    """ids, mask: [B, T] int32; place: [K] into B × T, target: [K] ids, padded; row: as many as are
+    real."""
+
+    ids: np.ndarray
+    mask: np.ndarray
+    place: np.ndarray
+    target: np.ndarray
+    row: np.ndarray
+
+
+def _batches(jobs: list[_Job], length: int, batch_tokens: int, pad_id: int) -> Iterator[_Batch]:
+    """Jobs of like length together: one shape for each power of two, K = B × T or B."""
+    single = all(len(place) == 1 for _, place, _, _ in jobs)
+    begin = 0
+    while begin < len(jobs):
+        time = min(max(_SHORTEST, 1 << (len(jobs[begin][0]) - 1).bit_length()), length)
+        rows = max(1, batch_tokens // time)
+        part = [job for job in jobs[begin : begin + rows] if len(job[0]) <= time]
+        begin += len(part)
+        ids = np.full((rows, time), pad_id, np.int32)
+        mask = np.zeros((rows, time), np.int32)
+        mask[:, 0] = 1  # a row without any token would have a softmax over nothing
+        places, targets, owners = [], [], []
+        for line, (tokens, place, target, row) in enumerate(part):
+            ids[line, : len(tokens)], mask[line, : len(tokens)] = tokens, 1
+            places.append(line * time + place)
+            targets.append(target)
+            owners.append(row)
+        size = rows if single else rows * time
+        padded = np.zeros((2, size), np.int32)
+        found = np.concatenate(places), np.concatenate(targets)
+        padded[:, : len(found[0])] = found
+        yield _Batch(ids, mask, padded[0], padded[1], np.concatenate(owners))
+
+
+def _run(graph, state, ids, mask, place, target, interventions):
+    model, head = nnx.merge(graph, state)
+    states = model.last_state(ids, mask, interventions=interventions)
+    return head.log_probabilities(model, states.reshape(-1, states.shape[-1])[place], target)
+
+
+_run_compiled = jax.jit(_run, static_argnums=0)
+
+
+def _mask_id(tokenizer: WordTokenizer) -> int:
+    for token in ("[MASK]", "<mask>"):
+        number = tokenizer.backend.token_to_id(token)
+        if number is not None:
+            return number
+    raise ValueError("the tokenizer has no [MASK] or <mask>, which pseudo-surprisal needs")
+
+
+def _give_up_on_unknown(values, pieces, tokenizer, stimulus) -> None:
+    if tokenizer.unknown_id is None:
+        return
+    rows = sorted(
+        {
+            row
+            for piece in pieces
+            for row, first, stop in piece.spans
+            if (piece.ids[first:stop] == tokenizer.unknown_id).any()
+        }
+    )
+    if rows:
+        values[rows] = np.nan
+        shown = ", ".join(repr(stimulus.words[row][:40]) for row in rows[:5])
+        warnings.warn(
+            f"{len(rows)} words ({shown}) have pieces that the vocabulary lacks: their surprisal is "
+            "NaN",
+            stacklevel=4,
+        )
