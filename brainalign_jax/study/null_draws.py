@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.study.surrogates import surrogate_values
 
 KINDS = ("items", "shift", "blocks", "noise")
 _LEAST_SHIFT = 20.0  # seconds, beyond the haemodynamic response and the autocorrelation of scans
@@ -60,7 +61,7 @@ def draw_nulls(
     if kind not in KINDS:
         raise ValueError(f"unknown null {kind!r}: choose of {', '.join(KINDS)}")
     if kind == "noise":
-        return [Draw(noise=i) for i in range(n_draws)]
+        return [Draw(noise=int(_rng(seed, i).integers(2**31))) for i in range(n_draws)]
     if kind == "items":
         n_types = int(token_to_type.max()) + 1
         used = np.unique(token_to_type[eligible])
@@ -132,22 +133,8 @@ def _exchanged(
 def moved_rows(
     values: np.ndarray, draw: Draw, stimulus: Stimulus, eligible: np.ndarray
 ) -> np.ndarray:
-    """Responses [N, R] in the order of a draw, or the noise recording that it stands for.
-
-    The noise has the responses' own spectrum and spatial covariance in each run: the phases of their
-    Fourier transform over the eligible tokens are drawn anew, the same ones for all features.
-    Reference: Prichard & Theiler (1994), Phys. Rev. Lett. 73:951-954.
-    """
+    """Responses [N, R] in the order of a draw, or noise with their autocorrelation and covariance."""
     if draw.rows is not None:
         return values[draw.rows]
-    noise = np.zeros(values.shape, values.dtype)
-    rng = _rng(0x6E6F, draw.noise)
-    for rows in _runs(stimulus, eligible):
-        mean = values[rows].mean(axis=0, dtype=np.float64)
-        spectrum = np.fft.rfft(values[rows] - mean, axis=0)
-        phases = np.exp(2j * np.pi * rng.random(len(spectrum)))
-        phases[0] = 1
-        if len(rows) % 2 == 0:
-            phases[-1] = np.sign(phases[-1].real) or 1  # the highest frequency is real
-        noise[rows] = np.fft.irfft(spectrum * phases[:, None], len(rows), axis=0) + mean
-    return noise
+    noise = surrogate_values(values, stimulus.run, eligible, kind="noise", random_state=draw.noise)
+    return noise.astype(values.dtype, copy=False)
