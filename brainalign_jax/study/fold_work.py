@@ -46,16 +46,9 @@ class Work:
                 for part in self.layers
             }
 
-    def fold_layers(
-        self, part: Part, index: int, *, types: np.ndarray | None = None
-    ) -> list[LayerVectors]:
-        """Chunks of a part's layers in a fold; types [T]: each type with the vector of another one."""
-        if types is None:
-            return self.reduced[part][index] if part in self.reduced else self.layers[part]
-        moved = [chunk._replace(values=chunk.values[:, types]) for chunk in self.layers[part]]
-        if part not in self.reduced:
-            return moved
-        return programs.reduced_layers(moved, self.problem, index, self.method.protocol)
+    def fold_layers(self, part: Part, index: int) -> list[LayerVectors]:
+        """Chunks of a part's layers in a fold."""
+        return self.reduced[part][index] if part in self.reduced else self.layers[part]
 
     def prepare(self, source: jax.Array, fold: FoldProblem) -> tuple[Method, Any]:
         """The method with as many filters as these responses need, and its state."""

@@ -14,18 +14,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from brainalign_jax import __version__
-from brainalign_jax.align import retrieval
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.responses import WordResponses
-from brainalign_jax.study import held_nulls, sources
+from brainalign_jax.study import held_nulls, programs, sources
 from brainalign_jax.study.cells import Workbench
 from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.decoding import LayerVectors
 from brainalign_jax.study.fold_work import Part, Work
+from brainalign_jax.study.methods import Ridge
 from brainalign_jax.study.null_draws import KINDS, Draw, draw_nulls, moved_rows
 from brainalign_jax.study.problem import Scoring
 from brainalign_jax.study.results import read_parquet, write_parquet
@@ -166,23 +168,59 @@ def _score_fold(
     work: Work, index: int, draws: list[Draw], moved: list[np.ndarray], k: int
 ) -> dict[Part, np.ndarray]:
     """Sums over the words of a fold, [P, 2, L] of each part."""
+    exchanged = draws[0].types is not None
     with work.computation.context():
         fold = jax.device_put(work.problem.fold(index))
-        mask = np.asarray(work.problem.folds.outer.query_mask[index])
-        held, prepared = None, None
-        found: dict[Part, list[np.ndarray]] = {part: [] for part in work.layers}
-        for draw, rows in zip(draws, moved, strict=True):
-            if rows is not held:
-                held = rows
-                source = jax.device_put(rows if rows.ndim == 2 else rows[index])
-                prepared = work.prepare(source, fold)
-            for part in work.layers:
-                chunks = work.fold_layers(part, index, types=draw.types)
-                scores = work.evaluate(*prepared, source, part, chunks, fold)
-                hits = (scores["rank_csls"] <= k) @ mask
-                accuracy = retrieval.rank_accuracy(scores["rank_nn"], work.problem.n_candidates)
-                found[part].append(np.stack([hits, np.asarray(accuracy) @ mask]))
-        return {part: np.stack(values) for part, values in found.items()}
+        options = dict(k=k, batch=work.computation.at_once())
+        # Of items the axes are fitted once they are exchanged.
+        chunks = {
+            part: work.layers[part] if exchanged else work.fold_layers(part, index)
+            for part in work.layers
+        }
+        found = {}
+        for parts, layers in _alike(chunks, work.counts):
+            if exchanged:
+                source = jax.device_put(moved[0] if moved[0].ndim == 2 else moved[0][index])
+                method, state = work.prepare(source, fold)
+                types, words = (
+                    np.stack([draw.types for draw in draws]),
+                    work.problem.trained_words(index),
+                )
+                sums = programs.exchanged_sums(
+                    state, source, layers, types, fold, words, method=method, **options
+                )
+            else:
+                sources = np.stack([x if x.ndim == 2 else x[index] for x in moved])
+                sums, error = programs.moved_sums(
+                    sources, layers, fold, method=work.method, **options
+                )
+                if isinstance(work.method, Ridge) and not programs.suffices(error):
+                    method = dataclasses.replace(work.method, n_filters=None)
+                    sums, _ = programs.moved_sums(sources, layers, fold, method=method, **options)
+            ends = np.cumsum([work.counts[part] for part in parts])[:-1]
+            found |= dict(zip(parts, np.split(np.asarray(sums), ends, axis=-1), strict=True))
+        return found
+
+
+def _alike(chunks: dict[Part, list[LayerVectors]], counts: dict[Part, int]):
+    """(parts whose layers have one shape, all their layers in one)."""
+    groups: dict[tuple, list[Part]] = {}
+    for part, several in chunks.items():
+        shapes = tuple(None if x is None else x.shape[1:] for x in several[0])
+        groups.setdefault(shapes, []).append(part)
+    for parts in groups.values():
+        fields = [
+            None
+            if chunks[parts[0]][0][i] is None
+            else jnp.concatenate(
+                [
+                    jnp.concatenate([chunk[i] for chunk in chunks[part]])[: counts[part]]
+                    for part in parts
+                ]
+            )
+            for i in range(len(LayerVectors._fields))
+        ]
+        yield parts, LayerVectors(*fields)
 
 
 def _rows(values: np.ndarray, layers: Sequence[int], plan: NullPlan, k: int) -> pd.DataFrame:

@@ -54,6 +54,11 @@ class Problem:
     folds: FoldProblem
     n_candidates: int
 
+    def trained_words(self, index: int) -> np.ndarray:
+        """Training tokens [T] of each word type in a fold."""
+        trained = self.folds.token_to_type[self.folds.outer.train[index] > 0]
+        return np.bincount(trained, minlength=len(self.counts)).astype(np.float32)
+
     def fold(self, index: int) -> FoldProblem:
         """One fold of them, without the leading axis."""
         outer, inner, token_to_type = self.folds

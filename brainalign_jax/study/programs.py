@@ -10,12 +10,13 @@ import functools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from brainalign_jax.align import filters
+from brainalign_jax.align import filters, linalg
 from brainalign_jax.study.decoding import LayerVectors, principal_axes, spanned_vectors
-from brainalign_jax.study.methods import Method, RidgeState
+from brainalign_jax.study.methods import Method, Ridge, RidgeState
 from brainalign_jax.study.problem import Problem
 from brainalign_jax.study.protocol import Protocol
 
@@ -44,8 +45,7 @@ def reduced_layers(
     chunks: list[LayerVectors], problem: Problem, index: int, protocol: Protocol
 ) -> list[LayerVectors]:
     """Chunks of layers on protocol.vector_axes principal axes of the training words of a fold."""
-    trained = problem.folds.token_to_type[problem.folds.outer.train[index] > 0]
-    words = np.bincount(trained, minlength=len(problem.counts)).astype(np.float32)
+    words = problem.trained_words(index)
     return [_reduced(chunk, words, n_axes=protocol.vector_axes) for chunk in chunks]
 
 
@@ -75,6 +75,53 @@ def evaluate(state, source: jax.Array, chunk, fold, *, method: Method, mesh: Mes
         check_vma=False,
     )
     return spread(state, source, chunk, fold)
+
+
+@functools.partial(jax.jit, static_argnames=("method", "k", "batch"))
+def moved_sums(
+    sources: jax.Array, layers: LayerVectors, fold, *, method: Method, k: int, batch: int
+):
+    """Sums over a fold's words for responses [P, N, R]: ([P, 2, C] hits at k and rank accuracy, error [P]).
+
+    error: of ridge's filter basis, zero for other methods; see `filters_suffice`.
+    """
+
+    def one(source):
+        state = method.prepare(source, fold)
+        error = state.basis_error.max() if isinstance(method, Ridge) else jnp.zeros(())
+        return _sums(state, source, layers, fold, method, k, batch), error
+
+    return jax.lax.map(one, sources)
+
+
+@functools.partial(jax.jit, static_argnames=("method", "k", "batch"))
+def exchanged_sums(
+    state, source, layers: LayerVectors, types, fold, words, *, method: Method, k: int, batch: int
+):
+    """The same for word types [P, T] that take one another's vectors: [P, 2, C].
+
+    words: [T] training tokens of each type, which the axes of protocol.vector_axes are fitted to.
+    """
+    n_axes = method.protocol.vector_axes
+
+    def one(types):
+        moved = layers._replace(values=layers.values[:, types])
+        if 0 < n_axes < moved.values.shape[-1]:
+            moved = jax.lax.map(lambda x: principal_axes(x, words, n_axes=n_axes), moved)
+        return _sums(state, source, moved, fold, method, k, batch)
+
+    return jax.lax.map(one, types)
+
+
+def _sums(state, source, layers, fold, method: Method, k: int, batch: int) -> jax.Array:
+    scores = jax.lax.map(
+        lambda layer: method.evaluate(state, source, layer, fold), layers, batch_size=batch
+    )
+    mask = fold.outer.query_mask.astype(source.dtype)
+    n_candidates = (fold.outer.candidates > 0).sum().astype(source.dtype)
+    accuracy = 1 - (scores["rank_nn"].astype(source.dtype) - 1) / (n_candidates - 1)
+    hits = (scores["rank_csls"] <= k).astype(source.dtype)
+    return jnp.stack([linalg.matmul(x, mask) for x in (hits, accuracy)])
 
 
 @functools.cache
@@ -145,4 +192,9 @@ def filter_count(source: np.ndarray, problem: Problem, protocol: Protocol) -> in
 
 def filters_suffice(state: RidgeState) -> bool:
     """Whether every inner fold's filters are combinations of its basis, nearly to `FILTER_ERROR`."""
-    return float(state.basis_error.max()) <= 10 * FILTER_ERROR
+    return suffices(state.basis_error)
+
+
+def suffices(error: jax.Array) -> bool:
+    """Whether errors of a filter basis are all small enough."""
+    return float(error.max()) <= 10 * FILTER_ERROR
