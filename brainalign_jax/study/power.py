@@ -1,0 +1,158 @@
+"""How often the audited protocol finds what is there, and what is not: power and false-positive rate.
+
+Each simulated study is a short story that some subjects read. Their voxels respond to the vectors of one
+layer of a model (`strength` times the noise's standard deviation), through the haemodynamic response; with
+strength zero there is nothing to find. The study asks for the p-value of its best layer, corrected over
+layers, from circular shifts of the recording through the whole pipeline.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from tqdm import tqdm
+
+from brainalign_jax.language import Embeddings
+from brainalign_jax.neural.processing import Processing, word_responses
+from brainalign_jax.neural.recording import BoldRecording
+from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.neural.simulate import schedule_runs, simulate_bold
+from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.study import sweep
+from brainalign_jax.study.chance import score_interval
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.noise_study import make_story, story_vectors
+from brainalign_jax.study.nulls import NullPlan, score_nulls
+from brainalign_jax.study.protocol import protocol
+
+METHODS = ("procrustes", "ridge", "rsa")
+ALPHA = 0.05
+COLUMNS = ("strength", "method", "metric", "n_studies", "share", "lower", "upper", "mean_score")
+
+
+def power(
+    strengths: Sequence[float] = (0.0, 0.1, 0.2, 0.4),
+    *,
+    n_studies: int = 50,
+    methods: Sequence[str] = METHODS,
+    n_draws: int = 99,
+    seed: int = 0,
+    show: bool = False,
+    computation: Computation | None = None,
+    **design,
+) -> pd.DataFrame:
+    """Share of studies with p < .05 at each strength and method, with COLUMNS.
+
+    At strength 0 it is the false-positive rate, else the power; lower and upper: its exact 95 % interval.
+    metric: P@10 by CSLS, or rank accuracy, which uses all ranks. design: of `simulated_study`.
+    """
+    found = []
+    total = len(strengths) * n_studies
+    with tqdm(total=total, desc="simulated studies", unit="study", disable=not show) as bar:
+        for strength in strengths:
+            for index in range(n_studies):
+                study = simulated_study(strength, seed=seed + index, **design)
+                p = p_values(*study, methods, n_draws=n_draws, seed=index, computation=computation)
+                found.append(p.assign(strength=strength))
+                bar.update()
+    rows = pd.concat(found, ignore_index=True)
+    lines = []
+    for (strength, method, metric), part in rows.groupby(
+        ["strength", "method", "metric"], sort=False
+    ):
+        hits = int((part["p"] < ALPHA).sum())
+        bounds = score_interval(hits, len(part))
+        lines.append(
+            (
+                strength, method, metric, len(part), hits / len(part),
+                float(bounds.lower), float(bounds.upper), part["score"].mean(),
+            )
+        )  # fmt: skip
+    return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def simulated_study(
+    strength: float,
+    *,
+    n_words: int = 360,
+    n_types: int = 200,
+    n_subjects: int = 2,
+    n_voxels: int = 40,
+    width: int = 24,
+    word_duration: float = 1.0,
+    autocorrelation: float = 0.7,
+    seed: int = 0,
+) -> tuple[list[WordResponses], Embeddings]:
+    """(responses of the subjects, a model of two layers): its layer 1 is in the brain.
+
+    Words share their vectors' sentences, voxels their noise from volume to volume. strength: standard
+    deviation of the response over that of the noise.
+    """
+    story = make_story(n_words, n_words, n_types, seed=seed)
+    schedule = schedule_runs(n_words, n_runs=1, word_duration=word_duration)
+    stimulus = Stimulus.from_words(
+        story.words, onsets=schedule.onsets, sentence=story.sentence, run=schedule.word_run
+    )
+    layers = np.stack([story_vectors(story, stimulus, width, seed=s) for s in (seed, seed + 10**6)])
+    types, token_to_type = stimulus.types(lower=False)
+    planted = layers[1] - layers[1].mean(axis=0)
+    rng = np.random.default_rng((seed, 7))
+    responses = []
+    for index in range(n_subjects):
+        bold = simulate_bold(
+            planted[token_to_type],
+            rng.standard_normal((width, n_voxels)),
+            schedule,
+            snr=strength,
+            rng=rng,
+            autocorrelation=autocorrelation,
+            drift=0.0,
+        )
+        recording = BoldRecording(
+            f"S{index}", bold, schedule.volume_times, schedule.volume_run, source="simulation"
+        )
+        responses.append(word_responses(recording, stimulus, Processing(), meta={}))
+    meta = {"family": "simulated", "n_params": None, "n_layers": 1, "weights": f"seed {seed}"}
+    return responses, Embeddings("planted", types, layers.astype(np.float32), None, meta)
+
+
+def p_values(
+    responses: Sequence[WordResponses],
+    model: Embeddings,
+    methods: Sequence[str],
+    *,
+    n_draws: int,
+    k: int = 10,
+    seed: int = 0,
+    computation: Computation | None = None,
+) -> pd.DataFrame:
+    """method, metric, score, p: best layer in the mean over subjects, against the best of each draw."""
+    chosen = dataclasses.replace(protocol("audited"), layer_selection="test")
+    scoring = sweep.Scoring(tuple(methods), chosen, (k,), seed=seed)
+    rows = sweep.score_subjects("simulation", responses, model, scoring, computation=computation)
+    nulls = score_nulls(
+        "simulation",
+        responses,
+        model,
+        scoring,
+        NullPlan("shift", n_draws, seed),
+        k=k,
+        computation=computation,
+    )
+    rows = rows[(rows["fold"] == -1) & rows["metric"].isin(nulls["metric"].unique())]
+    keys = ["method", "metric"]
+    real = rows.groupby([*keys, "layer"])["value"].mean().groupby(keys).max()
+    null = nulls.groupby([*keys, "draw", "layer"])["value"].mean().groupby([*keys, "draw"]).max()
+    lines = []
+    for place, score in real.items():
+        exceed = int((null.loc[place] >= score - 1e-9).sum())
+        lines.append((*place, score, (1 + exceed) / (1 + n_draws)))
+    return pd.DataFrame(lines, columns=["method", "metric", "score", "p"])
+
+
+def false_positive_interval(n_studies: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Where the share of p < .05 lies, if p-values are exact, in so many studies."""
+    low, high = stats.binom.interval(confidence, n_studies, ALPHA)
+    return low / n_studies, high / n_studies
