@@ -1,0 +1,219 @@
+"""Batches of few static shapes: several texts share a row, so that little of a batch is padding."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from brainalign_jax.language.contexts import Sequences
+
+POOLINGS = ("mean", "first", "last")
+_SHORT = 128  # texts of up to so many sub-tokens share one shape
+_SAMPLE = 2000  # lengths looked at to choose a row's length
+_ATTENTION_SHARE = 0.1 / 64 * 768  # of a block's cost, a sub-token of the row and over the width
+
+
+class Batch(NamedTuple):
+    """Texts side by side in rows of T sub-tokens, and what is pooled from them.
+
+    ids: [B, T] int32; text: [B, T] int32, which text of its row a sub-token belongs to, from 1; 0 is
+    padding; position: [B, T] int32, its place in its text. token, row: [K] int32 and weight: [K]
+    float32: sub-token `token` of the B x T adds `weight` times its state to `row` of the result. The
+    weights of a row sum to one over all batches. n_words: how many words it finishes.
+    """
+
+    ids: np.ndarray
+    text: np.ndarray
+    position: np.ndarray
+    token: np.ndarray
+    row: np.ndarray
+    weight: np.ndarray
+    n_words: int
+
+
+class Plan(NamedTuple):
+    """How texts are laid out. shape: (B, T) of a batch; rows: for each batch its rows, each a list of
+    indices of sequences."""
+
+    shape: tuple[int, int]
+    rows: list[list[int]]
+
+
+class Packing:
+    """The batches of a set of sequences; made one at a time, in an order that never changes.
+
+    sequences: of one tokenizer; counts: [rows] how many words each row of the result is the mean of,
+    token_to_row: [words of the stimulus]; pooling: "mean", "first" or "last" sub-token of a word;
+    batch_tokens: about how many sub-tokens a batch holds; width: of the model, which says how dear
+    long rows are. `pack=False` gives every text a row of its own.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequences,
+        token_to_row: np.ndarray,
+        *,
+        pooling: str,
+        batch_tokens: int,
+        width: int = 768,
+        pad_id: int = 0,
+        pack: bool = True,
+    ):
+        self.sequences, self.pooling, self.pad_id = sequences, pooling, pad_id
+        lengths = np.array([len(ids) for ids in sequences.ids], np.int64)
+        self.plans = list(_plans(lengths, batch_tokens, width, pack))
+        self.n_tokens = int(lengths.sum())
+        self._pairs = _pairs(sequences, token_to_row, pooling)
+        self.n_words = sum(words for *_, words in self._pairs)
+
+    def __len__(self) -> int:
+        return len(self.plans)
+
+    @property
+    def shapes(self) -> set[tuple[int, int]]:
+        """The shapes (B, T) of the batches: as many programs are compiled."""
+        return {plan.shape for plan in self.plans}
+
+    @property
+    def padding(self) -> float:
+        """Share of all positions that hold no sub-token."""
+        positions = sum(rows * time for rows, time in (plan.shape for plan in self.plans))
+        return 1 - self.n_tokens / positions
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """The batches from number `start` on."""
+        for plan in self.plans[start:]:
+            yield self._batch(plan)
+
+    def _batch(self, plan: Plan) -> Batch:
+        shape, time = plan.shape, plan.shape[1]
+        ids = np.full(shape, self.pad_id, np.int32)
+        text, position = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+        token, row, weight, n_words = [], [], [], 0
+        for line, members in enumerate(plan.rows):
+            start = 0
+            for number, member in enumerate(members, 1):
+                stop = start + len(self.sequences.ids[member])
+                ids[line, start:stop] = self.sequences.ids[member]
+                text[line, start:stop] = number
+                position[line, start:stop] = np.arange(stop - start)
+                tokens, rows, weights, words = self._pairs[member]
+                token.append(tokens + (line * time + start))
+                row.append(rows)
+                weight.append(weights)
+                n_words += words
+                start = stop
+        size = shape[0] * time
+        needed = sum(map(len, token))
+        while size < needed:
+            size *= 2
+        order = np.argsort(np.concatenate(row), kind="stable")
+        return Batch(
+            ids,
+            text,
+            position,
+            _padded(np.concatenate(token)[order], size, np.int32),
+            _padded(np.concatenate(row)[order], size, np.int32),
+            _padded(np.concatenate(weight)[order], size, np.float32),
+            n_words,
+        )
+
+
+def _padded(values: np.ndarray, size: int, dtype) -> np.ndarray:
+    # Rows stay in order: what is added behind the last row adds nothing to it.
+    fill = values[-1] if dtype == np.int32 and len(values) else 0
+    out = np.full(size, fill, dtype)
+    out[: len(values)] = values
+    return out
+
+
+def _pairs(sequences: Sequences, token_to_row: np.ndarray, pooling: str) -> list[tuple]:
+    """For every sequence (token [k], row [k], weight [k], number of words that end in it)."""
+    counts = np.bincount(token_to_row[token_to_row >= 0])
+    found: list[tuple[list, list, list]] = [([], [], []) for _ in sequences.ids]
+    words = [0] * len(sequences.ids)
+
+    def add(member: int, owners: tuple[int, ...], tokens: tuple[int, ...], share: float) -> None:
+        rows, times = np.unique(token_to_row[list(owners)], return_counts=True)
+        for row, many in zip(rows, times / counts[rows] * share, strict=True):
+            found[member][0].extend(tokens)
+            found[member][1].extend([row] * len(tokens))
+            found[member][2].extend([many] * len(tokens))
+
+    for member, targets in enumerate(sequences.targets):
+        for owners, tokens in targets:
+            chosen = {"mean": tokens, "first": tokens[:1], "last": tokens[-1:]}[pooling]
+            add(member, owners, chosen, 1 / len(chosen))
+            words[member] += len(owners)
+    for owners, pieces in sequences.split:
+        whole = [(member, token) for member, tokens in pieces for token in tokens]
+        chosen = {"mean": whole, "first": whole[:1], "last": whole[-1:]}[pooling]
+        for member, token in chosen:
+            add(member, owners, (token,), 1 / len(chosen))
+        words[pieces[-1][0]] += len(owners)
+    return [
+        (np.array(token, np.int64), np.array(row, np.int64), np.array(weight), count)
+        for (token, row, weight), count in zip(found, words, strict=True)
+    ]
+
+
+def _plans(lengths: np.ndarray, batch_tokens: int, width: int, pack: bool) -> Iterator[Plan]:
+    # One class of short texts, then one for each doubling: each has one shape.
+    classes = np.maximum(0, np.ceil(np.log2(np.maximum(lengths, 1) / _SHORT))).astype(int)
+    for number in np.unique(classes):
+        members = np.flatnonzero(classes == number)
+        members = members[np.argsort(-lengths[members], kind="stable")]
+        longest = int(lengths[members[0]])
+        if pack:
+            time = _row_length(lengths[members], longest, width)
+            rows = _fill(lengths[members], time)
+        else:
+            time, rows = _rounded(longest, 8), [[place] for place in range(len(members))]
+        most = max(1, batch_tokens // time)
+        n_batches = -(-len(rows) // most)
+        size = _rounded(-(-len(rows) // n_batches), 16)
+        for start in range(0, len(rows), size):
+            chosen = rows[start : start + size]
+            yield Plan((size, time), [[int(members[i]) for i in row] for row in chosen])
+
+
+def _rounded(value: int, steps: int) -> int:
+    """The next of the numbers that lie `steps` to the doubling; up to `steps` every integer."""
+    step = 1
+    while step * 2 * steps < value:
+        step *= 2
+    return -(-value // step) * step
+
+
+def _row_length(lengths: np.ndarray, longest: int, width: int) -> int:
+    """The row's length that costs least: padding against attention, which grows with it."""
+    sample = lengths[:: -(-len(lengths) // _SAMPLE)]
+    best = None
+    time = _rounded(max(longest, 8), 8)
+    while best is None or time <= max(2 * longest, 2 * _SHORT):
+        if time > 2 * longest and sample.sum() <= time:
+            break
+        padded = len(_fill(sample, time)) * time
+        cost = padded * (1 + _ATTENTION_SHARE / width * time)
+        if best is None or cost < best[0]:
+            best = cost, time
+        time = _rounded(time + 1, 8)
+    return best[1]
+
+
+def _fill(lengths: np.ndarray, time: int) -> list[list[int]]:
+    """Rows of at most `time`: each text, longest first, goes where most room is left."""
+    rows: list[list[int]] = []
+    room: list[tuple[int, int]] = []
+    for place, length in enumerate(lengths.tolist()):
+        if room and -room[0][0] >= length:
+            left, row = heapq.heappop(room)
+            rows[row].append(place)
+            heapq.heappush(room, (left + length, row))
+        else:
+            rows.append([place])
+            heapq.heappush(room, (length - time, len(rows) - 1))
+    return rows
