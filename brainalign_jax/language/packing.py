@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
+import bisect
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -205,15 +205,24 @@ def _row_length(lengths: np.ndarray, longest: int, width: int) -> int:
 
 
 def _fill(lengths: np.ndarray, time: int) -> list[list[int]]:
-    """Rows of at most `time`: each text, longest first, goes where most room is left."""
+    """Rows of at most `time`: each text, longest first, goes where it leaves the least room."""
     rows: list[list[int]] = []
-    room: list[tuple[int, int]] = []
+    room: dict[int, list[int]] = {}
+    rooms: list[int] = []  # the keys of `room`, in order
     for place, length in enumerate(lengths.tolist()):
-        if room and -room[0][0] >= length:
-            left, row = heapq.heappop(room)
-            rows[row].append(place)
-            heapq.heappush(room, (left + length, row))
+        at = bisect.bisect_left(rooms, length)
+        if at == len(rooms):
+            left, row = time, len(rows)
+            rows.append([])
         else:
-            rows.append([place])
-            heapq.heappush(room, (length - time, len(rows) - 1))
+            left = rooms[at]
+            row = room[left].pop()
+            if not room[left]:
+                del room[left], rooms[at]
+        rows[row].append(place)
+        left -= length
+        if left not in room:
+            room[left] = []
+            bisect.insort(rooms, left)
+        room[left].append(row)
     return rows

@@ -1,0 +1,135 @@
+"""A batch through a model, its hidden states pooled to words inside the compiled program.
+
+Every layer's states are pooled as soon as they are there, so [layers, batch, time, width] never
+exists: what leaves the program are the sums [S, rows, D], in float32 whatever the model's dtype.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from brainalign_jax.language.models.attention import TextInputs, packed_inputs, text_inputs
+from brainalign_jax.language.models.blocks import Interventions, apply_block, layer_inputs
+from brainalign_jax.language.models.transformer import LanguageModel
+from brainalign_jax.language.packing import Batch
+
+
+class Sums(NamedTuple):
+    """Running sums over words. states: [S, rows, width] float32; final: [rows, final width] where
+    the last layer has another width, else None."""
+
+    states: jax.Array | np.ndarray
+    final: jax.Array | np.ndarray | None
+
+
+class DeviceBatch(NamedTuple):
+    """The arrays of a `packing.Batch` as the programs take them."""
+
+    ids: jax.Array
+    text: jax.Array
+    position: jax.Array
+    token: jax.Array
+    row: jax.Array
+    weight: jax.Array
+
+
+def device_batch(batch: Batch) -> DeviceBatch:
+    """The batch on the device."""
+    return jax.device_put(DeviceBatch(*batch[:6]))
+
+
+def has_shared_rows(batch: Batch) -> bool:
+    """Whether any row holds more than one text."""
+    return bool(batch.text.max() > 1)
+
+
+def empty_sums(model: LanguageModel, n_rows: int, *, last: str) -> Sums:
+    """Zeros [S, n_rows, D] on the device."""
+    final = last == "hf" and model.project_out is not None
+    states = jnp.zeros((model.n_layers + (not final), n_rows, model.width), jnp.float32)
+    return Sums(states, jnp.zeros((n_rows, model.config.embed_width)) if final else None)
+
+
+def add_pooled(sums: jax.Array, layer: Any, x: jax.Array, batch: DeviceBatch, scale: Any = 1.0):
+    """sums [S, rows, D] with the batch's words added at `layer`; a layer beyond S adds nothing.
+
+    x [B, T, D]; row r gets the sum of weight[k] x[token[k]] over row[k] == r, times `scale`.
+    """
+    picked = x.reshape(-1, x.shape[-1])[batch.token].astype(jnp.float32)
+    weighted = picked * (batch.weight * scale)[:, None]
+    return sums.at[layer, batch.row].add(weighted, mode="drop", indices_are_sorted=True)
+
+
+def inputs_of(config, batch: DeviceBatch, *, shared: bool) -> TextInputs:
+    """What the blocks need to know of the texts; `shared`: several texts lie in a row."""
+    if shared:
+        return packed_inputs(config, batch.text)
+    # A row without any token would have a softmax over nothing.
+    return text_inputs(config, (batch.text > 0).at[:, 0].set(True))
+
+
+def first_states(model: LanguageModel, batch: DeviceBatch, gate: jax.Array | None) -> jax.Array:
+    """The embedding output [B, T, width]."""
+    mask = (batch.text > 0).astype(jnp.int32)
+    return model.embed_tokens(batch.ids, mask, gate, positions=batch.position)
+
+
+def finish_sums(model: LanguageModel, sums: Sums, x: jax.Array, batch: DeviceBatch, last: str):
+    """sums with the last layer added as transformers gives it, for last="hf"; else as they are."""
+    if last == "raw" or (model.final_norm is None and model.project_out is None):
+        return sums
+    x = model.finish(x)
+    if sums.final is None:
+        return Sums(add_pooled(sums.states, model.n_layers, x, batch), None)
+    return Sums(sums.states, add_pooled(sums.final[None], 0, x, batch)[0])
+
+
+def keeps_last(config, last: str) -> bool:
+    """Whether the last block's own output is a layer of the result."""
+    return last == "raw" or not (config.final_norm or config.width != config.embed_width)
+
+
+def _add_batch(
+    graph: nnx.GraphDef,
+    sums: Sums,
+    state: nnx.State,
+    batch: DeviceBatch,
+    interventions: Interventions | None,
+    *,
+    last: str,
+    shared: bool,
+) -> Sums:
+    model = nnx.merge(graph, state)
+    config = model.config
+    texts = inputs_of(config, batch, shared=shared)
+    blocks, stacked = nnx.split(model.blocks)
+    first = first_states(model, batch, None if interventions is None else interventions.positions)
+    n_pooled = config.n_layers + keeps_last(config, last)
+
+    def run_block(carry, scanned):
+        x, states, layer = carry
+        x, _ = apply_block(blocks, scanned[0], x, texts, scanned[1])
+        states = add_pooled(states, layer, x, batch, (layer < n_pooled).astype(jnp.float32))
+        return (x, states, layer + 1), None
+
+    states = add_pooled(sums.states, 0, first, batch)
+    carry = first, states, jnp.int32(1)
+    (x, states, _), _ = jax.lax.scan(
+        run_block, carry, (stacked, layer_inputs(config, interventions))
+    )
+    return finish_sums(model, Sums(states, sums.final), x, batch, last)
+
+
+add_batch = jax.jit(
+    _add_batch, static_argnums=0, static_argnames=("last", "shared"), donate_argnums=1
+)
+add_batch.__doc__ = """sums + what the batch adds to them; `sums` is given away.
+
+graph, state: `nnx.split(model)`; shared: whether rows hold several texts; last: "hf" or "raw".
+Compiles once for each shape of batch.
+"""
