@@ -50,8 +50,9 @@ _LAYERS = flags.DEFINE_list("layers", None, "Layers, 0 is the embedding output; 
 _CONTEXT = flags.DEFINE_enum(
     "context",
     "sentence",
-    ["sentence", "window", "word"],
-    "What the model reads: each sentence, each word after --window preceding words, or a word alone.",
+    ["sentence", "window", "growing", "word"],
+    "What the model reads: each sentence, each word after --window preceding words, all of the run, or"
+    " a word alone.",
 )
 _WINDOW = flags.DEFINE_integer(
     "window", 20, "Preceding words with --context=window.", lower_bound=0

@@ -5,20 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from brainalign_jax.language import contexts
+from brainalign_jax.language import contexts, extraction
+from brainalign_jax.language.cache import EmbeddingCache
 from brainalign_jax.language.embeddings import Embeddings
 from brainalign_jax.language.models import checkpoint, registry
 from brainalign_jax.language.models.registry import ModelSpec
-from brainalign_jax.language.models.transformer import LanguageModel, hidden_states
+from brainalign_jax.language.models.transformer import LanguageModel
+from brainalign_jax.language.packing import POOLINGS, Packing
 from brainalign_jax.language.static import read_vectors
-from brainalign_jax.language.tokens import WordTokenizer, load_tokenizer
+from brainalign_jax.language.tokens import WordTokenizer, load_tokenizer, tokenizer_files
 from brainalign_jax.stimulus import Stimulus
+
+# Raised when the same settings give other vectors than before: entries of a cache made by an older
+# version are then not found.
+_VERSION = 1
+_LONGEST = 4096  # sub-tokens of a text, unless the caller says otherwise
 
 
 def embed(
@@ -27,38 +34,55 @@ def embed(
     *,
     context: str = "sentence",
     window: int = 20,
+    stride: int = 1,
     pooling: str = "mean",
     level: str = "type",
     lower: bool = False,
     last: str = "hf",
-    batch_size: int = 32,
+    dtype: str = "float32",
     seed: int = 0,
     revision: str | None = None,
     missing: str = "error",
+    max_tokens: int | None = None,
+    batch_tokens: int | None = None,
+    cache_dir: str | Path | None = None,
     progress: bool = False,
 ) -> Embeddings:
     """The vectors of a stimulus' words in every layer of a model.
 
     model: a name of `list_models()`, a hub id, a checkpoint folder, "untrained:" and one of these
         (random weights from `seed`), or "static:" and a file of word vectors.
-    context: "sentence", "window" (the `window` words before it, within the run) or "word" alone;
-        see `contexts.texts_of`. Sub-tokens of a word: `tokens`.
+    context: "sentence", "window" (the `window` words before it, within the run), "growing" (the run
+        from its start) or "word" alone; see `contexts.texts_of`. Sub-tokens of a word: `tokens`.
+    stride: with "window", how many words are read together after their window: a causal model then
+        reads each sub-token about 1 + window / stride times instead of 1 + window times.
     pooling: "mean", "first" or "last" of the word's sub-tokens.
     level: "type" averages the occurrences, rows as `stimulus.types(lower=lower)[0]`, tokens without
         a letter or digit left out; "token" gives the N tokens.
     last: "hf", the last layer as transformers gives it; "raw", the output of the last block.
-    batch_size: texts of up to 128 sub-tokens in a batch; fewer of longer ones.
+    dtype: "float32", "bfloat16" or "float16", of weights and activations; pooling is in float32.
     missing: what a word without a static vector does: "error", or "zero" for a vector of zeros.
+    max_tokens: the longest text in sub-tokens; what the model takes, at most 4096, if not given.
+    batch_tokens: about how many sub-tokens are computed at once; 2048 on a CPU, 16384 elsewhere.
+    cache_dir: vectors are kept there and read from there; an interrupted extraction goes on.
 
-    A word's vector does not depend on batch_size. Raises ValueError for unknown options, a word
+    A word's vector does not depend on batch_tokens. Raises ValueError for unknown options, a word
     without sub-tokens and whatever the loading of the model raises.
     """
     _check_choice("context", context, contexts.CONTEXTS)
-    _check_choice("pooling", pooling, contexts.POOLINGS)
+    _check_choice("pooling", pooling, POOLINGS)
     _check_choice("level", level, ("type", "token"))
     _check_choice("last", last, ("hf", "raw"))
     _check_choice("missing", missing, ("error", "zero"))
-    for name, value, least in (("window", window, 0), ("batch_size", batch_size, 1)):
+    _check_choice("dtype", dtype, ("float32", "bfloat16", "float16"))
+    for name, value, least in (
+        ("window", window, 0),
+        ("stride", stride, 1),
+        ("max_tokens", max_tokens, 1),
+        ("batch_tokens", batch_tokens, 1),
+    ):
+        if value is None and name in ("max_tokens", "batch_tokens"):
+            continue
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             raise ValueError(f"{name}={value!r}; give an integer of at least {least}")
     types, token_to_type = stimulus.types(lower=lower)
@@ -66,6 +90,8 @@ def embed(
         raise ValueError("no word of the stimulus has a letter or digit; use level='token'")
 
     spec = registry.resolve(model) if isinstance(model, str) else model
+    cache = None if cache_dir is None else EmbeddingCache(cache_dir)
+    rows = types if level == "type" else stimulus.words
     meta = {
         "kind": spec.kind,
         "source": spec.source,
@@ -73,44 +99,92 @@ def embed(
         "lower": bool(lower),
         "stimulus": stimulus.fingerprint(),
     }
-    rows = types if level == "type" else stimulus.words
     if spec.kind == "static":
-        return _embed_static(spec, rows, meta, missing=missing, stimulus=stimulus)
-
+        return _kept(
+            cache,
+            {"model": spec.name, "missing": missing, **meta, **_static_files(spec, cache)},
+            lambda saver: _embed_static(spec, rows, meta, missing=missing, stimulus=stimulus),
+        )
     untrained = spec.kind == "untrained"
     folder = checkpoint.locate(spec.source, revision=revision, weights=not untrained)
-    family = checkpoint.read_architecture(folder, family=spec.family).family
-    tokenizer = load_tokenizer(folder, family=family)
-    language_model = checkpoint.load_model(spec, seed=seed, revision=revision)
-    vectors = contextual_vectors(
-        stimulus,
-        language_model,
-        tokenizer,
-        context=context,
-        window=int(window),
-        pooling=pooling,
-        token_to_row=token_to_type if level == "type" else np.arange(len(stimulus)),
-        lower=lower,
-        last=last,
-        batch_size=int(batch_size),
-        progress=spec.name if progress else None,
-    )
+    config = checkpoint.read_architecture(folder, family=spec.family)
+    longest = min(config.max_length, max_tokens or _LONGEST)
     meta |= {
-        "family": family,
-        "n_params": int(language_model.n_params),
-        "n_layers": int(language_model.n_layers),
+        "family": config.family,
         # A snapshot of the hub lies in a folder named by its commit.
         "revision": folder.name if folder.parent.name == "snapshots" else revision,
-        "weights": f"untrained, seed {seed}" if untrained else checkpoint.fingerprint(folder),
         "seed": int(seed) if untrained else None,
-        "tokenizer": tokenizer.name,
         "pooling": pooling,
         "context": context,
         "window": int(window) if context == "window" else None,
+        "stride": int(stride) if context == "window" else None,
+        "max_tokens": longest,
         "last": last,
-        "unknown_words": vectors.n_unknown,
+        "dtype": dtype,
     }
-    return Embeddings(spec.name, rows, vectors.values, vectors.final, meta)
+
+    def weights() -> str:
+        return f"untrained, seed {seed}" if untrained else fingerprint_of(folder, cache)
+
+    def make(saver: extraction.Saver | None) -> Embeddings:
+        tokenizer = load_tokenizer(folder, family=config.family)
+        language_model = checkpoint.load_model(spec, dtype=dtype, seed=seed, revision=revision)
+        vectors = contextual_vectors(
+            stimulus,
+            language_model,
+            tokenizer,
+            context=context,
+            window=int(window),
+            stride=int(stride),
+            pooling=pooling,
+            token_to_row=token_to_type if level == "type" else np.arange(len(stimulus)),
+            lower=lower,
+            last=last,
+            max_tokens=longest,
+            batch_tokens=batch_tokens,
+            saver=saver,
+            progress=spec.name if progress else None,
+        )
+        more = {
+            "n_params": int(language_model.n_params),
+            "n_layers": int(language_model.n_layers),
+            "weights": weights(),
+            "tokenizer": tokenizer.name,
+            "unknown_words": vectors.n_unknown,
+        }
+        return Embeddings(spec.name, rows, vectors.values, vectors.final, meta | more)
+
+    if cache is None:
+        return make(None)
+    files = _digest_of_files([folder / "config.json", *tokenizer_files(folder)])
+    return _kept(cache, {"model": spec.name, "weights": weights(), "files": files, **meta}, make)
+
+
+def _kept(cache: EmbeddingCache | None, fields: dict, make) -> Embeddings:
+    return make(None) if cache is None else cache.get({"version": _VERSION, **fields}, make)
+
+
+def fingerprint_of(folder: Path, cache: EmbeddingCache | None) -> str:
+    """`checkpoint.fingerprint`; with a cache, of files that were not touched it is remembered."""
+    if cache is None:
+        return checkpoint.fingerprint(folder)
+    files = list(checkpoint.weight_files(folder))
+    return cache.remember(folder, lambda: checkpoint.fingerprint(folder), files)
+
+
+def _static_files(spec: ModelSpec, cache: EmbeddingCache | None) -> dict:
+    path = Path(spec.source).expanduser()
+    if cache is None or not path.is_file():
+        return {}
+    return {"weights": cache.remember(path, lambda: _digest_of_files([path]), [path])}
+
+
+def _digest_of_files(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as stream:
+            digest.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -166,58 +240,64 @@ def contextual_vectors(
     token_to_row: np.ndarray,
     lower: bool,
     last: str,
-    batch_size: int,
+    stride: int = 1,
+    max_tokens: int | None = None,
+    batch_tokens: int | None = None,
+    pack: bool = True,
+    interventions: Any = None,
+    saver: extraction.Saver | None = None,
     progress: str | None = None,
 ) -> ContextualVectors:
     """`embed` for a loaded model. Row r is the mean over the tokens with token_to_row [N] == r;
-    tokens at -1 are left out. progress: the label of a progress bar."""
+    tokens at -1 are left out. pack: several texts share a row of a batch. interventions: what is
+    switched off in the model. progress: the label of a progress bar."""
+    _warn_of_later_words(model, context, stride)
     texts = contexts.texts_of(
-        stimulus, token_to_row >= 0, context=context, window=window, lower=lower
+        stimulus, token_to_row >= 0, context=context, window=window, stride=stride, lower=lower
     )
-    sequences = contexts.encode_texts(tokenizer, texts, max_length=model.max_length)
+    sequences = contexts.encode_texts(
+        tokenizer,
+        texts,
+        max_length=min(model.max_length, max_tokens or _LONGEST),
+        announce_cuts=context != "growing",
+    )
     n_unknown = _count_unknown(stimulus, sequences, tokenizer)
-    counts = np.bincount(token_to_row[token_to_row >= 0])
-    sums: list[np.ndarray | None] = [None, None]
-    work = contexts.batches(
+    packing = Packing(
         sequences,
-        max_length=model.max_length,
-        batch_size=batch_size,
+        token_to_row,
         pooling=pooling,
+        batch_tokens=batch_tokens or (2048 if jax.default_backend() == "cpu" else 16384),
+        width=model.width,
         pad_id=tokenizer.pad_id,
+        pack=pack,
     )
-    bar = None
-    if progress is not None:
-        from tqdm.auto import tqdm
-
-        bar = tqdm(total=len(sequences.ids), desc=progress, unit="text")
-    for batch in work:
-        out = hidden_states(model, batch.ids, batch.mask, last=last)
-        for index, states in enumerate(
-            (out.states, None if out.final is None else out.final[None])
-        ):
-            if states is None:
-                continue
-            pooled = np.asarray(_pool(states, batch.weights))[:, batch.sequence, batch.slot]
-            if sums[index] is None:
-                sums[index] = np.zeros((len(pooled), len(counts), pooled.shape[-1]), np.float32)
-            for position, token in enumerate(batch.row):
-                sums[index][:, token_to_row[token]] += pooled[:, position]
-        if bar is not None:
-            bar.update(len(np.unique(batch.sequence)))
-    if bar is not None:
-        bar.close()
-    values, final = (
-        None if total is None else total / counts[:, None].astype(np.float32) for total in sums
-    )
-    return ContextualVectors(values, None if final is None else final[0], n_unknown)
+    with _progress_bar(progress, packing.n_words) as bar:
+        values, final = extraction.extract(
+            model,
+            packing,
+            int(token_to_row.max()) + 1,
+            last=last,
+            interventions=interventions,
+            saver=saver,
+            on_words=bar.update,
+        )
+    return ContextualVectors(values, final, n_unknown)
 
 
-@jax.jit
-def _pool(states: jax.Array, weights: jax.Array) -> jax.Array:
-    """states [S, B, T, D], weights [B, W, T] → [S, B, W, D] float32."""
-    # Padding positions have weight zero and finite states, so they add nothing.
-    return jnp.einsum(
-        "bwt,sbtd->sbwd", weights, states.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST
+def _progress_bar(label: str | None, n_words: int):
+    from tqdm.auto import tqdm
+
+    return tqdm(total=n_words, desc=label, unit="word", disable=label is None)
+
+
+def _warn_of_later_words(model: LanguageModel, context: str, stride: int) -> None:
+    if model.config.causal or not (context == "growing" or (context == "window" and stride > 1)):
+        return
+    behind = "up to the end of its text" if context == "growing" else f"up to {stride - 1}"
+    warnings.warn(
+        f"a {model.family} model reads in both directions: with context={context!r} a word's vector "
+        f"depends on the words behind it, {behind}",
+        stacklevel=4,
     )
 
 
@@ -226,13 +306,16 @@ def _count_unknown(
 ) -> int:
     if tokenizer.unknown_id is None:
         return 0
-    unknown = [
-        row
+    pieces = [
+        (rows, ids[list(tokens)])
         for ids, targets in zip(sequences.ids, sequences.targets, strict=True)
         for rows, tokens in targets
-        if (ids[list(tokens)] == tokenizer.unknown_id).any()
-        for row in rows
     ]
+    pieces += [
+        (rows, np.concatenate([sequences.ids[member][list(tokens)] for member, tokens in parts]))
+        for rows, parts in sequences.split
+    ]
+    unknown = [row for rows, ids in pieces if (ids == tokenizer.unknown_id).any() for row in rows]
     if unknown:
         words = list(dict.fromkeys(stimulus.words[row] for row in unknown))
         shown = ", ".join(repr(word[:40]) for word in words[:5])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bisect
+import hashlib
+import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -83,9 +85,16 @@ class Packing:
         positions = sum(rows * time for rows, time in (plan.shape for plan in self.plans))
         return 1 - self.n_tokens / positions
 
-    def batches(self, start: int = 0) -> Iterator[Batch]:
-        """The batches from number `start` on."""
-        for plan in self.plans[start:]:
+    def digest(self) -> str:
+        """SHA-256 (hex) of what is read, in which batches."""
+        digest = hashlib.sha256(json.dumps(self.plans).encode())
+        for ids in self.sequences.ids:
+            digest.update(np.ascontiguousarray(ids, "<i4"))
+        return digest.hexdigest()
+
+    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """The batches from number `start` on, up to `stop`."""
+        for plan in self.plans[start:stop]:
             yield self._batch(plan)
 
     def _batch(self, plan: Plan) -> Batch:
@@ -171,19 +180,19 @@ def _plans(lengths: np.ndarray, batch_tokens: int, width: int, pack: bool) -> It
             time = _row_length(lengths[members], longest, width)
             rows = _fill(lengths[members], time)
         else:
-            time, rows = _rounded(longest, 8), [[place] for place in range(len(members))]
-        most = max(1, batch_tokens // time)
-        n_batches = -(-len(rows) // most)
-        size = _rounded(-(-len(rows) // n_batches), 16)
+            time, rows = _rounded(longest), [[place] for place in range(len(members))]
+        most = min(len(rows), max(1, batch_tokens // time))
+        # The largest number of rows, not under half of what fits, that leaves fewest rows empty.
+        size = min(range(most, (most - 1) // 2, -1), key=lambda size: -len(rows) % size)
         for start in range(0, len(rows), size):
             chosen = rows[start : start + size]
             yield Plan((size, time), [[int(members[i]) for i in row] for row in chosen])
 
 
-def _rounded(value: int, steps: int) -> int:
-    """The next of the numbers that lie `steps` to the doubling; up to `steps` every integer."""
+def _rounded(value: int) -> int:
+    """The next of the numbers that lie eight to the doubling; up to 16 every integer."""
     step = 1
-    while step * 2 * steps < value:
+    while step * 16 < value:
         step *= 2
     return -(-value // step) * step
 
@@ -191,17 +200,14 @@ def _rounded(value: int, steps: int) -> int:
 def _row_length(lengths: np.ndarray, longest: int, width: int) -> int:
     """The row's length that costs least: padding against attention, which grows with it."""
     sample = lengths[:: -(-len(lengths) // _SAMPLE)]
-    best = None
-    time = _rounded(max(longest, 8), 8)
-    while best is None or time <= max(2 * longest, 2 * _SHORT):
-        if time > 2 * longest and sample.sum() <= time:
-            break
-        padded = len(_fill(sample, time)) * time
-        cost = padded * (1 + _ATTENTION_SHARE / width * time)
-        if best is None or cost < best[0]:
-            best = cost, time
-        time = _rounded(time + 1, 8)
-    return best[1]
+    times = [_rounded(max(longest, 8))]
+    while times[-1] < min(max(2 * longest, 2 * _SHORT), sample.sum()):
+        times.append(_rounded(times[-1] + 1))
+
+    def cost(time: int) -> float:
+        return len(_fill(sample, time)) * time * (1 + _ATTENTION_SHARE / width * time)
+
+    return min(times, key=cost)
 
 
 def _fill(lengths: np.ndarray, time: int) -> list[list[int]]:

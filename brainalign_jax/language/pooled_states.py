@@ -103,7 +103,7 @@ def _add_batch(
     *,
     last: str,
     shared: bool,
-) -> Sums:
+) -> tuple[Sums, jax.Array]:
     model = nnx.merge(graph, state)
     config = model.config
     texts = inputs_of(config, batch, shared=shared)
@@ -122,13 +122,14 @@ def _add_batch(
     (x, states, _), _ = jax.lax.scan(
         run_block, carry, (stacked, layer_inputs(config, interventions))
     )
-    return finish_sums(model, Sums(states, sums.final), x, batch, last)
+    sums = finish_sums(model, Sums(states, sums.final), x, batch, last)
+    return sums, sums.states[0, 0, 0]
 
 
 add_batch = jax.jit(
     _add_batch, static_argnums=0, static_argnames=("last", "shared"), donate_argnums=1
 )
-add_batch.__doc__ = """sums + what the batch adds to them; `sums` is given away.
+add_batch.__doc__ = """(sums + what the batch adds to them, a number to wait for); `sums` is given away.
 
 graph, state: `nnx.split(model)`; shared: whether rows hold several texts; last: "hf" or "raw".
 Compiles once for each shape of batch.

@@ -178,6 +178,13 @@ def _llama_prefix(folder, backend, prefix, settings, config) -> tuple[int, ...]:
     return (number,)
 
 
+def tokenizer_files(folder: str | Path) -> list[Path]:
+    """The files of a checkpoint folder that decide how text is tokenised, in order of name."""
+    patterns = "*token*.json", "vocab.*", "merges.txt", "*.model"
+    found = {path for pattern in patterns for path in Path(folder).glob(pattern)}
+    return sorted(path for path in found if path.is_file())
+
+
 def _read_json(path: Path) -> dict:
     if not path.is_file():
         return {}

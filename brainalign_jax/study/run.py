@@ -2,12 +2,10 @@
 
 import dataclasses
 import datetime
-import hashlib
 import importlib.metadata
-import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,18 +99,14 @@ def run_study(
         models = with_controls(models, dataset, evidence, lower=scoring.lower)
     names = short_names(models)
     computing.keep_compiled_programs()
-    # Once, for it reads all weights; and first, so that a missing model is told at once.
-    files = {
-        name: _embeddings_file(name, dataset, scoring, embedding, output)
-        for name in models
-        if not is_control(name)
-    }
+
+    def vectors_of(name: str) -> Embeddings:
+        return _embeddings(name, dataset, scoring, embedding, output / "embeddings", progress)
+
     with processes.together():
+        # First, so that a missing model is told at once.
+        shapes = [_embeddings_shapes(name, dataset, scoring, vectors_of) for name in models]
         first = dataset.load(dataset.subjects[0])
-        shapes = [
-            _embeddings_shapes(files.get(name), name, dataset, scoring, embedding)
-            for name in models
-        ]
         widths = [
             min(shape[2] for shape in blocks)
             for name, blocks in zip(models, shapes, strict=True)
@@ -129,9 +123,6 @@ def run_study(
         )
         if progress:
             print(chosen.text(), file=sys.stderr)
-
-    def vectors_of(name: str) -> Embeddings:
-        return _embeddings(files.get(name), name, dataset, scoring, embedding, progress)
 
     with processes.together():
         for index in processes.every_nth(len(models)):
@@ -223,49 +214,34 @@ def run_study(
 
 
 def _embeddings_shapes(
-    path: Path | None, name: str, dataset: Dataset, scoring: sweep.Scoring, embedding: Embedding
+    name: str,
+    dataset: Dataset,
+    scoring: sweep.Scoring,
+    vectors_of: Callable[[str], Embeddings],
 ) -> list[tuple[int, int, int]]:
-    """(layers, types, width) of each block of layers of equal width, before anything is embedded."""
-    spec = None if path is None else resolve(without_seed(name))
-    if spec is None or path.is_file() or spec.kind == "static":
-        vectors = _embeddings(path, name, dataset, scoring, embedding, False)
-        return [values.shape for _, values in vectors.blocks()]
+    """(layers, types, width) of each block of layers of equal width, before a model is run."""
+    spec = None if is_control(name) else resolve(without_seed(name))
+    if spec is None or spec.kind == "static":
+        return [values.shape for _, values in vectors_of(name).blocks()]
     folder = checkpoint.locate(spec.source, weights=spec.kind == "checkpoint")
     config = checkpoint.read_architecture(folder, family=spec.family)
+    if spec.kind == "checkpoint":
+        checkpoint.weight_files(folder)
     n_types = len(dataset.stimulus.types(lower=scoring.lower)[0])
     return [(config.n_layers + 1, n_types, config.width)]
 
 
-def _embeddings_file(
-    name: str, dataset: Dataset, scoring: sweep.Scoring, embedding: Embedding, output: Path
-) -> Path:
-    """Where the model's vectors of the data set's words are kept, named by all that decides them."""
-    parts = {
-        "version": __version__,
-        "model": name,
-        "weights": _model_fingerprint(name),
-        "stimulus": dataset.stimulus.fingerprint(),
-        "embedding": vars(embedding),
-        "lower": scoring.lower,
-        "seed": scoring.seed,
-    }
-    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return output / "embeddings" / f"{key}.npz"
-
-
 def _embeddings(
-    path: Path | None,
     name: str,
     dataset: Dataset,
     scoring: sweep.Scoring,
     embedding: Embedding,
+    folder: Path,
     progress: bool,
 ) -> Embeddings:
-    """The model's vectors of the data set's words, from the file of an earlier run if there is one."""
-    if path is None:
+    """The model's vectors of the data set's words, from the cache in `folder` if they are there."""
+    if is_control(name):
         return control_vectors(name, dataset, lower=scoring.lower, seed=scoring.seed)
-    if path.is_file():
-        return Embeddings.load(path)
     seed = seed_of(name)
     vectors = embed(
         dataset.stimulus,
@@ -273,37 +249,10 @@ def _embeddings(
         lower=scoring.lower,
         seed=scoring.seed if seed is None else seed,
         progress=progress,
+        cache_dir=folder,
         **vars(embedding),
     )
-    vectors = dataclasses.replace(vectors, model=name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    vectors.save(path)
-    return vectors
-
-
-def _model_fingerprint(name: str) -> str:
-    """Digest of the files that decide a model's vectors: weights, configuration and tokenizer."""
-    spec = resolve(without_seed(name))
-    digest = hashlib.sha256()
-    if spec.kind == "static":
-        files = [Path(spec.source).expanduser()]
-    else:
-        trained = spec.kind == "checkpoint"
-        folder = checkpoint.locate(spec.source, weights=trained)
-        checkpoint.read_architecture(folder, family=spec.family)
-        if trained:
-            digest.update(checkpoint.fingerprint(folder).encode())
-        files = [
-            path
-            for pattern in ("config.json", "*token*.json", "vocab.*", "merges.txt")
-            for path in sorted(folder.glob(pattern))
-        ]
-    for path in files:
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}, the file of model {name!r}, is missing")
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+    return dataclasses.replace(vectors, model=name)
 
 
 def _versions() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+import warnings
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from tokenizers import (
     trainers,
 )
 
-from brainalign_jax.language.contexts import batches, encode_texts, texts_of
+from brainalign_jax.language.contexts import encode_texts, texts_of
 from brainalign_jax.language.tokens import load_tokenizer
 from brainalign_jax.stimulus import Stimulus, clean_word
 
@@ -276,6 +277,43 @@ def test_sentences_windows_and_words():
     assert texts_of(stimulus, wanted, context="sentence") == [(words[:3], ((1, 1),))]
 
 
+def test_windows_with_a_stride_score_each_word_once():
+    words = tuple(f"w{i}" for i in range(23))
+    stimulus = Stimulus(words, range(23), None, None, [0] * 13 + [1] * 10)
+    texts = all_words(stimulus, context="window", window=4, stride=3)
+    scored = [(row, position, text.words) for text in texts for position, row in text.targets]
+    assert [row for row, *_ in scored] == list(range(23))
+    for row, position, text in scored:
+        start = 0 if row < 13 else 13
+        assert text[position] == words[row]
+        assert min(4, row - start) <= position < 4 + 3
+        assert text[0] == words[max(start, row - position)]
+    assert len(texts) == 5 + 4
+    one = all_words(stimulus, context="window", window=4, stride=1)
+    assert one == all_words(stimulus, context="window", window=4)
+    some = texts_of(stimulus, np.arange(23) == 20, context="window", window=4, stride=3)
+    assert [text.targets for text in some] == [((5, 20),)]
+
+
+def test_a_growing_context_starts_anew_with_an_overlap(tmp_path):
+    tokenizer = load_tokenizer(wordpiece(tmp_path))
+    words = ["dog", "alice", "is"] * 10
+    stimulus = Stimulus(words, range(30), None, None, [0] * 20 + [1] * 10)
+    texts = all_words(stimulus, context="growing")
+    assert [text.words for text in texts] == [tuple(words[:20]), tuple(words[20:])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sequences = encode_texts(tokenizer, texts, max_length=10, announce_cuts=False)
+    before = {}
+    for targets in sequences.targets:
+        for rows, tokens in targets:
+            before[rows[0]] = tokens[0] - 1
+    assert sorted(before) == list(range(30))
+    # Up to 8 words beside [CLS] and [SEP]; then the last 4 are read again as context.
+    assert [before[row] for row in range(20)] == [*range(8), *[4, 5, 6, 7] * 3]
+    assert [before[row] for row in range(20, 30)] == [*range(8), 4, 5]
+
+
 def test_sentences_that_are_not_given():
     timed = Stimulus(("The", "dog.", "It", "ran"), [0, 1, 2, 3])
     assert [text.words for text in all_words(timed, context="sentence")] == [
@@ -345,8 +383,19 @@ def test_words_without_or_with_too_many_sub_tokens(tmp_path):
     (tmp_path / "bpe").mkdir()
     bpe = load_tokenizer(gpt2(tmp_path / "bpe"))
     long = Stimulus.from_words(["dog", "qz" * 1000], sentence=[0, 0])
-    with pytest.raises(ValueError, match=r"word 1 .*2000 characters\) has \d+ sub-tokens.* 128"):
-        encode_texts(bpe, all_words(long, context="sentence"), max_length=128)
+    with pytest.warns(UserWarning, match=r"1 words have more sub-tokens than the 128 .*word 1"):
+        parts = encode_texts(
+            bpe, all_words(long, context="sentence"), max_length=128, announce_cuts=False
+        )
+    # "dog" is read without it; the parts of the long word are read one by one, and hold all of it.
+    assert surface(bpe, parts.ids[0]) == "dog"
+    assert parts.targets[0] == [((0,), tuple(range(len(parts.ids[0]))))]
+    ((rows, pieces),) = parts.split
+    assert rows == (1,)
+    assert [member for member, _ in pieces] == list(range(1, len(parts.ids)))
+    assert all(len(ids) <= 128 for ids in parts.ids)
+    found = "".join(surface(bpe, parts.ids[member][list(tokens)]) for member, tokens in pieces)
+    assert found == " " + "qz" * 1000
     # WordPiece makes one unknown token of it; `embed` warns.
     sequences = encode_texts(tokenizer, all_words(long, context="sentence"), max_length=128)
     assert sequences.ids[0].tolist() == [2, 5, tokenizer.unknown_id, 3]
@@ -356,26 +405,6 @@ def test_whitespace_inside_a_word_becomes_one_space(tokenizer):
     spaced, single = tokenizer.encode([(" New \t York ", "dog"), ("New York", "dog")])
     assert spaced.ids.tolist() == single.ids.tolist()
     assert spaced.pooled == single.pooled
-
-
-def test_batches_have_few_shapes_and_hold_every_word_once(tmp_path):
-    tokenizer = load_tokenizer(gpt2(tmp_path))
-    words = [w for n in range(1, 40) for w in ["dog"] * n]
-    sentence = [n for n in range(1, 40) for _ in range(n)]
-    stimulus = Stimulus.from_words(words, sentence=sentence)
-    sequences = encode_texts(tokenizer, all_words(stimulus, context="sentence"), max_length=300)
-    made = list(batches(sequences, max_length=300, batch_size=4, pooling="mean", pad_id=0))
-    assert {batch.ids.shape[1] for batch in made} <= {8, 16, 32, 64, 128, 256, 300}
-    assert len({batch.weights.shape for batch in made}) <= 7
-    assert sorted(row for batch in made for row in batch.row) == list(range(len(words)))
-    for batch in made:
-        assert len(batch.ids) <= 4
-        assert (batch.mask.sum(1) >= 1).all()
-        assert (np.diff(batch.mask, axis=1) <= 0).all(), "padded on the right"
-        weights = batch.weights[batch.sequence, batch.slot]
-        np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
-        assert batch.weights.sum() == pytest.approx(len(batch.row))
-        assert (weights * (1 - batch.mask[batch.sequence]) == 0).all()
 
 
 def test_a_normaliser_that_changes_lengths(tmp_path):

@@ -26,6 +26,7 @@ from brainalign_jax.language.models.weight_files import (
     WEIGHT_NAMES,
     fingerprint,
     read_tensors,
+    weight_files,
 )
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "read_architecture",
     "read_config",
     "read_tensors",
+    "weight_files",
 ]
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")

@@ -1,0 +1,191 @@
+"""All batches of a text through a model that lies on the devices, and where to go on after a stop."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from flax import nnx
+
+from brainalign_jax.language import pooled_states
+from brainalign_jax.language.memory import device_bytes
+from brainalign_jax.language.models.transformer import LanguageModel
+from brainalign_jax.language.packing import Batch, Packing
+from brainalign_jax.language.pooled_states import Sums
+
+
+class Saved(NamedTuple):
+    """A state to go on from: `done` units (batches, layers) are in `arrays`."""
+
+    done: int
+    arrays: dict[str, np.ndarray]
+
+
+class Saver(Protocol):
+    """Keeps the state of an extraction; see `cache.Partial`."""
+
+    def load(self, plan: str) -> Saved | None:
+        """What was saved last by the same plan, or None."""
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+
+    def save(self, plan: str, done: int, arrays: dict[str, np.ndarray]) -> None:
+        """Keep it, completely or not at all."""
+
+
+def extract(
+    model: LanguageModel,
+    packing: Packing,
+    n_rows: int,
+    *,
+    last: str = "hf",
+    interventions: Any = None,
+    saver: Saver | None = None,
+    on_words: Callable[[int], Any] = lambda n: None,
+) -> Sums:
+    """The sums [S, n_rows, D] over all batches, as NumPy arrays.
+
+    They stay on the device and come to the host once; where they would take more than a quarter of
+    its memory, each batch's own rows come to the host and are added there. on_words: told how many
+    words each finished batch held.
+    """
+    _check_ids(model, packing)
+    graph, state = nnx.split(model)
+    size = 4 * (model.n_layers + 1) * n_rows * model.width
+    make = _OnDevice if size <= device_bytes() // 4 else _OnHost
+    running = make(model, n_rows, last)
+    start, plan = 0, f"batches of {packing.digest()}"
+    if saver is not None and (saved := saver.load(plan)) is not None:
+        start = saved.done
+        running.restore(saved.arrays)
+        on_words(sum(batch.n_words for batch in packing.batches(0, start)))
+
+    def step(batch: Batch, sums: Sums, rows: np.ndarray | None) -> tuple[Sums, jax.Array]:
+        arrays = pooled_states.device_batch(batch if rows is None else batch._replace(row=rows))
+        shared = pooled_states.has_shared_rows(batch)
+        return pooled_states.add_batch(
+            graph, sums, state, arrays, interventions, last=last, shared=shared
+        )
+
+    waiting: tuple[jax.Array, int] | None = None
+    for number, batch in enumerate(prefetched(packing.batches(start)), start):
+        token = running.add(step, batch)
+        # One batch waits on the device while another is computed.
+        if waiting is not None:
+            waiting[0].block_until_ready()
+            on_words(waiting[1])
+        waiting = token, batch.n_words
+        if saver is not None and number + 1 < len(packing) and saver.due():
+            saver.save(plan, number + 1, running.arrays())
+    sums = running.result()
+    if waiting is not None:
+        on_words(waiting[1])
+    return sums
+
+
+def _check_ids(model: LanguageModel, packing: Packing) -> None:
+    highest = max(int(ids.max()) for ids in packing.sequences.ids)
+    if highest >= model.config.vocab_size:
+        raise ValueError(
+            f"token id {highest} is outside the vocabulary of {model.config.vocab_size} entries; "
+            "use the tokenizer that belongs to this checkpoint."
+        )
+
+
+class _OnDevice:
+    """Sums over all rows, on the device."""
+
+    def __init__(self, model: LanguageModel, n_rows: int, last: str):
+        self.sums = pooled_states.empty_sums(model, n_rows, last=last)
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        self.sums = jax.tree.map(
+            lambda empty, saved: jax.device_put(saved, empty.sharding),
+            self.sums,
+            Sums(arrays["states"], arrays.get("final")),
+        )
+
+    def add(self, step, batch: Batch) -> jax.Array:
+        self.sums, token = step(batch, self.sums, None)
+        return token
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return _named(jax.device_get(self.sums))
+
+    def result(self) -> Sums:
+        return jax.device_get(self.sums)
+
+
+class _OnHost:
+    """Sums over all rows on the host; a batch's own rows on the device."""
+
+    def __init__(self, model: LanguageModel, n_rows: int, last: str):
+        self.model, self.last = model, last
+        shapes = jax.eval_shape(lambda: pooled_states.empty_sums(model, n_rows, last=last))
+        self.sums = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        self.sums = Sums(arrays["states"], arrays.get("final"))
+
+    def add(self, step, batch: Batch) -> jax.Array:
+        rows, local = np.unique(batch.row, return_inverse=True)
+        # As many rows as sub-tokens: one program for all batches of a shape.
+        empty = pooled_states.empty_sums(self.model, batch.ids.size, last=self.last)
+        sums, token = step(batch, empty, local.astype(np.int32))
+        self.sums.states[:, rows] += np.asarray(sums.states)[:, : len(rows)]
+        if sums.final is not None:
+            self.sums.final[rows] += np.asarray(sums.final)[: len(rows)]
+        return token
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return _named(self.sums)
+
+    def result(self) -> Sums:
+        return self.sums
+
+
+def _named(sums: Sums) -> dict[str, np.ndarray]:
+    return {name: value for name, value in sums._asdict().items() if value is not None}
+
+
+def prefetched(items: Iterable, ahead: int = 2) -> Iterator:
+    """The items, made in a thread of their own up to `ahead` before they are asked for."""
+    ready: queue.Queue = queue.Queue(ahead)
+    stop = threading.Event()
+
+    def put(entry) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(entry, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((None, StopIteration()))
+        except BaseException as error:  # handed on to whoever asks for the next item
+            put((None, error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        stop.set()
+        thread.join()

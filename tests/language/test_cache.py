@@ -1,0 +1,259 @@
+"""Word vectors on disk: found again, never wrong, whatever happens to the files."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from brainalign_jax.language import cache as caching
+from brainalign_jax.language.cache import EmbeddingCache, Partial, entry_name
+from brainalign_jax.language.embeddings import Embeddings
+
+FIELDS = {"model": "owner/model", "context": "sentence", "weights": "abc"}
+
+
+def vectors(seed=0, final=True):
+    rng = np.random.default_rng(seed)
+    return Embeddings(
+        "owner/model",
+        ("a", "b\u0301", "c"),
+        rng.standard_normal((2, 3, 4)),
+        rng.standard_normal((3, 5)) if final else None,
+        {"level": "type", "n_layers": 2},
+    )
+
+
+def never(saver):
+    raise AssertionError("the entry was there")
+
+
+def same(one, other):
+    return one.fingerprint() == other.fingerprint()
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_what_was_made_is_found_again(tmp_path, final):
+    cache = EmbeddingCache(tmp_path / "new")
+    made = cache.get(FIELDS, lambda saver: vectors(final=final))
+    again = EmbeddingCache(tmp_path / "new").get(FIELDS, never)
+    assert same(made, again)
+    assert again.types == ("a", "b\u0301", "c")
+    (entry,) = cache.entries()
+    assert (entry.kind, entry.model, entry.words) == ("entry", "owner/model", 3)
+    assert entry.settings == FIELDS
+    assert entry.name.startswith("owner-model-")
+    assert cache.faults() == {}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_any_other_setting_misses(tmp_path, field):
+    cache = EmbeddingCache(tmp_path)
+    cache.get(FIELDS, lambda saver: vectors())
+    other = cache.get(FIELDS | {field: "other"}, lambda saver: vectors(1))
+    assert same(other, vectors(1))
+    assert same(cache.get(FIELDS, never), vectors())
+    assert len(cache.entries()) == 2
+
+
+def damage_byte(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def files_of(folder):
+    return [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size]
+
+
+def test_every_damage_is_found_and_repaired(tmp_path):
+    cache = EmbeddingCache(tmp_path)
+    cache.get(FIELDS, lambda saver: vectors())
+    folder = tmp_path / entry_name(FIELDS)
+    names = [path.relative_to(folder) for path in files_of(folder)]
+    assert len(names) > 3
+    rebuilt = 0
+    for name in names:
+        for harm in (damage_byte, lambda path: path.write_bytes(b""), Path.unlink):
+            path = folder / name
+            if not path.is_file():  # orbax names its data files anew each time
+                path = max(files_of(folder), key=lambda path: path.stat().st_size)
+            harm(path)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                found = cache.get(FIELDS, lambda saver: vectors())
+            # Some files of orbax do not matter for reading; then nothing is amiss.
+            assert same(found, vectors())
+            told = [one for one in caught if "is damaged" in str(one.message)]
+            rebuilt += len(told)
+            if path.name == "entry.json":
+                assert len(told) == 1
+            if not told:
+                shutil.rmtree(folder)
+                cache.get(FIELDS, lambda saver: vectors())
+    assert rebuilt >= 6
+    assert cache.faults() == {}
+
+
+def test_changed_headers_are_damage(tmp_path):
+    cache = EmbeddingCache(tmp_path)
+    for change in (
+        lambda header: header["types"].reverse(),
+        lambda header: header["meta"].update(n_layers=3),
+        lambda header: header["fields"].update(context="word"),
+        lambda header: header.update(format="other"),
+        lambda header: header["arrays"]["values"].update(shape=[3, 2, 4]),
+    ):
+        cache.get(FIELDS, lambda saver: vectors())
+        file = tmp_path / entry_name(FIELDS) / "entry.json"
+        header = json.loads(file.read_text())
+        change(header)
+        file.write_text(json.dumps(header))
+        assert list(cache.faults()) == [entry_name(FIELDS)]
+        with pytest.warns(UserWarning, match="is damaged .* made anew"):
+            assert same(cache.get(FIELDS, lambda saver: vectors()), vectors())
+
+
+def test_a_failed_extraction_leaves_no_entry(tmp_path):
+    cache = EmbeddingCache(tmp_path)
+
+    def fail(saver):
+        saver.save("plan", 1, {"states": np.zeros(3)})
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        cache.get(FIELDS, fail)
+    assert [entry.kind for entry in cache.entries()] == ["interrupted"]
+    assert same(cache.get(FIELDS, lambda saver: vectors()), vectors())
+    assert [entry.kind for entry in cache.entries()] == ["entry"]
+
+
+def test_the_state_of_an_extraction(tmp_path):
+    partial = Partial(tmp_path / "x.partial.npz")
+    assert partial.load("plan") is None
+    arrays = {"states": np.arange(6.0).reshape(2, 3), "bits": np.arange(3, dtype=np.uint16)}
+    assert partial.due()
+    partial.save("plan", 5, arrays)
+    saved = Partial(partial.path).load("plan")
+    assert saved.done == 5
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(saved.arrays[name], array)
+        assert saved.arrays[name].dtype == array.dtype
+    # Other batches: what was summed is of no use.
+    assert Partial(partial.path).load("other plan") is None
+    content = partial.path.read_bytes()
+    for broken in (content[:-50], content[:200] + b"\0" + content[201:], b"PK"):
+        partial.path.write_bytes(broken)
+        with pytest.warns(UserWarning, match="is damaged .* starting anew"):
+            assert partial.load("plan") is None
+    partial.remove()
+    partial.remove()
+    assert os.listdir(tmp_path) == []
+
+
+def test_saving_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(caching.time, "monotonic", lambda: clock[0])
+    partial = Partial(tmp_path / "x.partial.npz", share=0.05)
+    write = np.savez
+
+    def slow(*args, **kwargs):
+        clock[0] += 2.0
+        write(*args, **kwargs)
+
+    monkeypatch.setattr(caching.np, "savez", slow)
+    assert partial.due()
+    partial.save("plan", 1, {"states": np.zeros(2)})
+    clock[0] += 39
+    assert not partial.due()
+    clock[0] += 2
+    assert partial.due()
+    always = Partial(tmp_path / "x.partial.npz", share=float("inf"))
+    always.save("plan", 2, {"states": np.zeros(2)})
+    assert always.due()
+
+
+def test_fingerprints_are_remembered_until_a_file_is_touched(tmp_path):
+    cache = EmbeddingCache(tmp_path / "cache")
+    file = tmp_path / "weights"
+    file.write_bytes(b"1")
+    calls = []
+
+    def compute():
+        calls.append(file.read_bytes())
+        return file.read_bytes().hex().zfill(64)
+
+    first = cache.remember(file, compute, [file])
+    assert cache.remember(file, compute, [file]) == first
+    assert len(calls) == 1
+    stat = file.stat()
+    file.write_bytes(b"2")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    # Same size and time of change, as some copies keep it: the inode's own time tells.
+    assert cache.remember(file, compute, [file]) != first
+    for note in (tmp_path / "cache" / "fingerprints").iterdir():
+        note.write_text("")
+    cache.remember(file, compute, [file])
+    assert len(calls) == 3
+
+
+def test_entries_are_removed_by_name(tmp_path):
+    cache = EmbeddingCache(tmp_path / "cache")
+    cache.get(FIELDS, lambda saver: vectors())
+    (tmp_path / "precious").write_text("x")
+    for name in ("../precious", "absent", "", ".."):
+        with pytest.raises((FileNotFoundError, ValueError)):
+            cache.remove(name)
+    (entry,) = cache.entries()
+    with cache._locked(entry.name), pytest.raises(ValueError, match="another process"):
+        EmbeddingCache(tmp_path / "cache").remove(entry.name)
+    cache.remove(entry.name)
+    assert cache.entries() == []
+    assert (tmp_path / "precious").is_file()
+
+
+WRITER = """
+    import sys, time
+    sys.path[:0] = {path!r}
+    from test_cache import FIELDS, vectors
+    from brainalign_jax.language.cache import EmbeddingCache
+
+    def make(saver):
+        print("made", flush=True)
+        time.sleep(0.5)
+        return vectors()
+
+    found = EmbeddingCache(sys.argv[1]).get(FIELDS, make)
+    print(found.fingerprint())
+"""
+
+
+def test_two_processes_make_an_entry_once(tmp_path):
+    here = Path(__file__).resolve()
+    code = textwrap.dedent(WRITER).format(path=[str(here.parent), str(here.parents[2])])
+    commands = [[sys.executable, "-W", "ignore", "-c", code, str(tmp_path)]] * 2
+    running = [subprocess.Popen(one, stdout=subprocess.PIPE, text=True) for one in commands]
+    printed = [process.communicate(timeout=120)[0].split() for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    assert sum(lines.count("made") for lines in printed) == 1
+    assert {lines[-1] for lines in printed} == {vectors().fingerprint()}
+    assert EmbeddingCache(tmp_path).faults() == {}
+
+
+def test_without_locks_the_first_writer_wins(tmp_path, monkeypatch):
+    cache = EmbeddingCache(tmp_path)
+
+    def make(saver):
+        # As if a process that knows no lock wrote the same entry meanwhile.
+        EmbeddingCache(tmp_path)._write(entry_name(FIELDS), FIELDS, vectors())
+        return vectors()
+
+    assert same(cache.get(FIELDS, make), vectors())
+    assert same(cache.get(FIELDS, never), vectors())
+    assert [entry.kind for entry in cache.entries()] == ["entry"]
