@@ -11,20 +11,23 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from brainalign_jax.language import contexts, extraction
+from brainalign_jax.language import contexts, extraction, streaming
 from brainalign_jax.language.cache import EmbeddingCache
 from brainalign_jax.language.embeddings import Embeddings
-from brainalign_jax.language.models import checkpoint, registry
+from brainalign_jax.language.memory import device_bytes
+from brainalign_jax.language.models import checkpoint, registry, sharding
 from brainalign_jax.language.models.registry import ModelSpec
-from brainalign_jax.language.models.transformer import LanguageModel
+from brainalign_jax.language.models.transformer import LanguageModel, TransformerConfig
 from brainalign_jax.language.packing import POOLINGS, Packing
 from brainalign_jax.language.static import read_vectors
+from brainalign_jax.language.streaming import Layers, LoadedLayers
 from brainalign_jax.language.tokens import WordTokenizer, load_tokenizer, tokenizer_files
 from brainalign_jax.stimulus import Stimulus
 
 # Raised when the same settings give other vectors than before: entries of a cache made by an older
 # version are then not found.
 _VERSION = 1
+LAYOUTS = ("auto", "whole", "sharded", "streamed")
 _LONGEST = 4096  # sub-tokens of a text, unless the caller says otherwise
 
 
@@ -45,6 +48,7 @@ def embed(
     missing: str = "error",
     max_tokens: int | None = None,
     batch_tokens: int | None = None,
+    layout: str = "auto",
     cache_dir: str | Path | None = None,
     progress: bool = False,
 ) -> Embeddings:
@@ -64,9 +68,12 @@ def embed(
     missing: what a word without a static vector does: "error", or "zero" for a vector of zeros.
     max_tokens: the longest text in sub-tokens; what the model takes, at most 4096, if not given.
     batch_tokens: about how many sub-tokens are computed at once; 2048 on a CPU, 16384 elsewhere.
+    layout: "whole", the model lies on one device; "sharded", on all devices of this process;
+        "streamed", its layers pass through one at a time, read from the files; "auto", the first of
+        these that the memory allows.
     cache_dir: vectors are kept there and read from there; an interrupted extraction goes on.
 
-    A word's vector does not depend on batch_tokens. Raises ValueError for unknown options, a word
+    A word's vector does not depend on batch_tokens and layout. Raises ValueError for unknown options, a word
     without sub-tokens and whatever the loading of the model raises.
     """
     _check_choice("context", context, contexts.CONTEXTS)
@@ -75,6 +82,7 @@ def embed(
     _check_choice("last", last, ("hf", "raw"))
     _check_choice("missing", missing, ("error", "zero"))
     _check_choice("dtype", dtype, ("float32", "bfloat16", "float16"))
+    _check_choice("layout", layout, LAYOUTS)
     for name, value, least in (
         ("window", window, 0),
         ("stride", stride, 1),
@@ -128,7 +136,7 @@ def embed(
 
     def make(saver: extraction.Saver | None) -> Embeddings:
         tokenizer = load_tokenizer(folder, family=config.family)
-        language_model = checkpoint.load_model(spec, dtype=dtype, seed=seed, revision=revision)
+        language_model = _load(spec, layout, dtype=dtype, seed=seed, revision=revision)
         vectors = contextual_vectors(
             stimulus,
             language_model,
@@ -147,7 +155,7 @@ def embed(
         )
         more = {
             "n_params": int(language_model.n_params),
-            "n_layers": int(language_model.n_layers),
+            "n_layers": config.n_layers,
             "weights": weights(),
             "tokenizer": tokenizer.name,
             "unknown_words": vectors.n_unknown,
@@ -158,6 +166,26 @@ def embed(
         return make(None)
     files = _digest_of_files([folder / "config.json", *tokenizer_files(folder)])
     return _kept(cache, {"model": spec.name, "weights": weights(), "files": files, **meta}, make)
+
+
+def _load(spec: ModelSpec, layout: str, **options: Any) -> LanguageModel | Layers:
+    if spec.kind == "untrained":
+        model = checkpoint.load_model(spec, **options)
+        return LoadedLayers(model) if layout == "streamed" else model
+    options.pop("seed")
+    weights = checkpoint.open_weights(spec, **options)
+    if layout == "auto":
+        # Beside the weights there are activations, sums and what the compiled programs hold.
+        needed = 1.5 * weights.n_params * weights.dtype.itemsize
+        room = device_bytes()
+        layout = "whole" if needed <= room else "streamed"
+        if needed > room >= needed / jax.local_device_count():
+            layout = "sharded"
+    if layout == "streamed":
+        return weights
+    if layout == "sharded":
+        weights.placement = sharding.over_devices()
+    return weights.model()
 
 
 def _kept(cache: EmbeddingCache | None, fields: dict, make) -> Embeddings:
@@ -231,7 +259,7 @@ class ContextualVectors(NamedTuple):
 
 def contextual_vectors(
     stimulus: Stimulus,
-    model: LanguageModel,
+    model: LanguageModel | Layers,
     tokenizer: WordTokenizer,
     *,
     context: str,
@@ -251,14 +279,15 @@ def contextual_vectors(
     """`embed` for a loaded model. Row r is the mean over the tokens with token_to_row [N] == r;
     tokens at -1 are left out. pack: several texts share a row of a batch. interventions: what is
     switched off in the model. progress: the label of a progress bar."""
-    _warn_of_later_words(model, context, stride)
+    config = model.config
+    _warn_of_later_words(config, context, stride)
     texts = contexts.texts_of(
         stimulus, token_to_row >= 0, context=context, window=window, stride=stride, lower=lower
     )
     sequences = contexts.encode_texts(
         tokenizer,
         texts,
-        max_length=min(model.max_length, max_tokens or _LONGEST),
+        max_length=min(config.max_length, max_tokens or _LONGEST),
         announce_cuts=context != "growing",
     )
     n_unknown = _count_unknown(stimulus, sequences, tokenizer)
@@ -267,12 +296,14 @@ def contextual_vectors(
         token_to_row,
         pooling=pooling,
         batch_tokens=batch_tokens or (2048 if jax.default_backend() == "cpu" else 16384),
-        width=model.width,
+        width=config.width,
         pad_id=tokenizer.pad_id,
         pack=pack,
     )
-    with _progress_bar(progress, packing.n_words) as bar:
-        values, final = extraction.extract(
+    whole = isinstance(model, LanguageModel)
+    n_steps = 1 if whole else config.n_layers + 1
+    with _progress_bar(progress, packing.n_words * n_steps, whole) as bar:
+        values, final = (extraction if whole else streaming).extract(
             model,
             packing,
             int(token_to_row.max()) + 1,
@@ -284,18 +315,19 @@ def contextual_vectors(
     return ContextualVectors(values, final, n_unknown)
 
 
-def _progress_bar(label: str | None, n_words: int):
+def _progress_bar(label: str | None, total: int, whole: bool):
     from tqdm.auto import tqdm
 
-    return tqdm(total=n_words, desc=label, unit="word", disable=label is None)
+    unit = "word" if whole else "word x layer"
+    return tqdm(total=total, desc=label, unit=unit, disable=label is None)
 
 
-def _warn_of_later_words(model: LanguageModel, context: str, stride: int) -> None:
-    if model.config.causal or not (context == "growing" or (context == "window" and stride > 1)):
+def _warn_of_later_words(config: TransformerConfig, context: str, stride: int) -> None:
+    if config.causal or not (context == "growing" or (context == "window" and stride > 1)):
         return
     behind = "up to the end of its text" if context == "growing" else f"up to {stride - 1}"
     warnings.warn(
-        f"a {model.family} model reads in both directions: with context={context!r} a word's vector "
+        f"a {config.family} model reads in both directions: with context={context!r} a word's vector "
         f"depends on the words behind it, {behind}",
         stacklevel=4,
     )

@@ -54,11 +54,12 @@ def extract(
     its memory, each batch's own rows come to the host and are added there. on_words: told how many
     words each finished batch held.
     """
-    _check_ids(model, packing)
+    check_ids(model, packing)
     graph, state = nnx.split(model)
     size = 4 * (model.n_layers + 1) * n_rows * model.width
     make = _OnDevice if size <= device_bytes() // 4 else _OnHost
     running = make(model, n_rows, last)
+    sharding = pooled_states.copied_to_all(state)
     start, plan = 0, f"batches of {packing.digest()}"
     if saver is not None and (saved := saver.load(plan)) is not None:
         start = saved.done
@@ -66,10 +67,16 @@ def extract(
         on_words(sum(batch.n_words for batch in packing.batches(0, start)))
 
     def step(batch: Batch, sums: Sums, rows: np.ndarray | None) -> tuple[Sums, jax.Array]:
-        arrays = pooled_states.device_batch(batch if rows is None else batch._replace(row=rows))
-        shared = pooled_states.has_shared_rows(batch)
+        batch = batch if rows is None else batch._replace(row=rows)
         return pooled_states.add_batch(
-            graph, sums, state, arrays, interventions, last=last, shared=shared
+            graph,
+            sums if sharding is None else jax.device_put(sums, sharding),
+            state,
+            pooled_states.device_batch(batch, sharding),
+            interventions,
+            last=last,
+            shared=pooled_states.has_shared_rows(batch),
+            sharding=sharding,
         )
 
     waiting: tuple[jax.Array, int] | None = None
@@ -88,7 +95,8 @@ def extract(
     return sums
 
 
-def _check_ids(model: LanguageModel, packing: Packing) -> None:
+def check_ids(model: LanguageModel, packing: Packing) -> None:
+    """Raise ValueError if a token id is outside the model's vocabulary."""
     highest = max(int(ids.max()) for ids in packing.sequences.ids)
     if highest >= model.config.vocab_size:
         raise ValueError(

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 
 from brainalign_jax.language.models.attention import TextInputs, packed_inputs, text_inputs
 from brainalign_jax.language.models.blocks import Interventions, apply_block, layer_inputs
@@ -38,9 +39,17 @@ class DeviceBatch(NamedTuple):
     weight: jax.Array
 
 
-def device_batch(batch: Batch) -> DeviceBatch:
-    """The batch on the device."""
-    return jax.device_put(DeviceBatch(*batch[:6]))
+def device_batch(batch: Batch, sharding: jax.sharding.Sharding | None = None) -> DeviceBatch:
+    """The batch on the device, or on all devices of a sharding that copies."""
+    return jax.device_put(DeviceBatch(*batch[:6]), sharding)
+
+
+def copied_to_all(state: nnx.State) -> NamedSharding | None:
+    """The sharding that copies an array to all devices of a divided model; None on one device."""
+    for leaf in jax.tree.leaves(state):
+        if isinstance(leaf.sharding, NamedSharding) and leaf.sharding.num_devices > 1:
+            return NamedSharding(leaf.sharding.mesh, PartitionSpec())
+    return None
 
 
 def has_shared_rows(batch: Batch) -> bool:
@@ -89,9 +98,11 @@ def finish_sums(model: LanguageModel, sums: Sums, x: jax.Array, batch: DeviceBat
     return Sums(sums.states, add_pooled(sums.final[None], 0, x, batch)[0])
 
 
-def keeps_last(config, last: str) -> bool:
-    """Whether the last block's own output is a layer of the result."""
-    return last == "raw" or not (config.final_norm or config.width != config.embed_width)
+def n_pooled(config, last: str) -> int:
+    """How many states are pooled as they are, the embedding output included: with last="hf" the
+    last block's is not, if a norm or projection follows it."""
+    finished = config.final_norm or config.width != config.embed_width
+    return config.n_layers + (last == "raw" or not finished)
 
 
 def _add_batch(
@@ -103,18 +114,19 @@ def _add_batch(
     *,
     last: str,
     shared: bool,
+    sharding: NamedSharding | None = None,
 ) -> tuple[Sums, jax.Array]:
     model = nnx.merge(graph, state)
     config = model.config
     texts = inputs_of(config, batch, shared=shared)
     blocks, stacked = nnx.split(model.blocks)
     first = first_states(model, batch, None if interventions is None else interventions.positions)
-    n_pooled = config.n_layers + keeps_last(config, last)
+    plain = n_pooled(config, last)
 
     def run_block(carry, scanned):
         x, states, layer = carry
         x, _ = apply_block(blocks, scanned[0], x, texts, scanned[1])
-        states = add_pooled(states, layer, x, batch, (layer < n_pooled).astype(jnp.float32))
+        states = add_pooled(states, layer, x, batch, (layer < plain).astype(jnp.float32))
         return (x, states, layer + 1), None
 
     states = add_pooled(sums.states, 0, first, batch)
@@ -123,14 +135,17 @@ def _add_batch(
         run_block, carry, (stacked, layer_inputs(config, interventions))
     )
     sums = finish_sums(model, Sums(states, sums.final), x, batch, last)
+    if sharding is not None:
+        sums = jax.lax.with_sharding_constraint(sums, sharding)
     return sums, sums.states[0, 0, 0]
 
 
 add_batch = jax.jit(
-    _add_batch, static_argnums=0, static_argnames=("last", "shared"), donate_argnums=1
+    _add_batch, static_argnums=0, static_argnames=("last", "shared", "sharding"), donate_argnums=1
 )
 add_batch.__doc__ = """(sums + what the batch adds to them, a number to wait for); `sums` is given away.
 
-graph, state: `nnx.split(model)`; shared: whether rows hold several texts; last: "hf" or "raw".
+graph, state: `nnx.split(model)`; shared: whether rows hold several texts; last: "hf" or "raw";
+sharding: that of the sums, where the model is divided.
 Compiles once for each shape of batch.
 """
