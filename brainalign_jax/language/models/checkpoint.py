@@ -19,8 +19,8 @@ import numpy as np
 from flax import nnx
 
 from brainalign_jax.language.models.families import FAMILIES
+from brainalign_jax.language.models.filling import Placement, Weights
 from brainalign_jax.language.models.registry import ModelSpec, looks_like_folder, resolve
-from brainalign_jax.language.models.sources import Source
 from brainalign_jax.language.models.transformer import LanguageModel, TransformerConfig
 from brainalign_jax.language.models.weight_files import (
     WEIGHT_NAMES,
@@ -33,13 +33,13 @@ __all__ = [
     "fingerprint",
     "load_model",
     "locate",
+    "open_weights",
     "read_architecture",
     "read_config",
     "read_tensors",
     "weight_files",
 ]
 
-_FLOATS = ("float16", "bfloat16", "float32", "float64")
 _SMALL_FILES = (
     "config.json",
     "tokenizer.json",
@@ -173,34 +173,54 @@ def load_model(
     dtype: Any = jnp.float32,
     seed: int = 0,
     revision: str | None = None,
+    placement: Placement | None = None,
 ) -> LanguageModel:
     """A language model with its weights.
 
     `spec`: a ModelSpec, or a name as `resolve` takes. `dtype` of parameters and activations:
     float32, bfloat16 or float16 (float64 where x64 is enabled). `untrained:MODEL` gets weights
-    drawn with `seed` as transformers initialises them. Raises ValueError if a tensor is unused,
+    drawn with `seed` as transformers initialises them. `placement` divides the parameters of a
+    checkpoint among devices, see `sharding`. Raises ValueError if a tensor is unused,
     a parameter unfilled or a shape different (all of them listed), if a file is damaged or the
     model family unsupported; FileNotFoundError as `locate`.
     """
     spec = resolve(spec) if isinstance(spec, str) else spec
-    if spec.kind not in ("checkpoint", "untrained"):
+    if spec.kind == "untrained":
+        dtype = _checked_dtype(dtype)
+        folder = locate(spec.source, revision=revision, weights=False)
+        config = read_architecture(folder, family=spec.family)
+        return FAMILIES[config.family][1](config, dtype=dtype, rngs=nnx.Rngs(params=seed))
+    return open_weights(spec, dtype=dtype, revision=revision, placement=placement).model()
+
+
+def open_weights(
+    spec: ModelSpec | str,
+    *,
+    dtype: Any = jnp.float32,
+    revision: str | None = None,
+    placement: Placement | None = None,
+) -> Weights:
+    """The weights of a checkpoint, opened and checked by name but not read: `load_model`'s
+    arguments and errors."""
+    spec = resolve(spec) if isinstance(spec, str) else spec
+    if spec.kind != "checkpoint":
         raise ValueError(
             f"{spec.name!r} is a table of word vectors, not a transformer; pass it to embed()."
         )
     dtype = _checked_dtype(dtype)
-    folder = locate(spec.source, revision=revision, weights=spec.kind == "checkpoint")
+    folder = locate(spec.source, revision=revision)
     config = read_architecture(folder, family=spec.family)
     family, model_class = FAMILIES[config.family]
-
-    def build() -> LanguageModel:
-        return model_class(config, dtype=dtype, rngs=nnx.Rngs(params=seed))
-
-    if spec.kind == "untrained":
-        return build()
-    abstract = nnx.eval_shape(build)
-    graph, state = nnx.split(abstract)
     tensors = _encoder_tensors(read_tensors(folder), family, folder)
-    return nnx.merge(graph, _fill(state, family.sources(config), tensors, config, dtype, folder))
+    return Weights(
+        lambda: model_class(config, dtype=dtype, rngs=nnx.Rngs(params=0)),
+        family.sources(config),
+        tensors,
+        tensors.stored,
+        dtype=dtype,
+        folder=folder,
+        placement=placement,
+    )
 
 
 def _checked_dtype(dtype: Any) -> jnp.dtype:
@@ -250,67 +270,3 @@ def _encoder_tensors(
             )
         stored[name] = full
     return _Renamed(tensors, stored)
-
-
-def _fill(
-    state: nnx.State,
-    sources: Mapping[str, Source],
-    tensors: _Renamed,
-    config: TransformerConfig,
-    dtype: jnp.dtype,
-    folder: Path,
-) -> nnx.State:
-    """The state with every parameter read from the checkpoint, or ValueError with all faults."""
-    leaves = {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
-    names = {}
-    for path in leaves:
-        layers = range(config.n_layers) if path.startswith("blocks.") else range(1)
-        names[path] = [
-            [name.format(layer=layer) for name in sources[path].names] for layer in layers
-        ]
-    wanted = [name for groups in names.values() for group in groups for name in group]
-    unfilled = [name for name in wanted if name not in tensors]
-    unused = sorted(tensors.stored[name] for name in set(tensors) - set(wanted))
-    faults = []
-    if unfilled:
-        faults.append(f"no tensor for: {', '.join(unfilled)}")
-    if unused:
-        faults.append(f"no place for: {', '.join(unused)}")
-    if faults:
-        raise _misfit(folder, config, faults)
-
-    filled, faults = {}, []
-    for path, leaf in leaves.items():
-        shape, source, stacked = leaf.shape, sources[path], path.startswith("blocks.")
-        host = np.empty(shape, dtype)
-        for index, group in enumerate(names[path]):
-            target = host[index] if stacked else host
-            for name, part in zip(group, source.split(target), strict=True):
-                expected = source.stored_shape(part.shape)
-                values = tensors[name]
-                if values.shape != expected:
-                    faults.append(
-                        f"{tensors.stored[name]} has shape {values.shape}, config.json wants "
-                        f"{expected}"
-                    )
-                elif values.dtype.name not in _FLOATS:
-                    faults.append(f"{tensors.stored[name]} has dtype {values.dtype}, not a float")
-                else:
-                    part[...] = source.arrange(values)
-        filled[path] = jnp.asarray(host)
-    if faults:
-        raise _misfit(folder, config, faults)
-    return nnx.from_flat_state(
-        [
-            (path, leaf.replace(filled[".".join(map(str, path))]))
-            for path, leaf in nnx.to_flat_state(state)
-        ]
-    )
-
-
-def _misfit(folder: Path, config: TransformerConfig, faults: list[str]) -> ValueError:
-    return ValueError(
-        f"the weights in {folder} do not fit the {config.family} model in its config.json: "
-        f"{'; '.join(faults)}. Check that config.json and weights belong together, or download "
-        "both again."
-    )
