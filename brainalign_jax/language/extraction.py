@@ -75,7 +75,7 @@ def extract(
             pooled_states.device_batch(batch, sharding),
             interventions,
             last=last,
-            shared=pooled_states.has_shared_rows(batch),
+            shared=batch.shared,
             sharding=sharding,
         )
 

@@ -24,7 +24,8 @@ class Batch(NamedTuple):
     ids: [B, T] int32; text: [B, T] int32, which text of its row a sub-token belongs to, from 1; 0 is
     padding; position: [B, T] int32, its place in its text. token, row: [K] int32 and weight: [K]
     float32: sub-token `token` of the B x T adds `weight` times its state to `row` of the result. The
-    weights of a row sum to one over all batches. n_words: how many words it finishes.
+    weights of a row sum to one over all batches. n_words: how many words it finishes; shared: whether
+    rows of this shape hold several texts.
     """
 
     ids: np.ndarray
@@ -34,14 +35,16 @@ class Batch(NamedTuple):
     row: np.ndarray
     weight: np.ndarray
     n_words: int
+    shared: bool
 
 
 class Plan(NamedTuple):
     """How texts are laid out. shape: (B, T) of a batch; rows: for each batch its rows, each a list of
-    indices of sequences."""
+    indices of sequences; shared: whether any row of this shape holds several."""
 
     shape: tuple[int, int]
     rows: list[list[int]]
+    shared: bool
 
 
 class Packing:
@@ -68,7 +71,7 @@ class Packing:
         lengths = np.array([len(ids) for ids in sequences.ids], np.int64)
         self.plans = list(_plans(lengths, batch_tokens, width, pack))
         self.n_tokens = int(lengths.sum())
-        self._pairs = _pairs(sequences, token_to_row, pooling)
+        self._pairs = sub_tokens_of(sequences, token_to_row, pooling)
         self.n_words = sum(words for *_, words in self._pairs)
 
     def __len__(self) -> int:
@@ -128,6 +131,7 @@ class Packing:
             _padded(np.concatenate(row)[order], size, np.int32),
             _padded(np.concatenate(weight)[order], size, np.float32),
             n_words,
+            plan.shared,
         )
 
 
@@ -139,8 +143,8 @@ def _padded(values: np.ndarray, size: int, dtype) -> np.ndarray:
     return out
 
 
-def _pairs(sequences: Sequences, token_to_row: np.ndarray, pooling: str) -> list[tuple]:
-    """For every sequence (token [k], row [k], weight [k], number of words that end in it)."""
+def sub_tokens_of(sequences: Sequences, token_to_row: np.ndarray, pooling: str) -> list[tuple]:
+    """What is pooled: for every sequence (token [k], row [k], weight [k], number of words that end in it)."""
     counts = np.bincount(token_to_row[token_to_row >= 0])
     found: list[tuple[list, list, list]] = [([], [], []) for _ in sequences.ids]
     words = [0] * len(sequences.ids)
@@ -186,7 +190,8 @@ def _plans(lengths: np.ndarray, batch_tokens: int, width: int, pack: bool) -> It
         size = min(range(most, (most - 1) // 2, -1), key=lambda size: -len(rows) % size)
         for start in range(0, len(rows), size):
             chosen = rows[start : start + size]
-            yield Plan((size, time), [[int(members[i]) for i in row] for row in chosen])
+            texts = [[int(members[i]) for i in row] for row in chosen]
+            yield Plan((size, time), texts, len(rows) < len(members))
 
 
 def _rounded(value: int) -> int:

@@ -52,11 +52,6 @@ def copied_to_all(state: nnx.State) -> NamedSharding | None:
     return None
 
 
-def has_shared_rows(batch: Batch) -> bool:
-    """Whether any row holds more than one text."""
-    return bool(batch.text.max() > 1)
-
-
 def empty_sums(model: LanguageModel, n_rows: int, *, last: str) -> Sums:
     """Zeros [S, n_rows, D] on the device."""
     final = last == "hf" and model.project_out is not None

@@ -77,7 +77,7 @@ def extract(
     config, n_pooled = model.config, pooled_states.n_pooled(model.config, last)
     graph, state = nnx.split(model)
     batches = list(packing.batches())
-    shared = [pooled_states.has_shared_rows(batch) for batch in batches]
+    shared = [batch.shared for batch in batches]
     arrays = [pooled_states.device_batch(batch) for batch in batches]
     n_words = [batch.n_words for batch in batches]
     positions = sum(batch.ids.size for batch in batches)
