@@ -25,7 +25,7 @@ BLOCK_STYLES = {
     "llama": dict(model_type="llama", hidden_size=16, num_hidden_layers=2, num_attention_heads=4)
     | dict(num_key_value_heads=2, intermediate_size=24, max_position_embeddings=320),
     "pythia": dict(model_type="gpt_neox", hidden_size=16, num_hidden_layers=2)
-    | dict(num_attention_heads=4, intermediate_size=24, max_position_embeddings=320),
+    | dict(num_attention_heads=2, intermediate_size=24, max_position_embeddings=320),
 }
 _LAYERS = ("num_hidden_layers", "n_layer")
 
@@ -34,7 +34,11 @@ def write_config(style: str, folder: Path, *, n_layers: int = 2, vocab_size: int
     """config.json of a style in the folder, made if need be; returns the folder."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"vocab_size": vocab_size, "pad_token_id": 1} | BLOCK_STYLES[style] | more
+    config = (
+        {"vocab_size": vocab_size, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 2}
+        | BLOCK_STYLES[style]
+        | more
+    )
     config |= {name: n_layers for name in _LAYERS if name in config}
     (folder / "config.json").write_text(json.dumps(config))
     return folder

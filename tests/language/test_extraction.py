@@ -24,7 +24,9 @@ def oracle(model, sequences, token_to_row, *, last="hf"):
     counts = np.bincount(token_to_row)
     sums = None
     for ids, targets in zip(sequences.ids, sequences.targets, strict=True):
-        out = hidden_states(model, ids[None], np.ones((1, len(ids)), np.int32), last=last)
+        padded = np.pad(ids[None], ((0, 0), (0, 32 - len(ids))))
+        mask = (np.arange(32) < len(ids)).astype(np.int32)[None]
+        out = hidden_states(model, padded, mask, last=last)
         layers = [np.asarray(state)[0] for state in out.states]
         layers += [] if out.final is None else [np.asarray(out.final)[0]]
         if sums is None:
@@ -52,16 +54,15 @@ def test_every_way_gives_the_same_vectors(style):
     model = small_model(style)
     sequences, row = small_sequences()
     n_rows = int(row.max()) + 1
-    for last in ("hf", "raw") if style in ("gpt2", "opt-350m") else ("hf",):
+    for last in ("hf", "raw") if style == "gpt2" else ("hf",):
         expected = oracle(model, sequences, row, last=last)
-        for pack, budget in ((True, 64), (False, 40), (True, 10_000)):
+        for pack, budget in ((False, 40), (True, 64)):
             packing = Packing(sequences, row, pooling="mean", batch_tokens=budget, pack=pack)
             assert_same(extraction.extract(model, packing, n_rows, last=last), expected)
         layers = streaming.LoadedLayers(model)
-        assert_same(streaming.extract(layers, packing, n_rows, last=last), expected)
-        small = Packing(sequences, row, pooling="mean", batch_tokens=64)
-        on_host = streaming.extract(layers, small, n_rows, last=last, keep_bytes=0)
-        assert_same(on_host, expected)
+        for keep_bytes in (0, None):
+            streamed = streaming.extract(layers, packing, n_rows, last=last, keep_bytes=keep_bytes)
+            assert_same(streamed, expected)
 
 
 def test_sums_larger_than_the_device_are_added_on_the_host(monkeypatch):
@@ -106,20 +107,24 @@ def test_as_many_programs_as_shapes():
 
 
 def test_hidden_states_of_all_layers_never_lie_in_memory():
-    model = small_model("gpt2", n_layers=24)
     sequences, row = small_sequences(n_texts=80)
-    packing = Packing(sequences, row, pooling="mean", batch_tokens=2000)
-    batch = next(packing.batches())
-    graph, state = nnx.split(model)
-    sums = pooled_states.empty_sums(model, int(row.max()) + 1, last="hf")
-    lowered = pooled_states.add_batch.lower(
-        graph, sums, state, pooled_states.device_batch(batch), None, last="hf", shared=True
-    )
-    memory = lowered.compile().memory_analysis()
-    all_states = 4 * 25 * batch.ids.size * model.width
-    assert memory.temp_size_in_bytes < all_states / 2
-    # The sums are changed in place.
-    assert memory.alias_size_in_bytes >= sums.states.nbytes
+    used = []
+    for n_layers in (4, 24):
+        model = small_model("gpt2", n_layers=n_layers)
+        packing = Packing(sequences, row, pooling="mean", batch_tokens=2000)
+        batch = next(packing.batches())
+        graph, state = nnx.split(model)
+        sums = pooled_states.empty_sums(model, int(row.max()) + 1, last="hf")
+        arrays = pooled_states.device_batch(batch)
+        lowered = pooled_states.add_batch.lower(
+            graph, sums, state, arrays, None, last="hf", shared=batch.shared
+        )
+        memory = lowered.compile().memory_analysis()
+        used.append(memory.temp_size_in_bytes)
+        # The sums are changed in place.
+        assert memory.alias_size_in_bytes >= sums.states.nbytes
+    one_layer = 4 * batch.ids.size * model.width
+    assert used[1] - used[0] < 2 * one_layer
 
 
 class Memory:
@@ -142,8 +147,9 @@ class Memory:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("style", ["gpt2", "opt-350m"])
-@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("style", "streamed"), [("gpt2", False), ("gpt2", True), ("opt-350m", True)]
+)
 def test_an_interrupted_extraction_goes_on(style, streamed):
     model = small_model(style, n_layers=4)
     sequences, row = small_sequences()
@@ -186,7 +192,7 @@ SHARDED = """
     import sys
     sys.path[:0] = {path!r}
     import numpy as np, jax
-    from small_models import BLOCK_STYLES, save_checkpoint, small_sequences
+    from small_models import save_checkpoint, small_sequences
     from brainalign_jax.language import extraction
     from brainalign_jax.language.models import checkpoint, sharding
     from brainalign_jax.language.packing import Packing
@@ -194,7 +200,7 @@ SHARDED = """
     assert jax.local_device_count() == 4
     sequences, row = small_sequences()
     packing = Packing(sequences, row, pooling="mean", batch_tokens=64)
-    for style in BLOCK_STYLES:
+    for style in ("bert", "gpt2", "opt-350m", "llama"):
         folder = save_checkpoint(style, sys.argv[1] + "/" + style)
         whole = checkpoint.load_model(folder)
         divided = checkpoint.load_model(folder, placement=sharding.over_devices())
@@ -219,5 +225,5 @@ def test_a_model_divided_among_four_devices(tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split("\n")[:-1] == [f"{style} same" for style in BLOCK_STYLES]
+    assert done.stdout.split("\n")[:-1] == ["bert same", "gpt2 same", "opt-350m same", "llama same"]
     assert jax.local_device_count() == 1
