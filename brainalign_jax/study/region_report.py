@@ -1,0 +1,211 @@
+"""The report of a region encoding: verdicts first, then table and figure, one HTML file."""
+
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from brainalign_jax.study import display, region_verdict, report
+from brainalign_jax.study.display import OKABE_ITO
+from brainalign_jax.study.region_table import RegionTable
+from brainalign_jax.study.region_verdict import number, plain_names, signed
+from brainalign_jax.study.results import replace_file
+
+_GREY = "#666666"
+
+
+def write_region_report(table: RegionTable, folder: str | Path) -> Path:
+    """Write `folder`/report.html, one file without scripts or external resources."""
+    manifest = table.manifest
+    model = display.short_names([manifest["model"]])[manifest["model"]]
+    title = f"{manifest['dataset']['name']}: what {model} adds to {plain_names(_few(table))}"
+    verdicts = region_verdict.verdicts(table)
+    parts = []
+    for part in manifest["parts"]:
+        items = "\n".join(
+            f"<li>{'<strong>' * one.survives}{escape(one.text)}{'</strong>' * one.survives}</li>"
+            for one in verdicts
+            if one.part == part
+        )
+        parts += [f"<h2>Region by region, {escape(part)}</h2>", f"<ul>{items}</ul>"]
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="lead">{escape(_scope(table, model))}</p>',
+        f'<p class="headline">{escape(region_verdict.headline(table))}</p>',
+        *parts,
+        f'<p class="small">{escape(_method(table))}</p>',
+        "<h2>Scores</h2>",
+        *(part for name in manifest["parts"] for part in _scores(table, name)),
+        "<h2>Figures</h2>",
+        *(
+            report._figure(f"regions {part}", draw_regions(table, part), _caption(table, part))
+            for part in manifest["parts"]
+        ),
+        "<h2>Variance, divided</h2>",
+        *_variance(table),
+        "<h2>Data, model and run</h2>",
+        _facts(table),
+    ]
+    page = report._PAGE.format(title=escape(title), style=report._STYLE, body="\n".join(body))
+    path = Path(folder) / "report.html"
+    replace_file(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    return path
+
+
+def draw_regions(table: RegionTable, part: str) -> Figure:
+    """Left: r of nuisances, model and both, by region. Right: what the model and its twin add."""
+    model, few = table.manifest["model"], "+".join(_few(table))
+    regions = [region for p, region in table.group("ceiling").index if p == part]
+    y = np.arange(len(regions))[::-1]
+    figure = Figure(figsize=(9.6, 0.62 * len(regions) + 1.7), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    shown = [
+        (left, "r", "", few, "nuisances", OKABE_ITO[6], "s"),
+        (left, "r", model, "", "model", OKABE_ITO[1], "^"),
+        (left, "r", model, few, "both", OKABE_ITO[0], "o"),
+        (right, "unique_r", model, few, "model", OKABE_ITO[0], "o"),
+        (right, "unique_r", "untrained:" + model, few, "untrained twin", OKABE_ITO[4], "D"),
+    ]
+    for index, (axis, metric, name, beside, label, colour, marker) in enumerate(shown):
+        rows = table.group(metric, model=name, nuisances=beside)
+        if rows.empty:
+            continue
+        rows = rows.loc[part].loc[regions]
+        at = y + (0.2, 0.0, -0.2, 0.1, -0.1)[index]
+        spread = [rows["value"] - rows["low"], rows["high"] - rows["value"]]
+        axis.errorbar(
+            rows["value"], at, xerr=spread, fmt=marker, color=colour, label=label, markersize=5
+        )
+        if metric == "unique_r" and name == model:
+            axis.plot(rows["null_95"], at, "|", color=_GREY, markersize=14, label="95 % of shifted")
+    ceiling = table.group("ceiling").loc[part].loc[regions, "value"]
+    left.plot(ceiling, y, "|", color=_GREY, markersize=16, label="ceiling")
+    for axis, label in ((left, "r (mean over subjects)"), (right, "Δr beside the nuisances")):
+        axis.axvline(0, color=_GREY, linewidth=0.8)
+        axis.set_xlabel(label)
+        axis.set_yticks(y, regions)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(
+            fontsize="small", frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1)
+        )
+    return figure
+
+
+def _few(table: RegionTable) -> list[str]:
+    return table.manifest["compared_with"][0]
+
+
+def _scope(table: RegionTable, model: str) -> str:
+    manifest = table.manifest
+    return (
+        f"{len(manifest['subjects'])} subjects, {manifest['n_volumes']:,} volumes, "
+        f"{manifest['n_words']:,} words, {len(manifest['regions'])} regions "
+        f"({', '.join(manifest['parts'])}). Model: {model}."
+    )
+
+
+def _method(table: RegionTable) -> str:
+    choices = table.manifest["encoding"]
+    shifts = int(table.rows["n_null"].max())
+    return (
+        f"r: correlation of predicted and measured time courses within each of {choices['n_folds']} "
+        "contiguous test blocks, mean over blocks and subjects; ridge, its penalties and the model's "
+        f"layer are fitted on the other volumes less {choices['purge']:g} s around the block. Δr: r of "
+        "nuisances and model together less r of the nuisances. Intervals: bootstrap over subjects. p of "
+        f"Δr: {shifts} recordings in which what the nuisances leave of the time courses is turned in a "
+        "circle, the same for all subjects, and everything is fitted and chosen anew; the largest of all "
+        "regions is compared, so that p holds for all regions together. p of r: as many recordings turned "
+        "as a whole. The least p there can be is "
+        f"{number(1 / (1 + shifts))}. A model survives where p < .05, the interval of Δr is above zero "
+        "and so is that of r of both together. That a model adds nothing means that nothing can be told "
+        "from chance here, not that there is nothing."
+    )
+
+
+def _scores(table: RegionTable, part: str) -> list[str]:
+    model = table.manifest["model"]
+    twin = "untrained:" + model
+    columns = [("ceiling", "ceiling", "", ())]
+    for names in table.manifest["nuisance_sets"]:
+        columns.append((f"r: {plain_names(names)}", "r", "", names))
+    columns.append(("r: model", "r", model, ()))
+    for names in table.manifest["compared_with"]:
+        beside = f"model beside {plain_names(names)}"
+        columns += [
+            (f"r: {beside}", "r", model, names),
+            (f"Δr: {beside}", "unique_r", model, names),
+        ]
+        if twin in table.manifest["models"]:
+            columns.append((f"Δr: twin beside {plain_names(names)}", "unique_r", twin, names))
+    lines = []
+    for label, metric, name, names in columns:
+        rows = table.group(metric, model=name, nuisances="+".join(names)).loc[part]
+        cells = []
+        for row in rows.itertuples():
+            value = signed(row.value) if metric == "unique_r" else number(row.value)
+            mark = f" (p {number(row.p)}; {number(row.p_max)}; q {number(row.q)})"
+            cells.append(value + mark * bool(np.isfinite(row.p)))
+        lines.append([label, *cells])
+    header = ["score", *rows.index]
+    note = (
+        "In brackets: p of the region alone; p against the largest of all regions; q, the false "
+        "discovery rate over regions."
+    )
+    return [
+        f"<h3>{escape(part)}</h3>",
+        report._table(header, lines, numbers_from=1),
+        f'<p class="small">{note}</p>',
+    ]
+
+
+def _variance(table: RegionTable) -> list[str]:
+    """r2 of nuisances, model and both; what only one of the two explains, and what either does."""
+    model, few = table.manifest["model"], "+".join(_few(table))
+    own = table.group("r2", nuisances=few)["value"]
+    alone, joint = (table.group("r2", model=model, nuisances=names)["value"] for names in ("", few))
+    lines = [
+        [
+            f"{region}, {part}",
+            *(signed(one.loc[part, region]) for one in (own, alone, joint)),
+            *(
+                signed(x)
+                for x in (
+                    (joint - own).loc[part, region],
+                    (joint - alone).loc[part, region],
+                    (own + alone - joint).loc[part, region],
+                )
+            ),
+        ]
+        for part, region in own.index
+    ]
+    header = ["region", "nuisances", "model", "both", "model only", "nuisances only", "either"]
+    note = (
+        "Share of the variance explained in the test blocks about their means, mean over subjects; "
+        f"nuisances: {plain_names(_few(table))}. Below zero a prediction is worse than the mean."
+    )
+    return [report._table(header, lines, numbers_from=1), f'<p class="small">{note}</p>']
+
+
+def _facts(table: RegionTable) -> str:
+    manifest = table.manifest
+    facts = [(f"dataset: {key}", value) for key, value in manifest["dataset"].items()]
+    facts += [(f"choice: {key}", value) for key, value in manifest["encoding"].items()]
+    facts += [
+        (key, manifest[key])
+        for key in ("model", "subjects", "stimulus", "command", "created", "versions")
+        if manifest.get(key)
+    ]
+    return report._table(
+        ["fact", "value"], [[key, report._text(value)] for key, value in facts if value is not None]
+    )
+
+
+def _caption(table: RegionTable, part: str) -> str:
+    return (
+        f"{part}. Left: correlation with the measured time course; nuisances are "
+        f"{plain_names(_few(table))}; the grey bar is the noise ceiling, the other listeners' mean as "
+        "prediction. Right: what the model, and its untrained twin, add to the nuisances; the grey bar "
+        "is what 95 % of the shifted recordings stay below in that region. Lines: 95 % intervals, "
+        "bootstrap over subjects."
+    )

@@ -1,0 +1,130 @@
+"""The tidy table of a region encoding: one row a region, subject and score, with its evidence."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from brainalign_jax.study.region_recordings import RegionRecordings
+from brainalign_jax.study.results import GROUP, read_parquet, replace_file, write_parquet
+
+COLUMNS = (
+    "dataset", "part", "region", "subject", "model", "nuisances", "metric", "value", "low", "high",
+    "null_mean", "null_95", "p", "p_max", "q", "n_null", "chosen",
+)  # fmt: skip
+METRICS = ("ceiling", "r", "r2", "unique_r", "unique_r2", "unique_r_over_untrained")
+FILE = "region_encoding.parquet"
+
+
+@dataclass(frozen=True)
+class RegionTable:
+    """rows: a DataFrame with `COLUMNS`; manifest: how they came about.
+
+    metric: "r", mean over folds of Pearson's r within the test blocks; "r2" about the blocks' means;
+    "unique_r", "unique_r2": what the model adds to the nuisances; "unique_r_over_untrained": more than
+    its untrained twin adds; "ceiling": the other subjects' mean as prediction. model is "" for nuisances
+    alone, nuisances "" for a model alone. subject "group" is the mean over subjects, and has an interval
+    (low, high: bootstrap over subjects, 95 %) and, where there is a null, its mean and 95th percentile,
+    p, p_max against the largest of the part's regions, q (false discovery rate over these regions).
+    chosen: the layer of each outer fold.
+    """
+
+    rows: pd.DataFrame
+    manifest: dict
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the table and manifest.json, each whole or not at all."""
+        folder = Path(folder)
+        write_parquet(self.rows, folder / FILE)
+        text = json.dumps(self.manifest, indent=2, sort_keys=True)
+        replace_file(folder / "manifest.json", lambda path: path.write_text(text + "\n"))
+        return folder / FILE
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "RegionTable":
+        """Read what `save` wrote. Raises FileNotFoundError or ValueError naming the file."""
+        manifest = Path(folder) / "manifest.json"
+        if not manifest.is_file():
+            raise FileNotFoundError(f"{manifest} is missing: {folder} holds no region encoding")
+        try:
+            content = json.loads(manifest.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{manifest} is damaged ({error}): run again") from error
+        return cls(read_parquet(Path(folder) / FILE), content)
+
+    def group(self, metric: str, *, model: str = "", nuisances: str = "") -> pd.DataFrame:
+        """Group rows of one score, one a region and part, indexed by (part, region)."""
+        rows = self.rows
+        wanted = (rows["metric"] == metric) & (rows["subject"] == GROUP)
+        wanted &= (rows["model"] == model) & (rows["nuisances"] == nuisances)
+        return rows[wanted].set_index(["part", "region"])
+
+
+def effect_rows(
+    recordings: RegionRecordings,
+    what: dict[str, str],
+    values: np.ndarray,
+    null: np.ndarray | None = None,
+    *,
+    chosen: list[str] | None = None,
+    n_bootstrap: int = 5000,
+    random_state: int = 0,
+) -> pd.DataFrame:
+    """Rows of one score: subjects [S, R] as they are, and the group with its evidence.
+
+    what: model, nuisances, metric. null: [P, S, R] of the shifted recordings, tested one-sided. chosen:
+    [R] layers of the group.
+    """
+    values = np.asarray(values, np.float64)
+    mean = values.mean(axis=0)
+    low, high = interval(values, n_bootstrap=n_bootstrap, random_state=random_state)
+    parts, regions = np.array(recordings.parts), np.array(recordings.regions)
+    frame = {"dataset": recordings.dataset, "part": parts, "region": regions, **what}
+    group = pd.DataFrame(
+        {**frame, "subject": GROUP, "value": mean, "low": low, "high": high, "chosen": chosen}
+    )
+    if null is not None and len(null):
+        means = np.asarray(null, np.float64).mean(axis=1)  # [P, R]
+        group["null_mean"], group["null_95"] = means.mean(axis=0), np.quantile(means, 0.95, axis=0)
+        group["p"], group["n_null"] = p_value(mean, means), len(means)
+        for part in dict.fromkeys(recordings.parts):
+            mine = parts == part
+            largest = means[:, mine].max(axis=1, keepdims=True)
+            group.loc[mine, "p_max"] = p_value(mean[mine], largest)
+            group.loc[mine, "q"] = false_discovery(group.loc[mine, "p"].to_numpy())
+    each = [
+        pd.DataFrame({**frame, "subject": subject, "value": values[row]})
+        for row, subject in enumerate(recordings.subjects)
+    ]
+    found = pd.concat([group, *each], ignore_index=True).reindex(columns=COLUMNS)
+    for name in ("value", "low", "high", "null_mean", "null_95", "p", "p_max", "q"):
+        found[name] = found[name].astype(np.float64)
+    found["n_null"] = found["n_null"].fillna(0).astype(np.int64)
+    found["chosen"] = found["chosen"].fillna("").astype(str)
+    return found
+
+
+def p_value(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """(1 + null scores [P, R or 1] at least as high as observed [R]) / (1 + P)."""
+    return (1 + (null >= observed).sum(axis=0)) / (1 + len(null))
+
+
+def interval(
+    values: np.ndarray, *, n_bootstrap: int, random_state: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """95 % percentile interval [R] of the mean over subjects of values [S, R], subjects drawn anew."""
+    n = len(values)
+    drawn = np.random.default_rng(random_state).multinomial(n, np.full(n, 1 / n), n_bootstrap)
+    low, high = np.quantile(drawn @ values / n, (0.025, 0.975), axis=0)
+    return low, high
+
+
+def false_discovery(p: np.ndarray) -> np.ndarray:
+    """Benjamini and Hochberg's q of p-values [R]: the least false discovery rate that each passes."""
+    order = np.argsort(p)
+    scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
+    q = np.empty(len(p))
+    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1)
+    return q

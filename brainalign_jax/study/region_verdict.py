@@ -1,0 +1,143 @@
+"""What a region encoding shows, in plain words: what the model adds to the nuisances, region by region."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from brainalign_jax.study.region_table import RegionTable
+
+LEVEL = 0.05
+PLAIN = {
+    "rate": "word rate",
+    "sound_power": "sound power",
+    "frequency": "log frequency",
+    "length": "word length",
+}
+
+
+class Verdict(NamedTuple):
+    """part, region; survives: beside the first set of nuisances, survives_all: beside the larger one
+    as well; text: the sentences."""
+
+    part: str
+    region: str
+    survives: bool
+    survives_all: bool
+    text: str
+
+
+def plain_names(names: Sequence[str]) -> str:
+    """ "word rate, sound power and word length" of nuisances."""
+    names = [PLAIN.get(name, name) for name in names]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def verdicts(table: RegionTable) -> list[Verdict]:
+    """One verdict a part and region, in the table's order.
+
+    A model survives nuisances where what it adds to them exceeds the largest of the part's regions in
+    the shifted recordings at p < .05, the interval over subjects excludes zero, and model and nuisances
+    together predict better than nothing, again by the interval over subjects.
+    """
+    model, sets = table.manifest["model"], [tuple(s) for s in table.manifest["compared_with"]]
+    twin = "untrained:" + model
+    few, many = sets[0], sets[-1]
+    found = []
+    for part, region in table.group("ceiling").index:
+
+        def row(metric, names, model=model, place=(part, region)):
+            rows = table.group(metric, model=model, nuisances="+".join(names))
+            return rows.loc[place] if place in rows.index else None
+
+        first, last = row("unique_r", few), row("unique_r", many)
+        survives = _exceeds(first, row("r", few))
+        survives_all = survives and _exceeds(last, row("r", many))
+        name = table.manifest["regions"].get(region, region)
+        where = f"In {name} ({region}, {part})" if name != region else f"In {region} ({part})"
+        text = [
+            f"{where} the language model {'adds to' if survives else 'adds nothing to'} "
+            f"{plain_names(few)} ({_change(first)})."
+        ]
+        if survives:
+            if first is not last:
+                text.append(
+                    f"It {'adds to' if survives_all else 'adds nothing to'} them where "
+                    f"{plain_names([n for n in many if n not in few])} are known too "
+                    f"({_change(last)})."
+                )
+            more = row("unique_r_over_untrained", few)
+            if more is not None:
+                other = row("unique_r", few, twin)
+                beats = more["p_max"] < LEVEL and more["low"] > 0
+                text.append(
+                    f"That is {'more than' if beats else 'not clearly more than'} its untrained twin "
+                    f"adds (Δr = {signed(other['value'])}; {probability(more['p_max'])})."
+                )
+        elif first["p_max"] < LEVEL:
+            text.append("The shifted recordings do less, but subjects do not agree.")
+        alone, base = row("r", ()), row("r", few, "")
+        text.append(
+            f"Alone, {plain_names(few)} reach r = {number(base['value'])} "
+            f"({probability(base['p_max'])}) and the language model r = {number(alone['value'])} "
+            f"({probability(alone['p_max'])}), where the other listeners' mean reaches "
+            f"{number(row('ceiling', (), '')['value'])}."
+        )
+        found.append(Verdict(part, region, bool(survives), bool(survives_all), " ".join(text)))
+    return found
+
+
+def headline(table: RegionTable) -> str:
+    """What survives, in one or two sentences a part."""
+    sets = table.manifest["compared_with"]
+    found = []
+    for part in table.manifest["parts"]:
+        mine = [one for one in verdicts(table) if one.part == part]
+        kept = [one.region for one in mine if one.survives]
+        both = [one.region for one in mine if one.survives_all]
+        text = (
+            f"{part}: beside {plain_names(sets[0])}, the language model "
+            + (f"survives in {_listed(kept)}" if kept else "survives in none")
+            + f" of {len(mine)} regions"
+        )
+        if kept and len(sets) > 1:
+            text += f"; beside {plain_names(sets[-1])}, " + (
+                "in the same" if both == kept else f"in {_listed(both)}" if both else "in none"
+            )
+        found.append(text + ".")
+    return " ".join(found)
+
+
+def _exceeds(unique: pd.Series, joint: pd.Series) -> bool:
+    return bool(unique["p_max"] < LEVEL and unique["low"] > 0 and joint["low"] > 0)
+
+
+def _change(row: pd.Series) -> str:
+    return (
+        f"Δr = {signed(row['value'])}, 95 % interval {signed(row['low'])} to {signed(row['high'])}, "
+        f"{probability(row['p_max'])}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def number(value: float) -> str:
+    """Three decimals without the zero before the point, "–" for none."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    text = f"{abs(value):.3f}"
+    return ("−" if value < 0 and float(text) else "") + text.removeprefix("0")
+
+
+def signed(value: float) -> str:
+    """As `number`, with its sign."""
+    text = number(value)
+    return text if text[0] in "−–" else "+" + text
+
+
+def probability(p: float) -> str:
+    """ "p = .012"; "no p" where there is none."""
+    return "no p" if not np.isfinite(p) else f"p = {number(p)}"
