@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from brainalign_jax.study import display, region_verdict, report
+from brainalign_jax.study import display, page, region_verdict
 from brainalign_jax.study.display import OKABE_ITO
 from brainalign_jax.study.region_table import RegionTable
 from brainalign_jax.study.region_verdict import number, plain_names, signed
-from brainalign_jax.study.results import replace_file
 
 _GREY = "#666666"
 
@@ -39,7 +38,7 @@ def write_region_report(table: RegionTable, folder: str | Path) -> Path:
         *(part for name in manifest["parts"] for part in _scores(table, name)),
         "<h2>Figures</h2>",
         *(
-            report._figure(f"regions {part}", draw_regions(table, part), _caption(table, part))
+            page.figure(f"regions {part}", draw_regions(table, part), _caption(table, part))
             for part in manifest["parts"]
         ),
         "<h2>Variance, divided</h2>",
@@ -47,10 +46,7 @@ def write_region_report(table: RegionTable, folder: str | Path) -> Path:
         "<h2>Data, model and run</h2>",
         _facts(table),
     ]
-    page = report._PAGE.format(title=escape(title), style=report._STYLE, body="\n".join(body))
-    path = Path(folder) / "report.html"
-    replace_file(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
-    return path
+    return page.write(Path(folder) / "report.html", title, body)
 
 
 def draw_regions(table: RegionTable, part: str) -> Figure:
@@ -154,7 +150,7 @@ def _scores(table: RegionTable, part: str) -> list[str]:
     )
     return [
         f"<h3>{escape(part)}</h3>",
-        report._table(header, lines, numbers_from=1),
+        page.table(header, lines, numbers_from=1),
         f'<p class="small">{note}</p>',
     ]
 
@@ -184,7 +180,7 @@ def _variance(table: RegionTable) -> list[str]:
         "Share of the variance explained in the test blocks about their means, mean over subjects; "
         f"nuisances: {plain_names(_few(table))}. Below zero a prediction is worse than the mean."
     )
-    return [report._table(header, lines, numbers_from=1), f'<p class="small">{note}</p>']
+    return [page.table(header, lines, numbers_from=1), f'<p class="small">{note}</p>']
 
 
 def _facts(table: RegionTable) -> str:
@@ -196,9 +192,18 @@ def _facts(table: RegionTable) -> str:
         for key in ("model", "subjects", "stimulus", "command", "created", "versions")
         if manifest.get(key)
     ]
-    return report._table(
-        ["fact", "value"], [[key, report._text(value)] for key, value in facts if value is not None]
+    return page.table(
+        ["fact", "value"], [[key, _text(value)] for key, value in facts if value is not None]
     )
+
+
+def _text(value) -> str:
+    """A manifest's value for a reader."""
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_text(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _caption(table: RegionTable, part: str) -> str:

@@ -56,10 +56,9 @@ def verdicts(table: RegionTable) -> list[Verdict]:
         survives_all = survives and _exceeds(last, row("r", many))
         name = table.manifest["regions"].get(region, region)
         where = f"In {name} ({region}, {part})" if name != region else f"In {region} ({part})"
-        text = [
-            f"{where} the language model {'adds to' if survives else 'adds nothing to'} "
-            f"{plain_names(few)} ({_change(first)})."
-        ]
+        unclear = not survives and first["p_max"] < LEVEL
+        verb = "adds to" if survives else "may add to" if unclear else "adds nothing to"
+        text = [f"{where} the language model {verb} {plain_names(few)} ({_change(first)})."]
         if survives:
             if first is not last:
                 text.append(
@@ -75,8 +74,11 @@ def verdicts(table: RegionTable) -> list[Verdict]:
                     f"That is {'more than' if beats else 'not clearly more than'} its untrained twin "
                     f"adds (Δr = {signed(other['value'])}; {probability(more['p_max'])})."
                 )
-        elif first["p_max"] < LEVEL:
-            text.append("The shifted recordings do less, but subjects do not agree.")
+        elif unclear:
+            text.append(
+                "More than the shifted recordings give, but an interval over subjects holds zero: it is "
+                "not counted as surviving."
+            )
         alone, base = row("r", ()), row("r", few, "")
         text.append(
             f"Alone, {plain_names(few)} reach r = {number(base['value'])} "
