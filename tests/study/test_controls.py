@@ -272,7 +272,7 @@ def test_the_sweep_takes_controls_as_models(tmp_path):
     rows = table[
         (table.metric == "precision_csls") & (table.fold == -1) & (table.method == "ridge")
     ]
-    scores = rows.set_index("model")["value"]
+    scores = rows[rows.layer == 0].set_index("model")["value"]
     assert scores["shipped:norms"] > 0.8 and scores["nuisance:all"] < 0.4
     assert set(table.family) == {"nuisance", "static"} and table.n_params.isna().all()
     path = models[0].save(tmp_path / "control.npz")
