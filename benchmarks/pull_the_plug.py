@@ -38,6 +38,7 @@ def extract_slowly(folder: str, cache: str | None, layout: str, pause: float):
     from brainalign_jax.language import embed
     from brainalign_jax.stimulus import Stimulus
 
+    due = caching.Partial.due
     save, write = caching.Partial.save, caching.EmbeddingCache._write
 
     def save_aloud(self, plan, done, arrays):
@@ -55,7 +56,11 @@ def extract_slowly(folder: str, cache: str | None, layout: str, pause: float):
     rng = np.random.default_rng(0)
     words = ["".join(rng.choice(list("abcdefgh"), rng.integers(1, 8))) for _ in range(_WORDS)]
     stimulus = Stimulus.from_words(words, sentence=np.arange(_WORDS) // 12)
-    return embed(stimulus, folder, cache_dir=cache, batch_tokens=256, layout=layout)
+    try:
+        return embed(stimulus, folder, cache_dir=cache, batch_tokens=256, layout=layout)
+    finally:
+        caching.Partial.save, caching.EmbeddingCache._write = save, write
+        caching.Partial.due = due
 
 
 def start(folder: str, cache: str, layout: str, pause: float) -> subprocess.Popen:
