@@ -56,6 +56,7 @@ def run_study(
     report_k: int = 10,
     evidence: EvidencePlan | None = None,
     group_decoding: Sequence[str] = (),
+    cache_dir: str | Path | None = None,
     command: str = "",
     simulated: bool = False,
     notes: Sequence[str] = (),
@@ -75,6 +76,8 @@ def run_study(
       report_k: the k of precision@k in the report; must be one of scoring.ks.
       group_decoding: of `group.KINDS`, ways to decode all subjects as one, shown beside their own scores.
       evidence: nulls, controls, ceilings and intervals, and the verdict that follows from them.
+      cache_dir: where finished cells and embeddings are kept instead of output_dir; studies of the same
+        words under other protocols then share what they have in common.
       command, simulated, notes: recorded in the manifest and shown in the report.
 
     Where several processes joined (`processes.join`), each scores a part of subjects x models, all
@@ -85,6 +88,7 @@ def run_study(
     tables and the report are replaced only once everything is computed.
     """
     output = Path(output_dir)
+    cache = output if cache_dir is None else Path(cache_dir)
     if report_k not in scoring.ks:
         raise ValueError(f"report_k={report_k} is not among ks={scoring.ks}: add it")
     if not models:
@@ -101,7 +105,7 @@ def run_study(
     computing.keep_compiled_programs()
 
     def vectors_of(name: str) -> Embeddings:
-        return _embeddings(name, dataset, scoring, embedding, output / "embeddings", progress)
+        return _embeddings(name, dataset, scoring, embedding, cache / "embeddings", progress)
 
     with processes.together():
         # First, so that a missing model is told at once.
@@ -147,7 +151,7 @@ def run_study(
                     shown.set_postfix_str(
                         ", ".join(names[one.model] for one in group), refresh=True
                     )
-                    options = dict(cells=output / "cells", computation=chosen.computation)
+                    options = dict(cells=cache / "cells", computation=chosen.computation)
                     found = sweep.score(
                         dataset.name, chunk, group, scoring, progress=shown, **options
                     )

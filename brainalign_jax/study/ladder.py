@@ -1,0 +1,216 @@
+"""From the paper's protocol to the audited one, a choice at a time: which choice makes the score?
+
+Every step keeps the choices of the steps before it. Beside each step's score stand the scores of null
+draws that went through the same step: where score and null fall together, the choice had made a score
+that a recording without the words gets as well.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from brainalign_jax.neural.readers import Dataset
+from brainalign_jax.study import ladder_report
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.evidence import METRIC, EvidencePlan
+from brainalign_jax.study.null_draws import default_kind
+from brainalign_jax.study.protocol import Protocol, protocol
+from brainalign_jax.study.results import ResultTable, write_parquet
+from brainalign_jax.study.run import Embedding, run_study
+from brainalign_jax.study.sweep import Scoring
+
+# name -> the fields that are taken from the audited protocol, in the order of the walk.
+STEPS = {
+    "folds": ("folds", "n_folds", "purge", "n_inner_folds", "inner_shuffle"),
+    "hold_out_types": ("hold_out_types",),
+    "queries": ("queries",),
+    "fitted_on": ("fitted_on",),
+    "scaling": ("n_voxels", "scaling", "pca"),
+    "centring": ("center", "fit_intercept"),
+    "alpha": ("alpha_unit", "alphas", "alpha_selection"),
+    "csls_k": ("csls_k",),
+    "candidate_scaling": ("candidate_scaling",),
+    "layer": ("layer_selection", "vector_axes"),
+    "rdms": ("rdm_metric", "rdm_comparison"),
+}
+START = "paper"
+
+
+class Step(NamedTuple):
+    """name: START or of STEPS; changed: field -> new value; protocol: of this step."""
+
+    name: str
+    changed: dict[str, object]
+    protocol: Protocol
+
+
+class Ladder(NamedTuple):
+    """rows: one a step, model and method; sentences: what they say, the first one first."""
+
+    rows: pd.DataFrame
+    sentences: list[str]
+
+
+def ladder_steps(
+    *, timed: bool, grouped: bool, names: Sequence[str] | None = None, **fixed
+) -> list[Step]:
+    """The steps of a data set, from the paper's protocol on; those that change nothing are left out.
+
+    names: of STEPS, to walk only these (in the order of STEPS); None for all, which ends at the audited
+    protocol. fixed: field=value, of every step alike. timed, grouped: as in `protocol`.
+
+    Raises: ValueError for an unknown step, or where no step is left.
+    """
+    unknown = [name for name in names or () if name not in STEPS]
+    if unknown:
+        raise ValueError(f"unknown step {unknown[0]!r}: choose of {', '.join(STEPS)}")
+    now = protocol("paper", timed=timed, grouped=grouped, **fixed)
+    end = protocol("audited", timed=timed, grouped=grouped, **fixed)
+    steps = [Step(START, {}, now)]
+    for name, fields in STEPS.items():
+        if names is not None and name not in names:
+            continue
+        changed = {f: getattr(end, f) for f in fields if getattr(end, f) != getattr(now, f)}
+        if changed:
+            now = dataclasses.replace(now, name=f"{START} to {name}", **changed)
+            steps.append(Step(name, changed, now))
+    if len(steps) < 2:
+        raise ValueError(
+            f"no step is left between the protocols: choose other steps than {', '.join(names or ())}, or "
+            "fix fewer fields"
+        )
+    return steps
+
+
+def run_ladder(
+    dataset: Dataset,
+    models: Sequence[str],
+    output_dir: str | Path,
+    *,
+    methods: Sequence[str] = ("procrustes", "ridge", "rsa"),
+    steps: Sequence[str] | None = None,
+    fixed: Mapping[str, object] | None = None,
+    k: int = 10,
+    layers: tuple[int, ...] | None = None,
+    lower: bool = False,
+    n_nulls: int = 20,
+    null: str | None = None,
+    n_bootstraps: int = 2000,
+    seed: int = 0,
+    embedding: Embedding | None = None,
+    computation: Computation = Computation(),
+    max_memory: int | None = None,
+    command: str = "",
+    simulated: bool = False,
+    progress: bool = True,
+) -> Ladder:
+    """Score the models at every step and write ladder.parquet, ladder.png and report.html.
+
+    steps, fixed: names and fixed fields of `ladder_steps`. n_nulls, null: draws of each step, and how they
+    are made; None for the kind that fits the words. Each step is a study of its own in
+    OUT/steps/NUMBER_NAME; embeddings and finished cells are kept in OUT/cache, and a second call computes
+    only what is missing. The rest as in `run_study`.
+
+    score: of the layer that the step chooses, mean over subjects, with a bootstrap interval. null_mean,
+    null_lower, null_upper: mean and middle 90 % of the draws, in which the layer is the best of each draw
+    where the step picks it on the tested words, else the one most often chosen for the real data. p: as in
+    `evidence.summarise`.
+
+    Raises: ValueError as `ladder_steps` and `run_study`, before anything is scored.
+    """
+    stimulus, output = dataset.stimulus, Path(output_dir)
+    timed, grouped = stimulus.onsets is not None, stimulus.run is not None
+    walked = ladder_steps(timed=timed, grouped=grouped, names=steps, **(fixed or {}))
+    plan = EvidencePlan(
+        n_nulls=n_nulls,
+        null=null or default_kind(stimulus),
+        n_permutations=0,
+        untrained_seeds=0,
+        controls=(),
+        ceilings=False,
+        n_bootstraps=n_bootstraps,
+        seed=seed,
+    )
+    tables = []
+    for number, step in enumerate(walked):
+        if progress:
+            print(f"step {number} of {len(walked) - 1}, {describe(step)}", flush=True)
+        study = run_study(
+            dataset,
+            models,
+            Scoring(tuple(methods), step.protocol, (k,), layers, lower, seed),
+            output / "steps" / f"{number:02d}_{step.name}",
+            embedding=embedding or Embedding(),
+            computation=computation,
+            max_memory=max_memory,
+            report_k=k,
+            evidence=plan,
+            cache_dir=output / "cache",
+            command=command,
+            simulated=simulated,
+            notes=(f"Step {number} of a walk from the paper's protocol: {describe(step)}.",),
+            progress=progress,
+        )
+        tables.append(step_rows(study, step, number))
+    rows = pd.concat(tables, ignore_index=True)
+    write_parquet(rows, output / "ladder.parquet")
+    sentences = ladder_report.write(
+        rows, output, dataset=dataset, command=command, simulated=simulated
+    )
+    return Ladder(rows, sentences)
+
+
+def describe(step: Step) -> str:
+    """ "folds: folds=contiguous, n_folds=5"; the start is "the paper's protocol"."""
+    if not step.changed:
+        return "the paper's protocol"
+    return f"{step.name}: " + ", ".join(f"{f}={_text(v)}" for f, v in step.changed.items())
+
+
+def step_rows(study: ResultTable, step: Step, number: int) -> pd.DataFrame:
+    """What `run_ladder` keeps of a step's study: one row a model and method."""
+    found = study.extras["evidence"]
+    columns = [
+        "dataset", "model", "family", "n_params", "method", "layer", "selection", "k", "n_subjects",
+        "n_items", "score", "lower", "upper", "chance", "null", "n_draws", "p",
+    ]  # fmt: skip
+    rows = found.loc[found["role"] == "model", columns].copy()
+    spread = [_null(study.extras["nulls"], line) for _, line in rows.iterrows()]
+    rows[["null_mean", "null_lower", "null_upper"]] = spread
+    fields = study.manifest["protocol"]
+    rows = rows.assign(
+        step=number,
+        name=step.name,
+        changed=", ".join(f"{f}={_text(v)}" for f, v in step.changed.items()),
+        protocol=fields["name"],
+        **{
+            f: _text(v) if isinstance(v, (tuple, list)) else v
+            for f, v in fields.items()
+            if f != "name"
+        },
+    )
+    first = ["step", "name", "changed"]
+    return rows[[*first, *(c for c in rows.columns if c not in first)]]
+
+
+def _null(nulls: pd.DataFrame, line: pd.Series) -> list[float]:
+    """Mean and middle 90 % of the draws' group scores at the layer that the step chooses."""
+    mine = nulls[(nulls["model"] == line["model"]) & (nulls["method"] == line["method"])]
+    mine = mine[mine["metric"] == METRIC]
+    if mine.empty:
+        return [np.nan] * 3
+    of_layers = mine.groupby(["draw", "layer"])["value"].mean().unstack()
+    nested = line["selection"] == "inner folds"
+    drawn = of_layers[line["layer"]] if nested else of_layers.max(axis=1)
+    return [drawn.mean(), drawn.quantile(0.05), drawn.quantile(0.95)]
+
+
+def _text(value) -> str:
+    if isinstance(value, (tuple, list)):
+        return ",".join(f"{one:g}" for one in value)
+    return json.dumps(value) if isinstance(value, bool) else f"{value}"

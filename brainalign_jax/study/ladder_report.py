@@ -1,0 +1,260 @@
+"""What a walk between the protocols says: in sentences, in a figure, on a page."""
+
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from brainalign_jax.neural.readers import Dataset
+from brainalign_jax.study import page, plots, summary
+from brainalign_jax.study.audit import interval, number
+from brainalign_jax.study.display import model_styles, short_names
+from brainalign_jax.study.results import replace_file
+
+LABELS = {
+    "paper": "the paper's protocol",
+    "folds": "+ audited folds",
+    "hold_out_types": "+ tested types held out",
+    "queries": "+ one query a word type",
+    "fitted_on": "+ fitted on training rows",
+    "scaling": "+ no scaling, no PCA",
+    "centring": "+ centring, intercept",
+    "alpha": "+ ridge penalty by retrieval",
+    "csls_k": "+ CSLS neighbours",
+    "candidate_scaling": "+ candidates scaled",
+    "layer": "+ layer chosen inside",
+    "rdms": "+ audited RDMs",
+}
+_GREY = "#777777"
+
+
+def write(
+    rows: pd.DataFrame,
+    folder: Path,
+    *,
+    dataset: Dataset,
+    command: str = "",
+    simulated: bool = False,
+) -> list[str]:
+    """Write ladder.png and report.html to the folder; returns the sentences that the page opens with."""
+    said = sentences(rows)
+    figure = draw(rows)
+    content = plots.png_bytes(figure)
+    replace_file(Path(folder) / "ladder.png", lambda path: path.write_bytes(content))
+    k = int(rows["k"].iloc[0])
+    title = f"{dataset.name}: from the paper's protocol to the audited one"
+    n_subjects = int(rows["n_subjects"].max())
+    names = short_names(rows["model"].unique())
+    lead = (
+        f"{n_subjects} subject{'s' * (n_subjects != 1)}, {len(dataset.stimulus)} words. Models: "
+        f"{', '.join(names.values())}. Each step keeps the choices of those before it."
+    )
+    warning = [f'<p class="warning"><strong>{escape(summary.SIMULATED_WARNING)}</strong></p>']
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="lead">{escape(lead)}</p>',
+        *warning * simulated,
+        '<section class="headline"><p><strong>Which choice makes the score?</strong></p>',
+        *(f"<p>{escape(one)}</p>" for one in said),
+        "</section>",
+        page.figure("ladder", figure, _caption(rows, k)),
+        "<h2>Steps</h2>",
+        _steps_table(rows),
+        f"<h2>Scores, P@{k}</h2>",
+        _scores_table(rows, names, k),
+        "<p>The report of each step is in the folder steps/ beside this page; all choices and scores are "
+        "in ladder.parquet.</p>",
+        f"<p class='small'>{escape(command)}</p>" * bool(command),
+    ]
+    page.write(Path(folder) / "report.html", title, body)
+    return said
+
+
+def sentences(rows: pd.DataFrame) -> list[str]:
+    """One a method, of the mean over models: the step at which the score above its null falls most.
+
+    A fall smaller than the two scores' own uncertainty is not claimed: then nothing was above the null
+    that could fall, and the step is named at which the score falls most, and its null with it.
+    """
+    return [_sentence(part, method) for method, part in rows.groupby("method", sort=False)]
+
+
+def _sentence(part: pd.DataFrame, method: str) -> str:
+    n_models, k = part["model"].nunique(), int(part["k"].iloc[0])
+    part = part.assign(above=part["score"] - part["null_mean"])
+    part = part.assign(spread=(part["upper"] - part["lower"]) / 2)
+    steps = part.groupby("step").agg(
+        name=("name", "first"), score=("score", "mean"), null=("null_mean", "mean"),
+        above=("above", "mean"), spread=("spread", "mean"), chance=("chance", "mean"),
+    )  # fmt: skip
+    what = f"P@{k}" + f" (mean of {n_models} models)" * (n_models > 1)
+    first, last = steps.iloc[0], steps.iloc[-1]
+    ends = (
+        f"From the first step to the last the score goes from {number(first['score'])} to "
+        f"{number(last['score'])}"
+    )
+    lowest = steps["score"].diff().idxmin()
+    before, after = steps.loc[lowest - 1], steps.loc[lowest]
+    fall = f"from {number(before['score'])} to {number(after['score'])}"
+    if steps["null"].isna().all():
+        return (
+            f"By {method}, {what} falls most at the step {_named(after)}, {fall}. {ends}. No null was drawn: "
+            "whether a recording without the words scores as much is not known."
+        )
+    ends += (
+        f", its null from {number(first['null'])} to {number(last['null'])} (chance "
+        f"{number(last['chance'])}); the last step's p is {_p_values(part)}."
+    )
+    drop = steps["above"].diff().idxmin()
+    here, previous = steps.loc[drop], steps.loc[drop - 1]
+    size = previous["above"] - here["above"]
+    if size > np.hypot(here["spread"], previous["spread"]):
+        return (
+            f"By {method}, {what} above its null falls most at the step {_named(here)}: from "
+            f"{number(previous['above'])} to {number(here['above'])} (score {number(previous['score'])} to "
+            f"{number(here['score'])}). {ends}"
+        )
+    if after["score"] >= before["score"]:
+        return f"By {method}, no step lowers {what}. {ends}"
+    if before["score"] - after["score"] <= np.hypot(before["spread"], after["spread"]):
+        fall += " (within the scores' uncertainty)"
+    shared = before["null"] - after["null"]
+    return (
+        f"By {method}, no step lowers {what} above its null by more than the scores' uncertainty. The score "
+        f"itself falls most at the step {_named(after)}, {fall}, and the null of the same pipeline "
+        f"{'falls' if shared > 0 else 'changes'} there from {number(before['null'])} to "
+        f"{number(after['null'])}: {_shared(before['score'] - after['score'], shared)} {ends}"
+    )
+
+
+def _named(step: pd.Series) -> str:
+    return f'"{LABELS[step["name"]].removeprefix("+ ")}" ({step["name"]})'
+
+
+def _shared(fall: float, shared: float) -> str:
+    if shared >= fall / 2:
+        return "most of what is lost there, a recording without the words had scored, too."
+    return "the null shares less than half of that fall."
+
+
+def _p_values(part: pd.DataFrame) -> str:
+    last = part.loc[part["step"] == part["step"].max(), "p"].dropna()
+    low, high = last.min(), last.max()
+    return f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}"
+
+
+def draw(rows: pd.DataFrame) -> Figure:
+    """One panel a method, steps from above: scores with their intervals, and the null of each step."""
+    methods, models = list(dict.fromkeys(rows["method"])), list(dict.fromkeys(rows["model"]))
+    steps = rows.drop_duplicates("step").sort_values("step")
+    styles, names = model_styles(models), short_names(models)
+    height = 1.6 + len(steps) * max(0.38, 0.17 * len(models))
+    figure = Figure(
+        figsize=(2.4 + 3.1 * len(methods), height + 0.4), layout="constrained", facecolor="white"
+    )
+    axes = figure.subplots(1, len(methods), sharey=True, sharex=True, squeeze=False)[0]
+    share = 0.8 / len(models)
+    for axis, method in zip(axes, methods, strict=True):
+        for index, model in enumerate(models):
+            line = rows[(rows["method"] == method) & (rows["model"] == model)].sort_values("step")
+            place = line["step"] + share * (index - (len(models) - 1) / 2)
+            known = line["null_mean"].notna()
+            axis.barh(
+                place[known],
+                (line["null_upper"] - line["null_lower"])[known],
+                left=line["null_lower"][known],
+                height=0.8 * share,
+                color=_GREY,
+                alpha=0.35,
+                linewidth=0,
+            )
+            axis.plot(
+                line["null_mean"], place, "|", color="#333333", markersize=9 * share + 3, mew=1.6
+            )
+            style = styles[model]
+            axis.plot(line["score"], place, color=style["color"], linewidth=0.8, alpha=0.5)
+            axis.errorbar(
+                line["score"],
+                place,
+                xerr=[
+                    (line["score"] - line["lower"]).clip(lower=0),
+                    (line["upper"] - line["score"]).clip(lower=0),
+                ],
+                color=style["color"],
+                fmt=style["marker"],
+                markersize=5,
+                markerfacecolor=style["markerfacecolor"],
+                capsize=2.5,
+                linewidth=1.4,
+                zorder=4,
+            )
+        axis.axvline(rows["chance"].mean(), color="black", linestyle=":", linewidth=1.1, zorder=1)
+        axis.set_title(method, fontsize=11)
+        axis.set_xlabel(f"P@{int(rows['k'].iloc[0])}, CSLS", fontsize=11)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+        axis.set_axisbelow(True)
+    axes[0].set_yticks(steps["step"], [LABELS[name] for name in steps["name"]], fontsize=10)
+    axes[0].set_ylim(steps["step"].max() + 0.6, -0.6)
+    axes[0].set_xlim(left=0)
+    entries = [(Line2D([], [], **{**styles[m], "linewidth": 1.4}), names[m]) for m in models]
+    entries.append((Line2D([], [], color="black", linestyle=":"), "uniform chance"))
+    if rows["null_mean"].notna().any():
+        entries.append((Patch(color=_GREY, alpha=0.45), "null of the same step: middle 90 %, mean"))
+    handles, labels = zip(*entries, strict=True)
+    columns = 3 if len(methods) > 1 else 1
+    extra = -(-len(entries) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.22 * extra)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5
+    )
+    return figure
+
+
+def _caption(rows: pd.DataFrame, k: int) -> str:
+    text = (
+        f"P@{k} with CSLS at every step, from above; each keeps the choices of those before. Points: mean "
+        "over subjects at the layer that the step chooses, with the bootstrap interval over subjects and "
+        "words. Dotted: uniform chance."
+    )
+    if rows["null_mean"].notna().any():
+        text += (
+            f" Grey: the middle 90 % of {int(rows['n_draws'].max())} null draws through the same pipeline, "
+            "their mean as a bar. Where points lie within the grey, a recording without the words scores as "
+            "much."
+        )
+    return text
+
+
+def _steps_table(rows: pd.DataFrame) -> str:
+    steps = rows.drop_duplicates("step").sort_values("step")
+    lines = [
+        [str(step), name, LABELS[name].removeprefix("+ "), changed or "–"]
+        for step, name, changed in zip(steps["step"], steps["name"], steps["changed"], strict=True)
+    ]
+    return page.table(["step", "name", "what it does", "fields it sets"], lines)
+
+
+def _scores_table(rows: pd.DataFrame, names: dict[str, str], k: int) -> str:
+    header = [
+        "step", "model", "method", "layer", f"P@{k}", "interval", "null", "null, middle 90 %", "p",
+    ]  # fmt: skip
+    lines = [
+        [
+            line["name"],
+            names[line["model"]],
+            line["method"],
+            str(int(line["layer"])),
+            number(line["score"]),
+            interval(line["lower"], line["upper"]),
+            number(line["null_mean"]),
+            interval(line["null_lower"], line["null_upper"]),
+            number(line["p"]),
+        ]
+        for _, line in rows.sort_values(["method", "model", "step"], kind="stable").iterrows()
+    ]
+    return page.table(header, lines, numbers_from=3)
