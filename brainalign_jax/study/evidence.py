@@ -141,7 +141,7 @@ def summarise(
     found = pd.DataFrame(lines)
     found = found.reindex(columns=list(COLUMNS))
     for kind in ("control", "static"):
-        found[kind] = found[kind].astype(object)
+        found[kind] = pd.Series([None] * len(found), dtype=object)
     tested = found["role"].eq("model") & found["p"].notna()
     found.loc[tested, "p_fdr"] = chance.adjusted_p(found.loc[tested, "p"].to_numpy())
     for index, line in found[found["role"] == "model"].iterrows():

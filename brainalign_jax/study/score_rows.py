@@ -19,7 +19,7 @@ def decoding_rows(
 
     scores: rank_nn and rank_csls [F, L, Q], and scalars [F, L].
     """
-    mask = np.asarray(problem.folds.outer.query_mask)
+    mask = np.asarray(problem.folds.outer.query_mask, np.float64)
     rows: list[tuple] = []
 
     def add(metric, k, by_fold, weights, chance, least=1):
