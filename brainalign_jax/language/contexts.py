@@ -228,3 +228,28 @@ def _windows(
             stop = int(np.searchsorted(bounds, bounds[first] + budget, side="right")) - 1
         yield first, stop, [position for position in wanted if position < stop]
         wanted = [position for position in wanted if position >= stop]
+
+
+def count_unknown(stimulus: Stimulus, sequences: Sequences, tokenizer: WordTokenizer) -> int:
+    """How many word tokens have a piece that the vocabulary lacks; warns if there are any."""
+    if tokenizer.unknown_id is None:
+        return 0
+    pieces = [
+        (rows, ids[list(tokens)])
+        for ids, targets in zip(sequences.ids, sequences.targets, strict=True)
+        for rows, tokens in targets
+    ]
+    pieces += [
+        (rows, np.concatenate([sequences.ids[member][list(tokens)] for member, tokens in parts]))
+        for rows, parts in sequences.split
+    ]
+    unknown = [row for rows, ids in pieces if (ids == tokenizer.unknown_id).any() for row in rows]
+    if unknown:
+        words = list(dict.fromkeys(stimulus.words[row] for row in unknown))
+        shown = ", ".join(repr(word[:40]) for word in words[:5])
+        warnings.warn(
+            f"{len(unknown)} word tokens ({shown}{', ...' if len(words) > 5 else ''}) are not in "
+            "the tokenizer's vocabulary: they share the vector of its unknown token",
+            stacklevel=4,
+        )
+    return len(unknown)

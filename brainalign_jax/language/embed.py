@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from brainalign_jax.language.cache import EmbeddingCache
 from brainalign_jax.language.embeddings import Embeddings
 from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.language.models import checkpoint, registry, sharding
+from brainalign_jax.language.models.blocks import SubLayers
+from brainalign_jax.language.models.interventions import Specification, gates, parse, reinitialise
 from brainalign_jax.language.models.registry import ModelSpec
 from brainalign_jax.language.models.transformer import LanguageModel, TransformerConfig
 from brainalign_jax.language.packing import POOLINGS, Packing
@@ -42,6 +45,8 @@ def embed(
     level: str = "type",
     lower: bool = False,
     last: str = "hf",
+    interventions: str | Mapping | Specification | None = None,
+    sublayers: str | None = None,
     dtype: str = "float32",
     seed: int = 0,
     revision: str | None = None,
@@ -64,6 +69,10 @@ def embed(
     level: "type" averages the occurrences, rows as `stimulus.types(lower=lower)[0]`, tokens without
         a letter or digit left out; "token" gives the N tokens.
     last: "hf", the last layer as transformers gives it; "raw", the output of the last block.
+    interventions: parts of the model switched off or drawn anew ("head:2.7,reinit-ffn:all"); see
+        `interventions.parse`.
+    sublayers: "attention" or "feed_forward": layer l is what that part of block l adds to the
+        residual, in place of the block's output.
     dtype: "float32", "bfloat16" or "float16", of weights and activations; pooling is in float32.
     missing: what a word without a static vector does: "error", or "zero" for a vector of zeros.
     max_tokens: the longest text in sub-tokens; what the model takes, at most 4096, if not given.
@@ -83,6 +92,9 @@ def embed(
     _check_choice("missing", missing, ("error", "zero"))
     _check_choice("dtype", dtype, ("float32", "bfloat16", "float16"))
     _check_choice("layout", layout, LAYOUTS)
+    if sublayers is not None:
+        _check_choice("sublayers", sublayers, SubLayers._fields)
+    specification = parse(interventions)
     for name, value, least in (
         ("window", window, 0),
         ("stride", stride, 1),
@@ -108,6 +120,8 @@ def embed(
         "stimulus": stimulus.fingerprint(),
     }
     if spec.kind == "static":
+        if specification or sublayers:
+            raise ValueError(f"{spec.name} has no parts: leave interventions and sublayers out")
         return _kept(
             cache,
             {"model": spec.name, "missing": missing, **meta, **_static_files(spec, cache)},
@@ -117,6 +131,7 @@ def embed(
     folder = checkpoint.locate(spec.source, revision=revision, weights=not untrained)
     config = checkpoint.read_architecture(folder, family=spec.family)
     longest = min(config.max_length, max_tokens or _LONGEST)
+    off = gates(specification, config)
     meta |= {
         "family": config.family,
         # A snapshot of the hub lies in a folder named by its commit.
@@ -127,9 +142,12 @@ def embed(
         "window": int(window) if context == "window" else None,
         "stride": int(stride) if context == "window" else None,
         "max_tokens": longest,
-        "last": last,
+        "last": None if sublayers else last,
         "dtype": dtype,
     }
+    # Only where there are any, so that fingerprints and entries of a cache stay as they were.
+    meta |= {"interventions": str(specification)} if specification else {}
+    meta |= {"sublayers": sublayers} if sublayers else {}
 
     def weights() -> str:
         return f"untrained, seed {seed}" if untrained else fingerprint_of(folder, cache)
@@ -137,6 +155,10 @@ def embed(
     def make(saver: extraction.Saver | None) -> Embeddings:
         tokenizer = load_tokenizer(folder, family=config.family)
         language_model = _load(spec, layout, dtype=dtype, seed=seed, revision=revision)
+        if specification.reinitialised:
+            if not isinstance(language_model, LanguageModel):
+                raise ValueError("streamed layers cannot be drawn anew; give layout='whole'")
+            language_model = reinitialise(language_model, specification)
         vectors = contextual_vectors(
             stimulus,
             language_model,
@@ -147,7 +169,8 @@ def embed(
             pooling=pooling,
             token_to_row=token_to_type if level == "type" else np.arange(len(stimulus)),
             lower=lower,
-            last=last,
+            last=sublayers or last,
+            interventions=off,
             max_tokens=longest,
             batch_tokens=batch_tokens,
             saver=saver,
@@ -277,8 +300,9 @@ def contextual_vectors(
     progress: str | None = None,
 ) -> ContextualVectors:
     """`embed` for a loaded model. Row r is the mean over the tokens with token_to_row [N] == r;
-    tokens at -1 are left out. pack: several texts share a row of a batch. interventions: what is
-    switched off in the model. progress: the label of a progress bar."""
+    tokens at -1 are left out. last: also "attention" and "feed_forward", as `sublayers`. pack:
+    several texts share a row of a batch. interventions: what is switched off in the model.
+    progress: the label of a progress bar."""
     config = model.config
     _warn_of_later_words(config, context, stride)
     texts = contexts.texts_of(
@@ -290,7 +314,7 @@ def contextual_vectors(
         max_length=min(config.max_length, max_tokens or _LONGEST),
         announce_cuts=context != "growing",
     )
-    n_unknown = _count_unknown(stimulus, sequences, tokenizer)
+    n_unknown = contexts.count_unknown(stimulus, sequences, tokenizer)
     packing = Packing(
         sequences,
         token_to_row,
@@ -331,29 +355,3 @@ def _warn_of_later_words(config: TransformerConfig, context: str, stride: int) -
         f"depends on the words behind it, {behind}",
         stacklevel=4,
     )
-
-
-def _count_unknown(
-    stimulus: Stimulus, sequences: contexts.Sequences, tokenizer: WordTokenizer
-) -> int:
-    if tokenizer.unknown_id is None:
-        return 0
-    pieces = [
-        (rows, ids[list(tokens)])
-        for ids, targets in zip(sequences.ids, sequences.targets, strict=True)
-        for rows, tokens in targets
-    ]
-    pieces += [
-        (rows, np.concatenate([sequences.ids[member][list(tokens)] for member, tokens in parts]))
-        for rows, parts in sequences.split
-    ]
-    unknown = [row for rows, ids in pieces if (ids == tokenizer.unknown_id).any() for row in rows]
-    if unknown:
-        words = list(dict.fromkeys(stimulus.words[row] for row in unknown))
-        shown = ", ".join(repr(word[:40]) for word in words[:5])
-        warnings.warn(
-            f"{len(unknown)} word tokens ({shown}{', ...' if len(words) > 5 else ''}) are not in "
-            "the tokenizer's vocabulary: they share the vector of its unknown token",
-            stacklevel=4,
-        )
-    return len(unknown)

@@ -85,7 +85,7 @@ def first_states(model: LanguageModel, batch: DeviceBatch, gate: jax.Array | Non
 
 def finish_sums(model: LanguageModel, sums: Sums, x: jax.Array, batch: DeviceBatch, last: str):
     """sums with the last layer added as transformers gives it, for last="hf"; else as they are."""
-    if last == "raw" or (model.final_norm is None and model.project_out is None):
+    if last != "hf" or (model.final_norm is None and model.project_out is None):
         return sums
     x = model.finish(x)
     if sums.final is None:
@@ -95,9 +95,16 @@ def finish_sums(model: LanguageModel, sums: Sums, x: jax.Array, batch: DeviceBat
 
 def n_pooled(config, last: str) -> int:
     """How many states are pooled as they are, the embedding output included: with last="hf" the
-    last block's is not, if a norm or projection follows it."""
+    last block's is not, if a norm or projection follows it. `last` may also name a sub-layer."""
     finished = config.final_norm or config.width != config.embed_width
-    return config.n_layers + (last == "raw" or not finished)
+    return config.n_layers + (last != "hf" or not finished)
+
+
+def block_and_pooled(graph, parameters, x, texts, layer, last: str) -> tuple[jax.Array, jax.Array]:
+    """A block's output, and what of it is pooled: the output itself, or, where `last` is
+    "attention" or "feed_forward", what that sub-layer adds to the residual."""
+    x, parts = apply_block(graph, parameters, x, texts, layer, sublayers=True)
+    return x, getattr(parts, last, x)
 
 
 def _add_batch(
@@ -120,8 +127,8 @@ def _add_batch(
 
     def run_block(carry, scanned):
         x, states, layer = carry
-        x, _ = apply_block(blocks, scanned[0], x, texts, scanned[1])
-        states = add_pooled(states, layer, x, batch, (layer < plain).astype(jnp.float32))
+        x, pooled = block_and_pooled(blocks, scanned[0], x, texts, scanned[1], last)
+        states = add_pooled(states, layer, pooled, batch, (layer < plain).astype(jnp.float32))
         return (x, states, layer + 1), None
 
     states = add_pooled(sums.states, 0, first, batch)
@@ -140,7 +147,7 @@ add_batch = jax.jit(
 )
 add_batch.__doc__ = """(sums + what the batch adds to them, a number to wait for); `sums` is given away.
 
-graph, state: `nnx.split(model)`; shared: whether rows hold several texts; last: "hf" or "raw";
+graph, state: `nnx.split(model)`; shared: whether rows hold several texts; last: "hf", "raw" or a sub-layer;
 sharding: that of the sums, where the model is divided.
 Compiles once for each shape of batch.
 """

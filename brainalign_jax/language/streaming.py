@@ -19,7 +19,7 @@ from flax import nnx
 from brainalign_jax.language import pooled_states
 from brainalign_jax.language.extraction import Saver, check_ids
 from brainalign_jax.language.memory import device_bytes
-from brainalign_jax.language.models.blocks import apply_block, layer_inputs
+from brainalign_jax.language.models.blocks import layer_inputs
 from brainalign_jax.language.models.transformer import LanguageModel, TransformerConfig
 from brainalign_jax.language.packing import Packing
 from brainalign_jax.language.pooled_states import Sums
@@ -134,6 +134,7 @@ def extract(
             arrays,
             shared,
             keep,
+            last,
         )
         total = one_layer(step)
         if layer + 1 < n_pooled:
@@ -146,7 +147,7 @@ def extract(
 
 
 def _through_block(
-    graph, config, parameters, inputs, states, arrays, shared, keep, number, total
+    graph, config, parameters, inputs, states, arrays, shared, keep, last, number, total
 ) -> jax.Array:
     """Batch `number` through a block: its states are replaced, its words added to `total`."""
     x, total = _block(
@@ -157,6 +158,7 @@ def _through_block(
         arrays[number],
         inputs,
         shared=shared[number],
+        last=last,
     )
     states[number] = keep(x)
     return total
@@ -198,12 +200,14 @@ def _embed(graph, state, total, batch, gate):
     return x, pooled_states.add_pooled(total, 0, x, batch)
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames="shared", donate_argnums=(1, 2))
-def _block(static, x, total, parameters, batch, inputs, *, shared):
+@functools.partial(
+    jax.jit, static_argnums=0, static_argnames=("shared", "last"), donate_argnums=(1, 2)
+)
+def _block(static, x, total, parameters, batch, inputs, *, shared, last):
     graph, config = static
     texts = pooled_states.inputs_of(config, batch, shared=shared)
-    x, _ = apply_block(graph, parameters, x, texts, inputs)
-    return x, pooled_states.add_pooled(total, 0, x, batch)
+    x, pooled = pooled_states.block_and_pooled(graph, parameters, x, texts, inputs, last)
+    return x, pooled_states.add_pooled(total, 0, pooled, batch)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
