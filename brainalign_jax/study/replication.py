@@ -1,0 +1,193 @@
+"""The grid of Li et al. 2023 under its own protocol and the audited one, side by side.
+
+Families x sizes x layers x subjects x methods on any of the data sets; one study for each data set and
+protocol, and what they say together. Reference: Li et al. 2023, arXiv 2306.01930.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from brainalign_jax.language import list_models
+from brainalign_jax.neural.readers import Dataset
+from brainalign_jax.study import intervals, replication_report
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.evidence import EvidencePlan
+from brainalign_jax.study.protocol import PROTOCOLS, protocol
+from brainalign_jax.study.results import ResultTable, write_parquet
+from brainalign_jax.study.run import Embedding, run_study
+from brainalign_jax.study.sweep import Scoring
+from brainalign_jax.study.word_features import is_isolated
+
+METHODS = ("procrustes", "ridge", "rsa")
+# Of each family the sizes that the paper has; other families are taken whole.
+PAPER_MODELS = {
+    "bert": ("bert-tiny", "bert-mini", "bert-small", "bert-medium", "bert-base", "bert-large"),
+    "gpt2": ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"),
+    "opt": ("opt-125m", "opt-1.3b", "opt-6.7b", "opt-30b"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """What an experiment of the paper fixes; models and methods that are named win over it."""
+
+    methods: tuple[str, ...] = METHODS
+    families: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    dataset: str | None = None
+    least_datasets: int = 1
+
+
+PRESETS = {
+    "experiment1": Preset(("procrustes",), families=("bert",), dataset="harry_potter"),
+    "experiment2": Preset(("rsa",), families=("bert",)),
+    "experiment3": Preset(models=("bert-base",), least_datasets=2),
+    "all": Preset(families=tuple(PAPER_MODELS)),
+    "custom": Preset(),
+}
+
+
+class Grid(NamedTuple):
+    """models and methods to score."""
+
+    models: tuple[str, ...]
+    methods: tuple[str, ...]
+
+
+def grid(
+    preset: str,
+    datasets: Sequence[str],
+    *,
+    models: Sequence[str] | None = None,
+    families: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    max_params: float | None = None,
+) -> Grid:
+    """The models and methods of a preset, or of the names given in their place.
+
+    families: "bert", "gpt2", "opt" in the sizes of the paper, or another family in all sizes known by
+    name. max_params: leave out models of known size above it.
+
+    Raises: ValueError for an unknown preset or family, data sets that the preset is not about, or where no
+    model is left.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}: choose of {', '.join(PRESETS)}")
+    chosen = PRESETS[preset]
+    if chosen.dataset is not None and tuple(datasets) != (chosen.dataset,):
+        raise ValueError(
+            f"{preset} is on {chosen.dataset}: give --data_dirs={chosen.dataset}=FOLDER, or take "
+            "--preset=custom with --models or --families"
+        )
+    if len(datasets) < chosen.least_datasets:
+        raise ValueError(
+            f"{preset} compares data sets: give at least {chosen.least_datasets} as "
+            "--data_dirs=NAME=FOLDER,NAME=FOLDER"
+        )
+    if models is None and families is None:
+        models, families = chosen.models, chosen.families
+    known = list_models()
+    names = list(models or ())
+    for family in families or ():
+        members = PAPER_MODELS.get(family) or [x.name for x in known if x.family == family]
+        if not members:
+            all_families = ", ".join(dict.fromkeys(x.family for x in known))
+            raise ValueError(f"unknown family {family!r}: choose of {all_families}")
+        names += members
+    sizes = {spec.name: spec.n_params for spec in known}
+    names = [n for n in dict.fromkeys(names) if max_params is None or sizes.get(n, 0) <= max_params]
+    if not names:
+        raise ValueError(
+            "no model is left: name some with --models or --families, or raise --max_params"
+        )
+    return Grid(tuple(names), tuple(methods or chosen.methods))
+
+
+def replicate(
+    datasets: Sequence[Dataset],
+    what: Grid,
+    output_dir: str | Path,
+    *,
+    protocols: Sequence[str] = ("paper", "audited"),
+    fixed: Mapping[str, object] | None = None,
+    ks: tuple[int, ...] = (1, 5, 10, 30, 50, 100),
+    k: int = 10,
+    layers: tuple[int, ...] | None = None,
+    lower: bool = False,
+    seed: int = 0,
+    context: str | None = None,
+    evidence: EvidencePlan | None = None,
+    computation: Computation = Computation(),
+    max_memory: int | None = None,
+    command: str = "",
+    simulated: bool = False,
+    progress: bool = True,
+) -> dict[tuple[str, str], ResultTable]:
+    """Score the grid and write a study to OUT/DATASET/PROTOCOL, and all together to OUT.
+
+    evidence: of the audited protocol; the paper's gets intervals only. fixed: protocol fields of both alike.
+    context: what the model reads; None for sentences, and for isolated words the word alone. The rest as
+    in `run_study`. Written to OUT: results.parquet, evidence.parquet, layers.parquet (every layer with its
+    interval), scaling.parquet, figures/*.png and report.html. Embeddings and cells of a data set are kept
+    in OUT/DATASET/cache: a second call scores only what is missing.
+
+    Returns: (data set, protocol) -> table. Raises: ValueError for an unknown protocol or a data set given
+    twice, and as `run_study`.
+    """
+    unknown = [name for name in protocols if name not in PROTOCOLS]
+    if unknown or not protocols:
+        raise ValueError(
+            f"unknown protocol {unknown or '(none)'}: choose of {', '.join(PROTOCOLS)}"
+        )
+    names = [dataset.name for dataset in datasets]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"data sets are {names}: give each once")
+    evidence = evidence or EvidencePlan(seed=seed)
+    output, tables, by_layer = Path(output_dir), {}, []
+    bare = dataclasses.replace(
+        evidence, n_nulls=0, n_permutations=0, untrained_seeds=0, controls=(), ceilings=False
+    )
+    for dataset in datasets:
+        stimulus = dataset.stimulus
+        timed, grouped = stimulus.onsets is not None, stimulus.run is not None
+        for name in dict.fromkeys(protocols):
+            if progress:
+                print(f"{dataset.name}, {name} protocol", flush=True)
+            chosen = protocol(name, timed=timed, grouped=grouped, **(fixed or {}))
+            plan = evidence if name == "audited" else bare
+            table = run_study(
+                dataset,
+                what.models,
+                Scoring(what.methods, chosen, ks, layers, lower, seed),
+                output / dataset.name / name,
+                embedding=Embedding(context or ("word" if is_isolated(stimulus) else "sentence")),
+                computation=computation,
+                max_memory=max_memory,
+                report_k=k,
+                evidence=plan,
+                cache_dir=output / dataset.name / "cache",
+                command=command,
+                simulated=simulated,
+                progress=progress,
+            )
+            tables[dataset.name, name] = table
+            by_layer.append(intervals.by_layer(table, plan, k=k))
+    layers_table = pd.concat(by_layer, ignore_index=True)
+    everything = list(tables.values())
+    write_parquet(layers_table, output / "layers.parquet")
+    write_parquet(_all([t.rows for t in everything]), output / "results.parquet")
+    write_parquet(_all([t.extras["evidence"] for t in everything]), output / "evidence.parquet")
+    slopes = [t.extras["scaling"].assign(protocol=name) for (_, name), t in tables.items()]
+    write_parquet(_all(slopes), output / "scaling.parquet")
+    replication_report.write(
+        tables, layers_table, output, k=k, command=command, simulated=simulated
+    )
+    return tables
+
+
+def _all(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(tables, ignore_index=True)

@@ -1,0 +1,240 @@
+"""What the studies of a replication say together: verdicts, scaling, signatures, figures, one page."""
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from brainalign_jax.study import audit, page, plots, report_evidence, summary
+from brainalign_jax.study.audit import interval, number
+from brainalign_jax.study.display import OKABE_ITO, short_names
+from brainalign_jax.study.evidence import METRIC
+from brainalign_jax.study.results import ResultTable, replace_file
+
+Tables = Mapping[tuple[str, str], ResultTable]
+
+
+def write(
+    tables: Tables,
+    layers: pd.DataFrame,
+    folder: Path,
+    *,
+    k: int,
+    command: str = "",
+    simulated: bool = False,
+) -> None:
+    """Write figures/*.png and report.html. layers: of `intervals.by_layer`."""
+    figures = draw(tables, layers, k=k)
+    for name, (figure, _) in figures.items():
+        content = plots.png_bytes(figure)
+        path = Path(folder) / "figures" / f"{name}.png"
+        replace_file(path, lambda temporary, content=content: temporary.write_bytes(content))
+    warning = [f'<p class="warning"><strong>{escape(summary.SIMULATED_WARNING)}</strong></p>']
+    body = [
+        "<h1>Li et al. 2023, under its own protocol and the audited one</h1>",
+        *warning * simulated,
+        *_verdicts(tables),
+        "<h2>Model size</h2>",
+        *_size_text(tables),
+        "<h2>Figures</h2>",
+        *(page.figure(name, figure, caption) for name, (figure, caption) in figures.items()),
+        f"<h2>CSLS-AVG and CSLS-MAX, P@{k}</h2>",
+        _csls_table(tables, k),
+        '<p class="small">CSLS-AVG: mean over subjects, with its interval over subjects and words. CSLS-MAX: '
+        "the best subject, which is optimistic. Under the paper's protocol the layer is picked on these very "
+        "scores.</p>",
+        f'<p class="small">{escape(command)}</p>' * bool(command),
+    ]
+    page.write(Path(folder) / "report.html", "Replication of Li et al. 2023", body)
+
+
+def _verdicts(tables: Tables) -> list[str]:
+    parts = []
+    for dataset in dict.fromkeys(name for name, _ in tables):
+        parts.append(f"<h2>{escape(dataset)}</h2>")
+        audited = tables.get((dataset, "audited"))
+        if audited is None:
+            parts.append(f'<p class="warning">{escape(summary.PAPER_WARNING)}</p>')
+        else:
+            parts += report_evidence.verdict_section(audited)
+        links = [
+            f'<a href="{escape(dataset)}/{name}/report.html">{name}</a>'
+            for of, name in tables
+            if of == dataset
+        ]
+        parts.append(f"<p>Reports by protocol: {', '.join(links)}</p>")
+    return parts
+
+
+def _size_text(tables: Tables) -> list[str]:
+    parts = []
+    for (dataset, name), table in tables.items():
+        texts = audit.scaling_text(table)
+        parts += [f"<p>{escape(f'{dataset}, {name} protocol. {text}')}</p>" for text in texts]
+    audited = [table for (_, name), table in tables.items() if name == "audited"]
+    parts += [f"<p>{escape(text)}</p>" for text in audit.signatures(audited)]
+    return parts or ["<p>Fewer than two sizes: nothing is said of growth with size.</p>"]
+
+
+def _csls_table(tables: Tables, k: int) -> str:
+    header = [
+        "data set", "protocol", "model", "method", "layer", "CSLS-AVG", "interval", "CSLS-MAX", "chance",
+        "null", "p",
+    ]  # fmt: skip
+    lines = []
+    for (dataset, name), table in tables.items():
+        names = short_names(table.rows["model"].unique())
+        found = table.extras["evidence"].set_index(["model", "method"])
+        for _, line in table.summary(k=k).iterrows():
+            mine = found.loc[(line["model"], line["method"])]
+            lines.append(
+                [
+                    dataset, name, names[line["model"]], line["method"], str(line["layer"]),
+                    number(line["csls_avg"]), interval(mine["lower"], mine["upper"]),
+                    number(line["csls_max"]), number(line["chance"]), number(mine["null_mean"]),
+                    number(mine["p"]),
+                ]
+            )  # fmt: skip
+    return page.table(header, lines, numbers_from=4)
+
+
+def draw(tables: Tables, layers: pd.DataFrame, *, k: int) -> dict[str, tuple[Figure, str]]:
+    """name -> (figure, caption): by size and by layer for every data set, and by data set."""
+    figures = {}
+    evidence = pd.concat([t.extras["evidence"] for t in tables.values()], ignore_index=True)
+    models = evidence[evidence["role"] == "model"]
+    depths = layers[layers["model"].isin(models["model"])]
+    for dataset, part in models.groupby("dataset", sort=False):
+        if part["n_params"].dropna().nunique() > 1:
+            figures[f"{dataset}_by_size"] = (
+                by_size(part, k),
+                f"{dataset}: P@{k} by number of parameters, one line a family, one row a protocol. Bars: "
+                "bootstrap interval over subjects and words. Grey ticks: mean of the null. Dotted: chance.",
+            )
+        for metric, label in ((METRIC, f"P@{k}, CSLS"), ("rsa", "RSA score")):
+            rows = depths[(depths["dataset"] == dataset) & (depths["metric"] == metric)]
+            if len(rows):
+                figures[f"{dataset}_{metric}_by_layer"] = (
+                    by_depth(rows, label),
+                    f"{dataset}: {label} by relative depth (0 is the embedding output, 1 the last layer), "
+                    "colours from the smallest model to the largest. Bars: bootstrap interval over subjects"
+                    + (" and words. Dotted: chance." if metric == METRIC else ". Dotted: zero."),
+                )
+    if models["dataset"].nunique() > 1:
+        figures["by_dataset"] = (
+            by_dataset(models, k),
+            f"P@{k} on every data set, with bootstrap intervals over subjects and words. Dotted: chance.",
+        )
+    return figures
+
+
+def by_size(models: pd.DataFrame, k: int) -> Figure:
+    """Rows: protocols; columns: methods; lines: families."""
+    families = list(dict.fromkeys(models["family"].fillna("other")))
+    colours = {family: OKABE_ITO[i % len(OKABE_ITO)] for i, family in enumerate(families)}
+    figure, panels = _panels(models)
+    for (name, method), axis in panels.items():
+        part = models[(models["protocol"] == name) & (models["method"] == method)]
+        for family, line in part.groupby(part["family"].fillna("other"), sort=False):
+            line = line[line["n_params"] > 0].sort_values("n_params")
+            sizes = line["n_params"] / 1e6
+            _points(axis, sizes, line, colours[family])
+            axis.plot(sizes, line["null_mean"], "_", color="#777777", markersize=11, mew=2)
+        axis.axhline(part["chance"].mean(), color="black", linestyle=":", linewidth=1.1)
+        axis.set_xscale("log")
+    _label(panels, "parameters (millions)", f"P@{k}, CSLS")
+    _legend(figure, [(Line2D([], [], color=colours[f], marker="o"), f) for f in families])
+    return figure
+
+
+def by_depth(rows: pd.DataFrame, label: str) -> Figure:
+    """Rows: protocols; columns: methods; lines: models."""
+    order = rows.drop_duplicates("model").sort_values("n_params", na_position="last")["model"]
+    names = short_names(list(order))
+    shades = colormaps["viridis"](np.linspace(0, 0.88, len(order)))
+    colours = dict(zip(order, shades, strict=True))
+    figure, panels = _panels(rows)
+    for (name, method), axis in panels.items():
+        part = rows[(rows["protocol"] == name) & (rows["method"] == method)]
+        for index, model in enumerate(order):
+            line = part[part["model"] == model].sort_values("layer")
+            dodge = 0.012 * (index - (len(order) - 1) / 2)
+            _points(axis, line["depth"] + dodge, line, colours[model])
+        axis.axhline(part["chance"].mean(), color="black", linestyle=":", linewidth=1.1)
+    _label(panels, "relative depth", label)
+    _legend(figure, [(Line2D([], [], color=colours[m], marker="o"), names[m]) for m in order])
+    return figure
+
+
+def by_dataset(models: pd.DataFrame, k: int) -> Figure:
+    """Rows: protocols; columns: methods; places: data sets; colours: models."""
+    datasets = list(dict.fromkeys(models["dataset"]))
+    order = list(dict.fromkeys(models["model"]))
+    names = short_names(order)
+    colours = {m: OKABE_ITO[i % len(OKABE_ITO)] for i, m in enumerate(order)}
+    figure, panels = _panels(models)
+    for (name, method), axis in panels.items():
+        part = models[(models["protocol"] == name) & (models["method"] == method)]
+        for index, model in enumerate(order):
+            line = part[part["model"] == model]
+            place = line["dataset"].map(datasets.index) + 0.6 * (index + 0.5) / len(order) - 0.3
+            _points(axis, place, line, colours[model], line="")
+        for place, dataset in enumerate(datasets):
+            chance = part.loc[part["dataset"] == dataset, "chance"].mean()
+            axis.plot([place - 0.4, place + 0.4], [chance] * 2, ":", color="black", linewidth=1.3)
+        axis.set_xticks(range(len(datasets)), datasets)
+        axis.set_xlim(-0.6, len(datasets) - 0.4)
+    _label(panels, "", f"P@{k}, CSLS")
+    _legend(figure, [(Line2D([], [], color=colours[m], marker="o"), names[m]) for m in order])
+    return figure
+
+
+def _panels(rows: pd.DataFrame) -> tuple[Figure, dict]:
+    protocols, methods = (list(dict.fromkeys(rows[c])) for c in ("protocol", "method"))
+    size = (max(3.6 * len(methods), 6.4) + 0.6, 2.9 * len(protocols) + 0.6)
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    grid = figure.subplots(len(protocols), len(methods), sharex=True, sharey=True, squeeze=False)
+    panels = {}
+    for row, name in zip(grid, protocols, strict=True):
+        for axis, method in zip(row, methods, strict=True):
+            axis.set_title(f"{method}, {name} protocol", fontsize=11)
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+            axis.set_axisbelow(True)
+            panels[name, method] = axis
+    return figure, panels
+
+
+def _points(axis, places, rows: pd.DataFrame, colour, line: str = "-") -> None:
+    """Scores with their intervals; a bar is missing where there is no interval."""
+    bars = [
+        (rows["score"] - rows["lower"]).clip(lower=0),
+        (rows["upper"] - rows["score"]).clip(lower=0),
+    ]
+    axis.errorbar(
+        places, rows["score"], yerr=bars, color=colour, fmt="o" + line, markersize=4, linewidth=1.3,
+        elinewidth=1.0, capsize=2,
+    )  # fmt: skip
+
+
+def _label(panels: dict, x: str, y: str) -> None:
+    for axis in panels.values():
+        spec = axis.get_subplotspec()
+        if spec.is_last_row():
+            axis.set_xlabel(x, fontsize=11)
+        if spec.is_first_col():
+            axis.set_ylabel(y, fontsize=11)
+
+
+def _legend(figure: Figure, entries: list[tuple]) -> None:
+    handles, labels = zip(*entries, strict=True)
+    columns = min(4, len(entries))
+    figure.set_figheight(figure.get_figheight() + 0.25 * -(-len(entries) // columns))
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5
+    )

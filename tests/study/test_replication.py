@@ -1,0 +1,101 @@
+"""The paper's grid on small recordings: presets, both protocols, intervals, one page."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainalign_jax.study import intervals
+from brainalign_jax.study.evidence import EvidencePlan
+from brainalign_jax.study.replication import Grid, grid, replicate
+from brainalign_jax.study.results import GROUP
+
+PLAN = EvidencePlan(
+    n_nulls=4, n_permutations=10, untrained_seeds=0, controls=(), ceilings=False, n_bootstraps=200
+)
+
+
+def test_presets_name_the_papers_grids():
+    one = grid("experiment1", ["harry_potter"])
+    assert one.methods == ("procrustes",)
+    assert one.models[0] == "bert-tiny" and one.models[-1] == "bert-large" and len(one.models) == 6
+    assert grid("experiment2", ["alice"], families=["gpt2"]).models[-1] == "gpt2-xl"
+    assert grid("experiment2", ["alice"]).methods == ("rsa",)
+    assert grid("experiment3", ["alice", "pereira180"]).models == ("bert-base",)
+    small = grid("all", ["alice"], max_params=2e9)
+    assert "opt-1.3b" in small.models and "opt-30b" not in small.models
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("experiment1", ["alice"]), "experiment1 is on harry_potter: give --data_dirs"),
+        (("experiment3", ["alice"]), "at least 2"),
+        (("custom", ["alice"]), "no model is left"),
+        (("experiment9", ["alice"]), "unknown preset"),
+    ],
+)
+def test_what_a_preset_cannot_do_is_told(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        grid(*arguments)
+
+
+def test_unknown_families_are_told():
+    with pytest.raises(ValueError, match="unknown family 'mamba': choose of bert"):
+        grid("all", ["alice"], families=["mamba"])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, words, planted):
+    path = tmp_path_factory.mktemp("vectors") / "vectors.txt"
+    lines = [
+        " ".join([word, *(f"{x:.6f}" for x in row)])
+        for word, row in zip(words.words, planted[0][1], strict=True)
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return f"static:{path}"
+
+
+def test_both_protocols_stand_side_by_side(dataset, model, tmp_path):
+    options = dict(fixed={"csls_k": 10, "n_folds": 4}, ks=(1, 10), evidence=PLAN, progress=False)
+    tables = replicate([dataset], Grid((model,), ("procrustes", "rsa")), tmp_path, **options)
+    assert list(tables) == [("planted", "paper"), ("planted", "audited")]
+    rows = pd.read_parquet(tmp_path / "results.parquet")
+    assert set(rows["protocol"]) == {"paper", "audited"}
+    layers = pd.read_parquet(tmp_path / "layers.parquet")
+    assert set(layers["metric"]) == {"precision_csls", "rsa"}
+    assert (layers["lower"] <= layers["score"] + 1e-6).all()
+    assert (layers["upper"] >= layers["score"] - 1e-6).all()
+    assert layers[["lower", "upper"]].notna().all().all()
+    evidence = pd.read_parquet(tmp_path / "evidence.parquet").set_index(["protocol", "method"])
+    assert evidence.loc[("audited", "procrustes"), "p"] == pytest.approx(0.2)
+    assert np.isnan(evidence.loc[("paper", "procrustes"), "p"])
+    page = (tmp_path / "report.html").read_text()
+    assert "Is the alignment real?" in page and "planted/audited/report.html" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert (tmp_path / "planted" / "paper" / "report.html").is_file()
+    assert list((tmp_path / "figures").glob("*by_layer.png"))
+
+
+def test_an_interval_of_a_layer_holds_the_share_of_hits(dataset, model, tmp_path):
+    tables = replicate(
+        [dataset], Grid((model,), ("procrustes",)), tmp_path, protocols=("audited",),
+        ks=(10,), evidence=PLAN, progress=False,
+    )  # fmt: skip
+    table = tables["planted", "audited"]
+    (line,) = intervals.by_layer(table, PLAN, k=10).to_dict("records")
+    ranks = table.extras["ranks"]
+    by_subject = (ranks["rank_csls"] <= 10).groupby(ranks["subject"]).mean()
+    assert line["score"] == pytest.approx(by_subject.mean())
+    assert line["lower"] <= line["score"] <= line["upper"]
+    assert line["score"] == pytest.approx(
+        table.pooled("precision_csls", k=10, subject=GROUP)["value"].iloc[0]
+    )
+
+
+def test_protocols_and_data_sets_are_checked_first(dataset, model, tmp_path):
+    what = Grid((model,), ("rsa",))
+    with pytest.raises(ValueError, match="unknown protocol"):
+        replicate([dataset], what, tmp_path, protocols=("papers",))
+    with pytest.raises(ValueError, match="give each once"):
+        replicate([dataset, dataset], what, tmp_path)
+    assert not list(tmp_path.iterdir())
