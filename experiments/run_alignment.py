@@ -13,8 +13,6 @@ flags computes nothing again; one with another model or subject computes only th
 """
 
 import dataclasses
-import math
-import re
 import sys
 
 from absl import app, flags, logging
@@ -26,6 +24,7 @@ from brainalign_jax.study.protocol import CHOICES, PROTOCOLS, Protocol, protocol
 from brainalign_jax.study.run import Embedding, run_study
 from brainalign_jax.study.sweep import Scoring
 from experiments.evidence_flags import evidence_plan
+from experiments.study_flags import numbers, pairs, reader_value
 
 _DATASET = flags.DEFINE_enum("dataset", None, list_datasets(), "Data set to read.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the release's files.", required=True)
@@ -169,39 +168,6 @@ def _define_protocol_flags() -> None:
 _define_protocol_flags()
 
 
-def _numbers(name: str, values: list[str] | None, kind: type) -> tuple | None:
-    if values is None:
-        return None
-    try:
-        return tuple(kind(value) for value in values)
-    except ValueError as error:
-        raise ValueError(f"--{name}={','.join(values)} must be numbers: {error}") from error
-
-
-def _reader_options(pairs: list[str]) -> dict:
-    options = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--reader_options takes name=value, not {pair!r}")
-        options[name] = _reader_value(value)
-    return options
-
-
-def _reader_value(value: str) -> bool | float | tuple | str:
-    """A switch, a number, numbers between colons (window=-2:2), or text."""
-    if value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    try:
-        numbers = tuple(float(part) for part in value.split(":"))
-    except ValueError:
-        return value
-    if not all(map(math.isfinite, numbers)):  # "inf" and "nan" are words, too
-        return value
-    whole = re.fullmatch(r"-?\d+", value)
-    return numbers if len(numbers) > 1 else int(value) if whole else numbers[0]
-
-
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # JAX tells at INFO which backends it did not find
     if len(argv) > 1:
@@ -214,10 +180,13 @@ def main(argv: list[str]) -> None:
             _DATASET.value,
             _DATA_DIR.value,
             subjects=_SUBJECTS.value,
-            **_reader_options(_READER_OPTIONS.value),
+            **{
+                name: reader_value(value)
+                for name, value in pairs("reader_options", _READER_OPTIONS.value).items()
+            },
         )
         overrides = {name: flags.FLAGS[name].value for name in _HELP}
-        overrides["alphas"] = _numbers("alphas", overrides["alphas"], float)
+        overrides["alphas"] = numbers("alphas", overrides["alphas"], float)
         chosen = protocol(
             _PROTOCOL.value,
             timed=dataset.stimulus.onsets is not None,
@@ -230,8 +199,8 @@ def main(argv: list[str]) -> None:
             Scoring(
                 tuple(_METHODS.value),
                 chosen,
-                _numbers("ks", _KS.value, int),
-                _numbers("layers", _LAYERS.value, int),
+                numbers("ks", _KS.value, int),
+                numbers("layers", _LAYERS.value, int),
                 _LOWER.value,
                 _SEED.value,
             ),

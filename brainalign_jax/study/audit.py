@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from brainalign_jax.study import evidence, scaling
+from brainalign_jax.study import evidence, intervals, scaling
 from brainalign_jax.study.display import short_names
 from brainalign_jax.study.evidence import EvidencePlan
 from brainalign_jax.study.results import ResultTable
@@ -59,6 +59,8 @@ def with_evidence(
     found = evidence.summarise(table, *used, plan, k=k)
     slopes = scaling.slopes(table, found, plan, k=k)
     made = {"evidence": found, "scaling": slopes}
+    ranked = dataclasses.replace(table, extras={"ranks": extras["ranks"]})
+    made["intervals"] = intervals.by_layer(ranked, plan, k=k)
     manifest = table.manifest | {"evidence": dataclasses.asdict(plan)}
     return dataclasses.replace(table, manifest=manifest, extras={**table.extras, **extras, **made})
 
@@ -196,7 +198,7 @@ def signatures(tables: Sequence[ResultTable]) -> list[str]:
     found = []
     judged = [(table, overall(table)) for table in tables]
     judged = [(table, one) for table, one in judged if one is not None]
-    if judged and all(one.level in ("chance", "untested") for _, one in judged):
+    if judged and all(one.level == "chance" for _, one in judged):
         names = ", ".join(str(table.rows["dataset"].iloc[0]) for table, _ in judged)
         found.append(f"Low precision everywhere: no score exceeds its null on {names}.")
     for table, _ in judged:

@@ -276,8 +276,8 @@ def _of(ceilings: pd.DataFrame, method: str) -> pd.DataFrame:
 def _rivals(found: pd.DataFrame, line: pd.Series) -> dict[str, pd.DataFrame]:
     """Rows of the same method to compare a model with: "control" and "static"."""
     same = found[(found["method"] == line["method"]) & (found["model"] != line["model"])]
-    twin = same["model"].map(without_seed) == UNTRAINED + line["model"]
-    static = same["model"].map(is_static)
+    twin = (same["model"].map(without_seed) == UNTRAINED + line["model"]).astype(bool)
+    static = same["model"].map(is_static).astype(bool)
     rivals = {"control": same[((same["role"] == "control") & ~static) | twin]}
     rivals["static"] = same[static] if not is_static(line["model"]) else same[:0]
     return rivals

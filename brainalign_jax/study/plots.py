@@ -22,6 +22,7 @@ from brainalign_jax.study.results import GROUP, POOLED, SELECTED, ResultTable, r
 DPI = 150
 _GREY = "#666666"
 _MOST_WITH_POINTS = 4  # models beyond which the subjects' points would cover the lines
+INTERVALS = "bars: bootstrap intervals of the mean"
 _METRIC_NAMES = {"precision_csls": "CSLS", "precision_nn": "nearest neighbour"}
 
 
@@ -41,7 +42,7 @@ def precision_by_layer(table: ResultTable, *, k: int, metric: str = "precision_c
         axis.axhline(chance, color=_GREY, linestyle="--", linewidth=1.2, zorder=1, label="chance")
     reference = (Patch(color=_GREY, alpha=0.18, linewidth=0), _line(_GREY, linestyle="--"))
     label = f"chance {chance:.3f}, 99 % binomial band of one subject (n = {n_items:,} words)"
-    _draw_layers(figure, axes, rows, (reference, label))
+    _draw_layers(figure, axes, rows, (reference, label), _bounds(table, metric, k))
     axes[0].set_ylim(bottom=0)
     _label(axes, "layer (0 = embeddings)", f"P@{k}, {_METRIC_NAMES[metric]} (fraction of words)")
     return figure
@@ -59,7 +60,8 @@ def rsa_by_layer(table: ResultTable) -> Figure:
     figure, axes = _panels(len(rows["method"].unique()), width=6.2)
     for axis in axes:
         axis.axhline(0, color=_GREY, linestyle="--", linewidth=1.2, zorder=1, label="zero")
-    _draw_layers(figure, axes, rows, (_line(_GREY, linestyle="--"), "no similarity"))
+    bounds = _bounds(table, "rsa", 0)
+    _draw_layers(figure, axes, rows, (_line(_GREY, linestyle="--"), "no similarity"), bounds)
     _label(axes, "layer (0 = embeddings)", "RSA score (correlation of RDMs)")
     return figure
 
@@ -256,12 +258,29 @@ def _panels(count: int, *, width: float = 3.7) -> tuple[Figure, np.ndarray]:
     return figure, grid[:count]
 
 
-def _draw_layers(figure: Figure, axes: np.ndarray, rows: pd.DataFrame, reference: tuple) -> None:
-    """One panel a method: group means as lines, subjects as points or standard errors."""
+def _bounds(table: ResultTable, metric: str, k: int) -> pd.DataFrame | None:
+    """Bootstrap intervals of the group scores of every layer, where the table has them."""
+    found = table.extras.get("intervals")
+    if found is None:
+        return None
+    found = found[(found["metric"] == metric) & (found["k"] == k)]
+    return found if len(found) else None
+
+
+def _draw_layers(
+    figure: Figure,
+    axes: np.ndarray,
+    rows: pd.DataFrame,
+    reference: tuple,
+    bounds: pd.DataFrame | None = None,
+) -> None:
+    """One panel a method: group means as lines, their intervals, or subjects as points or standard errors."""
     models = list(dict.fromkeys(rows["model"]))
     styles = model_styles(models)
     n_subjects = rows.loc[rows["subject"] != GROUP, "subject"].nunique()
     note = spread_note(len(models), n_subjects)
+    if bounds is not None:
+        note = INTERVALS
     dodge = min(0.14, 0.6 / len(models))
     for axis, (method, part) in zip(axes, rows.groupby("method", sort=False), strict=True):
         for index, model in enumerate(models):
@@ -269,7 +288,12 @@ def _draw_layers(figure: Figure, axes: np.ndarray, rows: pd.DataFrame, reference
             subjects, colour = mine[mine["subject"] != GROUP], styles[model]["color"]
             mean = _group(mine)
             axis.plot(mean["layer"], mean["value"], label=model, zorder=3, **styles[model])
-            if note and len(models) <= _MOST_WITH_POINTS:
+            if bounds is not None:
+                of = (bounds["model"] == model) & (bounds["method"] == method)
+                line = bounds[of].sort_values("layer")
+                x = line["layer"] + dodge * (index - (len(models) - 1) / 2)
+                axis.vlines(x, line["lower"], line["upper"], color=colour, linewidth=1.1, alpha=0.7)
+            elif note and len(models) <= _MOST_WITH_POINTS:
                 x = subjects["layer"] + dodge * (index - (len(models) - 1) / 2)
                 face = "none" if model.startswith(UNTRAINED) else colour
                 dots = {"s": 6, "facecolors": face, "edgecolors": colour, "linewidths": 0.5}
@@ -281,7 +305,9 @@ def _draw_layers(figure: Figure, axes: np.ndarray, rows: pd.DataFrame, reference
         axis.set_title(method, fontsize=11)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     sample = (
-        _line(_GREY, linestyle="", marker="o", markersize=2.5)
+        _line(_GREY, linestyle="", marker="|", markersize=9)
+        if bounds is not None
+        else _line(_GREY, linestyle="", marker="o", markersize=2.5)
         if len(models) <= _MOST_WITH_POINTS
         else Patch(color=_GREY, alpha=0.4, linewidth=0)
     )

@@ -152,6 +152,8 @@ def _caption(name: str, table: ResultTable, k: int) -> str:
     n_models = table.rows["model"].nunique()
     n_subjects = table.rows.loc[table.rows["subject"] != GROUP, "subject"].nunique()
     note = plots.spread_note(n_models, n_subjects)
+    if "intervals" in table.extras:
+        note = plots.INTERVALS
     spread = f" {note.capitalize()}." * bool(note)
     twins = table.rows["model"].str.startswith(display.UNTRAINED).any()
     dashed = " Dashed in the same colour: the untrained twin (random weights)." * bool(twins)

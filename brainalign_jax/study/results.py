@@ -19,7 +19,17 @@ METRICS = (
 POOLED = -1
 SELECTED = -1
 GROUP = "group"
-EXTRAS = ("evidence", "scaling", "ranks", "nulls", "ceilings", "chance", "rsa", "group_decoding")
+EXTRAS = (
+    "evidence",
+    "scaling",
+    "intervals",
+    "ranks",
+    "nulls",
+    "ceilings",
+    "chance",
+    "rsa",
+    "group_decoding",
+)
 
 
 @dataclasses.dataclass(frozen=True)

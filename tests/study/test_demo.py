@@ -8,7 +8,14 @@ from brainalign_jax.study.demo import WORD_DURATION, run_demo
 
 def test_the_planted_layer_is_found_and_the_twin_stays_behind(minilm, tmp_path):
     result = run_demo(
-        str(minilm), tmp_path, layer=2, n_subjects=2, n_voxels=200, snr=5.0, progress=False
+        str(minilm),
+        tmp_path,
+        layer=2,
+        n_subjects=2,
+        n_nulls=2,
+        n_voxels=200,
+        snr=5.0,
+        progress=False,
     )
     assert result.found["procrustes"] == result.planted == 2
     best = result.table.pooled("precision_csls", k=10).groupby("model")["value"].max()

@@ -75,7 +75,7 @@ def test_numbers_equal_the_table(tmp_path):
     assert len(shown) == 1 + len(scores)
     for line, (_, row) in zip(shown[1:], scores.iterrows(), strict=True):
         assert line[:3] == [row["model"], row["method"], str(row["layer"])]
-        for text, value in zip(line[3:], row.iloc[3:], strict=True):
+        for text, value in zip(line[3:], row.drop("selection").iloc[3:], strict=True):
             assert text == ("–" if pd.isna(value) else f"{value:.3f}")
     assert shown[1][3:5] == ["0.400", "0.450"]
 
