@@ -15,9 +15,8 @@ from tqdm import tqdm
 
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study import group_kernels, sweep
-from brainalign_jax.study.ceilings import OTHERS
+from brainalign_jax.study.ceilings import OTHERS, scaled_kernel
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.problem import Scoring
 from brainalign_jax.study.results import POOLED, SELECTED
@@ -41,7 +40,7 @@ def score_ceilings(
     ) as bar:
         kernels = {}
         for subject in dataset.subjects:
-            kernels[subject] = _scaled_kernel(dataset.load(subject), lower=scoring.lower)
+            kernels[subject] = scaled_kernel(dataset.load(subject), lower=scoring.lower)
             bar.update()
         total = sum(kernels.values())
         tables = []
@@ -61,11 +60,6 @@ def score_ceilings(
             tables.append(rows.loc[wanted, list(COLUMNS)])
             bar.update()
     return pd.concat(tables, ignore_index=True)
-
-
-def _scaled_kernel(responses: WordResponses, *, lower: bool) -> np.ndarray:
-    kernel, present = group_kernels.type_kernel(responses, lower=lower)
-    return kernel / group_kernels.total_variance(kernel, present)
 
 
 def _layers(kernel: np.ndarray, name: str, dataset: Dataset, *, lower: bool) -> Embeddings:

@@ -64,7 +64,7 @@ def all_other_subjects(
 ) -> dict[str, Embeddings]:
     """`other_subjects` of every subject, by name; each subject's kernel is made once."""
     group_kernels.check_same_words(responses)
-    kernels = {one.subject: _scaled_kernel(one, lower=lower, scaling=scaling) for one in responses}
+    kernels = {one.subject: scaled_kernel(one, lower=lower, scaling=scaling) for one in responses}
     if len(kernels) < max(2, len(responses)):
         raise ValueError(
             f"a ceiling needs at least two subjects, each with a name of its own, not "
@@ -80,13 +80,14 @@ def all_other_subjects(
     }
 
 
-def _scaled_kernel(one: WordResponses, *, lower: bool, scaling: str) -> np.ndarray:
+def scaled_kernel(one: WordResponses, *, lower: bool = False, scaling: str = "none") -> np.ndarray:
+    """Inner products [T, T] of a subject's mean responses to the word types, of unit total variance."""
     kernel, present = group_kernels.type_kernel(one, lower=lower, scaling=scaling)
     return kernel / group_kernels.total_variance(kernel, present)
 
 
 def _as_vectors(others, name: str, *, lower: bool, scaling: str) -> Embeddings:
-    total = sum(_scaled_kernel(one, lower=lower, scaling=scaling) for one in others)
+    total = sum(scaled_kernel(one, lower=lower, scaling=scaling) for one in others)
     types = others[0].stimulus.types(lower=lower)[0]
     return _embeddings(total, types, name, len(others), lower=lower, scaling=scaling)
 

@@ -109,7 +109,8 @@ def test_shared_responses_have_a_high_ceiling_and_private_ones_none():
         vectors = ceilings.all_other_subjects(responses)
         scoring = Scoring(("ridge",), protocol("audited", timed=False, n_folds=4), (10,))
         rows = score_subjects("shared", responses[:1], vectors["S0"], scoring)
-        pooled = rows[(rows["fold"] == -1) & (rows["metric"] == "precision_csls")]
+        pooled = rows[(rows["fold"] == -1) & (rows["layer"] == 0)]
+        pooled = pooled[pooled["metric"] == "precision_csls"]
         assert pooled["model"].tolist() == ["others of S0"]
         return pooled["value"].item()
 
