@@ -4,7 +4,8 @@
 
 50 simulated studies at each strength of a planted layer (0: nothing planted), 99 shifts of the recording
 each. Expect a false-positive rate between .02 and .09 at strength 0 and a power that grows to one; see
-README for the figures and the time. Writes OUT/power.parquet.
+README for the figures and the time. Writes OUT/power.parquet; a second call goes on
+where the first one stopped.
 """
 
 import sys
@@ -39,6 +40,7 @@ def main(argv: list[str]) -> None:
             methods=_METHODS.value,
             n_draws=_N_DRAWS.value,
             seed=_SEED.value,
+            cells=Path(_OUTPUT_DIR.value) / "cells",
             show=_PROGRESS.value,
         )
     except ValueError as error:

@@ -7,13 +7,17 @@ layers, from circular shifts of the recording through the whole pipeline.
 """
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 from tqdm import tqdm
 
+from brainalign_jax import __version__
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.processing import Processing, word_responses
 from brainalign_jax.neural.recording import BoldRecording
@@ -26,6 +30,7 @@ from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.noise_study import make_story, story_vectors
 from brainalign_jax.study.nulls import NullPlan, score_nulls
 from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.results import read_parquet, write_parquet
 
 METHODS = ("procrustes", "ridge", "rsa")
 ALPHA = 0.05
@@ -39,6 +44,7 @@ def power(
     methods: Sequence[str] = METHODS,
     n_draws: int = 99,
     seed: int = 0,
+    cells: Path | None = None,
     show: bool = False,
     computation: Computation | None = None,
     **design,
@@ -46,15 +52,23 @@ def power(
     """Share of studies with p < .05 at each strength and method, with COLUMNS.
 
     At strength 0 it is the false-positive rate, else the power; lower and upper: its exact 95 % interval.
-    metric: P@10 by CSLS, or rank accuracy, which uses all ranks. design: of `simulated_study`.
+    metric: P@10 by CSLS, or rank accuracy, which uses all ranks. design: of `simulated_study`. cells:
+    folder where the p-values of each finished study are kept, and read again.
     """
     found = []
     total = len(strengths) * n_studies
     with tqdm(total=total, desc="simulated studies", unit="study", disable=not show) as bar:
         for strength in strengths:
             for index in range(n_studies):
-                study = simulated_study(strength, seed=seed + index, **design)
-                p = p_values(*study, methods, n_draws=n_draws, seed=index, computation=computation)
+                path = _cell(cells, strength, seed + index, methods, n_draws, design)
+                if path is not None and path.is_file():
+                    p = read_parquet(path)
+                else:
+                    study = simulated_study(strength, seed=seed + index, **design)
+                    options = dict(seed=seed + index, computation=computation)
+                    p = p_values(*study, methods, n_draws=n_draws, **options)
+                    if path is not None:
+                        write_parquet(p, path)
                 found.append(p.assign(strength=strength))
                 bar.update()
     rows = pd.concat(found, ignore_index=True)
@@ -71,6 +85,13 @@ def power(
             )
         )  # fmt: skip
     return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def _cell(cells, strength, seed, methods, n_draws, design) -> Path | None:
+    if cells is None:
+        return None
+    parts = [__version__, float(strength), seed, list(methods), n_draws, sorted(design.items())]
+    return Path(cells) / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.parquet"
 
 
 def simulated_study(
