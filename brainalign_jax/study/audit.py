@@ -89,9 +89,11 @@ def overall(table: ResultTable) -> Verdict | None:
             continue
         best = max(by_level[level], key=lambda one: found.loc[(one.model, one.method), "score"])
         count = len(by_level[level])
+        controlled = _known(found.loc[(best.model, best.method)].get("control_score"))
+        beyond = "its null and its controls" if controlled else "its null; no control was scored"
         opening = {
-            "real": f"On {dataset} there is alignment beyond every null and control",
-            "static": f"On {dataset} alignment goes beyond its nulls and nuisance controls",
+            "real": f"On {dataset} there is alignment beyond {beyond}",
+            "static": f"On {dataset} there is alignment beyond {beyond}",
             "uncertain": f"On {dataset} scores are higher than their nulls, but the evidence is thin",
             "explained": f"On {dataset} scores exceed their nulls, but a control does as well",
             "chance": f"On {dataset} nothing exceeds what a recording without the words gives",
@@ -111,7 +113,8 @@ def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
             f"{name}: {score}, chance {number(line['chance'])}; without nulls this proves nothing."
         )
         return Verdict("untested", text, *who)
-    p = f"p = {line['p']:.3f}"
+    nested = line["selection"] == "inner folds"
+    p = f"p = {line['p']:.3f}" + " for the best layer" * nested
     if _known(line["p_fdr"]) and round(line["p_fdr"], 3) != round(line["p"], 3):
         p += f", {line['p_fdr']:.3f} over all models"
     null = f"{_NULLS[line['null']]} gives {number(line['null_mean'])}"
@@ -123,12 +126,24 @@ def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
                 f"{p}. Draw more."
             )
             return Verdict("uncertain", text, *who)
+        if line["p"] < ALPHA:
+            text = (
+                f"{name}: {score} exceeds its null ({null}) by itself, but not for one of so many models "
+                f"and methods: {p}. More draws, subjects or words would tell."
+            )
+            return Verdict("uncertain", text, *who)
         text = (
             f"{name}: {score} is within its null, {null} ({p}, {n_draws} draws). "
             "There is no evidence of alignment."
         )
         return Verdict("chance", text, *who)
-    beyond = f"exceeds every null at {p} under {folds}"
+    if nested and line["score"] <= line["null_high"]:
+        text = (
+            f"{name}: a layer exceeds its null ({p}), but {score}, of the layers chosen without the tested "
+            f"words, does not ({null}, {number(line['null_high'])} at the upper end)."
+        )
+        return Verdict("uncertain", text, *who)
+    beyond = f"exceeds its null at {p} under {folds}"
     against = "No nuisance control was scored."
     if _known(line["control_score"]):
         compared = _compared(line, "control", names)
@@ -252,13 +267,12 @@ def scaling_text(table: ResultTable) -> list[str]:
             survived &= (
                 other["lower"] > 0 if quantity == "calibrated" else (line["lower"] > other["slope"])
             )
-        verdict = (
-            "the growth survives its controls"
-            if survived
-            else "growth with size is not shown"
-            if line["lower"] <= 0
-            else "the growth does not survive its controls"
-        )
+        if not line["lower"] > 0:
+            verdict = "growth with size is not shown"
+        elif not controls:
+            verdict = "it grows with size, and nothing was there to control it"
+        else:
+            verdict = f"the growth {'survives' if survived else 'does not survive'} its controls"
         sentences.append(f"{text}: {verdict}.")
     return sentences
 

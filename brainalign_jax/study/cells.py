@@ -236,7 +236,7 @@ class Workbench:
         self, part: Part, chunks: list[LayerVectors], span: bool, problem: Problem
     ) -> list[list[LayerVectors]]:
         """The part's chunks on the axes fitted to each fold's training words."""
-        key = (part, span, id(problem))
+        key = (part, span, id(problem), chunks[0].values.shape)
         if key not in self._reduced:
             self._reduced[key] = [
                 programs.reduced_layers(chunks, problem, fold, self.scoring.protocol)

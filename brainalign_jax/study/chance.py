@@ -20,6 +20,8 @@ from scipy import stats
 
 from brainalign_jax.study.fold_arrays import Split
 
+_TIE = 1e-6  # float32 rounding of a share or a correlation, less than one hit
+
 
 class Bounds(NamedTuple):
     """Lower and upper bound, fractions in 0..1, of the shape of what was asked."""
@@ -190,6 +192,16 @@ def chance_rows(
             row[f"{known}_tokens"] = guess.tokens[index]
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def permutation_p(observed: np.ndarray | float, null: np.ndarray) -> np.ndarray | float:
+    """(1 + draws [P] that reach each observed score) / (1 + P).
+
+    A draw reaches a score that it equals but for rounding: shares of hits are often tied.
+    """
+    reached = np.asarray(null, float)[:, None] >= np.ravel(observed) - _TIE
+    p = (1 + reached.sum(axis=0)) / (1 + len(reached))
+    return p.reshape(np.shape(observed)) if np.ndim(observed) else float(p[0])
 
 
 def adjusted_p(p_values: np.ndarray, *, dependent: bool = False) -> np.ndarray:

@@ -94,10 +94,10 @@ def summarise(
     `selection`); mean over subjects, with a bootstrap interval over subjects and words. layer: chosen most
     often, or the best. p: (1 + draws whose highest group score over the layers reaches the highest real
     one) / (1 + draws); p_fdr: adjusted over models and methods (Benjamini-Hochberg). null_mean: of this
-    layer; null_high: of the draws' highest scores, the quantile at `confidence`. calibrated: (score - null
-    mean) / (ceiling - null mean). control: the nuisance features, or untrained twin, that score highest by
-    the same method, and the difference to them with its interval over subjects and words; static: the same
-    with vectors of words out of context.
+    layer, or of each draw's best where the real layer is the best; null_high: of the draws' highest scores,
+    the quantile at `confidence`. calibrated: (score - null mean) / (ceiling - null mean). control: the
+    nuisance features, or untrained twin, that score highest by the same method, and the difference to them
+    with its interval over subjects and words; static: the same with vectors of words out of context.
     """
     lines = []
     chosen = {}
@@ -135,7 +135,7 @@ def summarise(
                 table, f"{METRIC}_{name}", k, model, method, nested, layer
             )
         mine = nulls[(nulls["model"] == model) & (nulls["method"] == method)]
-        line |= _against_nulls(table, mine, group, model, method, layer, plan)
+        line |= _against_nulls(table, mine, group, model, method, layer, nested, plan)
         line |= _calibrated(line, interval, _of(ceilings, method))
         lines.append(line)
     found = pd.DataFrame(lines)
@@ -231,7 +231,7 @@ def _group_score(table, metric, k, model, method, nested, layer) -> float:
     return float(rows["value"].iloc[0]) if len(rows) else np.nan
 
 
-def _against_nulls(table, nulls, group, model, method, layer, plan: EvidencePlan) -> dict:
+def _against_nulls(table, nulls, group, model, method, layer, nested, plan: EvidencePlan) -> dict:
     if not len(nulls):
         return {}
     found = {"null": nulls["null"].iloc[0], "n_draws": nulls["draw"].nunique()}
@@ -243,11 +243,10 @@ def _against_nulls(table, nulls, group, model, method, layer, plan: EvidencePlan
             rows = table.pooled(metric, model=model, method=method, subject=GROUP)
             real = rows["value"]
         highest = of_layers.max(axis=1)
-        # Equal shares of hits may differ in the last digit.
-        exceed = (highest >= real.max() - 1e-9).sum()
-        found[column] = (1 + exceed) / (1 + len(highest))
+        found[column] = chance.permutation_p(real.max(), highest.to_numpy())
         if metric == METRIC:
-            found["null_mean"] = of_layers[layer].mean()
+            # What is picked on the scores is compared with draws that pick, too.
+            found["null_mean"] = (of_layers[layer] if nested else highest).mean()
             found["null_high"] = highest.quantile(plan.confidence)
     return found
 
@@ -297,9 +296,11 @@ def null_plan(plan: EvidencePlan | None, dataset: Dataset) -> NullPlan | None:
 
 
 def with_controls(
-    models: Sequence[str], dataset: Dataset, plan: EvidencePlan, *, lower: bool
+    models: Sequence[str], dataset: Dataset, plan: EvidencePlan, *, lower: bool, seed: int = 0
 ) -> list[str]:
     """The models, their untrained twins, and the controls of the data set.
+
+    seed: of the study, which is that of the first twins' weights.
 
     Without plan.controls: all nuisance features at once, the autocorrelated sequence, and word vectors
     that the release ships, as far as these words have them.
@@ -307,10 +308,10 @@ def with_controls(
     Raises: ValueError for a control that is named and does not exist.
     """
     twins = [
-        with_seed(UNTRAINED + name, seed) if seed else UNTRAINED + name
+        with_seed(UNTRAINED + name, seed + i) if i else UNTRAINED + name
         for name in models
         if resolve(name).kind == "checkpoint"
-        for seed in range(plan.untrained_seeds)
+        for i in range(plan.untrained_seeds)
     ]
     names = plan.controls
     if names is None:

@@ -74,7 +74,7 @@ def score(work: Work, draws: list[Draw], pool, *, k: int) -> dict[Part, np.ndarr
                     asked,
                     counts,
                     values @ values.T,
-                    outer.queries,
+                    outer.gold,
                     outer.query_mask,
                     np.resize(types[start : start + _DRAWS], (min(_DRAWS, len(types)), n_types)),
                     fitted if protocol.candidate_scaling == "spread" else None,

@@ -67,9 +67,7 @@ def draw_nulls(
         used = np.unique(token_to_type[eligible])
         draws = []
         for i in range(n_draws):
-            types = np.arange(n_types)
-            types[used] = _rng(seed, i).permutation(used)
-            draws.append(Draw(types=types))
+            draws.append(Draw(types=_within(_rng(seed, i).permutation(n_types), used)))
         return draws
     pieces = _runs(stimulus, eligible) if kind == "shift" else _blocks(stimulus, eligible)
     make = _shifted if kind == "shift" else _exchanged
@@ -79,6 +77,18 @@ def draw_nulls(
         rows[order] = make(pieces, stimulus, _rng(seed, i))
         draws.append(Draw(rows=rows))
     return draws
+
+
+def _within(permutation: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """The permutation [T] among the used places alone: others are passed over, and stay.
+
+    A uniform permutation gives a uniform one, and subjects who lack a few words share the rest.
+    """
+    among = np.isin(np.arange(len(permutation)), used)
+    found = np.where(among, permutation, np.arange(len(permutation)))
+    while not among[found[used]].all():
+        found[used] = np.where(among[found[used]], found[used], permutation[found[used]])
+    return found
 
 
 def _rng(seed: int, index: int) -> np.random.Generator:

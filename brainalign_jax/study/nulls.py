@@ -133,7 +133,7 @@ def _scores(bench, pool, one, subject, method, wanted, plan, progress) -> dict[P
     draws = draw_nulls(
         plan.kind, one.stimulus, problem.eligible, token_to_type, plan.n_draws, seed=plan.seed
     )
-    asked = np.asarray(problem.folds.outer.query_mask).sum()
+    asked = np.asarray(problem.folds.outer.query_mask).sum(dtype=np.float64)
     folds, k = range(len(problem.folds.outer.train)), bench.scoring.ks[0]
     found: dict[Part, list[np.ndarray]] = {}
     batch = len(draws) if plan.hold_alpha and draws[0].types is not None else _BATCH

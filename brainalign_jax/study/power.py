@@ -25,7 +25,7 @@ from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.neural.simulate import schedule_runs, simulate_bold
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study import sweep
-from brainalign_jax.study.chance import score_interval
+from brainalign_jax.study.chance import permutation_p, score_interval
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.noise_study import make_story, story_vectors
 from brainalign_jax.study.nulls import NullPlan, score_nulls
@@ -168,8 +168,7 @@ def p_values(
     null = nulls.groupby([*keys, "draw", "layer"])["value"].mean().groupby([*keys, "draw"]).max()
     lines = []
     for place, score in real.items():
-        exceed = int((null.loc[place] >= score - 1e-9).sum())
-        lines.append((*place, score, (1 + exceed) / (1 + n_draws)))
+        lines.append((*place, score, permutation_p(score, null.loc[place].to_numpy())))
     return pd.DataFrame(lines, columns=["method", "metric", "score", "p"])
 
 

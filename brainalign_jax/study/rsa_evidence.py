@@ -14,6 +14,7 @@ from brainalign_jax.align import noise_ceiling, partial_rsa, rsa
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import geometry, sources
+from brainalign_jax.study.chance import permutation_p
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.confounds import confound_rdms, mantel_permutations
 from brainalign_jax.study.problem import Scoring
@@ -55,11 +56,8 @@ def rsa_evidence(
     if 8 * n_pairs * (len(loaded) + 16) > computation.rdm_bytes:
         return empty
     method = protocol.rdm_comparison
-    with computation.context():
-        brain = np.stack([_rdm(_means(one, token_to_type, eligible), protocol) for one in loaded])
-    del loaded
     found = confound_rdms(dataset.stimulus, eligible, lower=scoring.lower)
-    confounds = found.rdms.reshape(-1, n_pairs).astype(brain.dtype)
+    confounds = found.rdms.reshape(-1, n_pairs).astype(computation.dtype)
     permutations = np.zeros((0, len(types)), np.int32)
     if n_permutations:
         permutations = mantel_permutations(
@@ -70,16 +68,30 @@ def rsa_evidence(
             eligible=eligible,
             random_state=seed,
         )
+    known: dict[int, tuple] = {}  # of the last width that subjects were reduced to
     with computation.context():
-        group = np.asarray(brain.mean(axis=0, keepdims=True), brain.dtype)
-        bounds = [np.nan, np.nan]
-        if len(brain) > 1:
-            bounds = [float(x.mean()) for x in _ceiling(brain, method=method)]
         tables = []
         for name in names:
-            model = vectors_of(name)
-            for numbers, values in model.blocks():
-                rdms = np.stack([_rdm(layer[types], protocol) for layer in values])
+            parts: dict[int, list] = {}
+            for numbers, values in _wanted_layers(vectors_of(name), scoring):
+                width = values.shape[-1] if protocol.pca != "none" else 0
+                parts.setdefault(width, []).append((numbers, values))
+            for width, blocks in parts.items():
+                if width not in known:
+                    dtype = computation.dtype
+                    known = {width: _brain(loaded, token_to_type, eligible, protocol, width, dtype)}
+                brain, group, bounds, n_features = known[width]
+                # Layers of every width are one family of tests.
+                layers = np.concatenate([numbers for numbers, _ in blocks])
+                rdms = np.stack(
+                    [
+                        _rdm(layer[types], protocol)
+                        for _, values in blocks
+                        for layer in sources.prepare_vectors(
+                            values, protocol, n_features=n_features, dtype=computation.dtype
+                        )
+                    ]
+                )
                 columns = {}
                 for column, of, held in (
                     ("rsa", brain, confounds[:0]),
@@ -96,7 +108,7 @@ def rsa_evidence(
                     pd.DataFrame(columns).assign(
                         dataset=dataset.name,
                         model=name,
-                        layer=np.asarray(numbers),
+                        layer=layers,
                         n_items=len(types),
                         ceiling_lower=bounds[0],
                         ceiling_upper=bounds[1],
@@ -107,8 +119,38 @@ def rsa_evidence(
     return pd.concat(tables, ignore_index=True)[list(COLUMNS)]
 
 
-def _means(one, token_to_type, eligible) -> np.ndarray:
-    return sources.type_means(np.asarray(one.values), token_to_type, eligible)[1]
+def _wanted_layers(model: Embeddings, scoring: Scoring):
+    """(numbers, values [l, T, D]) of each block, of the layers that are scored."""
+    for numbers, values in model.blocks():
+        kept = [
+            i
+            for i, number in enumerate(numbers)
+            if scoring.layers is None or number in scoring.layers
+        ]
+        if kept:
+            yield np.asarray(numbers)[kept], values[kept]
+
+
+def _brain(loaded, token_to_type, eligible, protocol, width: int, dtype: str) -> tuple:
+    """(RDMs [S, P], their mean [1, P], the ceiling's bounds, fewest features of a subject).
+
+    Responses are scaled and reduced as for the score itself, over all of a subject's words.
+    """
+    rdms, n_features = [], []
+    for one in loaded:
+        values = np.asarray(one.values)
+        if protocol.scaling != "none" or protocol.pca != "none":
+            own = one.valid & (token_to_type >= 0)
+            values = sources.prepare_responses(values, own, protocol, width=width, dtype=dtype)
+        n_features.append(values.shape[1])
+        means = sources.type_means(values, token_to_type, eligible)[1]
+        rdms.append(_rdm(means, protocol))
+    brain = np.stack(rdms)
+    bounds = [np.nan, np.nan]
+    if len(brain) > 1:
+        bounds = [float(x.mean()) for x in _ceiling(brain, method=protocol.rdm_comparison)]
+    group = np.asarray(brain.mean(axis=0, keepdims=True), brain.dtype)
+    return brain, group, bounds, min(n_features)
 
 
 def _rdm(rows: np.ndarray, protocol) -> np.ndarray:
@@ -130,7 +172,7 @@ def _test(brain, model, confounds, permutations, method) -> tuple[np.ndarray, np
         filled = np.resize(some, (min(_BLOCK, len(permutations)), some.shape[1]))
         drawn.append(np.asarray(_permuted(problem, filled))[: len(some)].mean(axis=1))
     null = np.concatenate(drawn).max(axis=1)
-    return observed, (1 + (null[:, None] >= observed).sum(axis=0)) / (1 + len(null))
+    return observed, permutation_p(observed, null)
 
 
 def _n_items(n_pairs: int) -> int:

@@ -100,7 +100,7 @@ def run_study(
         )
     models = list(dict.fromkeys(models))
     if evidence is not None:
-        models = with_controls(models, dataset, evidence, lower=scoring.lower)
+        models = with_controls(models, dataset, evidence, lower=scoring.lower, seed=scoring.seed)
     names = short_names(models)
     computing.keep_compiled_programs()
 

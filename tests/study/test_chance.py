@@ -144,3 +144,13 @@ def test_adjusted_p_values_by_hand():
     harmonic = 1 + 1 / 2 + 1 / 3
     np.testing.assert_allclose(chance.adjusted_p(p, dependent=True)[0, 0], 0.03 * harmonic)
     assert np.isnan(chance.adjusted_p([np.nan])).all()
+
+
+def test_draws_that_equal_the_score_but_for_rounding_reach_it():
+    hits = np.arange(181)
+    tied = (hits.astype(np.float32) / np.float32(180))[None]
+    for share, draw in zip(hits / 180, tied[0], strict=True):
+        assert chance.permutation_p(share, np.array([draw], np.float32)) == 1
+        assert chance.permutation_p(share, np.array([draw - 1 / 180], np.float32)) == 0.5
+    found = chance.permutation_p(np.array([0.5, 0.2]), np.array([0.1, 0.2, 0.3]))
+    np.testing.assert_array_equal(found, [0.25, 0.75])

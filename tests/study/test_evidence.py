@@ -5,17 +5,18 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from recordings import make_responses
+from recordings import make_embeddings, make_responses
 from scipy.stats import false_discovery_control
 
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import audit, ceiling_scores, evidence, nulls, report, rsa_evidence
 from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.display import seed_of
 from brainalign_jax.study.evidence import EvidencePlan
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import GROUP, SELECTED, ResultTable
 from brainalign_jax.study.run import run_study
-from brainalign_jax.study.sweep import Scoring
+from brainalign_jax.study.sweep import Scoring, score_subjects
 
 PLAN = EvidencePlan(n_nulls=39, n_permutations=99, n_bootstraps=300)
 SCORING = Scoring(("procrustes", "rsa"), protocol("audited", timed=False, n_folds=5), (5,))
@@ -132,9 +133,46 @@ def test_levels_follow_the_numbers(studies):
     assert level(p=0.3, p_fdr=0.3).level == "chance"
     few = level(p=0.1, p_fdr=0.1, n_draws=9)
     assert few.level == "uncertain" and "Draw more" in few.text
+    single = level(p=0.03, p_fdr=0.06, n_draws=99)
+    assert single.level == "uncertain" and "no evidence" not in single.text
+    # The best layer's p says nothing of a chosen layer that scores as a draw does.
+    chosen = level(score=line["null_mean"])
+    assert chosen.level == "uncertain" and "without the tested words" in chosen.text
     untested = level(p=np.nan, p_fdr=np.nan, null_mean=np.nan)
     assert untested.level == "untested" and "proves nothing" in untested.text
     assert "nuisance features alone" in level(control_lower=-0.01, control_score=0.9).text
+
+
+def test_nothing_is_said_of_what_was_not_scored(studies):
+    _, table, _ = studies
+    rows = table.extras["evidence"].query("role == 'model'").copy()
+    alone = dataclasses.replace(table, extras={"evidence": rows.assign(control_score=np.nan)})
+    assert "no control was scored" in audit.overall(alone).text
+    assert "its controls" in audit.overall(table).text
+    untested = rows.assign(p=np.nan, p_fdr=np.nan)
+    assert audit.signatures([dataclasses.replace(table, extras={"evidence": untested})]) == []
+
+
+def test_what_is_picked_is_calibrated_by_draws_that_pick(studies):
+    _, table, _ = studies
+    name = table.extras["nulls"]["model"].iloc[0]
+    rows = table.rows[(table.rows["layer"] != SELECTED) & (table.rows["method"] == "procrustes")]
+    rows = rows[(rows["model"] == name) & (rows["metric"] == "precision_csls")]
+    two = pd.concat([rows, rows.assign(layer=1, value=rows["value"] / 2)], ignore_index=True)
+    drawn = table.extras["nulls"].query("method == 'procrustes' and metric == 'precision_csls'")
+    rng = np.random.default_rng(0)
+    drawn = pd.concat([drawn, drawn.assign(layer=1, value=rng.uniform(0, 0.3, len(drawn)))])
+    found = evidence.summarise(
+        ResultTable(two, table.manifest),
+        table.extras["ranks"],
+        drawn,
+        table.extras["ceilings"],
+        PLAN,
+        k=5,
+    ).iloc[0]
+    best = drawn.groupby(["draw", "layer"])["value"].mean().groupby("draw").max()
+    assert found["selection"] != "inner folds" and found["layer"] == 0
+    assert found["null_mean"] == pytest.approx(best.mean())
 
 
 def test_the_report_opens_with_the_answer(studies, tmp_path):
@@ -196,6 +234,33 @@ def test_rsa_has_p_values_and_bounds(studies, words, planted):
         dataset, [], lambda name: None, SCORING, Computation(rdm_bytes=1), n_permutations=9
     )
     assert none.empty
+
+
+@pytest.mark.parametrize("name", ["audited", "paper"])
+def test_rsa_evidence_tests_the_score_of_the_table(words, name):
+    """Scaled and reduced as the protocol says, of the layers that were asked for."""
+    rng = np.random.default_rng(8)
+    vectors = rng.standard_normal((3, 60, 12))
+    values = vectors[1] @ rng.standard_normal((12, 40)) + 3 * rng.standard_normal((60, 40))
+    values = values * np.geomspace(1, 30, 40)
+    one = make_responses(words, values, subject="S0")
+    model = make_embeddings(words, vectors)
+    scoring = Scoring(("rsa",), protocol(name, timed=False, csls_k=5), (5,), layers=(0, 1))
+    dataset = Dataset("x", ("S0",), words, {"S0": one}.__getitem__)
+    found = rsa_evidence.rsa_evidence(
+        dataset, ["m"], lambda name: model, scoring, Computation(), n_permutations=9
+    ).set_index("layer")
+    rows = score_subjects("x", [one], model, scoring)
+    rows = rows[rows["metric"] == "rsa"].set_index("layer")
+    assert list(found.index) == [0, 1]
+    np.testing.assert_allclose(found["rsa"], rows["value"].sort_index(), atol=1e-5)
+
+
+def test_twins_of_a_study_have_seeds_of_their_own(studies, tiny_checkpoint):
+    names = evidence.with_controls(
+        [str(tiny_checkpoint)], studies[0], EvidencePlan(untrained_seeds=2), lower=False, seed=1
+    )
+    assert [seed_of(name) for name in names[1:3]] == [None, 2]  # None is the study's own
 
 
 def test_twins_and_controls_join_the_models(studies, tiny_checkpoint):

@@ -198,3 +198,40 @@ def test_held_penalties_are_those_of_the_real_pairing(words, planted):
     for i, (metric, k) in enumerate((("precision_csls", 5), ("rank_accuracy", 0))):
         expected = rows[(rows["metric"] == metric) & (rows["k"] == k)].sort_values("layer")["value"]
         np.testing.assert_allclose(found[0, i], expected, atol=0.02 if k else 1e-3)
+
+
+def test_held_penalties_ask_for_the_types_of_tokens():
+    """Where tokens are decoded, a query is a token and its answer a type."""
+    rng = np.random.default_rng(3)
+    names = [f"word{i}" for i in range(40)]
+    stimulus = Stimulus.from_words(names + [names[i] for i in rng.integers(0, 40, 20)])
+    vectors = rng.standard_normal((1, 40, 12))
+    values = vectors[0][stimulus.types()[1]] @ rng.standard_normal((12, 30))
+    one = make_responses(stimulus, values + rng.standard_normal((60, 30)))
+    chosen = protocol("audited", timed=False, queries="tokens", csls_k=5, n_folds=4, alphas=(1.0,))
+    scoring = Scoring(("ridge",), chosen, (5,))
+    long, held = (
+        score_nulls(
+            "x",
+            [one],
+            make_embeddings(stimulus, vectors),
+            scoring,
+            NullPlan("items", 6, 0, hold),
+            k=5,
+        )["value"]
+        for hold in (False, True)
+    )
+    np.testing.assert_allclose(held, long, atol=0.02)
+    assert np.mean(np.abs(held - long) > 1e-6) < 0.2
+
+
+def test_subjects_who_lack_words_share_the_rest_of_a_draw(story):
+    lacking = np.ones(240, bool)
+    lacking[np.isin(story.types()[1], (3, 8))] = False
+    for whole, part in zip(
+        draws("items", story, 10), draws("items", story, 10, lacking), strict=True
+    ):
+        used = np.setdiff1d(np.arange(len(whole.types)), (3, 8))
+        assert sorted(part.types[used]) == used.tolist()
+        assert (part.types[[3, 8]] == [3, 8]).all()
+        assert (part.types[used] != whole.types[used]).sum() <= 2

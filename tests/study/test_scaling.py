@@ -71,6 +71,14 @@ def test_growth_that_untrained_twins_share_does_not_survive():
     assert "does not survive" in audit.scaling_text(table)[0]
 
 
+def test_growth_is_not_said_to_survive_what_was_not_tested():
+    table, slopes = found(lambda name, size: 0.02 * size)
+    table.extras["scaling"] = slopes.query("quantity == 'score'").reset_index()
+    assert "nothing was there to control it" in audit.scaling_text(table)[0]
+    table.extras["scaling"] = slopes.assign(lower=np.nan, upper=np.nan).reset_index()
+    assert "growth with size is not shown" in audit.scaling_text(table)[0]  # one subject
+
+
 def test_families_that_disagree_are_named():
     table, slopes = found(lambda name, size: (0.02 if "a" in name[-2:] else -0.02) * size)
     table.extras["scaling"] = slopes.reset_index()
