@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -161,7 +162,7 @@ def encode_texts(
             long = {p for p in positions if bounds[p + 1] - bounds[p] > budget}
             cut += len(encoded.ids) > budget and len(words) > 1
             wanted = sorted(set(positions) - long)
-            for first, stop, targets in _windows(encoded, budget, wanted):
+            for first, stop, targets in windows(bounds, budget, wanted):
                 begin = bounds[first]
                 pooled = [
                     (
@@ -209,14 +210,14 @@ def _refuse_empty(
             )
 
 
-def _windows(
-    encoded: EncodedText, budget: int, wanted: list[int]
-) -> Iterator[tuple[int, int, list[int]]]:
-    """(first word, stop word, positions wanted) of the pieces of one text that fit the budget."""
-    bounds = encoded.bounds
-    n_words = len(bounds) - 1
-    while wanted:
-        target = wanted[0]
+def windows(
+    bounds: np.ndarray, budget: int, wanted: Sequence[int]
+) -> Iterator[tuple[int, int, Sequence[int]]]:
+    """What is read at once of one text: (first word, stop word, words wanted of them), each within
+    the budget of sub-tokens. bounds: as `EncodedText.bounds`; wanted: in order, each of which fits."""
+    n_words, done = len(bounds) - 1, 0
+    while done < len(wanted):
+        target = wanted[done]
         if bounds[-1] <= budget:
             first, stop = 0, n_words
         else:
@@ -226,8 +227,8 @@ def _windows(
             left = room if target == n_words - 1 else min(room, budget // 2)
             first = int(np.searchsorted(bounds, bounds[target] - left, side="left"))
             stop = int(np.searchsorted(bounds, bounds[first] + budget, side="right")) - 1
-        yield first, stop, [position for position in wanted if position < stop]
-        wanted = [position for position in wanted if position >= stop]
+        begin, done = done, bisect.bisect_left(wanted, stop, done)
+        yield first, stop, wanted[begin:done]
 
 
 def count_unknown(stimulus: Stimulus, sequences: Sequences, tokenizer: WordTokenizer) -> int:

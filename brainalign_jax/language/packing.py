@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -145,16 +146,16 @@ def _padded(values: np.ndarray, size: int, dtype) -> np.ndarray:
 
 def sub_tokens_of(sequences: Sequences, token_to_row: np.ndarray, pooling: str) -> list[tuple]:
     """What is pooled: for every sequence (token [k], row [k], weight [k], number of words that end in it)."""
-    counts = np.bincount(token_to_row[token_to_row >= 0])
+    counts = np.bincount(token_to_row[token_to_row >= 0]).tolist()
+    row_of = token_to_row.tolist()
     found: list[tuple[list, list, list]] = [([], [], []) for _ in sequences.ids]
     words = [0] * len(sequences.ids)
 
     def add(member: int, owners: tuple[int, ...], tokens: tuple[int, ...], share: float) -> None:
-        rows, times = np.unique(token_to_row[list(owners)], return_counts=True)
-        for row, many in zip(rows, times / counts[rows] * share, strict=True):
+        for row, times in Counter(row_of[owner] for owner in owners).items():
             found[member][0].extend(tokens)
             found[member][1].extend([row] * len(tokens))
-            found[member][2].extend([many] * len(tokens))
+            found[member][2].extend([times / counts[row] * share] * len(tokens))
 
     for member, targets in enumerate(sequences.targets):
         for owners, tokens in targets:

@@ -175,7 +175,7 @@ def _pieces(tokenizer, texts, prefix, suffix, length) -> tuple[list[_Piece], lis
             row_of = dict(text.targets)
             fits = [p for p in sorted(row_of) if 0 < bounds[p + 1] - bounds[p] <= budget]
             lost += [row_of[p] for p in set(row_of) - set(fits)]
-            for first, stop, targets in _windows(bounds, fits, budget):
+            for first, stop, targets in contexts.windows(bounds, budget, fits):
                 inside = slice(bounds[first], bounds[stop])
                 shift = len(prefix) - bounds[first]
                 ids = np.r_[prefix, encoded.ids[inside], suffix].astype(np.int32)
@@ -186,22 +186,6 @@ def _pieces(tokenizer, texts, prefix, suffix, length) -> tuple[list[_Piece], lis
                 owners = np.r_[around[0], owner[inside], around[1]]
                 pieces.append(_Piece(ids, spans, owners))
     return pieces, sorted(lost)
-
-
-def _windows(bounds, wanted: list[int], budget: int) -> Iterator[tuple[int, int, list[int]]]:
-    """(first word, stop word, words scored) of what is read at once: all of a text that fits, else
-    stretches that start with up to half of the budget of context."""
-    n_words = len(bounds) - 1
-    while wanted:
-        target = wanted[0]
-        first, stop = 0, n_words
-        if bounds[-1] > budget:
-            room = budget - (bounds[target + 1] - bounds[target])
-            left = room if target == n_words - 1 else min(room, budget // 2)
-            first = int(np.searchsorted(bounds, bounds[target] - left, side="left"))
-            stop = int(np.searchsorted(bounds, bounds[first] + budget, side="right")) - 1
-        yield first, stop, [word for word in wanted if word < stop]
-        wanted = [word for word in wanted if word >= stop]
 
 
 # A job: ids, and over the sub-tokens scored in them: the place whose state predicts, the target

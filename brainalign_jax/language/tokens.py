@@ -98,9 +98,21 @@ def _assign(words: Sequence[str], text: str, encoding) -> EncodedText:
     # Offsets are in order but for exotic normalisers; the bounds must be.
     token_word = np.maximum.accumulate(token_word)
     bounds = np.searchsorted(token_word, np.arange(len(words) + 1))
+    _refuse_shared(words, encoding, pooled, bounds.tolist())
     return EncodedText(
         np.asarray(encoding.ids, np.int32), tuple(tuple(tokens) for tokens in pooled), bounds
     )
+
+
+def _refuse_shared(words, encoding, pooled, bounds) -> None:
+    for index, tokens in enumerate(pooled):
+        if tokens and not bounds[index] <= tokens[0] <= tokens[-1] < bounds[index + 1]:
+            outside = tokens[0] if tokens[0] < bounds[index] else tokens[-1]
+            raise ValueError(
+                f"word {index} of a text ({words[index][:40]!r}) shares the sub-token "
+                f"{encoding.tokens[outside]!r} with a word beside it, so that neither has a vector "
+                "of its own; use a model whose tokenizer does not merge across spaces"
+            )
 
 
 def load_tokenizer(folder: str | Path, *, family: str | None = None) -> WordTokenizer:

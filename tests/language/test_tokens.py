@@ -2,96 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import unicodedata
 import warnings
 
 import numpy as np
 import pytest
-from tokenizers import (
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
+from small_tokenizers import CORPUS, TRICKY, gpt2, opt, plain, surface, wordpiece
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from brainalign_jax.language.contexts import encode_texts, texts_of
 from brainalign_jax.language.tokens import load_tokenizer
 from brainalign_jax.stimulus import Stimulus, clean_word
-
-CORPUS = (
-    "Alice was beginning to get very tired of sitting by her sister on the bank, and of having "
-    "nothing to do: once or twice she had peeped into the book her sister was reading, but it "
-    "had no pictures or conversations in it. The well-known dog isn't here; it can't be! 12 345."
-)
-TRICKY = (
-    "Alice",
-    "isn't",
-    "“Don’t,”",
-    "well-known",
-    "(dog.)",
-    "--",
-    "3.50",
-    "1,000!",
-    "naïve",
-    "cafe\u0301",
-    "名前。",
-    "👩‍🚀",
-    "\\@Harry@",
-    "हिन्दी",
-    "x",
-    "New York",
-    "dog...",
-    "Strasse/straße",
-    "ﬁne",
-    "한국어",
-    "end",
-)
-
-
-def wordpiece(folder, *, lower=True):
-    text = CORPUS + " ".join(TRICKY)
-    if lower:
-        text = text.lower()
-    text += unicodedata.normalize("NFC", text) + unicodedata.normalize("NFD", text)
-    chars = sorted({c for c in text if not c.isspace() and c not in "👩🚀\u200d"})
-    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "dog", "alice", "is", "##n"]
-    vocab += ([] if lower else ["Alice"]) + chars + ["##" + c for c in chars]
-    (folder / "vocab.txt").write_text("\n".join(dict.fromkeys(vocab)) + "\n", encoding="utf-8")
-    (folder / "config.json").write_text('{"model_type": "bert", "pad_token_id": 0}')
-    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower}))
-    return folder
-
-
-def byte_level_bpe(folder, model_type, special, settings):
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=420,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([CORPUS] * 3, trainer)
-    tokenizer.model.save(str(folder))
-    (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
-    if settings is not None:
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return folder
-
-
-def gpt2(folder):
-    return byte_level_bpe(folder, "gpt2", ["<|endoftext|>"], {"model_max_length": 1024})
-
-
-def opt(folder, **settings):
-    # As on the hub: no tokenizer.json, the BOS asked for in tokenizer_config.json.
-    base = {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True, "pad_token": "<pad>"}
-    base |= {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>"}
-    return byte_level_bpe(folder, "opt", ["<s>", "<pad>", "</s>", "<unk>"], base | settings)
 
 
 @pytest.fixture(params=["bert", "gpt2", "opt", "minilm"])
@@ -99,20 +19,6 @@ def tokenizer(request, tmp_path):
     if request.param == "minilm":
         return load_tokenizer(request.getfixturevalue("minilm"))
     return load_tokenizer({"bert": wordpiece, "gpt2": gpt2, "opt": opt}[request.param](tmp_path))
-
-
-def surface(tokenizer, ids) -> str:
-    """The text of sub-tokens, from the vocabulary strings and not from the offsets."""
-    tokens = [tokenizer.backend.id_to_token(int(i)) for i in ids]
-    if tokenizer.unknown_id is None:
-        return decoders.ByteLevel().decode(tokens)
-    return "".join(token.removeprefix("##") for token in tokens)
-
-
-def plain(word: str) -> str:
-    """What a lower-casing BERT makes of a word: no accents, no spaces."""
-    folded = unicodedata.normalize("NFD", word.lower())
-    return "".join(c for c in folded if unicodedata.category(c) not in ("Mn", "Cf", "Zs"))
 
 
 def test_every_word_gets_its_own_sub_tokens(tokenizer):
