@@ -161,19 +161,13 @@ def test_lines_inside_a_word_are_spaces(tokenizer):
 
 
 def test_a_sub_token_of_two_words_is_refused(tmp_path):
-    vocabulary = {
-        token: number for number, token in enumerate(["d", "o", " ", "do", "do ", "do d"])
-    }
-    merges = [("d", "o"), ("do", " "), ("do ", "d")]
-    Tokenizer(models.BPE(vocab=vocabulary, merges=merges)).save(str(tmp_path / "tokenizer.json"))
-    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
-    # Asked for the special tokens around "a", a tokenizer without "a" is refused: give it one.
-    state = json.loads((tmp_path / "tokenizer.json").read_text())
-    state["model"]["vocab"]["a"] = len(vocabulary)
-    (tmp_path / "tokenizer.json").write_text(json.dumps(state))
-    tokenizer = load_tokenizer(tmp_path)
-    assert tokenizer.encode([("do", "a")])[0].bounds.tolist() == [0, 1, 2]
-    with pytest.raises(ValueError, match="word 1 .*shares the sub-token 'do d' with a word beside"):
+    tokens = ["d", "o", " ", "a", "do", " do", "do do"]
+    merges = [("d", "o"), (" ", "do"), ("do", " do")]
+    model = models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges)
+    Tokenizer(model).save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer(tmp_path, family="gpt2")
+    assert tokenizer.encode([("do", "a")])[0].bounds.tolist() == [0, 1, 3]
+    with pytest.raises(ValueError, match="word 1 .*shares the sub-token 'do do' with a word"):
         tokenizer.encode([("do", "do")])
 
 
