@@ -226,5 +226,5 @@ print(json.dumps([cells, pathlib.Path(output, "report.html").exists()]))
     alone, *together = (pd.read_parquet(tmp_path / str(i) / "seen.parquet") for i in range(3))
     for table in together:
         pd.testing.assert_frame_equal(table, alone, atol=1e-5)
-    # 3 subjects x 2 models x 2 methods: all cells alone, half of them in each process.
-    assert told == [[12, True], [6, True], [6, False]]
+    # 3 subjects x 2 models x 2 methods: all cells alone, half of them in each process; two files a cell.
+    assert told == [[24, True], [12, True], [12, False]]

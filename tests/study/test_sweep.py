@@ -158,6 +158,7 @@ def test_similarity_decoding_equals_a_loop(words, planted):
         assert cell(rows, "precision_nn", 1, k=5, fold=fold) == pytest.approx(
             np.mean(hits), abs=1e-6
         )
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     expected = spearmanr(pdist(x, "correlation"), pdist(y, "correlation")).statistic
     assert cell(rows, "rsa", 1) == pytest.approx(expected, abs=1e-5)
 
