@@ -6,9 +6,7 @@ protocol fits on all rows.
 """
 
 import dataclasses
-import hashlib
 import itertools
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +17,6 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from brainalign_jax import __version__
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study import held_nulls, programs, sources
@@ -31,7 +28,7 @@ from brainalign_jax.study.methods import Ridge
 from brainalign_jax.study.null_draws import KINDS, Draw, draw_nulls, moved_rows
 from brainalign_jax.study.problem import Scoring
 from brainalign_jax.study.results import read_parquet, write_parquet
-from brainalign_jax.study.sweep import with_common_axes
+from brainalign_jax.study.sweep import cell_paths, with_common_axes
 
 COLUMNS = ("dataset", "subject", "model", "method", "layer", "null", "draw", "metric", "k", "value")
 _METRICS = ("precision_csls", "rank_accuracy")
@@ -84,7 +81,16 @@ def score_nulls(
     scoring = dataclasses.replace(scoring, protocol=protocol, ks=(k,))
     tables: dict[tuple[int, str, int], pd.DataFrame] = {}
     places = list(itertools.product(range(len(responses)), scoring.methods, range(len(models))))
-    paths = _cell_paths(cells, dataset, responses, models, scoring, plan, computation)
+    paths = cell_paths(
+        cells,
+        dataset,
+        responses,
+        models,
+        scoring,
+        computation,
+        suffix=".null.parquet",
+        null=dataclasses.asdict(plan),
+    )
     todo: dict[tuple[int, str], list[int]] = {}
     for place in places:
         if place in paths and paths[place].is_file():
@@ -231,31 +237,3 @@ def _rows(values: np.ndarray, layers: Sequence[int], plan: NullPlan, k: int) -> 
     rows = pd.DataFrame({"value": values.ravel()}, index=index).reset_index()
     rows["k"] = np.where(rows["metric"] == "rank_accuracy", 0, k)
     return rows.assign(null=plan.kind)
-
-
-def _cell_paths(cells, dataset, responses, models, scoring, plan, computation) -> dict:
-    if cells is None:
-        return {}
-    paths = {}
-    vectors = [model.fingerprint() for model in models]
-    for subject, one in enumerate(responses):
-        recording = one.fingerprint()
-        for method, model in itertools.product(scoring.methods, range(len(models))):
-            parts = {
-                "version": __version__,
-                "dataset": dataset,
-                "responses": recording,
-                "embeddings": vectors[model],
-                "method": method,
-                "protocol": scoring.protocol.fields(),
-                "ks": scoring.ks,
-                "layers": scoring.layers,
-                "lower": scoring.lower,
-                "seed": scoring.seed,
-                "dtype": computation.dtype,
-                "precision": computation.precision,
-                "null": dataclasses.asdict(plan),
-            }
-            digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-            paths[subject, method, model] = Path(cells) / f"{digest}.null.parquet"
-    return paths

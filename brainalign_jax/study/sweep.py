@@ -66,7 +66,7 @@ def score(
     for model in models:
         layer_numbers(model, scoring.layers)
     places = itertools.product(range(len(responses)), scoring.methods, range(len(models)))
-    paths = _cell_paths(cells, dataset, responses, models, scoring, computation)
+    paths = cell_paths(cells, dataset, responses, models, scoring, computation)
     tables: dict[tuple[int, str, int], pd.DataFrame] = {}
     ranks: dict[tuple[int, str, int], pd.DataFrame] = {}
     todo: dict[tuple[int, str], list[int]] = {}
@@ -143,10 +143,21 @@ def _ranks_path(path: Path) -> Path:
     return path.with_suffix(".ranks.parquet")
 
 
-def _cell_paths(
-    cells: Path | None, dataset: str, responses, models, scoring: Scoring, computation: Computation
+def cell_paths(
+    cells: Path | None,
+    dataset: str,
+    responses,
+    models,
+    scoring: Scoring,
+    computation: Computation,
+    *,
+    suffix: str = ".parquet",
+    **more,
 ) -> dict[tuple[int, str, int], Path]:
-    """Where each subject, method and model is kept: a fingerprint of all that decides its rows."""
+    """Where each subject, method and model is kept: a fingerprint of all that decides its rows.
+
+    more: what else decides them, by name.
+    """
     if cells is None:
         return {}
     vectors = [model.fingerprint() for model in models]
@@ -167,7 +178,8 @@ def _cell_paths(
                 "seed": scoring.seed,
                 "dtype": computation.dtype,
                 "precision": computation.precision,
+                **more,
             }
             digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-            paths[subject, method, model] = Path(cells) / f"{digest}.parquet"
+            paths[subject, method, model] = Path(cells) / f"{digest}{suffix}"
     return paths
