@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainalign_jax.align import linalg, retrieval, ridge
+from brainalign_jax.align import linalg, neighbours, retrieval, ridge
 
 
 class PermutedRanks(NamedTuple):
@@ -64,57 +64,43 @@ def permuted_ranks(
 
     Returns: ranks; those of padded queries are N.
     """
-    n_items = gram.shape[0]
     weights = jax.vmap(linalg.normalized_weights, (0, None))(train, gram.dtype)
-    paired = gram[permutation]  # inner products of the vector at each response with every candidate
-    similarity = linalg.product(hats, paired)
+    # All in the order of the responses: candidate i is the vector paired with response i.
+    paired = gram[permutation][:, permutation]
+    products = linalg.product(hats, paired)  # [F, Q, N]
     # Inner products with the training mean: of candidates [F, N], of itself [F], of predictions [F, Q].
     with_mean = linalg.matmul(weights, paired)
-    own = (with_mean[:, permutation] * weights).sum(axis=1)
-    predicted = jnp.einsum(
-        "fqn,fn->fq", similarity[:, :, permutation], weights, precision="highest"
-    )
-    squares = jnp.diagonal(gram)[None, :] - 2 * with_mean + own[:, None]
-    floor = 8 * jnp.finfo(gram.dtype).eps * (jnp.diagonal(gram)[None, :] + own[:, None])
-    norms = jnp.sqrt(jnp.where(squares > floor, squares, 1))
-    similarity = (similarity - predicted[:, :, None]) / norms[:, None, :]
-    similarity = jnp.where((squares > floor)[:, None, :], similarity, 0)
+    own = (with_mean * weights).sum(axis=1)
+    predicted = jnp.einsum("fqn,fn->fq", products, weights, precision="highest")
+    squares = jnp.diagonal(paired)[None, :] - 2 * with_mean + own[:, None]
+    floor = 8 * jnp.finfo(gram.dtype).eps * (jnp.diagonal(paired)[None, :] + own[:, None])
+    scale = jnp.where(squares > floor, 1 / jnp.sqrt(jnp.where(squares > floor, squares, 1)), 0)
+    if fitted is not None:
+        scale = scale / jax.vmap(_spread, (0, None, 0, 0))(fitted, paired, weights, scale)
     # A prediction's own length, for CSLS alone: |h Y|^2 = h G h'.
-    both = gram[permutation][:, permutation]
-    lengths = jnp.einsum(
-        "fqn,nm,fqm->fq", hats, both, hats, precision="highest", optimize=[(0, 1), (0, 1)]
-    )
-    lengths = jnp.sqrt(jnp.where(lengths > 0, lengths, 1))
-    if fitted is None:
-        spread = jnp.ones_like(norms)
-    else:
-        # Candidates in the order of the responses that they are paired with: no gather of products.
-        ordered = jax.vmap(_spread, (0, None, 0, 0))(fitted, both, weights, norms[:, permutation])
-        spread = ordered[:, jnp.argsort(permutation)]
-    gold = permutation[queries]
+    squares = (products * hats).sum(axis=2)
+    lengths = jnp.sqrt(jnp.where(squares > 0, squares, 1))
+    cosines = (products - predicted[:, :, None]) * scale[:, None, :] / lengths[:, :, None]
 
-    def ranks(similarity, gold, mask, lengths, spread):
-        cosines = similarity / lengths[:, None] / spread
-        csls = retrieval.csls_from_cosine(
-            cosines, k=min(csls_k, *cosines.shape), source_weights=mask
-        )
-        nearest = retrieval.ranks(similarity / spread, gold)
-        return PermutedRanks(nearest, retrieval.ranks(csls, gold))
+    def ranks(cosines, gold, mask):
+        near = jnp.where(mask > 0, cosines.T, -jnp.inf)
+        r_source = neighbours.mean_of_largest(near, min(csls_k, *cosines.shape))
+        return PermutedRanks(*reversed(retrieval.rank_both(cosines, gold, r_source)))
 
-    found = jax.vmap(ranks)(similarity, gold, query_mask, lengths, spread)
-    outside = jnp.asarray(n_items, found.nn.dtype)
+    found = jax.vmap(ranks)(cosines, queries, query_mask)
+    outside = jnp.asarray(gram.shape[0], found.nn.dtype)
     return PermutedRanks(*(jnp.where(query_mask > 0, x, outside) for x in found))
 
 
-def _spread(hats, gram, weights, norms) -> jax.Array:
+def _spread(hats, gram, weights, scale) -> jax.Array:
     """Root mean square [N] of each candidate's cosines with the fitted predictions, 1 where it is zero."""
     products = linalg.product(hats, gram)  # [M, N] inner products of predictions and candidates
     squares = (products * hats).sum(axis=1)
     used = squares > 0
     share = used.astype(gram.dtype)
-    scale = share / jnp.where(used, squares, 1) / jnp.maximum(share.sum(), 1)
+    share = share / jnp.where(used, squares, 1) / jnp.maximum(share.sum(), 1)
     centred = products - (products @ weights)[:, None]
-    spread = jnp.sqrt(scale @ centred**2) / norms
+    spread = jnp.sqrt(share @ centred**2) * scale
     return jnp.where(spread > 0, spread, 1)
 
 

@@ -32,6 +32,8 @@ def mean_of_largest(x: jax.Array, k: int) -> jax.Array:
     n_rows, n = x.shape
     if not 1 <= k <= n:
         raise ValueError(f"k={k} must lie between 1 and {n}, the columns of x {x.shape}")
+    if k == n:
+        return _mean_of_all(x)
     if k < _FEW_NEIGHBOURS or x.size < _SMALL:
         return sorted_mean(x, k)
     if jax.default_backend() != "cpu":
@@ -62,10 +64,13 @@ def in_tiles(per_tile: Callable, n: int, rows: int):
 
 def sorted_mean(x: jax.Array, k: int) -> jax.Array:
     """`mean_of_largest` from a partial sort."""
-    nearest = lax.top_k(jnp.where(x > -jnp.inf, x, -jnp.inf), k)[0]
-    there = nearest > -jnp.inf
-    count = jnp.maximum(there.sum(axis=1), 1).astype(x.dtype)
-    return jnp.where(there, nearest, 0).sum(axis=1) / count
+    return _mean_of_all(lax.top_k(jnp.where(x > -jnp.inf, x, -jnp.inf), k)[0])
+
+
+def _mean_of_all(x: jax.Array) -> jax.Array:
+    there = x > -jnp.inf
+    count, total = sum_pairs(there.astype(jnp.int32), jnp.where(there, x, jnp.zeros_like(x)))
+    return total / jnp.maximum(count, 1).astype(x.dtype)
 
 
 def search_mean(x: jax.Array, k: int) -> jax.Array:

@@ -138,7 +138,7 @@ def csls_ranks(
         scores = linalg.matmul(source, target.T)
         r_source = mean_of_largest(_among(scores.T, asked), k)
         r_target = mean_of_largest(_among(scores, ranked), k)
-        rank_csls, rank_nn = _rank_both(_among(scores, ranked), gold, last, r_source)
+        rank_csls, rank_nn = rank_both(_among(scores, ranked), gold, r_source, last)
         return CslsRanks(rank_csls, rank_nn, r_source, r_target)
 
     count = tile or max(1, max_bytes // (2 * row_bytes))
@@ -152,8 +152,8 @@ def csls_ranks(
     def queries(start):
         size = min(count, n_queries)
         scores = _among(linalg.matmul(rows(source, start, size), target.T), ranked)
-        own = (rows(gold, start, size), rows(last, start, size))
-        return *_rank_both(scores, *own, r_source), mean_of_largest(scores, k)
+        own = rows(gold, start, size), r_source, rows(last, start, size)
+        return *rank_both(scores, *own), mean_of_largest(scores, k)
 
     rank_csls, rank_nn, r_target = in_tiles(queries, n_queries, count)
     return CslsRanks(rank_csls, rank_nn, r_source, r_target)
@@ -164,8 +164,16 @@ def _among(scores: jax.Array, mask: jax.Array | None) -> jax.Array:
     return scores if mask is None else jnp.where(mask, scores, -jnp.inf)
 
 
-def _rank_both(scores, gold, last, r_source) -> tuple[jax.Array, jax.Array]:
-    """Ranks [R] by CSLS and by cosine from cosines [R, C]. The mean r_target of a row moves no rank."""
+def rank_both(
+    scores: jax.Array, gold: jax.Array, r_source: jax.Array, last: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """`ranks` [Q] by CSLS and by cosine, from cosines [Q, C] and each candidate's r_source [C].
+
+    The mean r_target of a query moves no rank. last: [Q] the queries that rank last, by default those
+    with NaN.
+    """
+    if last is None:
+        last = jnp.isnan(scores.sum(axis=1))
     # See `ranks`. Twice a number is exact, so that fused multiply-add changes nothing here.
     scores = jax.lax.optimization_barrier(scores)
     own = jnp.take_along_axis(scores, gold[:, None], axis=1)
