@@ -4,13 +4,15 @@
 
 Shapes of BERT-base, GPT-2 and OPT-125m with random weights, the same on both sides; a generated text of
 5,000 words in sentences, tokenised by a tokenizer trained on it. Both sides get the words and give the mean
-over sub-tokens and occurrences in every layer, [13, types, 768] float32. PyTorch runs the model as a
-careful user would: each distinct sentence once, batches of equal token budget sorted by length,
-`output_hidden_states` under `inference_mode`, sums over words with `index_add_`; the better of two budgets
-counts. Sides take turns; seconds are medians; our first call, which compiles, is told apart. Errors: the
+over sub-tokens and occurrences in every layer, [13, types, 768] float32. PyTorch (scaled dot-product
+attention, `output_hidden_states` under `inference_mode`, sums over words with `index_add_`) runs the model
+in two ways: as a careful user would, batches of an equal budget of sub-tokens sorted by length, at two
+budgets; and as most scripts do, 32 sentences at a time in the text's order, padded to the longest.
+Sides take turns; seconds are medians; our first call, which compiles, is told apart. Errors: the
 largest difference, in standard deviations of the layer, from PyTorch's model in float64 on the first 100
-words, and between the two sides on all. Peak memory (VmHWM) is of a process of its own that does nothing
-else, its imports included. About 6 minutes on 2 cores.
+words, and between the two sides on all. Peak memory is of a process of its own that does nothing else:
+VmHWM, imports included, or on a GPU what was allocated there. --dtype=bfloat16 computes both sides so.
+About 6 minutes on 2 cores.
 """
 
 import json
@@ -33,12 +35,14 @@ from brainalign_jax.stimulus import Stimulus
 
 _SHAPES = flags.DEFINE_list("shapes", ["bert-base", "gpt2", "opt-125m"], "Of these three.")
 _WORDS = flags.DEFINE_integer("words", 5000, "Words of the text.")
+_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of both sides.")
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Rounds; medians are reported.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 _SIDE = flags.DEFINE_enum("side", None, ["ours", "torch"], "Internal: one side alone, for memory.")
 _FOLDER = flags.DEFINE_string("folder", None, "Internal: the checkpoint of --side.")
-_BUDGETS = (1024, 4096)  # sub-tokens of a batch, for PyTorch
-_TARGET = 2.0
+_BUDGETS = {"cpu": (1024, 4096), "gpu": (8192, 32768)}  # sub-tokens of a batch, for PyTorch
+_SENTENCES = 32  # of a batch in the text's order
+_TARGET = {"cpu": 2.0, "gpu": 1.2}
 
 
 def text(n_words: int, seed: int = 0) -> Stimulus:
@@ -90,7 +94,8 @@ def make_checkpoint(shape: str, folder: Path) -> None:
 
 def ours(folder: Path, stimulus: Stimulus):
     """A function that gives [L, T, D] with our model."""
-    model, tokenizer = checkpoint.load_model(str(folder)), load_tokenizer(folder)
+    model = checkpoint.load_model(str(folder), dtype=_DTYPE.value)
+    tokenizer = load_tokenizer(folder)
     row = stimulus.types()[1]
 
     def call() -> np.ndarray:
@@ -109,14 +114,15 @@ def ours(folder: Path, stimulus: Stimulus):
     return call
 
 
-def theirs(folder: Path, stimulus: Stimulus, budget: int, *, double: bool = False):
-    """The same with transformers' PyTorch model."""
+def theirs(folder: Path, stimulus: Stimulus, budget: int | None, *, double: bool = False):
+    """The same with transformers' PyTorch model. budget: sub-tokens of a batch; None: by sentences."""
     import torch
     import transformers
 
     on_gpu = torch.cuda.is_available()
     device = "cuda" if on_gpu else "cpu"
-    dtype = torch.float64 if double else torch.float32
+    dtype = torch.float64 if double else getattr(torch, _DTYPE.value)
+    summed = torch.float64 if double else torch.float32
     model = transformers.AutoModel.from_pretrained(folder, dtype=dtype).eval().to(device)
     tokenizer, row = load_tokenizer(folder), stimulus.types()[1]
     n_rows = int(row.max()) + 1
@@ -126,16 +132,9 @@ def theirs(folder: Path, stimulus: Stimulus, budget: int, *, double: bool = Fals
         texts = contexts.texts_of(stimulus, row >= 0, context="sentence")
         sequences = contexts.encode_texts(tokenizer, texts, max_length=512)
         pooled = sub_tokens_of(sequences, row, "mean")
-        order = sorted(range(len(sequences.ids)), key=lambda i: len(sequences.ids[i]))
-        sums, start = None, 0
-        while start < len(order):
-            stop = start + 1
-            while (
-                stop < len(order) and (stop + 1 - start) * len(sequences.ids[order[stop]]) <= budget
-            ):
-                stop += 1
-            members, start = order[start:stop], stop
-            time = len(sequences.ids[members[-1]])
+        sums = None
+        for members in _batches([len(ids) for ids in sequences.ids], budget):
+            time = max(len(sequences.ids[member]) for member in members)
             ids = np.full((len(members), time), tokenizer.pad_id, np.int64)
             mask = np.zeros((len(members), time), np.int64)
             for line, member in enumerate(members):
@@ -154,13 +153,26 @@ def theirs(folder: Path, stimulus: Stimulus, budget: int, *, double: bool = Fals
             ).hidden_states
             if sums is None:
                 shape = len(states), n_rows, states[0].shape[-1]
-                sums = torch.zeros(shape, dtype=dtype, device=device)
+                sums = torch.zeros(shape, dtype=summed, device=device)
             for total, state in zip(sums, states, strict=True):
-                picked = state.reshape(-1, state.shape[-1])[token]
-                total.index_add_(0, rows, picked * weight[:, None].to(dtype))
+                picked = state.reshape(-1, state.shape[-1])[token].to(summed)
+                total.index_add_(0, rows, picked * weight[:, None].to(summed))
         return sums.cpu().numpy()
 
     return call
+
+
+def _batches(lengths: list[int], budget: int | None) -> list[list[int]]:
+    """The sequences of each of PyTorch's batches."""
+    if budget is None:
+        places = range(0, len(lengths), _SENTENCES)
+        return [list(range(len(lengths)))[start : start + _SENTENCES] for start in places]
+    batches: list[list[int]] = [[]]
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batches[-1] and (len(batches[-1]) + 1) * lengths[i] > budget:
+            batches.append([])
+        batches[-1].append(i)
+    return batches
 
 
 def flops(folder: Path, stimulus: Stimulus) -> float:
@@ -189,24 +201,30 @@ def _job(shape: str, folder: Path, stimulus: Stimulus) -> measure.Job:
             "between": max(_largest(result, other) for other in peers.values()),
         }
 
+    peers = {f"PyTorch, {budget} sub-tokens": budget for budget in _BUDGETS[_backend()]}
+    peers[f"PyTorch, {_SENTENCES} sentences in order"] = None
     return measure.Job(
-        f"{shape}, {len(stimulus)} words",
+        f"{shape}, {len(stimulus)} words, {_DTYPE.value}",
         dict,
         lambda inputs: ours(folder, stimulus),
         {
-            f"torch {budget}": lambda inputs, budget=budget: theirs(folder, stimulus, budget)
-            for budget in _BUDGETS
+            peer: lambda inputs, budget=budget: theirs(folder, stimulus, budget)
+            for peer, budget in peers.items()
         },
         errors,
         flops(folder, stimulus),
-        {f"torch {budget}": _TARGET for budget in _BUDGETS},
+        dict.fromkeys(peers, _TARGET[_backend()]),
     )
 
 
+def _backend() -> str:
+    return "cpu" if jax.default_backend() == "cpu" else "gpu"
+
+
 def _peak(side: str, folder: Path) -> float:
-    """Peak resident set in MB of a process that runs one side."""
+    """Peak memory in MB of a process that runs one side: resident set, or on a GPU what was allocated."""
     command = [sys.executable, "-m", "benchmarks.bench_models", f"--side={side}"]
-    command += [f"--folder={folder}", f"--words={_WORDS.value}"]
+    command += [f"--folder={folder}", f"--words={_WORDS.value}", f"--dtype={_DTYPE.value}"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
@@ -215,11 +233,17 @@ def _peak(side: str, folder: Path) -> float:
 
 def _run_side() -> None:
     folder, stimulus = Path(_FOLDER.value), text(_WORDS.value)
-    make = ours if _SIDE.value == "ours" else lambda *a: theirs(*a, min(_BUDGETS))
+    make = ours if _SIDE.value == "ours" else lambda *a: theirs(*a, min(_BUDGETS[_backend()]))
     make(folder, stimulus)()
     status = Path("/proc/self/status").read_text().split("\n")
-    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-    print(json.dumps({"peak_mb": peak / 1024}))
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
+    if _backend() == "gpu" and _SIDE.value == "ours":
+        peak = jax.devices()[0].memory_stats()["peak_bytes_in_use"]
+    elif _backend() == "gpu":
+        import torch
+
+        peak = torch.cuda.max_memory_allocated()
+    print(json.dumps({"peak_mb": peak / 2**20}))
 
 
 def main(argv: list[str]) -> None:
@@ -227,7 +251,7 @@ def main(argv: list[str]) -> None:
     if _SIDE.value:
         return _run_side()
     stimulus = text(_WORDS.value)
-    rates = measure.matmul_rates()
+    rates = measure.matmul_rates(dtype=_DTYPE.value)
     print({name: f"{rate / 1e9:.0f} GFLOP/s" for name, rate in rates.items()})
     rows = []
     for shape in _SHAPES.value:

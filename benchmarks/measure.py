@@ -143,15 +143,18 @@ def _busy_s() -> float:
     return sum(map(int, path.read_text().split()[1:4])) / os.sysconf("SC_CLK_TCK")
 
 
-def matmul_rates(size: int = _PRODUCT, repeats: int = 3) -> dict[str, float]:
-    """Floating-point operations a second of a float32 product [size, size], best call, by library.
+def matmul_rates(
+    size: int = _PRODUCT, repeats: int = 3, *, dtype: str = "float32"
+) -> dict[str, float]:
+    """Floating-point operations a second of a product [size, size], best call, by library.
 
-    JAX's is at `precision="highest"`, on its default device.
+    JAX's is at `precision="highest"`, on its default device, in `dtype`; the others' in float32 on the
+    processor.
     """
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((size, size), np.float32) for _ in range(2))
     product = jax.jit(lambda a, b: jnp.matmul(a, b, precision="highest"))
-    on_device = jax.device_put((a, b))
+    on_device = jax.tree.map(lambda x: jnp.asarray(x, dtype), (a, b))
     calls = {
         "jax": lambda: product(*on_device).block_until_ready(),
         "numpy": lambda: a @ b,
