@@ -3,8 +3,9 @@
     python -m benchmarks.bench_models --output=out/bench_models.json
 
 Shapes of BERT-base, GPT-2 and OPT-125m with random weights, the same on both sides; a generated text of
-5,000 words in sentences, tokenised by a tokenizer trained on it. Both sides get the words and give the mean
-over sub-tokens and occurrences in every layer, [13, types, 768] float32. PyTorch (scaled dot-product
+5,000 words in sentences, tokenised by a tokenizer trained on it. Both sides get the sub-tokens (which are
+told apart: seconds to tokenise) and give the mean over sub-tokens and occurrences in every layer,
+[13, types, 768] float32. PyTorch (scaled dot-product
 attention, `output_hidden_states` under `inference_mode`, sums over words with `index_add_`) runs the model
 in two ways: as a careful user would, batches of an equal budget of sub-tokens sorted by length, at two
 budgets; and as most scripts do, 32 sentences at a time in the text's order, padded to the longest.
@@ -19,6 +20,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import jax
@@ -26,10 +28,9 @@ import numpy as np
 from absl import app, flags, logging
 
 from benchmarks import measure
-from brainalign_jax.language import contexts
-from brainalign_jax.language.embed import contextual_vectors
+from brainalign_jax.language import contexts, extraction
 from brainalign_jax.language.models import checkpoint
-from brainalign_jax.language.packing import sub_tokens_of
+from brainalign_jax.language.packing import Packing, sub_tokens_of
 from brainalign_jax.language.tokens import load_tokenizer
 from brainalign_jax.stimulus import Stimulus
 
@@ -92,24 +93,29 @@ def make_checkpoint(shape: str, folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
+def encoded(folder: Path, stimulus: Stimulus) -> contexts.Sequences:
+    """The sentences as the tokenizer gives them."""
+    every = np.ones(len(stimulus), bool)
+    texts = contexts.texts_of(stimulus, every, context="sentence")
+    return contexts.encode_texts(load_tokenizer(folder), texts, max_length=512)
+
+
 def ours(folder: Path, stimulus: Stimulus):
     """A function that gives [L, T, D] with our model."""
     model = checkpoint.load_model(str(folder), dtype=_DTYPE.value)
-    tokenizer = load_tokenizer(folder)
-    row = stimulus.types()[1]
+    pad_id = load_tokenizer(folder).pad_id
+    sequences, row = encoded(folder, stimulus), stimulus.types()[1]
 
     def call() -> np.ndarray:
-        return contextual_vectors(
-            stimulus,
-            model,
-            tokenizer,
-            context="sentence",
-            window=0,
+        packing = Packing(
+            sequences,
+            row,
             pooling="mean",
-            token_to_row=row,
-            lower=False,
-            last="hf",
-        ).values
+            batch_tokens=extraction.default_batch_tokens(),
+            width=model.width,
+            pad_id=pad_id,
+        )
+        return extraction.extract(model, packing, int(row.max()) + 1).states
 
     return call
 
@@ -124,24 +130,22 @@ def theirs(folder: Path, stimulus: Stimulus, budget: int | None, *, double: bool
     dtype = torch.float64 if double else getattr(torch, _DTYPE.value)
     summed = torch.float64 if double else torch.float32
     model = transformers.AutoModel.from_pretrained(folder, dtype=dtype).eval().to(device)
-    tokenizer, row = load_tokenizer(folder), stimulus.types()[1]
-    n_rows = int(row.max()) + 1
+    pad_id, row = load_tokenizer(folder).pad_id, stimulus.types()[1]
+    sequences, n_rows = encoded(folder, stimulus), int(row.max()) + 1
 
     @torch.inference_mode()
     def call() -> np.ndarray:
-        texts = contexts.texts_of(stimulus, row >= 0, context="sentence")
-        sequences = contexts.encode_texts(tokenizer, texts, max_length=512)
         pooled = sub_tokens_of(sequences, row, "mean")
         sums = None
         for members in _batches([len(ids) for ids in sequences.ids], budget):
-            time = max(len(sequences.ids[member]) for member in members)
-            ids = np.full((len(members), time), tokenizer.pad_id, np.int64)
-            mask = np.zeros((len(members), time), np.int64)
+            longest = max(len(sequences.ids[member]) for member in members)
+            ids = np.full((len(members), longest), pad_id, np.int64)
+            mask = np.zeros((len(members), longest), np.int64)
             for line, member in enumerate(members):
                 ids[line, : len(sequences.ids[member])] = sequences.ids[member]
                 mask[line, : len(sequences.ids[member])] = 1
             found = [pooled[member] for member in members]
-            token = np.concatenate([one[0] + line * time for line, one in enumerate(found)])
+            token = np.concatenate([one[0] + line * longest for line, one in enumerate(found)])
             rows, weight = (np.concatenate([one[at] for one in found]) for at in (1, 2))
             token, rows, weight = (
                 torch.from_numpy(x).to(device) for x in (token, rows, weight.astype(np.float32))
@@ -178,10 +182,8 @@ def _batches(lengths: list[int], budget: int | None) -> list[list[int]]:
 def flops(folder: Path, stimulus: Stimulus) -> float:
     """Operations of the dense products: two a weight of the blocks and sub-token, no padding."""
     config = checkpoint.read_architecture(folder)
-    texts = contexts.texts_of(stimulus, stimulus.types()[1] >= 0, context="sentence")
-    sequences = contexts.encode_texts(load_tokenizer(folder), texts, max_length=512)
     weights = config.width * (4 * config.width + 2 * config.ffn_width)
-    return 2.0 * config.n_layers * weights * sum(map(len, sequences.ids))
+    return 2.0 * config.n_layers * weights * sum(map(len, encoded(folder, stimulus).ids))
 
 
 def _largest(found: np.ndarray, expected: np.ndarray) -> float:
@@ -262,6 +264,9 @@ def main(argv: list[str]) -> None:
             row = measure.measure_job(
                 _job(shape, folder, stimulus), _REPEATS.value, rate=rates["jax"]
             )
+            begin = time.perf_counter()
+            encoded(folder, stimulus)
+            row["tokenising_s"] = time.perf_counter() - begin
         row |= peaks
         row["words_per_s"] = {"ours": len(stimulus) / row["ours_s"]} | {
             peer: len(stimulus) / found["seconds"] for peer, found in row["peers"].items()

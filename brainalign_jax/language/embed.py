@@ -319,7 +319,7 @@ def contextual_vectors(
         sequences,
         token_to_row,
         pooling=pooling,
-        batch_tokens=batch_tokens or (2048 if jax.default_backend() == "cpu" else 16384),
+        batch_tokens=batch_tokens or extraction.default_batch_tokens(),
         width=config.width,
         pad_id=tokenizer.pad_id,
         pack=pack,

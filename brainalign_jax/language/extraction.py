@@ -95,6 +95,11 @@ def extract(
     return sums
 
 
+def default_batch_tokens() -> int:
+    """About how many sub-tokens are computed at once, by the kind of device."""
+    return 2048 if jax.default_backend() == "cpu" else 16384
+
+
 def check_ids(model: LanguageModel, packing: Packing) -> None:
     """Raise ValueError if a token id is outside the model's vocabulary."""
     highest = max(int(ids.max()) for ids in packing.sequences.ids)

@@ -105,14 +105,16 @@ class Weights:
         return [[name.format(layer=n) for name in self.sources[path].names] for n in layers]
 
     def _filled(self, fill: Callable[[str, Any], tuple[jax.Array, list[str]]]) -> nnx.State:
-        found, faults = [], []
-        for path, (keys, leaf) in self._leaves.items():
+        found, faults = {}, []
+        # A table is twice in memory while it is filled: while the rest is not there yet.
+        for path in sorted(self._leaves, key=lambda path: path.startswith("blocks.")):
+            keys, leaf = self._leaves[path]
             value, wrong = fill(path, leaf)
-            found.append((keys, leaf.replace(value)))
+            found[path] = keys, leaf.replace(value)
             faults += wrong
         if faults:
             raise misfit(self.folder, self.config, faults)
-        return nnx.from_flat_state(found)
+        return nnx.from_flat_state([found[path] for path in self._leaves])
 
     def _parameter(self, path: str, layer: int | None = None) -> tuple[jax.Array, list[str]]:
         """A parameter (of one block alone, if `layer` is given) and the faults of its tensors."""
@@ -122,7 +124,8 @@ class Weights:
             shape, groups = shape[1:], groups[layer : layer + 1]
         source, faults = self.sources[path], []
         sharding = self.placement(path, shape)
-        whole = _empty(shape, self.dtype, sharding)
+        single = not stacked and len(groups[0]) == 1
+        whole = None if single else _empty(shape, self.dtype, sharding)
         # A view of nothing, for the shapes of the parts.
         one = np.broadcast_to(np.float32(0), shape[1:] if stacked else shape)
         for index, group in enumerate(groups):
@@ -135,12 +138,14 @@ class Weights:
                     )
                 elif values.dtype.name not in _FLOATS:
                     faults.append(f"{self.stored[name]} has dtype {values.dtype}, not a float")
+                elif single:
+                    whole = jax.device_put(source.arrange(values).astype(self.dtype), sharding)
                 elif not faults:
                     place = (index,) * stacked + (0,) * (part.ndim - 1) + (start,)
                     whole = _placer(source, stacked, sharding)(whole, values, place)
                     # The host forgets this tensor before it reads the next.
                     whole.block_until_ready()
-                    del values
+                values = None
                 start += part.shape[-1]
         return whole, faults
 

@@ -33,15 +33,10 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, path: Path):
-        from safetensors import SafetensorError, safe_open
-
         self.path = path
-        try:
-            self._file = safe_open(path, framework="numpy")
-        except SafetensorError as error:
-            raise _damaged(path, error) from error
-        names = list(self._file.keys())
-        form = (self._file.metadata() or {}).get("format", "pt")
+        with self._opened() as file:
+            names = list(file.keys())
+            form = (file.metadata() or {}).get("format", "pt")
         if form not in ("pt", "np", "flax"):
             raise ValueError(
                 f"{path} says its format is {form!r}; supported: pt, flax. Use the checkpoint's "
@@ -52,6 +47,14 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
             ((new, (old, turn)) for old, (new, turn) in zip(names, named, strict=True)), path
         )
 
+    def _opened(self):
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            return safe_open(self.path, framework="numpy")
+        except SafetensorError as error:
+            raise _damaged(self.path, error) from error
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._sources)
 
@@ -60,7 +63,9 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         stored, turned = self._sources[name]
-        values = self._file.get_tensor(stored)
+        # Opened anew: the pages of a mapped file stay in memory, read tensor after read tensor.
+        with self._opened() as file:
+            values = file.get_tensor(stored)
         return values.T if turned else values
 
 
