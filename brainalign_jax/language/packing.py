@@ -152,10 +152,15 @@ def sub_tokens_of(sequences: Sequences, token_to_row: np.ndarray, pooling: str) 
     words = [0] * len(sequences.ids)
 
     def add(member: int, owners: tuple[int, ...], tokens: tuple[int, ...], share: float) -> None:
-        for row, times in Counter(row_of[owner] for owner in owners).items():
-            found[member][0].extend(tokens)
-            found[member][1].extend([row] * len(tokens))
-            found[member][2].extend([times / counts[row] * share] * len(tokens))
+        if len(owners) == 1:  # nearly always: no need to count
+            rows = ((row_of[owners[0]], 1),)
+        else:
+            rows = Counter(row_of[owner] for owner in owners).items()
+        token, row_at, weight = found[member]
+        for row, times in rows:
+            token += tokens
+            row_at += [row] * len(tokens)
+            weight += [times / counts[row] * share] * len(tokens)
 
     for member, targets in enumerate(sequences.targets):
         for owners, tokens in targets:
