@@ -2,17 +2,27 @@
 
     python -m experiments.extract_embeddings --models=gpt2,bert-base --dataset=alice \
         --data_dir=../shared/data/alice --cache_dir=out/vectors
+    python -m experiments.extract_embeddings --models=gpt2,pythia-410m --dataset=alice \
+        --data_dir=../shared/data/alice --cache_dir=out/vectors --surprisal=out/surprisal.csv
     python -m experiments.extract_embeddings --cache_dir=out/vectors --list
     python -m experiments.extract_embeddings --cache_dir=out/vectors --clean
 
 A second call with the same settings reads the cache; after an interruption a call goes on at the last
 saved batch. A study finds the vectors in OUTPUT_DIR/embeddings: give that folder as --cache_dir. With MiniLM
 (7 layers), the 2,129 words of Alice take about 5 s on 2 cores, of which 2 s are one compilation.
+
+--surprisal, of causal models: each word's surprisal from the same pass, kept with the vectors and written to
+the table with columns model, row (of the stimulus, from 0), word, nats, bits; empty where it is not defined
+(the first word of a text without a start token; with --level=type also words without a letter or digit).
 """
 
+import csv
+import io
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 from absl import app, flags, logging
 
 from brainalign_jax.language import embed
@@ -20,6 +30,7 @@ from brainalign_jax.language.cache import EmbeddingCache
 from brainalign_jax.language.contexts import CONTEXTS
 from brainalign_jax.language.embed import LAYOUTS
 from brainalign_jax.language.packing import POOLINGS
+from brainalign_jax.language.whole_files import new_file
 from brainalign_jax.neural.readers import list_datasets, open_dataset
 
 _MODELS = flags.DEFINE_list("models", [], "Models: names, Hugging Face ids or folders.")
@@ -35,6 +46,9 @@ _LOWER = flags.DEFINE_bool("lower", False, "Word types without regard to case.")
 _LAST = flags.DEFINE_enum("last", "hf", ["hf", "raw"], "Last layer: as transformers', or raw.")
 _DTYPE = flags.DEFINE_enum(
     "dtype", "float32", ["float32", "bfloat16", "float16"], "Of weights and activations."
+)
+_SURPRISAL = flags.DEFINE_string(
+    "surprisal", None, "File (.csv) for each word's surprisal, from the same pass; causal models."
 )
 _LAYOUT = flags.DEFINE_enum("layout", "auto", LAYOUTS, "How the model lies in the memory.")
 _BATCH = flags.DEFINE_integer("batch_tokens", None, "Sub-tokens computed at once.")
@@ -71,6 +85,7 @@ def _extract() -> None:
     if not (_DATASET.value and _DATA_DIR.value):
         raise ValueError("--models needs --dataset and --data_dir")
     stimulus = open_dataset(_DATASET.value, _DATA_DIR.value).stimulus
+    surprisal: dict[str, np.ndarray] = {}
     for model in _MODELS.value:
         begin = time.perf_counter()
         vectors = embed(
@@ -83,6 +98,7 @@ def _extract() -> None:
             level=_LEVEL.value,
             lower=_LOWER.value,
             last=_LAST.value,
+            surprisal=_SURPRISAL.value is not None,
             dtype=_DTYPE.value,
             layout=_LAYOUT.value,
             batch_tokens=_BATCH.value,
@@ -95,6 +111,24 @@ def _extract() -> None:
             f"{model}: {vectors.n_states} layers x {rows} words x {width}, "
             f"{time.perf_counter() - begin:.1f} s ({layers} of equal width)"
         )
+        if vectors.surprisal is not None:
+            surprisal[model] = vectors.surprisal
+            _write_surprisal(Path(_SURPRISAL.value), stimulus.words, surprisal)
+            defined = int(np.isfinite(vectors.surprisal).sum())
+            print(f"{model}: surprisal of {defined} of {len(stimulus)} words in {_SURPRISAL.value}")
+
+
+def _write_surprisal(path: Path, words: tuple[str, ...], surprisal: dict[str, np.ndarray]) -> None:
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("model", "row", "word", "nats", "bits"))
+    for model, values in surprisal.items():
+        for row, (word, nats) in enumerate(zip(words, values.tolist(), strict=True)):
+            shown = ("", "") if np.isnan(nats) else (f"{nats:.6g}", f"{nats / np.log(2):.6g}")
+            writer.writerow((model, row, word, *shown))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(path) as file:
+        file.write(table.getvalue().encode())
 
 
 def _clean(cache: EmbeddingCache) -> None:
@@ -113,6 +147,7 @@ def _show(cache: EmbeddingCache) -> None:
             chosen = ("context", "pooling", "level", "dtype")
             about = ", ".join(str(entry.settings.get(name)) for name in chosen)
             about = f"{entry.model}, {entry.words} words, {about}"
+            about += ", surprisal" if "surprisal" in entry.settings else ""
         state = "damaged" if entry.name in faults else entry.kind
         print(f"{entry.name}  {entry.n_bytes / 2**20:.1f} MiB  {state}  {about}")
 

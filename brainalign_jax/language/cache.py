@@ -23,6 +23,7 @@ import numpy as np
 
 from brainalign_jax.language.embeddings import Embeddings
 from brainalign_jax.language.extraction import Saved
+from brainalign_jax.language.whole_files import new_file, sync, umask
 
 _FORMAT = "brainalign_jax.EmbeddingCache.1"
 _LOCKS, _FINGERPRINTS = "locks", "fingerprints"
@@ -145,7 +146,7 @@ class EmbeddingCache:
                 return known
         value = compute()
         note.parent.mkdir(parents=True, exist_ok=True)
-        with _new_file(note) as file:
+        with new_file(note) as file:
             file.write(value.encode())
         return value
 
@@ -197,6 +198,7 @@ class EmbeddingCache:
                 arrays["values"],
                 arrays.get("final"),
                 header["meta"],
+                arrays.get("surprisal"),
             ), None
         except Exception as error:  # orbax, tensorstore and json raise many kinds on damaged files
             if not path.is_dir():  # removed meanwhile
@@ -204,9 +206,7 @@ class EmbeddingCache:
             return None, error
 
     def _write(self, name: str, fields: dict, vectors: Embeddings) -> None:
-        arrays = {"values": vectors.values}
-        if vectors.final is not None:
-            arrays["final"] = vectors.final
+        arrays = vectors.arrays()
         header = {
             "format": _FORMAT,
             "fields": fields,
@@ -223,10 +223,10 @@ class EmbeddingCache:
         try:
             with _checkpointer(name) as checkpointer:
                 checkpointer.save(temporary / "arrays", arrays)
-            with _new_file(temporary / "entry.json") as file:
+            with new_file(temporary / "entry.json") as file:
                 file.write(json.dumps(header, ensure_ascii=False).encode())
-            temporary.chmod(0o777 & ~_umask())
-            _sync(temporary)
+            temporary.chmod(0o777 & ~umask())
+            sync(temporary)
             try:
                 os.rename(temporary, self.folder / name)
             except OSError:
@@ -234,7 +234,7 @@ class EmbeddingCache:
                     raise
                 # Without locks on this file system another process was first.
                 shutil.rmtree(temporary)
-            _sync(self.folder)
+            sync(self.folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -271,7 +271,7 @@ class Partial:
         begin = time.monotonic()
         digests = {key: _digest(array) for key, array in arrays.items()}
         header = json.dumps({"plan": plan, "done": done, "sha256": digests}).encode()
-        with _new_file(self.path) as file:
+        with new_file(self.path) as file:
             np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
         self._last = time.monotonic()
         self._cost = self._last - begin
@@ -319,33 +319,3 @@ def _restore(path: Path, described: dict[str, Any]) -> dict[str, np.ndarray]:
     target = {key: np.empty(one["shape"], np.float32) for key, one in described.items()}
     with _checkpointer(path.parent.name) as checkpointer:
         return checkpointer.restore(path.resolve(), target)
-
-
-@contextlib.contextmanager
-def _new_file(path: Path):
-    """A file to write, in place of `path` once it is complete."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

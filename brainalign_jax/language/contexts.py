@@ -25,11 +25,13 @@ class Text(NamedTuple):
 class Sequences(NamedTuple):
     """What the model reads. ids: one int32 vector a sequence, special tokens included; targets: for
     every sequence the wanted words as (rows of the stimulus, indices into ids to pool); split: words
-    too long for one sequence, as (rows, ((sequence, indices), ...))."""
+    too long for one sequence, as (rows, ((sequence, indices), ...)); spans: for every target the
+    (first, stop) of its word in ids, punctuation and the space before it included."""
 
     ids: list[np.ndarray]
     targets: list[list[tuple[tuple[int, ...], tuple[int, ...]]]]
     split: list[tuple[tuple[int, ...], tuple[tuple[int, tuple[int, ...]], ...]]]
+    spans: Sequence[list[tuple[int, int]]] = ()
 
 
 def texts_of(
@@ -142,14 +144,15 @@ def encode_texts(
         positions = merged.setdefault(text.words, {})
         for position, row in text.targets:
             positions.setdefault(position, []).append(row)
-    sequences = Sequences([], [], [])
+    sequences = Sequences([], [], [], [])
     cut, too_long = 0, []
     items = list(merged.items())
 
-    def add(encoded: EncodedText, begin: int, end: int, targets: list) -> int:
+    def add(encoded: EncodedText, begin: int, end: int, targets: list, spans: list) -> int:
         ids = np.r_[tokenizer.prefix, encoded.ids[begin:end], tokenizer.suffix]
         sequences.ids.append(ids.astype(np.int32))
         sequences.targets.append(targets)
+        sequences.spans.append(spans)
         return len(sequences.ids) - 1
 
     for chunk in range(0, len(items), 1024):
@@ -171,7 +174,9 @@ def encode_texts(
                     )
                     for position in targets
                 ]
-                add(encoded, begin, bounds[stop], pooled)
+                shift = prefix - begin
+                spans = [(int(bounds[p] + shift), int(bounds[p + 1] + shift)) for p in targets]
+                add(encoded, begin, bounds[stop], pooled, spans)
             for position in sorted(long):
                 pieces = []
                 for begin in range(bounds[position], bounds[position + 1], budget):
@@ -179,7 +184,7 @@ def encode_texts(
                     inside = [t for t in encoded.pooled[position] if begin <= t < end]
                     if inside:
                         tokens = tuple(int(token + prefix - begin) for token in inside)
-                        pieces.append((add(encoded, begin, end, []), tokens))
+                        pieces.append((add(encoded, begin, end, [], []), tokens))
                 sequences.split.append((tuple(positions[position]), tuple(pieces)))
                 too_long.append((words[position], positions[position][0]))
     if too_long:

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from brainalign_jax.language import contexts, extraction, streaming
+from brainalign_jax.language import contexts, extraction
 from brainalign_jax.language.cache import EmbeddingCache
+from brainalign_jax.language.contextual import LONGEST, contextual_vectors
 from brainalign_jax.language.embeddings import Embeddings
 from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.language.models import checkpoint, registry, sharding
 from brainalign_jax.language.models.blocks import SubLayers
+from brainalign_jax.language.models.heads import load_head
 from brainalign_jax.language.models.interventions import Specification, gates, parse, reinitialise
 from brainalign_jax.language.models.registry import ModelSpec
-from brainalign_jax.language.models.transformer import LanguageModel, TransformerConfig
-from brainalign_jax.language.packing import POOLINGS, Packing
+from brainalign_jax.language.models.transformer import LanguageModel
+from brainalign_jax.language.packing import POOLINGS
 from brainalign_jax.language.static import read_vectors
 from brainalign_jax.language.streaming import Layers, LoadedLayers
-from brainalign_jax.language.tokens import WordTokenizer, load_tokenizer, tokenizer_files
+from brainalign_jax.language.tokens import load_tokenizer, tokenizer_files
 from brainalign_jax.stimulus import Stimulus
 
 # Raised when the same settings give other vectors than before: entries of a cache made by an older
 # version are then not found.
 _VERSION = 1
 LAYOUTS = ("auto", "whole", "sharded", "streamed")
-_LONGEST = 4096  # sub-tokens of a text, unless the caller says otherwise
 
 
 def embed(
@@ -47,6 +48,7 @@ def embed(
     last: str = "hf",
     interventions: str | Mapping | Specification | None = None,
     sublayers: str | None = None,
+    surprisal: bool = False,
     dtype: str = "float32",
     seed: int = 0,
     revision: str | None = None,
@@ -73,6 +75,11 @@ def embed(
         `interventions.parse`.
     sublayers: "attention" or "feed_forward": layer l is what that part of block l adds to the
         residual, in place of the block's output.
+    surprisal: of a causal model, whether `Embeddings.surprisal` is to hold each word's surprisal from
+        the same pass: [N] over the words of the stimulus, in nats (divide by ln 2 for bits). The word
+        is scored in the text that its vector comes from, as by `language.surprisal`. NaN for words
+        without a vector, without anything before them in their text, longer than a text may be, or
+        with pieces that the vocabulary lacks.
     dtype: "float32", "bfloat16" or "float16", of weights and activations; pooling is in float32.
     missing: what a word without a static vector does: "error", or "zero" for a vector of zeros.
     max_tokens: the longest text in sub-tokens; what the model takes, at most 4096, if not given.
@@ -92,6 +99,8 @@ def embed(
     _check_choice("missing", missing, ("error", "zero"))
     _check_choice("dtype", dtype, ("float32", "bfloat16", "float16"))
     _check_choice("layout", layout, LAYOUTS)
+    if not isinstance(surprisal, bool):
+        raise ValueError(f"surprisal={surprisal!r}; give True (nats) or False")
     if sublayers is not None:
         _check_choice("sublayers", sublayers, SubLayers._fields)
     specification = parse(interventions)
@@ -122,6 +131,8 @@ def embed(
     if spec.kind == "static":
         if specification or sublayers:
             raise ValueError(f"{spec.name} has no parts: leave interventions and sublayers out")
+        if surprisal:
+            raise ValueError(f"{spec.name} predicts no words: leave surprisal out")
         return _kept(
             cache,
             {"model": spec.name, "missing": missing, **meta, **_static_files(spec, cache)},
@@ -130,7 +141,12 @@ def embed(
     untrained = spec.kind == "untrained"
     folder = checkpoint.locate(spec.source, revision=revision, weights=not untrained)
     config = checkpoint.read_architecture(folder, family=spec.family)
-    longest = min(config.max_length, max_tokens or _LONGEST)
+    if surprisal and not config.causal:
+        raise ValueError(
+            f"{spec.name} reads in both directions: its surprisal needs a pass for each sub-token; "
+            "leave surprisal out and call language.surprisal(stimulus, model)"
+        )
+    longest = min(config.max_length, max_tokens or LONGEST)
     off = gates(specification, config)
     meta |= {
         "family": config.family,
@@ -148,6 +164,8 @@ def embed(
     # Only where there are any, so that fingerprints and entries of a cache stay as they were.
     meta |= {"interventions": str(specification)} if specification else {}
     meta |= {"sublayers": sublayers} if sublayers else {}
+    meta |= {"surprisal": "nats"} if surprisal else {}
+    read_head = functools.partial(load_head, spec, seed=seed, revision=revision)
 
     def weights() -> str:
         return f"untrained, seed {seed}" if untrained else fingerprint_of(folder, cache)
@@ -171,6 +189,7 @@ def embed(
             lower=lower,
             last=sublayers or last,
             interventions=off,
+            read_head=read_head if surprisal else None,
             max_tokens=longest,
             batch_tokens=batch_tokens,
             saver=saver,
@@ -183,7 +202,8 @@ def embed(
             "tokenizer": tokenizer.name,
             "unknown_words": vectors.n_unknown,
         }
-        return Embeddings(spec.name, rows, vectors.values, vectors.final, meta | more)
+        values, final = vectors.values, vectors.final
+        return Embeddings(spec.name, rows, values, final, meta | more, vectors.surprisal)
 
     if cache is None:
         return make(None)
@@ -269,89 +289,3 @@ def _embed_static(spec, rows, meta, *, missing, stimulus) -> Embeddings:
         "unknown_words": len(vectors.missing),
     }
     return Embeddings(spec.name, rows, vectors.values[None], None, meta)
-
-
-class ContextualVectors(NamedTuple):
-    """values: [L, rows, D] float32; final: [rows, D_final] or None; n_unknown: how many tokens have
-    a piece that the vocabulary lacks."""
-
-    values: np.ndarray
-    final: np.ndarray | None
-    n_unknown: int
-
-
-def contextual_vectors(
-    stimulus: Stimulus,
-    model: LanguageModel | Layers,
-    tokenizer: WordTokenizer,
-    *,
-    context: str,
-    window: int,
-    pooling: str,
-    token_to_row: np.ndarray,
-    lower: bool,
-    last: str,
-    stride: int = 1,
-    max_tokens: int | None = None,
-    batch_tokens: int | None = None,
-    pack: bool = True,
-    interventions: Any = None,
-    saver: extraction.Saver | None = None,
-    progress: str | None = None,
-) -> ContextualVectors:
-    """`embed` for a loaded model. Row r is the mean over the tokens with token_to_row [N] == r;
-    tokens at -1 are left out. last: also "attention" and "feed_forward", as `sublayers`. pack:
-    several texts share a row of a batch. interventions: what is switched off in the model.
-    progress: the label of a progress bar."""
-    config = model.config
-    _warn_of_later_words(config, context, stride)
-    texts = contexts.texts_of(
-        stimulus, token_to_row >= 0, context=context, window=window, stride=stride, lower=lower
-    )
-    sequences = contexts.encode_texts(
-        tokenizer,
-        texts,
-        max_length=min(config.max_length, max_tokens or _LONGEST),
-        announce_cuts=context != "growing",
-    )
-    n_unknown = contexts.count_unknown(stimulus, sequences, tokenizer)
-    packing = Packing(
-        sequences,
-        token_to_row,
-        pooling=pooling,
-        batch_tokens=batch_tokens or extraction.default_batch_tokens(),
-        width=config.width,
-        pad_id=tokenizer.pad_id,
-        pack=pack,
-    )
-    whole = isinstance(model, LanguageModel)
-    n_steps = 1 if whole else config.n_layers + 1
-    with _progress_bar(progress, packing.n_words * n_steps, whole) as bar:
-        values, final = (extraction if whole else streaming).extract(
-            model,
-            packing,
-            int(token_to_row.max()) + 1,
-            last=last,
-            interventions=interventions,
-            saver=saver,
-            on_words=bar.update,
-        )
-    return ContextualVectors(values, final, n_unknown)
-
-
-def _progress_bar(label: str | None, total: int, whole: bool):
-    from tqdm.auto import tqdm
-
-    unit = "word" if whole else "word x layer"
-    return tqdm(total=total, desc=label, unit=unit, disable=label is None)
-
-
-def _warn_of_later_words(config: TransformerConfig, context: str, stride: int) -> None:
-    if config.causal or not (context == "growing" or (context == "window" and stride > 1)):
-        return
-    behind = "up to the end of its text" if context == "growing" else f"up to {stride - 1}"
-    warnings.warn(
-        f"a {config.family} model reads in both directions: with context={context!r} a word's vector "
-        f"depends on the words behind it, {behind}",
-        stacklevel=4,
-    )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from brainalign_jax.language.whole_files import new_file
 
 _FORMAT = "brainalign_jax.Embeddings.1"
 
@@ -26,6 +26,8 @@ class Embeddings:
     final: [T, D_final] float32, the last layer where it has another width (opt-350m), else None.
     meta: JSON-serialisable; family, n_params, n_layers (blocks), revision, weights (fingerprint),
         tokenizer, pooling, context, window, last, lower, level, and more.
+    surprisal: [N] float32, of every word of the stimulus in nats (over ln 2: bits), NaN where it is
+        not defined; None where it was not asked for.
 
     Raises ValueError for shapes that disagree, values that are not finite, repeated types.
     """
@@ -35,6 +37,7 @@ class Embeddings:
     values: np.ndarray
     final: np.ndarray | None = None
     meta: dict = field(default_factory=dict)
+    surprisal: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         types = tuple(str(word) for word in self.types)
@@ -49,7 +52,17 @@ class Embeddings:
             meta = json.loads(json.dumps(self.meta))
         except (TypeError, ValueError) as error:
             raise ValueError(f"meta must be JSON-serialisable: {error}") from error
-        for name, value in (("types", types), ("values", values), ("final", final), ("meta", meta)):
+        surprisal = self.surprisal
+        if surprisal is not None:
+            n_words = len(types) if meta.get("level") == "token" else "N"
+            surprisal = _frozen("surprisal", surprisal, (n_words,), undefined=True)
+        for name, value in (
+            ("types", types),
+            ("values", values),
+            ("final", final),
+            ("meta", meta),
+            ("surprisal", surprisal),
+        ):
             object.__setattr__(self, name, value)
 
     @property
@@ -64,13 +77,17 @@ class Embeddings:
         if self.final is not None:
             yield (len(self.values),), self.final[None]
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """values, final and surprisal, those that are there, by name."""
+        named = ("values", self.values), ("final", self.final), ("surprisal", self.surprisal)
+        return {name: array for name, array in named if array is not None}
+
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over model, types, values and meta."""
+        """SHA-256 (hex) over model, types, arrays and meta."""
         digest = hashlib.sha256(_FORMAT.encode())
         digest.update(self._header().encode())
-        for array in (self.values, self.final):
-            if array is not None:
-                digest.update(np.ascontiguousarray(array, "<f4"))
+        for array in self.arrays().values():
+            digest.update(np.ascontiguousarray(array, "<f4"))
         return digest.hexdigest()
 
     def _header(self) -> str:
@@ -82,6 +99,8 @@ class Embeddings:
             "final_shape": None if self.final is None else self.final.shape,
             "meta": self.meta,
         }
+        if self.surprisal is not None:  # fingerprints of the others stay as they were
+            header["surprisal_shape"] = self.surprisal.shape
         return json.dumps(header, sort_keys=True)
 
     def save(self, path: str | Path) -> Path:
@@ -89,22 +108,10 @@ class Embeddings:
         path = Path(path)
         if path.suffix != ".npz":
             raise ValueError(f"{path} does not end in .npz; give a path that does")
-        arrays = {"header": np.frombuffer(self._header().encode(), np.uint8), "values": self.values}
-        if self.final is not None:
-            arrays["final"] = self.final
+        header = np.frombuffer(self._header().encode(), np.uint8)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".tmp", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, **arrays)
-            # mkstemp makes the file private; give it the mode of any new file.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(name, 0o666 & ~umask)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with new_file(path) as file:
+            np.savez(file, header=header, **self.arrays())
         return path
 
     @classmethod
@@ -118,17 +125,19 @@ class Embeddings:
                 header = json.loads(file["header"].tobytes().decode())
                 if header["format"] != _FORMAT:
                     raise ValueError(f"its format is {header['format']!r}")
-                final = file["final"] if "final" in file.files else None
-                return cls(
-                    header["model"], tuple(header["types"]), file["values"], final, header["meta"]
+                final, surprisal = (
+                    file[name] if name in file.files else None for name in ("final", "surprisal")
                 )
+                types = tuple(header["types"])
+                return cls(header["model"], types, file["values"], final, header["meta"], surprisal)
         except Exception as error:
             raise ValueError(
                 f"{path} is not a file of Embeddings ({error}); write it with Embeddings.save"
             ) from error
 
 
-def _frozen(name: str, value, shape: tuple) -> np.ndarray:
+def _frozen(name: str, value, shape: tuple, *, undefined: bool = False) -> np.ndarray:
+    """A read-only float32 copy; undefined: whether it may hold NaN."""
     array = np.array(value, np.float32)
     fits = array.ndim == len(shape) and all(
         isinstance(wanted, str) or size == wanted
@@ -137,8 +146,9 @@ def _frozen(name: str, value, shape: tuple) -> np.ndarray:
     if not fits or 0 in array.shape:
         expected = ", ".join(str(size) for size in shape)
         raise ValueError(f"{name} has shape {array.shape}; expected [{expected}], not empty")
-    if not np.isfinite(array).all():
-        row = np.argwhere(~np.isfinite(array))[0]
+    wrong = np.isinf(array) if undefined else ~np.isfinite(array)
+    if wrong.any():
+        row = np.argwhere(wrong)[0]
         raise ValueError(
             f"{name}{row.tolist()} is {array[tuple(row)]}; the checkpoint is broken, or its numbers "
             "overflow in the precision used (load it as float32)"

@@ -13,6 +13,7 @@ from flax import nnx
 
 from brainalign_jax.language import pooled_states
 from brainalign_jax.language.memory import device_bytes
+from brainalign_jax.language.models.heads import Head
 from brainalign_jax.language.models.transformer import LanguageModel
 from brainalign_jax.language.packing import Batch, Packing
 from brainalign_jax.language.pooled_states import Sums
@@ -45,22 +46,29 @@ def extract(
     *,
     last: str = "hf",
     interventions: Any = None,
+    read_head: Callable[[LanguageModel], Head] | None = None,
     saver: Saver | None = None,
     on_words: Callable[[int], Any] = lambda n: None,
 ) -> Sums:
     """The sums [S, n_rows, D] over all batches, as NumPy arrays.
 
     They stay on the device and come to the host once; where they would take more than a quarter of
-    its memory, each batch's own rows come to the host and are added there. on_words: told how many
-    words each finished batch held.
+    its memory, each batch's own rows come to the host and are added there. read_head: gives the
+    model's language-model head, for the surprisal of the words; the packing then names what is
+    scored. on_words: told how many words each finished batch held.
     """
     check_ids(model, packing)
     graph, state = nnx.split(model)
+    sharding = pooled_states.copied_to_all(state)
+    if read_head is not None:
+        parts = nnx.split(read_head(model))
+        head = nnx.merge(parts[0], jax.device_put(parts[1], sharding))
+        graph, state = nnx.split((model, head))
     size = 4 * (model.n_layers + 1) * n_rows * model.width
     make = _OnDevice if size <= device_bytes() // 4 else _OnHost
-    running = make(model, n_rows, last)
-    sharding = pooled_states.copied_to_all(state)
-    start, plan = 0, f"batches of {packing.digest()}"
+    n_words = None if read_head is None else packing.n_presented
+    running = make(model, n_rows, last, n_words)
+    start, plan = 0, f"batches of {packing.digest()}{' and surprisal' if read_head else ''}"
     if saver is not None and (saved := saver.load(plan)) is not None:
         start = saved.done
         running.restore(saved.arrays)
@@ -113,14 +121,14 @@ def check_ids(model: LanguageModel, packing: Packing) -> None:
 class _OnDevice:
     """Sums over all rows, on the device."""
 
-    def __init__(self, model: LanguageModel, n_rows: int, last: str):
-        self.sums = pooled_states.empty_sums(model, n_rows, last=last)
+    def __init__(self, model: LanguageModel, n_rows: int, last: str, n_words: int | None):
+        self.sums = pooled_states.empty_sums(model, n_rows, last=last, n_words=n_words)
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         self.sums = jax.tree.map(
             lambda empty, saved: jax.device_put(saved, empty.sharding),
             self.sums,
-            Sums(arrays["states"], arrays.get("final")),
+            _sums(arrays),
         )
 
     def add(self, step, batch: Batch) -> jax.Array:
@@ -135,35 +143,43 @@ class _OnDevice:
 
 
 class _OnHost:
-    """Sums over all rows on the host; a batch's own rows on the device."""
+    """Sums over all rows on the host; a batch's own rows on the device, and the surprisal."""
 
-    def __init__(self, model: LanguageModel, n_rows: int, last: str):
+    def __init__(self, model: LanguageModel, n_rows: int, last: str, n_words: int | None):
         self.model, self.last = model, last
-        shapes = jax.eval_shape(lambda: pooled_states.empty_sums(model, n_rows, last=last))
+        shapes = jax.eval_shape(
+            lambda: pooled_states.empty_sums(model, n_rows, last=last, n_words=n_words)
+        )
         self.sums = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        self.sums = Sums(arrays["states"], arrays.get("final"))
+        self.sums = _sums(arrays)
 
     def add(self, step, batch: Batch) -> jax.Array:
         rows, local = np.unique(batch.row, return_inverse=True)
         # As many rows as sub-tokens: one program for all batches of a shape.
         empty = pooled_states.empty_sums(self.model, batch.ids.size, last=self.last)
+        empty = empty._replace(surprisal=self.sums.surprisal)
         sums, token = step(batch, empty, local.astype(np.int32))
+        self.sums = self.sums._replace(surprisal=sums.surprisal)
         self.sums.states[:, rows] += np.asarray(sums.states)[:, : len(rows)]
         if sums.final is not None:
             self.sums.final[rows] += np.asarray(sums.final)[: len(rows)]
         return token
 
     def arrays(self) -> dict[str, np.ndarray]:
-        return _named(self.sums)
+        return _named(jax.device_get(self.sums))
 
     def result(self) -> Sums:
-        return self.sums
+        return jax.device_get(self.sums)
 
 
 def _named(sums: Sums) -> dict[str, np.ndarray]:
     return {name: value for name, value in sums._asdict().items() if value is not None}
+
+
+def _sums(arrays: dict[str, np.ndarray]) -> Sums:
+    return Sums(arrays["states"], arrays.get("final"), arrays.get("surprisal"))
 
 
 def prefetched(items: Iterable, ahead: int = 2) -> Iterator:

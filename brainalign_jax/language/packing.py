@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from brainalign_jax.language import scoring
 from brainalign_jax.language.contexts import Sequences
+from brainalign_jax.language.scoring import Scored
 
 POOLINGS = ("mean", "first", "last")
 _SHORT = 128  # texts of up to so many sub-tokens share one shape
@@ -26,7 +28,8 @@ class Batch(NamedTuple):
     padding; position: [B, T] int32, its place in its text. token, row: [K] int32 and weight: [K]
     float32: sub-token `token` of the B x T adds `weight` times its state to `row` of the result. The
     weights of a row sum to one over all batches. n_words: how many words it finishes; shared: whether
-    rows of this shape hold several texts.
+    rows of this shape hold several texts. scored: int32, `place` counts over the B x T; only where
+    it was asked for.
     """
 
     ids: np.ndarray
@@ -37,6 +40,7 @@ class Batch(NamedTuple):
     weight: np.ndarray
     n_words: int
     shared: bool
+    scored: Scored | None = None
 
 
 class Plan(NamedTuple):
@@ -54,7 +58,8 @@ class Packing:
     sequences: of one tokenizer; counts: [rows] how many words each row of the result is the mean of,
     token_to_row: [words of the stimulus]; pooling: "mean", "first" or "last" sub-token of a word;
     batch_tokens: about how many sub-tokens a batch holds; width: of the model, which says how dear
-    long rows are. `pack=False` gives every text a row of its own.
+    long rows are. `pack=False` gives every text a row of its own. score: whether the batches name
+    the sub-tokens that make up the surprisal of the words.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Packing:
         width: int = 768,
         pad_id: int = 0,
         pack: bool = True,
+        score: bool = False,
     ):
         self.sequences, self.pooling, self.pad_id = sequences, pooling, pad_id
         lengths = np.array([len(ids) for ids in sequences.ids], np.int64)
@@ -74,6 +80,13 @@ class Packing:
         self.n_tokens = int(lengths.sum())
         self._pairs = sub_tokens_of(sequences, token_to_row, pooling)
         self.n_words = sum(words for *_, words in self._pairs)
+        self.n_presented = len(token_to_row)
+        self._scored = scoring.predicted_in(sequences) if score else None
+        self._n_scored: dict[tuple[int, int], int] = {}
+        for plan in self.plans if score else ():
+            count = sum(len(self._scored[member].row) for row in plan.rows for member in row)
+            most = max(self._n_scored.get(plan.shape, 1), count)
+            self._n_scored[plan.shape] = most
 
     def __len__(self) -> int:
         return len(self.plans)
@@ -106,6 +119,7 @@ class Packing:
         ids = np.full(shape, self.pad_id, np.int32)
         text, position = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
         token, row, weight, n_words = [], [], [], 0
+        starts: list[tuple[int, int]] = []
         for line, members in enumerate(plan.rows):
             start = 0
             for number, member in enumerate(members, 1):
@@ -117,6 +131,7 @@ class Packing:
                 token.append(tokens + (line * time + start))
                 row.append(rows)
                 weight.append(weights)
+                starts.append((member, line * time + start))
                 n_words += words
                 start = stop
         size = shape[0] * time
@@ -133,7 +148,20 @@ class Packing:
             _padded(np.concatenate(weight)[order], size, np.float32),
             n_words,
             plan.shared,
+            None if self._scored is None else self._scored_of(shape, starts),
         )
+
+    def _scored_of(self, shape: tuple[int, int], starts: list[tuple[int, int]]) -> Scored:
+        """What is scored of the sequences (member, start in the B x T), padded with what is
+        scored for no word: a row beyond the last."""
+        parts = [
+            (at + one.place, one.target, one.row) for m, at in starts for one in [self._scored[m]]
+        ]
+        found = np.concatenate(parts, axis=1)
+        padded = np.zeros((3, self._n_scored[shape]), np.int32)
+        padded[2] = self.n_presented
+        padded[:, : found.shape[1]] = found
+        return Scored(*padded)
 
 
 def _padded(values: np.ndarray, size: int, dtype) -> np.ndarray:

@@ -14,18 +14,23 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
+from brainalign_jax.language import scoring
 from brainalign_jax.language.models.attention import TextInputs, packed_inputs, text_inputs
 from brainalign_jax.language.models.blocks import Interventions, apply_block, layer_inputs
+from brainalign_jax.language.models.heads import Head
 from brainalign_jax.language.models.transformer import LanguageModel
 from brainalign_jax.language.packing import Batch
+from brainalign_jax.language.scoring import Scored
 
 
 class Sums(NamedTuple):
     """Running sums over words. states: [S, rows, width] float32; final: [rows, final width] where
-    the last layer has another width, else None."""
+    the last layer has another width, else None; surprisal: [N] float32, of the words of the
+    stimulus, or None."""
 
     states: jax.Array | np.ndarray
     final: jax.Array | np.ndarray | None
+    surprisal: jax.Array | np.ndarray | None = None
 
 
 class DeviceBatch(NamedTuple):
@@ -37,11 +42,12 @@ class DeviceBatch(NamedTuple):
     token: jax.Array
     row: jax.Array
     weight: jax.Array
+    scored: Scored | None
 
 
 def device_batch(batch: Batch, sharding: jax.sharding.Sharding | None = None) -> DeviceBatch:
     """The batch on the device, or on all devices of a sharding that copies."""
-    return jax.device_put(DeviceBatch(*batch[:6]), sharding)
+    return jax.device_put(DeviceBatch(*batch[:6], batch.scored), sharding)
 
 
 def copied_to_all(state: nnx.State) -> NamedSharding | None:
@@ -52,11 +58,15 @@ def copied_to_all(state: nnx.State) -> NamedSharding | None:
     return None
 
 
-def empty_sums(model: LanguageModel, n_rows: int, *, last: str) -> Sums:
-    """Zeros [S, n_rows, D] on the device."""
+def empty_sums(model: LanguageModel, n_rows: int, *, last: str, n_words: int | None = None) -> Sums:
+    """Zeros [S, n_rows, D] on the device; n_words: the N of surprisal, where there is to be any."""
     final = last == "hf" and model.project_out is not None
     states = jnp.zeros((model.n_layers + (not final), n_rows, model.width), jnp.float32)
-    return Sums(states, jnp.zeros((n_rows, model.config.embed_width)) if final else None)
+    return Sums(
+        states,
+        jnp.zeros((n_rows, model.config.embed_width)) if final else None,
+        None if n_words is None else jnp.zeros(n_words, jnp.float32),
+    )
 
 
 def add_pooled(sums: jax.Array, layer: Any, x: jax.Array, batch: DeviceBatch, scale: Any = 1.0):
@@ -67,6 +77,18 @@ def add_pooled(sums: jax.Array, layer: Any, x: jax.Array, batch: DeviceBatch, sc
     picked = x.reshape(-1, x.shape[-1])[batch.token].astype(jnp.float32)
     weighted = picked * (batch.weight * scale)[:, None]
     return sums.at[layer, batch.row].add(weighted, mode="drop", indices_are_sorted=True)
+
+
+def add_surprisal(
+    sums: jax.Array, model: LanguageModel, head: Head, x: jax.Array, scored: Scored
+) -> jax.Array:
+    """sums [N] with what the scored sub-tokens add to the surprisal (nats) of their words.
+
+    x [B, T, width]: the output of the last block.
+    """
+    last = model.finish(x)
+    found = scoring.log_probabilities(model, head, last, scored.place, scored.target)
+    return sums.at[scored.row].add(-found.astype(jnp.float32), mode="drop")
 
 
 def inputs_of(config, batch: DeviceBatch, *, shared: bool) -> TextInputs:
@@ -89,8 +111,8 @@ def finish_sums(model: LanguageModel, sums: Sums, x: jax.Array, batch: DeviceBat
         return sums
     x = model.finish(x)
     if sums.final is None:
-        return Sums(add_pooled(sums.states, model.n_layers, x, batch), None)
-    return Sums(sums.states, add_pooled(sums.final[None], 0, x, batch)[0])
+        return sums._replace(states=add_pooled(sums.states, model.n_layers, x, batch))
+    return sums._replace(final=add_pooled(sums.final[None], 0, x, batch)[0])
 
 
 def n_pooled(config, last: str) -> int:
@@ -118,7 +140,8 @@ def _add_batch(
     shared: bool,
     sharding: NamedSharding | None = None,
 ) -> tuple[Sums, jax.Array]:
-    model = nnx.merge(graph, state)
+    merged = nnx.merge(graph, state)
+    model, head = (merged, None) if batch.scored is None else merged
     config = model.config
     texts = inputs_of(config, batch, shared=shared)
     blocks, stacked = nnx.split(model.blocks)
@@ -136,7 +159,10 @@ def _add_batch(
     (x, states, _), _ = jax.lax.scan(
         run_block, carry, (stacked, layer_inputs(config, interventions))
     )
-    sums = finish_sums(model, Sums(states, sums.final), x, batch, last)
+    sums = finish_sums(model, sums._replace(states=states), x, batch, last)
+    if head is not None:
+        total = add_surprisal(sums.surprisal, model, head, x, batch.scored)
+        sums = sums._replace(surprisal=total)
     if sharding is not None:
         sums = jax.lax.with_sharding_constraint(sums, sharding)
     return sums, sums.states[0, 0, 0]
@@ -147,7 +173,8 @@ add_batch = jax.jit(
 )
 add_batch.__doc__ = """(sums + what the batch adds to them, a number to wait for); `sums` is given away.
 
-graph, state: `nnx.split(model)`; shared: whether rows hold several texts; last: "hf", "raw" or a sub-layer;
+graph, state: `nnx.split(model)`, or `nnx.split((model, head))` for batches with what is scored;
+shared: whether rows hold several texts; last: "hf", "raw" or a sub-layer;
 sharding: that of the sums, where the model is divided.
 Compiles once for each shape of batch.
 """

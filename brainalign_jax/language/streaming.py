@@ -20,6 +20,7 @@ from brainalign_jax.language import pooled_states
 from brainalign_jax.language.extraction import Saver, check_ids
 from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.language.models.blocks import layer_inputs
+from brainalign_jax.language.models.heads import Head
 from brainalign_jax.language.models.transformer import LanguageModel, TransformerConfig
 from brainalign_jax.language.packing import Packing
 from brainalign_jax.language.pooled_states import Sums
@@ -62,6 +63,7 @@ def extract(
     *,
     last: str = "hf",
     interventions: Any = None,
+    read_head: Callable[[LanguageModel], Head] | None = None,
     saver: Saver | None = None,
     on_words: Callable[[int], Any] = lambda n: None,
     keep_bytes: int | None = None,
@@ -143,6 +145,12 @@ def extract(
             saver.save(plan, layer + 1, _to_save(sums, states))
     if n_pooled <= config.n_layers:
         _add_last(graph, state, sums, states, arrays, last)
+    if read_head is not None:
+        graph, state = nnx.split((model, read_head(model)))
+        total = jnp.zeros(packing.n_presented, jnp.float32)
+        for x, batch in zip(states, arrays, strict=True):
+            total = _score(graph, state, total, jnp.asarray(x), batch.scored)
+        sums = sums._replace(surprisal=np.asarray(total))
     return sums
 
 
@@ -213,3 +221,8 @@ def _block(static, x, total, parameters, batch, inputs, *, shared, last):
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def _finish(graph, state, total, x, batch):
     return pooled_states.add_pooled(total, 0, nnx.merge(graph, state).finish(x), batch)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _score(graph, state, total, x, scored):
+    return pooled_states.add_surprisal(total, *nnx.merge(graph, state), x, scored)

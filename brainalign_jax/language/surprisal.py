@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from brainalign_jax.language import contexts
+from brainalign_jax.language import contexts, scoring
 from brainalign_jax.language.models import checkpoint, registry
 from brainalign_jax.language.models.blocks import Interventions
 from brainalign_jax.language.models.heads import Head, load_head
@@ -49,6 +49,7 @@ def surprisal(
     *,
     context: str = "sentence",
     window: int = 20,
+    stride: int = 1,
     unit: str = "nats",
     metric: str = "within_word_l2r",
     bos: bool = False,
@@ -62,8 +63,8 @@ def surprisal(
     """The surprisal of every word token, [N] float32; NaN where it is not defined.
 
     model: as for `embed`, with a language-model head.
-    context: as for `embed`: what the model reads before the word (and behind it, if it is one of both
-        directions).
+    context, window, stride: as for `embed`: what the model reads before the word (and behind it, if
+        it is one of both directions).
     unit: "nats" or "bits".
     metric: of models of both directions, see above.
     bos: put the config's `bos_token_id` in front of each text of a causal model whose tokenizer
@@ -100,6 +101,7 @@ def surprisal(
         tokenizer,
         context=context,
         window=window,
+        stride=stride,
         metric=metric,
         bos_id=first,
         interventions=gates(specification, loaded.config),
@@ -117,6 +119,7 @@ def word_surprisal(
     *,
     context: str,
     window: int = 20,
+    stride: int = 1,
     metric: str = "within_word_l2r",
     bos_id: int | None = None,
     interventions: Interventions | None = None,
@@ -129,7 +132,7 @@ def word_surprisal(
     suffix = () if causal else tokenizer.suffix
     length = min(model.max_length, max_tokens or 4096)
     every = np.ones(len(stimulus), bool)
-    texts = contexts.texts_of(stimulus, every, context=context, window=window)
+    texts = contexts.texts_of(stimulus, every, context=context, window=window, stride=stride)
     pieces, lost = _pieces(tokenizer, texts, prefix, suffix, length)
     values = np.full(len(stimulus), np.nan)
     values[[row for piece in pieces for row, first, _ in piece.spans if first or not causal]] = 0
@@ -149,7 +152,8 @@ def word_surprisal(
         )
         found = np.asarray(found, np.float64)[: len(batch.row)]
         np.subtract.at(values, batch.row, found)
-    _give_up_on_unknown(values, pieces, tokenizer, stimulus)
+    texts_read = [(piece.ids, piece.spans) for piece in pieces]
+    scoring.give_up_on_unknown(values, texts_read, tokenizer, stimulus)
     if lost:
         shown = ", ".join(repr(stimulus.words[row][:40]) for row in lost[:5])
         warnings.warn(
@@ -195,11 +199,10 @@ _Job = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 def _causal_work(pieces: list[_Piece]) -> Iterator[_Job]:
     for piece in pieces:
-        tokens = [(row, t) for row, first, stop in piece.spans if first for t in range(first, stop)]
-        if tokens:
-            row, token = np.array(tokens, np.int64).T
+        found = scoring.predicted(piece.ids, piece.spans)
+        if len(found.row):
             # The last sub-token predicts nothing that is scored.
-            yield piece.ids[: token.max() + 1], token - 1, piece.ids[token], row
+            yield piece.ids[: found.place.max() + 2], *found
 
 
 def _masked_work(pieces: list[_Piece], metric: str, mask_id: int) -> Iterator[_Job]:
@@ -253,7 +256,7 @@ def _batches(jobs: list[_Job], length: int, batch_tokens: int, pad_id: int) -> I
 def _run(graph, state, ids, mask, place, target, interventions):
     model, head = nnx.merge(graph, state)
     states = model.last_state(ids, mask, interventions=interventions)
-    return head.log_probabilities(model, states.reshape(-1, states.shape[-1])[place], target)
+    return scoring.log_probabilities(model, head, states, place, target)
 
 
 _run_compiled = jax.jit(_run, static_argnums=0)
@@ -265,24 +268,3 @@ def _mask_id(tokenizer: WordTokenizer) -> int:
         if number is not None:
             return number
     raise ValueError("the tokenizer has no [MASK] or <mask>, which pseudo-surprisal needs")
-
-
-def _give_up_on_unknown(values, pieces, tokenizer, stimulus) -> None:
-    if tokenizer.unknown_id is None:
-        return
-    rows = sorted(
-        {
-            row
-            for piece in pieces
-            for row, first, stop in piece.spans
-            if (piece.ids[first:stop] == tokenizer.unknown_id).any()
-        }
-    )
-    if rows:
-        values[rows] = np.nan
-        shown = ", ".join(repr(stimulus.words[row][:40]) for row in rows[:5])
-        warnings.warn(
-            f"{len(rows)} words ({shown}) have pieces that the vocabulary lacks: their surprisal is "
-            "NaN",
-            stacklevel=4,
-        )

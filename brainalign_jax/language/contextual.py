@@ -1,0 +1,113 @@
+"""The word vectors of a loaded model, and the surprisal of the words out of the same pass."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from brainalign_jax.language import contexts, extraction, scoring, streaming
+from brainalign_jax.language.models.heads import Head
+from brainalign_jax.language.models.transformer import LanguageModel, TransformerConfig
+from brainalign_jax.language.packing import Packing
+from brainalign_jax.language.streaming import Layers
+from brainalign_jax.language.tokens import WordTokenizer
+from brainalign_jax.stimulus import Stimulus
+
+LONGEST = 4096  # sub-tokens of a text, unless the caller says otherwise
+
+
+class ContextualVectors(NamedTuple):
+    """values: [L, rows, D] float32; final: [rows, D_final] or None; n_unknown: how many tokens have
+    a piece that the vocabulary lacks; surprisal: [N] float32, or None."""
+
+    values: np.ndarray
+    final: np.ndarray | None
+    n_unknown: int
+    surprisal: np.ndarray | None = None
+
+
+def contextual_vectors(
+    stimulus: Stimulus,
+    model: LanguageModel | Layers,
+    tokenizer: WordTokenizer,
+    *,
+    context: str,
+    window: int,
+    pooling: str,
+    token_to_row: np.ndarray,
+    lower: bool,
+    last: str,
+    stride: int = 1,
+    max_tokens: int | None = None,
+    batch_tokens: int | None = None,
+    pack: bool = True,
+    interventions: Any = None,
+    read_head: Callable[[LanguageModel], Head] | None = None,
+    saver: extraction.Saver | None = None,
+    progress: str | None = None,
+) -> ContextualVectors:
+    """`embed` for a loaded model. Row r is the mean over the tokens with token_to_row [N] == r;
+    tokens at -1 are left out. last: also "attention" and "feed_forward", as `sublayers`. pack:
+    several texts share a row of a batch. interventions: what is switched off in the model.
+    read_head: gives a causal model's language-model head, for surprisal. progress: the label of a
+    progress bar."""
+    config = model.config
+    _warn_of_later_words(config, context, stride)
+    texts = contexts.texts_of(
+        stimulus, token_to_row >= 0, context=context, window=window, stride=stride, lower=lower
+    )
+    sequences = contexts.encode_texts(
+        tokenizer,
+        texts,
+        max_length=min(config.max_length, max_tokens or LONGEST),
+        announce_cuts=context != "growing",
+    )
+    n_unknown = contexts.count_unknown(stimulus, sequences, tokenizer)
+    packing = Packing(
+        sequences,
+        token_to_row,
+        pooling=pooling,
+        batch_tokens=batch_tokens or extraction.default_batch_tokens(),
+        width=config.width,
+        pad_id=tokenizer.pad_id,
+        pack=pack,
+        score=read_head is not None,
+    )
+    whole = isinstance(model, LanguageModel)
+    n_steps = 1 if whole else config.n_layers + 1
+    with _progress_bar(progress, packing.n_words * n_steps, whole) as bar:
+        sums = (extraction if whole else streaming).extract(
+            model,
+            packing,
+            int(token_to_row.max()) + 1,
+            last=last,
+            interventions=interventions,
+            read_head=read_head,
+            saver=saver,
+            on_words=bar.update,
+        )
+    surprisal = sums.surprisal
+    if surprisal is not None:
+        surprisal = scoring.word_values(surprisal, sequences, tokenizer, stimulus)
+    return ContextualVectors(sums.states, sums.final, n_unknown, surprisal)
+
+
+def _progress_bar(label: str | None, total: int, whole: bool):
+    from tqdm.auto import tqdm
+
+    unit = "word" if whole else "word x layer"
+    return tqdm(total=total, desc=label, unit=unit, disable=label is None)
+
+
+def _warn_of_later_words(config: TransformerConfig, context: str, stride: int) -> None:
+    if config.causal or not (context == "growing" or (context == "window" and stride > 1)):
+        return
+    behind = "up to the end of its text" if context == "growing" else f"up to {stride - 1}"
+    warnings.warn(
+        f"a {config.family} model reads in both directions: with context={context!r} a word's vector "
+        f"depends on the words behind it, {behind}",
+        stacklevel=4,
+    )
