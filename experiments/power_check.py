@@ -2,10 +2,10 @@
 
     python -m experiments.power_check --output_dir=out/power
 
-50 simulated studies at each strength of a planted layer (0: nothing planted), 99 shifts of the recording
-each. Expect a false-positive rate between .02 and .09 at strength 0 and a power that grows to one; see
-README for the figures and the time. Writes OUT/power.parquet; a second call goes on
-where the first one stopped.
+50 simulated studies at each strength of a planted layer, 200 without any (strength 0), 99 shifts of the
+recording each. Expect a false-positive rate between .02 and .09 at strength 0 and a power that grows to one;
+see README for the figures and the time. Writes OUT/power.parquet; a second call goes on where the first one
+stopped.
 """
 
 import sys
@@ -22,6 +22,9 @@ _STRENGTHS = flags.DEFINE_list(
     "strengths", ["0", "0.1", "0.2", "0.4"], "Response over noise, in standard deviations."
 )
 _N_STUDIES = flags.DEFINE_integer("n_studies", 50, "Studies at each strength.", lower_bound=1)
+_N_NULL_STUDIES = flags.DEFINE_integer(
+    "n_null_studies", 200, "Studies at strength 0.", lower_bound=1
+)
 _N_DRAWS = flags.DEFINE_integer("n_draws", 99, "Null draws of each study.", lower_bound=19)
 _METHODS = flags.DEFINE_list("methods", list(METHODS), "Of procrustes, ridge and rsa.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the first study.")
@@ -37,6 +40,7 @@ def main(argv: list[str]) -> None:
         found = power(
             [float(strength) for strength in _STRENGTHS.value],
             n_studies=_N_STUDIES.value,
+            n_null_studies=_N_NULL_STUDIES.value,
             methods=_METHODS.value,
             n_draws=_N_DRAWS.value,
             seed=_SEED.value,

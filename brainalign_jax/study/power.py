@@ -41,6 +41,7 @@ def power(
     strengths: Sequence[float] = (0.0, 0.1, 0.2, 0.4),
     *,
     n_studies: int = 50,
+    n_null_studies: int | None = None,
     methods: Sequence[str] = METHODS,
     n_draws: int = 99,
     seed: int = 0,
@@ -52,14 +53,15 @@ def power(
     """Share of studies with p < .05 at each strength and method, with COLUMNS.
 
     At strength 0 it is the false-positive rate, else the power; lower and upper: its exact 95 % interval.
-    metric: P@10 by CSLS, or rank accuracy, which uses all ranks. design: of `simulated_study`. cells:
+    metric: P@10 by CSLS, or rank accuracy, which uses all ranks. n_null_studies: at strength 0, where a
+    small share is to be told from another; as many as elsewhere if None. design: of `simulated_study`. cells:
     folder where the p-values of each finished study are kept, and read again.
     """
     found = []
-    total = len(strengths) * n_studies
-    with tqdm(total=total, desc="simulated studies", unit="study", disable=not show) as bar:
-        for strength in strengths:
-            for index in range(n_studies):
+    counts = [n_studies if strength else n_null_studies or n_studies for strength in strengths]
+    with tqdm(total=sum(counts), desc="simulated studies", unit="study", disable=not show) as bar:
+        for strength, count in zip(strengths, counts, strict=True):
+            for index in range(count):
                 path = _cell(cells, strength, seed + index, methods, n_draws, design)
                 if path is not None and path.is_file():
                     p = read_parquet(path)

@@ -68,7 +68,10 @@ def test_gaps_between_runs_make_no_difference(checked):
 
 
 def test_what_is_planted_is_found_and_nothing_else():
-    found = power.power((0.0, 1.0), n_studies=3, n_draws=24, methods=("procrustes",))
+    found = power.power(
+        (0.0, 1.0), n_studies=3, n_null_studies=4, n_draws=24, methods=("procrustes",)
+    )
+    assert found["n_studies"].tolist() == [4, 4, 3, 3]
     share = found.set_index(["strength", "metric"])["share"]
     assert share[1.0, "precision_csls"] == share[1.0, "rank_accuracy"] == 1
     assert share[0.0, "precision_csls"] < 1
