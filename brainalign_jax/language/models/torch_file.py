@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
+from brainalign_jax.language.models.unchanged_file import UnchangedFile
+
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 _STORAGE_DTYPES = {
@@ -130,11 +132,12 @@ class TorchFile(Mapping[str, np.ndarray]):
     """The tensors of one `torch.save` file, by name; each is read when asked for.
 
     Raises ValueError, with the file and the remedy, on a truncated or corrupt file, on anything
-    but a flat dictionary of tensors, and on names outside the allow-list.
+    but a flat dictionary of tensors, on names outside the allow-list, and once the file was
+    replaced or written to.
     """
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path, self._unchanged = path, UnchangedFile(path)
         with self._reading(), open(path, "rb") as stream:
             self._is_zip = zipfile.is_zipfile(path)
             saved = self._open_zip() if self._is_zip else self._open_legacy(stream)
@@ -159,8 +162,12 @@ class TorchFile(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         tensor = self._tensors[name]
+        self._unchanged.check()
         with self._reading():
-            elements = self._read_storage(tensor.storage)[tensor.offset :]
+            stored = self._read_storage(tensor.storage)
+        self._unchanged.check()
+        with self._reading():
+            elements = stored[tensor.offset :]
             steps = tuple(step * elements.itemsize for step in tensor.strides)
             if 0 in tensor.shape:
                 return np.zeros(tensor.shape, elements.dtype)

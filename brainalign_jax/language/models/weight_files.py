@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from brainalign_jax.language.models.torch_file import TorchFile
+from brainalign_jax.language.models.unchanged_file import UnchangedFile
 
 # In order of preference.
 WEIGHT_NAMES = (
@@ -29,11 +30,12 @@ _FLAX_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 class SafetensorsFile(Mapping[str, np.ndarray]):
     """The tensors of one safetensors file under PyTorch names; each is read when asked for.
 
-    A file whose metadata says `format: flax` gets PyTorch's names and orientation.
+    A file whose metadata says `format: flax` gets PyTorch's names and orientation. Reading raises
+    ValueError once the file was replaced or written to.
     """
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path, self._unchanged = path, UnchangedFile(path)
         with self._opened() as file:
             names = list(file.keys())
             form = (file.metadata() or {}).get("format", "pt")
@@ -64,8 +66,10 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         stored, turned = self._sources[name]
         # Opened anew: the pages of a mapped file stay in memory, read tensor after read tensor.
+        self._unchanged.check()
         with self._opened() as file:
             values = file.get_tensor(stored)
+        self._unchanged.check()
         return values.T if turned else values
 
 

@@ -231,3 +231,30 @@ def test_a_damaged_index(text, checkpoint):
     (folder / "model.safetensors.index.json").write_text(text)
     with pytest.raises(ValueError, match=r"index\.json is truncated or corrupt"):
         read_tensors(folder)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin", "legacy"])
+def test_a_file_replaced_between_two_tensors_is_not_mixed_with_the_first(
+    kind, models_dir, checkpoint
+):
+    """Tensors are read when asked for, each from the file opened anew."""
+    folder = checkpoint("bert-mlm")
+    path = folder / "model.safetensors"
+    if kind != "safetensors":
+        stored = {"bin": "opt-350m.bfloat16.bin", "legacy": "bert-mlm.legacy.bin"}[kind]
+        path.unlink()
+        path = folder / "pytorch_model.bin"
+        shutil.copy(models_dir / stored, path)
+    tensors = read_tensors(folder)
+    first, second, *_ = tensors
+    before = tensors[first].copy()
+    shutil.copy(path, folder / "new")
+    (folder / "new").replace(path)
+    with pytest.raises(ValueError, match=rf"{path.name} was replaced .* mix two checkpoints"):
+        tensors[second]
+    again = read_tensors(folder)
+    np.testing.assert_array_equal(again[first], before)
+    with path.open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(ValueError, match="was replaced or written to"):
+        again[second]
