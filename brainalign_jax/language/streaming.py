@@ -76,6 +76,8 @@ def extract(
     """
     model = layers.outer()
     check_ids(model, packing)
+    if read_head is not None:
+        read_head(model)  # a checkpoint without one is an error now, not after the last layer
     config, n_pooled = model.config, pooled_states.n_pooled(model.config, last)
     graph, state = nnx.split(model)
     batches = list(packing.batches())

@@ -12,7 +12,15 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from small_models import add_letter_tokenizer, save_checkpoint
 
-from brainalign_jax.language import Embeddings, contextual, embed, extraction, scoring, surprisal
+from brainalign_jax.language import (
+    Embeddings,
+    contextual,
+    embed,
+    extraction,
+    scoring,
+    streaming,
+    surprisal,
+)
 from brainalign_jax.language import cache as caching
 from brainalign_jax.language.contexts import Sequences
 from brainalign_jax.language.models import checkpoint
@@ -132,6 +140,16 @@ def test_what_the_head_reads_is_the_last_state_whatever_is_pooled(options, folde
     found = embed(STORY, folder, level="token", surprisal=True, **options)
     expected = surprisal(STORY, folder, interventions=options.get("interventions"))
     np.testing.assert_allclose(found.surprisal, expected, atol=1e-4)
+
+
+def test_half_precision_is_of_the_model_alone(folder_of):
+    """Logits, their sum over the vocabulary and the sum over a word stay in float32."""
+    options = dict(level="token", surprisal=True, batch_tokens=128)
+    half = embed(STORY, folder_of("gpt2"), dtype="bfloat16", **options).surprisal
+    full = embed(STORY, folder_of("gpt2"), **options).surprisal
+    # bfloat16 tells numbers of this size apart in steps of 0.03 (from 4 to 8) to 0.06.
+    assert np.nanmean(full) > 8
+    assert 0 < np.nanmean(np.abs(half - full)) < 0.01
 
 
 def test_other_layouts(folder_of, monkeypatch):
@@ -302,7 +320,7 @@ def test_a_word_longer_than_the_model_has_none(folder_of):
     np.testing.assert_array_equal(np.isnan(expected), [True, False, True, True])
 
 
-def test_models_that_cannot(folder_of, tmp_path):
+def test_models_that_cannot(folder_of, tmp_path, monkeypatch):
     bert = make_folder("bert", tmp_path / "bert")
     with pytest.raises(ValueError, match=r"both directions.*language\.surprisal\(stimulus"):
         embed(STORY, bert, surprisal=True)
@@ -311,6 +329,10 @@ def test_models_that_cannot(folder_of, tmp_path):
     (headless / "tokenizer.json").write_bytes(tokenizer.read_bytes())
     with pytest.raises(ValueError, match="holds no language-model head"):
         embed(STORY, str(headless), surprisal=True)
+    with monkeypatch.context() as patch:  # known before the first layer is read
+        patch.setattr(streaming, "_layers_from", None)
+        with pytest.raises(ValueError, match="holds no language-model head"):
+            embed(STORY, str(headless), surprisal=True, layout="streamed")
     path = tmp_path / "glove.txt"
     path.write_text("dog 1 2\n")
     with pytest.raises(ValueError, match="predicts no words"):
