@@ -53,10 +53,15 @@ def power(
     """Share of studies with p < .05 at each strength and method, with COLUMNS.
 
     At strength 0 it is the false-positive rate, else the power; lower and upper: its exact 95 % interval.
+    With exact p-values the false-positive rate is `exact_rate(n_draws)`, or less where scores are tied.
     metric: P@10 by CSLS, or rank accuracy, which uses all ranks. n_null_studies: at strength 0, where a
     small share is to be told from another; as many as elsewhere if None. design: of `simulated_study`. cells:
     folder where the p-values of each finished study are kept, and read again.
+
+    Raises: ValueError where so few draws give no p below .05.
     """
+    if not exact_rate(n_draws):
+        raise ValueError(f"n_draws={n_draws} give no p below {ALPHA}: draw 20 or more")
     found = []
     counts = [n_studies if strength else n_null_studies or n_studies for strength in strengths]
     with tqdm(total=sum(counts), desc="simulated studies", unit="study", disable=not show) as bar:
@@ -174,7 +179,15 @@ def p_values(
     return pd.DataFrame(lines, columns=["method", "metric", "score", "p"])
 
 
-def false_positive_interval(n_studies: int, *, confidence: float = 0.95) -> tuple[float, float]:
+def exact_rate(n_draws: int) -> float:
+    """Share of exact p-values, multiples of 1 / (1 + n_draws), that are below .05: .04 with 99 draws."""
+    p = np.arange(1, n_draws + 2) / (n_draws + 1)
+    return float((p < ALPHA).sum() / (n_draws + 1))
+
+
+def false_positive_interval(
+    n_studies: int, n_draws: int, *, confidence: float = 0.95
+) -> tuple[float, float]:
     """Where the share of p < .05 lies, if p-values are exact, in so many studies."""
-    low, high = stats.binom.interval(confidence, n_studies, ALPHA)
+    low, high = stats.binom.interval(confidence, n_studies, exact_rate(n_draws))
     return low / n_studies, high / n_studies

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from brainalign_jax.study import noise_study, power
+from brainalign_jax.study.chance import permutation_p
 from brainalign_jax.study.noise_study import check_noise, make_story, story_vectors
 
 
@@ -65,6 +66,22 @@ def test_gaps_between_runs_make_no_difference(checked):
     )
     assert gaps[["protocol", "method"]].equals(gapless[["protocol", "method"]])
     np.testing.assert_allclose(gaps["score"], gapless["score"], atol=0.02)
+
+
+@pytest.mark.parametrize("n_draws", [20, 39, 99, 100, 199])
+def test_the_rate_of_exact_p_values(n_draws):
+    """All places of the real score among its draws are as likely: counted one by one."""
+    ranks = np.arange(n_draws + 1)
+    p = [permutation_p(float(place), np.delete(ranks, place)) for place in ranks]
+    assert power.exact_rate(n_draws) == np.mean(np.array(p) < 0.05)
+    low, high = power.false_positive_interval(400, n_draws)
+    assert low < power.exact_rate(n_draws) < high
+
+
+def test_too_few_draws_for_any_p_below_05():
+    assert power.exact_rate(99) == 0.04
+    with pytest.raises(ValueError, match="n_draws=19 give no p below 0.05"):
+        power.power((0.0,), n_studies=1, n_draws=19)
 
 
 def test_what_is_planted_is_found_and_nothing_else():
