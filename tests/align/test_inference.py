@@ -86,6 +86,52 @@ def test_candidates_are_divided_by_their_spread_over_the_fitted_words(double, rn
     np.testing.assert_array_equal(found.nn, expected)
 
 
+def scores_of(x, vectors, keep, asked, scaled):
+    """Cosines [Q, N] of a fold's predictions with vectors in the order of the responses; 0 of the mean."""
+    mx, my = x[keep].mean(axis=0), vectors[keep].mean(axis=0)
+    xc, candidates = x - mx, vectors - my
+    dual = np.linalg.solve(xc[keep] @ xc[keep].T + 3.0 * np.eye(keep.sum()), candidates[keep])
+    predicted = xc @ xc[keep].T @ dual
+    candidates[np.linalg.norm(candidates, axis=1) < 1e-9] = 0
+    cosine = oracles.cosine(predicted, candidates)
+    spread = np.sqrt((cosine[keep] ** 2).mean(axis=0))
+    return cosine[asked] / np.where(spread > 0, spread, 1) if scaled else cosine[asked]
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("k", [1, 6, 100])
+def test_ranks_where_vectors_are_alike_folds_uneven_and_neighbours_few(k, scaled, double, rng):
+    """Equal vectors tie at half, a vector at the training mean is near nothing; rows outside of training
+    and test; folds of two queries, k of more than there are."""
+    x, y, train, queries, mask, hats = study(rng)
+    permutation = rng.permutation(len(y))
+    train[1, queries[0, :2]] = 0
+    mask[2, 2:] = 0
+    y[permutation[queries[0, 0]]] = y[permutation[queries[3, 0]]]
+    used = permutation[train[3] > 0]
+    y[used] -= y[used].mean(axis=0)
+    y[permutation[queries[3, 1]]] = 0
+    fitted = []
+    for fold, keep in enumerate(train > 0):
+        factor = ridge.factor_primal(jnp.asarray(x), jnp.asarray(train[fold]), fit_intercept=True)
+        hat = np.asarray(inference.hat_matrix(factor, 3.0))
+        hats[fold], more = hat[queries[fold]], hat * keep[:, None]
+        fitted.append(more)
+    arrays = map(jnp.asarray, (hats, train, y @ y.T, queries, mask, permutation))
+    more = jnp.asarray(np.stack(fitted)) if scaled else None
+    found = jax.jit(inference.permuted_ranks, static_argnames="csls_k")(*arrays, more, csls_k=k)
+    for fold, keep in enumerate(train > 0):
+        asked = queries[fold][mask[fold] > 0]
+        cosine = scores_of(x, y[permutation], keep, asked, scaled)
+        near = np.sort(cosine, axis=0)[-min(k, len(asked)) :].mean(axis=0)
+        for ranks, scores in ((found.nn, cosine), (found.csls, 2 * cosine - near)):
+            over = scores - scores[np.arange(len(asked)), asked][:, None]
+            over[np.abs(over) < 1e-9] = 0
+            expected = 0.5 + (over > 0).sum(axis=1) + (over == 0).sum(axis=1) / 2
+            np.testing.assert_array_equal(ranks[fold, : len(asked)], expected)
+        assert (np.asarray(found.nn)[fold, mask[fold] == 0] == len(y)).all()
+
+
 def test_float32_ranks_as_float64(rng):
     x, y, train, queries, mask, hats = study(rng)
     single = [jnp.asarray(a, jnp.float32) for a in (hats, train, y @ y.T)]
