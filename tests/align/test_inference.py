@@ -107,10 +107,10 @@ def test_ranks_where_vectors_are_alike_folds_uneven_and_neighbours_few(k, scaled
     permutation = rng.permutation(len(y))
     train[1, queries[0, :2]] = 0
     mask[2, 2:] = 0
-    y[permutation[queries[0, 0]]] = y[permutation[queries[3, 0]]]
     used = permutation[train[3] > 0]
     y[used] -= y[used].mean(axis=0)
-    y[permutation[queries[3, 1]]] = 0
+    alike, other, vanishing = permutation[queries[3, :3]]
+    y[alike], y[vanishing] = y[other], 0
     fitted = []
     for fold, keep in enumerate(train > 0):
         factor = ridge.factor_primal(jnp.asarray(x), jnp.asarray(train[fold]), fit_intercept=True)
