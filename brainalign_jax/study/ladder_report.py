@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.study import page, plots, summary
+from brainalign_jax.study import figure_parts, page, summary
 from brainalign_jax.study.audit import interval, number
 from brainalign_jax.study.display import model_styles, short_names
 from brainalign_jax.study.results import replace_file
@@ -43,7 +43,7 @@ def write(
     """Write ladder.png and report.html to the folder; returns the sentences that the page opens with."""
     said = sentences(rows)
     figure = draw(rows)
-    content = plots.png_bytes(figure)
+    content = figure_parts.png_bytes(figure)
     replace_file(Path(folder) / "ladder.png", lambda path: path.write_bytes(content))
     k = int(rows["k"].iloc[0])
     title = f"{dataset.name}: from the paper's protocol to the audited one"

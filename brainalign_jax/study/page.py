@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from brainalign_jax.study import plots
+from brainalign_jax.study import figure_parts
 from brainalign_jax.study.results import replace_file
 
 
@@ -35,7 +35,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from:
 
 def figure(name: str, drawn, caption: str) -> str:
     """A matplotlib figure with its caption, as PNG inside of the page."""
-    data = base64.b64encode(plots.png_bytes(drawn)).decode()
+    data = base64.b64encode(figure_parts.png_bytes(drawn)).decode()
     alt = name.replace("_", " ")
     # Letters of the figure stay legible on a narrow screen and no larger than the text's.
     width = drawn.get_figwidth()

@@ -4,22 +4,20 @@ Every function returns a `matplotlib.figure.Figure` without touching pyplot, so 
 backend is needed.
 """
 
-from io import BytesIO
 from pathlib import Path
-from textwrap import wrap
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import binom
 
+from brainalign_jax.study import figure_parts
 from brainalign_jax.study.display import OKABE_ITO, UNTRAINED, model_styles, short_names
 from brainalign_jax.study.results import GROUP, POOLED, SELECTED, ResultTable, replace_file
 
-DPI = 150
 _GREY = "#666666"
 _MOST_WITH_POINTS = 4  # models beyond which the subjects' points would cover the lines
 INTERVALS = "bars: bootstrap intervals of the mean"
@@ -35,16 +33,21 @@ def precision_by_layer(table: ResultTable, *, k: int, metric: str = "precision_c
     Raises: ValueError where the table has no such rows, or more than one data set or protocol.
     """
     rows = _precision_rows(table, metric, k)
-    figure, axes = _panels(len(rows["method"].unique()))
+    figure, axes = figure_parts.panels(len(rows["method"].unique()))
     low, high, chance, n_items = chance_interval(rows)
     for axis in axes:
         axis.axhspan(low, high, color=_GREY, alpha=0.18, linewidth=0, zorder=0)
         axis.axhline(chance, color=_GREY, linestyle="--", linewidth=1.2, zorder=1, label="chance")
-    reference = (Patch(color=_GREY, alpha=0.18, linewidth=0), _line(_GREY, linestyle="--"))
+    reference = (
+        Patch(color=_GREY, alpha=0.18, linewidth=0),
+        figure_parts.line(_GREY, linestyle="--"),
+    )
     label = f"chance {chance:.3f}, 99 % binomial band of one subject (n = {n_items:,} words)"
     _draw_layers(figure, axes, rows, (reference, label), _bounds(table, metric, k))
     axes[0].set_ylim(bottom=0)
-    _label(axes, "layer (0 = embeddings)", f"P@{k}, {_METRIC_NAMES[metric]} (fraction of words)")
+    figure_parts.label(
+        axes, "layer (0 = embeddings)", f"P@{k}, {_METRIC_NAMES[metric]} (fraction of words)"
+    )
     return figure
 
 
@@ -57,12 +60,14 @@ def rsa_by_layer(table: ResultTable) -> Figure:
     rows = table.pooled("rsa")
     if rows.empty:
         raise ValueError('the table has no rows of the metric "rsa": add the method "rsa"')
-    figure, axes = _panels(len(rows["method"].unique()), width=6.2)
+    figure, axes = figure_parts.panels(len(rows["method"].unique()), width=6.2)
     for axis in axes:
         axis.axhline(0, color=_GREY, linestyle="--", linewidth=1.2, zorder=1, label="zero")
     bounds = _bounds(table, "rsa", 0)
-    _draw_layers(figure, axes, rows, (_line(_GREY, linestyle="--"), "no similarity"), bounds)
-    _label(axes, "layer (0 = embeddings)", "RSA score (correlation of RDMs)")
+    _draw_layers(
+        figure, axes, rows, (figure_parts.line(_GREY, linestyle="--"), "no similarity"), bounds
+    )
+    figure_parts.label(axes, "layer (0 = embeddings)", "RSA score (correlation of RDMs)")
     return figure
 
 
@@ -73,7 +78,7 @@ def precision_by_k(table: ResultTable, *, k: int = 10, metric: str = "precision_
     """
     group = _group(_precision_rows(table, metric, k))
     best = group.loc[group.groupby(["model", "method"], sort=False)["value"].idxmax()]
-    figure, axes = _panels(len(best["method"].unique()))
+    figure, axes = figure_parts.panels(len(best["method"].unique()))
     styles = model_styles(best["model"].unique())
     pooled = (table.rows["metric"] == metric) & (table.rows["fold"] == POOLED)
     everything = _group(table.rows[pooled & (table.rows["layer"] != SELECTED)])
@@ -88,8 +93,10 @@ def precision_by_k(table: ResultTable, *, k: int = 10, metric: str = "precision_
         axis.set_xticks(line["k"], [f"{value:g}" for value in line["k"]])
         axis.minorticks_off()
     axes[0].set_ylim(bottom=0)
-    _label(axes, "k (log scale)", f"P@k, {_METRIC_NAMES[metric]} (fraction of words)")
-    _legend(figure, [*_model_entries(styles), (_line(_GREY, linestyle="--"), "chance")])
+    figure_parts.label(axes, "k (log scale)", f"P@k, {_METRIC_NAMES[metric]} (fraction of words)")
+    figure_parts.legend(
+        figure, [*_model_entries(styles), (figure_parts.line(_GREY, linestyle="--"), "chance")]
+    )
     return figure
 
 
@@ -112,7 +119,7 @@ def precision_by_model_size(table: ResultTable, *, k: int) -> Figure:
     families = list(dict.fromkeys(group["family"]))
     colours = {name: OKABE_ITO[i % len(OKABE_ITO)] for i, name in enumerate(families)}
     methods = list(dict.fromkeys(group["method"]))
-    figure, axes = _panels(len(methods))
+    figure, axes = figure_parts.panels(len(methods))
     for axis, method in zip(axes, methods, strict=True):
         axis.axhline(
             group["chance"].mean(), color=_GREY, linestyle=":", linewidth=1.2, label="chance"
@@ -128,20 +135,18 @@ def precision_by_model_size(table: ResultTable, *, k: int) -> Figure:
         axis.set_xscale("log")
         # Half a unit of room on either side: a narrow range of sizes still meets a tick.
         axis.set_xlim(scores["n_params"].min() / 2e6, scores["n_params"].max() * 2e-6)
-        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.minorticks_off()
+        figure_parts.log_sizes(axis.xaxis)
     axes[0].set_ylim(bottom=0)
-    _label(axes, "parameters (millions, log scale)", f"P@{k}, CSLS (fraction of words)")
-    entries = [(_line(colours[name]), name) for name in families]
+    figure_parts.label(axes, "parameters (millions, log scale)", f"P@{k}, CSLS (fraction of words)")
+    entries = [(figure_parts.line(colours[name]), name) for name in families]
     if scores["untrained"].any():
-        entries.append((_line(_GREY, linestyle="--", marker="^"), "untrained models"))
+        entries.append((figure_parts.line(_GREY, linestyle="--", marker="^"), "untrained models"))
     entries += [
-        (_line(_GREY, **_SIZE_STYLES["max"]), "best layer"),
-        (_line(_GREY, **_SIZE_STYLES["mean"]), "mean over layers"),
-        (_line(_GREY, linestyle=":"), "chance"),
+        (figure_parts.line(_GREY, **_SIZE_STYLES["max"]), "best layer"),
+        (figure_parts.line(_GREY, **_SIZE_STYLES["mean"]), "mean over layers"),
+        (figure_parts.line(_GREY, linestyle=":"), "chance"),
     ]
-    _legend(figure, entries)
+    figure_parts.legend(figure, entries)
     return figure
 
 
@@ -166,21 +171,14 @@ def draw_figures(table: ResultTable, *, k: int) -> dict[str, Figure]:
     return figures
 
 
-def save_figures(table: ResultTable, folder: Path, *, k: int) -> dict[str, Path]:
-    """Write the figures that have data as <name>.png (150 dpi), each whole or not at all."""
+def save_figures(figures: dict[str, Figure], folder: Path) -> dict[str, Path]:
+    """Write figures as <name>.png (150 dpi), each whole or not at all."""
     paths = {}
-    for name, figure in draw_figures(table, k=k).items():
-        content = png_bytes(figure)
+    for name, figure in figures.items():
+        content = figure_parts.png_bytes(figure)
         paths[name] = Path(folder) / f"{name}.png"
         replace_file(paths[name], lambda path, content=content: path.write_bytes(content))
     return paths
-
-
-def png_bytes(figure: Figure) -> bytes:
-    """The figure as a PNG of 150 dpi."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    return buffer.getvalue()
 
 
 def chance_interval(rows: pd.DataFrame) -> tuple[float, float, float, int]:
@@ -232,32 +230,6 @@ def _group(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["subject"] == GROUP]
 
 
-def _label(axes: np.ndarray, x: str, y: str) -> None:
-    """Label the x axis of every panel and the y axis of the panels at the left."""
-    for axis in axes:
-        axis.set_xlabel(x, fontsize=11)
-        if axis.get_subplotspec().is_first_col():
-            axis.set_ylabel(y, fontsize=11)
-
-
-def _panels(count: int, *, width: float = 3.7) -> tuple[Figure, np.ndarray]:
-    """A figure of `count` panels with common axes, three in a row."""
-    columns = min(count, 3)
-    n_rows = -(-count // columns)
-    # One panel alone needs room for the legend's long lines.
-    size = (max(width * columns, 6.2) + 0.6, 3.5 * n_rows)
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    grid = figure.subplots(n_rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for axis in grid:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-        axis.set_axisbelow(True)
-        axis.tick_params(labelsize=10, labelbottom=True)
-    for axis in grid[count:]:
-        axis.set_visible(False)
-    return figure, grid[:count]
-
-
 def _bounds(table: ResultTable, metric: str, k: int) -> pd.DataFrame | None:
     """Bootstrap intervals of the group scores of every layer, where the table has them."""
     found = table.extras.get("intervals")
@@ -281,7 +253,8 @@ def _draw_layers(
     note = spread_note(len(models), n_subjects)
     if bounds is not None:
         note = INTERVALS
-    dodge = min(0.14, 0.6 / len(models))
+    # Bars stand beside their point, dots of subjects have more room.
+    dodge = min(0.14 if bounds is None else 0.05, 0.6 / len(models))
     for axis, (method, part) in zip(axes, rows.groupby("method", sort=False), strict=True):
         for index, model in enumerate(models):
             mine = part[part["model"] == model].sort_values("layer")
@@ -305,51 +278,20 @@ def _draw_layers(
         axis.set_title(method, fontsize=11)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     sample = (
-        _line(_GREY, linestyle="", marker="|", markersize=9)
+        figure_parts.line(_GREY, linestyle="", marker="|", markersize=9)
         if bounds is not None
-        else _line(_GREY, linestyle="", marker="o", markersize=2.5)
+        else figure_parts.line(_GREY, linestyle="", marker="o", markersize=2.5)
         if len(models) <= _MOST_WITH_POINTS
         else Patch(color=_GREY, alpha=0.4, linewidth=0)
     )
     mean = f"mean of {n_subjects} subjects" if n_subjects != 1 else "one subject"
-    lines = [(_line(_GREY, linewidth=1.8), f"lines: {mean}"), *[(sample, note)] * bool(note)]
-    _legend(figure, [*_model_entries(styles), *lines, reference])
-
-
-def _line(colour: str, **style) -> Line2D:
-    return Line2D([], [], color=colour, **{"linewidth": 1.2, **style})
+    lines = [
+        (figure_parts.line(_GREY, linewidth=1.8), f"lines: {mean}"),
+        *[(sample, note)] * bool(note),
+    ]
+    figure_parts.legend(figure, [*_model_entries(styles), *lines, reference])
 
 
 def _model_entries(styles: dict[str, dict]) -> list[tuple]:
     names = short_names(list(styles))
     return [(Line2D([], [], **style), names[model]) for model, style in styles.items()]
-
-
-def _legend(figure: Figure, entries: list[tuple]) -> None:
-    """A legend below the panels, for which the figure grows."""
-    handles, labels = zip(*entries, strict=True)
-    labels = [_wrap(label) for label in labels]
-    longest = max(len(line) for label in labels for line in label.split("\n"))
-    columns = int(np.clip(figure.get_figwidth() / (0.085 * longest + 0.6), 1, len(entries)))
-    n_lines = sum(label.count("\n") + 1 for label in labels)
-    figure.set_figheight(figure.get_figheight() + 0.2 * np.ceil(n_lines / columns) + 0.2)
-    labels = [_plain(label) for label in labels]
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5
-    )
-
-
-def _wrap(text: str, width: int = 40) -> str:
-    """Text in lines of about equal length, words (model names above all) whole where they fit."""
-    lines = wrap(text, width, break_on_hyphens=False)
-    longest = max((min(len(word), width) for word in text.split()), default=width)
-    for narrower in range(max(longest, len(text) // max(len(lines), 1)), width):
-        balanced = wrap(text, narrower, break_on_hyphens=False)
-        if len(balanced) <= len(lines):
-            return "\n".join(balanced)
-    return "\n".join(lines)
-
-
-def _plain(text: str) -> str:
-    """Text that matplotlib sets as it is: no mathematics between dollars, no hidden label."""
-    return " " * text.startswith("_") + text.replace("$", r"\$")

@@ -10,12 +10,14 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from brainalign_jax.study import audit, page, plots, report_evidence, summary
+from brainalign_jax.study import audit, figure_parts, page, report_evidence, summary
 from brainalign_jax.study.audit import interval, number
 from brainalign_jax.study.display import OKABE_ITO, short_names
 from brainalign_jax.study.evidence import METRIC
 from brainalign_jax.study.results import ResultTable, replace_file
 
+_GREY = "#777777"
+_CHANCE = (Line2D([], [], color="black", linestyle=":", linewidth=1.2), "chance")
 Tables = Mapping[tuple[str, str], ResultTable]
 
 
@@ -31,7 +33,7 @@ def write(
     """Write figures/*.png and report.html. layers: of `intervals.by_layer`."""
     figures = draw(tables, layers, k=k)
     for name, (figure, _) in figures.items():
-        content = plots.png_bytes(figure)
+        content = figure_parts.png_bytes(figure)
         path = Path(folder) / "figures" / f"{name}.png"
         replace_file(path, lambda temporary, content=content: temporary.write_bytes(content))
     warning = [f'<p class="warning"><strong>{escape(summary.SIMULATED_WARNING)}</strong></p>']
@@ -144,11 +146,16 @@ def by_size(models: pd.DataFrame, k: int) -> Figure:
             line = line[line["n_params"] > 0].sort_values("n_params")
             sizes = line["n_params"] / 1e6
             _points(axis, sizes, line, colours[family])
-            axis.plot(sizes, line["null_mean"], "_", color="#777777", markersize=11, mew=2)
+            axis.plot(sizes, line["null_mean"], "_", color=_GREY, markersize=11, mew=2)
         axis.axhline(part["chance"].mean(), color="black", linestyle=":", linewidth=1.1)
         axis.set_xscale("log")
-    _label(panels, "parameters (millions)", f"P@{k}, CSLS")
-    _legend(figure, [(Line2D([], [], color=colours[f], marker="o"), f) for f in families])
+        figure_parts.log_sizes(axis.xaxis)
+    _label(panels, "parameters (millions, log scale)", f"P@{k}, CSLS")
+    entries = [(Line2D([], [], color=colours[f], marker="o"), f) for f in families]
+    if models["null_mean"].notna().any():
+        tick = Line2D([], [], linestyle="", marker="_", color=_GREY, markersize=11, mew=2)
+        entries.append((tick, "mean of the null"))
+    figure_parts.legend(figure, [*entries, _CHANCE])
     return figure
 
 
@@ -166,8 +173,9 @@ def by_depth(rows: pd.DataFrame, label: str) -> Figure:
             dodge = 0.012 * (index - (len(order) - 1) / 2)
             _points(axis, line["depth"] + dodge, line, colours[model])
         axis.axhline(part["chance"].mean(), color="black", linestyle=":", linewidth=1.1)
-    _label(panels, "relative depth", label)
-    _legend(figure, [(Line2D([], [], color=colours[m], marker="o"), names[m]) for m in order])
+    _label(panels, "relative depth (0 = embeddings, 1 = last layer)", label)
+    entries = [(Line2D([], [], color=colours[m], marker="o"), names[m]) for m in order]
+    figure_parts.legend(figure, [*entries, _CHANCE])
     return figure
 
 
@@ -190,7 +198,10 @@ def by_dataset(models: pd.DataFrame, k: int) -> Figure:
         axis.set_xticks(range(len(datasets)), datasets)
         axis.set_xlim(-0.6, len(datasets) - 0.4)
     _label(panels, "", f"P@{k}, CSLS")
-    _legend(figure, [(Line2D([], [], color=colours[m], marker="o"), names[m]) for m in order])
+    entries = [
+        (Line2D([], [], color=colours[m], marker="o", linestyle=""), names[m]) for m in order
+    ]
+    figure_parts.legend(figure, [*entries, _CHANCE])
     return figure
 
 
@@ -229,12 +240,3 @@ def _label(panels: dict, x: str, y: str) -> None:
             axis.set_xlabel(x, fontsize=11)
         if spec.is_first_col():
             axis.set_ylabel(y, fontsize=11)
-
-
-def _legend(figure: Figure, entries: list[tuple]) -> None:
-    handles, labels = zip(*entries, strict=True)
-    columns = min(4, len(entries))
-    figure.set_figheight(figure.get_figheight() + 0.25 * -(-len(entries) // columns))
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5
-    )

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from brainalign_jax.study import display, page, plots, report_evidence, summary
 from brainalign_jax.study.chance import score_interval
@@ -41,17 +42,23 @@ MEANINGS = {
 
 
 def write_report(
-    table: ResultTable, folder: Path, *, k: int = 10, notes: Iterable[str] = ()
+    table: ResultTable,
+    folder: Path,
+    *,
+    k: int = 10,
+    notes: Iterable[str] = (),
+    figures: dict[str, Figure] | None = None,
 ) -> Path:
     """Write `folder`/report.html, one file without scripts or external resources.
 
-    k: the k of P@k in headline, table and figures. notes: sentences shown under the headline.
+    k: the k of P@k in headline, table and figures. notes: sentences shown under the headline. figures: of
+    `plots.draw_figures`, which draws them where they are not given.
     The file is written whole or not at all.
 
     Raises: ValueError on an empty table, a `k` not scored, or mixed data sets or protocols.
     """
     summary.check(table, k)
-    figures = plots.draw_figures(table, k=k)
+    figures = plots.draw_figures(table, k=k) if figures is None else figures
     title = f"{_dataset(table)}: language models and brain responses"
     body = [
         f"<h1>{escape(title)}</h1>",

@@ -212,8 +212,9 @@ def run_study(
     with processes.together():
         if processes.index() == 0:
             table.save(output)
-            plots.save_figures(table, output / "figures", k=report_k)
-            report.write_report(table, output, k=report_k, notes=notes)
+            figures = plots.draw_figures(table, k=report_k)
+            plots.save_figures(figures, output / "figures")
+            report.write_report(table, output, k=report_k, notes=notes, figures=figures)
     return table
 
 

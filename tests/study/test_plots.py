@@ -4,7 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 from scipy.stats import binom
 
-from brainalign_jax.study import plots
+from brainalign_jax.study import figure_parts, plots
 from brainalign_jax.study.results import GROUP, ResultTable, group_rows, tidy
 
 MODELS = (("tiny", 2e6), ("untrained:tiny", 2e6))
@@ -165,7 +165,7 @@ def test_one_size_is_no_trend():
 
 def test_save_figures_writes_what_has_data(tmp_path):
     table = study(ks=(5,), methods=("ridge",))
-    paths = plots.save_figures(table, tmp_path / "figures", k=5)
+    paths = plots.save_figures(plots.draw_figures(table, k=5), tmp_path / "figures")
     assert list(paths) == ["precision_by_layer"]
     assert [p.name for p in (tmp_path / "figures").iterdir()] == ["precision_by_layer.png"]
     assert paths["precision_by_layer"].read_bytes().startswith(b"\x89PNG")
@@ -193,7 +193,7 @@ def test_names_that_mathtext_or_legends_would_swallow(tmp_path):
     figure = plots.precision_by_layer(table, k=5)
     assert legend_texts(figure)[0] == r" _a\$x\$b\$"
     assert not any("dots" in text for text in legend_texts(figure))
-    assert plots.png_bytes(figure).startswith(b"\x89PNG")
+    assert figure_parts.png_bytes(figure).startswith(b"\x89PNG")
 
 
 def test_legend_keeps_names_whole_and_balances_its_lines():

@@ -1,0 +1,91 @@
+"""Parts that figures share: panels, legends below them that fit, labels, and their PNG."""
+
+import weakref
+from io import BytesIO
+from textwrap import wrap
+
+import numpy as np
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+DPI = 150
+_DRAWN: weakref.WeakKeyDictionary[Figure, bytes] = weakref.WeakKeyDictionary()
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as a PNG of 150 dpi, drawn once: it must not be changed afterwards."""
+    if figure not in _DRAWN:
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png", dpi=DPI)
+        _DRAWN[figure] = buffer.getvalue()
+    return _DRAWN[figure]
+
+
+def log_sizes(axis: Axis) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5, as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def label(axes: np.ndarray, x: str, y: str) -> None:
+    """Label the x axis of every panel and the y axis of the panels at the left."""
+    for axis in axes:
+        axis.set_xlabel(x, fontsize=11)
+        if axis.get_subplotspec().is_first_col():
+            axis.set_ylabel(y, fontsize=11)
+
+
+def panels(count: int, *, width: float = 3.7) -> tuple[Figure, np.ndarray]:
+    """A figure of `count` panels with common axes, three in a row."""
+    columns = min(count, 3)
+    n_rows = -(-count // columns)
+    # One panel alone needs room for the legend's long lines.
+    size = (max(width * columns, 6.2) + 0.6, 3.5 * n_rows)
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    grid = figure.subplots(n_rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axis in grid:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+        axis.set_axisbelow(True)
+        axis.tick_params(labelsize=10, labelbottom=True)
+    for axis in grid[count:]:
+        axis.set_visible(False)
+    return figure, grid[:count]
+
+
+def line(colour: str, **style) -> Line2D:
+    """A line for a legend."""
+    return Line2D([], [], color=colour, **{"linewidth": 1.2, **style})
+
+
+def legend(figure: Figure, entries: list[tuple]) -> None:
+    """A legend below the panels, for which the figure grows."""
+    handles, labels = zip(*entries, strict=True)
+    labels = [_wrap(label) for label in labels]
+    longest = max(len(line) for label in labels for line in label.split("\n"))
+    columns = int(np.clip(figure.get_figwidth() / (0.085 * longest + 0.6), 1, len(entries)))
+    n_lines = sum(label.count("\n") + 1 for label in labels)
+    figure.set_figheight(figure.get_figheight() + 0.2 * np.ceil(n_lines / columns) + 0.2)
+    labels = [_plain(label) for label in labels]
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5
+    )
+
+
+def _wrap(text: str, width: int = 40) -> str:
+    """Text in lines of about equal length, words (model names above all) whole where they fit."""
+    lines = wrap(text, width, break_on_hyphens=False)
+    longest = max((min(len(word), width) for word in text.split()), default=width)
+    for narrower in range(max(longest, len(text) // max(len(lines), 1)), width):
+        balanced = wrap(text, narrower, break_on_hyphens=False)
+        if len(balanced) <= len(lines):
+            return "\n".join(balanced)
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib sets as it is: no mathematics between dollars, no hidden label."""
+    return " " * text.startswith("_") + text.replace("$", r"\$")
