@@ -13,6 +13,8 @@ from brainalign_jax.study.evidence import EvidencePlan
 from brainalign_jax.study.results import ResultTable
 
 ALPHA = 0.05
+_APART = "where words and responses do not belong together"
+_FEWEST = 6  # subjects whose sign flips can reach p < .05
 LEVELS = ("real", "static", "uncertain", "explained", "chance", "untested")
 
 _ANSWERS = {
@@ -34,6 +36,15 @@ _FOLDS = {
     "shuffled_types": "folds over drawn word types",
     "shuffled_runs": "folds over whole passages",
     "leave_run_out": "folds over whole runs",
+}
+_PLAIN = {
+    "letters": "word length",
+    "log_frequency": "frequency",
+    "position_in_text": "place",
+    "position_in_run": "place",
+    "position_in_sentence": "place",
+    "words_in_sentence": "sentence length",
+    "words_per_second": "rate",
 }
 
 
@@ -70,7 +81,7 @@ def verdicts(table: ResultTable) -> list[Verdict]:
     found = table.extras.get("evidence")
     if found is None or found.empty:
         return []
-    names = short_names(found["model"].unique())
+    names = short_names(found["model"].unique()) | _features(table)
     folds = _FOLDS.get(table.manifest.get("protocol", {}).get("folds"), "these folds")
     lines = found[found["role"] == "model"]
     return [_verdict(line, names, folds) for _, line in lines.iterrows()]
@@ -90,13 +101,14 @@ def overall(table: ResultTable) -> Verdict | None:
         best = max(by_level[level], key=lambda one: found.loc[(one.model, one.method), "score"])
         count = len(by_level[level])
         controlled = _known(found.loc[(best.model, best.method)].get("control_score"))
-        beyond = "its null and its controls" if controlled else "its null; no control was scored"
+        beyond = f"On {dataset} the model's vectors find the right word more often than {_APART}"
+        and_controls = ", and than its controls" if controlled else "; no control was scored"
         opening = {
-            "real": f"On {dataset} there is alignment beyond {beyond}",
-            "static": f"On {dataset} there is alignment beyond {beyond}",
-            "uncertain": f"On {dataset} scores are higher than their nulls, but the evidence is thin",
-            "explained": f"On {dataset} scores exceed their nulls, but a control does as well",
-            "chance": f"On {dataset} nothing exceeds what a recording without the words gives",
+            "real": beyond + and_controls,
+            "static": beyond + and_controls,
+            "uncertain": f"{beyond}, but the evidence is thin",
+            "explained": f"{beyond}, but a control does as well",
+            "chance": f"On {dataset} nothing finds the right word more often than {_APART}",
             "untested": f"On {dataset} no null was computed",
         }[level]
         of = f" ({count} of {len(single)} combinations of model and method)" * (len(single) > 1)
@@ -192,13 +204,27 @@ def _compared(line: pd.Series, kind: str, names: dict[str, str]) -> str:
     )
 
 
+def _features(table: ResultTable) -> dict[str, str]:
+    """name of a nuisance control -> the features that these words have, as its vectors were made of."""
+    models = table.manifest.get("models") or ()
+    models = [one for one in models if isinstance(one, dict) and one.get("features")]
+    return {one["name"]: _listed([_PLAIN.get(x, x) for x in one["features"]]) for one in models}
+
+
+def _listed(names: Sequence[str]) -> str:
+    names = list(dict.fromkeys(names))
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
 def describe(name: str, names: dict[str, str]) -> str:
-    """A control in words."""
+    """A control in words. names: model -> its short name; nuisance control -> what it knows, if recorded."""
     kind, _, rest = name.partition(":")
     if kind == "nuisance":
         if rest.startswith("autocorrelated"):
             return "a smooth sequence that knows only the words' places"
-        what = "length, frequency, place and rate" if rest == "all" else rest
+        what = names.get(name, name)
+        if what == name:
+            what = "length, frequency, place and rate" if rest == "all" else rest
         return f"nuisance features alone ({what})"
     if evidence.is_static(name):
         return names.get(name, name) if kind == "static" else rest
@@ -223,14 +249,15 @@ def signatures(tables: Sequence[ResultTable]) -> list[str]:
         dataset = str(table.rows["dataset"].iloc[0])
         for method, part in slopes[slopes["quantity"] == "score"].groupby("method", sort=False):
             families = part[~part["scope"].isin(("within", "across"))]
-            for _, line in families[families["upper"] < 0].iterrows():
+            falls = (families["upper"] < 0) & (families["p"] < ALPHA)
+            grows = (families["lower"] > 0) & (families["p"] < ALPHA)
+            for _, line in families[falls].iterrows():
                 found.append(
                     f"Scores fall with size: on {dataset} by {method}, {line['scope']} loses "
                     f"{number(-line['slope'])} per tenfold parameters "
                     f"{interval(-line['upper'], -line['lower'])}."
                 )
-            rising = families.loc[families["lower"] > 0, "scope"]
-            falling = families.loc[families["upper"] < 0, "scope"]
+            rising, falling = families.loc[grows, "scope"], families.loc[falls, "scope"]
             if len(rising) and len(falling):
                 found.append(
                     f"Families disagree: on {dataset} by {method}, scores grow with size in "
@@ -240,22 +267,29 @@ def signatures(tables: Sequence[ResultTable]) -> list[str]:
 
 
 def scaling_text(table: ResultTable) -> list[str]:
-    """What the slopes on model size say, one sentence a method; empty where there are no two sizes."""
+    """What the slopes on model size say, one sentence a method; empty where there are no two sizes.
+
+    A slope counts where its interval excludes zero and so do the sign flips of the subjects' slopes: an
+    interval over few subjects is too narrow, and fewer than six can show nothing at p < .05.
+    """
     slopes = table.extras.get("scaling")
     if slopes is None or slopes.empty:
         return []
     sentences = []
+    found = table.extras.get("evidence")
+    k = "k" if found is None or found.empty else int(found["k"].iloc[0])
     for method, part in slopes.groupby("method", sort=False):
         by = part.set_index(["scope", "quantity"])
         scope = "within" if ("within", "score") in by.index else "across"
         line = by.loc[(scope, "score")]
         text = (
-            f"By {method}, P@k changes by {number(line['slope'])} "
+            f"By {method}, P@{k} changes by {number(line['slope'])} "
             f"{interval(line['lower'], line['upper'])} per tenfold parameters "
             f"({'within families' if scope == 'within' else 'over all models'})"
         )
         controls = [q for q in ("calibrated", "untrained") if (scope, q) in by.index]
-        survived = line["lower"] > 0
+        told = line["p"] < ALPHA
+        survived = told and line["lower"] > 0
         for quantity in controls:
             other = by.loc[(scope, quantity)]
             label = (
@@ -267,8 +301,12 @@ def scaling_text(table: ResultTable) -> list[str]:
             survived &= (
                 other["lower"] > 0 if quantity == "calibrated" else (line["lower"] > other["slope"])
             )
-        if not line["lower"] > 0:
-            verdict = "growth with size is not shown"
+        if told and line["upper"] < 0:
+            verdict = "it falls with size"
+        elif not (told and line["lower"] > 0):
+            n = int(line["n_subjects"])
+            why = f" (with {n} subject{'s' * (n > 1)} it cannot be: it takes {_FEWEST})"
+            verdict = "growth with size is not shown" + why * (n < _FEWEST)
         elif not controls:
             verdict = "it grows with size, and nothing was there to control it"
         else:

@@ -95,7 +95,8 @@ def summarise(
     often, or the best. p: (1 + draws whose highest group score over the layers reaches the highest real
     one) / (1 + draws); p_fdr: adjusted over models and methods (Benjamini-Hochberg). null_mean: of this
     layer, or of each draw's best where the real layer is the best; null_high: of the draws' highest scores,
-    the quantile at `confidence`. calibrated: (score - null mean) / (ceiling - null mean). control: the
+    the quantile at `confidence`. calibrated: (score - null mean) / (ceiling - null mean), twins and controls
+    by the null of the models. control: the
     nuisance features, or untrained twin, that score highest by the same method, and the difference to them
     with its interval over subjects and words; static: the same with vectors of words out of context.
     """
@@ -136,10 +137,13 @@ def summarise(
             )
         mine = nulls[(nulls["model"] == model) & (nulls["method"] == method)]
         line |= _against_nulls(table, mine, group, model, method, layer, nested, plan)
-        line |= _calibrated(line, interval, _of(ceilings, method))
+        of_others = _of(ceilings, method)
+        line["ceiling"] = of_others["value"].mean() if len(of_others) else np.nan
         lines.append(line)
     found = pd.DataFrame(lines)
     found = found.reindex(columns=list(COLUMNS))
+    found[["null_mean", "ceiling"]] = found[["null_mean", "ceiling"]].astype(float)
+    found = found.assign(**_calibrated(found))
     for kind in ("control", "static"):
         found[kind] = pd.Series([None] * len(found), dtype=object)
     tested = found["role"].eq("model") & found["p"].notna()
@@ -251,21 +255,22 @@ def _against_nulls(table, nulls, group, model, method, layer, nested, plan: Evid
     return found
 
 
-def _calibrated(line: dict, interval, ceilings: pd.DataFrame) -> dict:
-    if not len(ceilings):
-        return {}
-    ceiling = ceilings["value"].mean()
-    found = {"ceiling": ceiling}
-    floor = line.get("null_mean", line["chance"])
-    # A ceiling that is no higher than the null leaves nothing to be explained.
-    if ceiling > floor + 1e-6:
-        for name, value in (
-            ("calibrated", line["score"]),
-            ("calibrated_lower", interval.lower),
-            ("calibrated_upper", interval.upper),
-        ):
-            found[name] = (value - floor) / (ceiling - floor)
-    return found
+def _calibrated(found: pd.DataFrame) -> dict[str, pd.Series]:
+    """Scores and bounds on the scale where 0 is the null's mean and 1 the ceiling.
+
+    No null is drawn for twins and controls: theirs is that of the trained model, or the mean over the models
+    scored by the same method; uniform chance only where nothing was drawn.
+    """
+    own = found.set_index(["model", "method"])["null_mean"]
+    trained = found["model"].map(without_seed).str.removeprefix(UNTRAINED)
+    of_twins = [own.get(key, np.nan) for key in zip(trained, found["method"], strict=True)]
+    floor = found["null_mean"].fillna(pd.Series(of_twins, index=found.index, dtype=float))
+    floor = floor.fillna(found.groupby("method")["null_mean"].transform("mean"))
+    floor = floor.fillna(found["chance"])
+    reach = found["ceiling"] - floor
+    reach = reach.where(reach > 1e-6)  # else the ceiling leaves nothing to be explained
+    names = {"calibrated": "score", "calibrated_lower": "lower", "calibrated_upper": "upper"}
+    return {name: (found[column] - floor) / reach for name, column in names.items()}
 
 
 def _of(ceilings: pd.DataFrame, method: str) -> pd.DataFrame:

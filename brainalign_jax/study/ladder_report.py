@@ -13,6 +13,8 @@ from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import figure_parts, page, summary
 from brainalign_jax.study.audit import interval, number
 from brainalign_jax.study.display import model_styles, short_names
+from brainalign_jax.study.evidence import EvidencePlan
+from brainalign_jax.study.report_evidence import percent
 from brainalign_jax.study.results import replace_file
 
 LABELS = {
@@ -216,10 +218,11 @@ def draw(rows: pd.DataFrame) -> Figure:
 
 
 def _caption(rows: pd.DataFrame, k: int) -> str:
+    level = percent(EvidencePlan.confidence)
     text = (
         f"P@{k} with CSLS at every step, from above; each keeps the choices of those before. Points: mean "
-        "over subjects at the layer that the step chooses, with the bootstrap interval over subjects and "
-        "words. Dotted: uniform chance."
+        f"over subjects at the layer that the step chooses, with the {level} bootstrap interval over "
+        "subjects and words. Dotted: uniform chance."
     )
     if rows["null_mean"].notna().any():
         text += (

@@ -16,6 +16,29 @@ def write(path: Path, title: str, body: Iterable[str]) -> Path:
     return path
 
 
+# What a verdict's level looks like.
+COLOURS = {
+    "real": "#009E73",
+    "static": "#009E73",
+    "uncertain": "#E69F00",
+    "explained": "#E69F00",
+    "chance": "#D55E00",
+    "untested": "#8a8a8a",
+}
+
+
+def verdict(question: str, answer: str, text: str, level: str, legend: str = "") -> str:
+    """The box that a page opens with. level: of COLOURS; legend: what the numbers in the text mean."""
+    return (
+        f'<section class="verdict" style="border-color:{COLOURS[level]}">'
+        f'<p class="question">{escape(question)}</p>'
+        f'<p class="answer">{escape(answer)}</p>'
+        f"<p>{escape(text)}</p>"
+        + f'<p class="small">{escape(legend)}</p>' * bool(legend)
+        + "</section>"
+    )
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 99) -> str:
     """A table of text; columns from `numbers_from` on are set as numbers."""
 
@@ -53,7 +76,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --paper: #17191c; --faint: #a8a8a8;
   --rule: #3a3d42; --warn: #3d2f12; --warn-edge: #e69f00; --head: #1b2a36; --head-edge: #56b4e9; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.2rem; max-width: 66rem; color: var(--ink);
+body { margin: 0 auto; padding: 1.2rem; max-width: 70rem; color: var(--ink);
   background: var(--paper); font: 16px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top: 2rem; }
 h3 { font-size: 1rem; margin-bottom: .3rem; }
@@ -67,13 +90,15 @@ h3 { font-size: 1rem; margin-bottom: .3rem; }
 .warning { border-color: var(--warn-edge); background: var(--warn); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; }
-th, td { padding: .3rem .7rem; text-align: left; vertical-align: top;
+th, td { padding: .3rem .5rem; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--rule); }
 th { vertical-align: bottom; }
 .scores td { white-space: nowrap; }
+.scores td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
 .facts td + td { overflow-wrap: anywhere; min-width: 5.5rem; }
 @media (max-width: 40rem) { th, td { padding: .3rem .4rem; } table { font-size: .85rem; }
-  .scores td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 6rem; } }
+  .scores td:first-child { min-width: 6rem; } ul { padding-left: 1.2rem; }
+  .verdict { padding: .4rem .8rem; } .verdict .answer { font-size: 1.6rem; } }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 figure { margin: 1.5rem 0; }
 img { display: block; width: 100%; background: #ffffff; border-radius: 4px; }

@@ -20,7 +20,7 @@ from brainalign_jax.study.results import GROUP, POOLED, SELECTED, ResultTable, r
 
 _GREY = "#666666"
 _MOST_WITH_POINTS = 4  # models beyond which the subjects' points would cover the lines
-INTERVALS = "bars: bootstrap intervals of the mean"
+INTERVALS = "bars: intervals of the mean"
 _METRIC_NAMES = {"precision_csls": "CSLS", "precision_nn": "nearest neighbour"}
 
 

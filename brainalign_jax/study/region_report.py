@@ -23,15 +23,17 @@ def write_region_report(table: RegionTable, folder: str | Path) -> Path:
     parts = []
     for part in manifest["parts"]:
         items = "\n".join(
-            f"<li>{'<strong>' * one.survives}{escape(one.text)}{'</strong>' * one.survives}</li>"
+            f"<li>{_first_bold(one.text) if one.survives else escape(one.text)}</li>"
             for one in verdicts
             if one.part == part
         )
         parts += [f"<h2>Region by region, {escape(part)}</h2>", f"<ul>{items}</ul>"]
+    question = f"Does the model explain the recordings beyond {plain_names(_few(table))}?"
+    level, answer = region_verdict.answer(table)
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="lead">{escape(_scope(table, model))}</p>',
-        f'<p class="headline">{escape(region_verdict.headline(table))}</p>',
+        page.verdict(question, answer, region_verdict.headline(table), level),
         *parts,
         f'<p class="small">{escape(_method(table))}</p>',
         "<h2>Scores</h2>",
@@ -88,6 +90,12 @@ def draw_regions(table: RegionTable, part: str) -> Figure:
     return figure
 
 
+def _first_bold(text: str) -> str:
+    """A verdict with its first sentence in bold."""
+    first, stop, rest = text.partition("). ")
+    return f"<strong>{escape(first + stop.rstrip())}</strong> {escape(rest)}"
+
+
 def _few(table: RegionTable) -> list[str]:
     return table.manifest["compared_with"][0]
 
@@ -140,13 +148,12 @@ def _scores(table: RegionTable, part: str) -> list[str]:
         cells = []
         for row in rows.itertuples():
             value = signed(row.value) if metric == "unique_r" else number(row.value)
-            mark = f" (p {number(row.p)}; {number(row.p_max)}; q {number(row.q)})"
-            cells.append(value + mark * bool(np.isfinite(row.p)))
+            cells.append(value + f" ({number(row.p_max)})" * bool(np.isfinite(row.p_max)))
         lines.append([label, *cells])
     header = ["score", *rows.index]
     note = (
-        "In brackets: p of the region alone; p against the largest of all regions; q, the false "
-        "discovery rate over regions."
+        "In brackets: p against the largest of all regions. p of each region alone and the false discovery "
+        "rate over regions are in region_encoding.parquet."
     )
     return [
         f"<h3>{escape(part)}</h3>",

@@ -98,17 +98,32 @@ def headline(table: RegionTable) -> str:
         mine = [one for one in verdicts(table) if one.part == part]
         kept = [one.region for one in mine if one.survives]
         both = [one.region for one in mine if one.survives_all]
-        text = (
-            f"{part}: beside {plain_names(sets[0])}, the language model "
-            + (f"survives in {_listed(kept)}" if kept else "survives in none")
-            + f" of {len(mine)} regions"
+        text = f"{part}: beside {plain_names(sets[0])}, the language model explains " + (
+            f"{len(kept)} of {len(mine)} regions ({_listed(kept)})" if kept else "no region"
         )
+        if not kept:
+            text += f" of {len(mine)}"
         if kept and len(sets) > 1:
             text += f"; beside {plain_names(sets[-1])}, " + (
-                "in the same" if both == kept else f"in {_listed(both)}" if both else "in none"
+                "the same" if both == kept else _listed(both) if both else "none"
             )
         found.append(text + ".")
     return " ".join(found)
+
+
+def answer(table: RegionTable) -> tuple[str, str]:
+    """(level of `page.COLOURS`, the answer): where the model survives the first nuisances in every part."""
+    found = verdicts(table)
+    names, parts = table.manifest["regions"], table.manifest["parts"]
+    kept = [{one.region for one in found if one.part == part and one.survives} for part in parts]
+    if not any(kept):
+        return "chance", "Not shown in any region"
+    regions = list(dict.fromkeys(one.region for one in found))
+    everywhere = [names.get(r, r) for r in regions if all(r in one for one in kept)]
+    if not everywhere:
+        some = [part for part, regions_of in zip(parts, kept, strict=True) if regions_of]
+        return "uncertain", f"Not clear: in different regions of {_listed(some)}"
+    return "real", f"Yes, in {len(everywhere)} of {len(regions)} regions: {_listed(everywhere)}"
 
 
 def _exceeds(unique: pd.Series, joint: pd.Series) -> bool:

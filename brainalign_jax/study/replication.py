@@ -16,6 +16,7 @@ from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import intervals, replication_report
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.evidence import EvidencePlan
+from brainalign_jax.study.problem import folds_of
 from brainalign_jax.study.protocol import PROTOCOLS, protocol
 from brainalign_jax.study.results import ResultTable, write_parquet
 from brainalign_jax.study.run import Embedding, run_study
@@ -136,7 +137,8 @@ def replicate(
     in OUT/DATASET/cache: a second call scores only what is missing.
 
     Returns: (data set, protocol) -> table. Raises: ValueError for an unknown protocol or a data set given
-    twice, and as `run_study`.
+    twice, and as `run_study`; of words too few for the folds, k or csls_k of any data set before the first
+    one is scored.
     """
     unknown = [name for name in protocols if name not in PROTOCOLS]
     if unknown or not protocols:
@@ -151,18 +153,23 @@ def replicate(
     bare = dataclasses.replace(
         evidence, n_nulls=0, n_permutations=0, untrained_seeds=0, controls=(), ceilings=False
     )
+    scorings = {}
+    for dataset in datasets:
+        timed, grouped = dataset.stimulus.onsets is not None, dataset.stimulus.run is not None
+        for name in dict.fromkeys(protocols):
+            chosen = protocol(name, timed=timed, grouped=grouped, **(fixed or {}))
+            scorings[dataset.name, name] = Scoring(what.methods, chosen, ks, layers, lower, seed)
+    _check(datasets, scorings, k)
     for dataset in datasets:
         stimulus = dataset.stimulus
-        timed, grouped = stimulus.onsets is not None, stimulus.run is not None
         for name in dict.fromkeys(protocols):
             if progress:
                 print(f"{dataset.name}, {name} protocol", flush=True)
-            chosen = protocol(name, timed=timed, grouped=grouped, **(fixed or {}))
             plan = evidence if name == "audited" else bare
             table = run_study(
                 dataset,
                 what.models,
-                Scoring(what.methods, chosen, ks, layers, lower, seed),
+                scorings[dataset.name, name],
                 output / dataset.name / name,
                 embedding=Embedding(context or ("word" if is_isolated(stimulus) else "sentence")),
                 computation=computation,
@@ -187,6 +194,23 @@ def replicate(
         tables, layers_table, output, k=k, command=command, simulated=simulated
     )
     return tables
+
+
+def _check(
+    datasets: Sequence[Dataset], scorings: Mapping[tuple[str, str], Scoring], k: int
+) -> None:
+    """Raise ValueError for what a study of any data set would refuse, before hours go into the first one."""
+    for dataset in datasets:
+        first = dataset.load(dataset.subjects[0])
+        for (of, name), scoring in scorings.items():
+            if of != dataset.name:
+                continue
+            if k not in scoring.ks:
+                raise ValueError(f"report_k={k} is not among ks={scoring.ks}: add it")
+            try:
+                folds_of(first, scoring)
+            except ValueError as error:
+                raise ValueError(f"{dataset.name}, {name} protocol: {error}") from error
 
 
 def _all(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -31,6 +31,7 @@ def write(
     simulated: bool = False,
 ) -> None:
     """Write figures/*.png and report.html. layers: of `intervals.by_layer`."""
+    level = report_evidence.percent(report_evidence.confidence(next(iter(tables.values()))))
     figures = draw(tables, layers, k=k)
     for name, (figure, _) in figures.items():
         content = figure_parts.png_bytes(figure)
@@ -40,22 +41,22 @@ def write(
     body = [
         "<h1>Li et al. 2023, under its own protocol and the audited one</h1>",
         *warning * simulated,
-        *_verdicts(tables),
+        *_verdicts(tables, k),
         "<h2>Model size</h2>",
         *_size_text(tables),
         "<h2>Figures</h2>",
         *(page.figure(name, figure, caption) for name, (figure, caption) in figures.items()),
         f"<h2>CSLS-AVG and CSLS-MAX, P@{k}</h2>",
         _csls_table(tables, k),
-        '<p class="small">CSLS-AVG: mean over subjects, with its interval over subjects and words. CSLS-MAX: '
-        "the best subject, which is optimistic. Under the paper's protocol the layer is picked on these very "
-        "scores.</p>",
+        f'<p class="small">CSLS-AVG: mean over subjects, with its {level} interval over subjects and words. '
+        "CSLS-MAX: the best subject, which is optimistic. Under the paper's protocol the layer is picked "
+        "on these very scores.</p>",
         f'<p class="small">{escape(command)}</p>' * bool(command),
     ]
     page.write(Path(folder) / "report.html", "Replication of Li et al. 2023", body)
 
 
-def _verdicts(tables: Tables) -> list[str]:
+def _verdicts(tables: Tables, k: int) -> list[str]:
     parts = []
     for dataset in dict.fromkeys(name for name, _ in tables):
         parts.append(f"<h2>{escape(dataset)}</h2>")
@@ -64,6 +65,7 @@ def _verdicts(tables: Tables) -> list[str]:
             parts.append(f'<p class="warning">{escape(summary.PAPER_WARNING)}</p>')
         else:
             parts += report_evidence.verdict_section(audited)
+        parts.append(f"<p>{escape(_highest(tables, dataset, k))}</p>")
         links = [
             f'<a href="{escape(dataset)}/{name}/report.html">{name}</a>'
             for of, name in tables
@@ -71,6 +73,24 @@ def _verdicts(tables: Tables) -> list[str]:
         ]
         parts.append(f"<p>Reports by protocol: {', '.join(links)}</p>")
     return parts
+
+
+def _highest(tables: Tables, dataset: str, k: int) -> str:
+    """The best score of every protocol beside chance, and beside its null where there is one."""
+    texts = []
+    for (of, name), table in tables.items():
+        if of != dataset:
+            continue
+        found = table.extras["evidence"]
+        names = short_names(found["model"].unique())
+        found = found[found["role"] == "model"]
+        best = found.loc[found["score"].idxmax()]
+        null = f", null {number(best['null_mean'])}" * bool(np.isfinite(best["null_mean"]))
+        texts.append(
+            f"{number(best['score'])} under the {name} protocol ({names[best['model']]} by {best['method']}, "
+            f"layer {int(best['layer'])}, {best['selection']}{null})"
+        )
+    return f"Highest P@{k}: {', '.join(texts)}; chance {number(best['chance'])}."
 
 
 def _size_text(tables: Tables) -> list[str]:
@@ -108,6 +128,7 @@ def _csls_table(tables: Tables, k: int) -> str:
 def draw(tables: Tables, layers: pd.DataFrame, *, k: int) -> dict[str, tuple[Figure, str]]:
     """name -> (figure, caption): by size and by layer for every data set, and by data set."""
     figures = {}
+    level = report_evidence.percent(report_evidence.confidence(next(iter(tables.values()))))
     evidence = pd.concat([t.extras["evidence"] for t in tables.values()], ignore_index=True)
     models = evidence[evidence["role"] == "model"]
     depths = layers[layers["model"].isin(models["model"])]
@@ -116,7 +137,8 @@ def draw(tables: Tables, layers: pd.DataFrame, *, k: int) -> dict[str, tuple[Fig
             figures[f"{dataset}_by_size"] = (
                 by_size(part, k),
                 f"{dataset}: P@{k} by number of parameters, one line a family, one row a protocol. Bars: "
-                "bootstrap interval over subjects and words. Grey ticks: mean of the null. Dotted: chance.",
+                f"{level} bootstrap interval over subjects and words. Grey ticks: mean of the null, of the "
+                "audited protocol only. Dotted: chance.",
             )
         for metric, label in ((METRIC, f"P@{k}, CSLS"), ("rsa", "RSA score")):
             rows = depths[(depths["dataset"] == dataset) & (depths["metric"] == metric)]
@@ -124,13 +146,15 @@ def draw(tables: Tables, layers: pd.DataFrame, *, k: int) -> dict[str, tuple[Fig
                 figures[f"{dataset}_{metric}_by_layer"] = (
                     by_depth(rows, label),
                     f"{dataset}: {label} by relative depth (0 is the embedding output, 1 the last layer), "
-                    "colours from the smallest model to the largest. Bars: bootstrap interval over subjects"
+                    f"colours from the smallest model to the largest. Bars: {level} bootstrap interval over "
+                    "subjects"
                     + (" and words. Dotted: chance." if metric == METRIC else ". Dotted: zero."),
                 )
     if models["dataset"].nunique() > 1:
         figures["by_dataset"] = (
             by_dataset(models, k),
-            f"P@{k} on every data set, with bootstrap intervals over subjects and words. Dotted: chance.",
+            f"P@{k} on every data set, with {level} bootstrap intervals over subjects and words. Dotted: "
+            "chance.",
         )
     return figures
 

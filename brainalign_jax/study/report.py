@@ -160,8 +160,10 @@ def _caption(name: str, table: ResultTable, k: int) -> str:
     n_subjects = table.rows.loc[table.rows["subject"] != GROUP, "subject"].nunique()
     note = plots.spread_note(n_models, n_subjects)
     if "intervals" in table.extras:
-        note = plots.INTERVALS
-    spread = f" {note.capitalize()}." * bool(note)
+        over = "subjects" if name == "rsa_by_layer" else "subjects and words"
+        level = report_evidence.percent(report_evidence.confidence(table))
+        note = f"{plots.INTERVALS}, {level} bootstrap over {over}"
+    spread = f" {note[:1].upper()}{note[1:]}." * bool(note)
     twins = table.rows["model"].str.startswith(display.UNTRAINED).any()
     dashed = " Dashed in the same colour: the untrained twin (random weights)." * bool(twins)
     if name == "precision_by_layer":

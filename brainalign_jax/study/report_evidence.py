@@ -13,14 +13,6 @@ from brainalign_jax.study.audit import interval, number
 from brainalign_jax.study.display import OKABE_ITO, short_names
 from brainalign_jax.study.results import ResultTable
 
-_COLOURS = {
-    "real": "#009E73",
-    "static": "#009E73",
-    "uncertain": "#E69F00",
-    "explained": "#E69F00",
-    "chance": "#D55E00",
-    "untested": "#8a8a8a",
-}
 _GREY = "#777777"
 
 
@@ -29,12 +21,13 @@ def verdict_section(table: ResultTable) -> list[str]:
     found = audit.overall(table)
     if found is None:
         return []
-    return [
-        f'<section class="verdict" style="border-color:{_COLOURS[found.level]}">'
-        f'<p class="question">Is the alignment real?</p>'
-        f'<p class="answer">{escape(found.answer)}</p>'
-        f"<p>{escape(found.text)}</p></section>"
-    ]
+    k = int(table.extras["evidence"]["k"].iloc[0])
+    legend = (
+        f"P@{k}: share of the words whose true vector is among the {k} nearest to what the brain's response "
+        f"predicts. In brackets: {percent(confidence(table))} intervals. The null: the same analysis where "
+        "words and responses do not belong together."
+    )
+    return [page.verdict("Is the alignment real?", found.answer, found.text, found.level, legend)]
 
 
 def evidence_section(table: ResultTable) -> list[str]:
@@ -44,7 +37,7 @@ def evidence_section(table: ResultTable) -> list[str]:
         return []
     parts = [
         "<h2>Evidence</h2>",
-        page.figure("evidence", evidence_figure(found), _caption(found)),
+        page.figure("evidence", evidence_figure(found), _caption(found, confidence(table))),
         _evidence_table(table, found),
         *_verdict_list(table),
         *_guesses(table, found),
@@ -118,7 +111,7 @@ def evidence_figure(found: pd.DataFrame) -> Figure:
         (Line2D([], [], color="black", linestyle="--"), "uniform chance"),
     ]
     if models["null_mean"].notna().any():
-        entries.append((Patch(color=_GREY, alpha=0.4), "null: mean to its highest 5 %"))
+        entries.append((Patch(color=_GREY, alpha=0.4), "null: its mean to the highest draws"))
     for kind, marker, colour, label in (
         ("control", "X", OKABE_ITO[1], "strongest nuisance or untrained control"),
         ("static", "D", OKABE_ITO[4], "static word vectors"),
@@ -136,16 +129,27 @@ def evidence_figure(found: pd.DataFrame) -> Figure:
     return figure
 
 
-def _caption(found: pd.DataFrame) -> str:
+def confidence(table: ResultTable) -> float:
+    """Of the study's bootstrap intervals, as its evidence was asked for."""
+    plan = table.manifest.get("evidence")
+    return float(plan["confidence"]) if isinstance(plan, dict) and "confidence" in plan else 0.95
+
+
+def percent(share: float) -> str:
+    """ "95 %" of 0.95."""
+    return f"{100 * share:.3g} %"
+
+
+def _caption(found: pd.DataFrame, level: float) -> str:
     models = found[found["role"] == "model"]
     text = (
-        "Every model and method. Blue: score with its bootstrap interval over subjects and words. Dashed: "
-        "uniform chance. "
+        f"Every model and method. Blue: score with its {percent(level)} bootstrap interval over subjects and "
+        "words. Dashed: uniform chance. "
     )
     if models["null_mean"].notna().any():
         text += (
             f"Grey: mean of {int(models['n_draws'].max())} null draws of the same pipeline, up to the "
-            "level that the highest layer of a draw passes once in twenty times. "
+            f"level that the highest layer of a draw passes in {percent(1 - level)} of the draws. "
         )
     if models["ceiling"].notna().any():
         text += (
@@ -162,7 +166,7 @@ def _evidence_table(table: ResultTable, found: pd.DataFrame) -> str:
         "method",
         "layer",
         f"P@{int(found['k'].iloc[0])}",
-        "interval",
+        f"{percent(confidence(table))} interval",
         "null",
         "p",
         "p, FDR",
@@ -200,7 +204,7 @@ def _evidence_table(table: ResultTable, found: pd.DataFrame) -> str:
     note += (
         " p: one-sided, of the best layer against the best layer of every draw; FDR: over models and "
         "methods. Calibrated: 0 is the null's mean, 1 the ceiling. Untrained twins and controls have "
-        "random weights or no model at all."
+        "random weights or no model at all; they have no null of their own and are calibrated by the models'."
     )
     return page.table([*header, *columns.values()], rows, numbers_from=2) + (
         f'<p class="small">{escape(note)}</p>'
@@ -209,7 +213,7 @@ def _evidence_table(table: ResultTable, found: pd.DataFrame) -> str:
 
 def _verdict_list(table: ResultTable) -> list[str]:
     items = "".join(
-        f'<li><strong style="color:{_COLOURS[one.level]}">{escape(one.answer)}.</strong> '
+        f'<li><strong style="color:{page.COLOURS[one.level]}">{escape(one.answer)}.</strong> '
         f"{escape(one.text)}</li>"
         for one in audit.verdicts(table)
     )

@@ -112,6 +112,11 @@ def test_calibration_and_controls(studies):
         assert line["control"] == "nuisance:all" and line["static"] is None
         control = found[(found["model"] == "nuisance:all") & (found["method"] == line["method"])]
         assert line["control_score"] == control["score"].item()
+        floor = line["null_mean"]  # of the only model: no null is drawn for a control
+        assert np.isnan(control["null_mean"].item())
+        assert control["calibrated"].item() == pytest.approx(
+            (control["score"].item() - floor) / (line["ceiling"] - floor)
+        )
         assert line["control_difference"] == pytest.approx(line["score"] - line["control_score"])
         assert line["control_lower"] > 0
 
@@ -140,7 +145,8 @@ def test_levels_follow_the_numbers(studies):
     assert chosen.level == "uncertain" and "without the tested words" in chosen.text
     untested = level(p=np.nan, p_fdr=np.nan, null_mean=np.nan)
     assert untested.level == "untested" and "proves nothing" in untested.text
-    assert "nuisance features alone" in level(control_lower=-0.01, control_score=0.9).text
+    explained = level(control_lower=-0.01, control_score=0.9).text
+    assert "nuisance features alone (word length)" in explained  # all that isolated words have
 
 
 def test_nothing_is_said_of_what_was_not_scored(studies):

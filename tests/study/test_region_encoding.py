@@ -23,7 +23,7 @@ from brainalign_jax.study.region_encoding import (
 from brainalign_jax.study.region_recordings import RegionRecordings, alice_regions
 from brainalign_jax.study.region_report import write_region_report
 from brainalign_jax.study.region_table import RegionTable, effect_rows, false_discovery
-from brainalign_jax.study.region_verdict import headline, verdicts
+from brainalign_jax.study.region_verdict import answer, headline, verdicts
 
 FEW = Encoding(
     n_folds=4, n_inner=3, purge=10.0, n_shifts=39, alphas=(1.0, 10.0, 100.0), n_bootstrap=500
@@ -94,8 +94,9 @@ def test_what_the_rate_drives_does_not_survive_and_what_the_model_drives_does(fo
     assert "more than its untrained twin" in by_region["spoken"].text
     assert "the language model adds nothing to word rate and sound power" in by_region["paced"].text
     assert headline(table).startswith(
-        "10mm: beside word rate and sound power, the language model survives in spoken of 3 regions"
+        "10mm: beside word rate and sound power, the language model explains 1 of 3 regions (spoken)"
     )
+    assert answer(table) == ("real", "Yes, in 1 of 3 regions: the spoken region")
     rate = table.group("r", nuisances="rate").loc["10mm"]
     assert rate.loc["paced", "value"] > 0.25 and rate.loc["paced", "p_max"] == 1 / 40
     # Words come at the rate's pace, so that the model alone scores in the paced region, too.
@@ -283,6 +284,15 @@ def test_ceiling_is_the_others_mean_within_blocks():
     assert found[:, 1].mean() > 0.4 > abs(found[:, 2].mean()) + 0.2
 
 
+def test_what_differs_by_rounding_alone_is_a_tie():
+    made = simulated()
+    what = {"model": "m", "nuisances": "", "metric": "unique_r"}
+    null = np.zeros((9, S, 3))
+    rows = effect_rows(made.recordings, what, np.full((S, 3), [1e-7, 0.0, 0.01]), null)
+    group = rows[rows["subject"] == "group"]
+    assert list(group["p"]) == list(group["p_max"]) == [1.0, 1.0, 0.1]
+
+
 def test_evidence_by_hand():
     made = simulated()
     rng = np.random.default_rng(0)
@@ -324,7 +334,7 @@ def test_report_opens_with_the_verdict(found, tmp_path):
     pd.testing.assert_frame_equal(again.rows, table.rows)
     assert again.manifest == json.loads(json.dumps(table.manifest))
     page = write_region_report(again, tmp_path).read_text()
-    assert page.index("survives in spoken of 3 regions") < page.index("<li>") < page.index("<table")
+    assert page.index("Yes, in 1 of 3 regions") < page.index("<li>") < page.index("<table")
     assert "<strong>In the spoken region" in page and "<script" not in page and "http" not in page
     assert page.count("<img") == 1
     text = re.sub('base64,[^"]*', "", page)

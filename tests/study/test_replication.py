@@ -3,7 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from recordings import make_responses
 
+from brainalign_jax.neural.readers import Dataset
+from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study import intervals
 from brainalign_jax.study.evidence import EvidencePlan
 from brainalign_jax.study.replication import Grid, grid, replicate
@@ -90,6 +93,18 @@ def test_an_interval_of_a_layer_holds_the_share_of_hits(dataset, model, tmp_path
     assert line["score"] == pytest.approx(
         table.pooled("precision_csls", k=10, subject=GROUP)["value"].iloc[0]
     )
+
+
+def test_a_second_data_set_is_checked_before_the_first_is_scored(dataset, model, tmp_path):
+    few = Stimulus.from_words([f"word{i}" for i in range(24)])
+    one = make_responses(few, np.random.default_rng(0).standard_normal((24, 5)))
+    small = Dataset("small", ("S1",), few, lambda subject: one)
+    what, out = Grid((model,), ("procrustes",)), tmp_path / "out"
+    with pytest.raises(ValueError, match="small, paper protocol: csls_k=40 is above the number"):
+        replicate([dataset, small], what, out, fixed={"csls_k": 40}, ks=(1, 10), progress=False)
+    with pytest.raises(ValueError, match="report_k=10 is not among"):
+        replicate([dataset], what, out, ks=(1, 5), progress=False)
+    assert not out.exists()
 
 
 def test_protocols_and_data_sets_are_checked_first(dataset, model, tmp_path):

@@ -79,6 +79,20 @@ def test_growth_is_not_said_to_survive_what_was_not_tested():
     assert "growth with size is not shown" in audit.scaling_text(table)[0]  # one subject
 
 
+def test_falling_scores_and_too_few_subjects_are_told():
+    table, slopes = found(lambda name, size: -0.02 * size)
+    table.extras["scaling"] = slopes.reset_index()
+    assert audit.scaling_text(table)[0].endswith("it falls with size.")
+    # The interval of two subjects who agree is narrow, which proves nothing.
+    table, evidence = study(lambda name, size: 0.1 * size, n_subjects=2)
+    slopes = scaling.slopes(table, evidence, PLAN, k=10)
+    assert (slopes.loc[slopes["quantity"] == "score", "lower"] > 0).all()
+    table.extras.update(scaling=slopes, evidence=evidence.assign(k=10))
+    (text,) = audit.scaling_text(table)
+    assert "P@10 changes" in text
+    assert "is not shown (with 2 subjects it cannot be: it takes 6)" in text
+
+
 def test_families_that_disagree_are_named():
     table, slopes = found(lambda name, size: (0.02 if "a" in name[-2:] else -0.02) * size)
     table.extras["scaling"] = slopes.reset_index()
