@@ -102,7 +102,9 @@ def overall(table: ResultTable) -> Verdict | None:
         count = len(by_level[level])
         controlled = _known(found.loc[(best.model, best.method)].get("control_score"))
         beyond = f"On {dataset} the model's vectors find the right word more often than {_APART}"
-        and_controls = ", and than its controls" if controlled else "; no control was scored"
+        and_controls = (
+            ", and more often than its controls do" if controlled else "; no control was scored"
+        )
         opening = {
             "real": beyond + and_controls,
             "static": beyond + and_controls,

@@ -18,6 +18,10 @@ from brainalign_jax.study.results import ResultTable, replace_file
 
 _GREY = "#777777"
 _CHANCE = (Line2D([], [], color="black", linestyle=":", linewidth=1.2), "chance")
+_CHOSEN = {
+    "inner folds": "chosen in inner folds",
+    "best on these scores": "best on these very scores",
+}
 Tables = Mapping[tuple[str, str], ResultTable]
 
 
@@ -88,7 +92,7 @@ def _highest(tables: Tables, dataset: str, k: int) -> str:
         null = f", null {number(best['null_mean'])}" * bool(np.isfinite(best["null_mean"]))
         texts.append(
             f"{number(best['score'])} under the {name} protocol ({names[best['model']]} by {best['method']}, "
-            f"layer {int(best['layer'])}, {best['selection']}{null})"
+            f"layer {int(best['layer'])}, {_CHOSEN[best['selection']]}{null})"
         )
     return f"Highest P@{k}: {', '.join(texts)}; chance {number(best['chance'])}."
 
@@ -197,9 +201,10 @@ def by_depth(rows: pd.DataFrame, label: str) -> Figure:
             dodge = 0.012 * (index - (len(order) - 1) / 2)
             _points(axis, line["depth"] + dodge, line, colours[model])
         axis.axhline(part["chance"].mean(), color="black", linestyle=":", linewidth=1.1)
-    _label(panels, "relative depth (0 = embeddings, 1 = last layer)", label)
+    _label(panels, "relative depth", label)
     entries = [(Line2D([], [], color=colours[m], marker="o"), names[m]) for m in order]
-    figure_parts.legend(figure, [*entries, _CHANCE])
+    dotted = "zero" if (rows["metric"] == "rsa").all() else _CHANCE[1]
+    figure_parts.legend(figure, [*entries, (_CHANCE[0], dotted)])
     return figure
 
 
