@@ -170,9 +170,18 @@ def embed(
     def weights() -> str:
         return f"untrained, seed {seed}" if untrained else fingerprint_of(folder, cache)
 
+    keyed = None if cache is None else weights()
+
+    def check_weights() -> None:
+        if keyed is not None and weights() != keyed:
+            raise ValueError(
+                f"the weights in {folder} were replaced after they were named in the cache; embed again"
+            )
+
     def make(saver: extraction.Saver | None) -> Embeddings:
         tokenizer = load_tokenizer(folder, family=config.family)
         language_model = _load(spec, layout, dtype=dtype, seed=seed, revision=revision)
+        check_weights()
         if specification.reinitialised:
             if not isinstance(language_model, LanguageModel):
                 raise ValueError("streamed layers cannot be drawn anew; give layout='whole'")
@@ -195,6 +204,7 @@ def embed(
             saver=saver,
             progress=spec.name if progress else None,
         )
+        check_weights()
         more = {
             "n_params": int(language_model.n_params),
             "n_layers": config.n_layers,
@@ -208,7 +218,7 @@ def embed(
     if cache is None:
         return make(None)
     files = _digest_of_files([folder / "config.json", *tokenizer_files(folder)])
-    return _kept(cache, {"model": spec.name, "weights": weights(), "files": files, **meta}, make)
+    return _kept(cache, {"model": spec.name, "weights": keyed, "files": files, **meta}, make)
 
 
 def _load(spec: ModelSpec, layout: str, **options: Any) -> LanguageModel | Layers:

@@ -63,6 +63,32 @@ def test_only_the_same_text_model_and_settings_are_found(folder, tmp_path, monke
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs SIGKILL")
+@pytest.mark.parametrize("when", ["before", "behind"])
+def test_weights_replaced_meanwhile_are_not_kept_under_the_old_name(
+    when, folder, tmp_path, monkeypatch
+):
+    """Another process may hold the entry's lock for long: what is loaded then is not what was named."""
+    shard = sorted(folder.glob("*.safetensors"))[0]
+    load = checkpoint.open_weights
+
+    def replaced(*args, **options):
+        weights = load(*args, **options) if when == "behind" else None
+        tensors = load_file(shard)
+        new = {name: values + 1 for name, values in tensors.items()}
+        save_file(new, shard.with_suffix(".new"), metadata={"format": "pt"})
+        shard.with_suffix(".new").replace(shard)
+        return weights or load(*args, **options)
+
+    text = Stimulus.from_words(WORDS, sentence=[0] * 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "open_weights", replaced)
+        with pytest.raises(ValueError, match="replaced (after they were named|or written)"):
+            embed(text, str(folder), cache_dir=tmp_path / "cache")
+    assert EmbeddingCache(tmp_path / "cache").entries() == []
+    found = embed(text, str(folder), cache_dir=tmp_path / "cache")
+    np.testing.assert_array_equal(found.values, embed(text, str(folder)).values)
+
+
 def test_killed_extractions_go_on(folder, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY))
     from benchmarks import pull_the_plug as plug
