@@ -12,9 +12,8 @@ budgets; and as most scripts do, 32 sentences at a time in the text's order, pad
 Sides take turns; seconds are medians; our first call, which compiles, is told apart. Errors: the
 largest difference, in standard deviations of the layer, from PyTorch's model in float64 on the first 100
 words, and between the two sides on all. Peak memory is of a process of its own that does nothing else:
-VmHWM, imports included (PyTorch's process imports JAX as well, about 120 MB), or on a GPU what was allocated
-there. --dtype=bfloat16 computes both sides so.
-About 6 minutes on 2 cores.
+VmHWM, imports included (each imports the other's library as well, ours PyTorch through transformers), or on
+a GPU what was allocated there. --dtype=bfloat16 computes both sides so. About 6 minutes on 2 cores.
 """
 
 import json
