@@ -60,9 +60,10 @@ def figure(name: str, drawn, caption: str) -> str:
     """A matplotlib figure with its caption, as PNG inside of the page."""
     data = base64.b64encode(figure_parts.png_bytes(drawn)).decode()
     alt = name.replace("_", " ")
-    # Letters of the figure stay legible on a narrow screen and no larger than the text's.
+    # Letters stay legible on a narrow screen, which up to 5.6 inches fit, and no larger than the text's.
     width = drawn.get_figwidth()
-    size = f"min-width:{5 * width:.0f}rem;max-width:{6.4 * width:.0f}rem"
+    least = 5 * width if width > 5.6 else min(5 * width, 22)
+    size = f"min-width:{least:.0f}rem;max-width:{6.4 * width:.0f}rem"
     return (
         f'<figure><div class="scroll"><img alt="{alt}" style="{size}" '
         f'src="data:image/png;base64,{data}"></div>'

@@ -179,6 +179,7 @@ def by_size(models: pd.DataFrame, k: int) -> Figure:
         axis.set_xscale("log")
         figure_parts.log_sizes(axis.xaxis)
     _label(panels, "parameters (millions, log scale)", f"P@{k}, CSLS")
+    axis.set_ylim(bottom=0)
     entries = [(Line2D([], [], color=colours[f], marker="o"), f) for f in families]
     if models["null_mean"].notna().any():
         tick = Line2D([], [], linestyle="", marker="_", color=_GREY, markersize=11, mew=2)
@@ -202,6 +203,8 @@ def by_depth(rows: pd.DataFrame, label: str) -> Figure:
             _points(axis, line["depth"] + dodge, line, colours[model])
         axis.axhline(part["chance"].mean(), color="black", linestyle=":", linewidth=1.1)
     _label(panels, "relative depth", label)
+    if not (rows["metric"] == "rsa").all():
+        axis.set_ylim(bottom=0)
     entries = [(Line2D([], [], color=colours[m], marker="o"), names[m]) for m in order]
     dotted = "zero" if (rows["metric"] == "rsa").all() else _CHANCE[1]
     figure_parts.legend(figure, [*entries, (_CHANCE[0], dotted)])
@@ -227,6 +230,7 @@ def by_dataset(models: pd.DataFrame, k: int) -> Figure:
         axis.set_xticks(range(len(datasets)), datasets)
         axis.set_xlim(-0.6, len(datasets) - 0.4)
     _label(panels, "", f"P@{k}, CSLS")
+    axis.set_ylim(bottom=0)
     entries = [
         (Line2D([], [], color=colours[m], marker="o", linestyle=""), names[m]) for m in order
     ]

@@ -53,7 +53,7 @@ def evidence_figure(found: pd.DataFrame) -> Figure:
     models = found[found["role"] == "model"]
     names = short_names(found["model"].unique())
     height = 1.5 + 0.52 * len(models)
-    figure = Figure(figsize=(8.2, height + 0.9), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(5.6, height + 1.3), layout="constrained", facecolor="white")
     axis = figure.subplots()
     places = np.arange(len(models))[::-1]
     for place, (_, line) in zip(places, models.iterrows(), strict=True):
@@ -98,11 +98,11 @@ def evidence_figure(found: pd.DataFrame) -> Figure:
     labels = [
         f"{names[m]}\n{method}" for m, method in zip(models["model"], models["method"], strict=True)
     ]
-    axis.set_yticks(places, labels, fontsize=9.5)
+    axis.set_yticks(places, labels, fontsize=10)
     axis.set_ylim(-0.6, len(models) - 0.4)
     axis.set_xlim(left=0)
     k = int(models["k"].iloc[0])
-    axis.set_xlabel(f"P@{k}, CSLS (fraction of words, mean over subjects)", fontsize=11)
+    axis.set_xlabel(f"P@{k}, CSLS (fraction of words)", fontsize=11)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     axis.set_axisbelow(True)
@@ -125,7 +125,7 @@ def evidence_figure(found: pd.DataFrame) -> Figure:
             (Line2D([], [], color=OKABE_ITO[2], linewidth=2.5), "other subjects' responses")
         )
     handles, texts = zip(*entries, strict=True)
-    figure.legend(handles, texts, loc="outside lower center", ncols=2, frameon=False, fontsize=9.5)
+    figure.legend(handles, texts, loc="outside lower center", ncols=1, frameon=False, fontsize=10.5)
     return figure
 
 
