@@ -7,8 +7,8 @@ one layer of a language model, sent through haemodynamics, scanner noise and run
 as Harry Potter .mat files and read back as a real recording would be. The sweep over all layers of
 that model and of its untrained twin must then find the planted layer.
 
-Ten minutes on 2 cores that other work kept busy (7.4 minutes of processor time), most of them for the
-null draws. Expect "planted layer 2, found layer 2" by all three methods, P@10 .908 (Procrustes), .764 (ridge)
+7.4 minutes of processor time, most of them for the null draws: 10 to 16 minutes on 2 cores that other work
+kept busy. Expect "planted layer 2, found layer 2" by all three methods, P@10 .908 (Procrustes), .764 (ridge)
 and .736 (RSA) where chance is .034 and the null gives .030 to .038, the untrained twin at .13 to .16, and the
 answer "Yes".
 """
