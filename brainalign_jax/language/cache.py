@@ -305,14 +305,16 @@ def _checkpointer(name: str):
     import jax
     import orbax.checkpoint as ocp
 
-    if jax.process_count() == 1:
-        return ocp.StandardCheckpointer()
-    # Each process keeps entries of its own: orbax must not wait for the others.
+    # Each process keeps entries of its own: orbax must not wait for the others. Its asynchronous kind
+    # does all the same: another process's folder may be taken for the one that is to be there.
     me = jax.process_index()
     options = ocp.options.MultiprocessingOptions(
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"{name}-{me}"
     )
-    return ocp.StandardCheckpointer(multiprocessing_options=options)
+    if jax.process_count() == 1:
+        options = ocp.options.MultiprocessingOptions()
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 
 def _restore(path: Path, described: dict[str, Any]) -> dict[str, np.ndarray]:
