@@ -206,6 +206,10 @@ class EmbeddingCache:
             return None, error
 
     def _write(self, name: str, fields: dict, vectors: Embeddings) -> None:
+        import jax
+
+        if jax.process_index() > 0:
+            return  # orbax writes NumPy arrays in the first process only
         arrays = vectors.arrays()
         header = {
             "format": _FORMAT,
@@ -305,7 +309,7 @@ def _checkpointer(name: str):
     import jax
     import orbax.checkpoint as ocp
 
-    # Each process keeps entries of its own: orbax must not wait for the others. Its asynchronous kind
+    # Processes read and write for themselves: orbax must not wait for the others. Its asynchronous kind
     # does all the same: another process's folder may be taken for the one that is to be there.
     me = jax.process_index()
     options = ocp.options.MultiprocessingOptions(

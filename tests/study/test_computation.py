@@ -13,6 +13,7 @@ import pytest
 from recordings import planted_study
 
 from brainalign_jax.align import linalg
+from brainalign_jax.language.cache import EmbeddingCache
 from brainalign_jax.study import computation, processes, programs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.protocol import protocol
@@ -228,3 +229,8 @@ print(json.dumps([cells, pathlib.Path(output, "report.html").exists()]))
         pd.testing.assert_frame_equal(table, alone, atol=1e-5)
     # 3 subjects x 2 models x 2 methods: all cells alone, half of them in each process; two files a cell.
     assert told == [[24, True], [12, True], [12, False]]
+    caches = [EmbeddingCache(tmp_path / str(i) / "embeddings") for i in range(3)]
+    assert [cache.faults() for cache in caches] == [{}, {}, {}]
+    # The first process writes the vectors; the second may read them, where the folder is shared.
+    kept = [[one for one in cache.entries() if one.kind == "entry"] for cache in caches]
+    assert [len(entries) for entries in kept] == [2, 2, 0]
