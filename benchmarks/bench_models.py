@@ -13,7 +13,7 @@ Sides take turns; seconds are medians; our first call, which compiles, is told a
 largest difference, in standard deviations of the layer, from PyTorch's model in float64 on the first 100
 words, and between the two sides on all. Peak memory is of a process of its own that does nothing else:
 VmHWM, imports included (each imports the other's library as well, ours PyTorch through transformers), or on
-a GPU what was allocated there. --dtype=bfloat16 computes both sides so. About 6 minutes on 2 cores.
+a GPU what was allocated there. --dtype=bfloat16 computes both sides so. About 9 minutes on 2 cores.
 """
 
 import json
