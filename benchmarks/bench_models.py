@@ -5,10 +5,10 @@
 Shapes of BERT-base, GPT-2 and OPT-125m with random weights, the same on both sides; a generated text of
 5,000 words in sentences, tokenised by a tokenizer trained on it. Both sides get the sub-tokens (which are
 told apart: seconds to tokenise) and give the mean over sub-tokens and occurrences in every layer,
-[13, types, 768] float32. PyTorch (scaled dot-product
-attention, `output_hidden_states` under `inference_mode`, sums over words with `index_add_`) runs the model
-in two ways: as a careful user would, batches of an equal budget of sub-tokens sorted by length, at two
-budgets; and as most scripts do, 32 sentences at a time in the text's order, padded to the longest.
+[13, types, 768] float32. PyTorch (scaled dot-product attention, `output_hidden_states` under
+`inference_mode`, sums over words with `index_add_`) runs the model in two ways: as a careful user would,
+batches of an equal budget of sub-tokens sorted by length, at two budgets; and as most scripts do,
+32 sentences at a time in the text's order, padded to the longest.
 Sides take turns; seconds are medians; our first call, which compiles, is told apart. Errors: the
 largest difference, in standard deviations of the layer, from PyTorch's model in float64 on the first 100
 words, and between the two sides on all. Peak memory is of a process of its own that does nothing else:
@@ -169,8 +169,8 @@ def theirs(folder: Path, stimulus: Stimulus, budget: int | None, *, double: bool
 def _batches(lengths: list[int], budget: int | None) -> list[list[int]]:
     """The sequences of each of PyTorch's batches."""
     if budget is None:
-        places = range(0, len(lengths), _SENTENCES)
-        return [list(range(len(lengths)))[start : start + _SENTENCES] for start in places]
+        every = list(range(len(lengths)))
+        return [every[start : start + _SENTENCES] for start in every[::_SENTENCES]]
     batches: list[list[int]] = [[]]
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
         if batches[-1] and (len(batches[-1]) + 1) * lengths[i] > budget:

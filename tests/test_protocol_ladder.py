@@ -1,8 +1,6 @@
 """The walk between the protocols from the command line, on a release as it is on disk."""
 
-import subprocess
-import sys
-
+import commands
 import numpy as np
 import pandas as pd
 import potter_files
@@ -37,17 +35,12 @@ def protocol_ladder(release, output, **given):
         "dataset": "harry_potter",
         "data_dir": release[0],
         "models": release[1],
-        "fixed": ",".join(f"{name}={value}" for name, value in FIXED.items()),
+        "fixed": commands.fixed(FIXED),
         "n_nulls": 2,
         "output_dir": output,
         "progress": False,
     } | given
-    flags = [f"--{name}={value}" for name, value in settings.items()]
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.protocol_ladder", *flags],
-        capture_output=True,
-        text=True,
-    )
+    return commands.run_experiment("protocol_ladder", settings)
 
 
 def test_the_walk_from_the_command_line(release, tmp_path):

@@ -2,9 +2,8 @@
 
 import itertools
 import json
-import subprocess
-import sys
 
+import commands
 import numpy as np
 import pandas as pd
 import potter_files
@@ -48,7 +47,7 @@ def replicate_paper(release, output, **given):
     """The finished process of the experiment with these flags."""
     settings = {
         "data_dirs": f"harry_potter={release}",
-        "fixed": ",".join(f"{name}={value}" for name, value in FIXED.items()),
+        "fixed": commands.fixed(FIXED),
         "ks": "10",
         "n_nulls": 2,
         "n_permutations": 9,
@@ -59,12 +58,7 @@ def replicate_paper(release, output, **given):
         "output_dir": output,
         "progress": False,
     } | given
-    flags = [f"--{name}={value}" for name, value in settings.items()]
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.replicate_paper", *flags],
-        capture_output=True,
-        text=True,
-    )
+    return commands.run_experiment("replicate_paper", settings)
 
 
 def test_the_papers_grid_from_the_command_line(checkpoints, tmp_path):

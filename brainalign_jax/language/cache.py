@@ -311,12 +311,11 @@ def _checkpointer(name: str):
 
     # Processes read and write for themselves: orbax must not wait for the others. Its asynchronous kind
     # does all the same: another process's folder may be taken for the one that is to be there.
-    me = jax.process_index()
-    options = ocp.options.MultiprocessingOptions(
-        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"{name}-{me}"
-    )
-    if jax.process_count() == 1:
-        options = ocp.options.MultiprocessingOptions()
+    mine = {}
+    if jax.process_count() > 1:
+        me = jax.process_index()
+        mine = dict(primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"{name}-{me}")
+    options = ocp.options.MultiprocessingOptions(**mine)
     handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
     return ocp.Checkpointer(handler, multiprocessing_options=options)
 
