@@ -25,12 +25,12 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags, logging
 
+from brainalign_jax.files import new_file
 from brainalign_jax.language import embed
 from brainalign_jax.language.cache import EmbeddingCache
 from brainalign_jax.language.contexts import CONTEXTS
 from brainalign_jax.language.embed import LAYOUTS
 from brainalign_jax.language.packing import POOLINGS
-from brainalign_jax.language.whole_files import new_file
 from brainalign_jax.neural.readers import list_datasets, open_dataset
 
 _MODELS = flags.DEFINE_list("models", [], "Models: names, Hugging Face ids or folders.")

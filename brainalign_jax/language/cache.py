@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from brainalign_jax.files import new_file, sync, umask, user_path
 from brainalign_jax.language.embeddings import Embeddings
 from brainalign_jax.language.extraction import Saved
-from brainalign_jax.language.whole_files import new_file, sync, umask
 
 _FORMAT = "brainalign_jax.EmbeddingCache.1"
 _LOCKS, _FINGERPRINTS = "locks", "fingerprints"
@@ -49,7 +49,7 @@ class EmbeddingCache:
     def __init__(self, folder: str | Path, *, saving_share: float = _SHARE):
         """saving_share: of an extraction's time, what may go into saving its state after a batch; at
         infinity it is saved after every batch."""
-        self.folder = Path(folder).expanduser()
+        self.folder = user_path(folder, "folder of the cache")
         self.saving_share = saving_share
 
     def get(self, fields: dict, make: Callable[[Partial], Embeddings]) -> Embeddings:
@@ -145,7 +145,6 @@ class EmbeddingCache:
             if re.fullmatch(r"[0-9a-f]{64}", known):
                 return known
         value = compute()
-        note.parent.mkdir(parents=True, exist_ok=True)
         with new_file(note) as file:
             file.write(value.encode())
         return value

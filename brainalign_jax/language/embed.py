@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from brainalign_jax.files import user_path
 from brainalign_jax.language import contexts, extraction
 from brainalign_jax.language.cache import EmbeddingCache
 from brainalign_jax.language.contextual import LONGEST, contextual_vectors
@@ -119,7 +120,7 @@ def embed(
         raise ValueError("no word of the stimulus has a letter or digit; use level='token'")
 
     spec = registry.resolve(model) if isinstance(model, str) else model
-    cache = None if cache_dir is None else EmbeddingCache(cache_dir)
+    cache = None if cache_dir is None else EmbeddingCache(user_path(cache_dir, "cache_dir"))
     rows = types if level == "type" else stimulus.words
     meta = {
         "kind": spec.kind,
@@ -254,7 +255,7 @@ def fingerprint_of(folder: Path, cache: EmbeddingCache | None) -> str:
 
 
 def _static_files(spec: ModelSpec, cache: EmbeddingCache | None) -> dict:
-    path = Path(spec.source).expanduser()
+    path = Path(spec.source)
     if cache is None or not path.is_file():
         return {}
     return {"weights": cache.remember(path, lambda: _digest_of_files([path]), [path])}

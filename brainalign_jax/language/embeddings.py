@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from brainalign_jax.language.whole_files import new_file
+from brainalign_jax.files import new_file, user_path
 
 _FORMAT = "brainalign_jax.Embeddings.1"
 
@@ -105,11 +105,10 @@ class Embeddings:
 
     def save(self, path: str | Path) -> Path:
         """Write one ``.npz`` file, completely or not at all; returns its path."""
-        path = Path(path)
+        path = user_path(path, "path", "a file")
         if path.suffix != ".npz":
             raise ValueError(f"{path} does not end in .npz; give a path that does")
         header = np.frombuffer(self._header().encode(), np.uint8)
-        path.parent.mkdir(parents=True, exist_ok=True)
         with new_file(path) as file:
             np.savez(file, header=header, **self.arrays())
         return path
@@ -117,7 +116,7 @@ class Embeddings:
     @classmethod
     def load(cls, path: str | Path) -> Embeddings:
         """Read what `save` wrote. Raises FileNotFoundError, or ValueError for any other file."""
-        path = Path(path)
+        path = user_path(path, "path", "a file")
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; embed the stimulus and save it there")
         try:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from brainalign_jax.files import user_path
+
 
 class StaticVectors(NamedTuple):
     """values: [words, D] float32, in the order asked for; missing: the words without a vector,
@@ -34,7 +36,7 @@ def read_vectors(
     """
     if missing not in ("error", "zero"):
         raise ValueError(f"missing={missing!r} is not known; use 'error' or 'zero'")
-    path = Path(path).expanduser()
+    path = user_path(path, "path", "a file of word vectors")
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist; give a .vec or GloVe text file, or its .gz"

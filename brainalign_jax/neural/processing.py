@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from brainalign_jax.files import user_path
 from brainalign_jax.neural import deconvolution
 from brainalign_jax.neural.cleaning import Cleaner
 from brainalign_jax.neural.readout import Readout
@@ -88,7 +89,8 @@ class Processing:
                 f"high_pass is {self.high_pass} Hz; give a positive frequency, or None"
             )
         if self.responses_dir is not None:
-            object.__setattr__(self, "responses_dir", str(self.responses_dir))
+            folder = user_path(self.responses_dir, "responses_dir")
+            object.__setattr__(self, "responses_dir", str(folder))
         if any(n != int(n) or n < 0 for n in self.trim):
             raise ValueError(f"trim is {self.trim}; give two numbers of volumes, not negative")
         object.__setattr__(self, "trim", tuple(int(n) for n in self.trim))

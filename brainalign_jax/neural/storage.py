@@ -15,11 +15,11 @@ import secrets
 import struct
 import zipfile
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from brainalign_jax.files import user_path
 from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE
 from brainalign_jax.neural.response_fields import (
     FLOAT,
@@ -67,7 +67,7 @@ class ResponseWriter:
         meta: dict | None = None,
         space: VoxelSpace | None = None,
     ):
-        self.path = Path(path)
+        self.path = user_path(path, "path", "a file")
         if not self.path.parent.is_dir():
             raise FileNotFoundError(
                 f"the folder {self.path.parent} does not exist; create it first"
@@ -199,7 +199,7 @@ def read_responses(path: str | os.PathLike, *, verify: bool = False) -> StoredRe
     all members but a mapped `values` are checked, with `verify` also its own. Nothing is unpickled.
     Raises FileNotFoundError, or ValueError naming the file for any other content.
     """
-    path = Path(path)
+    path = user_path(path, "path", "a file")
     if not path.is_file():
         raise FileNotFoundError(f"no word responses at {path}; write them with save()")
     with path.open("rb") as file:

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from brainalign_jax.files import user_path
+
 
 class Checkpoints:
     """The newest state of one training in a folder, written by orbax, whole or not at all.
@@ -15,7 +17,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path, key: str):
-        self._folder = Path(folder).resolve() / key
+        self._folder = user_path(folder, "folder") / key
 
     def save(self, step: int, state) -> None:
         """Keep the state (a pytree of arrays) after `step` steps; earlier ones are removed."""

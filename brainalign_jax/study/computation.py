@@ -8,6 +8,9 @@ from pathlib import Path
 import jax
 from threadpoolctl import threadpool_limits
 
+from brainalign_jax.files import user_path
+
+_CACHE = "BRAINALIGN_COMPILATION_CACHE"
 DTYPES = ("float32", "float64")
 PRECISIONS = ("highest", "high", "default", "tensorfloat32", "bfloat16")
 
@@ -86,12 +89,14 @@ def keep_compiled_programs() -> Path | None:
     """
     if jax.config.jax_compilation_cache_dir:
         return Path(jax.config.jax_compilation_cache_dir)
-    folder = os.environ.get("BRAINALIGN_COMPILATION_CACHE")
-    if folder == "":
+    given = os.environ.get(_CACHE)
+    if given == "":
         return None
-    if folder is None:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(base) / "brainalign_jax" / "programs"
+    if given is None:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        folder = user_path(base, "XDG_CACHE_HOME") / "brainalign_jax" / "programs"
+    else:
+        folder = user_path(given, _CACHE, "a folder, or nothing at all to keep no programs")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    return Path(folder)
+    return folder

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from brainalign_jax import __version__
 from brainalign_jax.align import retrieval
+from brainalign_jax.files import user_path
 from brainalign_jax.language import Embeddings, embed
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
@@ -59,10 +60,11 @@ def score_subject(
     layers, words = read_words(responses, embeddings, scoring)
     path = checkpoints = None
     if folder is not None:
+        folder = user_path(folder, "folder")
         chosen = (scoring.protocol, scoring.ks, layers, sorted(trials.items()))
         key = fingerprint(__version__, dataset, embeddings.model, chosen, words)
-        path = Path(folder) / "cells" / f"{key}.parquet"
-        checkpoints = Path(folder) / "checkpoints" / key
+        path = folder / "cells" / f"{key}.parquet"
+        checkpoints = folder / "checkpoints" / key
         if path.is_file():
             return read_parquet(path)
     # LAPACK's own threads and XLA's fight over the cores, as in the sweep.
@@ -202,7 +204,7 @@ def run_comparison(
     """
     if k not in scoring.ks:
         raise ValueError(f"k={k} is not among ks={scoring.ks}: add it")
-    output = Path(output_dir)
+    output = user_path(output_dir, "output_dir")
     vectors = embed(
         dataset.stimulus, model, context=context, lower=scoring.lower, progress=progress
     )

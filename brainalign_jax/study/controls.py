@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from brainalign_jax.files import user_path
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
@@ -233,7 +234,7 @@ def read_frequencies(path: str | Path) -> dict[str, float]:
 
     Raises: FileNotFoundError, or ValueError naming the line that is malformed or negative.
     """
-    path = Path(path)
+    path = user_path(path, "path", "a table of words and frequencies")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; give a table of words and frequencies")
     found: dict[str, float] = {}

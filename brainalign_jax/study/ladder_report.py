@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from brainalign_jax.files import new_file
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import figure_parts, page, summary
 from brainalign_jax.study.audit import interval, number
 from brainalign_jax.study.display import model_styles, short_names
 from brainalign_jax.study.evidence import EvidencePlan
 from brainalign_jax.study.report_evidence import percent
-from brainalign_jax.study.results import replace_file
 
 LABELS = {
     "paper": "the paper's protocol",
@@ -46,7 +46,8 @@ def write(
     said = sentences(rows)
     figure = draw(rows)
     content = figure_parts.png_bytes(figure)
-    replace_file(Path(folder) / "ladder.png", lambda path: path.write_bytes(content))
+    with new_file(Path(folder) / "ladder.png") as file:
+        file.write(content)
     k = int(rows["k"].iloc[0])
     title = f"{dataset.name}: from the paper's protocol to the audited one"
     n_subjects = int(rows["n_subjects"].max())

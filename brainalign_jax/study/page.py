@@ -5,14 +5,15 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from brainalign_jax.files import new_file
 from brainalign_jax.study import figure_parts
-from brainalign_jax.study.results import replace_file
 
 
 def write(path: Path, title: str, body: Iterable[str]) -> Path:
     """Write a page of HTML parts, whole or not at all."""
     content = _PAGE.format(title=escape(title), style=_STYLE, body="\n".join(body))
-    replace_file(path, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+    with new_file(path) as file:
+        file.write(content.encode())
     return path
 
 

@@ -14,9 +14,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import binom
 
+from brainalign_jax.files import new_file
 from brainalign_jax.study import figure_parts
 from brainalign_jax.study.display import OKABE_ITO, UNTRAINED, model_styles, short_names
-from brainalign_jax.study.results import GROUP, POOLED, SELECTED, ResultTable, replace_file
+from brainalign_jax.study.results import GROUP, POOLED, SELECTED, ResultTable
 
 _GREY = "#666666"
 _MOST_WITH_POINTS = 4  # models beyond which the subjects' points would cover the lines
@@ -177,7 +178,8 @@ def save_figures(figures: dict[str, Figure], folder: Path) -> dict[str, Path]:
     for name, figure in figures.items():
         content = figure_parts.png_bytes(figure)
         paths[name] = Path(folder) / f"{name}.png"
-        replace_file(paths[name], lambda path, content=content: path.write_bytes(content))
+        with new_file(paths[name]) as file:
+            file.write(content)
     return paths
 
 

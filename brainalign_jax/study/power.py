@@ -18,6 +18,7 @@ from scipy import stats
 from tqdm import tqdm
 
 from brainalign_jax import __version__
+from brainalign_jax.files import user_path
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.processing import Processing, word_responses
 from brainalign_jax.neural.recording import BoldRecording
@@ -45,7 +46,7 @@ def power(
     methods: Sequence[str] = METHODS,
     n_draws: int = 99,
     seed: int = 0,
-    cells: Path | None = None,
+    cells: str | Path | None = None,
     show: bool = False,
     computation: Computation | None = None,
     **design,
@@ -62,6 +63,7 @@ def power(
     """
     if not exact_rate(n_draws):
         raise ValueError(f"n_draws={n_draws} give no p below {ALPHA}: draw 20 or more")
+    cells = None if cells is None else user_path(cells, "cells")
     found = []
     counts = [n_studies if strength else n_null_studies or n_studies for strength in strengths]
     with tqdm(total=sum(counts), desc="simulated studies", unit="study", disable=not show) as bar:
@@ -98,7 +100,7 @@ def _cell(cells, strength, seed, methods, n_draws, design) -> Path | None:
     if cells is None:
         return None
     parts = [__version__, float(strength), seed, list(methods), n_draws, sorted(design.items())]
-    return Path(cells) / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.parquet"
+    return cells / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.parquet"
 
 
 def simulated_study(

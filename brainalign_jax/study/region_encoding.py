@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax import __version__
+from brainalign_jax.files import user_path
 from brainalign_jax.language import embed
 from brainalign_jax.neural.encoding import design_matrix
 from brainalign_jax.study import computation as computing
@@ -78,6 +79,7 @@ def run_region_encoding(
 
     Raises: ValueError or FileNotFoundError for what the model, the folds or the shifts lack.
     """
+    output = user_path(output_dir, "output_dir")
     computing.keep_compiled_programs()
     names = [model]
     if untrained and not model.startswith((UNTRAINED, "static:")):
@@ -96,8 +98,8 @@ def run_region_encoding(
             "versions": {"brainalign_jax": __version__, "python": platform.python_version()},
         },
     )
-    table.save(output_dir)
-    region_report.write_region_report(table, output_dir)
+    table.save(output)
+    region_report.write_region_report(table, output)
     return table
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from brainalign_jax.files import user_path
 from brainalign_jax.neural.cleaning import clean_runs
 from brainalign_jax.neural.readers import alice, open_dataset
 from brainalign_jax.stimulus import Stimulus
@@ -80,6 +81,7 @@ def alice_regions(
 
     Raises: as the reader; ValueError where subjects heard the story on another clock.
     """
+    data_dir = user_path(data_dir, "data_dir")
     dataset = open_dataset("alice", data_dir, subjects=subjects, radius=radii[0])
     courses = []
     for subject in dataset.subjects:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from brainalign_jax.files import new_file, user_path
 from brainalign_jax.study.region_recordings import RegionRecordings
-from brainalign_jax.study.results import GROUP, read_parquet, replace_file, write_parquet
+from brainalign_jax.study.results import GROUP, read_parquet, write_parquet
 
 COLUMNS = (
     "dataset", "part", "region", "subject", "model", "nuisances", "metric", "value", "low", "high",
@@ -37,23 +38,25 @@ class RegionTable:
 
     def save(self, folder: str | Path) -> Path:
         """Write the table and manifest.json, each whole or not at all."""
-        folder = Path(folder)
+        folder = user_path(folder, "folder")
         write_parquet(self.rows, folder / FILE)
         text = json.dumps(self.manifest, indent=2, sort_keys=True)
-        replace_file(folder / "manifest.json", lambda path: path.write_text(text + "\n"))
+        with new_file(folder / "manifest.json") as file:
+            file.write(f"{text}\n".encode())
         return folder / FILE
 
     @classmethod
     def load(cls, folder: str | Path) -> "RegionTable":
         """Read what `save` wrote. Raises FileNotFoundError or ValueError naming the file."""
-        manifest = Path(folder) / "manifest.json"
+        folder = user_path(folder, "folder")
+        manifest = folder / "manifest.json"
         if not manifest.is_file():
             raise FileNotFoundError(f"{manifest} is missing: {folder} holds no region encoding")
         try:
             content = json.loads(manifest.read_text())
         except json.JSONDecodeError as error:
             raise ValueError(f"{manifest} is damaged ({error}): run again") from error
-        return cls(read_parquet(Path(folder) / FILE), content)
+        return cls(read_parquet(folder / FILE), content)
 
     def group(self, metric: str, *, model: str = "", nuisances: str = "") -> pd.DataFrame:
         """Group rows of one score, one a region and part, indexed by (part, region)."""

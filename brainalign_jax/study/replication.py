@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from brainalign_jax.files import user_path
 from brainalign_jax.language import list_models
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import intervals, replication_report
@@ -149,7 +150,7 @@ def replicate(
     if not names or len(set(names)) < len(names):
         raise ValueError(f"data sets are {names}: give each once")
     evidence = evidence or EvidencePlan(seed=seed)
-    output, tables, by_layer = Path(output_dir), {}, []
+    output, tables, by_layer = user_path(output_dir, "output_dir"), {}, []
     bare = dataclasses.replace(
         evidence, n_nulls=0, n_permutations=0, untrained_seeds=0, controls=(), ceilings=False
     )

@@ -10,11 +10,12 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from brainalign_jax.files import new_file
 from brainalign_jax.study import audit, figure_parts, page, report_evidence, summary
 from brainalign_jax.study.audit import interval, number
 from brainalign_jax.study.display import OKABE_ITO, short_names
 from brainalign_jax.study.evidence import METRIC
-from brainalign_jax.study.results import ResultTable, replace_file
+from brainalign_jax.study.results import ResultTable
 
 _GREY = "#777777"
 _CHANCE = (Line2D([], [], color="black", linestyle=":", linewidth=1.2), "chance")
@@ -39,8 +40,8 @@ def write(
     figures = draw(tables, layers, k=k)
     for name, (figure, _) in figures.items():
         content = figure_parts.png_bytes(figure)
-        path = Path(folder) / "figures" / f"{name}.png"
-        replace_file(path, lambda temporary, content=content: temporary.write_bytes(content))
+        with new_file(Path(folder) / "figures" / f"{name}.png") as file:
+            file.write(content)
     warning = [f'<p class="warning"><strong>{escape(summary.SIMULATED_WARNING)}</strong></p>']
     body = [
         "<h1>Li et al. 2023, under its own protocol and the audited one</h1>",

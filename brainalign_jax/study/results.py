@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from brainalign_jax.files import new_file, user_path
 
 COLUMNS = (
     "dataset", "subject", "model", "family", "n_params", "layer", "n_layers", "method", "protocol",
@@ -46,9 +47,9 @@ class ResultTable:
     manifest: dict
     extras: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: str | Path) -> Path:
         """Write results.parquet, manifest.json and NAME.parquet of the extras, each whole or not at all."""
-        folder = Path(folder)
+        folder = user_path(folder, "folder")
         folder.mkdir(parents=True, exist_ok=True)
         for name in EXTRAS:
             if name in self.extras:
@@ -57,13 +58,14 @@ class ResultTable:
                 (folder / f"{name}.parquet").unlink(missing_ok=True)
         write_parquet(self.rows, folder / "results.parquet")
         text = json.dumps(self.manifest, indent=2, sort_keys=True, default=str)
-        replace_file(folder / "manifest.json", lambda path: path.write_text(text + "\n"))
+        with new_file(folder / "manifest.json") as file:
+            file.write(f"{text}\n".encode())
         return folder / "results.parquet"
 
     @classmethod
-    def load(cls, folder: Path) -> "ResultTable":
+    def load(cls, folder: str | Path) -> "ResultTable":
         """Read what `save` wrote. Raises FileNotFoundError or ValueError naming the file."""
-        folder = Path(folder)
+        folder = user_path(folder, "folder")
         manifest = folder / "manifest.json"
         if not manifest.is_file():
             raise FileNotFoundError(f"{manifest} is missing: {folder} holds no finished study")
@@ -171,7 +173,8 @@ def tidy(rows: pd.DataFrame) -> pd.DataFrame:
 
 def write_parquet(rows: pd.DataFrame, path: Path) -> None:
     """Write a table whole or not at all."""
-    replace_file(path, lambda temporary: rows.to_parquet(temporary, index=False))
+    with new_file(path) as file:
+        rows.to_parquet(file, index=False)
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
@@ -182,14 +185,3 @@ def read_parquet(path: Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     except Exception as error:
         raise ValueError(f"{path} is damaged ({error}): delete it and run again") from error
-
-
-def replace_file(path: Path, write) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it there in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

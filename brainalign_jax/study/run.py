@@ -13,6 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from brainalign_jax import __version__
+from brainalign_jax.files import user_path
 from brainalign_jax.language import Embeddings, embed, resolve
 from brainalign_jax.language.models import checkpoint
 from brainalign_jax.neural.readers import Dataset
@@ -87,8 +88,8 @@ def run_study(
     folds do; ValueError where the study cannot fit into the memory, with the least that it needs. The
     tables and the report are replaced only once everything is computed.
     """
-    output = Path(output_dir)
-    cache = output if cache_dir is None else Path(cache_dir)
+    output = user_path(output_dir, "output_dir")
+    cache = output if cache_dir is None else user_path(cache_dir, "cache_dir")
     if report_k not in scoring.ks:
         raise ValueError(f"report_k={report_k} is not among ks={scoring.ks}: add it")
     if not models:

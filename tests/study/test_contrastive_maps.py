@@ -100,16 +100,19 @@ def test_an_interrupted_training_goes_on_and_ends_as_if_nothing_had_been(
         train_maps(words, alphas * 2, trial, every=2, checkpoints=tmp_path)
 
 
-def test_checkpoints_keep_the_newest_state_and_its_types(tmp_path):
+def test_checkpoints_keep_the_newest_state_and_its_types(tmp_path, monkeypatch):
     state = {"weight": np.arange(6.0, dtype=np.float32).reshape(2, 3), "step": np.int32(3)}
-    checkpoints = Checkpoints(tmp_path, "one")
+    monkeypatch.chdir(tmp_path)
+    checkpoints = Checkpoints("there", "one")
+    monkeypatch.chdir("/")
     assert checkpoints.restore(state) is None
     checkpoints.save(3, state)
     checkpoints.save(5, {"weight": state["weight"] + 1, "step": np.int32(5)})
     step, found = checkpoints.restore(state)
     assert step == 5 and found["step"] == 5 and found["step"].dtype == np.int32
     np.testing.assert_array_equal(found["weight"], state["weight"] + 1)
-    assert Checkpoints(tmp_path, "two").restore(state) is None
+    assert (tmp_path / "there" / "one").is_dir()
+    assert Checkpoints(tmp_path / "there", "two").restore(state) is None
 
 
 def test_a_training_without_pieces_is_an_error():
@@ -164,10 +167,11 @@ def test_bootstrap_interval_is_that_of_the_normal_approximation():
 def test_a_comparison_is_written_and_taken_up_again(dataset, planted, tmp_path, monkeypatch):
     embeddings = make_embeddings(dataset.stimulus, planted[0])
     monkeypatch.setattr(contrastive_maps, "embed", lambda *a, **k: embeddings)
+    monkeypatch.chdir(tmp_path)
 
     def run():
         return contrastive_maps.run_comparison(
-            dataset, "model", SCORING, TRIALS, tmp_path, every=2, command="c", progress=False
+            dataset, "model", SCORING, TRIALS, ".", every=2, command="c", progress=False
         )
 
     table = run()

@@ -6,10 +6,11 @@ from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.study.demo import WORD_DURATION, run_demo
 
 
-def test_the_planted_layer_is_found_and_the_twin_stays_behind(minilm, tmp_path):
+def test_the_planted_layer_is_found_and_the_twin_stays_behind(minilm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     result = run_demo(
         str(minilm),
-        tmp_path,
+        ".",
         layer=2,
         n_subjects=2,
         n_nulls=2,

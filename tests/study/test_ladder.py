@@ -78,7 +78,8 @@ def walk(smooth_story, output, null):
 
 
 def test_smooth_noise_falls_at_the_folds_and_its_null_with_it(smooth_story, tmp_path, monkeypatch):
-    found = walk(smooth_story, tmp_path, None)
+    monkeypatch.chdir(tmp_path)
+    found = walk(smooth_story, "out", None)
     rows = found.rows.set_index("name")
     assert list(rows.index) == ["paper", "folds", "csls_k"]
     assert rows.loc["paper", "score"] > 1.5 * rows.loc["paper", "chance"]
@@ -86,18 +87,19 @@ def test_smooth_noise_falls_at_the_folds_and_its_null_with_it(smooth_story, tmp_
     assert rows["null_mean"].diff().idxmin() == "folds"
     assert (rows["lower"] < rows["score"]).all() and (rows["score"] < rows["upper"]).all()
     assert "(folds)" in found.sentences[0] and "a recording without" in found.sentences[0]
-    saved = pd.read_parquet(tmp_path / "ladder.parquet")
+    saved = pd.read_parquet(tmp_path / "out" / "ladder.parquet")
     assert list(saved["folds"]) == ["shuffled_types", "contiguous", "contiguous"]
-    page = (tmp_path / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
     assert "Which choice makes the score?" in page and "http" not in page
-    assert (tmp_path / "ladder.png").stat().st_size > 1000
+    assert (tmp_path / "out" / "ladder.png").stat().st_size > 1000
 
     def refuse(*args, **options):
         raise AssertionError("nothing is left to compute")
 
     monkeypatch.setattr(Workbench, "job", refuse)
     monkeypatch.setattr(nulls, "_scores", refuse, raising=False)
-    again = walk(smooth_story, tmp_path, None)
+    monkeypatch.chdir("/")
+    again = walk(smooth_story, tmp_path / "out", None)
     pd.testing.assert_frame_equal(again.rows, found.rows)
 
 

@@ -35,14 +35,16 @@ def test_vectors_are_means_of_word_and_half_sentence():
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory):
     folder = tmp_path_factory.mktemp("noise")
-    return folder, check_noise(
-        folder,
-        story=make_story(640, 600, 260),
-        widths=(64,),
-        n_voxels=120,
-        n_nulls=12,
-        csls_k=10,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return folder, check_noise(
+            "out",
+            story=make_story(640, 600, 260),
+            widths=(64,),
+            n_voxels=120,
+            n_nulls=12,
+            csls_k=10,
+        )
 
 
 def test_the_paper_scores_noise_and_the_audited_protocol_does_not(checked):

@@ -344,12 +344,11 @@ def test_report_opens_with_the_verdict(found, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_release_from_files_to_report(tmp_path):
+def test_a_release_from_files_to_report(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     words = 700
-    planted = simulate_alice(
-        tmp_path / "data", words=["say", "it", "now", "dear"] * 175, n_subjects=3
-    )
-    recordings = alice_regions(tmp_path / "data", radii=("10mm",), motion=True)
+    planted = simulate_alice("data", words=["say", "it", "now", "dear"] * 175, n_subjects=3)
+    recordings = alice_regions("data", radii=("10mm",), motion=True)
     n = len(planted.rate)
     assert recordings.bold.shape == (n, 3, 6) and len(recordings.stimulus) == words
     raw = alice.read_timecourses(tmp_path / "data", recordings.subjects[1])
@@ -372,7 +371,7 @@ def test_a_release_from_files_to_report(tmp_path):
     table = run_region_encoding(
         recordings,
         f"static:{vectors}",
-        tmp_path / "out",
+        "out",
         encoding=Encoding(
             n_folds=2, n_inner=2, purge=4.0, n_shifts=5, alphas=(10.0,), n_bootstrap=50
         ),

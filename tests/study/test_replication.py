@@ -58,9 +58,10 @@ def model(tmp_path_factory, words, planted):
     return f"static:{path}"
 
 
-def test_both_protocols_stand_side_by_side(dataset, model, tmp_path):
+def test_both_protocols_stand_side_by_side(dataset, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     options = dict(fixed={"csls_k": 10, "n_folds": 4}, ks=(1, 10), evidence=PLAN, progress=False)
-    tables = replicate([dataset], Grid((model,), ("procrustes", "rsa")), tmp_path, **options)
+    tables = replicate([dataset], Grid((model,), ("procrustes", "rsa")), ".", **options)
     assert list(tables) == [("planted", "paper"), ("planted", "audited")]
     rows = pd.read_parquet(tmp_path / "results.parquet")
     assert set(rows["protocol"]) == {"paper", "audited"}

@@ -156,12 +156,10 @@ def test_every_protocol_choice_has_a_meaning():
 def test_failing_write_leaves_the_old_report(tmp_path, monkeypatch):
     old = page(study(), tmp_path)
 
-    def full(self, data, **_):
-        with self.open("w") as file:
-            file.write(data[:100])
+    def full(handle):
         raise OSError("no space left")
 
-    monkeypatch.setattr("pathlib.Path.write_text", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="no space"):
         report.write_report(study(("other",)), tmp_path)
     monkeypatch.undo()

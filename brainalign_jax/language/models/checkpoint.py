@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from brainalign_jax.files import user_path
 from brainalign_jax.language.models.families import FAMILIES
 from brainalign_jax.language.models.filling import Placement, Weights
 from brainalign_jax.language.models.registry import ModelSpec, looks_like_folder, resolve
@@ -59,23 +60,24 @@ _SHARDS = {
 def locate(source: str, *, revision: str | None = None, weights: bool = True) -> Path:
     """The folder of a checkpoint, downloaded into the Hugging Face cache if need be.
 
-    `source`: a folder (returned as it is) or a hub id. Of a hub repository only the config, the
-    tokenizer and one format of the weights are fetched, safetensors where there is a choice; no
-    weights with `weights=False`. `revision`: branch, tag or commit of the hub repository. Raises
-    FileNotFoundError if the folder or repository does not exist, or if the machine is offline
-    and the cache lacks it; ValueError if `source` is a file or `revision` unknown.
+    `source`: a hub id or, as `resolve` tells it, the path of a folder (returned as it is). Of a hub
+    repository only the config, the tokenizer and one format of the weights are fetched, safetensors
+    where there is a choice; no weights with `weights=False`. `revision`: branch, tag or commit of
+    the hub repository. Raises FileNotFoundError if the folder or repository does not exist, or if
+    the machine is offline and the cache lacks it; ValueError if `source` is a file or `revision`
+    unknown.
     """
-    folder = Path(source).expanduser()
+    if not looks_like_folder(source):
+        return _download(source, revision, weights)
+    folder = user_path(source, "model")
     if folder.is_dir():
         return folder
     if folder.is_file():
-        raise ValueError(f"{source} is a file; give the folder that holds config.json.")
-    if looks_like_folder(source):
-        raise FileNotFoundError(
-            f"no folder {source}; give a folder with config.json and the weights, or a hub id "
-            "'owner/name'."
-        )
-    return _download(source, revision, weights)
+        raise ValueError(f"{folder} is a file; give the folder that holds config.json.")
+    raise FileNotFoundError(
+        f"no folder {folder}; give a folder with config.json and the weights, or a hub id "
+        "'owner/name'."
+    )
 
 
 def _download(repo: str, revision: str | None, weights: bool) -> Path:

@@ -7,15 +7,18 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from brainalign_jax.files import user_path
+
 
 @dataclass(frozen=True)
 class ModelSpec:
     """What a model name stands for.
 
     `name` is what the user typed; `kind` is "checkpoint", "untrained" or "static"; `source` is a
-    hub id, a folder or a file of vectors; `family` is the `model_type` of the config ("bert",
-    "gpt2", ...), "static", or None until the config is read; `n_params` counts the encoder or
-    decoder (no pooler, no language-model head), None where it is not known before loading.
+    hub id, or the absolute path of a folder or a file of vectors; `family` is the `model_type` of
+    the config ("bert", "gpt2", ...), "static", or None until the config is read; `n_params` counts
+    the encoder or decoder (no pooler, no language-model head), None where it is not known before
+    loading.
     """
 
     name: str
@@ -102,14 +105,15 @@ def resolve(name: str) -> ModelSpec:
     `name`: a known name ("bert-base") or its hub id; any folder, or hub id "owner/name";
     "static:PATH", a file of word vectors; "untrained:MODEL", the architecture of MODEL with
     random weights. A known name wins over a folder of that name: write "./bert-base" for the
-    folder. Nothing is read or downloaded. Raises ValueError on any other name, and lists the
+    folder. A relative path starts from the working folder of this call. Nothing is read or
+    downloaded. Raises ValueError on any other name, and lists the
     known ones.
     """
     if name.startswith("static:"):
         source = name.removeprefix("static:")
-        if not source:
+        if not source.strip():
             raise ValueError("'static:' lacks the path of a vectors file, as static:glove.txt.")
-        return ModelSpec(name, "static", source, "static", None)
+        return ModelSpec(name, "static", str(user_path(source, "static:")), "static", None)
     if name.startswith("untrained:"):
         trained = resolve(name.removeprefix("untrained:"))
         if trained.kind != "checkpoint":
@@ -120,8 +124,9 @@ def resolve(name: str) -> ModelSpec:
         return replace(trained, name=name, kind="untrained")
     if name in _BY_NAME:
         return replace(_BY_NAME[name], name=name)
-    is_path = looks_like_folder(name) or (name and Path(name).is_dir())
-    if is_path or _HUB_ID.fullmatch(name):
+    if looks_like_folder(name) or (name.strip() and Path(name).is_dir()):
+        return ModelSpec(name, "checkpoint", str(user_path(name, "model")), None, None)
+    if _HUB_ID.fullmatch(name):
         return ModelSpec(name, "checkpoint", name, None, None)
     known = [spec.name for spec in _KNOWN]
     close = difflib.get_close_matches(name, known, n=1)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pooch
 
+from brainalign_jax.files import user_path
 from brainalign_jax.neural.downloads.archives import unpack
 from brainalign_jax.neural.downloads.listings import Addresses
 from brainalign_jax.neural.downloads.records import (
@@ -88,8 +89,11 @@ def fetch(
 
 
 def _data_folder(data_dir: str | os.PathLike | None) -> Path:
-    chosen = data_dir or os.environ.get(DATA) or pooch.os_cache("brainalign_jax")
-    return Path(chosen).expanduser().absolute()
+    if data_dir is not None:
+        return user_path(data_dir, "data_dir", "a folder, or None for the usual one")
+    if DATA in os.environ:
+        return user_path(os.environ[DATA], DATA, "a folder, or unset the variable")
+    return user_path(pooch.os_cache("brainalign_jax"), "the user's cache folder")
 
 
 def _is_offline() -> bool:

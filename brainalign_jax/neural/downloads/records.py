@@ -12,6 +12,8 @@ from pathlib import Path
 import filelock
 import pooch
 
+from brainalign_jax.files import new_file
+
 FILE_NAME = "downloads.json"
 WORK = ".downloads"
 _FORMAT = 1
@@ -48,9 +50,8 @@ class Record:
         }
         with lock(self.folder, FILE_NAME):
             content = {"format": _FORMAT, "files": self._read() | {name: entry}}
-            scratch = self.path.with_name(FILE_NAME + ".new")
-            scratch.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", "utf-8")
-            os.replace(scratch, self.path)
+            with new_file(self.path) as file:
+                file.write(json.dumps(content, indent=1, sort_keys=True).encode() + b"\n")
 
     def unchanged(self, path: str, stamp: Mapping, *, verify: bool) -> bool:
         """Whether the file is there as it was recorded; reads it where size or time differ."""

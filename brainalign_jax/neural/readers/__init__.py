@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from brainalign_jax.files import user_path
 from brainalign_jax.neural.processing import Processing
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
@@ -100,7 +101,7 @@ def open_dataset(
     if "processing" in parameters:
         given = {key: options.pop(key) for key in _PROCESSING if key in options}
         options["processing"] = Processing(**given)
-    dataset = reader(Path(data_dir), subjects=subjects, **options)
+    dataset = reader(user_path(data_dir, "data_dir"), subjects=subjects, **options)
 
     def load(subject: str) -> WordResponses:
         (chosen,) = choose_subjects(name, dataset.subjects, [subject])

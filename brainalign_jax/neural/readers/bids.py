@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from brainalign_jax.files import user_path
 from brainalign_jax.neural.formats.grayordinates import open_cifti, open_surfaces
 from brainalign_jax.neural.formats.images import LONGEST_TR, Run
 from brainalign_jax.neural.formats.sidecars import (
@@ -96,7 +97,9 @@ def read_bids(
         raise FileNotFoundError(f"there is no folder {root}; give a BIDS folder")
     found, picked = find_runs(root, task=task, session=session, space=space, runs=runs, desc=desc)
     chosen = choose_subjects(NAME, tuple(found), known_labels(subjects, tuple(found), "sub-"))
-    roots = [Path(events_dir)] if events_dir is not None else _event_folders(root)
+    roots = _event_folders(root)
+    if events_dir is not None:
+        roots = [user_path(events_dir, "events_dir")]
     columns = _confound_columns(confounds)
 
     def stimulus_of(one: str) -> tuple[Stimulus, dict[int, Path]]:

@@ -5,6 +5,7 @@ No data set of its own: `nifti` and `bids` build on it.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -55,9 +56,12 @@ def find_files(data_dir: Path, value, subject: str, what: str) -> list[Path]:
     """The files that an option names, in the order of its names and of the numbers in the files'.
 
     value: names separated by ":", or a list; "{subject}" is replaced, "*" and "?" stand for any
-    characters. None gives none. Raises FileNotFoundError for a name that no file has.
+    characters. None gives none. Raises FileNotFoundError for a name that no file has, ValueError for
+    an empty one.
     """
     found: list[Path] = []
+    if isinstance(value, str) and not value.strip(" :"):
+        raise ValueError(f"{what} is empty ({value!r}): name a file in {data_dir}, or leave it out")
     for name in file_names(value):
         name = name.replace(SUBJECT, subject)
         matches = _glob(data_dir, name)
@@ -84,11 +88,11 @@ def file_names(value) -> list[str]:
     """The names in an option: names separated by ":", or a list of names; None is none."""
     if value is None:
         return []
-    if isinstance(value, Path):
-        return [str(value)]
     if isinstance(value, str):
-        return [name for name in value.split(":") if name]
-    return [str(name) for name in value]
+        value = [name for name in value.split(":") if name]
+    elif isinstance(value, Path):
+        value = [value]
+    return [os.path.expanduser(name) for name in value]
 
 
 def split_names(value) -> tuple[str, ...]:

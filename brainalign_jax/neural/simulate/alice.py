@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from brainalign_jax.files import user_path
 from brainalign_jax.neural.formats.textgrid import write_textgrid
 from brainalign_jax.neural.haemodynamics import convolve_hrf
 from brainalign_jax.neural.readers.alice_files import (
@@ -127,7 +127,7 @@ def simulate_alice(
         baseline=baseline,
         seed=seed,
     )
-    folder, subjects = Path(data_dir), SUBJECTS[:n_subjects]
+    folder, subjects = user_path(data_dir, "data_dir"), SUBJECTS[:n_subjects]
     data = folder / DATA
     for radius in RADII:
         (data / radius).mkdir(parents=True, exist_ok=True)

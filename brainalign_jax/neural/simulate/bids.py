@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from brainalign_jax.files import user_path
 from brainalign_jax.neural.simulate.bold import schedule_runs
 from brainalign_jax.neural.simulate.images import (
     KINDS,
@@ -64,7 +65,7 @@ def simulate_bids(
     schedule = schedule_runs(
         len(words), n_runs=n_runs, tr=tr, word_duration=word_duration, gap=gap, rest=rest
     )
-    folder = Path(data_dir)
+    folder = user_path(data_dir, "data_dir")
     derived = folder / "derivatives" / "fmriprep"
     names = [f"sub-{index + 1:02d}" for index in range(n_subjects)]
     inner = ([f"ses-{session}"] if session else []) + ["func"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from brainalign_jax.files import user_path
 from brainalign_jax.neural.simulate.bold import (
     PlantedBold,
     Schedule,
@@ -98,7 +99,7 @@ def simulate_harry_potter(
         dtype=dtype,
         clock=clock,
     )
-    folder = Path(data_dir)
+    folder = user_path(data_dir, "data_dir")
     folder.mkdir(parents=True, exist_ok=True)
     if layout == "numpy":
         paths = _write_numpy(folder, words, schedule, planted, trimmed)

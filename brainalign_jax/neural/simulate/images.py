@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from brainalign_jax.files import user_path
 from brainalign_jax.neural.simulate.bold import PlantedBold, Schedule, plant, schedule_runs
 from brainalign_jax.neural.space import VoxelSpace
 
@@ -88,7 +89,7 @@ def simulate_nifti(
     words, simulation = plant_images(
         words, vectors, schedule, n_subjects, n_voxels, shape, kind, dtype, settings
     )
-    folder = Path(data_dir)
+    folder = user_path(data_dir, "data_dir")
     folder.mkdir(parents=True, exist_ok=True)
     onsets = schedule.onsets - run_starts(schedule)[schedule.word_run - 1]
     write_table(

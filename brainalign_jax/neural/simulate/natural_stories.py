@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
+from brainalign_jax.files import user_path
 from brainalign_jax.neural.simulate.bold import Schedule, Simulation, plant, schedule_runs
 from brainalign_jax.neural.simulate.mat_files import VERSIONS, write_mat
 
@@ -70,7 +70,7 @@ def simulate_natural_stories(
         dtype=dtype,
         clock=clock,
     )
-    folder = Path(data_dir)
+    folder = user_path(data_dir, "data_dir")
     folder.mkdir(parents=True, exist_ok=True)
     others = {
         "time": schedule.volume_times[None, :],

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
+from brainalign_jax.files import user_path
 from brainalign_jax.neural.selection import voxel_neighbours
 from brainalign_jax.neural.simulate.bold import story_words
+from brainalign_jax.neural.simulate.mat_files import replacing
 from brainalign_jax.neural.simulate.pereira_regions import brain_regions
 from brainalign_jax.stimulus import clean_word
 
@@ -136,8 +138,9 @@ def simulate_pereira(
         float(snr),
         seed,
     )
+    root = user_path(data_dir, "data_dir")
     for subject, numbers in subjects.items():
-        folder = Path(data_dir) / subject / subject if nested else Path(data_dir) / subject
+        folder = root / subject / subject if nested else root / subject
         folder.mkdir(parents=True, exist_ok=True)
         meta = _meta(simulation, subject, roi_tables)
         for experiment in experiments:
@@ -227,8 +230,7 @@ def _meta(simulation: PereiraSimulation, subject: str, roi_tables: str) -> dict[
 
 
 def _write(path: Path, content: dict, *, matlab: str, compress: bool) -> None:
-    temporary = path.with_suffix(".mat.partial")
-    try:
+    with replacing(path) as temporary:
         if matlab == "7.3":
             from brainalign_jax.neural.simulate.matlab73 import write_matlab73
 
@@ -239,10 +241,6 @@ def _write(path: Path, content: dict, *, matlab: str, compress: bool) -> None:
                 # SciPy writes the time of day here; equal seeds shall give equal bytes.
                 file.seek(0)
                 file.write(b"MATLAB 5.0 MAT-file, simulated by brainalign_jax".ljust(116))
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _cell(parts: Sequence) -> np.ndarray:

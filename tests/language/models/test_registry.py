@@ -1,5 +1,7 @@
 """Names of models; the parameter counts are recomputed from the sizes the papers publish."""
 
+import os
+
 import pytest
 from flax import nnx
 from transformers import AutoConfig, BertConfig, GPT2Config, OPTConfig
@@ -149,7 +151,8 @@ def test_other_hub_ids_and_folders_have_no_family_yet(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("someone/some-bert", "./missing", "/a/b/c", "~/models/x", str(tmp_path), "mine"):
         spec = resolve(name)
-        assert (spec.name, spec.source, spec.kind) == (name, name, "checkpoint")
+        source = name if name == "someone/some-bert" else os.path.abspath(os.path.expanduser(name))
+        assert (spec.name, spec.source, spec.kind) == (name, source, "checkpoint")
         assert spec.family is None and spec.n_params is None
 
 
@@ -157,7 +160,8 @@ def test_a_known_name_wins_over_a_folder(tmp_path, monkeypatch):
     (tmp_path / "gpt2").mkdir()
     monkeypatch.chdir(tmp_path)
     assert resolve("gpt2").source == "openai-community/gpt2"
-    assert resolve("./gpt2").source == "./gpt2"
+    assert resolve("./gpt2").source == str(tmp_path / "gpt2")
+    assert resolve("untrained:./gpt2").source == str(tmp_path / "gpt2")
 
 
 def test_static_and_untrained():
