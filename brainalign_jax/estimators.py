@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from brainalign_jax.align import linalg, procrustes, ridge, ridge_cv, ridge_folds
+from brainalign_jax.names import check_known
 
 
 class ProcrustesAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -116,8 +117,7 @@ class RidgeAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
           predict one from).
         """
         alphas = _checked_alphas(self.alphas)
-        if self.solver not in ("auto", "primal", "dual"):
-            raise ValueError(f"solver={self.solver!r} is not one of 'auto', 'primal', 'dual'")
+        check_known("solver=", self.solver, ("auto", "primal", "dual"))
         x, y = _validated(self, X, y, ensure_min_samples=2)
         self.solver_ = self.solver
         if self.solver == "auto":

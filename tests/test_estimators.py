@@ -195,7 +195,7 @@ def test_one_sample():
         ({"alphas": (1.0, -1.0)}, "none negative"),
         ({"alphas": (1.0, np.inf)}, "one or more finite"),
         ({"alphas": ((1.0, 2.0),)}, "one or more finite"),
-        ({"solver": "svd"}, "'auto', 'primal', 'dual'"),
+        ({"solver": "svd"}, "unknown solver='svd'; known: auto, primal, dual"),
         ({"cv": [([0, 1], [])]}, "2 training and 0 test rows of 6"),
         ({"cv": []}, "no fold"),
         ({"cv": 7}, "n_splits=7"),

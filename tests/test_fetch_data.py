@@ -62,7 +62,7 @@ def test_the_folder_alone_is_on_standard_output(server, tmp_path):
 def test_what_is_wrong_is_one_line_and_a_status(server, tmp_path):
     server.add("/subject_2.mat", BODY, stall=1000)
     for given, message in (
-        ({"subjects": "9"}, "fetch_data: unknown subject '9'; known of harry_potter: 1, 2"),
+        ({"subjects": "9"}, "fetch_data: unknown subject '9' of harry_potter; known: 1, 2"),
         ({"subjects": "1", "offline": True}, "fetch_data: offline, and missing of harry_potter"),
         ({"subjects": "3"}, "fetch_data: subject_3.mat of harry_potter cannot be had"),
         ({"subjects": "2", "timeout": 0.2}, "sent no byte for 0.2 s"),

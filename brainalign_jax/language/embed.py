@@ -28,6 +28,7 @@ from brainalign_jax.language.packing import POOLINGS
 from brainalign_jax.language.static import read_vectors
 from brainalign_jax.language.streaming import Layers, LoadedLayers
 from brainalign_jax.language.tokens import load_tokenizer, tokenizer_files
+from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
 
 # Raised when the same settings give other vectors than before: entries of a cache made by an older
@@ -93,17 +94,17 @@ def embed(
     A word's vector does not depend on batch_tokens and layout. Raises ValueError for unknown options, a word
     without sub-tokens and whatever the loading of the model raises.
     """
-    _check_choice("context", context, contexts.CONTEXTS)
-    _check_choice("pooling", pooling, POOLINGS)
-    _check_choice("level", level, ("type", "token"))
-    _check_choice("last", last, ("hf", "raw"))
-    _check_choice("missing", missing, ("error", "zero"))
-    _check_choice("dtype", dtype, ("float32", "bfloat16", "float16"))
-    _check_choice("layout", layout, LAYOUTS)
+    check_known("context=", context, contexts.CONTEXTS)
+    check_known("pooling=", pooling, POOLINGS)
+    check_known("level=", level, ("type", "token"))
+    check_known("last=", last, ("hf", "raw"))
+    check_known("missing=", missing, ("error", "zero"))
+    check_known("dtype=", dtype, ("float32", "bfloat16", "float16"))
+    check_known("layout=", layout, LAYOUTS)
     if not isinstance(surprisal, bool):
         raise ValueError(f"surprisal={surprisal!r}; give True (nats) or False")
     if sublayers is not None:
-        _check_choice("sublayers", sublayers, SubLayers._fields)
+        check_known("sublayers=", sublayers, SubLayers._fields)
     specification = parse(interventions)
     for name, value, least in (
         ("window", window, 0),
@@ -267,11 +268,6 @@ def _digest_of_files(paths: list[Path]) -> str:
         with path.open("rb") as stream:
             digest.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
-
-
-def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{name}={value!r} is not known; use one of {', '.join(known)}")
 
 
 def _embed_static(spec, rows, meta, *, missing, stimulus) -> Embeddings:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from brainalign_jax.files import user_path
+from brainalign_jax.names import check_known
 
 
 class StaticVectors(NamedTuple):
@@ -34,8 +35,7 @@ def read_vectors(
     missing="error" raises ValueError for words that are not in the file; "zero" gives them zeros.
     Also raises FileNotFoundError, and ValueError for a malformed line (named) or a broken gzip.
     """
-    if missing not in ("error", "zero"):
-        raise ValueError(f"missing={missing!r} is not known; use 'error' or 'zero'")
+    check_known("missing=", missing, ("error", "zero"))
     path = user_path(path, "path", "a file of word vectors")
     if not path.is_file():
         raise FileNotFoundError(

@@ -26,6 +26,7 @@ from brainalign_jax.language.models.interventions import Specification, gates, p
 from brainalign_jax.language.models.registry import ModelSpec
 from brainalign_jax.language.models.transformer import LanguageModel
 from brainalign_jax.language.tokens import WordTokenizer, load_tokenizer
+from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
 
 UNITS = ("nats", "bits")
@@ -80,8 +81,7 @@ def surprisal(
         ("metric", metric, METRICS),
         ("context", context, contexts.CONTEXTS),
     ):
-        if value not in known:
-            raise ValueError(f"{name}={value!r} is not known; use one of {', '.join(known)}")
+        check_known(f"{name}=", value, known)
     specification = parse(interventions)
     spec = registry.resolve(model) if isinstance(model, str) else model
     loaded = checkpoint.load_model(spec, dtype=dtype, seed=seed, revision=revision)

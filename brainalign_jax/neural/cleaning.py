@@ -6,6 +6,8 @@ import warnings
 
 import numpy as np
 
+from brainalign_jax.names import check_known
+
 _FEW = 5  # degrees of freedom left by cleaning, below which a warning is due
 _LONGEST_OPERATOR = 2000  # volumes; a matrix for more is slower than filtering itself
 
@@ -105,8 +107,7 @@ def check_voxels(
     Raises ValueError with the subject, the count and the first column under bad_voxels="raise";
     "drop" warns with the count and goes on, unless no voxel would be left.
     """
-    if bad_voxels not in ("raise", "drop"):
-        raise ValueError(f"bad_voxels is {bad_voxels!r}; use 'raise' or 'drop'")
+    check_known("bad_voxels=", bad_voxels, ("raise", "drop"))
     audit = VoxelAudit(run, constant=constant)
     audit.add(values)
     kept, problem = audit.conclude()

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.haemodynamics import (
     check_clock,
     check_durations,
@@ -141,8 +142,7 @@ def design_matrix(
     Raises ValueError for an unknown method and as the functions it calls.
     """
     onsets, times, run, volume_run = check_clock(stimulus_onsets, volume_times, run, volume_run)
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}; use one of {', '.join(METHODS)}")
+    check_known("method=", method, METHODS)
     features = _features(features, len(onsets))
     features = features[:, None] if features.ndim == 1 else features
     middles = onsets + check_durations(durations, len(onsets)) / 2

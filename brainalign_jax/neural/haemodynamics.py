@@ -11,6 +11,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import gammainc
 from scipy.stats import gamma
 
+from brainalign_jax.names import check_known
+
 HRF_SECONDS = 32.0  # seconds: a response is zero from here on, as in SPM and nilearn
 TIME_TOLERANCE = 1e-6  # seconds: rounding of onsets and volume times stored as sums of the TR
 
@@ -53,8 +55,7 @@ _SHAPES = {
 
 
 def _shape(hrf: str) -> _Shape:
-    if hrf not in _SHAPES:
-        raise ValueError(f"hrf is {hrf!r}; use one of {', '.join(_SHAPES)}")
+    check_known("hrf=", hrf, _SHAPES)
     return _SHAPES[hrf]
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from brainalign_jax.files import user_path
+from brainalign_jax.names import check_known
 from brainalign_jax.neural import deconvolution
 from brainalign_jax.neural.cleaning import Cleaner
 from brainalign_jax.neural.readout import Readout
@@ -63,10 +64,8 @@ class Processing:
     responses_dir: str | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in _READINGS:
-            raise ValueError(f"kind is {self.kind!r}; use one of {', '.join(_READINGS)}")
-        if self.bad_voxels not in ("raise", "drop"):
-            raise ValueError(f"bad_voxels is {self.bad_voxels!r}; use 'raise' or 'drop'")
+        check_known("kind=", self.kind, _READINGS)
+        check_known("bad_voxels=", self.bad_voxels, ("raise", "drop"))
         for name, length in (("window", 2), ("trim", 2), ("delays", None)):
             value = getattr(self, name)
             value = tuple(value) if isinstance(value, tuple | list) else (value,)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from brainalign_jax.names import check_known
+
 if TYPE_CHECKING:
     import nibabel as nib
 
@@ -100,8 +102,7 @@ class VoxelSpace:
 
         kinds = {one.kind: one for one in (VolumeSpace, SurfaceSpace, CiftiSpace, AtlasSpace)}
         kind = str(arrays["kind"]) if "kind" in arrays else ""
-        if kind not in kinds:
-            raise ValueError(f"a space of kind {kind!r} is unknown; known: {', '.join(kinds)}")
+        check_known("kind", kind, kinds, of="space")
         known = {field.name for field in fields(kinds[kind])}
         if unknown := sorted(set(arrays) - known - {"kind"}):
             raise ValueError(f"a {kind} space has no array {unknown[0]!r}; it has {sorted(known)}")

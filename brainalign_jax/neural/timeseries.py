@@ -12,6 +12,7 @@ import warnings
 import numpy as np
 from scipy import sparse
 
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.haemodynamics import (
     TIME_TOLERANCE,
     check_clock,
@@ -256,8 +257,7 @@ def _paper_weights(centres: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 def _windows(onsets, durations, kind, delay, window):
     """First, middle and last second [N] of the span from which a word's response is read."""
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}; use one of {', '.join(KINDS)}")
+    check_known("kind=", kind, KINDS)
     durations = check_durations(durations, len(onsets))
     start, end = (float(edge) for edge in window)
     if not start <= end or not np.isfinite([start, end, delay]).all():

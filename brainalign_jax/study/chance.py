@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from brainalign_jax.names import check_known
 from brainalign_jax.study.fold_arrays import Split
 
 _TIE = 1e-6  # float32 rounding of a share or a correlation, less than one hit
@@ -128,8 +129,7 @@ def frequency_guess(
 
     Raises: ValueError for an unknown `known`, or frequencies for other types.
     """
-    if known not in ("training", "stimulus"):
-        raise ValueError(f"known={known!r} is unknown: choose training or stimulus")
+    check_known("known=", known, ("training", "stimulus"))
     train, test, candidates = (
         np.asarray(x) > 0 for x in (split.train, split.test, split.candidates)
     )

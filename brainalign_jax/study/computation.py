@@ -9,6 +9,7 @@ import jax
 from threadpoolctl import threadpool_limits
 
 from brainalign_jax.files import user_path
+from brainalign_jax.names import check_known
 
 _CACHE = "BRAINALIGN_COMPILATION_CACHE"
 DTYPES = ("float32", "float64")
@@ -38,10 +39,7 @@ class Computation:
 
     def __post_init__(self):
         for field, known in (("dtype", DTYPES), ("precision", PRECISIONS)):
-            if getattr(self, field) not in known:
-                raise ValueError(
-                    f"{field}={getattr(self, field)!r} is unknown: choose one of {', '.join(known)}"
-                )
+            check_known(f"{field}=", getattr(self, field), known)
         for field in ("layers", "batch", "threads"):
             if getattr(self, field) is not None and getattr(self, field) < 1:
                 raise ValueError(f"{field}={getattr(self, field)} must be at least 1")

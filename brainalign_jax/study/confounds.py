@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.word_features import is_text, token_features
 
@@ -63,9 +64,8 @@ def confound_rdms(
 
     Raises: ValueError for an unknown name, or fewer than two types.
     """
-    unknown = [name for name in names if name not in NAMES]
-    if unknown:
-        raise ValueError(f"unknown confound {unknown[0]!r}: choose of {', '.join(NAMES)}")
+    for name in names:
+        check_known("confound", name, NAMES)
     vocabulary, token_to_type = stimulus.types(lower=lower)
     used = token_to_type >= 0
     if eligible is not None:
@@ -170,8 +170,7 @@ def mantel_permutations(
         block = n_types if whole_runs and kind == "blocks" else max(1, min(20, n_types // 12))
     if block < 1:
         raise ValueError(f"block={block} must be at least one word type")
-    if kind not in ORDERS:
-        raise ValueError(f"unknown kind {kind!r}: choose of {', '.join(ORDERS)}")
+    check_known("kind=", kind, ORDERS)
     rng = np.random.default_rng(random_state)
     if kind == "items":
         drawn = np.stack([rng.permutation(n_types) for _ in range(n_permutations)])

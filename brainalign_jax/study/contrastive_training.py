@@ -20,6 +20,7 @@ from brainalign_jax import __version__
 from brainalign_jax.align import contrastive, linalg, procrustes, retrieval, ridge
 from brainalign_jax.align.contrastive import Training
 from brainalign_jax.language import Embeddings
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study import sources
 from brainalign_jax.study.checkpointing import Checkpoints, train
@@ -37,8 +38,7 @@ class Trial:
     start: str = "ridge"
 
     def __post_init__(self):
-        if self.start not in ("ridge", "procrustes"):
-            raise ValueError(f"start={self.start!r} is unknown: choose ridge or procrustes")
+        check_known("start=", self.start, ("ridge", "procrustes"))
 
 
 class Words(NamedTuple):

@@ -13,6 +13,7 @@ import numpy as np
 
 from brainalign_jax.files import user_path
 from brainalign_jax.language import Embeddings
+from brainalign_jax.names import check_known, unknown
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.word_features import (
@@ -83,8 +84,10 @@ def control_vectors(
             random_state=seed,
             name=name,
         )
-    known = ", ".join(control_names(dataset))
-    raise ValueError(f"unknown control {name!r} for {dataset.name}; known: {known}")
+    known = control_names(dataset)
+    raise ValueError(
+        unknown("control", name, known, of=dataset.name, listing="controls.control_names(dataset)")
+    )
 
 
 def nuisance_vectors(
@@ -110,9 +113,10 @@ def nuisance_vectors(
 
     Raises: ValueError for an unknown group, a tuning of one or below zero, or if no feature is left.
     """
-    unknown = [group for group in features if group not in GROUPS]
-    if unknown or not features:
-        raise ValueError(f"features are {list(features)}; give some of {', '.join(GROUPS)}")
+    for group in features:
+        check_known("feature", group, GROUPS)
+    if not features:
+        raise ValueError(f"no feature is given: name some of {', '.join(GROUPS)}")
     if tuning < 0 or tuning == 1:
         raise ValueError(f"tuning is {tuning}; give 0, or at least two curves a feature")
     name = name or NUISANCE + ("all" if set(features) == set(GROUPS) else "+".join(features))
@@ -215,9 +219,7 @@ def shipped_vectors(dataset: Dataset, name: str, *, lower: bool) -> Embeddings:
 
     A type's vector is the mean over its words. Raises: ValueError for an unknown name.
     """
-    if name not in dataset.vectors:
-        known = ", ".join(dataset.vectors) or "none"
-        raise ValueError(f"{dataset.name} ships no vectors {name!r}; it has: {known}")
+    check_known("vectors", name, dataset.vectors, of=dataset.name)
     types, token_to_type = _types(dataset.stimulus, lower)
     values = np.asarray(dataset.vectors[name], np.float64).reshape(len(dataset.stimulus), -1)
     values = _type_means(values, token_to_type, len(types))
@@ -300,8 +302,7 @@ def _blocks(stimulus: Stimulus, blocks: str | None) -> tuple[str, np.ndarray]:
         "run": stimulus.run is not None,
         "text": is_text(stimulus),
     }
-    if blocks not in known:
-        raise ValueError(f"blocks is {blocks!r}; use one of {', '.join(known)}")
+    check_known("blocks=", blocks, known)
     if not known[blocks]:
         raise ValueError(
             f"an autocorrelated sequence over blocks of a {blocks} needs words with {blocks} labels"

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.linalg import eigh
 
 from brainalign_jax.align import hyperalignment
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study import group_kernels
 
@@ -51,8 +52,7 @@ def group_recording(
 
     Raises: ValueError for an unknown kind, fewer than two subjects, or different words.
     """
-    if kind not in KINDS:
-        raise ValueError(f"unknown group decoding {kind!r}: choose of {', '.join(KINDS)}")
+    check_known("group decoding", kind, KINDS)
     if len(responses) < 2:
         raise ValueError("decoding a group needs at least two subjects")
     whole = summed_responses(responses, lower=lower)

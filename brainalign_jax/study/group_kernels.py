@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.response_fields import column_blocks
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study import sources
@@ -66,8 +67,7 @@ def type_kernel(
 
 
 def _kernel(values: np.ndarray, eligible: np.ndarray, scaling: str) -> np.ndarray:
-    if scaling not in SCALINGS:
-        raise ValueError(f"scaling={scaling!r} is unknown: choose {' or '.join(SCALINGS)}")
+    check_known("scaling=", scaling, SCALINGS)
     kernel = np.zeros((len(values), len(values)))
     for _, block in column_blocks(values):
         rows = np.where(eligible[:, None], block, 0).astype(np.float64)

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.files import user_path
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import ladder_report
 from brainalign_jax.study.computation import Computation
@@ -67,9 +68,8 @@ def ladder_steps(
 
     Raises: ValueError for an unknown step, or where no step is left.
     """
-    unknown = [name for name in names or () if name not in STEPS]
-    if unknown:
-        raise ValueError(f"unknown step {unknown[0]!r}: choose of {', '.join(STEPS)}")
+    for name in names or ():
+        check_known("step", name, STEPS)
     now = protocol("paper", timed=timed, grouped=grouped, **fixed)
     end = protocol("audited", timed=timed, grouped=grouped, **fixed)
     steps = [Step(START, {}, now)]

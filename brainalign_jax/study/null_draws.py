@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.surrogates import surrogate_values
 
@@ -58,8 +59,7 @@ def draw_nulls(
     Draw i is the same whatever n_draws. Raises: ValueError for an unknown kind, or where the words leave
     nothing to shift or exchange.
     """
-    if kind not in KINDS:
-        raise ValueError(f"unknown null {kind!r}: choose of {', '.join(KINDS)}")
+    check_known("null", kind, KINDS)
     if kind == "noise":
         return [Draw(noise=int(_rng(seed, i).integers(2**31))) for i in range(n_draws)]
     if kind == "items":

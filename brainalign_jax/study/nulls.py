@@ -18,6 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from brainalign_jax.language import Embeddings
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study import held_nulls, programs, sources
 from brainalign_jax.study.cells import Workbench
@@ -49,8 +50,7 @@ class NullPlan:
     hold_alpha: bool = False
 
     def __post_init__(self):
-        if self.kind not in KINDS:
-            raise ValueError(f"unknown null {self.kind!r}: choose of {', '.join(KINDS)}")
+        check_known("null", self.kind, KINDS)
         if self.n_draws < 1:
             raise ValueError(f"n_draws={self.n_draws} must be at least 1")
 

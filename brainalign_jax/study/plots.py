@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.stats import binom
 
 from brainalign_jax.files import new_file
+from brainalign_jax.names import check_known
 from brainalign_jax.study import figure_parts
 from brainalign_jax.study.display import OKABE_ITO, UNTRAINED, model_styles, short_names
 from brainalign_jax.study.results import GROUP, POOLED, SELECTED, ResultTable
@@ -217,8 +218,7 @@ def check_one_study(table: ResultTable) -> None:
 
 
 def _precision_rows(table: ResultTable, metric: str, k: int) -> pd.DataFrame:
-    if metric not in _METRIC_NAMES:
-        raise ValueError(f"metric={metric!r} is no precision: choose of {', '.join(_METRIC_NAMES)}")
+    check_known("metric=", metric, _METRIC_NAMES)
     check_one_study(table)
     rows = table.pooled(metric, k=k)
     if rows.empty:

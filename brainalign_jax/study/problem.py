@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from brainalign_jax.language import Embeddings
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.fold_arrays import Split, split_arrays
 from brainalign_jax.study.folds import Folds, inner_folds, outer_folds
@@ -25,11 +26,10 @@ class Scoring:
     seed: int = 0
 
     def __post_init__(self):
-        unknown = [name for name in self.methods if name not in METHODS]
-        if unknown or not self.methods:
-            raise ValueError(
-                f"unknown method {', '.join(unknown) or '(none)'}: choose of {', '.join(METHODS)}"
-            )
+        for name in self.methods:
+            check_known("method", name, METHODS)
+        if not self.methods:
+            raise ValueError(f"no method is given: name one or more of {', '.join(METHODS)}")
         object.__setattr__(self, "methods", tuple(dict.fromkeys(self.methods)))
         if "rsa" in self.methods and self.protocol.n_voxels:
             raise ValueError(

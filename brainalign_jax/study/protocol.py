@@ -3,6 +3,8 @@
 import dataclasses
 from dataclasses import dataclass
 
+from brainalign_jax.names import check_known
+
 CHOICES = {
     "folds": ("contiguous", "shuffled_types", "shuffled_runs", "leave_run_out"),
     "queries": ("types", "tokens"),
@@ -85,10 +87,7 @@ class Protocol:
 
     def __post_init__(self):
         for field, known in CHOICES.items():
-            if getattr(self, field) not in known:
-                raise ValueError(
-                    f"{field}={getattr(self, field)!r} is unknown: choose one of {', '.join(known)}"
-                )
+            check_known(f"{field}=", getattr(self, field), known)
         for field, least in (
             ("n_folds", 2),
             ("n_inner_folds", 2),
@@ -173,8 +172,7 @@ def protocol(name: str, *, timed: bool = True, grouped: bool = False, **override
 
     Raises: ValueError for an unknown protocol, field or choice.
     """
-    if name not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
+    check_known("protocol", name, PROTOCOLS)
     chosen = PROTOCOLS[name]
     if name == "audited" and not timed:
         chosen = dataclasses.replace(
@@ -184,8 +182,8 @@ def protocol(name: str, *, timed: bool = True, grouped: bool = False, **override
             purge=0.0,
             n_folds=10,
         )
-    unknown = set(overrides) - {field.name for field in dataclasses.fields(Protocol)}
-    if unknown:
-        raise ValueError(f"a protocol has no field {', '.join(sorted(unknown))}")
+    known = [field.name for field in dataclasses.fields(Protocol) if field.name != "name"]
+    for field in overrides:
+        check_known("field", field, known, of="a protocol", listing="help(Protocol)")
     given = {field: value for field, value in overrides.items() if value is not None}
     return dataclasses.replace(chosen, **given)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from brainalign_jax.files import user_path
 from brainalign_jax.language import list_models
+from brainalign_jax.names import check_known, unknown
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import intervals, replication_report
 from brainalign_jax.study.computation import Computation
@@ -77,8 +78,7 @@ def grid(
     Raises: ValueError for an unknown preset or family, data sets that the preset is not about, or where no
     model is left.
     """
-    if preset not in PRESETS:
-        raise ValueError(f"unknown preset {preset!r}: choose of {', '.join(PRESETS)}")
+    check_known("preset", preset, PRESETS)
     chosen = PRESETS[preset]
     if chosen.dataset is not None and tuple(datasets) != (chosen.dataset,):
         raise ValueError(
@@ -97,8 +97,10 @@ def grid(
     for family in families or ():
         members = PAPER_MODELS.get(family) or [x.name for x in known if x.family == family]
         if not members:
-            all_families = ", ".join(dict.fromkeys(x.family for x in known))
-            raise ValueError(f"unknown family {family!r}: choose of {all_families}")
+            families_known = (x.family for x in known)
+            raise ValueError(
+                unknown("family", family, families_known, listing="`brainalign models`")
+            )
         names += members
     sizes = {spec.name: spec.n_params for spec in known}
     names = [n for n in dict.fromkeys(names) if max_params is None or sizes.get(n, 0) <= max_params]
@@ -141,11 +143,10 @@ def replicate(
     twice, and as `run_study`; of words too few for the folds, k or csls_k of any data set before the first
     one is scored.
     """
-    unknown = [name for name in protocols if name not in PROTOCOLS]
-    if unknown or not protocols:
-        raise ValueError(
-            f"unknown protocol {unknown or '(none)'}: choose of {', '.join(PROTOCOLS)}"
-        )
+    for name in protocols:
+        check_known("protocol", name, PROTOCOLS)
+    if not protocols:
+        raise ValueError(f"no protocol is given: name one or more of {', '.join(PROTOCOLS)}")
     names = [dataset.name for dataset in datasets]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"data sets are {names}: give each once")

@@ -16,6 +16,7 @@ from brainalign_jax import __version__
 from brainalign_jax.files import user_path
 from brainalign_jax.language import Embeddings, embed, resolve
 from brainalign_jax.language.models import checkpoint
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import audit, plan, plots, processes, report, shares, sweep
 from brainalign_jax.study import computation as computing
@@ -94,11 +95,8 @@ def run_study(
         raise ValueError(f"report_k={report_k} is not among ks={scoring.ks}: add it")
     if not models:
         raise ValueError("name at least one model")
-    strange = [kind for kind in group_decoding if kind not in GROUP_KINDS]
-    if strange:
-        raise ValueError(
-            f"unknown group decoding {strange[0]!r}: choose of {', '.join(GROUP_KINDS)}"
-        )
+    for kind in group_decoding:
+        check_known("group decoding", kind, GROUP_KINDS)
     models = list(dict.fromkeys(models))
     if evidence is not None:
         models = with_controls(models, dataset, evidence, lower=scoring.lower, seed=scoring.seed)

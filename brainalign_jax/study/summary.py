@@ -2,6 +2,7 @@
 
 import math
 
+from brainalign_jax.names import nearest
 from brainalign_jax.study import audit, display, plots
 from brainalign_jax.study.results import GROUP, ResultTable
 
@@ -79,7 +80,7 @@ def check(table: ResultTable, k: int) -> None:
     plots.check_one_study(table)
     known = sorted(table.rows.loc[table.rows["metric"] == "precision_csls", "k"].unique())
     if known and k not in known:
-        raise ValueError(f"k={k} was not scored: choose one of {', '.join(map(str, known))}")
+        raise ValueError(f"k={k} was not scored; {nearest(k, known)}")
 
 
 def warnings(table: ResultTable) -> list[str]:

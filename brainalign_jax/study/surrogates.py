@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from brainalign_jax.align import surrogates
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.responses import WordResponses
 
 KINDS = ("phase", "noise", "ar1")
@@ -47,8 +48,7 @@ def surrogate_values(
     random_state: int = 0,
 ) -> np.ndarray:
     """Noise [N, V] in the likeness of the valid rows of values [N, V], run by run [N]; float32."""
-    if kind not in KINDS:
-        raise ValueError(f"unknown surrogate {kind!r}: choose of {', '.join(KINDS)}")
+    check_known("surrogate", kind, KINDS)
     labels = np.zeros(len(values), int) if run is None else np.asarray(run)
     made = np.zeros(values.shape, np.float32)
     key = jax.random.key(random_state)

@@ -291,7 +291,7 @@ def test_unknown_words_are_counted(untrained):
     [
         (
             {"context": "story"},
-            "context='story' is not known; use one of sentence, window, growing, word",
+            "unknown context='story'; known: sentence, window, growing, word",
         ),
         ({"pooling": "max"}, "pooling='max'"),
         ({"level": "word"}, "level='word'"),

@@ -331,7 +331,7 @@ def test_harry_potter_in_full_size():
         ({"alpha": None}, "alpha is None.*select_alpha"),
         ({"alpha": np.nan}, "alpha is nan"),
         ({"alpha": 1e-13}, "alpha is 1e-13: run 0 cannot be solved in double precision"),
-        ({"hrf": "fir"}, "use one of spm, glover"),
+        ({"hrf": "fir"}, "unknown hrf='fir'; known: spm, glover"),
         ({"durations": [0.1]}, "non-negative number of seconds a word"),
         ({"run": [4, 4, 4]}, "run 4, which has no volumes"),
         ({"onsets": 3.0}, "onsets have shape"),

@@ -190,7 +190,7 @@ def test_a_long_recording_needs_no_matrix_of_words_by_volumes():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hrf": "boxcar"}, "hrf is 'boxcar'; use one of spm, glover"),
+        ({"hrf": "boxcar"}, "unknown hrf='boxcar'; known: spm, glover"),
         ({"amplitudes": [1.0, 2.0]}, r"amplitudes have shape \(2,\) for 3 words"),
         ({"amplitudes": np.ones((3, 2, 1))}, r"amplitudes have shape \(3, 2, 1\)"),
         ({"amplitudes": [1.0, np.nan, 2.0]}, "amplitudes of word 1 are not finite"),

@@ -293,8 +293,8 @@ def test_disagreeing_parts_name_the_source(scans, story, change, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "box"}, "kind is 'box'; use one of gaussian, paper, delay, hrf, fir, deconv"),
-        ({"bad_voxels": "keep"}, "'raise' or 'drop'"),
+        ({"kind": "box"}, "unknown kind='box'; known: gaussian, paper, delay, hrf, fir, deconv"),
+        ({"bad_voxels": "keep"}, "unknown bad_voxels='keep'; known: raise, drop"),
         ({"window": 3.0}, "window is .*give 2 numbers"),
         ({"trim": (1, -1)}, "not negative"),
         ({"alpha": 0.0}, "positive penalty"),

@@ -289,7 +289,7 @@ def test_check_voxels_reports_what_is_wrong():
     assert kept.tolist() == [True, False, True, False, False, True] and left.shape == (20, 3)
     with pytest.raises(ValueError, match="no voxel is left"):
         check_voxels(values[:, [1, 3]], subject="s7", bad_voxels="drop")
-    with pytest.raises(ValueError, match="use 'raise' or 'drop'"):
+    with pytest.raises(ValueError, match="unknown bad_voxels='.*'; known: raise, drop"):
         check_voxels(values, subject="s7", bad_voxels="keep")
 
 

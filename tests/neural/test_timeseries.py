@@ -256,7 +256,7 @@ def test_empty_window_says_that_the_tr_is_too_long():
         ({"run": [0], "volume_run": [0, 1, 1, 1]}, "run 0 has one volume only"),
         ({"durations": [-1.0]}, "durations"),
         ({"durations": [1.0, 1.0]}, "durations"),
-        ({"kind": "box"}, "kind is 'box'; use one of gaussian, paper, delay, hrf"),
+        ({"kind": "box"}, "unknown kind='box'; known: gaussian, paper, delay, hrf"),
         ({"window": (2.0, -2.0)}, "window"),
         ({"delay": np.nan}, "delay"),
         ({"sigma": 0.0}, "sigma"),

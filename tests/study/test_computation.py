@@ -111,8 +111,8 @@ def test_chunks_leave_few_slots_empty(counts, most, devices, expected):
 
 def test_impossible_computations_are_errors():
     for arguments, message in (
-        ({"dtype": "float16"}, "dtype='float16' is unknown"),
-        ({"precision": "sloppy"}, "precision='sloppy' is unknown"),
+        ({"dtype": "float16"}, "unknown dtype='float16'; known: float32"),
+        ({"precision": "sloppy"}, "unknown precision='sloppy'; known"),
         ({"layers": 0}, "layers=0 must be at least 1"),
     ):
         with pytest.raises(ValueError, match=message):

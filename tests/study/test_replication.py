@@ -43,7 +43,7 @@ def test_what_a_preset_cannot_do_is_told(arguments, message):
 
 
 def test_unknown_families_are_told():
-    with pytest.raises(ValueError, match="unknown family 'mamba': choose of bert"):
+    with pytest.raises(ValueError, match="unknown family 'mamba'; .*`brainalign models`"):
         grid("all", ["alice"], families=["mamba"])
 
 

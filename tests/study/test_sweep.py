@@ -320,8 +320,8 @@ def test_vectors_of_other_words_are_an_error(words, planted):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"methods": ("cca",)}, "unknown method cca"),
-        ({"methods": ()}, "unknown method"),
+        ({"methods": ("cca",)}, "unknown method 'cca'; known: procrustes, ridge, rsa"),
+        ({"methods": ()}, "no method is given: name one or more of procrustes"),
         ({"methods": ("rsa",), "ks": (0,)}, "ks="),
     ],
 )

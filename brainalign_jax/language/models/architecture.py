@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from brainalign_jax.language.models.activations import ACTIVATIONS
+from brainalign_jax.names import unknown
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,7 @@ class TransformerConfig:
                 f"{self.head_size} of a head; correct config.json."
             )
         if self.activation not in ACTIVATIONS:
-            close = difflib.get_close_matches(str(self.activation), ACTIVATIONS, n=1)
-            raise ValueError(
-                f"{self.family}: activation {self.activation!r} is not supported"
-                + (f" (did you mean {close[0]!r}?)" if close else "")
-                + f"; supported: {', '.join(ACTIVATIONS)}."
-            )
+            raise ValueError(unknown("activation", self.activation, ACTIVATIONS, of=self.family))
 
     @property
     def head_size(self) -> int:

@@ -29,6 +29,7 @@ from brainalign_jax.language.models.weight_files import (
     read_tensors,
     weight_files,
 )
+from brainalign_jax.names import check_known
 
 __all__ = [
     "fingerprint",
@@ -233,8 +234,7 @@ def _checked_dtype(dtype: Any) -> jnp.dtype:
         name = jnp.dtype(dtype).name
     except TypeError:
         name = str(dtype)
-    if name not in allowed:
-        raise ValueError(f"dtype {name} is not supported; use one of {', '.join(allowed)}.")
+    check_known("dtype=", name, allowed)
     return jnp.dtype(name)
 
 

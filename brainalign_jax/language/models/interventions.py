@@ -19,6 +19,7 @@ from flax import nnx
 from brainalign_jax.language.models.architecture import TransformerConfig
 from brainalign_jax.language.models.blocks import BlockGates, Interventions
 from brainalign_jax.language.models.transformer import LanguageModel
+from brainalign_jax.names import check_known
 
 ALL = -1  # every block, or every head
 _SHORT = {"head": "heads", "attention": "attention", "ffn": "feed_forward", "layer": "layers"}
@@ -254,13 +255,15 @@ def _parts(found: Mapping[str, Any]) -> Parts:
 
 
 def _from_mapping(mapping: Mapping[str, Any]) -> Specification:
-    unknown = set(mapping) - {"off", "reinitialised", "seed"}
+    for name in mapping:
+        check_known("part", name, ("off", "reinitialised", "seed"), of="interventions")
     found: dict[str, Parts] = {}
     for kind in ("off", "reinitialised"):
         given = mapping.get(kind) or {}
         if not isinstance(given, Mapping):
             raise ValueError(f"interventions: {kind!r} is {given!r}, not an object of parts.")
-        unknown |= set(given) - {field.name for field in fields(Parts)}
+        for name in given:
+            check_known("part", name, (field.name for field in fields(Parts)), of=f"interventions, {kind}")
         parts: dict[str, Any] = {"positions": given.get("positions", False)}
         for name in _SHORT.values():
             values = given.get(name, [])
@@ -279,6 +282,4 @@ def _from_mapping(mapping: Mapping[str, Any]) -> Specification:
     seed = mapping.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"interventions: the seed is {seed!r}; give an integer of at least 0.")
-    if unknown:
-        raise ValueError(f"interventions: {sorted(unknown)} are not known; see `Parts`.")
     return Specification(found["off"], found["reinitialised"], seed)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from brainalign_jax.files import user_path
+from brainalign_jax.names import unknown
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,7 @@ def resolve(name: str) -> ModelSpec:
     "static:PATH", a file of word vectors; "untrained:MODEL", the architecture of MODEL with
     random weights. A known name wins over a folder of that name: write "./bert-base" for the
     folder. A relative path starts from the working folder of this call. Nothing is read or
-    downloaded. Raises ValueError on any other name, and lists the
-    known ones.
+    downloaded. Raises ValueError on any other name, with the nearest known ones.
     """
     if name.startswith("static:"):
         source = name.removeprefix("static:")
@@ -128,13 +127,10 @@ def resolve(name: str) -> ModelSpec:
         return ModelSpec(name, "checkpoint", str(user_path(name, "model")), None, None)
     if _HUB_ID.fullmatch(name):
         return ModelSpec(name, "checkpoint", name, None, None)
-    known = [spec.name for spec in _KNOWN]
-    close = difflib.get_close_matches(name, known, n=1)
+    names = (*(spec.name for spec in _KNOWN), *_OLD_IDS)
     raise ValueError(
-        f"unknown model {name!r}"
-        + (f" (did you mean {close[0]!r}?)" if close else "")
-        + f"; known: {', '.join(known)}. Or give a folder, a hub id 'owner/name', static:PATH or "
-        "untrained:MODEL."
+        unknown("model", name, names, listing="`brainalign models`")
+        + "; or give a folder, a hub id 'owner/name', static:FILE or untrained:MODEL"
     )
 
 

@@ -24,6 +24,7 @@ from brainalign_jax.language.models.blocks import (
     layer_inputs,
 )
 from brainalign_jax.language.models.layers import Dense, Embedding, Norm
+from brainalign_jax.names import check_known
 
 __all__ = [
     "Blocks",
@@ -163,8 +164,7 @@ class LanguageModel(nnx.Module):
         `interventions.gates`. Raises ValueError on wrong shapes, on more than `max_length` tokens
         and on an unknown `last`.
         """
-        if last not in ("hf", "raw"):
-            raise ValueError(f"last={last!r} is not known; use 'hf' or 'raw'.")
+        check_known("last=", last, ("hf", "raw"))
         _check_shapes(input_ids, attention_mask, self.max_length)
         input_ids = jnp.asarray(input_ids, jnp.int32)
         attention_mask = jnp.asarray(attention_mask, jnp.int32)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pooch
 
 from brainalign_jax.files import user_path
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.downloads.archives import unpack
 from brainalign_jax.neural.downloads.listings import Addresses
 from brainalign_jax.neural.downloads.records import (
@@ -110,10 +111,10 @@ def _wanted(
         return list(release.files)
     asked = [subjects] if isinstance(subjects, str | int) else subjects
     names = {str(subject).removeprefix("subject_") for subject in asked}
-    unknown = sorted(names - set(release.subjects))
-    if unknown or not names:
-        what = f"unknown subject {unknown[0]!r}" if unknown else "no subject is asked for"
-        raise ValueError(f"{what}; known of {release.name}: {', '.join(release.subjects)}")
+    if not names:
+        raise ValueError(f"no subject of {release.name} is asked for; name some, or None for all")
+    for name in sorted(names):
+        check_known("subject", name, release.subjects, of=release.name)
     return [file for file in release.files if file.subject is None or file.subject in names]
 
 

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit, urlunsplit
 
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.downloads.releases import Listing, Release, ReleaseFile
 from brainalign_jax.neural.downloads.transfer import DownloadError, Patience, read_url
 
@@ -31,8 +32,7 @@ def read_listing(listing: Listing, patience: Patience) -> tuple[Listed, ...]:
     Raises DownloadError where it cannot be had, ValueError where it is not what it should be.
     """
     readers = {"osf": _osf_files, "links": _page_links}
-    if listing.kind not in readers:
-        raise ValueError(f"listing kind is {listing.kind!r}; use one of {', '.join(readers)}")
+    check_known("kind", listing.kind, readers, of="listing")
     return tuple(readers[listing.kind](listing.url, patience))
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from brainalign_jax.names import check_known
+
 
 @dataclass(frozen=True)
 class ReleaseFile:
@@ -229,6 +231,5 @@ def release_info(name: str) -> Release:
 
     Raises ValueError for an unknown name, listing the known ones.
     """
-    if name not in RELEASES:
-        raise ValueError(f"unknown release {name!r}; known: {', '.join(list_releases())}")
+    check_known("release", name, list_releases(), listing="list_releases()")
     return RELEASES[name]

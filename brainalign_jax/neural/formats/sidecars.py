@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from brainalign_jax.names import nearest
 from brainalign_jax.neural.formats.delimited import MISSING, DelimitedText, is_number
 from brainalign_jax.stimulus import Stimulus, split_sentences
 
@@ -32,13 +33,13 @@ class Table(NamedTuple):
     columns: dict[str, list[str]]
 
     def column(self, *names: str) -> list[str]:
-        """The first of the columns `names` that is there. Raises ValueError listing the columns."""
+        """The first of the columns `names` that is there. Raises ValueError with the nearest."""
         for name in names:
             if name in self.columns:
                 return self.columns[name]
         raise ValueError(
-            f"{self.path} has no column {' or '.join(map(repr, names))}; its columns are "
-            f"{', '.join(map(repr, self.columns))}"
+            f"{self.path} has no column {' or '.join(map(repr, names))}; "
+            f"{nearest(names[0], self.columns)}"
         )
 
     def numbers(self, name: str) -> np.ndarray:
@@ -258,9 +259,7 @@ def read_confounds(
     for wanted in columns or ():
         found = [name for name in table.columns if fnmatchcase(name, wanted)]
         if not found and not set("*?") & set(wanted):
-            raise ValueError(
-                f"{path} has no column {wanted!r}; its columns are {', '.join(table.columns)}"
-            )
+            raise ValueError(f"{path} has no column {wanted!r}; {nearest(wanted, table.columns)}")
         names += [name for name in found if name not in names]
     values = np.empty((n_volumes, len(names)))
     for index, name in enumerate(names):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from brainalign_jax.names import nearest
 from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE
 from brainalign_jax.neural.formats.delimited import MISSING, DelimitedText
 
@@ -303,12 +304,12 @@ def _check_names(path: Path, names: list[str], word_column: str, drop: Sequence[
         raise ValueError(f"{path} has two columns {twice!r}; name each column once")
     if word_column not in names:
         raise ValueError(
-            f"{path} has no column {word_column!r}; its columns are {_listed(names)}: pass "
-            "word_column=, or separator= where the columns are not told apart"
+            f"{path} has no column {word_column!r}; {nearest(word_column, names)}: name it with "
+            "word_column=, or give separator= where the columns are not told apart"
         )
     if missing := [name for name in drop if name not in names]:
         raise ValueError(
-            f"{path} has no column {missing[0]!r} to drop; its columns are {_listed(names)}"
+            f"{path} has no column {missing[0]!r} to drop; {nearest(missing[0], names)}"
         )
     if "" in names and "" not in drop:
         raise ValueError(

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from brainalign_jax.files import user_path
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.processing import Processing
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
@@ -83,20 +84,13 @@ def open_dataset(
     data_dir: the release's folder, or the folder that holds it. subjects: names, or None for all
     usable ones. options: the reader's own keyword arguments, such as `radius`, and where it reads
     scans the choices of `Processing`, such as `kind` or `high_pass`.
-    Raises ValueError for an unknown name, subject or option, listing the known ones, and
+    Raises ValueError for an unknown name, subject or option, with the nearest known ones, and
     FileNotFoundError for a missing folder or file, with the place the release comes from.
     """
-    known = list_datasets()
-    if name not in known:
-        raise ValueError(f"unknown data set {name!r}; known: {', '.join(known)}")
-    reader = _READERS[name]
     accepted = reader_options(name)
-    unknown = [option for option in options if option not in accepted]
-    if unknown:
-        raise ValueError(
-            f"unknown option {unknown[0]!r} for data set {name!r}; "
-            f"its options are {', '.join(accepted) or 'none'}"
-        )
+    reader = _READERS[name]
+    for option in options:
+        check_known("option", option, accepted, of=name, listing=f"`brainalign datasets {name}`")
     parameters = inspect.signature(reader).parameters
     if "processing" in parameters:
         given = {key: options.pop(key) for key in _PROCESSING if key in options}
@@ -112,8 +106,7 @@ def open_dataset(
 
 def reader_options(name: str) -> tuple[str, ...]:
     """The names of the options of a data set's reader, the choices of `Processing` among them."""
-    if name not in list_datasets():
-        raise ValueError(f"unknown data set {name!r}; known: {', '.join(list_datasets())}")
+    check_known("data set", name, list_datasets(), listing="`brainalign datasets`")
     parameters = inspect.signature(_READERS[name]).parameters.values()
     own = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     processing = _PROCESSING if "processing" in own else ()
@@ -130,7 +123,7 @@ def choose_subjects(
     """`asked` as a tuple of names, None for all of `known`, each once and known.
 
     unusable: name -> reason, for subjects of the release that cannot be analysed.
-    Raises ValueError listing the known subjects, or giving the reason.
+    Raises ValueError with the nearest known subjects, or giving the reason.
     """
     if asked is None:
         return tuple(known)
@@ -139,10 +132,9 @@ def choose_subjects(
         if unusable and name in unusable:
             raise ValueError(
                 f"subject {name!r} of {dataset} cannot be used: {unusable[name]}; "
-                f"usable: {', '.join(known)}"
+                "choose another, or None for all usable ones"
             )
-        if name not in known:
-            raise ValueError(f"unknown subject {name!r} of {dataset}; known: {', '.join(known)}")
+        check_known("subject", name, known, of=dataset)
     if not chosen or len(set(chosen)) < len(chosen):
         raise ValueError(
             f"subjects is {chosen}; give each subject of {dataset} once, or None for all"

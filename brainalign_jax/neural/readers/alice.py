@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from brainalign_jax.names import unknown
 from brainalign_jax.neural.formats.textgrid import read_textgrid
 from brainalign_jax.neural.haemodynamics import convolve_hrf
 from brainalign_jax.neural.processing import Processing, word_responses
@@ -255,8 +256,6 @@ def _confound_names(confounds: str | Iterable[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(str(name).strip() for name in parts))
     if names in ((), ("",), ("none",)):
         return ()
-    if unknown := [name for name in names if name not in CONFOUNDS]:
-        raise ValueError(
-            f"unknown confound {unknown[0]!r} of {NAME}; give 'none' or some of {', '.join(CONFOUNDS)}"
-        )
+    if strange := [name for name in names if name not in CONFOUNDS]:
+        raise ValueError(unknown("confound", strange[0], CONFOUNDS, of=NAME) + "; or none alone")
     return names

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.readers import choose_subjects, find_folder
 
 NAME = "alice"
@@ -79,8 +80,7 @@ def read_regressor(data_dir: str | Path, subject: str, name: str) -> np.ndarray:
     a copy of its rate, which a warning says. Raises FileNotFoundError, or ValueError for another
     name or a damaged file.
     """
-    if name not in REGRESSORS:
-        raise ValueError(f"the regressor is {name!r}; the release has {' and '.join(REGRESSORS)}")
+    check_known("regressor", name, REGRESSORS)
     data = find_release(data_dir) / DATA
     found = {}
     for known in dict.fromkeys((name, "rate")):
@@ -140,8 +140,7 @@ def find_release(data_dir: str | Path) -> Path:
 
 
 def _radius_folder(folder: Path, radius: str) -> Path:
-    if radius not in ("10mm", "6mm"):
-        raise ValueError(f"radius is {radius!r}; the release has '10mm' and '6mm'")
+    check_known("radius=", radius, ("10mm", "6mm"))
     path = folder / DATA / radius
     if not path.is_dir():
         raise FileNotFoundError(f"there is no {path}; get the release from {SOURCE}")

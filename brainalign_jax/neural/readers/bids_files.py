@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from brainalign_jax.names import nearest
 from brainalign_jax.neural.readers.image_files import by_number, known_labels, split_names
 
 _NAME = re.compile(
@@ -181,9 +182,10 @@ def _narrowed(
     labels = known_labels(asked, present, f"{key}-")
     for label in labels:
         if label not in present:
+            labelled = [one for one in present if one]
+            remedy = nearest(label, labelled) if labelled else f"the names have no {key}-"
             raise ValueError(
-                f"{root} has no scan of {what} {label!r}; give {option}= as "
-                f"{', '.join(filter(None, present)) or f'None: the names have no {key}-'}"
+                f"{root} has no scan of {what} {label!r} for {option}=; {remedy}"
             )
     if choose and len(labels) > 1:
         raise ValueError(f"{option} is {', '.join(labels)}; give one {what}")
@@ -192,7 +194,6 @@ def _narrowed(
 
 def _choose_space(spaces: Sequence[str], asked: Any, root: Path) -> str:
     """The space meant: all parts of `asked`, parted by ":", must be parts of its name."""
-    listed = ", ".join(spaces)
     if asked is None:
         fitting = list(spaces)
     else:
@@ -202,9 +203,7 @@ def _choose_space(spaces: Sequence[str], asked: Any, root: Path) -> str:
         exact = [one for one in fitting if len(one.split(":")) == len({*parts, one.split(":")[-1]})]
         fitting = exact if len(exact) == 1 else fitting
         if not fitting:
-            raise ValueError(
-                f"{root} has no scans in space {asked!r}; give space= as one of {listed}"
-            )
+            raise ValueError(f"{root} has no scans in space={asked!r}; {nearest(asked, spaces)}")
     if len(fitting) > 1:
         raise ValueError(
             f"{root} has scans in several spaces; give space=, one of {', '.join(fitting)}"

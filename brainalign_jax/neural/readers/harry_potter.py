@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.formats.matlab import open_matlab
 from brainalign_jax.neural.processing import Processing
 from brainalign_jax.neural.readers import Dataset, choose_subjects, harry_potter_numpy, register
@@ -63,8 +64,7 @@ def read_harry_potter(
     Raises FileNotFoundError, or ValueError naming the file and the remedy.
     Reference: Wehbe et al. 2014, PLoS ONE 9(11):e112575; Toneva & Wehbe 2019 (NumPy files).
     """
-    if fixation not in ("drop", "keep"):
-        raise ValueError(f"fixation is {fixation!r}; use 'drop' or 'keep'")
+    check_known("fixation=", fixation, ("drop", "keep"))
     if not np.isfinite(word_duration) or word_duration < 0:
         raise ValueError(f"word_duration is {word_duration}; give seconds, not negative")
     paths, opener = _find(Path(data_dir), layout)
@@ -133,8 +133,8 @@ def open_mat(path: Path, subject: str) -> tuple[Story, BoldRecording]:
 
 def _find(data_dir: Path, layout: str | None):
     """Subject name -> file, and the function that opens such a file."""
-    if layout is not None and layout not in LAYOUTS:
-        raise ValueError(f"layout is {layout!r}; use {' or '.join(map(repr, LAYOUTS))}")
+    if layout is not None:
+        check_known("layout=", layout, LAYOUTS)
     if layout != "numpy":
         paths = subject_files(data_dir, ("", NAME), r"subject_(\w+)\.mat")
         if paths:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.cleaning import VoxelAudit, report_voxels
 from brainalign_jax.neural.formats.matlab import MatlabFile, open_matlab
 from brainalign_jax.neural.readers import Dataset, choose_subjects, register
@@ -133,8 +134,7 @@ def _check(experiment: str, paradigms: str, bad_voxels: str) -> None:
         ("paradigms", paradigms, ("mean", *PARADIGMS, "apart")),
         ("bad_voxels", bad_voxels, ("raise", "drop")),
     ):
-        if value not in known:
-            raise ValueError(f"{name} is {value!r}; known: {', '.join(known)}")
+        check_known(f"{name}=", value, known)
     if experiment != "180concepts" and paradigms != "mean":
         raise ValueError(
             f"paradigms={paradigms!r} is for experiment '180concepts'; {experiment} has one only"

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from brainalign_jax.names import unknown
 from brainalign_jax.neural.space import VoxelSpace
 
 _FIELDS = ("rois", "roiColumns", "roiMultimask")  # in the newer form, one cell an atlas
-_SHOWN = 60  # names of regions in a message
 
 
 def texts(cells: np.ndarray, path: Path, name: str) -> tuple[str, ...]:
@@ -75,14 +75,14 @@ def region_columns(
 ) -> np.ndarray:
     """The columns, from 0 and rising, of all regions that `roi` names; see `read_pereira2018`.
 
-    Raises ValueError naming the file, and the known atlases or regions, for a name it lacks.
+    Raises ValueError naming the file, and the nearest atlases or regions, for a name it lacks; of
+    "ATLAS:?" all regions.
     """
     entries = re.split(r"[,+]", roi) if isinstance(roi, str) else [str(one) for one in roi]
     entries = [entry.strip() for entry in entries]
     if not any(entries):
         raise ValueError("roi is empty; name atlases or regions, or leave it out for all voxels")
     tables = _tables(meta, path)
-    known = ", ".join(f"{atlas} ({len(regions)})" for atlas, regions in tables.items())
     if not tables:
         raise ValueError(f"{path}: meta has no table of regions; leave roi out")
     chosen = []
@@ -90,7 +90,7 @@ def region_columns(
         atlas, _, pattern = entry.partition(":")
         named = [name for name in tables if name.lower() == atlas.lower()]
         if pattern and not named:
-            raise ValueError(f"{path}: no atlas {atlas!r}; known, with their regions: {known}")
+            raise ValueError(unknown("atlas", atlas, tables, of=str(path)))
         if not pattern and not named:
             named, pattern = list(tables), entry
         found = [
@@ -100,7 +100,7 @@ def region_columns(
             if fnmatchcase(region.lower(), pattern.lower() or "*")
         ]
         if not found:
-            raise ValueError(f"{path}: no region {pattern!r}; {_list(tables, named, known)}")
+            raise ValueError(f"{path}: {_no_region(pattern, named, tables)}")
         chosen += found
     columns = np.unique(np.concatenate([np.asarray(one).ravel() for one in chosen]))
     if not len(columns):
@@ -113,12 +113,14 @@ def region_columns(
     return columns.astype(np.int64) - 1
 
 
-def _list(tables: Mapping[str, Mapping], named: list[str], known: str) -> str:
-    if len(named) > 1:
-        return f"known atlases, with their regions: {known}; list one's regions with roi='ATLAS:?'"
-    regions = list(tables[named[0]])
-    rest = f" and {len(regions) - _SHOWN} more" if len(regions) > _SHOWN else ""
-    return f"{named[0]} has {', '.join(regions[:_SHOWN])}{rest}"
+def _no_region(pattern: str, named: list[str], tables: Mapping[str, Mapping]) -> str:
+    regions = [region for atlas in named for region in tables[atlas]]
+    if len(named) > 1:  # what is given alone may be an atlas too
+        listing = f"roi=ATLAS:? (of {', '.join(tables)})"
+        return unknown("region", pattern, (*tables, *regions), listing=listing)
+    if pattern == "?":
+        return f"the regions of {named[0]} are {', '.join(regions)}"
+    return unknown("region", pattern, regions, of=named[0], listing=f"roi={named[0]}:?")
 
 
 def _tables(meta: Mapping[str, np.ndarray], path: Path) -> dict[str, dict[str, np.ndarray]]:

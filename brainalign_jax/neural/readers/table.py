@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.cleaning import check_voxels
 from brainalign_jax.neural.formats.tables import (
     SUFFIXES,
@@ -74,8 +75,7 @@ def read_table(
         "separator": separator,
         "quotes": quotes,
     }
-    if bad_voxels not in ("raise", "drop"):
-        raise ValueError(f"bad_voxels is {bad_voxels!r}; use 'raise' or 'drop'")
+    check_known("bad_voxels=", bad_voxels, ("raise", "drop"))
     paths = _table_paths(Path(data_dir))
     if len(paths) == 1:
         sources = _read_sources(paths[0], options)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from brainalign_jax.files import user_path
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.simulate.bold import schedule_runs
 from brainalign_jax.neural.simulate.images import (
     KINDS,
@@ -59,9 +60,8 @@ def simulate_bids(
     once for the task (inherited). Other arguments: see `simulate_nifti`.
     Returns a simulation for each output. Raises ValueError, see `simulate_nifti`.
     """
-    unknown = set(outputs) - {"raw", *KINDS}
-    if unknown or not outputs:
-        raise ValueError(f"outputs is {list(outputs)}; use some of raw, {', '.join(KINDS)}")
+    for output in outputs or [None]:
+        check_known("output", output, ("raw", *KINDS))
     schedule = schedule_runs(
         len(words), n_runs=n_runs, tr=tr, word_duration=word_duration, gap=gap, rest=rest
     )

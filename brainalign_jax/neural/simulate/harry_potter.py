@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from brainalign_jax.files import user_path
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.simulate.bold import (
     PlantedBold,
     Schedule,
@@ -75,8 +76,7 @@ def simulate_harry_potter(
     data_dir is created where it does not exist; files of the same names are replaced.
     Raises ValueError for shapes that disagree, an empty word, or settings out of range.
     """
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout is {layout!r}; use one of {', '.join(LAYOUTS)}")
+    check_known("layout=", layout, LAYOUTS)
     if layout == "numpy" and n_subjects > len(NUMPY_SUBJECTS):
         raise ValueError(f"n_subjects is {n_subjects}; layout 'numpy' names 8 subjects")
     if trimmed and layout != "numpy":

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from brainalign_jax.files import user_path
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.simulate.bold import PlantedBold, Schedule, plant, schedule_runs
 from brainalign_jax.neural.space import VoxelSpace
 
@@ -81,8 +82,7 @@ def simulate_nifti(
     "msec" or "usec"; compressed: `.nii.gz` or `.nii`. words.tsv has a clock that restarts in every
     run. Raises ValueError for shapes that disagree, an empty word, or settings out of range.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}; use one of {', '.join(KINDS)}")
+    check_known("kind=", kind, KINDS)
     schedule = schedule_runs(
         len(words), n_runs=n_runs, tr=tr, word_duration=word_duration, gap=gap, rest=rest
     )
@@ -168,8 +168,7 @@ def write_mask(path: str | os.PathLike, space: VoxelSpace) -> None:
 
 def plant_images(words, vectors, schedule, n_subjects, n_voxels, shape, kind, dtype, settings):
     """The words, and a simulation without files."""
-    if dtype not in ("int16", "float32"):
-        raise ValueError(f"dtype is {dtype!r}; use 'int16' or 'float32'")
+    check_known("dtype=", dtype, ("int16", "float32"))
     words, planted = plant(
         words,
         vectors,

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import scipy.io
 
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.simulate.matlab73 import write_matlab73
 
 VERSIONS = ("mat", "mat73")
@@ -53,8 +54,7 @@ def write_mat(
     dicts (a 1x1 struct). compress: level of zlib, 0 for none. Equal arguments give equal bytes.
     Raises ValueError for an unknown version or level, or a matrix too large for version "mat".
     """
-    if version not in VERSIONS:
-        raise ValueError(f"version is {version!r}; use one of {', '.join(VERSIONS)}")
+    check_known("version=", version, VERSIONS)
     if compress not in range(10):
         raise ValueError(f"compress is {compress!r}; give a level from 0 (none) to 9")
     with replacing(path) as temporary:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from brainalign_jax.files import user_path
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.simulate.bold import Schedule, Simulation, plant, schedule_runs
 from brainalign_jax.neural.simulate.mat_files import VERSIONS, write_mat
 
@@ -45,8 +46,7 @@ def simulate_natural_stories(
     and layout ("mat" or "mat73"): as for `simulate_harry_potter`.
     Raises ValueError for shapes that disagree, an empty word, or settings out of range.
     """
-    if layout not in VERSIONS:
-        raise ValueError(f"layout is {layout!r}; use one of {', '.join(VERSIONS)}")
+    check_known("layout=", layout, VERSIONS)
     if schedule is None:
         low, high = word_duration
         if not 0 < low <= high:

@@ -12,6 +12,7 @@ import numpy as np
 import scipy.io
 
 from brainalign_jax.files import user_path
+from brainalign_jax.names import check_known
 from brainalign_jax.neural.selection import voxel_neighbours
 from brainalign_jax.neural.simulate.bold import story_words
 from brainalign_jax.neural.simulate.mat_files import replacing
@@ -117,8 +118,7 @@ def simulate_pereira(
         ("matlab", matlab, ("5", "7.3")),
         *(("experiments", one, tuple(_NUMBER)) for one in experiments),
     ):
-        if value not in known:
-            raise ValueError(f"{name} holds {value!r}; known: {', '.join(known)}")
+        check_known(f"{name}=", value, known)
     if not 8 <= n_voxels <= np.prod(shape) or snr < 0:
         raise ValueError(
             f"n_voxels {n_voxels} must be from 8 to the {np.prod(shape)} of shape {shape}, "

@@ -176,14 +176,25 @@ def test_static_and_untrained():
 
 
 @pytest.mark.parametrize("name", ["bert-bsae", "llama", "", "a b", "owner/", "-x/y"])
-def test_an_unknown_name_lists_the_known_ones(name):
-    with pytest.raises(ValueError, match="unknown model .*bert-tiny.*opt-30b.*untrained:MODEL"):
+def test_an_unknown_name_tells_how_to_list_the_known_ones(name):
+    with pytest.raises(ValueError, match="`brainalign models` lists all.*untrained:MODEL") as caught:
+        resolve(name)
+    assert str(caught.value).startswith(f"unknown model {name!r}; ")
+    assert sum(spec.name in str(caught.value) for spec in list_models()) <= 6
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("bert-bsae", "bert-base"), ("GPT2", "gpt2"), ("bert-base-uncasd", "bert-base-uncased")],
+)
+def test_close_names_are_suggested(name, near):
+    with pytest.raises(ValueError, match=f"the nearest: {near}[,;]"):
         resolve(name)
 
 
-def test_a_close_name_is_suggested():
-    with pytest.raises(ValueError, match="did you mean 'bert-base'"):
-        resolve("bert-bsae")
+def test_a_misspelled_name_with_a_slash_stays_a_hub_id():
+    spec = resolve("google-bert/bert-bsae-uncased")
+    assert (spec.kind, spec.source) == ("checkpoint", "google-bert/bert-bsae-uncased")
 
 
 @pytest.mark.parametrize("name", ["untrained:static:x", "untrained:untrained:gpt2"])

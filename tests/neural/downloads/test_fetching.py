@@ -126,9 +126,9 @@ def test_subjects_are_chosen_as_in_the_reader(server, release, tmp_path):
     assert names(folder) == {"subject_1.mat", "subject_3.mat"}
     fetch(release, tmp_path, subjects=2, **QUICK)
     assert len(server.requests) == 3
-    with pytest.raises(ValueError, match="unknown subject '9'; known of tiny: 1, 2, 3"):
+    with pytest.raises(ValueError, match="unknown subject '9' of tiny; known: 1, 2, 3"):
         fetch(release, tmp_path, subjects="9", **QUICK)
-    with pytest.raises(ValueError, match="no subject is asked for"):
+    with pytest.raises(ValueError, match="no subject of tiny is asked for; name some, or None"):
         fetch(release, tmp_path, subjects=[], **QUICK)
 
 

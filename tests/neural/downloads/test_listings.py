@@ -89,7 +89,7 @@ def test_links_of_a_page_are_listed_and_dropbox_gives_the_file(server):
 
 
 def test_an_unknown_kind_of_listing_is_refused():
-    with pytest.raises(ValueError, match="kind is 'ftp'; use one of osf, links"):
+    with pytest.raises(ValueError, match="unknown kind 'ftp' of listing; known: osf, links"):
         read_listing(Listing("ftp", "x"), QUICK)
 
 

@@ -37,7 +37,7 @@ def test_a_comma_table_and_names_of_the_word_column(tmp_path, column):
     table = read_words(write(tmp_path, text, "words.csv"))
     assert table.words == ("yes, sir", "null", "NA") and table.durations is None
     np.testing.assert_array_equal(table.run, [1, 1, 2])
-    with pytest.raises(ValueError, match=r"no column 'other'; its columns are 'run'"):
+    with pytest.raises(ValueError, match=r"no column 'other'; known: run"):
         read_words(tmp_path / "words.csv", word_column="other")
 
 
@@ -84,7 +84,7 @@ def test_sentences_by_column_or_by_punctuation(tmp_path):
         ("", "first line"),
         ("onset\tword\n", "holds no words"),
         ("onset\tword\n0\tn/a\n", "holds no words"),
-        ("start\tword\n0\ta\n", r"no column 'onset'; its columns are 'start', 'word'"),
+        ("start\tword\n0\ta\n", r"no column 'onset'; known: start, word"),
         ("onset\tname\n0\ta\n", "no column 'word' or 'text' or 'token'"),
         ("onset\tword\n0\ta\nx\tb\n", r"'onset' holds 'x' in row 2"),
         ("onset\tword\n0\ta\nn/a\tb\n", r"row 2 \('b'\) has onset nan"),
@@ -181,7 +181,7 @@ def test_confounds_of_several_runs(tmp_path):
     everything, names = read_confounds(two, None, 3)
     assert names == ("b", "a") and everything[0].tolist() == [7, 3]
     for columns, n, message in (
-        (["c"], 2, r"1.tsv has no column 'c'; its columns are a, b, spike0"),
+        (["c"], 2, r"1.tsv has no column 'c'; known: a, b, spike0"),
         (["a"], 3, "1.tsv has 2 rows for 3 volumes"),
     ):
         with pytest.raises(ValueError, match=message):

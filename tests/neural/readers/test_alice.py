@@ -97,7 +97,7 @@ def test_confounds_are_regressed_out(tmp_path):
         assert responses.meta["confounds"] == names
         assert responses.meta["cleaning"]["confounds"] == columns.shape[1]
     assert open_dataset("alice", tmp_path, confounds="none", **options).meta["confounds"] == []
-    with pytest.raises(ValueError, match="unknown confound 'moton' of alice; give 'none' or some"):
+    with pytest.raises(ValueError, match="unknown confound 'moton' of alice; known: motion, .* none alone"):
         open_dataset("alice", tmp_path, confounds="moton,rate", **options)
 
 
@@ -126,7 +126,7 @@ def test_errors_of_recordings(tmp_path):
     write_alice(tmp_path)
     with pytest.raises(ValueError, match="unknown subject 's99' of alice; known: s18, s22, s33"):
         open_dataset("alice", tmp_path, subjects=["s99"])
-    with pytest.raises(ValueError, match="radius is '8mm'; the release has '10mm' and '6mm'"):
+    with pytest.raises(ValueError, match="unknown radius='8mm'; known: 10mm, 6mm"):
         open_dataset("alice", tmp_path, radius="8mm")
     path = tmp_path / "alice_data_shared" / "10mm" / "s18-timecourses.txt"
     text = path.read_text()
@@ -183,7 +183,7 @@ def test_errors_of_words(tmp_path):
 def test_errors_of_regressors(tmp_path):
     write_alice(tmp_path)
     data = tmp_path / "alice_data_shared"
-    with pytest.raises(ValueError, match="'speed'; the release has rate and sndpwr"):
+    with pytest.raises(ValueError, match="unknown regressor 'speed'; known: rate, sndpwr"):
         alice.read_regressor(tmp_path, "s18", "speed")
     with pytest.raises(FileNotFoundError, match=r"s99-rate\.txt.*cnllab"):
         alice.read_regressor(tmp_path, "s99", "rate")

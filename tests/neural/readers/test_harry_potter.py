@@ -189,7 +189,7 @@ def test_fixations_sentences_and_runs(potter):
     stimulus = dropped.stimulus
     assert np.unique(stimulus.run).tolist() == [1, 2]
     np.testing.assert_array_equal(stimulus.sentence, split_sentences(stimulus.words, stimulus.run))
-    with pytest.raises(ValueError, match="fixation is 'maybe'"):
+    with pytest.raises(ValueError, match="unknown fixation='maybe'"):
         open_dataset("harry_potter", potter, fixation="maybe")
     with pytest.raises(ValueError, match="word_duration is -1"):
         open_dataset("harry_potter", potter, word_duration=-1)

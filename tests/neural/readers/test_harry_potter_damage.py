@@ -28,7 +28,7 @@ def test_garbage_and_missing(potter, tmp_path):
         open_dataset("harry_potter", tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match=r"words_fmri\.npy; .*brain_language_nlp"):
         open_dataset("harry_potter", potter, layout="numpy")
-    with pytest.raises(ValueError, match="layout is 'csv'; use 'mat' or 'numpy'"):
+    with pytest.raises(ValueError, match="unknown layout='csv'; known: mat, numpy"):
         open_dataset("harry_potter", potter, layout="csv")
     with pytest.raises(FileNotFoundError, match=r"subject_8\.mat"):
         open_mat(potter / "subject_8.mat", "8")

@@ -317,7 +317,7 @@ def test_subjects_by_name_and_number(simulated):
         ({"words": "none.tsv", **VOLUME}, FileNotFoundError, r"no .*none.tsv; correct words="),
         ({"words": "", **VOLUME}, ValueError, "words= is ''"),
         ({"image": "a.nii", "left": "b.gii"}, ValueError, "not both"),
-        ({"word_column": "token", **VOLUME}, ValueError, "no column 'token'; its columns are"),
+        ({"word_column": "token", **VOLUME}, ValueError, "no column 'token'; known: "),
         ({"words": "words.tsv:words.tsv", **VOLUME}, ValueError, "2 tables of words .* 4 runs"),
         ({"image": "sub-{subject}/run-1*"}, ValueError, r"'run' holds \[1, 2, 3, 4\] for 1 images"),
         ({"radius": 3, **VOLUME}, ValueError, "unknown option 'radius'"),

@@ -277,7 +277,7 @@ def test_missing_files(tmp_path):
     simulation.paths["P01", f"examples_{CONCEPTS}_sentences"].unlink()
     dataset = open_dataset("pereira2018", tmp_path)
     assert dataset.subjects == ("M01",) and list(dataset.meta["left_out"]) == ["P01"]
-    reason = r"lacks examples_180concepts_sentences\.mat; usable: M01"
+    reason = r"lacks examples_180concepts_sentences\.mat; choose another"
     for paradigms, name in (("mean", "P01"), ("apart", "P01")):
         with pytest.raises(ValueError, match=rf"'{name}' of pereira2018 cannot be used.*{reason}"):
             open_dataset("pereira2018", tmp_path, subjects=name, paradigms=paradigms)
@@ -293,7 +293,7 @@ def test_missing_files(tmp_path):
 def test_options_are_checked(release):
     folder, _ = release
     for name, value in (("experiment", "sentences"), ("paradigms", "all"), ("bad_voxels", "keep")):
-        with pytest.raises(ValueError, match=f"{name} is '{value}'; known: "):
+        with pytest.raises(ValueError, match=f"unknown {name}='{value}'; known: "):
             open_dataset("pereira2018", folder, **{name: value})
     with pytest.raises(ValueError, match="paradigms='apart' is for experiment '180concepts'"):
         open_dataset("pereira2018", folder, experiment="384sentences", paradigms="apart")
@@ -302,9 +302,10 @@ def test_options_are_checked(release):
         with pytest.raises(ValueError, match=match):
             open_dataset("pereira2018", folder, roi=roi).load("P01")
 
-    fails("languageLH", r"no region 'languageLH'; known atlases.*: aal \(\d+\), gordon \(\d+\)")
-    fails("broca:IFG", r"no atlas 'broca'; known, with their regions: aal")
-    fails("aal:IFG", "no region 'IFG'; aal has Precentral_L, Precentral_R")
+    fails("languageLH", r"unknown region 'languageLH'; .*roi=ATLAS:\? \(of aal, gordon\) lists all")
+    fails("broca:IFG", r"unknown atlas 'broca' of .*; known: aal, gordon")
+    fails("aal:IFG", "unknown region 'IFG' of aal; .*")
+    fails("aal:?", "the regions of aal are Precentral_L, Precentral_R")
     fails(" , ", "roi is empty")
 
 

@@ -33,9 +33,10 @@ def test_readers_of_scans_take_the_choices_of_processing(monkeypatch):
     open_dataset("scans", ".", radius=4, kind="delay", delay=5.0, trim=(1, 2))
     assert given == [(4, Processing(kind="delay", delay=5.0, trim=(1, 2)))]
     assert reader_options("scans")[:3] == ("radius", "kind", "delay")
-    with pytest.raises(ValueError, match="unknown option 'kinds'.*its options are radius, kind"):
+    message = "unknown option 'kinds' of scans; the nearest: kind.*`brainalign datasets scans` lists"
+    with pytest.raises(ValueError, match=message):
         open_dataset("scans", ".", kinds="delay")
-    with pytest.raises(ValueError, match="kind is 'box'"):
+    with pytest.raises(ValueError, match="unknown kind='box'"):
         open_dataset("scans", ".", kind="box")
 
 
@@ -51,7 +52,7 @@ def test_register_one_more_and_refuse_a_taken_name(monkeypatch):
     assert dataset.load("a") == ("a", 3) and dataset.vectors == {}
     with pytest.raises(ValueError, match="unknown subject 'b' of toy; known: a"):
         dataset.load("b")
-    with pytest.raises(ValueError, match="unknown option 'scala'.*its options are scale"):
+    with pytest.raises(ValueError, match="unknown option 'scala' of toy; known: scale"):
         open_dataset("toy", ".", scala=3)
     with pytest.raises(ValueError, match="'toy' is taken"):
         register("toy")(lambda data_dir: None)

@@ -145,7 +145,7 @@ def test_numpy_layout_is_the_one_of_the_repository(tmp_path):
         ({"n_subjects": 0}, "n_subjects 0"),
         ({"snr": -1.0}, "snr -1.0"),
         ({"tr": 0.0}, "tr 0.0"),
-        ({"layout": "csv"}, "layout is 'csv'"),
+        ({"layout": "csv"}, "unknown layout='csv'"),
         ({"layout": "numpy", "n_subjects": 9}, "names 8 subjects"),
         ({"trimmed": True}, "of layout 'numpy' only"),
         ({"schedule": release_schedule()}, "5176 onsets for 10 words"),

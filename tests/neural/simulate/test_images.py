@@ -93,8 +93,8 @@ def test_volumes_are_written_one_by_one(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "mesh"}, "kind is 'mesh'"),
-        ({"dtype": "int8"}, "dtype is 'int8'"),
+        ({"kind": "mesh"}, "unknown kind='mesh'"),
+        ({"dtype": "int8"}, "unknown dtype='int8'"),
         ({"shape": (2, 2, 2)}, "30 voxels do not fit"),
         ({"snr": -1}, "snr -1"),
         ({"n_runs": 61}, "60 words cannot fill 61 runs"),
@@ -133,5 +133,5 @@ def test_a_bids_folder(tmp_path):
     first = simulations["raw"].planted.array(1)
     for simulation in simulations.values():
         np.testing.assert_array_equal(simulation.planted.array(1), first)
-    with pytest.raises(ValueError, match="outputs is"):
+    with pytest.raises(ValueError, match="unknown output "):
         simulate_bids(tmp_path, words=WORDS, vectors=VECTORS, outputs=("mesh",))

@@ -91,7 +91,7 @@ def test_a_failure_leaves_the_old_file(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": "mat4"}, "version is 'mat4'"),
+        ({"version": "mat4"}, "unknown version='mat4'"),
         ({"compress": 10}, "compress is 10"),
         ({"shape": (2**16, 2**13)}, "needs version 'mat73'"),
     ],

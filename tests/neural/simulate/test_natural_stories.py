@@ -51,7 +51,7 @@ def test_words_last_as_long_as_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"layout": "numpy"}, "layout is 'numpy'"),
+        ({"layout": "numpy"}, "unknown layout='numpy'"),
         ({"word_duration": (0.0, 0.5)}, "0 < low <= high"),
         ({"vectors": np.zeros((3, 2))}, r"shape \(3, 2\) for 10 words"),
     ],

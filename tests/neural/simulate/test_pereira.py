@@ -131,9 +131,9 @@ def test_equal_seeds_give_equal_bytes(tmp_path):
 
 def test_errors(tmp_path):
     for name, value in (("files", "old"), ("roi_tables", "x"), ("matlab", "4")):
-        with pytest.raises(ValueError, match=f"{name} holds '{value}'; known"):
+        with pytest.raises(ValueError, match=f"unknown {name}='{value}'; known"):
             simulate_pereira(tmp_path, **{name: value})
-    with pytest.raises(ValueError, match="experiments holds 'words'"):
+    with pytest.raises(ValueError, match="unknown experiments='words'"):
         simulate_pereira(tmp_path, experiments=["words"])
     with pytest.raises(ValueError, match="from 8 to the 60"):
         simulate_pereira(tmp_path, n_voxels=61, shape=(3, 4, 5))
