@@ -17,10 +17,11 @@ import sys
 from absl import app, flags, logging
 
 from brainalign_jax.neural.readers import list_datasets, open_dataset
+from brainalign_jax.neural.readers.options import convert_options
 from brainalign_jax.study.ladder import STEPS, run_ladder
 from brainalign_jax.study.null_draws import KINDS
 from brainalign_jax.study.run import Embedding
-from experiments.study_flags import numbers, pairs, protocol_fields, reader_value
+from experiments.study_flags import numbers, pairs, protocol_fields
 
 _DATASET = flags.DEFINE_enum("dataset", None, list_datasets(), "Data set to read.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the release's files.", required=True)
@@ -66,7 +67,7 @@ def main(argv: list[str]) -> None:
                 _DATASET.value,
                 _DATA_DIR.value,
                 subjects=_SUBJECTS.value,
-                **{name: reader_value(value) for name, value in options.items()},
+                **convert_options(_DATASET.value, options),
             ),
             _MODELS.value,
             _OUTPUT_DIR.value,

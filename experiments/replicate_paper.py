@@ -18,9 +18,10 @@ import sys
 from absl import app, flags, logging
 
 from brainalign_jax.neural.readers import open_dataset, reader_options
+from brainalign_jax.neural.readers.options import convert_options
 from brainalign_jax.study.replication import PRESETS, grid, replicate
 from experiments.evidence_flags import evidence_plan
-from experiments.study_flags import numbers, pairs, protocol_fields, reader_value
+from experiments.study_flags import numbers, pairs, protocol_fields
 
 _DATA_DIRS = flags.DEFINE_list(
     "data_dirs", None, "Data sets and the folders of their releases, NAME=FOLDER.", required=True
@@ -59,7 +60,7 @@ _PROGRESS = flags.DEFINE_bool("progress", True, "Show studies, progress bars and
 
 def _open(name: str, folder: str, options: dict[str, str]):
     known = reader_options(name)
-    chosen = {key: reader_value(value) for key, value in options.items() if key in known}
+    chosen = convert_options(name, {key: text for key, text in options.items() if key in known})
     if "kind" in known:
         chosen.setdefault("kind", "paper")
     return open_dataset(name, folder, **chosen)

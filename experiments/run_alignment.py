@@ -19,13 +19,14 @@ import sys
 from absl import app, flags, logging
 
 from brainalign_jax.neural.readers import list_datasets, open_dataset
+from brainalign_jax.neural.readers.options import convert_options
 from brainalign_jax.study import processes, summary
 from brainalign_jax.study.computation import DTYPES, PRECISIONS, Computation
 from brainalign_jax.study.protocol import CHOICES, PROTOCOLS, Protocol, protocol
 from brainalign_jax.study.run import Embedding, run_study
 from brainalign_jax.study.sweep import Scoring
 from experiments.evidence_flags import evidence_plan
-from experiments.study_flags import numbers, pairs, reader_value
+from experiments.study_flags import numbers, pairs
 
 _DATASET = flags.DEFINE_enum("dataset", None, list_datasets(), "Data set to read.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the release's files.", required=True)
@@ -181,10 +182,7 @@ def main(argv: list[str]) -> None:
             _DATASET.value,
             _DATA_DIR.value,
             subjects=_SUBJECTS.value,
-            **{
-                name: reader_value(value)
-                for name, value in pairs("reader_options", _READER_OPTIONS.value).items()
-            },
+            **convert_options(_DATASET.value, pairs("reader_options", _READER_OPTIONS.value)),
         )
         overrides = {name: flags.FLAGS[name].value for name in _HELP}
         overrides["alphas"] = numbers("alphas", overrides["alphas"], float)

@@ -1,9 +1,8 @@
-"""What experiments make of flags: readers' options, numbers, and protocol fields as field=value."""
+"""What experiments make of flags: numbers, name=value items, and protocol fields."""
 
 import dataclasses
-import math
-import re
 
+from brainalign_jax.names import check_known
 from brainalign_jax.study.protocol import Protocol
 
 
@@ -18,9 +17,18 @@ def numbers(name: str, values: list[str] | None, kind: type) -> tuple | None:
 
 
 def pairs(name: str, values: list[str]) -> dict[str, str]:
-    """name=value items of a list flag. Raises: ValueError for an item without "=" or given twice."""
+    r"""name=value items of a list flag, whose commas part them; one within a value is written `\,`.
+
+    Raises: ValueError for an item without "=" or given twice.
+    """
     found: dict[str, str] = {}
-    for item in values:
+    whole: list[str] = []
+    for part in values:
+        if whole and whole[-1].endswith("\\"):
+            whole[-1] += f",{part}"
+        else:
+            whole.append(part)
+    for item in whole:
         key, equals, value = item.partition("=")
         if not equals or not key or not value:
             raise ValueError(f"--{name} takes name=value, not {item!r}")
@@ -30,31 +38,16 @@ def pairs(name: str, values: list[str]) -> dict[str, str]:
     return found
 
 
-def reader_value(value: str) -> bool | float | tuple | str:
-    """A switch, a number, numbers between colons (window=-2:2), or text."""
-    if value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    try:
-        parts = tuple(float(part) for part in value.split(":"))
-    except ValueError:
-        return value
-    if not all(map(math.isfinite, parts)):  # "inf" and "nan" are words, too
-        return value
-    whole = re.fullmatch(r"-?\d+", value)
-    return parts if len(parts) > 1 else int(value) if whole else parts[0]
-
-
 def protocol_fields(name: str, values: list[str]) -> dict[str, object]:
     """field=value items as fields of a protocol; alphas with colons, 0.1:1:10.
 
     Raises: ValueError for an unknown field, or a value of another type.
     """
     kinds = {field.name: field.type for field in dataclasses.fields(Protocol)}
+    del kinds["name"]
     found = {}
     for field, text in pairs(name, values).items():
-        if field == "name" or field not in kinds:
-            known = ", ".join(one for one in kinds if one != "name")
-            raise ValueError(f"--{name} names the unknown field {field!r}: choose of {known}")
+        check_known("field", field, kinds, of=f"--{name}", listing="help(Protocol)")
         try:
             found[field] = _field(kinds[field], text)
         except ValueError as error:

@@ -126,7 +126,7 @@ def test_requests_that_cannot_be_met(release, capsys):
     fails(capsys, folder, "M99", subjects="M99")
     fails(capsys, folder, "--ks=ten", ks="ten")
     fails(capsys, folder, "name=value", reader_options="bad_voxels")
-    fails(capsys, folder, "colour", reader_options="colour=red")
+    fails(capsys, folder, "unknown option 'colour' of pereira180", reader_options="colour=red")
     fails(capsys, folder, "unknown method", methods="cca")
 
 

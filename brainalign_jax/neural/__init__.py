@@ -1,37 +1,27 @@
-"""The brain side: recordings to one response vector a word."""
+"""The brain side: recordings to one response vector a word. What is named here is imported when used."""
 
-from brainalign_jax.neural.cleaning import check_voxels, clean_runs
-from brainalign_jax.neural.downloads import fetch, list_releases, release_info
-from brainalign_jax.neural.processing import Processing, word_responses
-from brainalign_jax.neural.readers import Dataset, list_datasets, open_dataset, register
-from brainalign_jax.neural.recording import BoldRecording
-from brainalign_jax.neural.responses import WordResponses, intersubject_correlation
-from brainalign_jax.neural.space import VoxelSpace
-from brainalign_jax.neural.timeseries import (
-    apply_kernel,
-    check_timing,
-    covered_words,
-    word_kernel,
-)
+import importlib
 
-__all__ = [
-    "BoldRecording",
-    "Dataset",
-    "Processing",
-    "VoxelSpace",
-    "WordResponses",
-    "apply_kernel",
-    "check_timing",
-    "check_voxels",
-    "clean_runs",
-    "covered_words",
-    "fetch",
-    "intersubject_correlation",
-    "list_datasets",
-    "list_releases",
-    "open_dataset",
-    "register",
-    "release_info",
-    "word_kernel",
-    "word_responses",
-]
+_HOMES = {
+    "cleaning": ("check_voxels", "clean_runs"),
+    "downloads": ("fetch", "list_releases", "release_info"),
+    "processing": ("Processing", "word_responses"),
+    "readers": ("Dataset", "list_datasets", "open_dataset", "register"),
+    "recording": ("BoldRecording",),
+    "responses": ("WordResponses", "intersubject_correlation"),
+    "space": ("VoxelSpace",),
+    "timeseries": ("apply_kernel", "check_timing", "covered_words", "word_kernel"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str):
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

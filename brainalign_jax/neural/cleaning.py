@@ -139,7 +139,7 @@ def report_voxels(
     """Raise for unusable voxels, or warn that they are dropped; see `check_voxels`."""
     message = f"subject {subject}, {what}: {problem}"
     if bad_voxels == "raise":
-        remedy = "pass bad_voxels='drop' to the reader to leave them out, or repair the data"
+        remedy = "give the reader bad_voxels=drop to leave them out, or repair the data"
         raise ValueError(f"{message}; {remedy}")
     if not kept.any():
         raise ValueError(f"{message}; no voxel is left: the recording is unusable")
@@ -202,7 +202,7 @@ def _z_scores(part: np.ndarray, raw: np.ndarray, label) -> np.ndarray:
     if (empty := _only_rounding(spread, before)).any():
         raise ValueError(
             f"{int(empty.sum())} voxels are nothing but trend and confounds in run {label}: their "
-            "z-scores would be rounding; leave them out, with a mask or bad_voxels='drop', or take "
+            "z-scores would be rounding; leave them out, with a mask or bad_voxels=drop, or take "
             "fewer confounds"
         )
     return part / spread
@@ -252,7 +252,7 @@ class Cleaner:
             if high_pass is not None and not 0 < high_pass < 0.5 / own:
                 raise ValueError(
                     f"high_pass is {high_pass} Hz in run {label} with a TR of {own:g} s; give a "
-                    f"frequency between 0 and {0.5 / own:g} Hz, or None"
+                    f"frequency between 0 and {0.5 / own:g} Hz, or none"
                 )
             self._check_freedom(label, rows, detrend, standardize)
             self._runs.append((label, rows, own))

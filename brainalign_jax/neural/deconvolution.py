@@ -191,7 +191,7 @@ def select_alpha(
         meaning = "no response to the words" if alpha == alphas.max() else "hardly any noise"
         warnings.warn(
             f"the best penalty, {alpha:g}, is the last of those tried: the recording shows "
-            f"{meaning}, or alphas= must reach further",
+            f"{meaning}, or the best lies beyond: give it as alpha=, or alphas= that reach further",
             UserWarning,
             stacklevel=2,
         )

@@ -37,10 +37,13 @@ _GAP = 1.5  # TRs between two volumes of a run, above which volumes are missing
 class Processing:
     """How a continuous recording becomes word responses. Times in seconds.
 
-    kind: how a word is read out: "gaussian", "paper", "delay", "hrf" (see `word_kernel`, also for
-      delay, window, sigma); "fir", linear interpolation at each of `delays` after the onset, the
-      delays of a voxel side by side as features; "deconvolution", a GLM with one regressor a word
-      (see `deconvolution_kernel`) with ridge penalty alpha, None for generalised cross-validation.
+    kind: how a word is read out: "gaussian", "paper", "delay", "hrf", "fir" or "deconvolution". See
+      `word_kernel` for the first four; "fir" is linear interpolation at each of `delays`, and
+      "deconvolution" a GLM with one regressor a word (see `deconvolution_kernel`).
+    delay: of "gaussian", "paper" and "delay": seconds from a word's onset to its response.
+    window, sigma: of "gaussian": where its volumes lie around the delay, and the width of its weights.
+    delays: of "fir": seconds after the onset, each a feature of its own beside the others of a voxel.
+    alpha: ridge penalty of "deconvolution"; None for generalised cross-validation.
     detrend, standardize (z-score), high_pass (Hz): cleaning, run by run, see `clean_runs`.
     trim: volumes left out at the start and the end of each run, before cleaning.
     bad_voxels: "raise" or "drop", see `check_voxels`.
@@ -70,7 +73,11 @@ class Processing:
             value = getattr(self, name)
             value = tuple(value) if isinstance(value, tuple | list) else (value,)
             if not value or (length and len(value) != length) or not all(map(_is_number, value)):
-                raise ValueError(f"{name} is {value}; give {length or 'one or more'} numbers")
+                example = {"window": "-2:2", "trim": "5:0", "delays": "2:4:6"}[name]
+                raise ValueError(
+                    f"{name} is {value}; give {length or 'one or more'} numbers, in Python as a tuple, "
+                    f"in text as {name}={example}"
+                )
             object.__setattr__(self, name, value)
         for name in ("detrend", "standardize"):
             if not isinstance(getattr(self, name), bool):
@@ -85,7 +92,7 @@ class Processing:
                 )
         if self.high_pass is not None and not self.high_pass > 0:
             raise ValueError(
-                f"high_pass is {self.high_pass} Hz; give a positive frequency, or None"
+                f"high_pass is {self.high_pass} Hz; give a positive frequency, or none"
             )
         if self.responses_dir is not None:
             folder = user_path(self.responses_dir, "responses_dir")
@@ -94,7 +101,7 @@ class Processing:
             raise ValueError(f"trim is {self.trim}; give two numbers of volumes, not negative")
         object.__setattr__(self, "trim", tuple(int(n) for n in self.trim))
         if self.alpha is not None and not self.alpha > 0:
-            raise ValueError(f"alpha is {self.alpha}; give a positive penalty, or None")
+            raise ValueError(f"alpha is {self.alpha}; give a positive penalty, or none")
 
 
 def _is_number(value) -> bool:

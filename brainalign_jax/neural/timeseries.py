@@ -113,7 +113,7 @@ def word_kernel(
                 raise ValueError(
                     f"no volume lies in the window of word {word}, {low[word]:.3f} to "
                     f"{high[word]:.3f} s in run {label}: the TR ({tr:g} s) is longer than the "
-                    "window, or volumes are missing; widen window=, or use kind='delay'"
+                    "window, or volumes are missing; widen window=, or give kind=delay"
                 )
             weights = weights / np.where(total > 0, total, 1.0)[:, None]
             moved = np.abs(weights @ t - centre) > tr / 2 + TIME_TOLERANCE

@@ -166,7 +166,7 @@ def test_unusable_voxels_are_counted_over_all_blocks(scans, story, tmp_path, in_
         r"subject s1, scan.x: 2 of 150 voxels \(columns\) hold NaN or infinite values, the first is "
         r"column 2 and 1 of 150 voxels \(columns\) are constant within a run, the first is column 70"
     )
-    with pytest.raises(ValueError, match=message + ".*bad_voxels='drop'"):
+    with pytest.raises(ValueError, match=message + ".*bad_voxels=drop"):
         word_responses(recording, story, Processing(**folder), meta={})
     assert not list(tmp_path.iterdir())
     with pytest.warns(UserWarning, match=message + "; dropped"):
@@ -374,7 +374,7 @@ def test_voxels_that_cleaning_empties_can_be_dropped(scans, story, tmp_path, kin
     edge[:, 30] = 7.0
     options = {"kind": kind, "responses_dir": str(tmp_path) if lazily else None}
     edges = replace(scans, bold=edge, confounds=spikes)
-    with pytest.raises(ValueError, match="constant|nothing but .* bad_voxels='drop'"):
+    with pytest.raises(ValueError, match="constant|nothing but .* bad_voxels=drop"):
         word_responses(edges, story, Processing(**options), meta={})
     expected = r"1 of \d+ .* constant.* and 2 .* nothing but .* column 9"
     with pytest.warns(UserWarning, match=expected):

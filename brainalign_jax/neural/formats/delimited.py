@@ -12,15 +12,17 @@ import numpy as np
 MISSING = ("", "NA", "N/A", "n/a", "nan", "NaN", "NAN", "null", "NULL", "None", "#N/A")
 _OPEN_QUOTE = (
     "holds a line break within quotes (a field that begins with a quote must be quoted, its quotes "
-    "doubled; where quotes are text, pass quotes=False)"
+    "doubled; where quotes are text, give quotes=false)"
 )
+_SEPARATORS = {"tab": "\t", "comma": ",", "semicolon": ";", "space": " "}
 _PEEK = 100  # rows that tell columns of numbers from columns of text
 
 
 class DelimitedText:
     """A table in a text file, UTF-8 or (with a byte-order mark) UTF-16, its first line the header.
 
-    separator: None is a tab for .tsv, else a comma. quotes=False takes quotes as text.
+    separator: one character, or "tab", "comma", "semicolon" or "space"; None is a tab for .tsv, else a
+    comma. quotes=False takes quotes as text.
     n_rows: lines that are not empty, without the header. A last line without its break gives a
     warning, as text has no other sign of being cut off. Raises ValueError naming the line that is
     not text.
@@ -28,7 +30,8 @@ class DelimitedText:
 
     def __init__(self, path: Path, *, separator: str | None = None, quotes: bool = True):
         self.path, self.quotes = path, quotes
-        self.separator = separator or ("\t" if path.suffix.lower() == ".tsv" else ",")
+        separator = separator or ("tab" if path.suffix.lower() == ".tsv" else "comma")
+        self.separator = _SEPARATORS.get(separator, separator)
         with path.open("rb") as file:
             marked = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
         self.encoding = "utf-16" if marked else "utf-8-sig"
@@ -44,7 +47,7 @@ class DelimitedText:
             except (csv.Error, TypeError) as error:  # TypeError: a separator of two characters
                 raise ValueError(
                     f"{self.path} cannot be read as a table: {error}; the separator must be one "
-                    "character; where quotes are text, pass quotes=False"
+                    f"character, or {', '.join(_SEPARATORS)}; where quotes are text, give quotes=false"
                 ) from error
 
     def header(self) -> tuple[list[str], set[str]]:

@@ -135,14 +135,14 @@ class ImageSource:
         for run in self.runs:
             if run.tr is None:
                 raise ValueError(
-                    f"{run.paths[0]} does not tell its TR in seconds; pass tr= (seconds)"
+                    f"{run.paths[0]} does not tell its TR in seconds; give tr= (seconds)"
                 )
         known = [run.tr for run in self.runs]
         for run in self.runs:
             if abs(run.tr - known[0]) > 1e-4 * known[0]:
                 raise ValueError(
                     f"{run.paths[0]} has a TR of {run.tr:g} s and {self.runs[0].paths[0]} one of "
-                    f"{known[0]:g} s; read runs of one TR at a time, or pass tr= if a header is wrong"
+                    f"{known[0]:g} s; read runs of one TR at a time, or give tr= if a header is wrong"
                 )
         return float(known[0])
 

@@ -86,7 +86,7 @@ class ColumnTable:
         if not words:
             raise ValueError(f"{self.path} has no rows: one row a word is expected")
         if self._text and len(words) != self._text.n_rows:
-            place = self._text.locate(()) or "a quote is not closed; or pass quotes=False"
+            place = self._text.locate(()) or "a quote is not closed; or give quotes=false"
             raise ValueError(
                 f"{self.path} has {self._text.n_rows} lines below its header but {len(words)} rows: "
                 f"{place}; correct it or write it again"
@@ -97,7 +97,7 @@ class ColumnTable:
             if not finite.all():
                 raise ValueError(
                     f"{self.path}: column {name!r} has no number in row {np.argmin(finite) + 1}; "
-                    f"fill it in, or pass drop_columns={name!r}"
+                    f"fill it in, or give drop_columns={name}"
                 )
         return Items(words, times, subjects if subject else None)
 
@@ -145,8 +145,8 @@ class ColumnTable:
             column = batch.column(name).cast("float64", safe=False)
         except pa.ArrowException as error:
             raise ValueError(
-                f"{self.path}: column {name!r} does not hold numbers ({error}); correct it, or pass "
-                f"drop_columns={name!r}"
+                f"{self.path}: column {name!r} does not hold numbers ({error}); correct it, or give "
+                "drop_columns= with its name"
             ) from error
         return column.to_numpy(zero_copy_only=False)
 
@@ -314,7 +314,7 @@ def _check_names(path: Path, names: list[str], word_column: str, drop: Sequence[
     if "" in names and "" not in drop:
         raise ValueError(
             f"{path}: column {names.index('') + 1} has no name: an index that was written with the "
-            "table? Name it, write the table without it, or pass drop_columns=['']"
+            "table? Name it, write the table without it, or give drop_columns=: for that name"
         )
 
 

@@ -77,7 +77,7 @@ def open_volumes(
     for one in series[1:]:
         _same_grid(one.path, one.shape, one.affine, first, "runs must be aligned (preprocessed)")
     if labels is not None and atlas is None:
-        raise ValueError(f"{labels} names regions, but no atlas is given; pass atlas= too")
+        raise ValueError(f"{labels} names regions, but no atlas is given; give atlas= too")
     inside = _mask(series, mask or ("all" if atlas is not None else "epi"), resample)
     if atlas is None:
         indices = np.argwhere(inside)
@@ -230,8 +230,8 @@ def _computed_mask(first: Series, strategy: str) -> np.ndarray:
     inside = np.asarray(image.dataobj) > 0
     if not inside.any() or mean.min() == mean.max():
         raise ValueError(
-            f"{first.path}: no brain can be told from the background by mask={strategy!r}; pass "
-            "mask= with an image, or mask='all'"
+            f"{first.path}: no brain can be told from the background by mask={strategy}; give "
+            "mask= an image, or mask=all"
         )
     return inside
 
@@ -281,7 +281,7 @@ def _on_grid(path: Path, first: Series, resample: bool, what: str) -> np.ndarray
             f"{path} has shape {values.shape} and type {values.dtype}; give a 3-D image of numbers"
         )
     if not resample:
-        hint = f"pass resample=True (nearest neighbour), or give the {what} on the images' grid"
+        hint = f"give resample=true (nearest neighbour), or give the {what} on the images' grid"
         _same_grid(path, values.shape, affine, first, hint)
         return values
     import nibabel as nib

@@ -87,8 +87,7 @@ def open_dataset(
     Raises ValueError for an unknown name, subject or option, with the nearest known ones, and
     FileNotFoundError for a missing folder or file, with the place the release comes from.
     """
-    accepted = reader_options(name)
-    reader = _READERS[name]
+    reader, accepted = reader_of(name), reader_options(name)
     for option in options:
         check_known("option", option, accepted, of=name, listing=f"`brainalign datasets {name}`")
     parameters = inspect.signature(reader).parameters
@@ -104,10 +103,15 @@ def open_dataset(
     return replace(dataset, load=load)
 
 
+def reader_of(name: str) -> Reader:
+    """The reader of a data set. Raises ValueError for an unknown one, with the nearest known ones."""
+    check_known("data set", name, list_datasets(), listing="`brainalign datasets`")
+    return _READERS[name]
+
+
 def reader_options(name: str) -> tuple[str, ...]:
     """The names of the options of a data set's reader, the choices of `Processing` among them."""
-    check_known("data set", name, list_datasets(), listing="`brainalign datasets`")
-    parameters = inspect.signature(_READERS[name]).parameters.values()
+    parameters = inspect.signature(reader_of(name)).parameters.values()
     own = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     processing = _PROCESSING if "processing" in own else ()
     return (*(option for option in own if option not in ("subjects", "processing")), *processing)

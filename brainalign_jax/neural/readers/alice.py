@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,6 +33,7 @@ from brainalign_jax.neural.readers.alice_files import (
     usable_subjects,
     volume_times,
 )
+from brainalign_jax.neural.readers.options import split_items
 from brainalign_jax.neural.recording import BoldRecording
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
@@ -80,12 +80,13 @@ def read_alice(
 
     data_dir: the folder with `alice_data_shared` and `alice_stim_shared`, or its parent.
     radius: "10mm" or "6mm" regions. processing: how the words are read out of the scans.
-    confounds: what is regressed out of every region: "none" or, as names or one string with commas,
-    "motion" (six realignment parameters), "rate" (words a second) and "sound_power" (both as the
-    release ships them, convolved with the haemodynamic response). None are by default: the word
-    rate is part of what a language area responds to.
-    pause (s), max_sentence (words): see `sentences_by_pause`; the aligned words carry no
-    punctuation. They are the aligner's: clitics are words of their own ("could", "n't").
+    confounds: what is regressed out of every region: "none", or some of "motion" (six realignment
+    parameters), "rate" (words a second) and "sound_power". The last two are as the release ships them,
+    convolved with the haemodynamic response. Several are a list, or one string with : or commas. None
+    are by default: the word rate is part of what a language area responds to.
+    pause (s), max_sentence (words): how the words become sentences, see `sentences_by_pause`. The
+    aligned words carry no punctuation. They are the aligner's: clitics are words of their own
+    ("could", "n't").
     A subject whose recording is all zeros (s33) is left out with a warning, and is an error when
     asked for. Raises FileNotFoundError, or ValueError naming the file and what is wrong with it.
     Reference: Brennan et al. 2016, Brain & Language 157-158:81-94.
@@ -252,7 +253,7 @@ def sentences_by_pause(
 
 
 def _confound_names(confounds: str | Iterable[str]) -> tuple[str, ...]:
-    parts = re.split("[,:]", confounds) if isinstance(confounds, str) else confounds
+    parts = split_items(confounds) if isinstance(confounds, str) else confounds
     names = tuple(dict.fromkeys(str(name).strip() for name in parts))
     if names in ((), ("",), ("none",)):
         return ()

@@ -68,21 +68,25 @@ def read_bids(
     """The word responses of the subjects in a BIDS folder, raw or made by fMRIPrep.
 
     data_dir: the folder with the folders sub-*. Scans are `func/*_bold` as `.nii`, `.nii.gz`,
-    `.func.gii` (hemi-L, hemi-R) or `.dtseries.nii`; in derivatives those of desc-preproc or without
-    desc (`desc` takes another one). Subjects are named without "sub-".
-    task, space: must be given where there are several; a space is named as in
+    `.func.gii` (hemi-L, hemi-R) or `.dtseries.nii`. Subjects are named without "sub-".
+    task: label of the task; must be given where there are several.
+    session, runs: labels, None for all. The runs of several sessions follow one another.
+    space: of the scans; must be given where there are several. It is named as in
       "MNI152NLin2009cAsym:res-2:volume", "fsaverage5:surface", "fsLR:den-91k:cifti" or
-      "native:volume", of which parts may be left out. session, runs: labels, None for all; the runs
-      of several sessions follow one another.
+      "native:volume", of which parts may be left out.
+    desc: label of the scans' desc; None takes "preproc" and scans without one.
     events_dir: the raw folder with the `*_events.tsv`; None looks in data_dir, then in the folder
-      around "derivatives", then around data_dir. Words are in the column `word_column`, or the
-      first of word, text, token, trial_type; rows with "n/a" hold no word. See `read_words`.
-    confounds: from fMRIPrep's table: "none", "motion6", "motion24" (with derivatives and squares),
-      "acompcor" (motion6, the first six a_comp_cor and the cosines), or names of columns; the
-      strategies add the spikes of non-steady-state volumes. See `read_confounds`.
-    mask: None takes the runs' desc-brain masks (voxels in all of them), and where there are none
-      "epi"; or a file, see `open_volumes`, also for atlas, labels and resample. Files are looked for
-      from data_dir.
+      around "derivatives", then around data_dir.
+    word_column: where the words are; None takes the first of word, text, token, trial_type. Rows with
+      "n/a" hold no word. See `read_words`.
+    confounds: from fMRIPrep's table: "none", "motion6", "motion24", "acompcor", or names of columns.
+      "motion24" has derivatives and squares, "acompcor" motion6, the first six a_comp_cor and the
+      cosines; the strategies add the spikes of non-steady-state volumes. Several columns are a list,
+      or one string with : or commas. See `read_confounds`.
+    mask: a file in data_dir, or "epi", "background" or "all", see `open_volumes`; None takes the runs'
+      desc-brain masks (voxels in all of them), and where there are none "epi".
+    atlas, labels: files in data_dir: regions and their names, see `open_volumes`.
+    resample: whether a mask or atlas of another grid is resampled.
     tr: seconds; None takes RepetitionTime of the JSON sidecars (inherited as in BIDS), else the
       image's. slice_time_ref: part of a TR added to the volume times, see `read_nifti`; None takes
       the sidecar's StartTime (s) or SliceTimingRef, which slice-time correction leaves, else 0.
@@ -196,18 +200,18 @@ def _run_times(
         step = run.tr
     if step is None:
         raise ValueError(
-            f"{scan.path} does not tell its TR, and no JSON sidecar has RepetitionTime; pass tr= "
+            f"{scan.path} does not tell its TR, and no JSON sidecar has RepetitionTime; give tr= "
             "(seconds)"
         )
     if not 0 < step <= LONGEST_TR:
         raise ValueError(
             f"{scan.path} has a TR of {step:g} s; it must be in seconds: correct RepetitionTime in the "
-            "JSON sidecar, or pass tr="
+            "JSON sidecar, or give tr="
         )
     if tr is None and run.tr is not None and abs(run.tr - step) > 0.01 * step:
         warnings.warn(
             f"{scan.path} has a TR of {run.tr:g} s and its JSON sidecar one of {step:g} s, which is "
-            "used; pass tr= if it is wrong",
+            "used; give tr= if it is wrong",
             UserWarning,
             stacklevel=2,
         )
@@ -234,7 +238,7 @@ def _volume_timing(value: Any, scan: BidsFile, n_volumes: int) -> np.ndarray:
     if volumes.shape != (n_volumes,) or not (np.diff(volumes) > 0).all():
         raise ValueError(
             f"{scan.path}: VolumeTiming in its JSON sidecar must list {n_volumes} increasing seconds, "
-            "one a volume; correct it, or pass tr="
+            "one a volume; correct it, or give tr="
         )
     return volumes
 
@@ -245,7 +249,7 @@ def _check_one_tr(times: Sequence[np.ndarray], files: Sequence[Sequence[BidsFile
         if abs(step - steps[0]) > 1e-3 * steps[0]:
             raise ValueError(
                 f"{scans[0].path} has a TR of {step:g} s and {files[0][0].path} one of {steps[0]:g} s; "
-                "read runs of one TR at a time (runs=, session=, task=), or pass tr= if one is wrong"
+                "read runs of one TR at a time (runs=, session=, task=), or give tr= if one is wrong"
             )
 
 
@@ -290,7 +294,7 @@ def _brain_masks(root: Path, scans: Sequence[BidsFile]) -> list[Path] | None:
     if None in masks:
         raise FileNotFoundError(
             f"there is no brain mask (desc-brain_mask) of {scans[masks.index(None)].path} while other "
-            "runs have one; get it again, or pass mask="
+            "runs have one; get it again, or give mask="
         )
     return masks
 
@@ -307,7 +311,7 @@ def _confounds_path(root: Path, scan: BidsFile) -> Path:
         if tables := related([root], scan, suffix, ".tsv", desc="confounds"):
             return tables[-1].path
     looked = scan.path.parent / _raw_name(scan, "desc-confounds_timeseries.tsv")
-    raise FileNotFoundError(f"there is no {looked}; get it, or pass confounds='none'")
+    raise FileNotFoundError(f"there is no {looked}; get it, or give confounds=none")
 
 
 def _hemisphere(files: Sequence[Sequence[BidsFile]], side: str) -> list[Path]:

@@ -184,9 +184,7 @@ def _narrowed(
         if label not in present:
             labelled = [one for one in present if one]
             remedy = nearest(label, labelled) if labelled else f"the names have no {key}-"
-            raise ValueError(
-                f"{root} has no scan of {what} {label!r} for {option}=; {remedy}"
-            )
+            raise ValueError(f"{root} has no scan of {what} {label!r} for {option}=; {remedy}")
     if choose and len(labels) > 1:
         raise ValueError(f"{option} is {', '.join(labels)}; give one {what}")
     return [scan for scan in scans if scan.entities.get(key, "") in labels]

@@ -48,13 +48,13 @@ def read_harry_potter(
     """The word responses of the readers of chapter 9; any number of runs and voxels.
 
     data_dir: the folder with the files, or its parent if that one is named "harry_potter".
-    layout: "mat", the release's `subject_1.mat` ... (MATLAB 5 to 7.3); "numpy", the files of the
+    layout: "mat", the release's `subject_*.mat` (MATLAB 5 to 7.3), or "numpy", the files of the
     repository brain_language_nlp, see `harry_potter_numpy`; None takes the .mat files where both are
     there. Subjects are named "1" to "8" in the .mat files, "F" and "H" to "N" in the other ones
     (1 and "subject_1" are understood).
     processing: cleaning and read-out, see `Processing`.
-    fixation: the files list the fixation crosses ("+") between the words. "drop" leaves them out,
-    because they carry no word and do not belong into a sentence; "keep" keeps them as rows.
+    fixation: "drop" or "keep" the fixation crosses ("+") that the files list between the words. They
+    carry no word and do not belong into a sentence; kept, they are rows.
     word_duration: seconds, for files that state none. A word belongs to the run between whose
     first and last volume (plus a TR) it begins. The typography of the first subject's words counts:
     the files disagree in dots and dashes only, any other difference is an error.

@@ -15,6 +15,7 @@ import numpy as np
 from brainalign_jax.neural.formats.images import ImageSource
 from brainalign_jax.neural.formats.sidecars import check_covered
 from brainalign_jax.neural.processing import Processing, word_responses
+from brainalign_jax.neural.readers.options import split_items
 from brainalign_jax.neural.recording import BoldRecording
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
@@ -60,9 +61,10 @@ def find_files(data_dir: Path, value, subject: str, what: str) -> list[Path]:
     an empty one.
     """
     found: list[Path] = []
-    if isinstance(value, str) and not value.strip(" :"):
+    names = file_names(value)
+    if value is not None and not all(name.strip() for name in names or [""]):
         raise ValueError(f"{what} is empty ({value!r}): name a file in {data_dir}, or leave it out")
-    for name in file_names(value):
+    for name in names:
         name = name.replace(SUBJECT, subject)
         matches = _glob(data_dir, name)
         if not matches:
@@ -89,7 +91,7 @@ def file_names(value) -> list[str]:
     if value is None:
         return []
     if isinstance(value, str):
-        value = [name for name in value.split(":") if name]
+        value = [name for name in split_items(value, ":") if name]
     elif isinstance(value, Path):
         value = [value]
     return [os.path.expanduser(name) for name in value]
@@ -100,10 +102,10 @@ def split_names(value) -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, str):
-        return tuple(name.strip() for name in re.split("[,:]", value) if name.strip())
+        return tuple(name.strip() for name in split_items(value) if name.strip())
     if isinstance(value, int | float):
-        return (f"{value:g}",)
-    return tuple(name for item in value for name in split_names(item))
+        value = [value]
+    return tuple(f"{item:g}" if isinstance(item, int | float) else str(item) for item in value)
 
 
 def subject_names(data_dir: Path, pattern: str, default: str) -> tuple[str, ...]:

@@ -53,17 +53,17 @@ def read_natural_stories(
     their median step, a new run begins, counted from 1. A word belongs to the run between whose first
     and last volume (plus a TR) it begins; where the clock restarts in each run, words have no run,
     which is an error.
-    word_duration: seconds. The files state none: None lets a word last until the next one of its run,
-    but at most 1 s; the last word of a run as long as the run's median word.
-    Sentences end where the texts' punctuation ends them; texts without punctuation (more than 100
-    words between full stops) are cut at pauses, see `sentences_by_pause` for pause (s) and
-    max_sentence (words). The files hold no voxel coordinates, so that the responses have no space.
+    word_duration: seconds; None lets a word last until the next one of its run, but at most 1 s. The
+    files state none. The last word of a run lasts as long as the run's median word.
+    pause (s), max_sentence (words): how texts without punctuation are cut, see `sentences_by_pause`.
+    Those have more than 100 words between full stops; others end their sentences themselves.
+    The files hold no voxel coordinates, so that the responses have no space.
     All subjects must list the same words at the same times.
     Raises FileNotFoundError, or ValueError naming the file and the remedy.
     Reference: Zhang et al. 2020, Nature Communications 11:1877.
     """
     if word_duration is not None and not (np.isfinite(word_duration) and word_duration >= 0):
-        raise ValueError(f"word_duration is {word_duration}; give seconds, not negative, or None")
+        raise ValueError(f"word_duration is {word_duration}; give seconds, not negative, or none")
     paths = subject_files(Path(data_dir), ("", NAME), r"subject_(\w+)\.mat")
     if not paths:
         raise FileNotFoundError(

@@ -52,7 +52,7 @@ def read_nifti(
     image: str | Sequence[str] | None = None,
     left: str | Sequence[str] | None = None,
     right: str | Sequence[str] | None = None,
-    mask: str | None = None,
+    mask: str | Sequence[str] | None = None,
     atlas: str | None = None,
     labels: str | None = None,
     resample: bool = False,
@@ -69,22 +69,27 @@ def read_nifti(
 
     data_dir: folder that the files' names start from. Names may hold "*" and "?"; several are
     separated by ":" (or given as a list), and are runs in that order (run 10 after run 9). "{subject}"
-    stands for a subject's name; without it there is one subject, `subject` or the folder's name.
+    stands for a subject's name; without it there is one subject.
     image: 4-D `.nii`/`.nii.gz`, or CIFTI-2 `.dtseries.nii`; None takes `*bold*.nii.gz` in data_dir.
-      left, right: GIFTI `.func.gii` of the two hemispheres instead.
-    mask, atlas, labels, resample: which voxels or regions, see `open_volumes`; of a NIfTI image only.
-      mask=None takes a file `*mask*.nii.gz` in data_dir, else a mask is computed ("epi").
-    words: a `.tsv` or `.csv`, see `read_words` (also for word_column); one for all runs, or one a
-      run. None takes `words.tsv`, `words.csv` or `*events*.tsv`. One table for several runs has a
-      column "run" (1 is the first image) and a clock that restarts in every run, or else all runs
-      are on one clock and first_volume says when each began.
+    left, right: GIFTI `.func.gii` of the two hemispheres, instead of an image.
+    mask: image of the voxels to read (several: those in all), or "epi", "background" or "all", see
+      `open_volumes`; None takes a file `*mask*.nii.gz` in data_dir, else "epi".
+    atlas, labels: image of regions, whose means are read instead of voxels, and their names.
+    resample: whether a mask or atlas of another grid is resampled. These four are for NIfTI only.
+    words: a `.tsv` or `.csv`, one for all runs, or one a run, see `read_words`. None takes `words.tsv`,
+      `words.csv` or `*events*.tsv`. One table for several runs has a column "run" (1 is the first
+      image) and a clock that restarts in every run, or else all runs are on one clock and first_volume
+      says when each began.
+    word_column: of that table; None takes the first of word, text, token.
     tr: seconds; None takes the image's, which GIFTI does not have.
     first_volume: seconds of the first volume on the clock of the onsets, one number or one a run.
-    slice_time_ref: part of a TR (0 to 1) that is added to the volume times: 0, the default, where a
+    slice_time_ref: part of a TR (0 to 1) that is added to the volume times. 0, the default, where a
       volume's time is that of its first slice, as everywhere here; 0.5 after slice-time correction
       to the middle.
-    confounds: `.tsv` or `.csv`, one file a run; confound_columns: which columns (None: all), see
-      `read_confounds`. processing: cleaning and read-out, see `Processing`.
+    confounds: `.tsv` or `.csv` of what is regressed out, one file a run, see `read_confounds`.
+    confound_columns: which columns of these; None takes all.
+    subject: name of the one subject; None takes the folder's name.
+    processing: cleaning and read-out, see `Processing`.
     Subjects may have onsets of their own, but all have the same words.
     `WordResponses.to_image` puts scores back into the images' space.
     Raises FileNotFoundError, or ValueError naming the file and the remedy.

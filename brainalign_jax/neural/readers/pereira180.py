@@ -40,6 +40,7 @@ def read_pereira180(
     [180, 179] principal components of the mean response over three presentations, every voxel
     z-scored over the words. The release stores 180 components, but 180 centred rows have rank 179:
     the last is zero to rounding and is left out without a warning; `meta` says so.
+    bad_voxels: "raise" or "drop" for components that are constant or not finite.
     `vectors` holds "glove42B_300" [180, 300] and "concreteness" [180, 1].
     Raises FileNotFoundError, or ValueError for a damaged file, an unknown subject or bad voxels.
     Reference: Pereira et al. 2018, Nature Communications 9:963.

@@ -13,6 +13,7 @@ from brainalign_jax.names import check_known
 from brainalign_jax.neural.cleaning import VoxelAudit, report_voxels
 from brainalign_jax.neural.formats.matlab import MatlabFile, open_matlab
 from brainalign_jax.neural.readers import Dataset, choose_subjects, register
+from brainalign_jax.neural.readers.options import Whole
 from brainalign_jax.neural.readers.pereira_items import (
     EXPERIMENTS,
     Items,
@@ -50,7 +51,7 @@ def read_pereira2018(
     experiment: str = "180concepts",
     paradigms: str = "mean",
     standardize: bool = True,
-    roi: str | Iterable[str] | None = None,
+    roi: Whole | Iterable[str] | None = None,
     bad_voxels: str = "raise",
 ) -> Dataset:
     """The responses of Pereira et al. 2018 to words (experiment 1) or sentences (2 and 3).
@@ -66,14 +67,16 @@ def read_pereira2018(
         shown one after the other and share their topic, so folds must not part them
         (folds="leave_run_out" does not), and no context reaches into another passage. Scanner runs
         are not in the release. `meta` lists "passages" and "categories" (topics) too.
-    paradigms: experiment 1 showed every word in a sentence, with pictures and in a word cloud.
-        "mean" averages the three, every voxel z-scored over the words in each (standardize=False: as
-        it is), as the pereira180 release does. "pictures", "sentences" or "wordclouds": that one,
+    paradigms: of experiment 1: "mean", "pictures", "sentences", "wordclouds" or "apart". It showed
+        every word in a sentence, with pictures and in a word cloud. "mean" averages the three, as the
+        pereira180 release does. "pictures", "sentences" or "wordclouds": that one,
         as it is. "apart": every paradigm of a participant is a subject of its own ("P01-pictures"),
         which keeps one row a word and lets `selection.stability` compare them.
-    roi: voxels of these regions only, of the tables in `meta`: an atlas ("languageLH"), one of its
-        regions ("aal:Temporal_Mid_L"), a region of any atlas, with * and ? ("gordon:*_Default_L_*");
-        several are separated by commas or plus signs. Upper and lower case count alike.
+    standardize: whether "mean" z-scores every voxel over the words of each paradigm first.
+    roi: voxels of these regions only, such as "languageLH" or "aal:Temporal_Mid_L+aal:Temporal_Mid_R".
+        An atlas of the tables in `meta`, one of its regions, or a region of any atlas, with * and ?
+        ("gordon:*_Default_L_*"); several are a list, or separated by plus signs or commas. Upper and
+        lower case count alike; "aal:?" is an error that lists the regions of an atlas.
     bad_voxels: "raise" or "drop" for voxels that are constant or not finite in a file. P01 has many.
 
     Participants without the experiment are left out (`meta["left_out"]`). `vectors` holds
@@ -177,7 +180,7 @@ def _recordings(
             )
     raise FileNotFoundError(
         f"there is no folder of a participant in {data_dir}, such as P01/examples_{wanted[0]}.mat; "
-        f"pass the folder that holds P01, M01, ..., or get the release from {SOURCE}"
+        f"give the folder that holds P01, M01, ..., or get the release from {SOURCE}"
     )
 
 
@@ -229,7 +232,7 @@ def _average(
             raise ValueError(
                 f"{other.path} has {other.matrix.shape[1]} voxels that are not the "
                 f"{one.matrix.shape[1]} of {one.path.name}: the paradigms cannot be averaged; "
-                "read them with paradigms='apart'"
+                "read them with paradigms=apart"
             )
     n, n_voxels = one.matrix.shape
     columns = np.arange(n_voxels) if one.columns is None else one.columns

@@ -20,6 +20,7 @@ from brainalign_jax.neural.formats.tables import (
     npz_names,
 )
 from brainalign_jax.neural.readers import Dataset, choose_subjects, register
+from brainalign_jax.neural.readers.options import split_items, written_items
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 
@@ -54,11 +55,16 @@ def read_table(
 
     data_dir: one file, or a folder of files, one a subject: the file's name is the subject's. One
     table may hold all subjects, told apart by `subject_column`; it may lie in a folder of its own.
-    Columns: `word_column` (required), `onset` and `duration` (s), `run`, `sentence` (whole numbers)
-    where they are there; all other columns of numbers are features, in order (meta
-    "feature_names"). Columns of text are left out with a warning, unless `drop_columns` (names, or
-    one string with commas) names them. "NA", "null" and "nan" are words where they stand for words,
-    and missing values elsewhere. separator, quotes: of text files, see `ColumnTable`.
+    word_column: the column of the words, which must be there.
+    subject_column: the column that tells subjects of one table apart, where it is there.
+    drop_columns: columns to leave out. Several are a list, or one string with : or commas between them.
+    separator: of text files: one character, or "tab", "comma", "semicolon" or "space"; None is a tab in
+    .tsv, else a comma.
+    quotes: whether quotes in text files hold fields together; without, they are text.
+    Other columns: `onset` and `duration` (s), `run`, `sentence` (whole numbers) where they are there;
+    all other columns of numbers are features, in order (meta "feature_names"). Columns of text are
+    left out with a warning, unless `drop_columns` names them. "NA", "null" and "nan" are words where
+    they stand for words, and missing values elsewhere.
     A `.npz` holds what `WordResponses.save` wrote, which is looked through at each load and stays in
     the file, or plain arrays, see `ArrayTable`. A word that is listed twice, at one time, gives a
     warning.
@@ -67,7 +73,8 @@ def read_table(
     a missing word, columns named twice, damage, or subjects whose words or times differ.
     """
     if isinstance(drop_columns, str):
-        drop_columns = [name.strip() for name in drop_columns.split(",")] if drop_columns else ()
+        parts = split_items(drop_columns) if drop_columns else ()
+        drop_columns = [name.strip() for name in parts]
     options = {
         "word_column": word_column,
         "subject_column": subject_column,
@@ -106,8 +113,8 @@ def read_table(
     ignored = sorted({name for table in used.values() for name in table.ignored})
     if ignored:
         warnings.warn(
-            f"{first.path}: the columns {', '.join(ignored)} hold text and are left out; name them in "
-            "drop_columns= to silence this",
+            f"{first.path}: the columns {', '.join(ignored)} hold text and are left out; give "
+            f"drop_columns={written_items(ignored)} to silence this",
             UserWarning,
             stacklevel=2,
         )
@@ -131,7 +138,7 @@ def read_table(
         if problem and bad_voxels == "raise":
             raise ValueError(
                 f"{source.label}: {problem}; correct it, or leave the feature out with "
-                "drop_columns= or bad_voxels='drop'"
+                "drop_columns= or bad_voxels=drop"
             )
         values, kept = check_voxels(
             values, subject=subject, bad_voxels=bad_voxels, what=str(source.path)

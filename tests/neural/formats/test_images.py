@@ -25,7 +25,7 @@ def test_times_of_runs_whose_clocks_restart():
 @pytest.mark.parametrize(
     ("trs", "options", "message"),
     [
-        ((2.0, None), {}, r"run1.nii does not tell its TR.*pass tr="),
+        ((2.0, None), {}, r"run1.nii does not tell its TR.*give tr="),
         ((2.0, 2.5), {}, r"run1.nii has a TR of 2.5 s and run0.nii one of 2 s"),
         ((2.0,), {"tr": 0.0}, "tr is 0.0"),
         ((2.0,), {"tr": 2000.0}, "tr is 2000"),

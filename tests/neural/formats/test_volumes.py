@@ -203,7 +203,7 @@ def test_another_grid_is_resampled_only_when_asked(tmp_path):
     affine = np.diag([1.0, 1, 1, 1])
     affine[:3, 3] = -0.5
     mask = write(tmp_path / "fine.nii.gz", fine, affine)
-    with pytest.raises(ValueError, match=r"fine.nii.gz has shape .*resample=True"):
+    with pytest.raises(ValueError, match=r"fine.nii.gz has shape .*resample=true"):
         open_volumes([path], mask=mask)
     source = open_volumes([path], mask=mask, resample=True)
     np.testing.assert_array_equal(source.space.indices, np.argwhere(np.indices(SHAPE)[0] < 3))
@@ -222,7 +222,7 @@ def test_affines_agree_to_rounding(tmp_path, mask, shift):
     if shift < 0.01:
         assert open_volumes([path], mask=mask).shape[1] == MASK.sum()
         return
-    with pytest.raises(ValueError, match=r"0.5 mm apart; pass resample=True"):
+    with pytest.raises(ValueError, match=r"0.5 mm apart; give resample=true"):
         open_volumes([path], mask=mask)
 
 

@@ -97,7 +97,9 @@ def test_confounds_are_regressed_out(tmp_path):
         assert responses.meta["confounds"] == names
         assert responses.meta["cleaning"]["confounds"] == columns.shape[1]
     assert open_dataset("alice", tmp_path, confounds="none", **options).meta["confounds"] == []
-    with pytest.raises(ValueError, match="unknown confound 'moton' of alice; known: motion, .* none alone"):
+    with pytest.raises(
+        ValueError, match="unknown confound 'moton' of alice; known: motion, .* none alone"
+    ):
         open_dataset("alice", tmp_path, confounds="moton,rate", **options)
 
 

@@ -222,7 +222,7 @@ def test_a_tr_that_nobody_knows(tmp_path):
     data = bytearray(gzip.decompress(path.read_bytes()))
     data[92:96] = np.float32(0).tobytes()  # pixdim[4]
     path.write_bytes(gzip.compress(bytes(data)))
-    with pytest.raises(ValueError, match=r"run-1_bold.nii.gz does not tell its TR.*pass tr="):
+    with pytest.raises(ValueError, match=r"run-1_bold.nii.gz does not tell its TR.*give tr="):
         open_dataset("nifti", tmp_path, **VOLUME).load("1")
     assert open_dataset("nifti", tmp_path, tr=2.0, **VOLUME).load("1").meta["tr"] == 2.0
 

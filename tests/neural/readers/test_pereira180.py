@@ -52,7 +52,7 @@ def test_pereira_errors(tmp_path):
     broken = arrays["fmri_pca"].copy()
     broken[0, 2, 4] = np.nan
     write_pereira(tmp_path, fmri_pca=broken)
-    with pytest.raises(ValueError, match="subject M01.*1 of 7 voxels.*column 4.*bad_voxels='drop'"):
+    with pytest.raises(ValueError, match="subject M01.*1 of 7 voxels.*column 4.*bad_voxels=drop"):
         open_dataset("pereira180", tmp_path).load("M01")
     with pytest.warns(UserWarning, match="1 of 7 voxels"):
         responses = open_dataset("pereira180", tmp_path, bad_voxels="drop").load("M01")

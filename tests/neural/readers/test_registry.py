@@ -33,7 +33,9 @@ def test_readers_of_scans_take_the_choices_of_processing(monkeypatch):
     open_dataset("scans", ".", radius=4, kind="delay", delay=5.0, trim=(1, 2))
     assert given == [(4, Processing(kind="delay", delay=5.0, trim=(1, 2)))]
     assert reader_options("scans")[:3] == ("radius", "kind", "delay")
-    message = "unknown option 'kinds' of scans; the nearest: kind.*`brainalign datasets scans` lists"
+    message = (
+        "unknown option 'kinds' of scans; the nearest: kind.*`brainalign datasets scans` lists"
+    )
     with pytest.raises(ValueError, match=message):
         open_dataset("scans", ".", kinds="delay")
     with pytest.raises(ValueError, match="unknown kind='box'"):

@@ -200,7 +200,7 @@ def test_quotes_that_are_text(tmp_path, lines):
     path = tmp_path / "P01.tsv"
     rows = [f"{word}\t{index}\t{index % 3}" for index, word in enumerate(lines)]
     path.write_text("\n".join(["word\tv\tw", *rows]) + "\n")
-    with pytest.raises(ValueError, match=r"P01\.tsv.*row 1 holds a line break.*quotes=False"):
+    with pytest.raises(ValueError, match=r"P01\.tsv.*row 1 holds a line break.*quotes=false"):
         open_dataset("table", path)
     dataset = open_dataset("table", path, quotes=False)
     assert dataset.stimulus.words == tuple(lines)
