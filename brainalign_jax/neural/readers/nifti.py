@@ -80,14 +80,14 @@ def read_nifti(
       `words.csv` or `*events*.tsv`. One table for several runs has a column "run" (1 is the first
       image) and a clock that restarts in every run, or else all runs are on one clock and first_volume
       says when each began.
-    word_column: of that table; None takes the first of word, text, token.
+    word_column: column of the words; None takes the first of word, text, token.
     tr: seconds; None takes the image's, which GIFTI does not have.
     first_volume: seconds of the first volume on the clock of the onsets, one number or one a run.
     slice_time_ref: part of a TR (0 to 1) that is added to the volume times. 0, the default, where a
       volume's time is that of its first slice, as everywhere here; 0.5 after slice-time correction
       to the middle.
     confounds: `.tsv` or `.csv` of what is regressed out, one file a run, see `read_confounds`.
-    confound_columns: which columns of these; None takes all.
+    confound_columns: columns of the confounds' tables; None takes all.
     subject: name of the one subject; None takes the folder's name.
     processing: cleaning and read-out, see `Processing`.
     Subjects may have onsets of their own, but all have the same words.
