@@ -164,7 +164,7 @@ def test_a_release_is_fetched_into_a_relative_folder(here, away, monkeypatch):
 
 def test_a_study_by_relative_paths(here, away, dataset_of_words):
     vectors_file(here, dataset_of_words.stimulus.words)
-    options = dict(progress=False)
+    options = dict(evidence=None, progress=False)
     table = run_study(dataset_of_words, ["static:vectors.txt"], SCORING, "out", **options)
     run_study(
         dataset_of_words, ["static:vectors.txt"], SCORING, "two", cache_dir="shared", **options

@@ -56,7 +56,7 @@ def test_the_walk_from_the_command_line(release, tmp_path):
     dataset = open_dataset("harry_potter", release[0])
     alone = run_study(
         dataset, [release[1]], Scoring(("procrustes",), protocol("paper", **FIXED), (10,)),
-        tmp_path / "alone", progress=False,
+        tmp_path / "alone", evidence=None, progress=False,
     )  # fmt: skip
     assert rows["score"].iloc[0] == pytest.approx(alone.summary(k=10)["csls_avg"].item(), abs=1e-6)
 

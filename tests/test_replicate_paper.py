@@ -89,7 +89,7 @@ def test_the_papers_grid_from_the_command_line(checkpoints, tmp_path):
     chosen = protocol("audited", timed=True, grouped=True, **FIXED)
     alone = run_study(
         dataset, checkpoints["gpt2"][1:], Scoring(("procrustes",), chosen, (10,)), tmp_path / "alone",
-        progress=False,
+        evidence=None, progress=False,
     ).rows  # fmt: skip
     alone = alone[alone["subject"] != "group"]
     same = rows

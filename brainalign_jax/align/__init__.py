@@ -1,1 +1,17 @@
-"""Numerics: pure functions on one problem, batched from outside with `vmap`."""
+"""Numerics: pure functions on one problem, batched from outside with `vmap`.
+
+`align.ridge`, `.procrustes`, `.rsa`, `.retrieval` and the others are modules, loaded when used.
+"""
+
+import importlib
+import pkgutil
+
+
+def __getattr__(name: str):
+    if name.startswith("_") or name not in __dir__():
+        raise AttributeError(f"brainalign_jax.align has no module {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))

@@ -148,11 +148,12 @@ def _gram_or_svd(rows: jax.Array | None, cross: jax.Array, *, trailing: int) -> 
     gram = _lower_gram(tall)
     n = gram.shape[0]
     # `eigh` is wasted where most singular values are small. Seen from the participation ratio of the
-    # squared singular values, (sum s^2)^2 / sum s^4, before it is spent: n if equal, 1 if one rules.
+    # squared singular values, (sum s^2)^2 / sum s^4, before it is spent: n if equal, n / 2 of a square
+    # Gaussian matrix, 1 if one rules.
     lower = jnp.tril(gram, -1)
     diagonal = jnp.diagonal(gram)
     squares = 2 * (lower**2).sum() + (diagonal**2).sum()
-    promising = diagonal.sum() ** 2 > squares * (n / 16)
+    promising = diagonal.sum() ** 2 > squares * (n / 4)
 
     def spectral(_):
         moved, smallest = _gram(rows, tall, gram, trailing=trailing, wide=wide)

@@ -95,11 +95,29 @@ def contextual_vectors(
     return ContextualVectors(sums.states, sums.final, n_unknown, surprisal)
 
 
-def _progress_bar(label: str | None, total: int, whole: bool):
+def _progress_bar(shown: str | Callable[[float], None] | None, total: int, whole: bool):
     from tqdm.auto import tqdm
 
+    if callable(shown):
+        return _Told(shown, total)
     unit = "word" if whole else "word x layer"
-    return tqdm(total=total, desc=label, unit=unit, disable=label is None)
+    return tqdm(total=total, desc=shown, unit=unit, disable=shown is None)
+
+
+class _Told:
+    """A progress bar's part that tells a function the shares of the work."""
+
+    def __init__(self, tell: Callable[[float], None], total: int):
+        self._tell, self._total = tell, max(total, 1)
+
+    def update(self, n: float) -> None:
+        self._tell(n / self._total)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
 
 
 def _warn_of_later_words(config: TransformerConfig, context: str, stride: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def embed(
     batch_tokens: int | None = None,
     layout: str = "auto",
     cache_dir: str | Path | None = None,
-    progress: bool = False,
+    progress: bool | Callable[[float], None] = False,
 ) -> Embeddings:
     """The vectors of a stimulus' words in every layer of a model.
 
@@ -90,6 +90,7 @@ def embed(
         "streamed", its layers pass through one at a time, read from the files; "auto", the first of
         these that the memory allows.
     cache_dir: vectors are kept there and read from there; an interrupted extraction goes on.
+    progress: show a bar; or what is called with the share of the work that was done since the last call.
 
     A word's vector does not depend on batch_tokens and layout. Raises ValueError for unknown options, a word
     without sub-tokens and whatever the loading of the model raises.
@@ -204,7 +205,7 @@ def embed(
             max_tokens=longest,
             batch_tokens=batch_tokens,
             saver=saver,
-            progress=spec.name if progress else None,
+            progress=progress if callable(progress) else spec.name if progress else None,
         )
         check_weights()
         more = {

@@ -11,21 +11,26 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import group_kernels, sweep
 from brainalign_jax.study.ceilings import OTHERS, scaled_kernel
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.problem import Scoring
+from brainalign_jax.study.options import Scoring
+from brainalign_jax.study.progress import Progress
 from brainalign_jax.study.results import POOLED, SELECTED
 
 COLUMNS = ("subject", "method", "metric", "k", "value")
 
 
 def score_ceilings(
-    dataset: Dataset, scoring: Scoring, computation: Computation, *, k: int, show: bool = False
+    dataset: Dataset,
+    scoring: Scoring,
+    computation: Computation,
+    *,
+    k: int,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """P@k (CSLS) and rank accuracy of each subject and method by the other subjects, with COLUMNS.
 
@@ -35,30 +40,23 @@ def score_ceilings(
         return pd.DataFrame(columns=list(COLUMNS))
     protocol = dataclasses.replace(scoring.protocol, layer_selection="inner_folds", vector_axes=0)
     of_others = dataclasses.replace(scoring, protocol=protocol, ks=(k,), layers=None)
-    with tqdm(
-        total=2 * len(dataset.subjects), desc="noise ceilings", unit="subject", disable=not show
-    ) as bar:
-        kernels = {}
-        for subject in dataset.subjects:
-            kernels[subject] = scaled_kernel(dataset.load(subject), lower=scoring.lower)
-            bar.update()
-        total = sum(kernels.values())
-        tables = []
-        for subject in dataset.subjects:
-            others = _layers(
-                total - kernels[subject], f"{OTHERS}{subject}", dataset, lower=scoring.lower
-            )
-            rows = sweep.score_subjects(
-                dataset.name,
-                [dataset.load(subject)],
-                others,
-                of_others,
-                computation=computation,
-            )
-            wanted = rows["metric"].isin(["precision_csls", "rank_accuracy"])
-            wanted &= (rows["fold"] == POOLED) & (rows["layer"] == SELECTED)
-            tables.append(rows.loc[wanted, list(COLUMNS)])
-            bar.update()
+    kernels = {
+        subject: scaled_kernel(dataset.load(subject), lower=scoring.lower)
+        for subject in dataset.subjects
+    }
+    total, tables = sum(kernels.values()), []
+    for subject in dataset.subjects:
+        others = _layers(
+            total - kernels[subject], f"{OTHERS}{subject}", dataset, lower=scoring.lower
+        )
+        rows = sweep.score_subjects(
+            dataset.name, [dataset.load(subject)], others, of_others, computation=computation
+        )
+        wanted = rows["metric"].isin(["precision_csls", "rank_accuracy"])
+        wanted &= (rows["fold"] == POOLED) & (rows["layer"] == SELECTED)
+        tables.append(rows.loc[wanted, list(COLUMNS)])
+        if progress is not None:
+            progress.update()
     return pd.concat(tables, ignore_index=True)
 
 

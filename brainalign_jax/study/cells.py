@@ -20,8 +20,9 @@ from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.decoding import LayerVectors
 from brainalign_jax.study.fold_work import Part, Work
 from brainalign_jax.study.group import GroupRecording
-from brainalign_jax.study.methods import METHODS, Method, Ridge
-from brainalign_jax.study.problem import Problem, Scoring, check_words, folds_of
+from brainalign_jax.study.methods import METHODS, FoldProblem, Method, Ridge
+from brainalign_jax.study.null_draws import Draw
+from brainalign_jax.study.problem import Problem, Scoring, check_words, folds_of, reworded
 
 
 class Job:
@@ -96,8 +97,8 @@ class Workbench:
         self.responses, self._models = responses, models
         self._computation, self._pool = computation, pool
         self._mesh = programs.layer_mesh()
-        self._chunk = programs.chunk_size(
-            [len(numbers) for numbers in self.parts.values()],
+        self._chunks = programs.chunk_sizes(
+            [(len(numbers), self._width(part)) for part, numbers in self.parts.items()],
             most=computation.layers,
             devices=self._mesh.size,
         )
@@ -105,6 +106,7 @@ class Workbench:
         self._layers: dict[tuple, list[LayerVectors]] = {}
         self._reduced: dict[tuple, list[list[LayerVectors]]] = {}
         self._sources: tuple[int, dict] = (-1, {})  # of one subject
+        self._reworded: tuple = (None, None, None)  # of one problem
         self._geometry: dict[tuple[int, Part], tuple[np.ndarray, int]] = {}
 
     def job(self, subject: int, name: str, models: list[int]) -> Job:
@@ -127,10 +129,7 @@ class Workbench:
         works = []
         for parts in groups.values():
             source = self._source(subject, parts[0], method.form, problem, folds=True)
-            layers = {
-                part: self._prepared_layers(part, method.spans_vectors, source.shape[-1])
-                for part in parts
-            }
+            layers = {part: self._prepared_layers(part, method, source.shape[-1]) for part in parts}
             n_axes = self.scoring.protocol.vector_axes
             reduced = {
                 part: self._fold_layers(part, chunks, method.spans_vectors, problem)
@@ -152,6 +151,21 @@ class Workbench:
                 check_words(one, model, self.scoring)
             self._problems[key] = folds_of(one, self.scoring, inner=inner)
         return self._problems[key]
+
+    def reworded(
+        self, subject: int, problem: Problem, draws: Sequence[Draw]
+    ) -> tuple[FoldProblem, np.ndarray]:
+        """The folds of a problem with the words moved by each draw, and the words [P] that each asks for.
+
+        Subjects and methods of the same problem share them.
+        """
+        if self._reworded[0] is not problem:
+            # The token that takes the response of token i has its word at i.
+            words = np.stack([np.argsort(draw.rows) for draw in draws])
+            moved = reworded(self.responses[subject], problem, self.scoring, words)
+            asked = moved.outer.query_mask.sum(axis=(1, 2), dtype=np.float64)
+            self._reworded = problem, moved, asked
+        return self._reworded[1:]
 
     def _source(self, subject: int, part: Part, form: str, problem: Problem, *, folds: bool):
         """Prepared responses of a subject, [N, R], or [F, N, R] with what is fitted on each fold."""
@@ -178,7 +192,7 @@ class Workbench:
             values,
             problem.eligible,
             self.scoring.protocol,
-            width=self._vectors(part).shape[-1],
+            width=self._width(part),
             train=problem.folds.outer.train > 0 if folds else None,
             score=sources.voxel_score(
                 one, self._models[model].values[0], token_to_type, known, values=values
@@ -191,7 +205,7 @@ class Workbench:
         """What of a part its responses are fitted to: parts that are alike in it share them."""
         protocol = self.scoring.protocol
         return (
-            self._vectors(part).shape[-1] if protocol.pca != "none" else None,
+            self._width(part) if protocol.pca != "none" else None,
             part[0] if protocol.n_voxels else None,
         )
 
@@ -207,6 +221,9 @@ class Workbench:
         model, block = part
         return list(self._models[model].blocks())[block][1]
 
+    def _width(self, part: Part) -> int:
+        return self._vectors(part).shape[-1]
+
     def _values(self, part: Part, n_features: int) -> np.ndarray:
         """Vectors [l, T, D] of the chosen layers."""
         model, block = part
@@ -218,17 +235,21 @@ class Workbench:
             values, self.scoring.protocol, n_features=n_features, dtype=self._computation.dtype
         )
 
-    def _prepared_layers(self, part: Part, span: bool, n_features: int) -> list[LayerVectors]:
+    def _prepared_layers(self, part: Part, method: Method, n_features: int) -> list[LayerVectors]:
         """The part's layers in chunks, as the methods take them."""
         reduced = n_features if sources.reduces_vectors(self.scoring.protocol) else None
-        key = (part, span, reduced)
+        # Vectors on fewer axes are correlated over these.
+        fewer = 0 < self.scoring.protocol.vector_axes < self._width(part)
+        correlate = method.correlates_vectors and not fewer
+        ways = dict(span=method.spans_vectors, correlate=correlate)
+        key = (part, tuple(ways.values()), reduced)
         if key not in self._layers:
             # Those that were reduced to another subject's width serve no more.
             for old in [k for k in self._layers if k[:2] == key[:2]]:
                 del self._layers[old]
-            values = self._values(part, n_features)
+            values, size = self._values(part, n_features), self._chunks[self._width(part)]
             self._layers[key] = [
-                programs.layers(chunk, span=span) for chunk in programs.chunks(values, self._chunk)
+                programs.layers(chunk, **ways) for chunk in programs.chunks(values, size)
             ]
         return self._layers[key]
 

@@ -9,16 +9,21 @@ from brainalign_jax.align import linalg, retrieval, scoring
 from brainalign_jax.study.fold_arrays import Split
 from brainalign_jax.study.protocol import Protocol
 
+MOST_TYPES = 2  # times the axes: with more, products of all types are no longer kept for a layer
+
 
 class LayerVectors(NamedTuple):
     """Vectors of the word types in one layer, in the axes they span where there are fewer types than
     dimensions: inner products are kept.
 
     values: [T, E], E <= D; rotation: [E, D] back to the model's dimensions, or None where E is D.
+    products: [T, T] inner products of the values less their mean over the types, for methods that
+    correlate vectors less each vector's own mean over the axes, too; None where there are many types.
     """
 
     values: jax.Array
     rotation: jax.Array | None
+    products: jax.Array | None = None
 
 
 class Map(NamedTuple):
@@ -34,7 +39,81 @@ def spanned_vectors(values: jax.Array) -> LayerVectors:
     if values.shape[0] >= values.shape[1]:
         return LayerVectors(values, None)
     left, singular, right = jnp.linalg.svd(values, full_matrices=False)
-    return LayerVectors(left * singular, right)
+    values = left * singular
+    return LayerVectors(values, right, _products(values))
+
+
+def correlated_vectors(values: jax.Array) -> LayerVectors:
+    """The vectors [T, D] of one layer less their own means, in their own axes, with their products."""
+    if values.shape[0] > MOST_TYPES * values.shape[1]:
+        return LayerVectors(values, None)
+    values = values - values.mean(axis=1, keepdims=True)
+    return LayerVectors(values, None, _products(values))
+
+
+def _products(values: jax.Array) -> jax.Array:
+    return linalg.gram(values - values.mean(axis=0))
+
+
+def cosines(layer: LayerVectors, mean: jax.Array) -> jax.Array:
+    """Cosines [T, T] of the values less a mean [E], from their products; zero for one at the mean."""
+    away = mean - layer.values.mean(axis=0)
+    along = linalg.product(layer.values, away) - linalg.product(mean - away, away)
+    along = along - linalg.product(away, away) / 2
+    products = layer.products - along[:, None] - along
+    squares = jnp.diagonal(products)
+    inverse = _inverse_roots(squares, layer.products)
+    return products * inverse[:, None] * inverse
+
+
+def _inverse_roots(squares: jax.Array, products: jax.Array) -> jax.Array:
+    """1 / sqrt(squares) [T]; zero for those that are rounding beside the products [T, T]."""
+    real = squares > 1e-12 * jnp.diagonal(products).mean()
+    return jnp.where(real, 1 / jnp.sqrt(jnp.where(real, squares, 1)), 0)
+
+
+class CentredProducts(NamedTuple):
+    """Inner products of a layer's values less a shift, for candidates that are centred in many ways.
+
+    values: [T, E] less their mean; mean, shift: [E]; products: [T, T] of values; rows: [T] of values with
+    shift - mean.
+    """
+
+    values: jax.Array
+    mean: jax.Array
+    shift: jax.Array
+    products: jax.Array
+    rows: jax.Array
+
+
+def centred_products(layer: LayerVectors, shift: jax.Array) -> CentredProducts:
+    """For `candidate_products`; shift: [E], best near the mean of the values, as float32 cancels."""
+    mean = layer.values.mean(axis=0)
+    values = layer.values - mean
+    away = shift - mean
+    return CentredProducts(values, mean, away, layer.products, linalg.product(values, away))
+
+
+def candidate_products(
+    centred: CentredProducts, mean: jax.Array, basis: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """(basis [K, T] times (v - shift) times the unit (v - mean)', [K, T]; 1 / |v - mean| [T]).
+
+    basis None: the identity. Zero for a candidate that is at the mean.
+    """
+    values, _, shift, products, rows = centred
+    away = mean - centred.mean
+    along = linalg.product(values, away)
+    squares = jnp.diagonal(products) - 2 * along + linalg.product(away, away)
+    inverse = _inverse_roots(squares, products)
+    # (u - s)(u - m)' = u u' - (u m') - (u s')' + s m'
+    corner = linalg.product(shift, away) - rows
+    if basis is None:
+        across = products - along[:, None] + corner
+    else:
+        across = linalg.product(basis, products) - linalg.product(basis, along)[:, None]
+        across = across + basis.sum(axis=1)[:, None] * corner
+    return across * inverse, inverse
 
 
 def principal_axes(layer: LayerVectors, weights: jax.Array, *, n_axes: int) -> LayerVectors:
@@ -77,14 +156,37 @@ def decode(
     candidates = vectors - mean
     similarity = retrieval.cosine(predicted(map, queries) - mean, candidates)
     if protocol.candidate_scaling == "spread":
-        fitted = linalg.unit_rows(predicted(map, tokens) - mean)
-        weights = linalg.normalized_weights(split.train, fitted.dtype)
-        # The mean squared cosine of a candidate c with the fitted f is c' (mean of f f') c.
-        moment = linalg.product((fitted * weights[:, None]).T, fitted)
-        unit = linalg.unit_rows(candidates)
-        spread = jnp.sqrt(jnp.maximum((linalg.product(unit, moment) * unit).sum(axis=1), 0))
+        spread = jnp.sqrt(jnp.maximum(_mean_squares(map, tokens, candidates, mean, split), 0))
         similarity = similarity / jnp.where(spread > 0, spread, 1)
     return ranks(similarity, split, protocol, csls=csls)
+
+
+def _mean_squares(
+    map: Map, tokens: jax.Array, candidates: jax.Array, mean: jax.Array, split: Split
+) -> jax.Array:
+    """Mean squared cosine [T] of each candidate [T, E] with the predictions of the training tokens [N, R].
+
+    It is u' M u of a unit candidate u, where M is the weighted mean of f f' over the unit predictions f.
+    """
+    unit = linalg.unit_rows(candidates)
+    n_features, n_axes = map.weight.shape
+    if 3 * n_features > 2 * n_axes:
+        weights = linalg.normalized_weights(split.train, unit.dtype)
+        fitted = linalg.unit_rows(predicted(map, tokens) - mean)
+        moment = linalg.product((fitted * weights[:, None]).T, fitted)
+        return (linalg.product(unit, moment) * unit).sum(axis=1)
+    # Fewer features than axes: with f = (x w + o) / |x w + o|, M is w' (mean of x x' / |f|^2) w and what
+    # the offset o adds, and nothing of size N has E columns. The offset is one more feature.
+    offset = map.target_mean - mean
+    weight = jnp.concatenate([map.weight, offset[None]])
+    centred = tokens - map.source_mean
+    rows = jnp.concatenate([centred, jnp.ones_like(centred[:, :1])], axis=1)
+    squares = (linalg.product(rows, linalg.gram(weight)) * rows).sum(axis=1)
+    inverse = jnp.where(squares > 0, 1 / jnp.where(squares > 0, squares, 1), 0)
+    inverse = inverse * linalg.normalized_weights(split.train, unit.dtype)
+    moment = linalg.product((rows * inverse[:, None]).T, rows)
+    along = linalg.product(unit, weight.T)
+    return (linalg.product(along, moment) * along).sum(axis=1)
 
 
 def ranks(

@@ -36,9 +36,10 @@ def run_demo(
     output_dir: str | Path,
     *,
     layer: int = 2,
-    n_subjects: int = 8,
+    n_subjects: int = 4,
     seed: int = 0,
-    n_nulls: int = 20,
+    n_nulls: int = 99,
+    n_words: int = 220,
     command: str = "",
     progress: bool = True,
     **simulation,
@@ -52,7 +53,7 @@ def run_demo(
     Raises: ValueError for a layer that the model does not have, and what the wings raise.
     """
     output = user_path(output_dir, "output_dir")
-    words = story_words()
+    words = story_words()[:n_words]
     stimulus = Stimulus.from_words(words, sentence=split_sentences(words))
     vectors = embed(stimulus, model, level="token", seed=seed)
     if layer not in range(len(vectors.values)):
@@ -61,7 +62,7 @@ def run_demo(
     # few dimensions of outlying size that transformers have.
     planted = vectors.values[layer]
     planted = (planted - planted.mean(axis=0)) / np.maximum(planted.std(axis=0), 1e-6)
-    options = {"snr": 3.0, "n_voxels": 300, "word_duration": WORD_DURATION} | simulation
+    options = {"snr": 4.0, "n_voxels": 40, "word_duration": WORD_DURATION} | simulation
     simulate_harry_potter(
         output / "recordings",
         words=words,
@@ -77,9 +78,9 @@ def run_demo(
     table = run_study(
         dataset,
         (model,),
-        Scoring(methods, protocol("audited"), seed=seed),
+        Scoring(methods, protocol("audited", n_folds=4, n_inner_folds=3), seed=seed),
         output,
-        evidence=EvidencePlan(n_nulls=n_nulls, seed=seed),
+        evidence=EvidencePlan(n_nulls=n_nulls, n_permutations=500, seed=seed),
         command=command,
         simulated=True,
         notes=(

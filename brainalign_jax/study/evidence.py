@@ -4,7 +4,6 @@ Everything here is computed from tables: the scores, the ranks of the tested wor
 scores of the other subjects' responses in the model's place.
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,10 +13,12 @@ from brainalign_jax.align import bootstrap
 from brainalign_jax.language import resolve
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import chance
+from brainalign_jax.study.computation import compiled
 from brainalign_jax.study.controls import SHIPPED, control_names, control_vectors, is_control
 from brainalign_jax.study.display import UNTRAINED, with_seed, without_seed
 from brainalign_jax.study.null_draws import default_kind
 from brainalign_jax.study.nulls import NullPlan
+from brainalign_jax.study.options import EvidencePlan
 from brainalign_jax.study.results import GROUP, POOLED, SELECTED, ResultTable
 
 METRIC = "precision_csls"
@@ -29,45 +30,6 @@ COLUMNS = (
     "control", "control_score", "control_difference", "control_lower", "control_upper",
     "static", "static_score", "static_difference", "static_lower", "static_upper",
 )  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class EvidencePlan:
-    """How much is done to tell a score from an artefact.
-
-    n_nulls: draws of the null distribution (0: none); the smallest p is 1 / (1 + n_nulls).
-    null: of `null_draws.KINDS`, None for the one that fits the words (`null_draws.default_kind`).
-    hold_alpha: keep ridge's penalty of the real data in the draws that exchange items: many times
-      faster, and a little in favour of the real data.
-    n_permutations: of the words, for the p-values of RSA scores.
-    untrained_seeds: untrained twins of each model, with so many seeds of their weights.
-    controls: names of `controls.control_vectors`; None for all that fit the words.
-    ceilings: score each subject's words by the other subjects' responses.
-    n_bootstraps, confidence: of the intervals. seed: of every draw.
-    """
-
-    n_nulls: int = 100
-    null: str | None = None
-    hold_alpha: bool = False
-    n_permutations: int = 1000
-    untrained_seeds: int = 1
-    controls: tuple[str, ...] | None = None
-    ceilings: bool = True
-    n_bootstraps: int = 2000
-    confidence: float = 0.95
-    seed: int = 0
-
-    def __post_init__(self):
-        for field, least in (
-            ("n_nulls", 0),
-            ("n_permutations", 0),
-            ("untrained_seeds", 0),
-            ("n_bootstraps", 100),
-        ):
-            if getattr(self, field) < least:
-                raise ValueError(f"{field}={getattr(self, field)} must be at least {least}")
-        if not 0 < self.confidence < 1:
-            raise ValueError(f"confidence={self.confidence} must lie between 0 and 1")
 
 
 def role(name: str) -> str:
@@ -202,9 +164,7 @@ def _interval(hits, weights, plan: EvidencePlan) -> bootstrap.Interval:
     drawn = bootstrap.draw_hierarchical(
         n_subjects, n_items, plan.n_bootstraps, over=over, random_state=plan.seed
     )
-    found = bootstrap.hierarchical(
-        np.float32(hits), np.float32(weights), *drawn, confidence=plan.confidence
-    )
+    found = _hierarchical(np.float32(hits), np.float32(weights), *drawn, confidence=plan.confidence)
     return bootstrap.Interval(*(float(x) for x in found))
 
 
@@ -220,13 +180,21 @@ def _difference(mine, weights, other, other_weights, plan: EvidencePlan) -> boot
         n_subjects, n_items, plan.n_bootstraps, over=over, random_state=plan.seed
     )
     drawn = [
-        bootstrap.group_means(
-            bootstrap.subject_means(np.float32(h), np.float32(w), items), subjects
-        )
+        np.asarray(_group_means(np.float32(h), np.float32(w), subjects, items))
         for h, w in ((mine, weights), (other, other_weights))
     ]
-    found = bootstrap.percentile(drawn[0] - drawn[1], 0.0, confidence=plan.confidence)
+    found = _percentile(drawn[0] - drawn[1], np.float32(0), confidence=plan.confidence)
     return bootstrap.Interval(*(float(x) for x in found))
+
+
+_hierarchical = compiled(bootstrap.hierarchical, ("confidence",))
+_percentile = compiled(bootstrap.percentile, ("confidence",))
+
+
+@compiled
+def _group_means(hits, weights, subjects, items):
+    """Group means [B] of hits [S, T] with subjects [B, S] and items [B, T] as often as they were drawn."""
+    return bootstrap.group_means(bootstrap.subject_means(hits, weights, items), subjects)
 
 
 def _group_score(table, metric, k, model, method, nested, layer) -> float:

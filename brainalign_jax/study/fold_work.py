@@ -58,6 +58,14 @@ class Work:
             return method, programs.prepare(source, fold, method=method)
         return self.method, state
 
+    def factor(self, source: jax.Array, fold: FoldProblem) -> tuple[Method, Any]:
+        """Ridge with as many filters as these responses need, and its `factor`."""
+        factors = programs.factor(source, fold, method=self.method)
+        if not programs.suffices(factors.basis_error):
+            method = dataclasses.replace(self.method, n_filters=None)
+            return method, programs.factor(source, fold, method=method)
+        return self.method, factors
+
     def evaluate(
         self, method: Method, state, source, part: Part, chunks: list[LayerVectors], fold
     ) -> dict[str, np.ndarray]:

@@ -26,12 +26,14 @@ def outer_folds(
     protocol: Protocol,
     *,
     seed: int,
+    may_be_empty: bool = False,
 ) -> Folds:
     """The study's folds over the eligible tokens [N].
 
     Args:
       groups: [N] tokens that are one word for the purpose of holding words out: word types without
         regard to case, since "The" and "the" have much the same vector.
+      may_be_empty: a fold without a word to test is no error.
 
     Raises: ValueError if there are fewer word types (or runs) than folds, or if a fold would have
     no word to test or fewer than two to train on.
@@ -44,7 +46,7 @@ def outer_folds(
         tests = _drawn(_units(stimulus, groups, protocol), eligible, n_folds, rng)
     else:
         tests = _blocks(eligible, groups, n_folds)
-    return _finish(stimulus, groups, eligible, tests, protocol)
+    return _finish(stimulus, groups, eligible, tests, protocol, may_be_empty=may_be_empty)
 
 
 def inner_folds(
@@ -54,6 +56,7 @@ def inner_folds(
     protocol: Protocol,
     *,
     seed: int,
+    may_be_empty: bool = False,
 ) -> list[Folds]:
     """Folds [I, N] within each outer training mask of train [F, N], for choosing alpha.
 
@@ -67,7 +70,10 @@ def inner_folds(
             tests = _drawn(units, eligible, protocol.n_inner_folds, rng)
         else:
             tests = _blocks(eligible, groups, protocol.n_inner_folds)
-        inner.append(_finish(stimulus, groups, eligible, tests, protocol, "inner fold"))
+        folds = _finish(
+            stimulus, groups, eligible, tests, protocol, "inner fold", may_be_empty=may_be_empty
+        )
+        inner.append(folds)
     return inner
 
 
@@ -113,6 +119,8 @@ def _finish(
     tests: list[np.ndarray],
     protocol: Protocol,
     kind: str = "fold",
+    *,
+    may_be_empty: bool = False,
 ) -> Folds:
     train = [eligible & ~test for test in tests]
     if protocol.purge > 0 and stimulus.onsets is not None:
@@ -125,7 +133,7 @@ def _finish(
         # neighbours, which share their scans and sentences, would stay.
         tests = [test & ~np.isin(groups, groups[eligible & ~test]) for test in tests]
     for fold, (fit, test) in enumerate(zip(train, tests, strict=True)):
-        if np.unique(groups[fit]).size < 2 or not test.any():
+        if np.unique(groups[fit]).size < 2 or not (test.any() or may_be_empty):
             lack = (
                 "a word to test that occurs in it only"
                 if not test.any()

@@ -1,5 +1,6 @@
 """What needs all subjects at once: noise ceilings, RSA tests, decoding of the group."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import pandas as pd
@@ -15,8 +16,8 @@ from brainalign_jax.study import (
     shares,
 )
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.evidence import EvidencePlan
-from brainalign_jax.study.problem import Scoring
+from brainalign_jax.study.options import EvidencePlan, Scoring
+from brainalign_jax.study.progress import CEILINGS, TESTS, Progress
 
 _COLUMNS = {
     "ceilings": ceiling_scores.COLUMNS,
@@ -35,7 +36,7 @@ def group_tables(
     evidence: EvidencePlan | None,
     group_decoding: Sequence[str],
     k: int,
-    progress: bool,
+    progress: Progress,
 ) -> dict[str, pd.DataFrame]:
     """The tables "ceilings", "rsa" and "group_decoding", empty where not asked for.
 
@@ -48,13 +49,17 @@ def group_tables(
             if group_decoding:
                 made["group_decoding"] = group_scores.score_groups(*common, kinds=group_decoding)
             if evidence is not None and evidence.ceilings:
-                made["ceilings"] = ceiling_scores.score_ceilings(
-                    dataset, scoring, computation, k=k, show=progress
-                )
+                several = len(dataset.subjects) > 1
+                with progress.stage(CEILINGS) if several else contextlib.nullcontext():
+                    made["ceilings"] = ceiling_scores.score_ceilings(
+                        dataset, scoring, computation, k=k, progress=progress
+                    )
             if evidence is not None and "rsa" in scoring.methods:
-                made["rsa"] = rsa_evidence.rsa_evidence(
-                    *common, n_permutations=evidence.n_permutations, seed=evidence.seed
-                )
+                with progress.stage(TESTS):
+                    made["rsa"] = rsa_evidence.rsa_evidence(
+                        *common, n_permutations=evidence.n_permutations, seed=evidence.seed
+                    )
+                    progress.update()
     return {
         name: shares.everything([made[name]] if name in made else [], columns)
         for name, columns in _COLUMNS.items()

@@ -55,10 +55,7 @@ def score(work: Work, draws: list[Draw], pool, *, k: int) -> dict[Part, np.ndarr
                 part: tuple(
                     np.concatenate(x)[: work.counts[part]]
                     for x in zip(
-                        *(
-                            _hats(state, source, chunk.values, fold, method=method)
-                            for chunk in chunks
-                        ),
+                        *(_hats(state, source, chunk, fold, method=method) for chunk in chunks),
                         strict=True,
                     )
                 )
@@ -99,15 +96,14 @@ def score(work: Work, draws: list[Draw], pool, *, k: int) -> dict[Part, np.ndarr
 
 @functools.partial(jax.jit, static_argnames=("method",))
 def _hats(state: RidgeState, source, layers, fold: FoldProblem, *, method: Ridge):
-    """Hat matrices of queries [C, Q, T] and of training tokens [C, N, T], for each layer [C, T, E]."""
+    """Hat matrices of queries [C, Q, T] and of training tokens [C, N, T], for each layer [C]."""
     tokens = linalg.masked_rows(source - state.source_mean, fold.outer.train)
     asked = (state.queries - state.source_mean) * fold.outer.query_mask.astype(source.dtype)[
         :, None
     ]
 
-    def one(vectors):
-        factor = state.outer
-        hat = inference.hat_matrix(factor, method.choose_alpha(state, vectors, fold)[0])
+    def one(layer):
+        hat = inference.hat_matrix(state.outer, method.choose_alpha(state, layer, fold)[0])
         return linalg.matmul(asked, hat), linalg.matmul(tokens, hat)
 
     return jax.lax.map(one, layers)

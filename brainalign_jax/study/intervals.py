@@ -3,10 +3,14 @@
 `evidence.summarise` bounds the score of the layer that stands for a model; here each layer has its own.
 """
 
+import functools
+
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from brainalign_jax.align import bootstrap
+from brainalign_jax.study.computation import compiled
 from brainalign_jax.study.evidence import METRIC, EvidencePlan
 from brainalign_jax.study.results import GROUP, ResultTable
 
@@ -41,12 +45,18 @@ def _of_precision(table: ResultTable, plan: EvidencePlan, k: int) -> pd.DataFram
         for layer, hits, weights in _hits(part, k):
             if hits.shape not in counts:
                 counts[hits.shape] = _drawn(*hits.shape, plan)
-            means = bootstrap.subject_means(hits, weights, counts[hits.shape][1])
-            drawn = bootstrap.group_means(means, counts[hits.shape][0])
-            interval = bootstrap.percentile(drawn, 0.0, confidence=plan.confidence)
+            interval = _percentile_of_means(
+                hits, weights, *counts[hits.shape], confidence=plan.confidence
+            )
             bounds.append((model, method, layer, float(interval.lower), float(interval.upper)))
     names = ["model", "method", "layer", "lower", "upper"]
     return group.merge(pd.DataFrame(bounds, columns=names), on=names[:3], how="left")
+
+
+@functools.partial(compiled, static_argnames=("confidence",))
+def _percentile_of_means(hits, weights, subjects, items, *, confidence: float):
+    means = bootstrap.group_means(bootstrap.subject_means(hits, weights, items), subjects)
+    return bootstrap.percentile(means, jnp.zeros((), means.dtype), confidence=confidence)
 
 
 def _hits(ranks: pd.DataFrame, k: int):

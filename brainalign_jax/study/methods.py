@@ -43,6 +43,8 @@ class Method(TypingProtocol):
     uses_inner_folds: bool
     # Whether the model's vectors may be rotated into the axes that they span.
     spans_vectors: bool
+    # Whether it asks for inner products of vectors less their own mean over the axes; see `LayerVectors`.
+    correlates_vectors: bool
 
     def prepare(self, source: jax.Array, fold: FoldProblem) -> Any:
         """What all layers of all models share, from responses [N, R]."""
@@ -115,6 +117,7 @@ class Procrustes(_Nested):
     name: str = "procrustes"
     form: str = "products"
     spans_vectors: bool = True
+    correlates_vectors: bool = False
 
     def _prepare(self, source: jax.Array, split: Split, sizes: tuple) -> ProcrustesState:
         asked = query_rows(source, split, *sizes, queries=self.protocol.queries)
@@ -134,22 +137,41 @@ class Procrustes(_Nested):
         )
 
 
+class RidgeFactors(NamedTuple):
+    """What ridge makes of the training rows before it is asked which words they are.
+
+    outer: the factor of the outer training set; mean: [R] of its rows; weights: [R, K] from its
+    eigenvectors to coefficients. inner: the factors [I, ...] of the inner ones; functions: [I, B, K] of the
+    filter basis at their eigenvalues; coefficients: [I, A, B]; basis_error: [I]; see `RidgeState`.
+    """
+
+    outer: ridge.RidgeFactor
+    mean: jax.Array
+    weights: jax.Array
+    inner: ridge.RidgeFactor
+    functions: jax.Array
+    coefficients: jax.Array | None
+    basis_error: jax.Array
+
+
 class RidgeState(NamedTuple):
     """One eigen-decomposition of the outer training set, hat matrices of the inner ones.
 
     outer: the factor, with rows of types instead of tokens in its basis [T, R] and, as scores, the
     matrix [R, R] that gives coefficients; source_mean: [R]; queries: [Q, R].
-    hats: [I, B, Q, T], of each basis function of the filters: vectors of the types -> predictions of
-    the inner queries; coefficients: [I, A, B], that make the filters of all alphas; counts: [I, T]
-    training tokens of each type; basis_error: largest error [I] of a shrinkage w / (w + alpha) in its
-    basis, relative to the largest of the same alpha.
+    hats: [I, B, Q, K], of each basis function of the filters, times basis [I, K, T]: vectors of the types
+    -> predictions of the inner queries. K = R, or basis is None and K = T where there are more features
+    than types. coefficients: [I, A, B], that make the filters of all alphas, or None where each has its
+    own; counts: [I, T] training tokens of each type; basis_error: largest error [I] of a shrinkage
+    w / (w + alpha) in its basis, relative to the largest of the same alpha.
     """
 
     outer: ridge.RidgeFactor
     source_mean: jax.Array
     queries: jax.Array
     hats: jax.Array
-    coefficients: jax.Array
+    basis: jax.Array | None
+    coefficients: jax.Array | None
     counts: jax.Array
     basis_error: jax.Array
 
@@ -166,6 +188,7 @@ class Ridge:
     name: str = "ridge"
     form: str = "products"
     uses_inner_folds: bool = True
+    correlates_vectors: bool = False
 
     @property
     def spans_vectors(self) -> bool:
@@ -173,42 +196,70 @@ class Ridge:
         return self.protocol.alpha_selection != "error_per_target"
 
     def prepare(self, source: jax.Array, fold: FoldProblem) -> RidgeState:
+        return self.prepare_words(self.factor(source, fold), source, fold)
+
+    def factor(self, source: jax.Array, fold: FoldProblem) -> RidgeFactors:
+        """The costly half of `prepare`: it depends on the training rows, not on the words they are."""
         intercept, train = self.protocol.fit_intercept, fold.outer.train
-        sizes = fold.token_to_type, _n_types(fold)
         factor = ridge.factor_primal(source, train, fit_intercept=intercept)
         mean = linalg.weighted_mean(source, train) * intercept
         centred = linalg.masked_rows(source - mean, train)
-        by_type = factor._replace(
-            basis=type_sums(factor.basis, train, *sizes),
-            weights=type_sums(train.astype(source.dtype), train, *sizes),
-            scores=linalg.matmul(centred.T, factor.basis),
-            # `evaluate` subtracts the mean itself.
-            fit_intercept=jnp.zeros_like(factor.fit_intercept),
-        )
-        asked = query_rows(source, fold.outer, *sizes, queries=self.protocol.queries)
-        inner = jax.lax.map(lambda split: self._hats(source, split, fold), fold.inner)
-        return RidgeState(by_type, mean, asked, *inner)
+        inner = jax.lax.map(lambda train: self._factor_inner(source, train), fold.inner.train)
+        return RidgeFactors(factor, mean, linalg.matmul(centred.T, factor.basis), *inner)
 
-    def _hats(self, source: jax.Array, split: Split, fold: FoldProblem):
-        """Hat matrices [B, Q, T], coefficients [A, B], counts [T] and basis error of an inner fold."""
-        sizes = fold.token_to_type, _n_types(fold)
-        factor = ridge.factor_primal(source, split.train, fit_intercept=self.protocol.fit_intercept)
-        scores = query_rows(factor.scores, split, *sizes, queries=self.protocol.queries)
-        basis = type_sums(factor.basis, split.train, *sizes)
+    def _factor_inner(self, source: jax.Array, train: jax.Array):
+        """The factor of an inner training set, its filters' functions and coefficients, their error."""
+        factor = ridge.factor_primal(source, train, fit_intercept=self.protocol.fit_intercept)
         alphas = self._alphas(factor)
         size = len(self.protocol.alphas) if self.n_filters is None else self.n_filters
         found = filters.filter_basis(factor.eigenvalues, alphas, size=size)
-        hats = linalg.matmul(scores[None] * found.functions[:, None, :], basis.T)
-        counts = type_sums(split.train.astype(source.dtype), split.train, *sizes)
         kept = filters.shrinkage(factor.eigenvalues, alphas)
         spanned = linalg.matmul(found.coefficients, found.functions) * factor.eigenvalues
         largest = kept.max(axis=1, keepdims=True)
         error = jnp.abs(spanned - kept) / jnp.where(largest > 0, largest, 1)
-        return hats, found.coefficients, counts, error.max()
+        coefficients = None if self.n_filters is None else found.coefficients
+        return factor, found.functions, coefficients, error.max()
+
+    def prepare_words(
+        self, factors: RidgeFactors, source: jax.Array, fold: FoldProblem
+    ) -> RidgeState:
+        """The state of `prepare` from the factors of the same training rows, whatever words they are."""
+        train, sizes = fold.outer.train, (fold.token_to_type, _n_types(fold))
+        by_type = factors.outer._replace(
+            basis=type_sums(factors.outer.basis, train, *sizes),
+            weights=type_sums(train.astype(source.dtype), train, *sizes),
+            scores=factors.weights,
+            # `evaluate` subtracts the mean itself.
+            fit_intercept=jnp.zeros_like(factors.outer.fit_intercept),
+        )
+        asked = query_rows(source, fold.outer, *sizes, queries=self.protocol.queries)
+
+        def inner_hats(inputs):
+            factor, functions, split = inputs
+            scores = query_rows(factor.scores, split, *sizes, queries=self.protocol.queries)
+            basis = type_sums(factor.basis, split.train, *sizes)
+            counts = type_sums(split.train.astype(source.dtype), split.train, *sizes)
+            left = scores[None] * functions[:, None, :]
+            if basis.shape[1] < basis.shape[0]:
+                return left, basis.T, counts
+            return linalg.matmul(left, basis.T), None, counts
+
+        of_inner = factors.inner, factors.functions, fold.inner
+        hats, basis, counts = jax.lax.map(inner_hats, of_inner)
+        return RidgeState(
+            by_type,
+            factors.mean,
+            asked,
+            hats,
+            basis,
+            factors.coefficients,
+            counts,
+            factors.basis_error,
+        )
 
     def evaluate(self, state: RidgeState, source, layer: LayerVectors, fold: FoldProblem):
         vectors = layer.values
-        alpha, layer_loss = self.choose_alpha(state, vectors, fold)
+        alpha, layer_loss = self.choose_alpha(state, layer, fold)
         train_mean = linalg.weighted_mean(vectors, state.outer.weights)
         target_mean = train_mean * self.protocol.fit_intercept
         weight = ridge.predict(state.outer, vectors - target_mean, alpha)
@@ -223,10 +274,10 @@ class Ridge:
         return found
 
     def choose_alpha(
-        self, state: RidgeState, vectors: jax.Array, fold: FoldProblem
+        self, state: RidgeState, layer: LayerVectors, fold: FoldProblem
     ) -> tuple[jax.Array, jax.Array]:
         """(the penalty of a layer [T, E], a scalar or [E]; the layer's loss in the inner folds)."""
-        loss, scale = self._inner_loss(state, vectors, fold.inner)
+        loss, scale = self._inner_loss(state, layer, fold.inner)
         shared = self.protocol.alpha_selection != "error_per_target"
         alpha = self._alphas(state.outer)[ridge.select_alpha(loss, shared=shared)]
         least = loss.sum(axis=1).min() if shared else loss.min(axis=0).sum()
@@ -240,7 +291,7 @@ class Ridge:
         return alphas * factor.eigenvalues.sum() / factor.weights.sum()
 
     def _inner_loss(
-        self, state: RidgeState, vectors: jax.Array, inner: Split
+        self, state: RidgeState, layer: LayerVectors, inner: Split
     ) -> tuple[jax.Array, jax.Array]:
         """Loss of each alpha over the inner folds: [A, 1] mean rank, or [A, E] squared errors.
 
@@ -250,42 +301,76 @@ class Ridge:
         With an intercept hat matrices map constants to zero, so that they give predictions less
         the training mean.
         """
-        by_rank = self.protocol.alpha_selection == "retrieval"
+        if self.protocol.alpha_selection != "retrieval":
+            return self._inner_errors(state, layer.values, inner)
+        vectors = layer.values
         intercept, center = self.protocol.fit_intercept, self.protocol.center
-        shape = state.hats.shape
-        flat = state.hats.reshape(-1, shape[-1])
         # Their common mean would cancel in exact arithmetic only.
         shift = linalg.weighted_mean(vectors, state.outer.weights) * intercept
-        basis = linalg.product(flat, vectors - shift).reshape(*shape[:-1], vectors.shape[1])
-        means = linalg.matmul(state.counts, vectors) / state.counts.sum(axis=1, keepdims=True)
+        shifted = vectors - shift
+
+        products = None if layer.products is None else decoding.centred_products(layer, shift)
 
         def one_fold(inputs):
-            predictions, coefficients, mean, split = inputs
-            total = split.query_mask.sum()
-            if not by_rank:
-                true = vectors[split.gold] - mean * intercept
-                errors = true[None] - _combine(coefficients, predictions)
-                weighted = errors**2 * split.query_mask.astype(errors.dtype)[:, None]
-                baseline = (true**2).sum(axis=1) @ split.query_mask.astype(true.dtype)
-                return weighted.sum(axis=1), total, baseline
-            candidates = linalg.unit_rows(vectors - mean * center)
+            hats, basis, coefficients, mean, split = inputs
             # The length of a prediction does not change the order of its candidates.
-            similarity = linalg.product(predictions, candidates.T)
-            similarity = _combine(coefficients, similarity)
-            offset = mean * (int(intercept) - int(center))
-            similarity = similarity + linalg.product(candidates, offset)
+            if products is None:
+                candidates = linalg.unit_rows(vectors - mean * center)
+                similarity = linalg.product(_through(hats, basis, shifted), candidates.T)
+                offset = linalg.product(candidates, mean * (int(intercept) - int(center)))
+            else:
+                across, inverse = decoding.candidate_products(products, mean * center, basis)
+                similarity = linalg.product(hats, across)
+                offset = linalg.product(
+                    vectors - mean * center, mean * (int(intercept) - int(center))
+                )
+                offset = offset * inverse
+            similarity = _combine(coefficients, similarity) + offset
             similarity = jnp.where(split.candidates > 0, similarity, -jnp.inf)
             ranks = jax.vmap(retrieval.ranks, (0, None))(similarity, split.gold)
-            ranks = (ranks * split.query_mask.astype(ranks.dtype)).sum(axis=1)[:, None]
-            return ranks, total, total.astype(ranks.dtype)
+            return (ranks * split.query_mask.astype(ranks.dtype)).sum(axis=1)[:, None]
 
-        losses, totals, baselines = jax.lax.map(one_fold, (basis, state.coefficients, means, inner))
+        means = self._inner_means(state, vectors)
+        of_folds = state.hats, state.basis, state.coefficients, means, inner
+        losses = jax.lax.map(one_fold, of_folds)
+        return losses.sum(axis=0) / inner.query_mask.sum().astype(losses.dtype), jnp.ones(())
+
+    def _inner_errors(
+        self, state: RidgeState, vectors: jax.Array, inner: Split
+    ) -> tuple[jax.Array, jax.Array]:
+        """`_inner_loss` by squared errors."""
+        intercept = self.protocol.fit_intercept
+        shifted = vectors - linalg.weighted_mean(vectors, state.outer.weights) * intercept
+
+        def one_fold(inputs):
+            hats, basis, coefficients, mean, split = inputs
+            mask = split.query_mask
+            true = vectors[split.gold] - mean * intercept
+            errors = true[None] - _combine(coefficients, _through(hats, basis, shifted))
+            weighted = errors**2 * mask.astype(errors.dtype)[:, None]
+            baseline = (true**2).sum(axis=1) @ mask.astype(true.dtype)
+            return weighted.sum(axis=1), mask.sum(), baseline
+
+        means = self._inner_means(state, vectors)
+        of_folds = state.hats, state.basis, state.coefficients, means, inner
+        losses, totals, baselines = jax.lax.map(one_fold, of_folds)
         total = totals.sum().astype(losses.dtype)
         return losses.sum(axis=0) / total, baselines.sum() / total
 
+    def _inner_means(self, state: RidgeState, vectors: jax.Array) -> jax.Array:
+        """Means [I, E] of the vectors over the inner training sets."""
+        return linalg.matmul(state.counts, vectors) / state.counts.sum(axis=1, keepdims=True)
 
-def _combine(coefficients: jax.Array, x: jax.Array) -> jax.Array:
+
+def _through(hats: jax.Array, basis: jax.Array | None, vectors: jax.Array) -> jax.Array:
+    """Predictions [B, Q, E] of the hats [B, Q, K] and basis [K, T] from vectors [T, E]."""
+    return linalg.product(hats, vectors if basis is None else linalg.product(basis, vectors))
+
+
+def _combine(coefficients: jax.Array | None, x: jax.Array) -> jax.Array:
     """[A, ...] from coefficients [A, B] and x [B, ...]. Exact: the terms cancel in part."""
+    if coefficients is None:
+        return x
     return jnp.tensordot(coefficients, x, 1, precision="highest")
 
 
@@ -314,6 +399,10 @@ class SimilarityDecoding(_Nested):
     def form(self) -> str:
         return {"spearman": "values", "cosine": "products"}.get(self.protocol.rdm_metric, "centred")
 
+    @property
+    def correlates_vectors(self) -> bool:
+        return self.form == "centred"
+
     def _prepare(self, source: jax.Array, split: Split, sizes: tuple) -> SimilarityProfiles:
         means, counts = type_means(source, split.train, *sizes)
         training_types = (counts > 0).astype(source.dtype)
@@ -330,7 +419,10 @@ class SimilarityDecoding(_Nested):
         mean = linalg.weighted_mean(vectors, state.training_types) * self.protocol.center
         metric = self.protocol.rdm_metric
         metric = "correlation" if metric == "euclidean" else metric
-        similar = linalg.gram(rsa.unit_rows(vectors - mean, metric=metric))
+        if layer.products is not None:
+            similar = decoding.cosines(layer, mean)
+        else:
+            similar = linalg.gram(rsa.unit_rows(vectors - mean, metric=metric))
         # A training word's similarity with itself has no counterpart in a tested word's profile:
         # it is replaced by the mean of its row, which says nothing.
         itself = jnp.eye(similar.shape[0], dtype=bool)

@@ -14,9 +14,9 @@ import numpy as np
 
 from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.study.options import NULLS as KINDS
 from brainalign_jax.study.surrogates import surrogate_values
 
-KINDS = ("items", "shift", "blocks", "noise")
 _LEAST_SHIFT = 20.0  # seconds, beyond the haemodynamic response and the autocorrelation of scans
 _BLOCK = 30.0  # seconds
 

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from brainalign_jax.language import Embeddings
 from brainalign_jax.names import check_known
@@ -24,16 +23,19 @@ from brainalign_jax.study import held_nulls, programs, sources
 from brainalign_jax.study.cells import Workbench
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.decoding import LayerVectors
+from brainalign_jax.study.fold_arrays import Split
 from brainalign_jax.study.fold_work import Part, Work
-from brainalign_jax.study.methods import Ridge
+from brainalign_jax.study.methods import FoldProblem, Ridge
 from brainalign_jax.study.null_draws import KINDS, Draw, draw_nulls, moved_rows
-from brainalign_jax.study.problem import Scoring
+from brainalign_jax.study.options import Scoring
+from brainalign_jax.study.problem import words_leave_rows
+from brainalign_jax.study.progress import Progress
 from brainalign_jax.study.results import read_parquet, write_parquet
 from brainalign_jax.study.sweep import cell_paths, with_common_axes
 
 COLUMNS = ("dataset", "subject", "model", "method", "layer", "null", "draw", "metric", "k", "value")
 _METRICS = ("precision_csls", "rank_accuracy")
-_BATCH = 10  # draws between two looks at the progress
+_BATCH = 10  # draws in one compiled call
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +66,14 @@ def score_nulls(
     *,
     k: int = 10,
     cells: Path | None = None,
-    show: bool = False,
+    progress: Progress | None = None,
     computation: Computation | None = None,
 ) -> pd.DataFrame:
     """P@k and rank accuracy of every draw, layer and subject, pooled over folds; columns as COLUMNS.
 
-    show: a progress bar. As `sweep.score` otherwise, with which it shares folds and methods. The layer
-    need not be chosen in a draw, as every layer has its own null; ridge chooses its penalty anew in each.
+    progress: told of every draw. As `sweep.score` otherwise, with which it shares folds and methods. The
+    layer need not be chosen in a draw, as every layer has its own null; ridge chooses its penalty anew
+    in each.
 
     Raises: ValueError as `sweep.score` and `null_draws.draw_nulls`.
     """
@@ -97,15 +100,10 @@ def score_nulls(
             tables[place] = read_parquet(paths[place])
         else:
             todo.setdefault(place[:2], []).append(place[2])
-    progress = tqdm(
-        total=sum(map(len, todo.values())) * plan.n_draws,
-        desc=f"nulls ({plan.kind}): subjects x models x methods x draws",
-        unit="draw",
-        disable=not show,
-    )
+    if progress is not None:
+        progress.update(len(tables) * plan.n_draws)
     with (
         computation.context(),
-        progress,
         ThreadPoolExecutor(computation.workers()) as pool,
     ):
         bench = Workbench(responses, models, scoring, computation, pool)
@@ -141,22 +139,75 @@ def _scores(bench, pool, one, subject, method, wanted, plan, progress) -> dict[P
     )
     asked = np.asarray(problem.folds.outer.query_mask).sum(dtype=np.float64)
     folds, k = range(len(problem.folds.outer.train)), bench.scoring.ks[0]
-    found: dict[Part, list[np.ndarray]] = {}
-    batch = len(draws) if plan.hold_alpha and draws[0].types is not None else _BATCH
-    for start in range(0, len(draws), batch):
-        some = draws[start : start + batch]
-        for work in works:
-            if plan.hold_alpha and held_nulls.serves(work, some):
-                for part, values in held_nulls.score(work, some, pool, k=k).items():
-                    found.setdefault(part, []).append(values / asked)
-                continue
-            moved = [_moved_source(bench, work, subject, method, draw) for draw in some]
-            futures = [pool.submit(_score_fold, work, fold, some, moved, k) for fold in folds]
+    found: dict[Part, np.ndarray] = {}
+    for work in works:
+        if plan.hold_alpha and held_nulls.serves(work, draws):
+            of_parts = held_nulls.score(work, draws, pool, k=k)
+            found |= {part: values / asked for part, values in of_parts.items()}
+        elif _moves_words(work, draws):
+            moved, counts = bench.reworded(subject, problem, draws)
+            futures = [pool.submit(_score_reworded, work, fold, moved, k) for fold in folds]
             by_fold = [future.result() for future in futures]
             for part in work.layers:
-                found.setdefault(part, []).append(sum(fold[part] for fold in by_fold) / asked)
-        progress.update(len(some) * len(wanted))
-    return {part: np.concatenate(values) for part, values in found.items()}
+                found[part] = sum(fold[part] for fold in by_fold) / counts[:, None, None]
+        else:
+            parts: dict[Part, list[np.ndarray]] = {}
+            for start in range(0, len(draws), _BATCH):
+                some = draws[start : start + _BATCH]
+                moved = [_moved_source(bench, work, subject, method, draw) for draw in some]
+                futures = [pool.submit(_score_fold, work, fold, some, moved, k) for fold in folds]
+                by_fold = [future.result() for future in futures]
+                for part in work.layers:
+                    parts.setdefault(part, []).append(sum(fold[part] for fold in by_fold) / asked)
+            found |= {part: np.concatenate(values) for part, values in parts.items()}
+        if progress is not None:
+            progress.update(len(draws) * len(wanted) / len(works))
+    return found
+
+
+def _moves_words(work: Work, draws: list[Draw]) -> bool:
+    """Whether draws of rows may be scored by moving the words, not the responses: what is made of the
+    training rows then serves all draws.
+
+    Not where folds, voxels or the vectors' axes are chosen by the words.
+    """
+    protocol = work.method.protocol
+    return (
+        draws[0].rows is not None
+        and words_leave_rows(protocol)
+        and not protocol.n_voxels
+        and not work.reduced
+    )
+
+
+def _score_reworded(work: Work, index: int, moved: FoldProblem, k: int) -> dict[Part, np.ndarray]:
+    """Sums over the words of a fold, [P, 2, L] of each part, for draws that move the words."""
+    with work.computation.context():
+        source = work.source if work.source.ndim == 2 else work.source[index]
+        source = jax.device_put(source)
+        method, factors = work.method, None
+        if isinstance(method, Ridge):
+            method, factors = work.factor(source, work.problem.fold(index))
+        options = dict(method=method, k=k, batch=work.computation.at_once())
+        outer, inner, token_to_type = moved
+        folds = FoldProblem(
+            Split(*(x[:, index] for x in outer)),
+            None if inner is None else Split(*(x[:, index] for x in inner)),
+            token_to_type,
+        )
+        n_draws = len(token_to_type)
+        found = {}
+        for parts, layers in _alike(work.layers, work.counts):
+            sums = []
+            for start in range(0, n_draws, _BATCH):
+                # The last batch is filled up, so that all share a program.
+                rows = np.minimum(np.arange(start, start + min(_BATCH, n_draws)), n_draws - 1)
+                some = jax.tree.map(lambda x, rows=rows: x[rows], folds)
+                sums.append(programs.reworded_sums(factors, source, layers, some, **options))
+            sums = np.concatenate([np.asarray(x) for x in sums])[:n_draws]
+            ends = np.cumsum([work.counts[part] for part in parts])[:-1]
+            found |= dict(zip(parts, np.split(sums, ends, axis=-1), strict=True))
+        return found
 
 
 def _moved_source(bench: Workbench, work: Work, subject: int, method: str, draw: Draw):

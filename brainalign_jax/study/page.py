@@ -17,6 +17,12 @@ def write(path: Path, title: str, body: Iterable[str]) -> Path:
     return path
 
 
+def fragment(body: Iterable[str]) -> str:
+    """HTML parts with their style in a box of their own, for a page that is not ours."""
+    style = _STYLE.replace("body {", ".brainalign {").replace(":root {", ".brainalign {")
+    return f'<style>{style}</style><div class="brainalign">{"".join(body)}</div>'
+
+
 # What a verdict's level looks like.
 COLOURS = {
     "real": "#009E73",

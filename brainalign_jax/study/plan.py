@@ -13,6 +13,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,8 @@ import jax
 import numpy as np
 
 from brainalign_jax.neural.responses import WordResponses
-from brainalign_jax.study import geometry, programs, sources
-from brainalign_jax.study.computation import Computation
+from brainalign_jax.study import decoding, geometry, programs, sources
+from brainalign_jax.study.computation import Computation, cores
 from brainalign_jax.study.methods import METHODS, Method
 from brainalign_jax.study.problem import Problem, Scoring, folds_of
 
@@ -186,22 +187,30 @@ class _Study:
             stages.append(Stage("reduce the responses", held | _reduction(n_rows, n_features)))
         fits = len(self.problem.folds.outer.train) if sources.fits_each_fold(protocol) else 1
         columns = {form: self._columns(form) for form in forms}
-        spans = {method.spans_vectors for method in methods}
+        ways = {(method.spans_vectors, method.correlates_vectors) for method in methods}
         share = vectors / sum(sizes)
         kept = {
             "prepared responses": 2 * fits * n_rows * sum(columns.values()) * item,
             "prepared vectors": int(
-                share
-                * sum(_layer_numbers(block, span) for block in blocks for span in spans)
-                * item
+                share * sum(_layer_numbers(block, *way) for block in blocks for way in ways) * item
             ),
         }
         n_types = blocks[0][1]
         if "rsa" in self.scoring.methods:
             kept["mean responses"] = n_types * columns[geometry.form(protocol)] * item
         workers = self.computation.workers()
+        with ThreadPoolExecutor(cores()) as pool:
+            programs_of = [
+                pool.submit(self._program, method, columns[method.form], block)
+                for method in methods
+                for block in dict.fromkeys((0, *block[1:]) for block in blocks)
+            ]
+            held_by: dict[str, dict[str, int]] = {}
+            for name, found in (future.result() for future in programs_of):
+                most = held_by.setdefault(name, dict.fromkeys(found, 0))
+                held_by[name] = {key: max(value, found[key]) for key, value in most.items()}
         for method in methods:
-            most = self._programs(method, columns[method.form])
+            most = held_by[method.name]
             work = {
                 "shared by layers": workers * most["state"],
                 "at work": workers * max(most["prepare"], most["evaluate"]),
@@ -226,11 +235,14 @@ class _Study:
         bound = min(int(self.problem.eligible.sum()), n_features)
         return min(n_rows, sources.rounded_rank(bound))
 
-    def _programs(self, method: Method, columns: int) -> dict[str, int]:
-        """The most that `prepare` and `evaluate` of a method hold, and the state between them."""
-        counts = [block[0] for model in self.models for block in model]
-        chunk = programs.chunk_size(
-            counts, most=self.computation.layers, devices=programs.layer_mesh().size
+    def _program(
+        self, method: Method, columns: int, block: tuple[int, int, int]
+    ) -> tuple[str, dict[str, int]]:
+        """The method's name; what its `prepare` and `evaluate` hold for vectors of a block, and the state."""
+        sizes = programs.chunk_sizes(
+            [(block[0], block[2]) for model in self.models for block in model],
+            most=self.computation.layers,
+            devices=programs.layer_mesh().size,
         )
         dtype = self.computation.dtype
         source = jax.ShapeDtypeStruct((len(self.responses.values), columns), dtype)
@@ -238,28 +250,26 @@ class _Study:
         if not method.uses_inner_folds:
             fold = fold._replace(inner=None)
         fold = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), fold)
-        most = {"prepare": 0, "evaluate": 0, "state": 0}
-        for _, n_types, width in dict.fromkeys(
-            (0, *block[1:]) for model in self.models for block in model
-        ):
-            with self.computation.context():
-                found = programs.memory(
-                    source,
-                    (chunk, n_types, width),
-                    fold,
-                    method=method,
-                    batch=self.computation.at_once(),
-                    dtype=dtype,
-                )
-            most = {key: max(value, found[key]) for key, value in most.items()}
-        return most
+        _, n_types, width = block
+        with self.computation.context():
+            found = programs.memory(
+                source,
+                (sizes[width], n_types, width),
+                fold,
+                method=method,
+                batch=self.computation.at_once(),
+                dtype=dtype,
+            )
+        return method.name, found
 
 
-def _layer_numbers(block: tuple[int, int, int], span: bool) -> int:
+def _layer_numbers(block: tuple[int, int, int], span: bool, correlate: bool) -> int:
     """Numbers of a block of prepared layers."""
     n_layers, n_types, width = block
-    if span and n_types < width:
+    if correlate and n_types <= decoding.MOST_TYPES * width:
         return n_layers * (n_types**2 + n_types * width)
+    if span and n_types < width:
+        return n_layers * (2 * n_types**2 + n_types * width)
     return n_layers * n_types * width
 
 

@@ -1,44 +1,17 @@
 """What a study asks of one recording: which words are trained on, asked for and may be answered."""
 
-import functools
 from dataclasses import dataclass
 
+import jax
 import numpy as np
 
 from brainalign_jax.language import Embeddings
-from brainalign_jax.names import check_known
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.fold_arrays import Split, split_arrays
 from brainalign_jax.study.folds import Folds, inner_folds, outer_folds
-from brainalign_jax.study.methods import METHODS, FoldProblem
+from brainalign_jax.study.methods import FoldProblem
+from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.protocol import Protocol
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """What to score: methods, protocol, ks of precision@k, layers (None: all), lower-cased types."""
-
-    methods: tuple[str, ...]
-    protocol: Protocol
-    ks: tuple[int, ...] = (1, 5, 10, 30, 50, 100)
-    layers: tuple[int, ...] | None = None
-    lower: bool = False
-    seed: int = 0
-
-    def __post_init__(self):
-        for name in self.methods:
-            check_known("method", name, METHODS)
-        if not self.methods:
-            raise ValueError(f"no method is given: name one or more of {', '.join(METHODS)}")
-        object.__setattr__(self, "methods", tuple(dict.fromkeys(self.methods)))
-        if "rsa" in self.methods and self.protocol.n_voxels:
-            raise ValueError(
-                "the RSA score compares all words at once, so that no words are left to select voxels "
-                "by: leave rsa out of the methods, or set n_voxels=0"
-            )
-        object.__setattr__(self, "ks", tuple(dict.fromkeys(self.ks)))
-        if not self.ks or min(self.ks) < 1:
-            raise ValueError(f"ks={self.ks} must be one or more positive numbers")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,17 +82,112 @@ def folds_of(responses: WordResponses, scoring: Scoring, *, inner: bool = True) 
             )
     _, groups = responses.stimulus.types(lower=True)
     outer = outer_folds(responses.stimulus, groups, eligible, protocol, seed=scoring.seed)
-    split = functools.partial(split_arrays, token_to_type=token_to_type, queries=protocol.queries)
-    arrays = split(outer, candidates=candidates, least=protocol.csls_k)
+    arrays = split_arrays(
+        outer,
+        token_to_type,
+        queries=protocol.queries,
+        candidates=candidates,
+        least=protocol.csls_k,
+    )
     inner_arrays = None
     if inner:
         within = inner_folds(responses.stimulus, groups, outer.train, protocol, seed=scoring.seed)
-        known = [np.isin(np.arange(len(vocabulary)), token_to_type[mask]) for mask in outer.train]
-        # All inner folds at once, so that they have as many query slots as the largest needs.
-        flat = split(
-            Folds(*(np.concatenate(masks) for masks in zip(*within, strict=True))),
-            candidates=np.repeat(known, protocol.n_inner_folds, axis=0),
-        )
-        inner_arrays = Split(*(part.reshape(len(within), -1, *part.shape[1:]) for part in flat))
+        inner_arrays = _inner_arrays(within, outer.train, token_to_type, protocol)
     token_to_type = np.maximum(token_to_type, 0).astype(np.int32)
     return Problem(eligible, counts, FoldProblem(arrays, inner_arrays, token_to_type), n_candidates)
+
+
+def _inner_arrays(
+    within: list[Folds],
+    train: np.ndarray,
+    token_to_type: np.ndarray,
+    protocol: Protocol,
+    *,
+    least: int = 1,
+) -> Split:
+    """The inner folds as arrays [F, I, ...]; the words of each outer training set are the candidates."""
+    types = np.arange(token_to_type.max() + 1)
+    known = [np.isin(types, token_to_type[mask]) for mask in train]
+    # All inner folds at once, so that they have as many query slots as the largest needs.
+    flat = split_arrays(
+        Folds(*(np.concatenate(masks) for masks in zip(*within, strict=True))),
+        token_to_type,
+        queries=protocol.queries,
+        candidates=np.repeat(known, protocol.n_inner_folds, axis=0),
+        least=least,
+    )
+    return Split(*(part.reshape(len(within), -1, *part.shape[1:]) for part in flat))
+
+
+def words_leave_rows(protocol: Protocol) -> bool:
+    """Whether the training rows of every fold are the same whatever words are at them."""
+    drawn = protocol.inner_shuffle and protocol.folds != "shuffled_runs"
+    return protocol.folds != "shuffled_types" and not drawn
+
+
+def reworded(
+    responses: WordResponses, problem: Problem, scoring: Scoring, words: np.ndarray
+) -> FoldProblem:
+    """The folds of a problem with other words at its tokens; leaves [P, F, ...], token_to_type [P, N].
+
+    words: [P, N] the token whose word each token takes, a permutation of the eligible ones.
+
+    The training rows stay (see `words_leave_rows`); which words are tested, and in which inner folds, is
+    worked out anew. A fold without a word to test asks for none.
+    """
+    protocol, stimulus, eligible = scoring.protocol, responses.stimulus, problem.eligible
+    _, token_to_type = stimulus.types(lower=scoring.lower)
+    _, groups = stimulus.types(lower=True)
+    inner = problem.folds.inner is not None
+    folds = []
+    for order in words:
+        options = dict(seed=scoring.seed, may_be_empty=True)
+        outer = outer_folds(stimulus, groups[order], eligible, protocol, **options)
+        within = []
+        if inner:
+            within = inner_folds(stimulus, groups[order], outer.train, protocol, **options)
+        folds.append((outer, within))
+
+    def slots(of_draws: list[list[Folds]]) -> int:
+        """Queries of the largest fold of all draws, so that all have arrays of one shape."""
+        tests = [
+            token_to_type[order][mask] if protocol.queries == "types" else np.flatnonzero(mask)
+            for order, several in zip(words, of_draws, strict=True)
+            for fold in several
+            for mask in fold.test
+        ]
+        return max(len(np.unique(one)) for one in tests)
+
+    least = max(protocol.csls_k, slots([[outer] for outer, _ in folds]))
+    most = slots([within for _, within in folds]) if inner else 1
+    found = []
+    for order, (outer, within) in zip(words, folds, strict=True):
+        moved = token_to_type[order]
+        arrays = split_arrays(
+            outer, moved, queries=protocol.queries, candidates=problem.counts > 0, least=least
+        )
+        inside = _inner_arrays(within, outer.train, moved, protocol, least=most) if inner else None
+        found.append(
+            FoldProblem(_small(arrays), _small(inside), np.maximum(moved, 0, dtype=np.int32))
+        )
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+    return FoldProblem(
+        _with_rows(stacked.outer, problem.folds.outer, len(words)),
+        _with_rows(stacked.inner, problem.folds.inner, len(words)),
+        stacked.token_to_type,
+    )
+
+
+def _small(split: Split | None) -> Split | None:
+    """The split with its masks over words as bits, and without training rows: there may be many."""
+    if split is None:
+        return None
+    masks = dict(test=split.test > 0, candidates=split.candidates > 0)
+    return split._replace(train=np.zeros(0), **masks)
+
+
+def _with_rows(split: Split | None, real: Split | None, n_draws: int) -> Split | None:
+    """The split of many draws with the training rows of the real one, as a view."""
+    if split is None:
+        return None
+    return split._replace(train=np.broadcast_to(real.train, (n_draws, *real.train.shape)))

@@ -2,7 +2,8 @@
 
 `layers` brings the vectors of a chunk of layers into the axes they span, once per model; `prepare` does
 what all layers of all models share, once per subject and fold; `evaluate` scores a chunk of layers.
-Chunks have one size in the whole study (`chunk_size`), the last one of a model is filled up. A chunk is
+Chunks of vectors of one width have one size in the whole study (`chunk_sizes`), the last one of a
+model is filled up. A chunk is
 split over the local devices; on each, `batch` layers are worked at once.
 """
 
@@ -15,7 +16,13 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from brainalign_jax.align import filters, linalg
-from brainalign_jax.study.decoding import LayerVectors, principal_axes, spanned_vectors
+from brainalign_jax.study.computation import compiled
+from brainalign_jax.study.decoding import (
+    LayerVectors,
+    correlated_vectors,
+    principal_axes,
+    spanned_vectors,
+)
 from brainalign_jax.study.methods import Method, Ridge, RidgeState
 from brainalign_jax.study.problem import Problem
 from brainalign_jax.study.protocol import Protocol
@@ -30,13 +37,15 @@ def layer_mesh() -> Mesh:
     return Mesh(np.asarray(jax.local_devices()), (_AXIS,))
 
 
-@functools.partial(jax.jit, static_argnames=("span",))
-def layers(values: jax.Array, *, span: bool) -> LayerVectors:
-    """The layers [C, T, D] as `Method.evaluate` takes them, in the axes they span or as they are."""
-    return jax.lax.map(spanned_vectors, values) if span else LayerVectors(values, None)
+@functools.partial(compiled, static_argnames=("span", "correlate"))
+def layers(values: jax.Array, *, span: bool, correlate: bool = False) -> LayerVectors:
+    """The layers [C, T, D] as `Method.evaluate` takes them; see `spans_vectors` and `correlates_vectors`."""
+    if span:
+        return jax.lax.map(spanned_vectors, values)
+    return jax.lax.map(correlated_vectors, values) if correlate else LayerVectors(values, None)
 
 
-@functools.partial(jax.jit, static_argnames=("n_axes",))
+@functools.partial(compiled, static_argnames=("n_axes",))
 def _reduced(chunk: LayerVectors, weights: jax.Array, *, n_axes: int) -> LayerVectors:
     return jax.lax.map(lambda layer: principal_axes(layer, weights, n_axes=n_axes), chunk)
 
@@ -49,13 +58,13 @@ def reduced_layers(
     return [_reduced(chunk, words, n_axes=protocol.vector_axes) for chunk in chunks]
 
 
-@functools.partial(jax.jit, static_argnames=("method",))
+@functools.partial(compiled, static_argnames=("method",))
 def prepare(source: jax.Array, fold, *, method: Method):
     """`method.prepare` of one subject's responses [N, R] in one fold."""
     return method.prepare(source, fold)
 
 
-@functools.partial(jax.jit, static_argnames=("method", "mesh", "batch"))
+@functools.partial(compiled, static_argnames=("method", "mesh", "batch"))
 def evaluate(state, source: jax.Array, chunk, fold, *, method: Method, mesh: Mesh, batch: int):
     """Scores with a leading axis [C], of a chunk of layers spread over the devices of the mesh."""
 
@@ -77,7 +86,7 @@ def evaluate(state, source: jax.Array, chunk, fold, *, method: Method, mesh: Mes
     return spread(state, source, chunk, fold)
 
 
-@functools.partial(jax.jit, static_argnames=("method", "k", "batch"))
+@functools.partial(compiled, static_argnames=("method", "k", "batch"))
 def moved_sums(
     sources: jax.Array, layers: LayerVectors, fold, *, method: Method, k: int, batch: int
 ):
@@ -94,7 +103,7 @@ def moved_sums(
     return jax.lax.map(one, sources)
 
 
-@functools.partial(jax.jit, static_argnames=("method", "k", "batch"))
+@functools.partial(compiled, static_argnames=("method", "k", "batch"))
 def exchanged_sums(
     state, source, layers: LayerVectors, types, fold, words, *, method: Method, k: int, batch: int
 ):
@@ -105,12 +114,41 @@ def exchanged_sums(
     n_axes = method.protocol.vector_axes
 
     def one(types):
-        moved = layers._replace(values=layers.values[:, types])
+        products = layers.products
+        moved = layers._replace(
+            values=layers.values[:, types],
+            products=None if products is None else products[:, types][:, :, types],
+        )
         if 0 < n_axes < moved.values.shape[-1]:
             moved = jax.lax.map(lambda x: principal_axes(x, words, n_axes=n_axes), moved)
         return _sums(state, source, moved, fold, method, k, batch)
 
     return jax.lax.map(one, types)
+
+
+@functools.partial(compiled, static_argnames=("method",))
+def factor(source: jax.Array, fold, *, method: Ridge):
+    """`Ridge.factor` of one subject's responses [N, R] in one fold."""
+    return method.factor(source, fold)
+
+
+@functools.partial(compiled, static_argnames=("method", "k", "batch"))
+def reworded_sums(
+    factors, source, layers: LayerVectors, folds, *, method: Method, k: int, batch: int
+):
+    """The same for other words at the same rows, in folds with a leading axis [P]: [P, 2, C].
+
+    factors: of `factor` for ridge, None for the methods whose state depends on the words throughout.
+    """
+
+    def one(fold):
+        if factors is None:
+            state = method.prepare(source, fold)
+        else:
+            state = method.prepare_words(factors, source, fold)
+        return _sums(state, source, layers, fold, method, k, batch)
+
+    return jax.lax.map(one, folds)
 
 
 def _sums(state, source, layers, fold, method: Method, k: int, batch: int) -> jax.Array:
@@ -134,7 +172,7 @@ def memory(source, layer_shape, fold, *, method: Method, batch: int, dtype: str)
     hands to the second.
     """
     chunk = jax.eval_shape(
-        functools.partial(layers, span=method.spans_vectors),
+        functools.partial(layers, span=method.spans_vectors, correlate=method.correlates_vectors),
         jax.ShapeDtypeStruct(layer_shape, dtype),
     )
     state = jax.eval_shape(functools.partial(prepare, method=method), source, fold)
@@ -147,6 +185,17 @@ def memory(source, layer_shape, fold, *, method: Method, batch: int, dtype: str)
         found[name] = held.temp_size_in_bytes + held.output_size_in_bytes
     found["prepare"] -= found["state"]  # counted apart
     return found
+
+
+def chunk_sizes(blocks: list[tuple[int, int]], *, most: int, devices: int = 1) -> dict[int, int]:
+    """width -> `chunk_size`: blocks of another width have programs of their own in any case.
+
+    blocks: (layers, width) of each model.
+    """
+    counts: dict[int, list[int]] = {}
+    for n_layers, width in blocks:
+        counts.setdefault(width, []).append(n_layers)
+    return {width: chunk_size(one, most=most, devices=devices) for width, one in counts.items()}
 
 
 def chunk_size(counts: list[int], *, most: int, devices: int = 1) -> int:

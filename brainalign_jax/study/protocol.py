@@ -4,100 +4,94 @@ import dataclasses
 from dataclasses import dataclass
 
 from brainalign_jax.names import check_known
-
-CHOICES = {
-    "folds": ("contiguous", "shuffled_types", "shuffled_runs", "leave_run_out"),
-    "queries": ("types", "tokens"),
-    "scaling": ("none", "minmax", "zscore"),
-    "pca": ("none", "model_width"),
-    "fitted_on": ("training", "all_rows"),
-    "alpha_unit": ("kernel", "absolute"),
-    "alpha_selection": ("retrieval", "error_per_target", "error_shared"),
-    "candidate_scaling": ("spread", "none"),
-    "layer_selection": ("inner_folds", "test"),
-    "rdm_metric": ("correlation", "cosine", "euclidean", "spearman"),
-    "rdm_comparison": ("pearson", "spearman", "kendall_tau_a"),
-}
+from brainalign_jax.options import check_fields, described, documented
 
 
+@documented
 @dataclass(frozen=True)
 class Protocol:
-    """Everything that decides a score, apart from the data and the model.
+    """Everything that decides a score, apart from the data and the model."""
 
-    name: "audited" or "paper".
-    folds: "contiguous" blocks of the text in order, "shuffled_types" (word types drawn at random),
-      "shuffled_runs" (runs, or passages of sentences, drawn as a whole) or "leave_run_out".
-    n_folds: number of blocks or draws.
-    purge: seconds on either side of a test block whose words are left out of the training.
-    hold_out_types: of a block only those words are tested that occur nowhere outside of it
-      ("shuffled_types" folds hold words out in any case). Case does not count.
-    queries: decode the mean response of each word type, or every token's own.
-    center: subtract the training means of brain and model, before Procrustes and before cosines; the means
-      over all words before RDMs.
-    n_voxels: keep so many voxels, those that are most informative about the model's embedding layer
-      (Pereira et al. 2018, see `neural.selection.informativeness`); 0 keeps all.
-    scaling: "minmax" scales each brain feature to 0..1, "zscore" to mean 0 and deviation 1.
-    pca: "model_width" reduces the responses to min(rows, features, model width) principal axes.
-    fitted_on: what voxel selection, scaling and PCA are fitted on, in this order: each fold's "training"
-      rows, or "all_rows", the test rows included; the model's vectors are then reduced to no more axes
-      than the responses have, too. Inner folds use what was fitted on the whole training set.
-    alphas: ridge penalties, times the mean training kernel diagonal ("kernel") or "absolute".
-    alpha_selection: "retrieval" (one alpha for all targets, by the mean rank of the true word in the
-      inner folds), "error_per_target" or "error_shared" (by squared error).
-    n_inner_folds, inner_shuffle: the inner folds, within each training set. Unshuffled ones are
-      blocks; shuffled ones are drawn, of runs where the outer folds are. Purge and held-out types
-      apply to them too.
-    fit_intercept: ridge shrinks toward the training mean (True) or toward zero.
-    csls_k: neighbours of CSLS.
-    candidate_scaling: "spread" divides each candidate's similarities by their root mean square over
-      the training words. A candidate that was trained on has a wider spread than the tested words;
-      undivided ("none"), training words crowd the top ranks and pure noise scores below chance.
-    layer_selection: where the layer is chosen whose score stands for the model: in the "inner_folds" of each
-      fold, by the mean rank of the true word (by r2 where alphas are chosen by error), or on the "test"
-      words themselves. Every layer's own score is reported in any case.
-    vector_axes: reduce the vectors of every model to so many principal axes, fitted on the training words
-      of each fold; -1 takes the smallest width of the models that are compared, 0 keeps all axes. Wider
-      vectors score higher by their width alone.
-    rdm_metric, rdm_comparison: dissimilarity of two words, similarity of two RDMs.
-    """
-
-    name: str
-    folds: str
-    n_folds: int
-    purge: float
-    hold_out_types: bool
-    queries: str
-    center: bool
-    n_voxels: int
-    scaling: str
-    pca: str
-    fitted_on: str
-    alphas: tuple[float, ...]
-    alpha_unit: str
-    alpha_selection: str
-    n_inner_folds: int
-    inner_shuffle: bool
-    fit_intercept: bool
-    csls_k: int
-    candidate_scaling: str
-    layer_selection: str
-    vector_axes: int
-    rdm_metric: str
-    rdm_comparison: str
+    name: str = described("The protocol whose choices these are.", flag="")
+    folds: str = described(
+        "How test words are set apart: contiguous blocks of the text in order, shuffled_types (word types "
+        "drawn at random), shuffled_runs (runs, or passages of sentences, drawn as a whole), leave_run_out.",
+        choices=("contiguous", "shuffled_types", "shuffled_runs", "leave_run_out"),
+    )
+    n_folds: int = described("Number of blocks or draws.", least=2)
+    purge: float = described(
+        "Seconds on either side of a test block whose words are left out of the training.", least=0
+    )
+    hold_out_types: bool = described(
+        "Of a block only those words are tested that occur nowhere outside of it, without regard to case "
+        "(shuffled_types folds hold words out in any case)."
+    )
+    queries: str = described(
+        "What is decoded: the mean response of each word type, or every token's own.",
+        choices=("types", "tokens"),
+    )
+    center: bool = described(
+        "Subtract the training means of brain and model, before Procrustes and before cosines; the means "
+        "over all words before RDMs."
+    )
+    n_voxels: int = described(
+        "Voxels kept, those most informative about the model's embedding layer (Pereira et al. 2018, "
+        "neural.selection.informativeness); 0 keeps all.",
+        least=0,
+    )
+    scaling: str = described(
+        "Scaling of brain features: minmax to 0..1, zscore to mean 0 and deviation 1.",
+        choices=("none", "minmax", "zscore"),
+    )
+    pca: str = described(
+        "model_width reduces the responses to min(rows, features, model width) principal axes.",
+        choices=("none", "model_width"),
+    )
+    fitted_on: str = described(
+        "What voxel selection, scaling and PCA are fitted on: each fold's training rows, or all_rows, the "
+        "test rows included (the model's vectors then get no more axes than the responses have).",
+        choices=("training", "all_rows"),
+    )
+    alphas: tuple[float, ...] = described("Ridge penalties that are tried.")
+    alpha_unit: str = described(
+        "Penalties times the mean training kernel diagonal (kernel), or absolute.",
+        choices=("kernel", "absolute"),
+    )
+    alpha_selection: str = described(
+        "What chooses the penalty in the inner folds: retrieval (one for all targets, by the mean rank of "
+        "the true word), error_per_target or error_shared (by squared error).",
+        choices=("retrieval", "error_per_target", "error_shared"),
+    )
+    n_inner_folds: int = described("Inner folds within each training set.", least=2)
+    inner_shuffle: bool = described(
+        "Draw the inner folds, of runs where the outer folds are, instead of taking blocks."
+    )
+    fit_intercept: bool = described("Ridge shrinks toward the training mean (else toward zero).")
+    csls_k: int = described("Neighbours of CSLS.", least=1)
+    candidate_scaling: str = described(
+        "spread divides each candidate's similarities by their root mean square over the training words: "
+        "undivided, words that were trained on crowd the top ranks.",
+        choices=("spread", "none"),
+    )
+    layer_selection: str = described(
+        "Where the layer that stands for a model is chosen: in the inner folds, or on the test words.",
+        choices=("inner_folds", "test"),
+    )
+    vector_axes: int = described(
+        "Principal axes of every model's vectors, fitted on the training words; -1: the smallest width of "
+        "the models that are compared, 0: all. Wider vectors score higher by their width alone.",
+        least=-1,
+    )
+    rdm_metric: str = described(
+        "Dissimilarity of two words' vectors.",
+        choices=("correlation", "cosine", "euclidean", "spearman"),
+    )
+    rdm_comparison: str = described(
+        "Similarity of two RDMs.", choices=("pearson", "spearman", "kendall_tau_a")
+    )
 
     def __post_init__(self):
-        for field, known in CHOICES.items():
-            check_known(f"{field}=", getattr(self, field), known)
-        for field, least in (
-            ("n_folds", 2),
-            ("n_inner_folds", 2),
-            ("csls_k", 1),
-            ("purge", 0),
-            ("n_voxels", 0),
-            ("vector_axes", -1),
-        ):
-            if not getattr(self, field) >= least:
-                raise ValueError(f"{field}={getattr(self, field)} must be at least {least}")
+        check_fields(self)
         if not self.alphas or min(self.alphas) <= 0:
             raise ValueError(f"alphas must be one or more positive numbers, not {self.alphas}")
 
@@ -159,6 +153,11 @@ PAPER = Protocol(
     rdm_comparison="spearman",
 )
 
+CHOICES = {
+    field.name: field.metadata["choices"]
+    for field in dataclasses.fields(Protocol)
+    if field.metadata["choices"]
+}
 PROTOCOLS = {"audited": AUDITED, "paper": PAPER}
 
 

@@ -9,36 +9,13 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from brainalign_jax.options import meanings
 from brainalign_jax.study import display, page, plots, report_evidence, summary
 from brainalign_jax.study.chance import score_interval
-from brainalign_jax.study.protocol import PROTOCOLS
+from brainalign_jax.study.protocol import PROTOCOLS, Protocol
 from brainalign_jax.study.results import GROUP, SELECTED, ResultTable
 
-MEANINGS = {
-    "name": "the named set of choices that this study started from",
-    "folds": "how words are split into training and test",
-    "n_folds": "number of folds",
-    "purge": "seconds around a test block left out of the training",
-    "hold_out_types": "a tested word type is nowhere in the training",
-    "queries": "what is decoded: word types (mean response) or every token",
-    "center": "training means of brain and model are subtracted first",
-    "n_voxels": "voxels kept, the most informative ones (0: all)",
-    "scaling": "scaling of brain features",
-    "pca": "reduction of the responses to principal axes",
-    "fitted_on": "what selection, scaling and PCA are fitted on (all_rows sees the test rows)",
-    "alphas": "ridge penalties that were tried",
-    "alpha_unit": "unit of the penalties: mean kernel diagonal, or absolute",
-    "alpha_selection": "what chooses the penalty in the inner folds",
-    "n_inner_folds": "inner folds within each training set",
-    "inner_shuffle": "inner folds are drawn at random instead of blocks",
-    "fit_intercept": "ridge shrinks toward the training mean (no: toward zero)",
-    "csls_k": "neighbours of CSLS",
-    "candidate_scaling": "candidates' similarities are divided by their spread in training",
-    "layer_selection": "where the layer that stands for the model is chosen",
-    "vector_axes": "axes that every model's vectors are reduced to (-1: smallest width, 0: all)",
-    "rdm_metric": "dissimilarity of two words",
-    "rdm_comparison": "similarity of two RDMs",
-}
+MEANINGS = meanings(Protocol)
 
 
 def write_report(
@@ -80,6 +57,21 @@ def write_report(
         *_facts_section(table),
     ]
     return page.write(Path(folder) / "report.html", title, body)
+
+
+def first_screen(table: ResultTable, *, k: int = 10) -> str:
+    """What a report opens with, as HTML for a notebook: warnings, verdict and the summary."""
+    summary.check(table, k)
+    return page.fragment(
+        [
+            *(
+                f'<p class="warning"><strong>{escape(text)}</strong></p>'
+                for text in summary.warnings(table)
+            ),
+            *(report_evidence.verdict_section(table) or _headline(table, k)),
+            *_summary_section(table, k),
+        ]
+    )
 
 
 def _headline(table: ResultTable, k: int) -> list[str]:

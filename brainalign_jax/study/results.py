@@ -92,15 +92,50 @@ class ResultTable:
             chosen &= rows[column] == value
         return rows[chosen]
 
-    def summary(self, *, k: int) -> pd.DataFrame:
+    def __str__(self) -> str:
+        """Verdict, warnings and the summary as text."""
+        from brainalign_jax.study import summary
+
+        return summary.text_summary(self, k=self._k())
+
+    def _repr_html_(self) -> str:
+        """The report's first screen, for notebooks."""
+        from brainalign_jax.study import report
+
+        return report.first_screen(self, k=self._k())
+
+    def verdict(self) -> str:
+        """Whether the alignment is real, in words: "Yes. On alice ...".
+
+        Raises: ValueError where the study has no evidence.
+        """
+        from brainalign_jax.study import audit
+
+        found = audit.overall(self)
+        if found is None:
+            raise ValueError(
+                "this study has scores but no evidence, so that there is no verdict: run it with "
+                "evidence=EvidencePlan() (--evidence=true)"
+            )
+        return f"{found.answer}. {found.text}"
+
+    def _k(self) -> int:
+        """The k of reports: the manifest's, else 10 or the largest that was scored."""
+        known = sorted(self.rows.loc[self.rows["k"] > 0, "k"].unique())
+        wanted = self.manifest.get("report_k", 10)
+        return int(wanted if wanted in known or not known else known[-1])
+
+    def summary(self, *, k: int | None = None) -> pd.DataFrame:
         """One row a model and method: CSLS-AVG and CSLS-MAX at k, and the RSA score.
 
         Where inner folds chose the layer, csls_avg is the mean over subjects of the chosen layers' scores,
         csls_max the best subject's, and `layer` the one chosen most often ("selection" is "inner folds").
         Otherwise, as in the paper, `layer` is that of the highest CSLS-AVG and csls_max the best subject's
         best layer: both pick the layer on the scores that they report ("test").
+
+        k: of precision@k; None for that of the report.
         """
-        lines = []
+        k, lines = self._k() if k is None else k, []
         keys = ["model", "method"]
         for (model, method), part in self.pooled("precision_csls", k=k).groupby(keys, sort=False):
             group = part[part["subject"] == GROUP]

@@ -4,7 +4,9 @@ RDMs are of the word types that every subject has responses to. The permutations
 pairs, with whole blocks or shifts in time where words have onsets (`confounds.mantel_permutations`).
 """
 
+import itertools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -15,7 +17,7 @@ from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import geometry, sources
 from brainalign_jax.study.chance import permutation_p
-from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.computation import Computation, compiled
 from brainalign_jax.study.confounds import confound_rdms, mantel_permutations
 from brainalign_jax.study.problem import Scoring
 
@@ -24,6 +26,7 @@ COLUMNS = (
     "ceiling_lower", "ceiling_upper", "confounds", "n_permutations",
 )  # fmt: skip
 _BLOCK = 50  # permutations in one compiled call
+_LAYERS = 16  # of all models, in one compiled call
 
 
 def rsa_evidence(
@@ -68,55 +71,72 @@ def rsa_evidence(
             eligible=eligible,
             random_state=seed,
         )
-    known: dict[int, tuple] = {}  # of the last width that subjects were reduced to
+    groups: dict[int, list[tuple[str, np.ndarray, np.ndarray]]] = {}
+    for name in names:
+        for numbers, values in _wanted_layers(vectors_of(name), scoring):
+            width = values.shape[-1] if protocol.pca != "none" else 0
+            groups.setdefault(width, []).append((name, numbers, values))
     with computation.context():
         tables = []
-        for name in names:
-            parts: dict[int, list] = {}
-            for numbers, values in _wanted_layers(vectors_of(name), scoring):
-                width = values.shape[-1] if protocol.pca != "none" else 0
-                parts.setdefault(width, []).append((numbers, values))
-            for width, blocks in parts.items():
-                if width not in known:
-                    dtype = computation.dtype
-                    known = {width: _brain(loaded, token_to_type, eligible, protocol, width, dtype)}
-                brain, group, bounds, n_features = known[width]
-                # Layers of every width are one family of tests.
-                layers = np.concatenate([numbers for numbers, _ in blocks])
-                rdms = np.stack(
-                    [
-                        _rdm(layer[types], protocol)
-                        for _, values in blocks
-                        for layer in sources.prepare_vectors(
-                            values, protocol, n_features=n_features, dtype=computation.dtype
-                        )
-                    ]
-                )
-                columns = {}
-                for column, of, held in (
-                    ("rsa", brain, confounds[:0]),
-                    ("partial", brain, confounds),
-                    ("group_rdm", group, confounds[:0]),
-                ):
-                    columns[column], columns[f"p_{column}"] = _test(
-                        of, rdms, held, permutations, method
+        for width, blocks in groups.items():
+            dtype = computation.dtype
+            known = _brain(loaded, token_to_type, eligible, protocol, width, dtype)
+            brain, group, bounds, n_features = known
+
+            def rdms(blocks=blocks, n_features=n_features):
+                for _, _, values in blocks:
+                    ready = sources.prepare_vectors(
+                        values, protocol, n_features=n_features, dtype=computation.dtype
                     )
-                columns["p"] = columns.pop("p_rsa")
-                if not len(confounds):
-                    columns["partial"] = columns["p_partial"] = np.nan
-                tables.append(
-                    pd.DataFrame(columns).assign(
+                    for layer in ready:
+                        yield _rdm(layer[types], protocol)
+
+            scores = _tested(brain, group, rdms(), confounds, permutations, method)
+            place = pd.DataFrame(
+                {
+                    "model": np.repeat(
+                        [name for name, _, _ in blocks], [len(numbers) for _, numbers, _ in blocks]
+                    ),
+                    "layer": np.concatenate([numbers for _, numbers, _ in blocks]),
+                }
+            )
+            tables.append(
+                (
+                    place.assign(
                         dataset=dataset.name,
-                        model=name,
-                        layer=layers,
                         n_items=len(types),
                         ceiling_lower=bounds[0],
                         ceiling_upper=bounds[1],
                         confounds=", ".join(found.names),
                         n_permutations=len(permutations),
-                    )
+                    ),
+                    scores,
                 )
-    return pd.concat(tables, ignore_index=True)[list(COLUMNS)]
+            )
+    return _rows(tables, names)
+
+
+class _Scores(NamedTuple):
+    """Of "rsa", "partial" and "group_rdm": group correlations [L], and of the permutations [B, L]."""
+
+    observed: dict[str, np.ndarray]
+    drawn: dict[str, np.ndarray]
+
+
+def _rows(tables: list[tuple[pd.DataFrame, _Scores]], names: Sequence[str]) -> pd.DataFrame:
+    """Rows with COLUMNS in the order of the models, each of whose layers are one family of tests."""
+    place = pd.concat([rows for rows, _ in tables], ignore_index=True)
+    for column in tables[0][1].observed:
+        observed = np.concatenate([scores.observed[column] for _, scores in tables])
+        drawn = np.concatenate([scores.drawn[column] for _, scores in tables], axis=1)
+        p = "p" if column == "rsa" else f"p_{column}"
+        place[column], place[p] = observed, np.nan
+        for name in names if len(drawn) else ():
+            mine = (place["model"] == name).to_numpy()
+            place.loc[mine, p] = permutation_p(observed[mine], drawn[:, mine].max(axis=1))
+    order = place["model"].map({name: i for i, name in enumerate(names)})
+    place = place.iloc[order.argsort(kind="stable")].reset_index(drop=True)
+    return place[list(COLUMNS)]
 
 
 def _wanted_layers(model: Embeddings, scoring: Scoring):
@@ -159,32 +179,56 @@ def _rdm(rows: np.ndarray, protocol) -> np.ndarray:
     return np.asarray(_compiled_rdm(rows, metric=protocol.rdm_metric))
 
 
-def _test(brain, model, confounds, permutations, method) -> tuple[np.ndarray, np.ndarray]:
-    """(group correlation [L], p [L] corrected over the layers) of RDMs brain [S, P] and model [L, P]."""
+def _tested(brain, group, rdms, confounds, permutations, method) -> _Scores:
+    """Group correlations of the RDMs brain [S, P] and group [1, P] with those of all layers.
+
+    rdms: yields [P] of each layer. Partial correlations are NaN where nothing is held constant.
+    """
+    parts = []
+    while chunk := list(itertools.islice(rdms, _LAYERS)):
+        # The last ones are filled up, so that all models share a program.
+        filled = np.stack(chunk + chunk[-1:] * (_LAYERS - len(chunk)))
+        found = {}
+        plain = _correlations(
+            np.concatenate([brain, group]), filled, confounds[:0], permutations, method
+        )
+        found["rsa"], found["group_rdm"] = plain[:, :-1].mean(axis=1), plain[:, -1]
+        found["partial"] = np.full_like(found["rsa"], np.nan)
+        if len(confounds):
+            held = _correlations(brain, filled, confounds, permutations, method)
+            found["partial"] = held.mean(axis=1)
+        parts.append({name: values[:, : len(chunk)] for name, values in found.items()})
+    every = {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+    return _Scores(
+        {name: values[0] for name, values in every.items()},
+        {name: values[1:] for name, values in every.items()},
+    )
+
+
+def _correlations(brain, model, confounds, permutations, method) -> np.ndarray:
+    """[1 + B, S, L]: of the words as they are, and of each permutation [T]."""
     problem = _problem(brain, model, confounds, method=method)
     identity = np.arange(_n_items(brain.shape[-1]), dtype=np.int32)[None]
-    observed = np.asarray(_permuted(problem, identity))[0].mean(axis=0)
-    if not len(permutations):
-        return observed, np.full(observed.shape, np.nan)
+    orders = np.concatenate([identity, permutations])
+    size = min(_BLOCK, len(orders))
     drawn = []
-    for start in range(0, len(permutations), _BLOCK):
-        some = permutations[start : start + _BLOCK]
-        filled = np.resize(some, (min(_BLOCK, len(permutations)), some.shape[1]))
-        drawn.append(np.asarray(_permuted(problem, filled))[: len(some)].mean(axis=1))
-    null = np.concatenate(drawn).max(axis=1)
-    return observed, permutation_p(observed, null)
+    for start in range(0, len(orders), size):
+        some = orders[start : start + size]
+        filled = np.resize(some, (size, some.shape[1]))
+        drawn.append(np.asarray(_permuted(problem, filled))[: len(some)])
+    return np.concatenate(drawn)
 
 
 def _n_items(n_pairs: int) -> int:
     return int(round((1 + np.sqrt(1 + 8 * n_pairs)) / 2))
 
 
-_compiled_rdm = jax.jit(rsa.rdm, static_argnames=("metric",))
-_problem = jax.jit(partial_rsa.mantel_problem, static_argnames=("method",))
-_ceiling = jax.jit(noise_ceiling.noise_ceiling, static_argnames=("method", "rank_mean"))
+_compiled_rdm = compiled(rsa.rdm, static_argnames=("metric",))
+_problem = compiled(partial_rsa.mantel_problem, static_argnames=("method",))
+_ceiling = compiled(noise_ceiling.noise_ceiling, static_argnames=("method", "rank_mean"))
 
 
-@jax.jit
+@compiled
 def _permuted(problem: partial_rsa.MantelProblem, permutations: jax.Array) -> jax.Array:
     """[B, S, L] for permutations [B, T]."""
     return jax.lax.map(lambda one: partial_rsa.permuted_correlations(problem, one), permutations)

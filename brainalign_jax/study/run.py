@@ -4,13 +4,11 @@ import dataclasses
 import datetime
 import importlib.metadata
 import platform
-import sys
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from brainalign_jax import __version__
 from brainalign_jax.files import user_path
@@ -23,40 +21,41 @@ from brainalign_jax.study import computation as computing
 from brainalign_jax.study.chance import chance_rows
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.controls import control_vectors, is_control
-from brainalign_jax.study.display import seed_of, short_names, without_seed
-from brainalign_jax.study.evidence import EvidencePlan, null_plan, role, with_controls
+from brainalign_jax.study.display import seed_of, without_seed
+from brainalign_jax.study.evidence import null_plan, role, with_controls
 from brainalign_jax.study.group import KINDS as GROUP_KINDS
 from brainalign_jax.study.group_evidence import group_tables
 from brainalign_jax.study.nulls import COLUMNS as NULL_COLUMNS
 from brainalign_jax.study.nulls import score_nulls
+from brainalign_jax.study.options import Embedding, EvidencePlan, Scoring
 from brainalign_jax.study.problem import folds_of
+from brainalign_jax.study.progress import (
+    CEILINGS,
+    NULLS,
+    REPORT,
+    SCORES,
+    TESTS,
+    VECTORS,
+    Progress,
+    Stage,
+)
+from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import ResultTable, group_rows
 
 _PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "nilearn", "scikit-learn")
 
 
-@dataclass(frozen=True)
-class Embedding:
-    """How words become vectors: arguments of `language.embed`."""
-
-    context: str = "sentence"
-    window: int = 20
-    pooling: str = "mean"
-    last: str = "hf"
-    missing: str = "error"
-
-
 def run_study(
     dataset: Dataset,
     models: Sequence[str],
-    scoring: sweep.Scoring,
-    output_dir: str | Path,
+    scoring: Scoring | None = None,
+    output_dir: str | Path | None = None,
     *,
     embedding: Embedding = Embedding(),
     computation: Computation = Computation(),
     max_memory: int | None = None,
     report_k: int = 10,
-    evidence: EvidencePlan | None = None,
+    evidence: EvidencePlan | None = EvidencePlan(),
     group_decoding: Sequence[str] = (),
     cache_dir: str | Path | None = None,
     command: str = "",
@@ -64,23 +63,27 @@ def run_study(
     notes: Sequence[str] = (),
     progress: bool = True,
 ) -> ResultTable:
-    """Score models against subjects and write results.parquet, manifest.json, report and figures.
+    """Score models against subjects: tidy scores, the evidence beside them, and a verdict.
 
     Args:
       dataset: an opened data set; its subjects are read a few at a time.
-      models: names, ids, folders, "static:FILE" or "untrained:MODEL".
-      scoring: methods, protocol, ks, layers, lower, seed.
-      output_dir: finished cells (subject x model x method) and embeddings are kept below it, and a
-        second call computes only what is missing there.
+      models: names, ids, folders, "static:FILE" or "untrained:MODEL"; or one of them.
+      scoring: methods, protocol, ks, layers, lower, seed; by default all methods under the audited
+        protocol that fits the words.
+      output_dir: results.parquet, manifest.json, report.html and figures are written there, finished cells
+        (subject x model x method) and embeddings are kept below it, and a second call computes only
+        what is missing. None: nothing is written.
       computation: precision, and what is done at the same time; lowered to what the memory allows.
       max_memory: bytes that may be used, of the accelerators' memory where there are any, else of this
         process; None for 80 % of what there is.
       report_k: the k of precision@k in the report; must be one of scoring.ks.
       group_decoding: of `group.KINDS`, ways to decode all subjects as one, shown beside their own scores.
-      evidence: nulls, controls, ceilings and intervals, and the verdict that follows from them.
+      evidence: nulls, controls, ceilings and intervals, and the verdict that follows from them; None
+        for scores alone.
       cache_dir: where finished cells and embeddings are kept instead of output_dir; studies of the same
         words under other protocols then share what they have in common.
       command, simulated, notes: recorded in the manifest and shown in the report.
+      progress: show each stage and the time to the end.
 
     Where several processes joined (`processes.join`), each scores a part of subjects x models, all
     return the whole table and the first writes it; the output folder need not be shared.
@@ -88,9 +91,32 @@ def run_study(
     Raises: ValueError or FileNotFoundError before anything is written, as the readers, models and
     folds do; ValueError where the study cannot fit into the memory, with the least that it needs. The
     tables and the report are replaced only once everything is computed.
+
+    >>> table = run_study(open_dataset("alice", folder), ["gpt2"])  # doctest: +SKIP
+    >>> print(table.verdict())  # doctest: +SKIP
     """
-    output = user_path(output_dir, "output_dir")
+    if output_dir is None and cache_dir is None:
+        with tempfile.TemporaryDirectory(prefix="brainalign-") as scratch:
+            return run_study(
+                dataset,
+                models,
+                scoring,
+                embedding=embedding,
+                computation=computation,
+                max_memory=max_memory,
+                report_k=report_k,
+                evidence=evidence,
+                group_decoding=group_decoding,
+                cache_dir=scratch,
+                command=command,
+                simulated=simulated,
+                notes=notes,
+                progress=progress,
+            )
+    output = None if output_dir is None else user_path(output_dir, "output_dir")
     cache = output if cache_dir is None else user_path(cache_dir, "cache_dir")
+    scoring = _scoring_for(dataset, scoring)
+    models = [models] if isinstance(models, str) else models
     if report_k not in scoring.ks:
         raise ValueError(f"report_k={report_k} is not among ks={scoring.ks}: add it")
     if not models:
@@ -100,11 +126,14 @@ def run_study(
     models = list(dict.fromkeys(models))
     if evidence is not None:
         models = with_controls(models, dataset, evidence, lower=scoring.lower, seed=scoring.seed)
-    names = short_names(models)
     computing.keep_compiled_programs()
+    plan_of_nulls = null_plan(evidence, dataset)
+    mine = shares.by_subject(processes.block(len(models) * len(dataset.subjects)), models)
+    stages = _stages(dataset, models, scoring, evidence, plan_of_nulls, mine)
+    shown = Progress(stages, show=progress)
 
-    def vectors_of(name: str) -> Embeddings:
-        return _embeddings(name, dataset, scoring, embedding, cache / "embeddings", progress)
+    def vectors_of(name: str, told: Callable[[float], None] | bool = False) -> Embeddings:
+        return _embeddings(name, dataset, scoring, embedding, cache / "embeddings", told)
 
     with processes.together():
         # First, so that a missing model is told at once.
@@ -124,51 +153,47 @@ def run_study(
             n_subjects=len(dataset.subjects),
             max_memory=max_memory,
         )
-        if progress:
-            print(chosen.text(), file=sys.stderr)
+        shown.note(chosen.text() if shown.live else chosen.text().splitlines()[0])
 
-    with processes.together():
+    with processes.together(), shown.stage(VECTORS):
         for index in processes.every_nth(len(models)):
-            vectors_of(models[index])
+            before = shown.done(VECTORS)
+            vectors_of(models[index], shown.update)
+            shown.update(before + 1 - shown.done(VECTORS))  # what was in the cache tells nothing
     tables, ranks, nulls, subjects, facts = [], [], [], {}, {}
-    plan_of_nulls = null_plan(evidence, dataset)
-    mine = shares.by_subject(processes.block(len(models) * len(dataset.subjects)), models)
     with processes.together():
         for name in models:
             vectors = vectors_of(name)
             facts[name] = {"name": name, "fingerprint": vectors.fingerprint(), **vectors.meta}
-        shown = tqdm(
-            total=sum(map(len, mine.values())) * len(scoring.methods),
-            desc="subjects x models x methods",
-            unit="cell",
-            disable=not progress,
-        )
-        with shown:
-            for chunk, wanted in shares.chunks(dataset, mine, first, chosen.responses_bytes):
-                subjects |= {one.subject: one.fingerprint() for one in chunk}
-                for group in shares.groups(wanted, vectors_of, chosen.embeddings_bytes):
-                    shown.set_postfix_str(
-                        ", ".join(names[one.model] for one in group), refresh=True
-                    )
-                    options = dict(cells=cache / "cells", computation=chosen.computation)
-                    found = sweep.score(
-                        dataset.name, chunk, group, scoring, progress=shown, **options
-                    )
-                    tables.append(found.rows)
-                    ranks.append(found.ranks)
-                    tested = [one for one in group if role(one.model) == "model"]
-                    if plan_of_nulls and tested:
-                        nulls.append(
-                            score_nulls(
-                                dataset.name, chunk, tested, scoring, plan_of_nulls,
-                                k=report_k, show=progress, **options,
-                            )
-                        )  # fmt: skip
+        for chunk, wanted in shares.chunks(dataset, mine, first, chosen.responses_bytes):
+            subjects |= {one.subject: one.fingerprint() for one in chunk}
+            for group in shares.groups(wanted, vectors_of, chosen.embeddings_bytes):
+                options = dict(
+                    cells=cache / "cells", computation=chosen.computation, progress=shown
+                )
+                with shown.stage(SCORES):
+                    found = sweep.score(dataset.name, chunk, group, scoring, **options)
+                tables.append(found.rows)
+                ranks.append(found.ranks)
+                tested = [one for one in group if role(one.model) == "model"]
+                if plan_of_nulls and tested:
+                    with shown.stage(NULLS):
+                        drawn = score_nulls(
+                            dataset.name,
+                            chunk,
+                            tested,
+                            scoring,
+                            plan_of_nulls,
+                            k=report_k,
+                            **options,
+                        )
+                    nulls.append(drawn)
     rows, subjects = shares.gathered(tables, subjects, models, dataset.subjects)
     table = ResultTable(
         pd.concat([rows, group_rows(rows)], ignore_index=True),
         {
             "command": command,
+            **({"working_folder": str(Path.cwd())} if command else {}),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "versions": _versions(),
             "seed": scoring.seed,
@@ -198,23 +223,56 @@ def run_study(
         evidence=evidence,
         group_decoding=group_decoding,
         k=report_k,
-        progress=progress,
+        progress=shown,
     )
-    if evidence is not None:
-        outer, _, token_to_type = folds_of(first, scoring, inner=False).folds
-        extras["chance"] = chance_rows(outer, token_to_type, scoring.ks)
-        extras["ranks"] = shares.everything(ranks)
-        extras["nulls"] = shares.everything(nulls, NULL_COLUMNS)
-        table = audit.with_evidence(table, extras, evidence, k=report_k)
-    elif group_decoding:
-        table = dataclasses.replace(table, extras={"group_decoding": extras["group_decoding"]})
-    with processes.together():
-        if processes.index() == 0:
-            table.save(output)
-            figures = plots.draw_figures(table, k=report_k)
-            plots.save_figures(figures, output / "figures")
-            report.write_report(table, output, k=report_k, notes=notes, figures=figures)
+    with shown.stage(REPORT):
+        if evidence is not None:
+            outer, _, token_to_type = folds_of(first, scoring, inner=False).folds
+            extras["chance"] = chance_rows(outer, token_to_type, scoring.ks)
+            extras["ranks"] = shares.everything(ranks)
+            extras["nulls"] = shares.everything(nulls, NULL_COLUMNS)
+            table = audit.with_evidence(table, extras, evidence, k=report_k)
+        elif group_decoding:
+            table = dataclasses.replace(table, extras={"group_decoding": extras["group_decoding"]})
+        with processes.together():
+            if processes.index() == 0 and output is not None:
+                table.save(output)
+                figures = plots.draw_figures(table, k=report_k)
+                plots.save_figures(figures, output / "figures")
+                report.write_report(table, output, k=report_k, notes=notes, figures=figures)
+        shown.update()
     return table
+
+
+def _scoring_for(dataset: Dataset, scoring: Scoring | None) -> Scoring:
+    """The scoring with a protocol; of the default one without the ks that so few words do not allow."""
+    words = dataset.stimulus
+    fitting = dict(timed=words.onsets is not None, grouped=words.run is not None)
+    if scoring is None:
+        n_types = len(words.types(lower=False)[0])
+        scoring = Scoring(ks=tuple(k for k in Scoring().ks if k <= max(n_types, 10)))
+    if scoring.protocol is None:
+        scoring = dataclasses.replace(scoring, protocol=protocol("audited", **fitting))
+    return scoring
+
+
+def _stages(
+    dataset: Dataset, models: Sequence[str], scoring, evidence, plan_of_nulls, mine
+) -> dict[str, Stage]:
+    """What is to be done, with what a piece of it costs in scores of a subject, model and method."""
+    n_methods, n_cells = len(scoring.methods), sum(map(len, mine.values()))
+    tested = sum(role(name) == "model" for names in mine.values() for name in names)
+    stages = {
+        VECTORS: Stage(len(processes.every_nth(len(models))), 4.0, "models"),
+        SCORES: Stage(n_cells * n_methods, 1.0, "scores"),
+    }
+    if plan_of_nulls and tested:
+        stages[NULLS] = Stage(tested * n_methods * plan_of_nulls.n_draws, 0.1, "draws")
+    if evidence is not None and evidence.ceilings and len(dataset.subjects) > 1:
+        stages[CEILINGS] = Stage(len(dataset.subjects), 1.0 * n_methods, "subjects")
+    if evidence is not None and "rsa" in scoring.methods:
+        stages[TESTS] = Stage(1, 10.0)
+    return stages | {REPORT: Stage(1, 5.0)}
 
 
 def _embeddings_shapes(
@@ -241,7 +299,7 @@ def _embeddings(
     scoring: sweep.Scoring,
     embedding: Embedding,
     folder: Path,
-    progress: bool,
+    progress: Callable[[float], None] | bool,
 ) -> Embeddings:
     """The model's vectors of the data set's words, from the cache in `folder` if they are there."""
     if is_control(name):

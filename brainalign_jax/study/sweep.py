@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from tqdm import tqdm
 
 from brainalign_jax import __version__
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.cells import Job, Workbench, layer_numbers
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.problem import Scoring
+from brainalign_jax.study.options import Scoring
+from brainalign_jax.study.progress import Progress
 from brainalign_jax.study.results import read_parquet, tidy, write_parquet
 
 __all__ = ["Scores", "Scoring", "score", "score_subjects"]
@@ -48,7 +48,7 @@ def score(
     scoring: Scoring,
     *,
     cells: Path | None = None,
-    progress: tqdm | None = None,
+    progress: Progress | None = None,
     computation: Computation | None = None,
 ) -> Scores:
     """Score models against subjects.

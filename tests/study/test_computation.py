@@ -212,7 +212,7 @@ responses, _ = recordings.planted_study(n_subjects=3)
 by_name = {{one.subject: one for one in responses}}
 dataset = Dataset("planted", tuple(by_name), responses[0].stimulus, by_name.__getitem__)
 scoring = Scoring(("procrustes", "rsa"), protocol("audited", timed=False, n_folds=4), (10,))
-table = run_study(dataset, {models!r}, scoring, output, progress=False)
+table = run_study(dataset, {models!r}, scoring, output, evidence=None, progress=False)
 table.rows.to_parquet(output + "/seen.parquet")
 import json, pathlib
 cells = len(list(pathlib.Path(output, "cells").glob("*.parquet")))

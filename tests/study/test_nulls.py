@@ -112,12 +112,45 @@ def test_item_nulls_equal_a_rescoring_of_the_exchanged_vectors(words, planted, m
 
 
 @pytest.mark.parametrize("method", ["procrustes", "ridge", "rsa"])
-@pytest.mark.parametrize("name", ["audited", "paper"])
-def test_shift_nulls_equal_a_rescoring_of_the_moved_responses(story, method, name):
+@pytest.mark.parametrize("n_axes", [10, 200])
+def test_shift_nulls_equal_a_rescoring_of_the_moved_words(story, method, n_axes):
+    """With fewer and with more axes than word types."""
+    rng = np.random.default_rng(5)
+    vectors = rng.standard_normal((2, len(story.types()[0]), n_axes))
+    values = rng.standard_normal((240, 16))
+    scoring = Scoring((method,), protocol("audited", csls_k=5, n_folds=3), (5,))
+    valid = np.ones(240, bool)
+    valid[[3, 130]] = False
+    values[~valid] = 0
+    one = dataclasses.replace(make_responses(story, values, subject="S0"), valid=valid)
+    plan = NullPlan("shift", 12)
+    found = score_nulls("x", [one], make_embeddings(story, vectors), scoring, plan, k=5)
+    for number in (0, 11):
+        words = np.argsort(draws("shift", story, 12, valid)[number].rows)
+        moved = Stimulus.from_words(
+            [story.words[i] for i in words], onsets=story.onsets, run=story.run
+        )
+        order = [story.types()[0].index(word) for word in moved.types()[0]]
+        expected = score_subjects(
+            "x",
+            [dataclasses.replace(one, stimulus=moved)],
+            make_embeddings(moved, vectors[:, order]),
+            scoring,
+        )
+        expected = expected[(expected["fold"] == -1) & (expected["layer"] >= 0)]
+        check_equal(found[found["draw"] == number], expected)
+
+
+@pytest.mark.parametrize("method", ["procrustes", "ridge", "rsa"])
+@pytest.mark.parametrize("changes", [{}, {"inner_shuffle": True}, {"folds": "shuffled_types"}])
+def test_where_words_decide_the_folds_the_responses_move(story, method, changes):
+    name = "audited" if changes else "paper"
+    if changes == {"inner_shuffle": True} and method != "ridge":
+        changes = {"folds": "shuffled_types", "inner_shuffle": True}
     rng = np.random.default_rng(5)
     vectors = rng.standard_normal((2, len(story.types()[0]), 10))
     one = make_responses(story, rng.standard_normal((240, 16)), subject="S0")
-    scoring = Scoring((method,), protocol(name, csls_k=5, n_folds=3), (5,))
+    scoring = Scoring((method,), protocol(name, csls_k=5, n_folds=3, purge=0.0, **changes), (5,))
     embeddings = make_embeddings(story, vectors)
     found = score_nulls("x", [one], embeddings, scoring, NullPlan("shift", 2), k=5)
     moved = dataclasses.replace(one, values=one.values[draws("shift", story, 2)[0].rows])

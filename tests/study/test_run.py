@@ -29,9 +29,8 @@ SCORING = Scoring(("procrustes", "rsa"), protocol("audited", timed=False, n_fold
 
 
 def run(dataset, vectors_file, output, scoring=SCORING, **options):
-    return run_study(
-        dataset, [f"static:{vectors_file}"], scoring, output, progress=False, **options
-    )
+    options = {"evidence": None, "progress": False} | options
+    return run_study(dataset, [f"static:{vectors_file}"], scoring, output, **options)
 
 
 def test_a_study_writes_table_manifest_report_and_figures(dataset, vectors_file, tmp_path):
@@ -126,7 +125,7 @@ def test_a_failed_study_leaves_no_results(
     if models is None:
         models = [f"static:{vectors_file}"]
     with pytest.raises(error):
-        run_study(dataset, models, scoring, output, progress=False, **options)
+        run_study(dataset, models, scoring, output, evidence=None, progress=False, **options)
     assert not (output / "results.parquet").exists()
     assert not (output / "report.html").exists()
 

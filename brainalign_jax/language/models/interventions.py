@@ -263,7 +263,9 @@ def _from_mapping(mapping: Mapping[str, Any]) -> Specification:
         if not isinstance(given, Mapping):
             raise ValueError(f"interventions: {kind!r} is {given!r}, not an object of parts.")
         for name in given:
-            check_known("part", name, (field.name for field in fields(Parts)), of=f"interventions, {kind}")
+            check_known(
+                "part", name, (field.name for field in fields(Parts)), of=f"interventions, {kind}"
+            )
         parts: dict[str, Any] = {"positions": given.get("positions", False)}
         for name in _SHORT.values():
             values = given.get(name, [])

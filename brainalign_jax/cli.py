@@ -1,0 +1,76 @@
+"""The command `brainalign`: its sub-commands, with help and errors of spelling at once.
+
+brainalign align --dataset=alice --data_dir=data/alice --models=gpt2 --output_dir=out/alice
+brainalign align --help
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from brainalign_jax.names import unknown
+
+# name -> (module of brainalign_jax.commands, its Command)
+COMMANDS = {
+    "align": ("align", "ALIGN"),
+    "evidence": ("evidence", "EVIDENCE"),
+    "embed": ("words", "EMBED"),
+    "surprisal": ("words", "SURPRISAL"),
+    "fetch": ("catalog", "FETCH"),
+    "models": ("catalog", "MODELS"),
+    "datasets": ("catalog", "DATASETS"),
+    "cache": ("words", "CACHE"),
+    "demo": ("demo", "DEMO"),
+}
+
+
+def command(name: str):
+    """The `Command` of that name."""
+    module, constant = COMMANDS[name]
+    return getattr(importlib.import_module(f"brainalign_jax.commands.{module}"), constant)
+
+
+def usage() -> str:
+    """What `brainalign --help` prints."""
+    lines = [
+        "usage: brainalign COMMAND [--option=value ...]",
+        "",
+        "How similar are a language model's word vectors to neural responses to the words, and is it real?",
+        "",
+    ]
+    lines += [f"  {name:<10} {command(name).summary}" for name in COMMANDS]
+    lines += ["", "`brainalign COMMAND --help` lists the options. `brainalign demo` shows it all."]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0, or 2 where the command line or its data are wrong."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("--help", "-h", "-help", "help"):
+        if len(arguments) > 1 and arguments[0] == "help":
+            return main([arguments[1], "--help"])
+        print(usage())
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name == "--version":
+        from brainalign_jax import __version__
+
+        print(__version__)
+        return 0
+    if name not in COMMANDS:
+        said = unknown("command", name, COMMANDS, listing="`brainalign --help`")
+        print(f"brainalign: {said}", file=sys.stderr)
+        return 2
+    from brainalign_jax.commands.command import help_text, run
+
+    if any(one in ("--help", "-h", "-help", "--helpfull", "--helpshort") for one in rest):
+        print(help_text(command(name)), end="")
+        return 0
+    # Warnings of libraries that a user can do nothing about.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    return run(command(name), rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""`brainalign align`: from a data set and models to scores, evidence and a verdict."""
+
+import dataclasses
+from pathlib import Path
+
+from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.options import Option, filled, options_of
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.options import GROUPS, Embedding, EvidencePlan, Scoring
+from brainalign_jax.study.protocol import PROTOCOLS, Protocol
+
+DATA, MODEL, PROTOCOL, EVIDENCE, MACHINE = "data", "model", "protocol", "evidence", "machine"
+
+DATASET = Option(
+    "dataset",
+    "text",
+    None,
+    "Data set to read; `brainalign datasets` lists them.",
+    DATA,
+    required=True,
+)
+DATA_DIR = Option("data_dir", "path", None, "Folder of the release's files.", DATA, required=True)
+SUBJECTS = Option("subjects", "list", None, "Subjects; all usable ones if not given.", DATA)
+READER_OPTIONS = Option(
+    "reader_options",
+    "pairs",
+    (),
+    "Options of the data set's reader as name=value, with : between several values, as "
+    "radius=6mm,window=-2:2; `brainalign datasets NAME` lists them.",
+    DATA,
+)
+OUTPUT_DIR = Option("output_dir", "path", None, "Folder to write to.", DATA, required=True)
+MODELS = Option(
+    "models",
+    "list",
+    None,
+    "Models, by name, Hugging Face id or folder (`brainalign models` lists the names); untrained:MODEL is "
+    "the same architecture with random weights, static:FILE a file of word vectors.",
+    MODEL,
+    required=True,
+)
+REPORT_K = Option(
+    "report_k", "int", 10, "The k shown in the report; one of --ks.", PROTOCOL, least=1
+)
+PROGRESS = Option("progress", "bool", True, "Show stages and the time to the end.", MACHINE)
+
+EMBEDDING = options_of(Embedding, MODEL)
+SCORING = options_of(Scoring, PROTOCOL)
+CHOICES = options_of(Protocol, PROTOCOL, without_defaults="by --protocol")
+PLAN = options_of(EvidencePlan, EVIDENCE)
+COMPUTATION = options_of(Computation, MACHINE)
+
+OPTIONS = (
+    DATASET,
+    DATA_DIR,
+    SUBJECTS,
+    READER_OPTIONS,
+    OUTPUT_DIR,
+    MODELS,
+    *EMBEDDING,
+    Option(
+        "protocol",
+        "choice",
+        "audited",
+        "How scores are made: audited, or as the paper did. The options of single choices override it.",
+        PROTOCOL,
+        tuple(PROTOCOLS),
+    ),
+    *SCORING,
+    REPORT_K,
+    *CHOICES,
+    Option(
+        "evidence",
+        "bool",
+        True,
+        "Nulls, controls, ceilings, intervals and a verdict beside the scores.",
+        EVIDENCE,
+    ),
+    *PLAN,
+    Option(
+        "group_decoding",
+        "list",
+        (),
+        "Also decode all subjects as one: summed (kernels side by side), hyperaligned (a shared space).",
+        EVIDENCE,
+        GROUPS,
+    ),
+    *COMPUTATION,
+    Option(
+        "max_memory_gb",
+        "float",
+        None,
+        "GiB that may be used: of the accelerator, else of the machine. Default: 80 % of what there is.",
+        MACHINE,
+        least=0.0,
+    ),
+    Option(
+        "cache_dir",
+        "path",
+        None,
+        "Where vectors and finished scores are kept; below --output_dir if not given.",
+        MACHINE,
+    ),
+    Option(
+        "distributed",
+        "bool",
+        False,
+        "Share the study with the other processes of a TPU slice or cluster job, or of --coordinator.",
+        MACHINE,
+    ),
+    Option("coordinator", "text", None, "host:port of process 0, as seen by all.", MACHINE),
+    Option("n_processes", "int", None, "Number of processes.", MACHINE, least=1),
+    Option("process", "int", None, "Which process this is, from 0.", MACHINE, least=0),
+    PROGRESS,
+)
+
+
+def open_data(values: dict[str, object]):
+    """The data set that the options of a command name."""
+    from brainalign_jax.neural.readers import open_dataset
+    from brainalign_jax.neural.readers.options import convert_options
+
+    options = convert_options(values["dataset"], values["reader_options"] or {})
+    return open_dataset(
+        values["dataset"], values["data_dir"], subjects=values["subjects"], **options
+    )
+
+
+def evidence_plan(values: dict[str, object]) -> EvidencePlan:
+    """How much evidence the options of a command ask for."""
+    controls = values["controls"]
+    if controls is not None:
+        controls = tuple(name for name in controls if name)
+    chosen = filled(EvidencePlan, PLAN, values, seed=values["seed"])
+    return dataclasses.replace(chosen, controls=controls)
+
+
+def _align(values: dict[str, object], text: str) -> None:
+    from brainalign_jax.study import processes
+    from brainalign_jax.study.protocol import protocol
+    from brainalign_jax.study.run import run_study
+
+    who = values["coordinator"], values["n_processes"], values["process"]
+    if values["distributed"] or any(value is not None for value in who):
+        processes.join(*who)
+    dataset = open_data(values)
+    chosen = protocol(
+        values["protocol"],
+        timed=dataset.stimulus.onsets is not None,
+        grouped=dataset.stimulus.run is not None,
+        **{option.field: values[option.name] for option in CHOICES},
+    )
+    memory = values["max_memory_gb"]
+    table = run_study(
+        dataset,
+        values["models"],
+        filled(Scoring, SCORING, values, protocol=chosen),
+        values["output_dir"],
+        embedding=filled(Embedding, EMBEDDING, values),
+        computation=filled(Computation, COMPUTATION, values),
+        max_memory=None if memory is None else int(memory * 2**30),
+        report_k=values["report_k"],
+        evidence=evidence_plan(values) if values["evidence"] else None,
+        group_decoding=values["group_decoding"],
+        cache_dir=values["cache_dir"],
+        command=text,
+        progress=values["progress"],
+    )
+    if processes.index() == 0:  # the first process has written the report
+        print_study(table, values["output_dir"])
+
+
+def print_study(table, folder: Path) -> None:
+    """What a command says of a finished study."""
+    print(table)
+    print(f"report: {shown_path(folder / 'report.html')}")
+
+
+ALIGN = Command(
+    "align",
+    "scores of models' layers against recordings, with the evidence and a verdict",
+    (
+        "align --dataset=alice --data_dir=data/alice --models=gpt2 --output_dir=out/alice",
+        "align --dataset=pereira180 --data_dir=data/pereira180 --models=bert-base,gpt2 --context=word "
+        "--output_dir=out/pereira180",
+        "align --dataset=table --data_dir=my_words --models=static:vectors.txt --methods=ridge "
+        "--evidence=false --output_dir=out/mine",
+    ),
+    OPTIONS,
+    _align,
+)

@@ -1,0 +1,243 @@
+"""A command: what it is called, its options, and what it does; flags are made of it here, for both fronts.
+
+`brainalign NAME ...` parses with flags of its own (`run`); a main in experiments/ defines the same options
+among the flags of the program (`absl_main`). Nothing heavy is imported before a command does its work.
+"""
+
+import shlex
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from absl import flags
+
+from brainalign_jax.files import user_path
+from brainalign_jax.names import check_known, unknown
+from brainalign_jax.options import Option
+
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Command:
+    """name, and `summary` in a line; examples: as they are typed after `brainalign `.
+
+    act: does the work, from the values of the options by name and the command as text for the record, and
+    returns the exit status or None.
+    """
+
+    name: str
+    summary: str
+    examples: tuple[str, ...]
+    options: tuple[Option, ...]
+    act: Callable[[dict[str, object], str], int | None]
+
+    def groups(self) -> dict[str, list[Option]]:
+        """Options by their group, in order."""
+        found: dict[str, list[Option]] = {}
+        for option in self.options:
+            found.setdefault(option.group, []).append(option)
+        return found
+
+
+def define(options: Sequence[Option], flag_values: flags.FlagValues) -> None:
+    """One flag an option. Values are converted by `read`, so that every error is of one kind."""
+    for option in options:
+        if option.kind == "bool":
+            flags.DEFINE_bool(option.name, option.default, option.help, flag_values=flag_values)
+        else:
+            default = option.default_text() or None
+            flags.DEFINE_string(option.name, default, option.help, flag_values=flag_values)
+
+
+def read(options: Sequence[Option], flag_values: flags.FlagValues) -> dict[str, object]:
+    """The values of the options: paths absolute, numbers and lists converted.
+
+    Raises: ValueError naming the option, what was given and what it takes.
+    """
+    return {option.name: _value(option, flag_values[option.name].value) for option in options}
+
+
+def _value(option: Option, text: str | bool | None) -> object:
+    sign = f"--{option.name}"
+    if text is None:
+        if option.required:
+            raise ValueError(f"{sign} is missing: {option.help}")
+        return None
+    if option.kind == "bool":
+        return text
+    if option.kind == "path":
+        return user_path(text, sign)
+    if option.kind == "choice":
+        check_known(f"{sign}=", text, option.choices)
+        return text
+    if option.kind == "text":
+        if not text.strip():
+            raise ValueError(f"{sign} is empty: {option.help}")
+        return text
+    several = [part.strip() for part in text.split(",")] if text else []
+    if option.kind in ("list", "pairs"):
+        if option.choices:
+            for part in several:
+                check_known(f"{sign}=", part, option.choices)
+        return pairs(option.name, text) if option.kind == "pairs" else tuple(several)
+    kind = int if option.kind.startswith("int") else float
+    what = "whole numbers" if kind is int else "numbers"
+    try:
+        found = tuple(kind(part) for part in several)
+    except ValueError:
+        raise ValueError(f"{sign}={text} must be {what}, as {sign}={_example(option)}") from None
+    if option.least is not None and any(not number >= option.least for number in found):
+        raise ValueError(f"{sign}={text} must be at least {option.least:g}")
+    if option.kind.endswith("s"):
+        return found
+    if len(found) != 1:
+        raise ValueError(f"{sign}={text} must be one number")
+    return found[0]
+
+
+def _example(option: Option) -> str:
+    return option.default_text() or {"int": "3", "ints": "1,5,10"}.get(option.kind, "0.5")
+
+
+def pairs(name: str, text: str) -> dict[str, str]:
+    r"""name=value items between commas as a dict; a comma that belongs to a value is written `\,`.
+
+    Raises: ValueError for an item without "=" or given twice.
+    """
+    found: dict[str, str] = {}
+    for item in _parts(text):
+        key, equals, value = item.partition("=")
+        key = key.strip()
+        if not equals or not key or not value:
+            raise ValueError(f"--{name} takes name=value, not {item!r}")
+        if key in found:
+            raise ValueError(f"--{name} names {key!r} twice: give each once")
+        found[key] = value
+    return found
+
+
+def _parts(text: str) -> list[str]:
+    """The text cut at commas, but not at those behind a backslash, which stay as they are."""
+    parts, kept = [], ""
+    for piece in text.split(","):
+        kept += piece
+        if piece.endswith("\\"):
+            kept += ","
+            continue
+        parts.append(kept)
+        kept = ""
+    return [part for part in [*parts, kept] if part]
+
+
+def run(command: Command, arguments: Sequence[str]) -> int:
+    """Parse the arguments of `brainalign NAME` and do the work; 2 where they are wrong."""
+    flag_values = flags.FlagValues()
+    define(command.options, flag_values)
+    try:
+        _, *rest = flag_values([command.name, *arguments])
+        _take_positional(command, flag_values, rest)
+        values = read(command.options, flag_values)
+    except flags.UnrecognizedFlagError as error:
+        names = [option.name for option in command.options]
+        listing = f"`brainalign {command.name} --help`"
+        return _refused(unknown("option", f"--{error.flagname}", names, listing=listing))
+    except (flags.Error, ValueError, FileNotFoundError) as error:
+        return _refused(error)
+    return acted(command, values, shlex.join(["brainalign", command.name, *arguments]))
+
+
+def acted(
+    command: Command, values: dict[str, object], text: str, *, who: str = "brainalign"
+) -> int:
+    """Do the work; what the user got wrong is one line on standard error and status 2."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(
+            f"{who}: warning: {message}", file=sys.stderr
+        )
+        try:
+            return command.act(values, text) or 0
+        except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            return _refused(error, who)
+        except BrokenPipeError:
+            return 0
+        except KeyboardInterrupt:
+            print(f"{who}: stopped; what is finished is kept", file=sys.stderr)
+            return 130
+
+
+def _refused(error: object, who: str = "brainalign") -> int:
+    print(f"{who}: {error}", file=sys.stderr)
+    return 2
+
+
+def _take_positional(command: Command, flag_values: flags.FlagValues, rest: Sequence[str]) -> None:
+    places = [option for option in command.options if option.positional]
+    for option, text in zip(places, rest, strict=False):
+        flag_values[option.name].value = text
+    if len(rest) > len(places):
+        raise ValueError(
+            f"unknown argument {rest[len(places)]!r}: write options as --name=value; "
+            f"`brainalign {command.name} --help` lists them"
+        )
+
+
+def help_text(command: Command) -> str:
+    """What `brainalign NAME --help` prints."""
+    lines = [f"brainalign {command.name}: {command.summary}", "", "Examples:"]
+    for example in command.examples:
+        lines.append(f"  brainalign {example}")
+    for group, options in command.groups().items():
+        lines += ["", f"{group}:"]
+        for option in options:
+            about = option.help
+            if option.choices:
+                about += f" One of {', '.join(option.choices)}."
+            if option.default_text():
+                about += f" [{option.default_text()}]"
+            head = f"  --{option.name}" + ("" if option.kind == "bool" else f"={_metavar(option)}")
+            text = textwrap.wrap(about, _WIDTH - 30)
+            first = head.ljust(30) if len(head) < 30 else head
+            if len(head) < 30:
+                lines.append(first + text[0])
+                text = text[1:]
+            else:
+                lines.append(first)
+            lines += [" " * 30 + one for one in text]
+    return "\n".join(lines) + "\n"
+
+
+def _metavar(option: Option) -> str:
+    names = {"path": "PATH", "list": "A,B", "ints": "1,2", "floats": "0.1,1", "int": "N"}
+    return names.get(option.kind, {"float": "X", "pairs": "NAME=VALUE,.."}.get(option.kind, "TEXT"))
+
+
+def absl_main(command: Command, program: str) -> Callable[[list[str]], None]:
+    """`main` of an absl program: its flags are the command's options. program: as it is typed."""
+    define(command.options, flags.FLAGS)
+    who = program.rpartition(".")[2]
+
+    def main(argv: list[str]) -> None:
+        from absl import app, logging
+
+        logging.set_verbosity(logging.WARNING)  # JAX tells at INFO which backends it did not find
+        if len(argv) > 1:
+            raise app.UsageError(f"unknown argument {argv[1]!r}: write flags as --name=value")
+        try:
+            values = read(command.options, flags.FLAGS)
+        except (ValueError, FileNotFoundError) as error:
+            sys.exit(_refused(error, who))
+        sys.exit(acted(command, values, f"{program} {shlex.join(sys.argv[1:])}", who=who))
+
+    return main
+
+
+def shown_path(path: Path) -> str:
+    """A path as a user would type it from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,265 @@
+"""`brainalign embed`, `surprisal` and `cache`: vectors of a data set's words, and where they are kept."""
+
+import csv
+import io
+import time
+from pathlib import Path
+
+from brainalign_jax.commands.align import DATA_DIR, DATASET, EMBEDDING, PROGRESS, READER_OPTIONS
+from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.options import Option
+
+_MODELS = Option("models", "list", (), "Models: names, Hugging Face ids or folders.", "model")
+_STIMULUS = (
+    Option("dataset", "text", None, "Data set whose words are read.", "data"),
+    Option("data_dir", "path", None, DATA_DIR.help, "data"),
+    READER_OPTIONS,
+)
+_CACHE_DIR = Option("cache_dir", "path", None, "Folder of the vectors.", "data", required=True)
+_STRIDE = Option(
+    "stride", "int", 1, "Words read together after their window, with --context=window.", "model",
+    least=1,
+)  # fmt: skip
+_SEED = Option("seed", "int", 0, "Seed of untrained weights.", "model")
+_DTYPE = Option(
+    "dtype", "choice", "float32", "Of weights and activations.", "machine",
+    ("float32", "bfloat16", "float16"),
+)  # fmt: skip
+_CONTEXT = tuple(option for option in EMBEDDING if option.name in ("context", "window"))
+_KEEPING = (
+    Option("list", "bool", False, "Show what the cache holds, each entry checked.", "cache"),
+    Option(
+        "clean", "bool", False,
+        "Remove damaged entries and what interrupted extractions and writes left.", "cache",
+    ),
+    Option("remove", "list", (), "Names of entries to remove.", "cache"),
+)  # fmt: skip
+_EXTRACTION = (
+    *_STIMULUS,
+    _CACHE_DIR,
+    _MODELS,
+    *EMBEDDING,
+    _STRIDE,
+    Option(
+        "level", "choice", "type", "A vector a word type, or a word.", "model", ("type", "token")
+    ),
+    Option("lower", "bool", False, "Word types without regard to case.", "model"),
+    Option(
+        "surprisal",
+        "path",
+        None,
+        "File (.csv) for each word's surprisal, from the same pass; causal models.",
+        "model",
+    ),
+    _SEED,
+    _DTYPE,
+    Option(
+        "layout",
+        "choice",
+        "auto",
+        "How the model lies in the memory: on one device, on all, or a layer at a time.",
+        "machine",
+        ("auto", "whole", "sharded", "streamed"),
+    ),
+    Option("batch_tokens", "int", None, "Sub-tokens computed at once.", "machine", least=1),
+    PROGRESS,
+)
+
+
+def _words(values: dict[str, object]):
+    """The words of the data set; raises ValueError where it is not named."""
+    from brainalign_jax.commands.align import open_data
+
+    for name in ("dataset", "data_dir"):
+        if values[name] is None:
+            raise ValueError(f"--{name} is missing: models read the words of a data set")
+    return open_data({**values, "subjects": None}).stimulus
+
+
+def _embed(values: dict[str, object], text: str) -> None:
+    if not values["models"]:
+        raise ValueError("--models is missing: name what the words are embedded with")
+    stimulus = _words(values)
+    surprisal: dict[str, object] = {}
+    from brainalign_jax.language import embed
+
+    passed = (
+        "context", "window", "stride", "pooling", "level", "lower", "last", "missing", "dtype",
+        "layout", "batch_tokens", "seed", "cache_dir", "progress",
+    )  # fmt: skip
+    for model in values["models"]:
+        begin = time.perf_counter()
+        vectors = embed(
+            stimulus,
+            model,
+            surprisal=values["surprisal"] is not None,
+            **{name: values[name] for name in passed},
+        )
+        layers, rows, width = vectors.values.shape
+        print(
+            f"{model}: {vectors.n_states} layers x {rows} words x {width}, "
+            f"{time.perf_counter() - begin:.1f} s ({layers} of equal width)"
+        )
+        if vectors.surprisal is not None:
+            surprisal[model] = vectors.surprisal
+            write_surprisal(values["surprisal"], stimulus.words, surprisal)
+            _say_surprisal(model, vectors.surprisal, values["surprisal"])
+
+
+def _say_surprisal(model: str, values, path: Path) -> None:
+    import numpy as np
+
+    defined = int(np.isfinite(values).sum())
+    print(f"{model}: surprisal of {defined} of {len(values)} words in {shown_path(path)}")
+
+
+def write_surprisal(path: Path, words: tuple[str, ...], surprisal: dict) -> None:
+    """A table of model, row, word, nats and bits, whole or not at all; empty where it is not defined."""
+    import numpy as np
+
+    from brainalign_jax.files import new_file
+
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("model", "row", "word", "nats", "bits"))
+    for model, values in surprisal.items():
+        for row, (word, nats) in enumerate(zip(words, values.tolist(), strict=True)):
+            shown = ("", "") if np.isnan(nats) else (f"{nats:.6g}", f"{nats / np.log(2):.6g}")
+            writer.writerow((model, row, word, *shown))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(path) as file:
+        file.write(table.getvalue().encode())
+
+
+def _surprisal(values: dict[str, object], text: str) -> None:
+    if not values["models"]:
+        raise ValueError("--models is missing: name what finds the words more or less surprising")
+    stimulus = _words(values)
+    from brainalign_jax.language import surprisal
+
+    found: dict[str, object] = {}
+    passed = ("context", "window", "stride", "metric", "bos", "seed")
+    for model in values["models"]:
+        found[model] = surprisal(stimulus, model, **{name: values[name] for name in passed})
+        write_surprisal(values["output"], stimulus.words, found)
+        _say_surprisal(model, found[model], values["output"])
+
+
+def _cache(values: dict[str, object], text: str) -> None:
+    from brainalign_jax.language.cache import EmbeddingCache
+
+    cache = EmbeddingCache(values["cache_dir"])
+    for name in values["remove"]:
+        cache.remove(name)
+        print(f"removed {name}")
+    if values["clean"]:
+        _clean(cache)
+    if values["list"] or not (values["remove"] or values["clean"]):
+        _show(cache)
+
+
+def _clean(cache) -> None:
+    faults = cache.faults()
+    for entry in cache.entries():
+        if entry.kind != "entry" or entry.name in faults:
+            cache.remove(entry.name)
+            print(f"removed {entry.name}")
+
+
+def _show(cache) -> None:
+    faults = cache.faults()
+    for entry in cache.entries():
+        about = faults.get(entry.name, "")
+        if entry.kind == "entry" and not about:
+            chosen = ("context", "pooling", "level", "dtype")
+            about = ", ".join(str(entry.settings.get(name)) for name in chosen)
+            about = f"{entry.model}, {entry.words} words, {about}"
+            about += ", surprisal" if "surprisal" in entry.settings else ""
+        state = "damaged" if entry.name in faults else entry.kind
+        print(f"{entry.name}  {entry.n_bytes / 2**20:.1f} MiB  {state}  {about}")
+
+
+def _extract(values: dict[str, object], text: str) -> None:
+    """What `experiments.extract_embeddings` does: embed, then look after the cache."""
+    if not (values["models"] or values["remove"] or values["clean"] or values["list"]):
+        raise ValueError("nothing to do: give --models, --list, --clean or --remove")
+    if values["models"]:
+        _embed(values, text)
+    if values["remove"] or values["clean"] or values["list"]:
+        _cache(values, text)
+
+
+EMBED = Command(
+    "embed",
+    "vectors of a data set's words in every layer of models, kept in a folder",
+    (
+        "embed --dataset=alice --data_dir=data/alice --models=gpt2,bert-base --cache_dir=out/vectors",
+        "embed --dataset=alice --data_dir=data/alice --models=gpt2 --cache_dir=out/vectors "
+        "--surprisal=out/surprisal.csv",
+        "embed --dataset=pereira180 --data_dir=data/pereira180 --models=bert-base --context=word "
+        "--cache_dir=out/vectors",
+    ),
+    _EXTRACTION,
+    _embed,
+)
+SURPRISAL = Command(
+    "surprisal",
+    "how unexpected a data set's words are to models, as a table",
+    (
+        "surprisal --dataset=alice --data_dir=data/alice --models=gpt2 --output=out/surprisal.csv",
+        "surprisal --dataset=alice --data_dir=data/alice --models=bert-base --output=out/surprisal.csv",
+        "surprisal --dataset=alice --data_dir=data/alice --models=gpt2 --bos --context=window "
+        "--output=out/surprisal.csv",
+    ),
+    (
+        *_STIMULUS,
+        Option("output", "path", None, "File (.csv) to write.", "data", required=True),
+        _MODELS,
+        *_CONTEXT,
+        _STRIDE,
+        Option(
+            "metric",
+            "choice",
+            "within_word_l2r",
+            "Of models of both directions: whether a sub-token sees those behind it in its word.",
+            "model",
+            ("within_word_l2r", "original"),
+        ),
+        Option(
+            "bos",
+            "bool",
+            False,
+            "Put the model's first token in front of each text of a causal model whose tokenizer puts "
+            "nothing there.",
+            "model",
+        ),
+        _SEED,
+    ),
+    _surprisal,
+)
+CACHE = Command(
+    "cache",
+    "what a folder of word vectors holds, checked; removes damaged and interrupted entries",
+    (
+        "cache out/vectors",
+        "cache out/alice/embeddings --clean",
+        "cache out/vectors --remove=gpt2-0123",
+    ),
+    (
+        Option(
+            "cache_dir",
+            "path",
+            None,
+            "Folder of the vectors.",
+            "data",
+            required=True,
+            positional=True,
+        ),
+        *_KEEPING,
+    ),
+    _cache,
+)
+EXTRACT = Command(
+    "extract_embeddings", EMBED.summary, EMBED.examples, (*_EXTRACTION, *_KEEPING), _extract
+)
+__all__ = ["CACHE", "DATASET", "EMBED", "EXTRACT", "SURPRISAL", "write_surprisal"]

@@ -1,0 +1,31 @@
+"""What is built of studies; each is a module, loaded when used.
+
+`demo`: a layer planted in simulated brains. `replication`: the grid of Li et al. 2023. `ladder`: from the
+paper's protocol to the audited one, a choice at a time. `noise_study`, `power`: what noise scores, and what
+is found. `region_encoding`: what a model adds to word rate and sound power. `contrastive_maps`: maps trained
+for retrieval.
+"""
+
+import importlib
+
+_STUDIES = (
+    "demo",
+    "replication",
+    "ladder",
+    "noise_study",
+    "power",
+    "region_encoding",
+    "contrastive_maps",
+)
+
+
+def __getattr__(name: str):
+    if name not in _STUDIES:
+        raise AttributeError(
+            f"brainalign_jax.studies has no {name!r}: it has {', '.join(_STUDIES)}"
+        )
+    return importlib.import_module(f"brainalign_jax.study.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted(_STUDIES)

@@ -1,0 +1,128 @@
+"""The choices of a study that are no choices of the protocol: vectors, scores, evidence.
+
+Light to import: commands make their options of these before anything heavy is loaded.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from brainalign_jax.names import check_known
+from brainalign_jax.options import check_fields, described, documented
+from brainalign_jax.study.protocol import Protocol
+
+NULLS = ("items", "shift", "blocks", "noise")
+GROUPS = ("summed", "hyperaligned")
+
+
+@documented
+@dataclass(frozen=True)
+class Embedding:
+    """How words become vectors: arguments of `language.embed`."""
+
+    context: str = described(
+        "What the model reads of a word: its sentence, a window of preceding words, the run from its start "
+        "(growing), or the word alone.",
+        "sentence",
+        choices=("sentence", "window", "growing", "word"),
+    )
+    window: int = described("Preceding words with context=window.", 20, least=0)
+    pooling: str = described(
+        "How a word's sub-tokens become one vector.", "mean", choices=("mean", "first", "last")
+    )
+    last: str = described(
+        "Last layer as transformers gives it (hf), or the last block's output (raw).",
+        "hf",
+        choices=("hf", "raw"),
+    )
+    missing: str = described(
+        "What a word that static vectors lack does.", "error", choices=("error", "zero")
+    )
+
+    def __post_init__(self):
+        check_fields(self)
+
+
+@documented
+@dataclass(frozen=True)
+class Scoring:
+    """What to score, under which protocol (`protocol()`; audited for words in time if not given)."""
+
+    methods: tuple[str, ...] = described(
+        "What to score with: procrustes, ridge, rsa.", ("procrustes", "ridge", "rsa")
+    )
+    protocol: Protocol | None = None
+    ks: tuple[int, ...] = described("The k of precision@k.", (1, 5, 10, 30, 50, 100))
+    layers: tuple[int, ...] | None = described(
+        "Layers, 0 is the embedding output; all if not given.", None
+    )
+    lower: bool = described("Word types without regard to case.", False)
+    seed: int = described("Seed of the drawn folds, of untrained weights and null draws.", 0)
+
+    def __post_init__(self):
+        from brainalign_jax.study.methods import METHODS
+
+        for name in self.methods:
+            check_known("method", name, METHODS)
+        if not self.methods:
+            raise ValueError(f"no method is given: name one or more of {', '.join(METHODS)}")
+        object.__setattr__(self, "methods", tuple(dict.fromkeys(self.methods)))
+        if self.protocol is not None and "rsa" in self.methods and self.protocol.n_voxels:
+            raise ValueError(
+                "the RSA score compares all words at once, so that no words are left to select voxels "
+                "by: leave rsa out of the methods, or set n_voxels=0"
+            )
+        object.__setattr__(self, "ks", tuple(dict.fromkeys(self.ks)))
+        if not self.ks or min(self.ks) < 1:
+            raise ValueError(f"ks={self.ks} must be one or more positive numbers")
+
+
+@documented
+@dataclass(frozen=True)
+class EvidencePlan:
+    """How much is done to tell a score from an artefact."""
+
+    n_nulls: int = described(
+        "Draws of the null distribution, 0 for none; the smallest p is 1 / (1 + n_nulls).",
+        100,
+        least=0,
+    )
+    null: str | None = described(
+        "What a draw does: exchange items, shift the words against the recording, exchange blocks of it, or "
+        "take noise in its place. Default: shift for words in time, blocks for items in runs, else items.",
+        None,
+        choices=NULLS,
+    )
+    hold_alpha: bool = described(
+        "Keep ridge's penalty of the real data in draws that exchange items: many times faster, a little in "
+        "favour of the real data.",
+        False,
+    )
+    n_permutations: int = described(
+        "Permutations of the words for the p-values of RSA scores.", 1000, least=0
+    )
+    untrained_seeds: int = described(
+        "Untrained twins of each model, each with a seed of its own; 0 for none.", 1, least=0
+    )
+    controls: tuple[str, ...] | None = described(
+        "Vectors without a language model, as nuisance:all; all that fit the words if not given.",
+        None,
+    )
+    ceilings: bool = described("Score each subject's words by the other subjects' responses.", True)
+    n_bootstraps: int = described("Resamples of subjects and words.", 2000, least=100)
+    confidence: float = described("Of the intervals.", 0.95)
+    seed: int = described("Of every draw.", 0, flag="")
+
+    def __post_init__(self):
+        check_fields(self)
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence={self.confidence} must lie between 0 and 1")
+
+
+def with_protocol(scoring: Scoring | None, **protocol_choices) -> Scoring:
+    """The scoring with a protocol, where none was chosen: the audited one that fits the words."""
+    from brainalign_jax.study.protocol import protocol
+
+    scoring = scoring or Scoring()
+    if scoring.protocol is not None:
+        return scoring
+    return dataclasses.replace(scoring, protocol=protocol("audited", **protocol_choices))
