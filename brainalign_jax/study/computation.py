@@ -125,10 +125,10 @@ class compiled:  # noqa: N801
 
 @functools.cache
 def _compiler_options() -> dict[str, object] | None:
-    """_QUICK on a CPU, if this XLA knows the options; else None."""
+    """_QUICK on a CPU, if this XLA knows the options and JAX was not told others; else None."""
     import jax
 
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or jax.config.jax_disable_most_optimizations:
         return None
     try:
         jax.jit(lambda x: x + 1, compiler_options=_QUICK)(0.0)
