@@ -47,6 +47,15 @@ class BandedRidgeAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
       n_features_in_, feature_names_in_: as everywhere in scikit-learn.
 
     Reference: Dupré la Tour et al. (2022), NeuroImage 264. Names follow himalaya's.
+
+    >>> import brainalign_jax as ba
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).standard_normal((50, 4))
+    >>> y = x[:, 2] - 2 * x[:, 3]
+    >>> aligner = ba.BandedRidgeAligner(groups=["sound", "sound", "words", "words"], cv=2).fit(x, y)
+    >>> sound, words = aligner.gammas_
+    >>> bool(words > sound)
+    True
     """
 
     def __init__(

@@ -36,6 +36,14 @@ class ProcrustesAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
       n_features_in_, feature_names_in_: as everywhere in scikit-learn.
 
     Reference: Schoenemann (1966), Psychometrika 31:1-10.
+
+    >>> import brainalign_jax as ba
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).standard_normal((50, 3))
+    >>> y = x[:, [2, 0, 1]] + 5.0
+    >>> aligner = ba.ProcrustesAligner().fit(x, y)
+    >>> np.allclose(aligner.predict(x), y)
+    True
     """
 
     def __init__(self, center=True):
@@ -93,6 +101,14 @@ class RidgeAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     References: Hoerl & Kennard (1970); Allen (1974) for the leave-one-out error. Names of options and
     attributes follow scikit-learn's and himalaya's.
+
+    >>> import brainalign_jax as ba
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).standard_normal((50, 3))
+    >>> y = x @ [[1.0, 2.0], [0.0, 3.0], [4.0, 0.0]]
+    >>> aligner = ba.RidgeAligner(alphas=[0.1, 10.0]).fit(x, y)
+    >>> aligner.alpha_, round(aligner.score(x, y), 2)
+    (array([0.1, 0.1]), 1.0)
     """
 
     def __init__(

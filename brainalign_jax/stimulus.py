@@ -84,6 +84,11 @@ class Stimulus:
     run: [N] int32, the scanner run; None means one run. Text never continues across runs.
 
     Raises ValueError for arrays of another length, non-finite or decreasing times, blank words.
+
+    >>> import brainalign_jax as ba
+    >>> stimulus = ba.Stimulus(("The", "cat", "sat.", "The", "end."), onsets=[0.0, 0.4, 0.9, 1.6, 1.9])
+    >>> stimulus.types(lower=True)
+    (('the', 'cat', 'sat', 'end'), array([0, 1, 2, 0, 3], dtype=int32))
     """
 
     words: tuple[str, ...]

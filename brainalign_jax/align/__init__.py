@@ -1,6 +1,13 @@
 """Numerics: pure functions on one problem, batched from outside with `vmap`.
 
 `align.ridge`, `.procrustes`, `.rsa`, `.retrieval` and the others are modules, loaded when used.
+
+>>> import brainalign_jax as ba
+>>> import jax
+>>> x = jax.random.normal(jax.random.key(0), (50, 3))
+>>> fitted = ba.align.procrustes.fit(x, x[:, [2, 0, 1]], jax.numpy.ones(50))
+>>> abs(fitted.rotation).round(2).tolist()
+[[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
 """
 
 import importlib

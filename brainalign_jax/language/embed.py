@@ -94,6 +94,16 @@ def embed(
 
     A word's vector does not depend on batch_tokens and layout. Raises ValueError for unknown options, a word
     without sub-tokens and whatever the loading of the model raises.
+
+    `checkpoint` is the folder of a BERT of 6 layers and width 384; a name as "bert-base" does as well:
+
+    >>> import brainalign_jax as ba
+    >>> stimulus = ba.Stimulus.from_words("The cat sat on the mat.".split())
+    >>> vectors = ba.embed(stimulus, checkpoint, lower=True)
+    >>> vectors.types
+    ('the', 'cat', 'sat', 'on', 'mat')
+    >>> vectors.values.shape
+    (7, 5, 384)
     """
     check_known("context=", context, contexts.CONTEXTS)
     check_known("pooling=", pooling, POOLINGS)

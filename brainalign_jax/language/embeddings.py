@@ -30,6 +30,12 @@ class Embeddings:
         not defined; None where it was not asked for.
 
     Raises ValueError for shapes that disagree, values that are not finite, repeated types.
+
+    >>> import brainalign_jax as ba
+    >>> vectors = ba.Embeddings("mine", ("sun", "moon"), [[[0.1, 0.7, 0.3], [0.4, 0.2, 0.6]]])
+    >>> path = vectors.save("mine.npz")
+    >>> ba.Embeddings.load(path).values.shape
+    (1, 2, 3)
     """
 
     model: str

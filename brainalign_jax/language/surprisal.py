@@ -75,6 +75,14 @@ def surprisal(
 
     NaN, with a warning, also for words that the vocabulary lacks and for words that do not fit into
     the model's length. Raises ValueError for unknown options and a checkpoint without a head.
+
+    `causal_checkpoint` is the folder of a GPT-2; a name as "gpt2" does as well:
+
+    >>> import brainalign_jax as ba
+    >>> stimulus = ba.Stimulus.from_words("the cat sat on the mat.".split())
+    >>> bits = ba.surprisal(stimulus, causal_checkpoint, unit="bits", bos=True)
+    >>> bits.shape, bool((bits > 0).all())
+    ((6,), True)
     """
     for name, value, known in (
         ("unit", unit, UNITS),

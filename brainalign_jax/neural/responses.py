@@ -41,6 +41,13 @@ class WordResponses:
 
     Raises ValueError for another number of rows than words, non-finite values, valid=False on a
     row that is not zero, or meta that JSON cannot hold. The arrays become read-only views.
+
+    >>> import brainalign_jax as ba
+    >>> words = ba.Stimulus.from_words(["sun", "moon"])
+    >>> responses = ba.WordResponses("S1", [[0.1, 0.7, 0.3], [0.4, 0.2, 0.6]], words)
+    >>> path = responses.save("S1.npz")
+    >>> ba.WordResponses.load(path).select_columns([0, 2]).values.shape
+    (2, 2)
     """
 
     subject: str

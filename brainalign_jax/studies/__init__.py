@@ -4,6 +4,11 @@
 paper's protocol to the audited one, a choice at a time. `noise_study`, `power`: what noise scores, and what
 is found. `region_encoding`: what a model adds to word rate and sound power. `contrastive_maps`: maps trained
 for retrieval.
+
+>>> import brainalign_jax as ba
+>>> steps = ba.studies.ladder.ladder_steps(timed=True, grouped=False)
+>>> [step.name for step in steps][:4]
+['paper', 'folds', 'hold_out_types', 'queries']
 """
 
 import importlib

@@ -45,7 +45,13 @@ class Embedding:
 @documented
 @dataclass(frozen=True)
 class Scoring:
-    """What to score, under which protocol (`protocol()`; audited for words in time if not given)."""
+    """What to score, under which protocol (`protocol()`; audited for words in time if not given).
+
+    >>> import brainalign_jax as ba
+    >>> scoring = ba.Scoring(methods=("ridge", "rsa"), protocol=ba.protocol("audited", purge=5.0))
+    >>> scoring.ks
+    (1, 5, 10, 30, 50, 100)
+    """
 
     methods: tuple[str, ...] = described(
         "What to score with: procrustes, ridge, rsa.", ("procrustes", "ridge", "rsa")
@@ -79,7 +85,13 @@ class Scoring:
 @documented
 @dataclass(frozen=True)
 class EvidencePlan:
-    """How much is done to tell a score from an artefact."""
+    """How much is done to tell a score from an artefact.
+
+    >>> import brainalign_jax as ba
+    >>> plan = ba.EvidencePlan(n_nulls=999, null="shift")
+    >>> plan.untrained_seeds, plan.ceilings
+    (1, True)
+    """
 
     n_nulls: int = described(
         "Draws of the null distribution, 0 for none; the smallest p is 1 / (1 + n_nulls).",

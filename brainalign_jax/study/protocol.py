@@ -170,6 +170,12 @@ def protocol(name: str, *, timed: bool = True, grouped: bool = False, **override
     passages: these share their topic, and are then drawn as a whole.
 
     Raises: ValueError for an unknown protocol, field or choice.
+
+    >>> import brainalign_jax as ba
+    >>> ba.protocol("audited", n_folds=10).folds
+    'contiguous'
+    >>> ba.protocol("paper").folds
+    'shuffled_types'
     """
     check_known("protocol", name, PROTOCOLS)
     chosen = PROTOCOLS[name]

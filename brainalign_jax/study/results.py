@@ -41,6 +41,13 @@ class ResultTable:
     chose (its number is the metric "selected_layer") and `subject` is "group" for the mean over subjects.
     `k` is 0 where the metric has none. `n_items` is the number of words scored, `chance` the value
     that a guess would have (k / number of candidates for precision, 0.5 for rank accuracy, else 0).
+
+    `study` is a folder that `run_study` wrote:
+
+    >>> import brainalign_jax as ba
+    >>> table = ba.ResultTable.load(study)
+    >>> table.pooled("precision_csls", k=10)["subject"].tolist()
+    ['S1', 'S2', 'group']
     """
 
     rows: pd.DataFrame
@@ -108,6 +115,14 @@ class ResultTable:
         """Whether the alignment is real, in words: "Yes. On alice ...".
 
         Raises: ValueError where the study has no evidence.
+
+        `study` is a folder that `run_study` wrote:
+
+        >>> import brainalign_jax as ba
+        >>> table = ba.ResultTable.load(study)
+        >>> answer, _, reasons = table.verdict().partition(".")
+        >>> answer
+        'Yes'
         """
         from brainalign_jax.study import audit
 
@@ -134,6 +149,13 @@ class ResultTable:
         best layer: both pick the layer on the scores that they report ("test").
 
         k: of precision@k; None for that of the report.
+
+        `study` is a folder that `run_study` wrote:
+
+        >>> import brainalign_jax as ba
+        >>> table = ba.ResultTable.load(study)
+        >>> table.summary(k=10)[["method", "layer", "selection"]].to_dict("records")
+        [{'method': 'procrustes', 'layer': 0, 'selection': 'inner folds'}]
         """
         k, lines = self._k() if k is None else k, []
         keys = ["model", "method"]

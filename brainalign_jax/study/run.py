@@ -92,8 +92,16 @@ def run_study(
     folds do; ValueError where the study cannot fit into the memory, with the least that it needs. The
     tables and the report are replaced only once everything is computed.
 
-    >>> table = run_study(open_dataset("alice", folder), ["gpt2"])  # doctest: +SKIP
-    >>> print(table.verdict())  # doctest: +SKIP
+    `recordings` is a folder with a table of words x regions for each subject, `vectors` a text file of
+    word vectors:
+
+    >>> import brainalign_jax as ba
+    >>> dataset = ba.open_dataset("table", recordings)
+    >>> scoring = ba.Scoring(methods=("procrustes",), ks=(1, 10))
+    >>> table = ba.run_study(dataset, [f"static:{vectors}"], scoring, evidence=None, progress=False)
+    >>> summary = table.summary()
+    >>> bool(summary.csls_avg[0] > summary.chance[0])
+    True
     """
     if output_dir is None and cache_dir is None:
         with tempfile.TemporaryDirectory(prefix="brainalign-") as scratch:

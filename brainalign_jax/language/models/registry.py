@@ -95,7 +95,12 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*\w")
 
 
 def list_models() -> tuple[ModelSpec, ...]:
-    """The models known by name, by family and size."""
+    """The models known by name, by family and size.
+
+    >>> import brainalign_jax as ba
+    >>> [model.name for model in ba.list_models() if model.family == "gpt2"]
+    ['gpt2', 'gpt2-medium', 'gpt2-large', 'gpt2-xl']
+    """
     return _KNOWN
 
 

@@ -73,6 +73,11 @@ def fetch(
     named, nothing of them stays); FileNotFoundError for a file that is missing offline;
     DownloadError (an OSError; DownloadTimeout for a stalled server) where no address gives a file,
     saying what to do by hand; OSError for a full disk.
+
+    >>> import brainalign_jax as ba
+    >>> folder = ba.fetch("harry_potter", "data", subjects=[1, 2], progress=False)
+    >>> sorted(path.name for path in folder.glob("*.mat"))
+    ['subject_1.mat', 'subject_2.mat']
     """
     release = name if isinstance(name, Release) else release_info(name)
     wanted = _wanted(release, subjects)

@@ -28,6 +28,16 @@ class Dataset:
     load: subject name -> WordResponses. Reads the files at each call; keeps nothing.
     meta: citation, licence, notes, and how the words and sentences were made; JSON-serialisable.
     vectors: name -> [N, D] vectors or norms that the release ships, rows follow stimulus.words.
+
+    Of recordings that are in memory:
+
+    >>> import brainalign_jax as ba
+    >>> words = ba.Stimulus.from_words(["sun", "moon"])
+    >>> recorded = {"S1": [[0.1, 0.7], [0.4, 0.2]], "S2": [[0.3, 0.5], [0.6, 0.1]]}
+    >>> load = lambda subject: ba.WordResponses(subject, recorded[subject], words)
+    >>> dataset = ba.Dataset("mine", tuple(recorded), words, load)
+    >>> dataset.load("S2").values.shape
+    (2, 2)
     """
 
     name: str
@@ -49,6 +59,15 @@ def register(name: str) -> Callable[[Reader], Reader]:
     A reader of scans takes `processing=Processing()`; `open_dataset` fills it in from its options.
 
     Raises ValueError where another function holds the name already.
+
+    >>> import brainalign_jax as ba
+    >>> @ba.register("two_words")
+    ... def read_two_words(data_dir, *, subjects=None):
+    ...     words = ba.Stimulus.from_words(["sun", "moon"])
+    ...     load = lambda subject: ba.WordResponses(subject, [[0.1], [0.4]], words)
+    ...     return ba.Dataset("two_words", ("S1",), words, load)
+    >>> ba.open_dataset("two_words", ".").stimulus.words
+    ('sun', 'moon')
     """
 
     def keep(reader: Reader) -> Reader:
@@ -65,7 +84,12 @@ def register(name: str) -> Callable[[Reader], Reader]:
 
 
 def list_datasets() -> tuple[str, ...]:
-    """The names that `open_dataset` knows."""
+    """The names of the data sets and formats that `open_dataset` knows, sorted.
+
+    >>> import brainalign_jax as ba
+    >>> "table" in ba.list_datasets()
+    True
+    """
     # Every module of this folder registers itself, so that a new reader is one new file.
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
@@ -86,6 +110,15 @@ def open_dataset(
     scans the choices of `Processing`, such as `kind` or `high_pass`.
     Raises ValueError for an unknown name, subject or option, with the nearest known ones, and
     FileNotFoundError for a missing folder or file, with the place the release comes from.
+
+    `recordings` is a folder with a table of words x regions for each subject:
+
+    >>> import brainalign_jax as ba
+    >>> dataset = ba.open_dataset("table", recordings)
+    >>> dataset.subjects, len(dataset.stimulus)
+    (('S1', 'S2'), 40)
+    >>> dataset.load("S1").values.shape
+    (40, 8)
     """
     reader, accepted = reader_of(name), reader_options(name)
     for option in options:
