@@ -29,7 +29,8 @@ setup(
     # `experiments` and `benchmarks` are run from the repository and never installed: names as
     # common as these would clash with other people's packages.
     packages=find_packages(include=["brainalign_jax", "brainalign_jax.*"]),
-    package_data={"brainalign_jax": ["data/*.txt"]},
+    package_data={"brainalign_jax": ["data/*.txt", "py.typed"]},
+    entry_points={"console_scripts": ["brainalign = brainalign_jax.cli:main"]},
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1",
