@@ -5,7 +5,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-PYTEST_ARGS ?= -q -n 2
+# A file's tests stay in one process: they share fixtures and compiled programs.
+PYTEST_ARGS ?= -q -n 2 --dist loadfile
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.brainalign_jax_installed
@@ -16,13 +17,13 @@ OLD_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 .PHONY: help demo test lint clean
 
 help:
-	@echo "make demo   the main job on a story and simulated subjects; report in out/demo"
+	@echo "make demo   a layer planted in simulated brains and found again; report in out/demo"
 	@echo "make test   ruff, lint-imports and all tests"
 	@echo "make lint   ruff and lint-imports"
 	@echo "make clean  removes the environment and the caches; results in out stay"
 
 demo: $(STAMP)
-	$(BIN)/python -m experiments.demo --output_dir=out/demo
+	$(BIN)/brainalign demo --output_dir=out/demo
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

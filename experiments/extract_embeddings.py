@@ -21,7 +21,7 @@ from absl import app
 from brainalign_jax.commands.command import absl_main
 from brainalign_jax.commands.words import EXTRACT
 
-main = absl_main(EXTRACT, "python -m experiments.extract_embeddings")
+main = absl_main(EXTRACT, __name__, "python -m experiments.extract_embeddings")
 
 if __name__ == "__main__":
     app.run(main)

@@ -18,7 +18,7 @@ from absl import app
 from brainalign_jax.commands.catalog import FETCH
 from brainalign_jax.commands.command import absl_main
 
-main = absl_main(FETCH, "python -m experiments.fetch_data")
+main = absl_main(FETCH, __name__, "python -m experiments.fetch_data")
 
 if __name__ == "__main__":
     app.run(main)

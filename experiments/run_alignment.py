@@ -18,7 +18,7 @@ from absl import app
 from brainalign_jax.commands.align import ALIGN
 from brainalign_jax.commands.command import absl_main
 
-main = absl_main(ALIGN, "python -m experiments.run_alignment")
+main = absl_main(ALIGN, __name__, "python -m experiments.run_alignment")
 
 if __name__ == "__main__":
     app.run(main)

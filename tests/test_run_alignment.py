@@ -8,6 +8,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+from brainalign_jax.study.protocol import PROTOCOLS
 from brainalign_jax.study.results import ResultTable
 from experiments import run_alignment
 
@@ -56,11 +57,9 @@ def run(folder, *, models=None, **given):
     argv = ["run_alignment", *(f"--{name}={value}" for name, value in settings.items())]
     with flagsaver.flagsaver():
         flags.FLAGS(argv)
-        try:
+        with pytest.raises(SystemExit) as stop:
             run_alignment.main(argv[:1])
-        except SystemExit as stop:
-            return stop.code
-    return 0
+    return stop.value.code
 
 
 def test_the_command_line_gives_table_and_report(release, capsys):
@@ -148,4 +147,4 @@ def test_help_explains_every_flag():
 
 
 def test_every_protocol_field_is_a_flag():
-    assert set(run_alignment.PROTOCOLS["paper"].fields()) - {"name"} <= set(flags.FLAGS)
+    assert set(PROTOCOLS["paper"].fields()) - {"name"} <= set(flags.FLAGS)

@@ -43,14 +43,21 @@ class Command:
         return found
 
 
-def define(options: Sequence[Option], flag_values: flags.FlagValues) -> None:
-    """One flag an option. Values are converted by `read`, so that every error is of one kind."""
+def define(
+    options: Sequence[Option], flag_values: flags.FlagValues, module: str = "brainalign"
+) -> None:
+    """One flag an option. Values are converted by `read`, so that every error is of one kind.
+
+    module: whose flags they are in absl's own --help.
+    """
     for option in options:
+        about = option.help + f" One of {', '.join(option.choices)}." * bool(option.choices)
         if option.kind == "bool":
-            flags.DEFINE_bool(option.name, option.default, option.help, flag_values=flag_values)
+            flag = flags.BooleanFlag(option.name, option.default, about)
         else:
-            default = option.default_text() or None
-            flags.DEFINE_string(option.name, default, option.help, flag_values=flag_values)
+            default = None if option.default is None else option.default_text()
+            flag = flags.Flag(flags.ArgumentParser(), None, option.name, default, about)
+        flags.DEFINE_flag(flag, flag_values, module)
 
 
 def read(options: Sequence[Option], flag_values: flags.FlagValues) -> dict[str, object]:
@@ -215,9 +222,12 @@ def _metavar(option: Option) -> str:
     return names.get(option.kind, {"float": "X", "pairs": "NAME=VALUE,.."}.get(option.kind, "TEXT"))
 
 
-def absl_main(command: Command, program: str) -> Callable[[list[str]], None]:
-    """`main` of an absl program: its flags are the command's options. program: as it is typed."""
-    define(command.options, flags.FLAGS)
+def absl_main(command: Command, module: str, program: str) -> Callable[[list[str]], None]:
+    """`main` of an absl program: its flags are the command's options.
+
+    module: __name__ of the program. program: as it is typed.
+    """
+    define(command.options, flags.FLAGS, sys.argv[0] if module == "__main__" else module)
     who = program.rpartition(".")[2]
 
     def main(argv: list[str]) -> None:

@@ -106,7 +106,7 @@ class Workbench:
         self._layers: dict[tuple, list[LayerVectors]] = {}
         self._reduced: dict[tuple, list[list[LayerVectors]]] = {}
         self._sources: tuple[int, dict] = (-1, {})  # of one subject
-        self._reworded: tuple = (None, None, None)  # of one problem
+        self._reworded: dict[int, tuple[FoldProblem, np.ndarray]] = {}  # of each of self._problems
         self._geometry: dict[tuple[int, Part], tuple[np.ndarray, int]] = {}
 
     def job(self, subject: int, name: str, models: list[int]) -> Job:
@@ -159,13 +159,14 @@ class Workbench:
 
         Subjects and methods of the same problem share them.
         """
-        if self._reworded[0] is not problem:
+        known = self._reworded.get(id(problem))
+        if known is None:
             # The token that takes the response of token i has its word at i.
             words = np.stack([np.argsort(draw.rows) for draw in draws])
             moved = reworded(self.responses[subject], problem, self.scoring, words)
             asked = moved.outer.query_mask.sum(axis=(1, 2), dtype=np.float64)
-            self._reworded = problem, moved, asked
-        return self._reworded[1:]
+            known = self._reworded[id(problem)] = moved, asked
+        return known
 
     def _source(self, subject: int, part: Part, form: str, problem: Problem, *, folds: bool):
         """Prepared responses of a subject, [N, R], or [F, N, R] with what is fitted on each fold."""

