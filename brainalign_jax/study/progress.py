@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple, TextIO
 
-VECTORS, SCORES, NULLS, CEILINGS, TESTS, REPORT = (
+PLAN, VECTORS, SCORES, NULLS, CEILINGS, TESTS, REPORT = (
+    "memory plan",
     "word vectors",
     "scores",
     "null draws",
@@ -22,7 +23,7 @@ _PAUSE = 0.2  # seconds between two drawings
 
 
 class Stage(NamedTuple):
-    """total: pieces of work; cost: of one, beside those of other stages; unit: what a piece is called."""
+    """total: pieces of work; cost: seconds that one is guessed to take; unit: what a piece is called."""
 
     total: float
     cost: float = 1.0
@@ -32,8 +33,8 @@ class Stage(NamedTuple):
 class Progress:
     """The stages of a study, in order, and how far each is.
 
-    stages: name -> Stage. Costs are guesses before the first stage has ended; then the time that the ended
-    pieces took sets the scale. show: False for silence.
+    stages: name -> Stage. A stage that has begun tells its own pace; for the others the guesses are scaled by
+    how far those before were off. show: False for silence.
     """
 
     def __init__(self, stages: dict[str, Stage], *, show: bool = True, file: TextIO | None = None):
@@ -42,12 +43,13 @@ class Progress:
         self._file = sys.stderr if file is None else file
         self._show, self._running = show, ""
         self.live = show and self._file.isatty()
-        self._begin = self._drawn = time.monotonic()
+        self._begin = self._drawn = self._entered = time.monotonic()
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator["Progress"]:
         """The part of a program that works on a stage; it may be entered several times."""
-        begin, before, self._running = time.monotonic(), self._running, name
+        before, self._running = self._running, name
+        begin = self._entered = time.monotonic()
         earlier = self._seconds[name]
         self._draw(force=True)
         try:
@@ -78,16 +80,20 @@ class Progress:
         worked = sum(done.values())
         if worked <= 0:
             return None
-        pace = (time.monotonic() - self._begin) / worked
+        spent = dict(self._seconds)
+        if self._running:
+            spent[self._running] += time.monotonic() - self._entered
+        pace = sum(spent.values()) / worked
         seconds = 0.0
         for name, cost in costs.items():
-            own = self._seconds[name] / done[name] if done[name] and self._seconds[name] else pace
+            own = spent[name] / done[name] if done[name] else pace
             seconds += max(0.0, cost - done[name]) * own
         return seconds
 
     def _ended(self, name: str) -> str:
         stage = self._stages[name]
-        text = f"{name}: {stage.total:g} {stage.unit}".rstrip() + f", {_time(self._seconds[name])}"
+        pieces = f"{stage.total:g} {stage.unit}, " if stage.unit else ""
+        text = f"{name}: {pieces}{_time(self._seconds[name])}"
         waiting = [other for other in self._stages if self._done[other] < self._stages[other].total]
         if not waiting:
             return f"{text}; all is done, {_time(time.monotonic() - self._begin)}"
@@ -104,8 +110,8 @@ class Progress:
         stage, left = self._stages[name], self.left()
         number = list(self._stages).index(name) + 1
         about = "" if left is None else f", about {_time(left)} to the end of everything"
-        share = f"{self._done[name]:g} of {stage.total:g} {stage.unit}".rstrip()
-        text = f"[{number}/{len(self._stages)}] {name}: {share}{about}"
+        share = f": {self._done[name]:.0f} of {stage.total:g} {stage.unit}" if stage.unit else ""
+        text = f"[{number}/{len(self._stages)}] {name}{share}{about}"
         self._file.write(f"\r\x1b[K{text}")
         self._file.flush()
 

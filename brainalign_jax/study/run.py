@@ -32,6 +32,7 @@ from brainalign_jax.study.problem import folds_of
 from brainalign_jax.study.progress import (
     CEILINGS,
     NULLS,
+    PLAN,
     REPORT,
     SCORES,
     TESTS,
@@ -143,7 +144,7 @@ def run_study(
     def vectors_of(name: str, told: Callable[[float], None] | bool = False) -> Embeddings:
         return _embeddings(name, dataset, scoring, embedding, cache / "embeddings", told)
 
-    with processes.together():
+    with processes.together(), shown.stage(PLAN):
         # First, so that a missing model is told at once.
         shapes = [_embeddings_shapes(name, dataset, scoring, vectors_of) for name in models]
         first = dataset.load(dataset.subjects[0])
@@ -161,6 +162,7 @@ def run_study(
             n_subjects=len(dataset.subjects),
             max_memory=max_memory,
         )
+        shown.update()
         shown.note(chosen.text() if shown.live else chosen.text().splitlines()[0])
 
     with processes.together(), shown.stage(VECTORS):
@@ -267,19 +269,22 @@ def _scoring_for(dataset: Dataset, scoring: Scoring | None) -> Scoring:
 def _stages(
     dataset: Dataset, models: Sequence[str], scoring, evidence, plan_of_nulls, mine
 ) -> dict[str, Stage]:
-    """What is to be done, with what a piece of it costs in scores of a subject, model and method."""
+    """What is to be done, and how many seconds a piece of it may take on two cores."""
     n_methods, n_cells = len(scoring.methods), sum(map(len, mine.values()))
     tested = sum(role(name) == "model" for names in mine.values() for name in names)
+    cell = 0.1 * (len(dataset.stimulus.types(lower=scoring.lower)[0]) / 130) ** 2
     stages = {
-        VECTORS: Stage(len(processes.every_nth(len(models))), 4.0, "models"),
-        SCORES: Stage(n_cells * n_methods, 1.0, "scores"),
+        PLAN: Stage(1, 6.0 * n_methods),
+        VECTORS: Stage(len(processes.every_nth(len(models))), 2.0, "models"),
+        SCORES: Stage(n_cells * n_methods, cell, "scores"),
     }
     if plan_of_nulls and tested:
-        stages[NULLS] = Stage(tested * n_methods * plan_of_nulls.n_draws, 0.1, "draws")
+        draws = tested * n_methods * plan_of_nulls.n_draws
+        stages[NULLS] = Stage(draws, 0.15 * cell, "draws")
     if evidence is not None and evidence.ceilings and len(dataset.subjects) > 1:
-        stages[CEILINGS] = Stage(len(dataset.subjects), 1.0 * n_methods, "subjects")
+        stages[CEILINGS] = Stage(len(dataset.subjects), 1 + n_methods * cell, "subjects")
     if evidence is not None and "rsa" in scoring.methods:
-        stages[TESTS] = Stage(1, 10.0)
+        stages[TESTS] = Stage(1, 5 * (1 + cell))
     return stages | {REPORT: Stage(1, 5.0)}
 
 
