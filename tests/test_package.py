@@ -65,19 +65,6 @@ def test_story_is_package_data():
     assert 700 < len(story.split()) < 1000
 
 
-def test_wheel_holds_the_package_and_its_data_only(tmp_path):
-    """`setup.py build_py` copies what a wheel would hold."""
-    pytest.importorskip("setuptools", reason="building needs setuptools: pip install setuptools")
-    build = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path]
-    build += ["build_py", "--build-lib", tmp_path / "lib"]
-    done = subprocess.run(build, cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    copied = {path.relative_to(tmp_path / "lib") for path in (tmp_path / "lib").rglob("*.*")}
-    expected = {path.relative_to(REPOSITORY) for path in MODULES}
-    data = {Path("brainalign_jax/data/story.txt"), Path("brainalign_jax/py.typed")}
-    assert copied == expected | data
-
-
 def test_every_module_imports_without_torch():
     """PyTorch is no dependency: transformers must not be asked for anything that needs it."""
     done = subprocess.run(

@@ -177,7 +177,9 @@ def test_static_and_untrained():
 
 @pytest.mark.parametrize("name", ["bert-bsae", "llama", "", "a b", "owner/", "-x/y"])
 def test_an_unknown_name_tells_how_to_list_the_known_ones(name):
-    with pytest.raises(ValueError, match="`brainalign models` lists all.*untrained:MODEL") as caught:
+    with pytest.raises(
+        ValueError, match="`brainalign models` lists all.*untrained:MODEL"
+    ) as caught:
         resolve(name)
     assert str(caught.value).startswith(f"unknown model {name!r}; ")
     assert sum(spec.name in str(caught.value) for spec in list_models()) <= 6
