@@ -6,7 +6,7 @@ Writes simulated Harry Potter recordings (5,176 words, 1,351 volumes, autoregres
 response to the words; with and without gaps between the runs), reads them as real ones and decodes
 random word vectors that share half of a sentence vector. Expect P@10 far above the uniform chance of .007
 under the paper's protocol by Procrustes, and scores inside the 99 % interval of their own null under the
-audited one. See README for the figures and the time.
+audited one. See docs/evidence.md for the figures and the time.
 
 Writes OUT/noise.parquet; a second call computes only what is missing.
 """

@@ -4,7 +4,7 @@
 
 50 simulated studies at each strength of a planted layer, 200 without any (strength 0), 99 shifts of the
 recording each. Of exact p-values, which are multiples of .01 then, .04 lie below .05: expect a false-positive
-rate between .015 and .07 at strength 0 and a power that grows to one; see README for the figures.
+rate between .015 and .07 at strength 0 and a power that grows to one; see docs/evidence.md for the figures.
 Writes OUT/power.parquet; a second call goes on where the first one stopped.
 """
 
