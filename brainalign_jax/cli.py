@@ -5,7 +5,6 @@ brainalign align --help
 """
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
@@ -67,8 +66,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if any(one in ("--help", "-h", "-help", "--helpfull", "--helpshort") for one in rest):
         print(help_text(command(name)), end="")
         return 0
-    # Warnings of libraries that a user can do nothing about.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     return run(command(name), rest)
 
 

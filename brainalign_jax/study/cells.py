@@ -319,10 +319,14 @@ class Workbench:
 def layer_numbers(embeddings: Embeddings, wanted: tuple[int, ...] | None) -> list[tuple[int, ...]]:
     """Numbers of the wanted layers (None: all) in each block of layers of equal width.
 
+    A model of one layer, such as a control or static vectors, keeps it whatever is wanted of the others.
+
     Raises: ValueError for a layer that is not there.
     """
     blocks = [numbers for numbers, _ in embeddings.blocks()]
     known = [layer for numbers in blocks for layer in numbers]
+    if len(known) == 1:
+        wanted = None
     strange = [] if wanted is None else [layer for layer in wanted if layer not in known]
     if strange:
         raise ValueError(

@@ -94,6 +94,7 @@ _QUICK = {
     "xla_backend_optimization_level": 1,
     "xla_cpu_parallel_codegen_split_count": 1,  # several programs are compiled at the same time
 }
+_FEW_CORES = 4  # fewer than a study has folds
 
 
 class compiled:  # noqa: N801
@@ -138,7 +139,8 @@ def _compiler_options() -> dict[str, object] | None:
         jax.jit(lambda x: x + 1, compiler_options=_QUICK)(0.0)
     except Exception:  # an XLA that lacks one raises its own kind
         return None
-    return _QUICK
+    # Where calls keep all cores busy, each does best with one; more would wait for one another.
+    return _QUICK | ({"xla_cpu_multi_thread_eigen": False} if cores() <= _FEW_CORES else {})
 
 
 def _slow() -> bool:

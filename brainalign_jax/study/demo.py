@@ -21,6 +21,8 @@ from brainalign_jax.study.sweep import Scoring
 # words share their scans, and RSA then prefers the layer whose vectors share most with their sentence
 # over the layer that was planted.
 WORD_DURATION = 2.0
+# The strongest of those that fit: vectors that know the words' places only.
+CONTROL = "nuisance:autocorrelated"
 
 
 class DemoResult(NamedTuple):
@@ -36,10 +38,10 @@ def run_demo(
     output_dir: str | Path,
     *,
     layer: int = 2,
-    n_subjects: int = 4,
+    n_subjects: int = 3,
     seed: int = 0,
     n_nulls: int = 99,
-    n_words: int = 220,
+    n_words: int = 190,
     command: str = "",
     progress: bool = True,
     **simulation,
@@ -62,7 +64,7 @@ def run_demo(
     # few dimensions of outlying size that transformers have.
     planted = vectors.values[layer]
     planted = (planted - planted.mean(axis=0)) / np.maximum(planted.std(axis=0), 1e-6)
-    options = {"snr": 4.0, "n_voxels": 40, "word_duration": WORD_DURATION} | simulation
+    options = {"snr": 6.0, "n_voxels": 32, "word_duration": WORD_DURATION} | simulation
     simulate_harry_potter(
         output / "recordings",
         words=words,
@@ -80,7 +82,7 @@ def run_demo(
         (model,),
         Scoring(methods, protocol("audited", n_folds=4, n_inner_folds=3), seed=seed),
         output,
-        evidence=EvidencePlan(n_nulls=n_nulls, n_permutations=500, seed=seed),
+        evidence=EvidencePlan(n_nulls=n_nulls, n_permutations=300, controls=(CONTROL,), seed=seed),
         command=command,
         simulated=True,
         notes=(

@@ -16,6 +16,7 @@ from brainalign_jax.align import noise_ceiling, partial_rsa, rsa
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import geometry, sources
+from brainalign_jax.study.cells import layer_numbers
 from brainalign_jax.study.chance import permutation_p
 from brainalign_jax.study.computation import Computation, compiled
 from brainalign_jax.study.confounds import confound_rdms, mantel_permutations
@@ -141,14 +142,11 @@ def _rows(tables: list[tuple[pd.DataFrame, _Scores]], names: Sequence[str]) -> p
 
 def _wanted_layers(model: Embeddings, scoring: Scoring):
     """(numbers, values [l, T, D]) of each block, of the layers that are scored."""
-    for numbers, values in model.blocks():
-        kept = [
-            i
-            for i, number in enumerate(numbers)
-            if scoring.layers is None or number in scoring.layers
-        ]
+    wanted = layer_numbers(model, scoring.layers)
+    for chosen, (numbers, values) in zip(wanted, model.blocks(), strict=True):
+        kept = [numbers.index(number) for number in chosen]
         if kept:
-            yield np.asarray(numbers)[kept], values[kept]
+            yield np.asarray(chosen), values[kept]
 
 
 def _brain(loaded, token_to_type, eligible, protocol, width: int, dtype: str) -> tuple:

@@ -216,7 +216,9 @@ def test_bad_voxels_and_the_space_of_the_others(potter):
     data[3, 5] = np.nan
     data[:, 2] = 4.0
     rewrite(path, data=data)
-    with pytest.raises(ValueError, match="subject 1.*1 of 7.*column 5 .*1 of 7.*column 2.*bad_voxels=drop"):
+    with pytest.raises(
+        ValueError, match="subject 1.*1 of 7.*column 5 .*1 of 7.*column 2.*bad_voxels=drop"
+    ):
         open_dataset("harry_potter", potter).load("1")
     with pytest.warns(UserWarning, match="dropped"):
         responses = open_dataset("harry_potter", potter, bad_voxels="drop").load("1")
