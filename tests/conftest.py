@@ -1,7 +1,9 @@
 """Fixtures shared by all tests: no accelerator, no network, real data where it is there."""
 
+import gc
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -19,6 +21,22 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+_MAPS = Path("/proc/self/maps")
+_MOST_MAPS = 25_000  # of the 65,530 that Linux gives a process: each compiled program takes some
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _room_for_programs():
+    """Forget compiled programs before a process has more of them than the system maps for it."""
+    yield
+    if "jax" in sys.modules and _MAPS.is_file():
+        with _MAPS.open("rb") as lines:
+            count = sum(1 for _ in lines)
+        if count > _MOST_MAPS:
+            sys.modules["jax"].clear_caches()
+            gc.collect()
 
 
 @pytest.fixture(scope="session")
