@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -347,12 +348,21 @@ def test_static_vectors(tmp_path):
     assert zero.meta["unknown_words"] == 1
 
 
-def test_progress_counts_the_words(untrained, capsys):
+def test_progress_counts_the_words_on_a_terminal_only(untrained, capsys, monkeypatch):
     n_words = int((STIMULUS.types()[1] >= 0).sum())
+    embed(STIMULUS, untrained["gpt2"], progress=True)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     embed(STIMULUS, untrained["gpt2"], progress=True)
     shown = capsys.readouterr().err
     assert f"{n_words}/{n_words}" in shown
     assert "word/s" in shown
+
+
+def test_a_function_is_told_the_shares_of_the_work(untrained):
+    told = []
+    embed(STIMULUS, untrained["gpt2"], progress=told.append)
+    assert sum(told) == pytest.approx(1)
 
 
 def small_embeddings(**changes):
