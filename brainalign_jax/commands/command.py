@@ -167,10 +167,10 @@ def acted(
         )
         try:
             return command.act(values, text) or 0
-        except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-            return _refused(error, who)
         except BrokenPipeError:
             return 0
+        except (ValueError, OSError) as error:
+            return _refused(error, who)
         except KeyboardInterrupt:
             print(f"{who}: stopped; what is finished is kept", file=sys.stderr)
             return 130
