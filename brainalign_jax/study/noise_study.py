@@ -143,9 +143,7 @@ def check_noise(
                 nulls = None
                 if n_nulls and name == "audited":
                     plan = NullPlan("shift", n_nulls, seed)
-                    nulls = score_nulls(
-                        "noise", responses, model, scoring, plan, k=k, show=show, **options
-                    )
+                    nulls = score_nulls("noise", responses, model, scoring, plan, k=k, **options)
                 lines += [
                     {
                         "timing": "gaps" if gap else "gapless",
