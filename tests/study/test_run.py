@@ -106,6 +106,11 @@ def test_a_damaged_cell_is_named(dataset, vectors_file, tmp_path):
         run(dataset, vectors_file, tmp_path)
 
 
+def test_a_choice_that_does_not_exist_is_refused_before_there_is_a_study():
+    with pytest.raises(ValueError, match="context='page'; known: sentence, window"):
+        Embedding(context="page")
+
+
 @pytest.mark.parametrize(
     ("models", "scoring", "options", "error"),
     [
@@ -115,7 +120,6 @@ def test_a_damaged_cell_is_named(dataset, vectors_file, tmp_path):
         ([], SCORING, {}, ValueError),
         (None, Scoring(("rsa",), SCORING.protocol, (1, 61)), {"report_k": 1}, ValueError),
         (None, SCORING, {"report_k": 7}, ValueError),
-        (None, SCORING, {"embedding": Embedding(context="page")}, ValueError),
     ],
 )
 def test_a_failed_study_leaves_no_results(
