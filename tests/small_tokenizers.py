@@ -106,7 +106,7 @@ def distilbert(folder):
     return wordpiece(folder, kind="distilbert")
 
 
-def _byte_level(special, pattern=None):
+def byte_level(special, pattern=None):
     tokenizer = Tokenizer(models.BPE())
     if pattern is None:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -126,7 +126,7 @@ def _byte_level(special, pattern=None):
 
 
 def _vocabulary_files(folder, kind, special, settings=None):
-    _byte_level(special).model.save(str(folder))
+    byte_level(special).model.save(str(folder))
     (folder / "config.json").write_text(json.dumps({"model_type": kind}))
     if settings is not None:
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
@@ -161,19 +161,19 @@ def write(folder, tokenizer, kind, **settings):
 
 
 def pythia(folder):
-    tokenizer = _byte_level(["<|endoftext|>", "<|padding|>"])
+    tokenizer = byte_level(["<|endoftext|>", "<|padding|>"])
     tokenizer.normalizer = normalizers.NFC()
     return write(folder, tokenizer, "gpt_neox", tokenizer_class="GPTNeoXTokenizer")
 
 
 def qwen(folder):
-    tokenizer = _byte_level(["<|endoftext|>"], _LLAMA3.replace("{1,3}", ""))
+    tokenizer = byte_level(["<|endoftext|>"], _LLAMA3.replace("{1,3}", ""))
     tokenizer.normalizer = normalizers.NFC()
     return write(folder, tokenizer, "qwen2", tokenizer_class="Qwen2Tokenizer", add_bos_token=False)
 
 
 def llama3(folder):
-    tokenizer = _byte_level(["<|begin_of_text|>"], _LLAMA3)
+    tokenizer = byte_level(["<|begin_of_text|>"], _LLAMA3)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", 0)]
     )

@@ -104,7 +104,7 @@ def test_embed_cache_and_surprisal(here, capsys):
     (here / "vectors" / ".left.tmp").write_text("")
     assert typed("cache vectors --clean") == 0
     assert capsys.readouterr().out == "removed .left.tmp\n"
-    assert typed(f"surprisal {words} --bos --output=tables/s.csv") == 0
+    assert typed(f"surprisal {words} --bos=always --output=tables/s.csv") == 0
     lines = (here / "tables" / "s.csv").read_text().splitlines()
     assert lines[0] == "model,row,word,nats,bits" and len(lines) == 25
     assert all(float(line.split(",")[3]) > 0 for line in lines[1:])

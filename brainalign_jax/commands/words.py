@@ -25,7 +25,7 @@ _DTYPE = Option(
     "dtype", "choice", "float32", "Of weights and activations.", "machine",
     ("float32", "bfloat16", "float16"),
 )  # fmt: skip
-_CONTEXT = tuple(option for option in EMBEDDING if option.name in ("context", "window"))
+_CONTEXT = tuple(option for option in EMBEDDING if option.name in ("context", "window", "bos"))
 _KEEPING = (
     Option("list", "bool", False, "Show what the cache holds, each entry checked.", "cache"),
     Option(
@@ -84,7 +84,7 @@ def _embed(values: dict[str, object], text: str) -> None:
     from brainalign_jax.language import embed
 
     passed = (
-        "context", "window", "stride", "pooling", "level", "lower", "last", "missing", "dtype",
+        "context", "window", "stride", "bos", "pooling", "level", "lower", "last", "missing", "dtype",
         "layout", "batch_tokens", "seed", "cache_dir", "progress",
     )  # fmt: skip
     for model in values["models"]:
@@ -208,7 +208,7 @@ SURPRISAL = Command(
     (
         "surprisal --dataset=alice --data_dir=data/alice --models=gpt2 --output=out/surprisal.csv",
         "surprisal --dataset=alice --data_dir=data/alice --models=bert-base --output=out/surprisal.csv",
-        "surprisal --dataset=alice --data_dir=data/alice --models=gpt2 --bos --context=window "
+        "surprisal --dataset=alice --data_dir=data/alice --models=gpt2 --bos=never --context=window "
         "--output=out/surprisal.csv",
     ),
     (
@@ -224,14 +224,6 @@ SURPRISAL = Command(
             "Of models of both directions: whether a sub-token sees those behind it in its word.",
             "model",
             ("within_word_l2r", "original"),
-        ),
-        Option(
-            "bos",
-            "bool",
-            False,
-            "Put the model's first token in front of each text of a causal model whose tokenizer puts "
-            "nothing there.",
-            "model",
         ),
         _SEED,
     ),

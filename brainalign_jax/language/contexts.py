@@ -55,7 +55,8 @@ def texts_of(
     context="growing": all of its run, from the start; `encode_texts` starts anew with half a
         context where it exceeds the model's length.
     context="word": the cleaned word alone (as presented if cleaning leaves nothing), in lower case
-        if `lower`, which has no effect on the other texts.
+        if `lower`, which has no effect on the other texts. A causal model reads it with a space before
+        it, as in running text: without it "dog" is a piece of a word to byte-level BPE.
     """
     rows = np.flatnonzero(wanted)
     words = stimulus.words
@@ -126,6 +127,7 @@ def encode_texts(
     texts: Sequence[Text],
     *,
     max_length: int,
+    blank: bool = False,
     announce_cuts: bool = True,
 ) -> Sequences:
     """Sub-token sequences of the texts, none longer than max_length, equal texts only once.
@@ -133,6 +135,7 @@ def encode_texts(
     A text that is too long is cut between words into windows that start with up to half a window
     of context, each word being a target in one of them (with a warning, if `announce_cuts`). A
     word longer than max_length is split, with a warning, into parts that are read on their own.
+    blank: a space before each text, as where a word follows another.
 
     Raises ValueError for a wanted word that gets no sub-token.
     """
@@ -158,7 +161,7 @@ def encode_texts(
     for chunk in range(0, len(items), 1024):
         part = items[chunk : chunk + 1024]
         for (words, positions), encoded in zip(
-            part, tokenizer.encode([words for words, _ in part]), strict=True
+            part, tokenizer.encode([words for words, _ in part], blank=blank), strict=True
         ):
             _refuse_empty(encoded, words, positions)
             bounds, prefix = encoded.bounds, len(tokenizer.prefix)

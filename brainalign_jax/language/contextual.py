@@ -21,11 +21,13 @@ LONGEST = 4096  # sub-tokens of a text, unless the caller says otherwise
 
 class ContextualVectors(NamedTuple):
     """values: [L, rows, D] float32; final: [rows, D_final] or None; n_unknown: how many tokens have
-    a piece that the vocabulary lacks; surprisal: [N] float32, or None."""
+    a piece that the vocabulary lacks; first: [rows] bool, rows most of whose words open their text;
+    surprisal: [N] float32, or None."""
 
     values: np.ndarray
     final: np.ndarray | None
     n_unknown: int
+    first: np.ndarray
     surprisal: np.ndarray | None = None
 
 
@@ -63,6 +65,7 @@ def contextual_vectors(
         tokenizer,
         texts,
         max_length=min(config.max_length, max_tokens or LONGEST),
+        blank=context == "word" and config.causal,
         announce_cuts=context != "growing",
     )
     n_unknown = contexts.count_unknown(stimulus, sequences, tokenizer)
@@ -92,7 +95,19 @@ def contextual_vectors(
     surprisal = sums.surprisal
     if surprisal is not None:
         surprisal = scoring.word_values(surprisal, sequences, tokenizer, stimulus)
-    return ContextualVectors(sums.states, sums.final, n_unknown, surprisal)
+    first = _openers(texts, token_to_row)
+    return ContextualVectors(sums.states, sums.final, n_unknown, first, surprisal)
+
+
+def _openers(texts: list[contexts.Text], token_to_row: np.ndarray) -> np.ndarray:
+    """[rows] bool: rows most of whose words are the first of their text."""
+    n_rows = int(token_to_row.max()) + 1
+    words, openers = np.zeros(n_rows, np.int64), np.zeros(n_rows, np.int64)
+    for text in texts:
+        for position, token in text.targets:
+            words[token_to_row[token]] += 1
+            openers[token_to_row[token]] += position == 0
+    return 2 * openers > words
 
 
 def _progress_bar(shown: str | Callable[[float], None] | None, total: int, whole: bool):

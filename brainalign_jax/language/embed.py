@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from brainalign_jax.language import contexts, extraction
 from brainalign_jax.language.cache import EmbeddingCache
 from brainalign_jax.language.contextual import LONGEST, contextual_vectors
 from brainalign_jax.language.embeddings import Embeddings
+from brainalign_jax.language.geometry import complaint, described, geometry
 from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.language.models import checkpoint, registry, sharding
 from brainalign_jax.language.models.blocks import SubLayers
@@ -27,13 +30,13 @@ from brainalign_jax.language.models.transformer import LanguageModel
 from brainalign_jax.language.packing import POOLINGS
 from brainalign_jax.language.static import read_vectors
 from brainalign_jax.language.streaming import Layers, LoadedLayers
-from brainalign_jax.language.tokens import load_tokenizer, tokenizer_files
+from brainalign_jax.language.tokens import BOS, load_tokenizer, tokenizer_files
 from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
 
 # Raised when the same settings give other vectors than before: entries of a cache made by an older
 # version are then not found.
-_VERSION = 1
+_VERSION = 2
 LAYOUTS = ("auto", "whole", "sharded", "streamed")
 
 
@@ -44,6 +47,7 @@ def embed(
     context: str = "sentence",
     window: int = 20,
     stride: int = 1,
+    bos: str = "auto",
     pooling: str = "mean",
     level: str = "type",
     lower: bool = False,
@@ -69,6 +73,10 @@ def embed(
         from its start) or "word" alone; see `contexts.texts_of`. Sub-tokens of a word: `tokens`.
     stride: with "window", how many words are read together after their window: a causal model then
         reads each sub-token about 1 + window / stride times instead of 1 + window times.
+    bos: "auto" puts a causal model's first token (BOS; "<|endoftext|>" for GPT-2 and Pythia) before each
+        text where its tokenizer puts nothing there; it is never pooled. "always" refuses a model that
+        names none, "never" leaves the texts as the tokenizer makes them. Without it the first word of a
+        text has a vector of many times the others' norm in the middle layers.
     pooling: "mean", "first" or "last" of the word's sub-tokens.
     level: "type" averages the occurrences, rows as `stimulus.types(lower=lower)[0]`, tokens without
         a letter or digit left out; "token" gives the N tokens.
@@ -106,6 +114,7 @@ def embed(
     (7, 5, 384)
     """
     check_known("context=", context, contexts.CONTEXTS)
+    check_known("bos=", bos, BOS)
     check_known("pooling=", pooling, POOLINGS)
     check_known("level=", level, ("type", "token"))
     check_known("last=", last, ("hf", "raw"))
@@ -146,11 +155,12 @@ def embed(
             raise ValueError(f"{spec.name} has no parts: leave interventions and sublayers out")
         if surprisal:
             raise ValueError(f"{spec.name} predicts no words: leave surprisal out")
-        return _kept(
+        found = _kept(
             cache,
             {"model": spec.name, "missing": missing, **meta, **_static_files(spec, cache)},
             lambda saver: _embed_static(spec, rows, meta, missing=missing, stimulus=stimulus),
         )
+        return _told(found)
     untrained = spec.kind == "untrained"
     folder = checkpoint.locate(spec.source, revision=revision, weights=not untrained)
     config = checkpoint.read_architecture(folder, family=spec.family)
@@ -170,6 +180,7 @@ def embed(
         "context": context,
         "window": int(window) if context == "window" else None,
         "stride": int(stride) if context == "window" else None,
+        "bos": bos if config.causal else None,
         "max_tokens": longest,
         "last": None if sublayers else last,
         "dtype": dtype,
@@ -193,6 +204,7 @@ def embed(
 
     def make(saver: extraction.Saver | None) -> Embeddings:
         tokenizer = load_tokenizer(folder, family=config.family)
+        tokenizer = tokenizer.with_bos(bos, causal=config.causal)
         language_model = _load(spec, layout, dtype=dtype, seed=seed, revision=revision)
         check_weights()
         if specification.reinitialised:
@@ -223,15 +235,34 @@ def embed(
             "n_layers": config.n_layers,
             "weights": weights(),
             "tokenizer": tokenizer.name,
+            "first_token": tokenizer.first_token(),
             "unknown_words": vectors.n_unknown,
         }
         values, final = vectors.values, vectors.final
-        return Embeddings(spec.name, rows, values, final, meta | more, vectors.surprisal)
+        made = Embeddings(spec.name, rows, values, final, meta | more, vectors.surprisal)
+        return _with_geometry(made, vectors.first)
 
     if cache is None:
-        return make(None)
+        return _told(make(None))
     files = _digest_of_files([folder / "config.json", *tokenizer_files(folder)])
-    return _kept(cache, {"model": spec.name, "weights": keyed, "files": files, **meta}, make)
+    return _told(_kept(cache, {"model": spec.name, "weights": keyed, "files": files, **meta}, make))
+
+
+def _with_geometry(vectors: Embeddings, first: np.ndarray | None = None) -> Embeddings:
+    """The vectors with what `geometry` says of them in their meta."""
+    found = geometry([values for _, values in vectors.blocks()], first)
+    about = described(found, vectors.types)
+    return dataclasses.replace(vectors, meta=vectors.meta | {"geometry": about})
+
+
+def _told(vectors: Embeddings) -> Embeddings:
+    """The vectors, with a warning where few words hold their geometry."""
+    text = complaint(vectors.meta["geometry"], len(vectors.types))
+    if text:
+        first = vectors.meta.get("first_token", "")
+        remedy = "; give bos='auto', which puts the model's first token there" * (first is None)
+        warnings.warn(f"{vectors.model}: {text}{remedy}", stacklevel=3)
+    return vectors
 
 
 def _load(spec: ModelSpec, layout: str, **options: Any) -> LanguageModel | Layers:
@@ -306,4 +337,4 @@ def _embed_static(spec, rows, meta, *, missing, stimulus) -> Embeddings:
         "last": None,
         "unknown_words": len(vectors.missing),
     }
-    return Embeddings(spec.name, rows, vectors.values[None], None, meta)
+    return _with_geometry(Embeddings(spec.name, rows, vectors.values[None], None, meta))

@@ -25,7 +25,7 @@ from brainalign_jax.language.models.heads import Head, load_head
 from brainalign_jax.language.models.interventions import Specification, gates, parse, reinitialise
 from brainalign_jax.language.models.registry import ModelSpec
 from brainalign_jax.language.models.transformer import LanguageModel
-from brainalign_jax.language.tokens import WordTokenizer, load_tokenizer
+from brainalign_jax.language.tokens import BOS, WordTokenizer, load_tokenizer
 from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
 
@@ -53,7 +53,7 @@ def surprisal(
     stride: int = 1,
     unit: str = "nats",
     metric: str = "within_word_l2r",
-    bos: bool = False,
+    bos: str = "auto",
     interventions: str | Specification | None = None,
     dtype: Any = jnp.float32,
     batch_tokens: int = 2048,
@@ -68,8 +68,8 @@ def surprisal(
         it is one of both directions).
     unit: "nats" or "bits".
     metric: of models of both directions, see above.
-    bos: put the config's `bos_token_id` in front of each text of a causal model whose tokenizer
-        puts nothing there (GPT-2, Pythia). Without it the first word of a text is NaN there.
+    bos: as for `embed`: "auto" puts the first token in front of each text of a causal model whose tokenizer
+        puts nothing there (GPT-2, Pythia). With "never" the first word of a text is NaN there.
     interventions: parts of the model switched off or drawn anew; see `interventions.parse`.
     batch_tokens: about how many sub-tokens are computed at once; max_tokens: the longest text.
 
@@ -80,7 +80,7 @@ def surprisal(
 
     >>> import brainalign_jax as ba
     >>> stimulus = ba.Stimulus.from_words("the cat sat on the mat.".split())
-    >>> bits = ba.surprisal(stimulus, causal_checkpoint, unit="bits", bos=True)
+    >>> bits = ba.surprisal(stimulus, causal_checkpoint, unit="bits")
     >>> bits.shape, bool((bits > 0).all())
     ((6,), True)
     """
@@ -88,6 +88,7 @@ def surprisal(
         ("unit", unit, UNITS),
         ("metric", metric, METRICS),
         ("context", context, contexts.CONTEXTS),
+        ("bos", bos, BOS),
     ):
         check_known(f"{name}=", value, known)
     specification = parse(interventions)
@@ -97,11 +98,7 @@ def surprisal(
     loaded = reinitialise(loaded, specification)
     folder = checkpoint.locate(spec.source, revision=revision, weights=spec.kind == "checkpoint")
     tokenizer = load_tokenizer(folder, family=loaded.family)
-    first = None
-    if bos and loaded.config.causal and not tokenizer.prefix:
-        first = checkpoint.read_config(folder, family=spec.family).bos_token_id
-        if first is None:
-            raise ValueError(f"{spec.name}: config.json names no bos_token_id; leave bos=False")
+    tokenizer = tokenizer.with_bos(bos, causal=loaded.config.causal)
     values = word_surprisal(
         stimulus,
         loaded,
@@ -111,7 +108,6 @@ def surprisal(
         window=window,
         stride=stride,
         metric=metric,
-        bos_id=first,
         interventions=gates(specification, loaded.config),
         batch_tokens=batch_tokens,
         max_tokens=max_tokens,
@@ -129,19 +125,19 @@ def word_surprisal(
     window: int = 20,
     stride: int = 1,
     metric: str = "within_word_l2r",
-    bos_id: int | None = None,
     interventions: Interventions | None = None,
     batch_tokens: int = 2048,
     max_tokens: int | None = None,
 ) -> np.ndarray:
     """`surprisal` of a loaded model, in nats, [N] float64."""
     causal = model.config.causal
-    prefix = tokenizer.prefix if bos_id is None else (int(bos_id), *tokenizer.prefix)
+    prefix = tokenizer.prefix
     suffix = () if causal else tokenizer.suffix
     length = min(model.max_length, max_tokens or 4096)
     every = np.ones(len(stimulus), bool)
     texts = contexts.texts_of(stimulus, every, context=context, window=window, stride=stride)
-    pieces, lost = _pieces(tokenizer, texts, prefix, suffix, length)
+    blank = causal and context == "word"
+    pieces, lost = _pieces(tokenizer, texts, prefix, suffix, length, blank)
     values = np.full(len(stimulus), np.nan)
     values[[row for piece in pieces for row, first, _ in piece.spans if first or not causal]] = 0
     mask_id = None if causal else _mask_id(tokenizer)
@@ -172,16 +168,18 @@ def word_surprisal(
     return values
 
 
-def _pieces(tokenizer, texts, prefix, suffix, length) -> tuple[list[_Piece], list[int]]:
+def _pieces(tokenizer, texts, prefix, suffix, length, blank) -> tuple[list[_Piece], list[int]]:
     """The sequences in which every word of the texts that fits is scored once."""
     budget = length - len(prefix) - len(suffix)
     pieces, lost = [], []
     for start in range(0, len(texts), 1024):
         part = texts[start : start + 1024]
         words = [text.words for text in part]
-        joined = [" ".join(" ".join(word.split()) for word in text) for text in words]
+        joined = [" " * blank + " ".join(" ".join(w.split()) for w in text) for text in words]
         groups = tokenizer.backend.encode_batch(joined, add_special_tokens=False)
-        for text, encoded, group in zip(part, tokenizer.encode(words), groups, strict=True):
+        for text, encoded, group in zip(
+            part, tokenizer.encode(words, blank=blank), groups, strict=True
+        ):
             bounds = encoded.bounds
             owner = np.array([-1 if g is None else g for g in group.word_ids], np.int64)
             row_of = dict(text.targets)

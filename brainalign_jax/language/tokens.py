@@ -13,6 +13,7 @@ BPE in transformers 5) nor `word_ids()` (splits "isn't") is used. The rules:
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from collections.abc import Sequence
@@ -23,7 +24,13 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
+from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import core_span
+
+BOS = ("auto", "always", "never")
+_BOTH_WAYS = ("bert", "distilbert", "roberta")  # they never get a first token beside their own
+_LLAMAS = ("llama", "mistral")
+_SEPARATOR = "<|endoftext|>"  # between texts in the training of GPT-2, Pythia, Qwen and SmolLM
 
 
 class EncodedText(NamedTuple):
@@ -42,6 +49,8 @@ class WordTokenizer:
 
     prefix, suffix: ids before and after the text ([CLS] and [SEP]; "</s>" for OPT; none for GPT-2).
     unknown_id: the id that stands for anything outside the vocabulary; None for byte-level BPE.
+    bos_id: the id that a text of a causal model began with in training, where `prefix` is empty:
+        "<|endoftext|>" if the vocabulary has it, else the bos_token of the files; None without either.
     """
 
     backend: Tokenizer
@@ -50,11 +59,49 @@ class WordTokenizer:
     suffix: tuple[int, ...]
     pad_id: int
     unknown_id: int | None
+    bos_id: int | None = None
 
-    def encode(self, texts: Sequence[Sequence[str]]) -> list[EncodedText]:
-        """Tokenise each text, given as its words; whitespace inside a word becomes one space."""
+    def with_bos(self, bos: str, *, causal: bool) -> WordTokenizer:
+        """The tokenizer with the model's first token (BOS) before each text, as `bos` asks.
+
+        The first token of a text draws the attention of a causal model: from the middle layers on its
+        norm is many times that of the others (Xiao et al. 2024, "attention sinks"). Where that is a
+        word, the geometry of all words is that of one question: is this the first word?
+
+        bos: "auto" puts the first token before the texts of a causal model whose tokenizer puts nothing
+            there; "always" refuses a model that names none; "never" leaves the texts as the tokenizer's
+            files make them. Nothing changes for a model of both directions, which has [CLS] or <s>.
+
+        Raises ValueError for bos="always" without a first token. Warns for bos="auto" without one.
+        """
+        check_known("bos=", bos, BOS)
+        if not causal or self.prefix or bos == "never":
+            return self
+        if self.bos_id is not None:
+            return dataclasses.replace(self, prefix=(self.bos_id,))
+        missing = (
+            f"the files of the tokenizer {self.name} name no first token (bos_token in "
+            "tokenizer_config.json, bos_token_id in config.json)"
+        )
+        if bos == "always":
+            raise ValueError(f"{missing}: name it there, or give bos='never'")
+        warnings.warn(
+            f"{missing}: the first word of each text will take its place, with a vector unlike the others'",
+            stacklevel=3,
+        )
+        return self
+
+    def first_token(self) -> str | None:
+        """What stands before each text, as the vocabulary writes it; None where nothing does."""
+        return self.backend.id_to_token(self.prefix[0]) if self.prefix else None
+
+    def encode(self, texts: Sequence[Sequence[str]], *, blank: bool = False) -> list[EncodedText]:
+        """Tokenise each text, given as its words; whitespace inside a word becomes one space.
+
+        blank: a space before the first word, too, as where it follows another.
+        """
         spaced = [[" ".join(word.split()) for word in words] for words in texts]
-        joined = [" ".join(words) for words in spaced]
+        joined = [" " * blank + " ".join(words) for words in spaced]
         encodings = self.backend.encode_batch(joined, add_special_tokens=False)
         return [
             _assign(words, text, encoding)
@@ -70,9 +117,9 @@ def _assign(words: Sequence[str], text: str, encoding) -> EncodedText:
     # The word each character belongs to, and the same for the characters of the cores only.
     owner = [0] * len(text)
     core = [-1] * len(text)
-    start = 0
+    start = len(text) - len(" ".join(words))
     for index, word in enumerate(words):
-        space = start - (index > 0)
+        space = max(start - 1, 0)
         owner[space : start + len(word)] = [index] * (start + len(word) - space)
         first, stop = core_span(word)
         if first == stop:
@@ -123,8 +170,8 @@ def load_tokenizer(folder: str | Path, *, family: str | None = None) -> WordToke
     tokenizer.json is read as it is (transformers 5 rebuilds it by class and silently lower-cases a
     cased BERT whose tokenizer_config.json does not say so). Without it transformers converts
     vocab.txt (BERT) or vocab.json with merges.txt (GPT-2, OPT). OPT always gets its "</s>" in front
-    and BERT its [CLS] and [SEP], also where the files forget to say so; Llama and Mistral get their
-    "<s>" as `add_bos_token` of tokenizer_config.json says.
+    and BERT its [CLS] and [SEP], also where the files forget to say so; causal models get their first
+    token as `add_bos_token` of tokenizer_config.json says (see also `WordTokenizer.with_bos`).
 
     Raises FileNotFoundError where there are no such files, ValueError where they do not give a
     tokenizer or lack the special tokens of the model.
@@ -140,6 +187,7 @@ def load_tokenizer(folder: str | Path, *, family: str | None = None) -> WordToke
         except Exception as error:
             raise ValueError(f"{file} is not a readable tokenizer: {error}") from error
         name = settings.get("tokenizer_class") or type(backend.model).__name__
+        _refuse_shared_ids(file, backend)
     else:
         backend, name = _convert(folder, None if "tokenizer_class" in settings else family)
     backend.no_truncation()
@@ -151,8 +199,17 @@ def load_tokenizer(folder: str | Path, *, family: str | None = None) -> WordToke
         if backend.id_to_token(bos) is None:
             raise ValueError(f"{folder}: OPT's first token, id {bos}, is not in the vocabulary")
         prefix = (bos,)
-    if family in ("llama", "mistral"):
-        prefix = _llama_prefix(folder, backend, prefix, settings, config)
+    bos_id = None
+    if family not in _BOTH_WAYS:
+        named = settings.get("bos_token")
+        if named is None:
+            named = _read_json(folder / "special_tokens_map.json").get("bos_token")
+        named = named.get("content") if isinstance(named, dict) else named
+        bos_id = _bos_id(family, backend, named, config)
+        prefix = _chosen_prefix(folder, family, prefix, bos_id, named, settings)
+        # What stood between texts in training; a chat model's bos_token may be a mark of turns.
+        separator = backend.token_to_id(_SEPARATOR)
+        bos_id = bos_id if separator is None else separator
     if family in ("bert", "distilbert"):
         if not prefix and not suffix:
             ids = backend.token_to_id("[CLS]"), backend.token_to_id("[SEP]")
@@ -169,25 +226,47 @@ def load_tokenizer(folder: str | Path, *, family: str | None = None) -> WordToke
         suffix=suffix,
         pad_id=max(config.get("pad_token_id") or 0, 0),
         unknown_id=None if unknown is None or byte_level else backend.token_to_id(unknown),
+        bos_id=bos_id,
     )
 
 
-def _llama_prefix(folder, backend, prefix, settings, config) -> tuple[int, ...]:
+def _refuse_shared_ids(file: Path, backend: Tokenizer) -> None:
+    """Special tokens that the vocabulary lacks get ids of words: the model would read those words."""
+    for number, token in backend.get_added_tokens_decoder().items():
+        other = backend.model.id_to_token(number)
+        if other not in (None, token.content):
+            raise ValueError(
+                f"{file}: {token.content!r} and {other!r} share the id {number}, since the vocabulary lacks "
+                "the special tokens: add them to it under their ids, or take the file of the checkpoint's "
+                "repository"
+            )
+
+
+def _bos_id(family: str | None, backend: Tokenizer, named: str | None, config: dict) -> int | None:
+    """The id of the model's first token; None where the files name none that the vocabulary has."""
+    number = config.get("bos_token_id", 1 if family in _LLAMAS else None)
+    if named is not None:
+        number = backend.token_to_id(named)
+    known = isinstance(number, int) and number >= 0 and backend.id_to_token(number) is not None
+    return number if known else None
+
+
+def _chosen_prefix(
+    folder: Path, family: str | None, prefix, bos_id, named, settings
+) -> tuple[int, ...]:
     # The class of Llama's tokenizer sets what stands in front of a text, whatever the file says.
     sentencepiece = str(settings.get("tokenizer_class")).startswith("LlamaTokenizer")
-    wanted = settings.get("add_bos_token", True if sentencepiece else None)
+    wanted = settings.get("add_bos_token", True if sentencepiece and family in _LLAMAS else None)
     if wanted is None or bool(wanted) == bool(prefix):
         return prefix
     if not wanted:
-        return ()
-    bos = settings.get("bos_token")
-    bos = bos.get("content") if isinstance(bos, dict) else bos
-    number = config.get("bos_token_id", 1) if bos is None else backend.token_to_id(bos)
-    if not isinstance(number, int) or backend.id_to_token(number) is None:
-        raise ValueError(
-            f"{folder}: the first token of a text, {bos or number!r}, is not in the vocabulary"
+        return () if family in _LLAMAS else prefix
+    if bos_id is None:
+        lacking = (
+            "no file names the bos_token" if named is None else f"the vocabulary lacks {named!r}"
         )
-    return (number,)
+        raise ValueError(f"{folder}: add_bos_token asks for a first token, but {lacking}")
+    return (bos_id,)
 
 
 def tokenizer_files(folder: str | Path) -> list[Path]:

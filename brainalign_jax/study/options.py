@@ -26,6 +26,12 @@ class Embedding:
         choices=("sentence", "window", "growing", "word"),
     )
     window: int = described("Preceding words with context=window.", 20, least=0)
+    bos: str = described(
+        "The model's first token (BOS) before each text, never pooled: auto, where a causal model's "
+        "tokenizer puts nothing there (not under the paper's protocol, as in its code); always; or never.",
+        "auto",
+        choices=("auto", "always", "never"),
+    )
     pooling: str = described(
         "How a word's sub-tokens become one vector.", "mean", choices=("mean", "first", "last")
     )

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from brainalign_jax.options import meanings
-from brainalign_jax.study import display, page, plots, report_evidence, summary
+from brainalign_jax.study import display, page, plots, report_evidence, report_vectors, summary
 from brainalign_jax.study.chance import score_interval
 from brainalign_jax.study.protocol import PROTOCOLS, Protocol
 from brainalign_jax.study.results import GROUP, SELECTED, ResultTable
@@ -49,6 +49,7 @@ def write_report(
         *report_evidence.evidence_section(table),
         *_summary_section(table, k),
         *_group_section(table, k),
+        *report_vectors.vectors_section(table),
         "<h2>Figures</h2>",
         *(page.figure(name, figure, _caption(name, table, k)) for name, figure in figures.items()),
         "<h2>Protocol</h2>",
@@ -225,7 +226,11 @@ def _facts_section(table: ResultTable) -> list[str]:
     models = [model if isinstance(model, dict) else {"name": str(model)} for model in models]
     short = display.short_names([str(model.get("name")) for model in models])
     for model in models:
-        facts = [_fact(key, value) for key, value in model.items() if _known(value)]
+        facts = [
+            _fact(key, value)
+            for key, value in model.items()
+            if _known(value) and key != "geometry"  # has a section of its own
+        ]
         name = short.get(model.get("name"), "")
         parts += [f"<h3>Model {escape(name)}</h3>", page.table(["fact", "value"], facts)]
     subjects = manifest.get("subjects")

@@ -3,7 +3,7 @@
 import math
 
 from brainalign_jax.names import nearest
-from brainalign_jax.study import audit, display, plots
+from brainalign_jax.study import audit, display, plots, report_vectors
 from brainalign_jax.study.results import GROUP, ResultTable
 
 PAPER_WARNING = (
@@ -84,13 +84,13 @@ def check(table: ResultTable, k: int) -> None:
 
 
 def warnings(table: ResultTable) -> list[str]:
-    """What a reader must know before any score: simulated subjects, the paper's protocol."""
+    """What a reader must know before any score: simulated subjects, the paper's protocol, odd vectors."""
     found = []
     if table.manifest.get("simulated"):
         found.append(SIMULATED_WARNING)
     if "paper" in (protocol_fields(table).get("name"), table.rows["protocol"].iloc[0]):
         found.append(PAPER_WARNING)
-    return found
+    return found + report_vectors.complaints(table)
 
 
 def headline(table: ResultTable, *, k: int) -> str:

@@ -92,7 +92,9 @@ def naive_ids(folder, name, words):
             at += len(whole)
         assert at == len(ids) - 1
         return ids, groups
-    first = int(name.startswith("opt"))
+    if name == "gpt2":
+        ids = [0, *ids]  # its first token, which its tokenizer does not put there
+    first = 1
     # In byte-level BPE one character of a vocabulary string stands for one byte.
     lengths = [len(token) for token in tokenizer.convert_ids_to_tokens(ids[first:])]
     ends = np.cumsum(lengths)
