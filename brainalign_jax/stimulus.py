@@ -16,15 +16,32 @@ _ABBREVIATION = re.compile(
     r"|sen|rep|pres|mt|vs|etc|e\.g|i\.e|cf|viz|ca|nos?|vol|fig|pp|[ap]\.m|u\.[sk]",
     re.IGNORECASE,
 )
-_CLOSERS = "\"'”’»›)]}*_@\\"
-_OPENERS = "\"'“‘«‹([{*_@\\"
-_UNAMBIGUOUS_CLOSERS = frozenset("”’»›)]}")
-_ENDERS = ".?!…。？！"
+_CLOSERS = "\"'”’“‘»›«‹)]}*_@\\」』》〉】〕］）｝｣＂＇"
+_OPENERS = "\"'“‘”’„‚«‹»›([{*_@\\「『《〈【〔［（｛｢＂＇¿¡"
+_UNAMBIGUOUS_CLOSERS = frozenset("”’»›)]}」』》〉】〕］）｝｣")
+# What ends a sentence, by Unicode's Sentence_Terminal: Latin, Armenian, Syriac, Arabic and Urdu, N'Ko,
+# Devanagari and its kin, Burmese, Ethiopic, Khmer, Mongolian, Chinese and Japanese. Greek: see below.
+_ENDERS = (
+    ".?!…‼‽⁇⁈⁉\u0589\u0700\u0701\u0702\u061d\u061e\u061f\u06d4\u07f9\u0964\u0965\u104a\u104b"
+    "\u1362\u1367\u1368\u17d4\u17d5\u1803\u1809。｡．？！︒﹒﹖﹗"
+)
+_GREEK_QUESTION = re.compile("[\u0370-\u03ff\u1f00-\u1fff][\u0300-\u036f]*[;\u037e]$")
 # How Li et al. 2023 take the word out of a displayed token: the first match. Their pattern ends in "w+",
-# a misprint for "\w+". In it every letter, digit or mark stands for itself, see `_plain`.
+# a misprint for "\w+". In it every letter, digit or mark stands for itself, see `_signs`.
 _WORD = re.compile(
     r"\b\d{1,2}:\d{2}\s|[ap]\.m\.|Mr\.|Mrs\.|Ms\.|Dr\.|\b\w+(?:'\w+)|\b\w+(?:-\w+)*|\w+"
 )
+# Beyond ASCII, what is part of a word by UAX #29 (rules WB4, WB6 to WB7c, WB11 and WB12).
+_HYPHENS = frozenset("\u2010\u2011\u058a\u05be\ufe63\uff0d")  # of Unicode, Armenian, Hebrew, wide
+_APOSTROPHES = frozenset("´‘\u201b＇")  # between letters; ’ is one everywhere
+_GERESH = "\u05f3"
+_MIDDLE_OF_WORDS = frozenset("·\u0387\u055f\u05f4\u2027")  # middle dots, gershayim
+_MIDDLE_OF_NUMBERS = frozenset(
+    "\u066b\u066c\u2044"
+)  # Arabic decimal and thousands signs, fraction slash
+_ZERO_WIDTH_SPACE = "\u200b"
+# What only tells a layout engine where a line may break: nobody reads it.
+_UNSEEN = re.compile("[\u00ad\u2060\ufeff]")
 
 
 def core_span(word: str) -> tuple[int, int]:
@@ -32,35 +49,82 @@ def core_span(word: str) -> tuple[int, int]:
 
     The first of: an abbreviation with its dot ("Mr.", "p.m."), a word with one inner apostrophe
     ("don't"), a word with inner hyphens ("well-known"), a word. What comes after it is cut off: "3.5"
-    is "3", "U.S." is "U". Beyond the pattern, letters and digits of any script with their combining
-    marks (accents, vowel signs) make up a word, a typographic apostrophe is one, and "_" is none.
-    An item of several words, a sentence for example, goes from its first word to the end of its last.
-    ``(0, 0)`` where there is no word ("--", "+", "...").
+    is "3", "U.S." is "U". An item of several words, a sentence for example, goes from its first word
+    to the end of its last. ``(0, 0)`` where there is no word ("--", "+", "...").
 
-    Reference: Li et al. 2023, word cleaning; its misprint ("w+" for "\\w+" at the end) is mended.
+    The pattern knows ASCII. Every other sign is taken as Unicode's word segmentation takes it: letters
+    and digits of any script with their combining marks make up a word; joiners and other format
+    characters, soft hyphens, middle dots, gershayim and typographic apostrophes within a word do not
+    end it, nor do Unicode's hyphens. "_" is no letter.
+
+    References: Li et al. 2023, word cleaning; its misprint ("w+" for "\\w+" at the end) is mended.
+    Unicode Standard Annex 29, Unicode Text Segmentation.
     """
-    plain = _plain(word)
-    found = _WORD.search(plain)
+    places, signs = _signs(word)
+    found = _WORD.search(signs)
     if not found:
         return 0, 0
     start, end = found.span()
     if len(word.split()) > 1:
-        end = max(match.end() for match in _WORD.finditer(plain))
-    return start, start + len(word[start:end].rstrip())  # the pattern's times end in a blank
+        end = max(match.end() for match in _WORD.finditer(signs))
+    end = start + len(signs[start:end].rstrip())  # the pattern's times end in a blank
+    return places[start], places[end - 1] + 1
 
 
-def _plain(word: str) -> str:
-    """The token, as long as before, in signs that the pattern knows."""
-    signs = []
-    for char in word:
-        if char == "’":
-            char = "'"
-        elif char == "_":  # markup of italics, which regular expressions count as a letter
-            char = " "
-        elif unicodedata.category(char).startswith("M") and signs and signs[-1].isalnum():
-            char = "x"
-        signs.append(char)
-    return "".join(signs)
+def _signs(word: str) -> tuple[Sequence[int], str]:
+    """The token in signs that the pattern knows, and the place in the token of each of them."""
+    if word.isascii():
+        return range(len(word)), word.replace("_", " ")  # italics, to regular expressions a letter
+    # Format characters belong to what surrounds them, and count for nothing (WB4).
+    places = [
+        place
+        for place, char in enumerate(word)
+        if char == _ZERO_WIDTH_SPACE or unicodedata.category(char) != "Cf"
+    ]
+    signs: list[str] = []
+    before = ""  # the last letter, digit or sign, without the marks on it
+    for index, place in enumerate(places):
+        char = word[place]
+        mark = unicodedata.category(char).startswith("M")
+        if mark and signs and signs[-1].isalnum():
+            signs.append("x")
+            continue
+        after = word[places[index + 1]] if index + 1 < len(places) else ""
+        signs.append(_sign(char, before, after))
+        before = char
+    return places, "".join(signs)
+
+
+def _sign(char: str, before: str, after: str) -> str:
+    """What a character that is no mark stands for in the pattern, between two others."""
+    if char == "’":
+        return "'"
+    if char in _HYPHENS:
+        return "-"
+    if char == "_":
+        return " "
+    if char in _APOSTROPHES and before.isalnum() and after.isalnum():
+        return "'"
+    if char == _GERESH and _is_hebrew(before):  # it changes the letter
+        return "x"
+    if char in _MIDDLE_OF_WORDS and _is_letter(before) and _is_letter(after):
+        return "x"
+    if char == '"' and _is_hebrew(before) and _is_hebrew(after):  # typed for gershayim
+        return "x"
+    if char in _MIDDLE_OF_NUMBERS and before.isdecimal() and after.isdecimal():
+        return "x"
+    return char
+
+
+def _is_letter(char: str) -> bool:
+    """Whether a character is a letter of a script that writes words apart (AHLetter of UAX #29)."""
+    return char.isalpha() and not (
+        "\u2e80" <= char <= "\u30ff" or "\u3400" <= char <= "\u9fff" or char >= "\U00020000"
+    )
+
+
+def _is_hebrew(char: str) -> bool:
+    return "\u05d0" <= char <= "\u05f2" or "\ufb1d" <= char <= "\ufb4f"
 
 
 def clean_word(word: str) -> str:
@@ -72,11 +136,23 @@ def clean_word(word: str) -> str:
     return word[start:end]
 
 
+def shown_form(word: str) -> str:
+    """The word in Unicode's form NFC, without soft hyphens, word joiners and byte-order marks.
+
+    A word of nothing else stays as it is.
+    """
+    if word.isascii():
+        return str(word)
+    return unicodedata.normalize("NFC", _UNSEEN.sub("", word) or word)
+
+
 @dataclass(frozen=True, eq=False)
 class Stimulus:
     """The presented words, in order of presentation. Arrays are copied and made read-only.
 
-    words: the N words as presented, punctuation kept; at least one, none of them blank.
+    words: the N words as presented, punctuation kept; at least one, none of them blank. In Unicode's
+        form NFC, without soft hyphens, word joiners and byte-order marks, which nobody sees: what
+        looks alike is one word.
     onsets: [N] float64, seconds on the clock of the volume times, not decreasing within a run;
         None for items presented in isolation.
     durations: [N] float64, seconds, not negative; None where unknown.
@@ -118,7 +194,7 @@ class Stimulus:
                 )
         n = len(words)
         fields = {
-            "words": tuple(str(word) for word in words),
+            "words": tuple(shown_form(word) for word in words),
             "onsets": _times("onsets", self.onsets, n),
             "durations": _times("durations", self.durations, n),
             "sentence": _indices("sentence", self.sentence, n),
@@ -169,7 +245,7 @@ class Stimulus:
         for row, word in enumerate(self.words):
             core = clean_word(word)
             if core:
-                core = core.lower() if lower else core
+                core = unicodedata.normalize("NFC", core.lower()) if lower else core
                 token_to_type[row] = index.setdefault(core, len(index))
         return tuple(index), token_to_type
 
@@ -231,8 +307,9 @@ def split_sentences(
 ) -> np.ndarray:
     """Sentence index [N] int32 of each word, from 0; a new run always starts a new sentence.
 
-    A sentence ends at a word that ends in . ? ! or an ellipsis, closing quotes and brackets allowed
-    after it. It does not end at an abbreviation ("Mr.", "Dr.") or an initial ("J."), nor, where
+    A sentence ends at a word that ends in . ? ! or an ellipsis, or in what ends one in another script
+    (؟ ۔ । ։ ። 。 and the like, in Greek a semicolon), closing quotes and brackets allowed after it. It
+    does not end at an abbreviation ("Mr.", "Dr.") or an initial ("J."), nor, where
     the next word starts in lower case, at an ellipsis or at quoted speech ('"Stop!" he said').
     Closing quotes and brackets that are words of their own stay with the sentence they close.
     """
@@ -259,15 +336,30 @@ def split_sentences(
     return sentence
 
 
+def may_end_sentence(word: str) -> bool:
+    """Whether a word ends in what ends a sentence, abbreviations among them."""
+    return bool(_before_closers(word)[0])
+
+
 def _closes_only(word: str) -> bool:
     return word == "''" or (bool(word) and set(word) <= _UNAMBIGUOUS_CLOSERS)
 
 
-def _ends_sentence(word: str, following: str, *, quoted: bool) -> bool:
+def _before_closers(word: str) -> tuple[str, bool]:
+    """The word up to its end of a sentence, "" where there is none; whether quotes close after it."""
+    if not word.isascii():  # such as marks of direction
+        word = "".join(char for char in word if unicodedata.category(char) != "Cf")
     body = word.rstrip(_CLOSERS)
-    if not body or body[-1] not in _ENDERS:
+    if body and (body[-1] in _ENDERS or _GREEK_QUESTION.search(body)):
+        return body, len(body) < len(word)
+    return "", False
+
+
+def _ends_sentence(word: str, following: str, *, quoted: bool) -> bool:
+    body, closed = _before_closers(word)
+    if not body:
         return False
-    quoted = quoted or len(body) < len(word)
+    quoted = quoted or closed
     ellipsis = body.endswith(("..", "…"))
     if (quoted or ellipsis) and following.lstrip(_OPENERS)[:1].islower():
         return False

@@ -45,6 +45,26 @@ from brainalign_jax.stimulus import Stimulus, clean_word, core_span, split_sente
         ("...", ""),
         ("_", ""),
         ("👩‍🚀", ""),
+        ("می\u200cخواهم.", "می\u200cخواهم"),  # Persian writes verbs with a zero-width non-joiner
+        ("क\u094d\u200dष", "क\u094d\u200dष"),
+        ("Donau\u00addampf!", "Donau\u00addampf"),
+        ("a\u2060b", "a\u2060b"),
+        ("well\u2010known", "well\u2010known"),
+        ("well-\u2060known,", "well-\u2060known"),
+        ("well\u2011known,", "well\u2011known"),
+        ("don´t", "don´t"),
+        ("A´", "A"),
+        ("col·lecció", "col·lecció"),
+        ("列夫·托尔斯泰", "列夫"),  # between ideographs the dot stands between words
+        ("צה״ל.", "צה״ל"),
+        ('צה"ל', 'צה"ל'),
+        ('"שלום"', "שלום"),
+        ("ג׳ורג׳", "ג׳ורג׳"),
+        ("בית־ספר", "בית־ספר"),
+        ("٣٫٥", "٣٫٥"),
+        ("\u200fسلام\u200f،", "سلام"),  # marks of direction around a word
+        ("ញ៉ាំ\u200bបាយ", "ញ៉ាំ"),  # a zero-width space ends a word
+        ("名：前", "名"),
     ],
 )
 def test_clean_word_strips_what_surrounds_the_word(word, core):
@@ -56,6 +76,18 @@ def test_core_span_marks_the_core_in_the_presented_word():
     start, end = core_span("“isn't!”")
     assert (start, end) == (1, 6)
     assert core_span("--") == (0, 0)
+
+
+def test_one_word_is_one_type_however_it_is_encoded():
+    stimulus = Stimulus.from_words(
+        ["café", "cafe\u0301.", "Donau\u00addampf", "Donaudampf", "J\u030c", "ǰ"]
+    )
+    assert stimulus.words[1] == "café." and stimulus.words[2] == "Donaudampf"
+    assert stimulus.types(lower=True)[0] == ("café", "donaudampf", "ǰ")
+    same = Stimulus.from_words(["café", "café.", "Donaudampf", "Donaudampf", "J\u030c", "ǰ"])
+    assert stimulus.fingerprint() == same.fingerprint()
+    verbs = ["می\u200cخواهم", "می\u200cروم", "می\u200cدانم"]
+    assert Stimulus.from_words(verbs).types()[0] == tuple(verbs)
 
 
 def test_types_follow_the_first_occurrence_and_leave_out_punctuation():
@@ -175,6 +207,13 @@ def test_fingerprint_depends_on_every_field_and_nothing_else():
         ("it ended. the rest is lower case", [1, 6]),
         ("the cat sat . ” Then it ( really ? ) left .", [4, 12]),
         ("+ Once upon a time", [4]),
+        ("هل تسمع؟ نعم أسمع.", [1, 3]),
+        ("یہ گھر ہے۔ وہ بھی\u200f۔\u200f اور", [2, 4, 5]),
+        ("यह घर है। वह ? राम ॥ और", [2, 4, 6, 7]),
+        ("「行く。」 「来る？」 『そう』 終わり｡ 次", [0, 1, 3, 4]),
+        ("Τι κάνεις; Καλά; ναι", [1, 2, 3]),
+        ("Er sagte; sie ging", [3]),
+        ("„Nein.“ Dann »Ja.« Ende", [0, 2, 3]),
     ],
 )
 def test_split_sentences(text, ends):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from brainalign_jax.language.tokens import EncodedText, WordTokenizer
-from brainalign_jax.stimulus import Stimulus, clean_word, split_sentences
+from brainalign_jax.stimulus import Stimulus, clean_word, may_end_sentence, split_sentences
 
 CONTEXTS = ("sentence", "window", "growing", "word")
 
@@ -75,7 +75,7 @@ def texts_of(
     if sentence is None:
         sentence = split_sentences(words, stimulus.run)
         untimed = stimulus.onsets is None
-        if untimed and len(words) > 1 and not _has_sentence_end(words):
+        if untimed and len(words) > 1 and not any(map(may_end_sentence, words)):
             warnings.warn(
                 f"the {len(words)} words have no onsets, no sentences and no sentence-final "
                 "punctuation: each is embedded as an isolated item; pass sentence= for running text",
@@ -116,10 +116,6 @@ def _starts(key: np.ndarray) -> np.ndarray:
     """For every element the index at which its stretch of equal, adjacent keys starts."""
     change = np.r_[True, key[1:] != key[:-1]]
     return np.maximum.accumulate(np.where(change, np.arange(len(key)), 0))
-
-
-def _has_sentence_end(words: Sequence[str]) -> bool:
-    return any(word.rstrip("\"'”’)]").endswith((".", "?", "!", "…")) for word in words)
 
 
 def encode_texts(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from brainalign_jax.files import user_path
 from brainalign_jax.names import check_known
+from brainalign_jax.stimulus import shown_form
 
 
 class StaticVectors(NamedTuple):
@@ -29,8 +31,8 @@ def read_vectors(
 
     Format: one line a word, the word, then D numbers, separated by single spaces; a first line of
     two integers (count and D; fastText, word2vec) is a header. A word is looked up as it is, then
-    in lower case, then either with straight for typographic apostrophes. Where the file has a word
-    twice, the first line counts.
+    in lower case, then either with straight for typographic apostrophes and hyphens, then all of
+    these in Unicode's forms NFC and NFD. Where the file has a word twice, the first line counts.
 
     missing="error" raises ValueError for words that are not in the file; "zero" gives them zeros.
     Also raises FileNotFoundError, and ValueError for a malformed line (named) or a broken gzip.
@@ -81,8 +83,11 @@ def read_vectors(
 
 
 def _forms(word: str) -> list[str]:
-    straight = word.replace("’", "'")
-    return list(dict.fromkeys([word, word.lower(), straight, straight.lower()]))
+    straight = word.replace("’", "'").replace("\u2010", "-").replace("\u2011", "-")
+    spellings = [word, word.lower(), straight, straight.lower()]
+    composed = [unicodedata.normalize("NFC", shown_form(form)) for form in spellings]
+    decomposed = [unicodedata.normalize("NFD", form) for form in composed]
+    return list(dict.fromkeys([*spellings, *composed, *decomposed]))
 
 
 def _lines(path: Path, wanted: set[bytes]) -> Iterator[tuple[int, bytes, np.ndarray]]:

@@ -47,6 +47,14 @@ def test_typographic_apostrophes_and_words_with_spaces(tmp_path):
     )
 
 
+def test_either_unicode_form_of_a_word_is_found(tmp_path):
+    path = write(tmp_path, "cafe\u0301 1 2\nnaïve 3 4\nwell-known 5 6\n")
+    asked = ["café", "Cafe\u0301", "nai\u0308ve", "well\u2011known"]
+    values, missing = read_vectors(path, asked)
+    np.testing.assert_array_equal(values, [[1, 2], [1, 2], [3, 4], [5, 6]])
+    assert missing == ()
+
+
 def test_gzip_is_recognised_by_content(tmp_path):
     path = tmp_path / "vectors.vec"
     path.write_bytes(gzip.compress(FASTTEXT.encode()))

@@ -228,6 +228,8 @@ def test_sentences_that_are_not_given():
     ]
     running = Stimulus.from_words(("The", "dog.", "It", "ran"))
     assert len(all_words(running, context="sentence")) == 2
+    hindi = Stimulus.from_words(("यह", "घर", "है।", "वह", "आया"))
+    assert [len(text.words) for text in all_words(hindi, context="sentence")] == [3, 2]
     items = Stimulus.from_words(("apple", "bear", "--"))
     with pytest.warns(UserWarning, match="isolated item"):
         texts = all_words(items, context="sentence")

@@ -37,6 +37,7 @@ WORDS = (*TRICKY, LONG[0], *ODD, LONG[1], *CORPUS.split(), *TRICKY, LONG[2], *OD
 # Sentences of seven words but one, which the models have to read in parts; two runs.
 SENTENCE = np.r_[np.arange(70) // 7, [10] * 60, 11 + np.arange(len(WORDS) - 130) // 7]
 STIMULUS = Stimulus(WORDS, None, None, SENTENCE, np.repeat([0, 1], [130, len(WORDS) - 130]))
+WORDS = STIMULUS.words  # in the Unicode form that a stimulus gives them
 CONTEXTS = {
     "sentence": {},
     "window": dict(window=5),
@@ -208,7 +209,7 @@ def test_the_vector_of_a_word_of_2000_characters(style, build, tmp_path):
 )
 def test_a_text_of_100000_words(build, context, tmp_path):
     tokenizer = load_tokenizer(build(tmp_path))
-    choice = (*TRICKY, *CORPUS.split())
+    choice = Stimulus.from_words((*TRICKY, *CORPUS.split())).words
     drawn = np.random.default_rng(0).integers(0, len(choice), 100_000)
     stimulus = Stimulus.from_words(
         [choice[number] for number in drawn], sentence=np.arange(len(drawn)) // 14
