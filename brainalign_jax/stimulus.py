@@ -39,6 +39,8 @@ _MIDDLE_OF_WORDS = frozenset("·\u0387\u055f\u05f4\u2027")  # middle dots, gersh
 _MIDDLE_OF_NUMBERS = frozenset(
     "\u066b\u066c\u2044"
 )  # Arabic decimal and thousands signs, fraction slash
+_LONGEST_GAP = 60.0  # seconds from word to word, in the median
+_SHORTEST_GAP = 0.01  # in the mean
 _ZERO_WIDTH_SPACE = "\u200b"
 # What only tells a layout engine where a line may break: nobody reads it.
 _UNSEEN = re.compile("[\u00ad\u2060\ufeff]")
@@ -159,7 +161,8 @@ class Stimulus:
     sentence: [N] int32, index of the word's sentence, not decreasing within a run; None if unknown.
     run: [N] int32, the scanner run; None means one run. Text never continues across runs.
 
-    Raises ValueError for arrays of another length, non-finite or decreasing times, blank words.
+    Raises ValueError for arrays of another length, non-finite or decreasing times, times that cannot be
+    seconds (a median gap above 60 s, more than 100 words in a second), blank words.
 
     >>> import brainalign_jax as ba
     >>> stimulus = ba.Stimulus(("The", "cat", "sat.", "The", "end."), onsets=[0.0, 0.4, 0.9, 1.6, 1.9])
@@ -209,6 +212,7 @@ class Stimulus:
             )
         for name in ("onsets", "sentence"):
             self._check_order(name, getattr(self, name))
+        self._check_pace()
 
     def _check_order(self, name: str, values: np.ndarray | None) -> None:
         if values is None:
@@ -230,6 +234,35 @@ class Stimulus:
                 f"({self.words[before]!r}), then {values[after]} at word {after} "
                 f"({self.words[after]!r}); {hint}"
             )
+
+    def _check_pace(self) -> None:
+        """Times in another unit than seconds make folds, windows and purge mean nothing, unseen."""
+        gap = None
+        if self.onsets is not None:
+            run = np.zeros(len(self), np.int32) if self.run is None else self.run
+            order = np.argsort(run, kind="stable")
+            gaps = np.diff(self.onsets[order])[np.diff(run[order]) == 0]
+            if len(gaps) < 2:
+                return
+            gap, pace = float(np.median(gaps)), float(gaps.mean())
+            if gap > _LONGEST_GAP:
+                raise ValueError(
+                    f"onsets: from word to word the median is {gap:g} s, which no reader or listener has; "
+                    "give seconds: divide milliseconds by 1000, samples by their rate"
+                )
+            if 0 < pace < _SHORTEST_GAP:
+                raise ValueError(
+                    f"onsets: there are {1 / pace:,.0f} words in a second, which no reader or listener "
+                    "has; give seconds: multiply minutes by 60, hours by 3600"
+                )
+        # Words that are shown together, as those of a passage, may last for as long as it does.
+        if self.durations is not None and gap != 0:
+            usual = float(np.median(self.durations))
+            if usual > _LONGEST_GAP:
+                raise ValueError(
+                    f"durations: the median is {usual:g} s, which no word lasts; give seconds: divide "
+                    "milliseconds by 1000"
+                )
 
     def __len__(self) -> int:
         return len(self.words)

@@ -136,6 +136,11 @@ def test_fields_are_converted_copied_and_read_only():
         (["a", "b"], {"sentence": [1, 0]}, "sentence decrease"),
         (["a", "b"], {"run": [0, 2**40]}, r"run\[1\]"),
         (["a", "b"], {"run": [0]}, "run has shape"),
+        (["a", "b", "c"], {"onsets": [0, 500, 1000]}, "median is 500 s.*milliseconds by 1000"),
+        (list("abcd"), {"onsets": [0, 400, 0, 450], "run": [1, 1, 2, 2]}, "median is 425 s"),
+        (["a", "b", "c"], {"onsets": [0, 0.005, 0.01]}, "200 words in a second.*minutes by 60"),
+        (["a", "b", "c"], {"durations": [300, 250, 400]}, "durations: the median is 300 s"),
+        (list("abc"), {"onsets": [0, 1, 2], "durations": [300, 250, 400]}, "no word lasts"),
     ],
 )
 def test_bad_input_is_named(words, fields, message):
@@ -150,6 +155,14 @@ def test_the_clock_and_the_sentences_may_restart_with_a_run():
     Stimulus(("a", "b", "c", "d"), [5, 0, 6, 1], None, None, [0, 1, 0, 1])
     with pytest.raises(ValueError, match="run 1"):
         Stimulus(("a", "b", "c", "d"), [5, 2, 6, 1], None, None, [0, 1, 0, 1])
+
+
+def test_times_that_people_have_are_taken():
+    Stimulus(tuple("abc"), [0, 20, 45])  # a slow event-related design
+    Stimulus(tuple("abc"), [0, 0.08, 0.15])  # a fast reader
+    Stimulus(tuple("abcd"), [0, 0, 0, 200], [200, 200, 200, 90])  # passages shown as a whole
+    Stimulus(("a", "b"), [0, 300])  # of two words nothing is known
+    Stimulus(tuple("abcd"), [0, 1, 2, 900])  # a break
 
 
 def test_select_by_mask_and_by_index():

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from brainalign_jax.neural.cleaning import check_voxels
+from brainalign_jax.neural.formats.arrays import check_float32
 from brainalign_jax.neural.response_fields import (
     as_columns,
     check_space,
@@ -78,6 +79,8 @@ class WordResponses:
                 f"subject {subject}: {len(values)} response rows for {n} words; "
                 "give one row a word, in the order of stimulus.words"
             )
+        if contents:
+            check_float32(values, subject)
         with np.errstate(over="ignore"):  # the overflow is reported below, with its place
             values = values.astype(np.float32, copy=False)
         valid = checked_valid(self.valid, n, subject)

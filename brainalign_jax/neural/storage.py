@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from brainalign_jax.files import user_path
-from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE
+from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE, read_member
 from brainalign_jax.neural.response_fields import (
     FLOAT,
     as_columns,
@@ -223,7 +223,7 @@ def _read(file: BinaryIO, archive: zipfile.ZipFile, verify: bool) -> StoredRespo
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     if "header" not in members or "values" not in members:
         raise ValueError("it has no header or no values")
-    header = json.loads(_array(archive, members["header"]).tobytes())
+    header = json.loads(read_member(archive, members["header"]).tobytes())
     if header["format"] != FORMAT or header["version"] not in (1, VERSION):
         raise ValueError(
             f"format {header['format']!r} version {header['version']!r}, which this version of "
@@ -235,14 +235,14 @@ def _read(file: BinaryIO, archive: zipfile.ZipFile, verify: bool) -> StoredRespo
     if unknown:
         raise ValueError(f"it holds {unknown[0]!r}, which is no part of word responses")
     arrays = {
-        name: _array(archive, info)
+        name: read_member(archive, info)
         for name, info in members.items()
         if name not in ("header", "values")
     }
     values = _mapped(file, members["values"]) if header["version"] == VERSION else None
     checked = values is not None
     if values is None:
-        values = _array(archive, members["values"])
+        values = read_member(archive, members["values"])
     if verify and (damaged := archive.testzip()):
         raise ValueError(f"{damaged} does not have its checksum")
     stimulus = Stimulus(tuple(header["words"]), **{name: arrays.get(name) for name in _STIMULUS})
@@ -260,15 +260,6 @@ def _read(file: BinaryIO, archive: zipfile.ZipFile, verify: bool) -> StoredRespo
         VoxelSpace.from_arrays(place) if place else None,
         checked,
     )
-
-
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """A member in memory; zipfile compares the checksum when the last byte is read."""
-    with archive.open(info) as stream:
-        array = np.lib.format.read_array(stream, allow_pickle=False)
-        if stream.read(1):
-            raise ValueError(f"{info.filename} is longer than its shape {array.shape}")
-    return array
 
 
 def _mapped(file: BinaryIO, info: zipfile.ZipInfo) -> np.memmap | None:

@@ -51,7 +51,13 @@ def text_summary(table: ResultTable, *, k: int = 10) -> str:
     opening = headline(table, k=k)
     if verdict is not None:
         opening = f"Is the alignment real? {verdict.answer}. {verdict.text}"
-    parts = [*warnings(table), opening]
+    dataset = table.manifest.get("dataset")
+    features = dataset.get("features") if isinstance(dataset, dict) else None
+    parts = [
+        *warnings(table),
+        opening,
+        *([f"Features of the table: {features}"] if features else []),
+    ]
     if rows:
         lines = [header, *rows]
         widths = [max(len(line[i]) for line in lines) for i in range(len(header))]

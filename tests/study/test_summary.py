@@ -65,3 +65,9 @@ def test_warnings_appear_exactly_when_they_should(simulated, protocol, recorded)
     assert (summary.PAPER_WARNING in found) == (protocol is PAPER)
     text = summary.text_summary(table, k=10)
     assert ("SIMULATED" in text) == (simulated is True)
+
+
+def test_the_summary_names_the_features_of_a_table():
+    said = summary.text_summary(study(manifest={"dataset": {"features": "2 (LATL, RATL)"}}), k=10)
+    assert "Features of the table: 2 (LATL, RATL)" in said
+    assert "Features" not in summary.text_summary(study(), k=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ _OPEN_QUOTE = (
     "doubled; where quotes are text, give quotes=false)"
 )
 _SEPARATORS = {"tab": "\t", "comma": ",", "semicolon": ";", "space": " "}
+_LONGEST = 2**24  # characters of a line
+_PART = 2**24  # bytes of numbers that are read at once
+_PEEK_FIELDS = 2_000_000
 _PEEK = 100  # rows that tell columns of numbers from columns of text
 
 
@@ -52,15 +56,77 @@ class DelimitedText:
 
     def header(self) -> tuple[list[str], set[str]]:
         """The columns' names, and those that hold numbers: half of the first values or more."""
-        rows = self.rows()
-        names = next(rows, [])
-        first = [row for row, _ in zip(rows, range(_PEEK), strict=False) if len(row) == len(names)]
+        names, first = self._first_rows()
         numeric = [
             np.mean([is_number(text) or text.strip() in MISSING for text in column]) >= 0.5
             for column in zip(*first, strict=True)
         ]
         numeric = numeric or [True] * len(names)  # without rows there is nothing to tell
         return names, {name for name, yes in zip(names, numeric, strict=True) if yes}
+
+    def first_numbers(self, name: str) -> list[float]:
+        """The first values of a column, NaN for what is no number."""
+        names, first = self._first_rows()
+        texts = [row[names.index(name)] for row in first]
+        return [float(text) if is_number(text) else np.nan for text in texts]
+
+    def first_text(self, name: str) -> tuple[str, int]:
+        """The first value of a column that is neither missing nor a number, and its row."""
+        names, first = self._first_rows()
+        at = names.index(name)
+        for number, row in enumerate(first, 1):
+            if row[at].strip() not in MISSING and not is_number(row[at]):
+                return row[at].strip(), number
+        return "", 0
+
+    def numbers(self, columns: Sequence[str]) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, float64 [rows, columns]) of parts of a wide table, missing values as NaN.
+
+        Raises ValueError naming the row.
+        """
+        rows = self.rows()
+        names = next(rows, [])
+        place = {name: at for at, name in enumerate(names)}
+        wanted = [place[name] for name in columns]
+        size = max(1, _PART // (8 * len(wanted)))
+        part: list[np.ndarray] = []
+        start = 0
+        for number, row in enumerate(rows):
+            fits = len(row) == len(names)
+            texts = [row[at] for at in wanted] if fits else []
+            try:
+                values = np.array(texts, np.float64)
+            except ValueError:
+                values = None
+            if values is None or not fits or any("_" in text for text in texts):
+                values = self._values_of(number + 1, row, names, columns)
+            part.append(values)
+            if len(part) == size:
+                yield start, np.stack(part)
+                part, start = [], number + 1
+        if part:
+            yield start, np.stack(part)
+
+    def _values_of(
+        self, number: int, row: list[str], names: list[str], columns: Sequence[str]
+    ) -> np.ndarray:
+        if problem := _row_problem(number, row, names, set(columns)):
+            raise ValueError(
+                f"{self.path} is not a complete table: {problem}; correct it or write it again"
+            )
+        texts = dict(zip(names, row, strict=True))
+        return np.array(
+            [np.nan if texts[name].strip() in MISSING else float(texts[name]) for name in columns]
+        )
+
+    def _first_rows(self) -> tuple[list[str], list[list[str]]]:
+        """The columns' names and the first rows that have as many fields; few of a wide table."""
+        rows = self.rows()
+        names = next(rows, [])
+        many = min(_PEEK, max(3, _PEEK_FIELDS // max(len(names), 1)))
+        return names, [
+            row for row, _ in zip(rows, range(many), strict=False) if len(row) == len(names)
+        ]
 
     def locate(self, numbers: Sequence[str]) -> str:
         """What is wrong in the first bad row, "" if nothing is; numbers: columns that must be numeric.
@@ -71,26 +137,28 @@ class DelimitedText:
         names = next(rows, [])
         wanted = set(numbers)
         for number, row in enumerate(rows, 1):
-            if any("\n" in text or "\r" in text for text in row):
-                return f"row {number} {_OPEN_QUOTE}"
-            if len(row) != len(names):
-                return f"row {number} has {len(row)} fields for {len(names)} columns"
-            for name, text in zip(names, row, strict=True):
-                if name in wanted and text.strip() not in MISSING and not is_number(text):
-                    return f"column {name!r} holds {text!r} in row {number}, which is not a number"
+            if problem := _row_problem(number, row, names, wanted):
+                return problem
         return ""
 
     def _count_lines(self) -> int:
-        count, number = 0, 0
+        count, number, last = 0, 0, ""
         try:
             with self.path.open(encoding=self.encoding) as file:
-                for number, line in enumerate(file, 1):
+                while line := file.readline(_LONGEST):
+                    number += 1
+                    if len(line) == _LONGEST:
+                        raise ValueError(
+                            f"{self.path}: line {number} is longer than {_LONGEST:,} characters; a row "
+                            "must be a line"
+                        )
+                    last = line
                     if "\0" in line:
                         raise ValueError(
                             f"{self.path} holds binary data in line {number}; write it again"
                         )
                     count += line != "\n"
-            if number and not line.endswith("\n"):
+            if number and not last.endswith("\n"):
                 warnings.warn(
                     f"{self.path} does not end with a line break: it may be cut off; if it is whole, "
                     "add one",
@@ -106,6 +174,42 @@ class DelimitedText:
                 "file in one encoding, UTF-8"
             ) from None
         return count
+
+
+def described_text(text: str, row: int) -> str:
+    """What a text among numbers looks like, for messages.
+
+    >>> described_text("1,5", 3)
+    "'1,5' in row 3: decimal commas, write decimal points"
+    """
+    if not text:
+        return ""
+    found = f"{text[:40]!r} in row {row}"
+    if re.fullmatch(r"[+\-−]?[\d.\s']*\d,\d+([eE][+-]?\d+)?", text):
+        return f"{found}: decimal commas, write decimal points"
+    if re.fullmatch(r"[+-]?\d{1,3}([\s',]\d{3})+(\.\d+)?", text):
+        return f"{found}: signs between thousands, leave them out"
+    if re.fullmatch(r"[−–]\s*\d.*", text):
+        return f"{found}: a dash for a minus, write -"
+    if re.fullmatch(r"[+-]?[\d.]+\s*[^\W\d]+|[+-]?[\d.]+\s*%", text):
+        return f"{found}: a unit, write the number alone"
+    if re.fullmatch(
+        r"[^\w\s]+|missing|none|undefined|<na>|#\w+[/!?]*\w*[!?]*", text, re.IGNORECASE
+    ):
+        return f"{found}: for a missing value? write NA, or nothing"
+    return found
+
+
+def _row_problem(number: int, row: list[str], names: list[str], numeric: set[str]) -> str:
+    """What is wrong in a row, "" if nothing is."""
+    if any("\n" in text or "\r" in text for text in row):
+        return f"row {number} {_OPEN_QUOTE}"
+    if len(row) != len(names):
+        return f"row {number} has {len(row)} fields for {len(names)} columns"
+    for name, text in zip(names, row, strict=True):
+        if name in numeric and text.strip() not in MISSING and not is_number(text):
+            return f"column {name!r} holds {text!r} in row {number}, which is not a number"
+    return ""
 
 
 def is_number(text: str) -> bool:

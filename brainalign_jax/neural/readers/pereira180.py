@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from brainalign_jax.neural.cleaning import check_voxels
-from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE
+from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE, as_float32, read_npz
 from brainalign_jax.neural.readers import Dataset, choose_subjects, find_folder, register
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
@@ -101,10 +101,12 @@ def read_pereira180(
         values, good = check_voxels(
             values[:, kept], subject=subject, bad_voxels=bad_voxels, what=str(path)
         )
+        values, centred = as_float32(values)
         columns = np.flatnonzero(kept)[good]
         own = {
             "zero_components": np.flatnonzero(~kept).tolist(),
             "dropped_voxels": int((~good).sum()),
+            **({"centred": True} if centred else {}),
             "feature_names": [f"component {column}" for column in columns],
         }
         return WordResponses(subject, values, stimulus, None, {**meta, **own})
@@ -114,8 +116,7 @@ def read_pereira180(
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _ARRAYS}
+        arrays = {name: read_npz(path, name) for name in _ARRAYS}
     except ARRAY_DAMAGE as error:
         raise ValueError(
             f"{path} is not the pereira180 file, or is truncated ({error}); "

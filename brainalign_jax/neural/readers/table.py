@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +12,9 @@ import numpy as np
 
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.cleaning import check_voxels
+from brainalign_jax.neural.formats.columns import TIMING
 from brainalign_jax.neural.formats.tables import (
     SUFFIXES,
-    TIMING,
     ArrayTable,
     ColumnTable,
     npz_names,
@@ -25,6 +25,7 @@ from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 
 NAME = "table"
+_SHOWN = 20  # columns that a message names
 _SAME_TIME = 1e-3  # seconds by which onsets of two subjects may differ: rounding in text
 
 
@@ -47,6 +48,7 @@ def read_table(
     word_column: str = "word",
     subject_column: str = "subject",
     drop_columns: str | Iterable[str] = (),
+    feature_columns: str | Iterable[str] = (),
     separator: str | None = None,
     quotes: bool = True,
     bad_voxels: str = "raise",
@@ -58,13 +60,18 @@ def read_table(
     word_column: the column of the words, which must be there.
     subject_column: the column that tells subjects of one table apart, where it is there.
     drop_columns: columns to leave out. Several are a list, or one string with : or commas between them.
+    feature_columns: names of the only columns that are features, whatever they look like; * and ? stand
+    for any characters, * alone for all columns of numbers. Written as drop_columns.
     separator: of text files: one character, or "tab", "comma", "semicolon" or "space"; None is a tab in
     .tsv, else a comma.
     quotes: whether quotes in text files hold fields together; without, they are text.
-    Other columns: `onset` and `duration` (s), `run`, `sentence` (whole numbers) where they are there;
-    all other columns of numbers are features, in order (meta "feature_names"). Columns of text are
-    left out with a warning, unless `drop_columns` names them. "NA", "null" and "nan" are words where
-    they stand for words, and missing values elsewhere.
+    Other columns: `onset` and `duration` (s), `run`, `sentence` (whole numbers) where they are there, in
+    any case and without blanks around the names; all other columns of numbers are features, in order
+    (meta "feature_names"). One whose name or values look like a time, run, subject or row number is
+    refused until it is named. Columns of text, and an index that pandas or R wrote, are left out with a
+    warning, unless `drop_columns` names them. "NA", "null" and "nan" are words where they stand for
+    words, and missing values elsewhere. Features that lie too far from zero for float32 are centred (meta
+    "centred").
     A `.npz` holds what `WordResponses.save` wrote, which is looked through at each load and stays in
     the file, or plain arrays, see `ArrayTable`. A word that is listed twice, at one time, gives a
     warning.
@@ -72,13 +79,11 @@ def read_table(
     Raises FileNotFoundError, or ValueError naming the file and row: no features, text among numbers,
     a missing word, columns named twice, damage, or subjects whose words or times differ.
     """
-    if isinstance(drop_columns, str):
-        parts = split_items(drop_columns) if drop_columns else ()
-        drop_columns = [name.strip() for name in parts]
     options = {
         "word_column": word_column,
         "subject_column": subject_column,
-        "drop_columns": tuple(drop_columns),
+        "drop_columns": _names(drop_columns),
+        "feature_columns": _names(feature_columns) or None,
         "separator": separator,
         "quotes": quotes,
     }
@@ -110,26 +115,24 @@ def read_table(
     for subject in chosen[1:]:
         _check_same_words(sources[subject], first)
     used = {id(s.table): s.table for s in map(sources.get, chosen) if s.table is not None}
-    ignored = sorted({name for table in used.values() for name in table.ignored})
-    if ignored:
-        warnings.warn(
-            f"{first.path}: the columns {', '.join(ignored)} hold text and are left out; give "
-            f"drop_columns={written_items(ignored)} to silence this",
-            UserWarning,
-            stacklevel=2,
-        )
+    if left_out := _left_out(used.values()):
+        warnings.warn(f"{first.path}: {left_out}", UserWarning, stacklevel=2)
     meta = {
         "dataset": NAME,
         "notes": "a table of the user's own" if first.table else "word responses that were saved",
         "files": sorted({sources[subject].path.name for subject in chosen}),
     }
+    if first.table is not None and first.table.features:
+        alike = len({table.features for table in used.values()}) == 1
+        meta["features"] = _described_features(first.table.features)
+        meta["features"] += "" if alike else f" in {first.path.name}; other subjects have others"
 
     def load(subject: str) -> WordResponses:
         source = sources[subject]
         if source.table is None:
             saved = WordResponses.load(source.path, verify=True)
             return saved if saved.subject == subject else replace(saved, subject=subject)
-        values, problem = source.table.values(source.rows)
+        values, problem, centred = source.table.values(source.rows)
         if len(values) != len(source.stimulus):
             raise ValueError(
                 f"{source.label}: {len(values)} rows of values for {len(source.stimulus)} words; "
@@ -140,14 +143,51 @@ def read_table(
                 f"{source.label}: {problem}; correct it, or leave the feature out with "
                 "drop_columns= or bad_voxels=drop"
             )
+        source.table.check_order(values, source.stimulus.run)
         values, kept = check_voxels(
             values, subject=subject, bad_voxels=bad_voxels, what=str(source.path)
         )
         names = np.array(source.table.features, object)[kept]
         own = {"feature_names": names.tolist(), "dropped_voxels": int((~kept).sum())}
+        if centred:
+            own["centred"] = True
         return WordResponses(subject, values, first.stimulus, None, {**meta, **own})
 
     return Dataset(NAME, chosen, first.stimulus, load, meta)
+
+
+def _names(columns: str | Iterable[str]) -> tuple[str, ...]:
+    if isinstance(columns, str):
+        parts = split_items(columns) if columns else ()
+        return tuple(name.strip() for name in parts)
+    return tuple(columns)
+
+
+def _left_out(tables: Iterable[ColumnTable | ArrayTable]) -> str:
+    """Which columns are no features without having been named, and why; "" if there are none."""
+    tables = list(tables)
+    text = sorted({name for table in tables for name in table.ignored})
+    index = sorted({name for table in tables for name in table.index})
+    looks = {name: said for table in tables if table.ignored for name, said in table.looks.items()}
+    parts = []
+    if text:
+        said = [f"{name}: {looks[name]}" for name in text if looks.get(name)][:_SHOWN]
+        some = ", ".join(text[:_SHOWN]) + ", ..." * (len(text) > _SHOWN)
+        parts.append(
+            f"the columns {some} hold text and are left out" + f" ({'; '.join(said)})" * bool(said)
+        )
+    if index:
+        parts.append(f"the columns {', '.join(index)} hold an index and are left out")
+    if parts and len(text) <= _SHOWN:
+        named = [name for name in (*text, *index) if name != "without a name"]
+        parts.append(f"give drop_columns={written_items(named)} to silence this" if named else "")
+    return "; ".join(part for part in parts if part)
+
+
+def _described_features(names: Sequence[str]) -> str:
+    """How many columns are features, and which."""
+    some = ", ".join(names[:_SHOWN]) + (f", ..., {names[-1]}" if len(names) > _SHOWN else "")
+    return f"{len(names)} ({some})"
 
 
 def _table_paths(data_dir: Path) -> list[Path]:

@@ -167,6 +167,159 @@ def test_columns_word_column_and_dropped_columns(tmp_path):
         open_dataset("table", path, word_column="token", drop_columns="ratng")
 
 
+N_ROWS = 24  # enough for the order of a column to say something
+
+
+def lines(header, *columns, separator=","):
+    """A table of 24 words in text; a column is a function of the row."""
+    rows = [separator.join(str(column(row)) for column in columns) for row in range(N_ROWS)]
+    return "\n".join([header, *rows]) + "\n"
+
+
+def word(row):
+    return f"w{row}"
+
+
+def value(row):
+    return (row * 7919 % 101) / 8 - 3
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["word, onset, f1", "Word,Onset,f1", "\ufeff WORD ,\u00a0onset\u00a0, f1 ", "word,ONSET ,f1"],
+)
+def test_names_count_without_blanks_and_case(tmp_path, header):
+    path = tmp_path / "P01.csv"
+    path.write_text(lines(header, word, lambda row: f" {row / 2}", lambda row: f" {value(row)}"))
+    dataset = open_dataset("table", path)
+    np.testing.assert_array_equal(dataset.stimulus.onsets, np.arange(N_ROWS) / 2)
+    responses = dataset.load("P01")
+    assert responses.meta["feature_names"] == ["f1"] and dataset.meta["features"] == "1 (f1)"
+    np.testing.assert_array_equal(responses.values[:, 0], [value(row) for row in range(N_ROWS)])
+
+
+def test_capitals_blanks_and_subjects_of_all_formats(tmp_path):
+    for suffix in (".csv", ".tsv", ".parquet"):
+        columns = {"word": "Word", "onset": "Onset", "duration": "duration ", "run": "Run"}
+        columns |= {"sentence": " SENTENCE"}
+        table = pd.concat([frame().assign(Subject=number) for number in (1, 2)])
+        path = write(table.rename(columns=columns), tmp_path / f"all{suffix}")
+        dataset = open_dataset("table", path, drop_columns="latl")
+        assert dataset.subjects == ("1", "2") and len(dataset.stimulus) == 10
+        assert dataset.stimulus.durations is not None and dataset.stimulus.sentence is not None
+        assert dataset.stimulus.run.tolist() == [1] * 5 + [2] * 5
+        assert dataset.load("2").meta["feature_names"] == FEATURES[1:]
+    path.unlink()
+    with pytest.raises(ValueError, match="two columns for 'onset', 'onset' and 'Onset'; keep one"):
+        open_dataset("table", write(frame().assign(Onset=1), tmp_path / "two.csv"))
+    with pytest.raises(ValueError, match="two columns 'LATL'; name each column once"):
+        open_dataset("table", write(frame().assign(**{"LATL ": 1}), tmp_path / "two.csv"))
+
+
+@pytest.mark.parametrize("name", ["Unnamed: 0", "", "index", "level_0"])
+def test_an_index_that_was_written_with_the_table_is_no_feature(tmp_path, name):
+    path = tmp_path / "P01.csv"
+    path.write_text(lines(f"{name},word,f1", lambda row: 3 * row, word, value))
+    with pytest.warns(UserWarning, match="hold an index and are left out"):
+        dataset = open_dataset("table", path)
+    assert dataset.load("P01").meta["feature_names"] == ["f1"]
+    path.write_text(lines(f"word,{name or 'Unnamed: 7'},f1", word, value, value))
+    with pytest.raises(ValueError, match="looks like a row number by its name.*feature_columns="):
+        open_dataset("table", path)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "what"),
+    [
+        ("onset_ms", value, "looks like a time"),
+        ("Start (s)", value, "looks like a time"),
+        ("WordOnset", value, "looks like a time"),
+        ("run_number", value, "looks like a run"),
+        ("SubjectID", value, "looks like a subject"),
+        ("sent_id", value, "looks like a run"),
+        ("item", value, "looks like a row number"),
+        ("Zeit", lambda row: 0.51 * row, "grows from word to word, as a time does"),
+        ("Satz", lambda row: row // 5, "whole numbers that only grow"),
+        ("Vp", lambda row: 101 + 7 * (row // 12), "whole numbers that only grow"),
+        ("wn", lambda row: row + 1, "counts the rows"),
+    ],
+)
+def test_what_looks_like_no_feature_is_refused_until_named(tmp_path, name, column, what):
+    path = tmp_path / "P01.csv"
+    path.write_text(lines(f"word,{name},f1", word, column, value))
+    with pytest.raises(ValueError, match=re.escape(what)) as refused:
+        open_dataset("table", path).load("P01")
+    assert f"{path}: column {name!r}" in str(refused.value)
+    assert open_dataset("table", path, drop_columns=[name]).load("P01").values.shape == (N_ROWS, 1)
+    for named in ("*", [name, "f1"]):
+        responses = open_dataset("table", path, feature_columns=named).load("P01")
+        assert responses.meta["feature_names"] == [name, "f1"]
+    only = open_dataset("table", path, feature_columns="f*").load("P01")
+    assert only.meta["feature_names"] == ["f1"]
+
+
+def test_several_times_of_a_response_are_features(tmp_path):
+    path = tmp_path / "P01.csv"
+    path.write_text(lines("word,time 1,time 2,length", word, value, value, lambda row: row % 5))
+    assert open_dataset("table", path).load("P01").values.shape == (N_ROWS, 3)
+    with pytest.raises(ValueError, match="no column 'tme' for a feature; known: time 1"):
+        open_dataset("table", path, feature_columns="tme")
+
+
+@pytest.mark.parametrize(
+    ("text", "looks"),
+    [
+        ("0,5", "decimal commas, write decimal points"),
+        ("12 ms", "a unit, write the number alone"),
+        ("-", "for a missing value"),
+        ("#DIV/0!", "for a missing value"),
+        ("\u22121.5", "a dash for a minus"),
+        ("NOUN", "'NOUN' in row 1"),
+    ],
+)
+def test_a_column_of_text_says_what_it_looks_like(tmp_path, text, looks):
+    path = tmp_path / "P01.csv"
+    path.write_text(lines("word;f1;f2", word, lambda row: text, value, separator=";"))
+    with pytest.warns(UserWarning, match=f"the columns f1 hold text and are left out .*{looks}"):
+        open_dataset("table", path, separator=";")
+    with pytest.raises(ValueError, match=f"'f1' is to be a feature and holds .*{looks}"):
+        open_dataset("table", path, separator=";", feature_columns="f*")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz"])
+def test_times_in_another_unit_are_refused(tmp_path, suffix):
+    for change, message in (
+        ({"onset": 500.0 * np.arange(10)}, "median is 500 s.*divide milliseconds by 1000"),
+        ({"onset": np.arange(10) / 120}, "120 words in a second.*multiply minutes by 60"),
+        ({"duration": 300.0}, "durations: the median is 300 s"),
+    ):
+        path = write(frame().assign(**change, run=1), tmp_path / f"P01{suffix}")
+        with pytest.raises(ValueError, match=message) as refused:
+            open_dataset("table", path)
+        assert path.name in str(refused.value)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz"])
+def test_an_offset_costs_no_precision(tmp_path, suffix):
+    offsets = np.array([3e7, -5e6, 0])
+    shifted = VALUES.astype(np.float64) + offsets
+    path = write(frame(shifted), tmp_path / f"P01{suffix}")
+    responses = open_dataset("table", path).load("P01")
+    exact = shifted - shifted.mean(axis=0)
+    np.testing.assert_allclose(responses.values, exact, atol=1e-6)
+    np.testing.assert_allclose(responses.values, VALUES - VALUES.mean(axis=0), atol=1e-6)
+    assert responses.meta["centred"] is True
+    # Of one subject in a table of several the mean is its own.
+    if suffix != ".npz":
+        both = pd.concat([frame(shifted).assign(subject="a"), frame(-shifted).assign(subject="b")])
+        second = open_dataset("table", write(both, path)).load("b")
+        np.testing.assert_allclose(second.values, -exact, atol=1e-6)
+    constant = shifted.copy()
+    constant[:, 1] = 3e7
+    with pytest.raises(ValueError, match="1 of 3 voxels .* are constant, the first is column 1"):
+        open_dataset("table", write(frame(constant), path)).load("P01")
+
+
 def test_encodings_separators_and_line_ends(tmp_path):
     path = tmp_path / "P01.csv"
     text = frame().to_csv(index=False)
