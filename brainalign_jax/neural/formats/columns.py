@@ -150,22 +150,28 @@ def looks_like(name: str) -> str:
 
 
 def check_order(path: Path, values: np.ndarray, names: Sequence[str], run=None) -> None:
-    """Raise ValueError where a feature [N] of values [N, V] grows with the words, as no response does.
+    """Raise ValueError where a feature of values [N, V] grows or falls with the words, as no response does.
 
     run: [N], within which a time grows; None is one run. Of fewer than 20 words nothing is said.
     """
     if len(values) < _FEW_ROWS:
         return
     same = np.ones(len(values) - 1, bool) if run is None else np.diff(run) == 0
+    enough = same.sum() >= _FEW_ROWS // 2
     for column, name in enumerate(names):
-        one = values[:, column]
-        steps = np.diff(one)
-        kinds = len(np.unique(one))
+        steps = np.diff(values[:, column])
+        within = steps[same]
         if (steps == 1).all():
             what = "counts the rows"
-        elif same.sum() >= _FEW_ROWS - 1 and (steps[same] > 0).all():
+        elif enough and (within > 0).all():
             what = "grows from word to word, as a time does"
-        elif 1 < kinds <= len(one) // 4 and (steps >= 0).all() and (np.abs(one % 1) == 0).all():
+        elif enough and (within < 0).all():
+            what = "falls from word to word, as the time that is left does"
+        elif (
+            (steps >= 0).all()
+            and (steps % 1 == 0).all()
+            and 0 < (steps > 0).sum() < len(steps) // 4
+        ):
             what = "holds whole numbers that only grow, as the labels of runs or subjects do"
         else:
             continue
@@ -174,7 +180,7 @@ def check_order(path: Path, values: np.ndarray, names: Sequence[str], run=None) 
 
 def _refusal(path: Path, name: str, what: str) -> str:
     return (
-        f"{path}: column {name!r} holds numbers and {what}: it is taken for no feature until "
+        f"{path}: column {name!r} {what}: it is taken for no feature until "
         f"feature_columns= names it (feature_columns=* names all); else give drop_columns={name}, or rename "
         f"it to what it is: {', '.join(TIMING)} (times in seconds), or subject"
     )

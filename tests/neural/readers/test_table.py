@@ -242,6 +242,8 @@ def test_an_index_that_was_written_with_the_table_is_no_feature(tmp_path, name):
         ("Satz", lambda row: row // 5, "whole numbers that only grow"),
         ("Vp", lambda row: 101 + 7 * (row // 12), "whole numbers that only grow"),
         ("wn", lambda row: row + 1, "counts the rows"),
+        ("Lauf", lambda row: 2001 + row // 12, "whole numbers that only grow"),  # centred, too
+        ("left", lambda row: 99.5 - row, "falls from word to word"),
     ],
 )
 def test_what_looks_like_no_feature_is_refused_until_named(tmp_path, name, column, what):
