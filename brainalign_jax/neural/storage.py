@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from brainalign_jax.files import user_path
-from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE, read_member
+from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE, check_float32, read_member
 from brainalign_jax.neural.response_fields import (
     FLOAT,
     as_columns,
@@ -145,6 +145,7 @@ class ResponseWriter:
                 f"subject {self._subject}: {first + block.shape[1]} columns were written of the "
                 f"{self._shape[1]} that n_columns announced; give their number beforehand"
             )
+        check_float32(block, self._subject, first=first)
         columns = as_columns(block)
         check_values(columns.T, self._valid, self._words, subject=self._subject, first=first)
         self._member.write(columns.reshape(-1).view(np.uint8))

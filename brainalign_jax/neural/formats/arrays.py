@@ -166,8 +166,11 @@ def offsets_of(low: np.ndarray, high: np.ndarray, n_rows: int) -> Offsets | None
     return Offsets(np.where(sound, middle, np.zeros((), low.dtype)), sound)
 
 
-def check_float32(values: np.ndarray, subject: str) -> None:
-    """Raise ValueError where float32 would round a column of [N, V] by a thousandth of its range."""
+def check_float32(values: np.ndarray, subject: str, *, first: int = 0) -> None:
+    """Raise ValueError where float32 would round a column of [N, V] by a thousandth of its range.
+
+    first: the number of the first column, for messages. Of fewer than 8 rows nothing is said.
+    """
     if len(values) < _FEW or values.dtype.itemsize < 4 or values.dtype == np.float32:
         return
     low, high = values.min(axis=0), values.max(axis=0)
@@ -181,8 +184,9 @@ def check_float32(values: np.ndarray, subject: str) -> None:
     if lost.any():
         column = int(np.argmax(lost))
         raise ValueError(
-            f"subject {subject}: column {column} varies by {spread[column]:g} around {low[column]:g}, which "
-            "float32 would round away; subtract each column's mean before, in float64"
+            f"subject {subject}: column {first + column} varies by {spread[column]:g} around "
+            f"{low[column]:g}, which float32 would round away; subtract each column's mean before, in "
+            "float64"
         )
 
 

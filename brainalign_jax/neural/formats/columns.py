@@ -51,6 +51,8 @@ class Columns(NamedTuple):
 
 def shown(name: str) -> str:
     """A column's name without blanks and invisible signs around it."""
+    if name.isascii():
+        return name.strip()
     return unicodedata.normalize("NFC", re.sub("[\u200b\ufeff]", "", name)).strip()
 
 

@@ -58,7 +58,7 @@ class DelimitedText:
         """The columns' names, and those that hold numbers: half of the first values or more."""
         names, first = self._first_rows()
         numeric = [
-            np.mean([is_number(text) or text.strip() in MISSING for text in column]) >= 0.5
+            sum(is_number(text) or text.strip() in MISSING for text in column) >= len(column) / 2
             for column in zip(*first, strict=True)
         ]
         numeric = numeric or [True] * len(names)  # without rows there is nothing to tell

@@ -134,6 +134,7 @@ class ColumnTable:
         check_size(
             self.path, self._n_rows * (8 * len(self._timing) + _WORD * len(strings)), "its words"
         )
+        self._check_packing((*strings, *self._timing.values()))
         texts: dict[str, list[str]] = {name: [] for name in strings}
         timing: dict[str, list[np.ndarray]] = {name: [] for name in self.timing}
         for batch in self._batches(strings, tuple(self._timing.values())):
@@ -167,6 +168,7 @@ class ColumnTable:
         """
         count = self._n_rows if rows is None else int(np.count_nonzero(rows))
         check_size(self.path, 4.0 * count * len(self.features), "its features")
+        self._check_packing(self._columns)
         values, problem, low, high = self._filled(count, rows)
         offsets = offsets_of(low, high, len(values))
         if offsets is not None:
@@ -227,9 +229,26 @@ class ColumnTable:
                 yield first, start, block
                 start += batch.num_rows
 
+    def _check_packing(self, names: Sequence[str]) -> None:
+        """Raise ValueError where columns of a Parquet file are packed so far that they cannot be data."""
+        if self._text is not None:
+            return
+        from pyarrow import parquet
+
+        wanted = set(names)
+        with _parquet_damage(self.path), parquet.ParquetFile(self.path) as file:
+            for group in range(file.metadata.num_row_groups):
+                part, n_bytes = file.metadata.row_group(group), 0
+                for column in range(part.num_columns):
+                    chunk = part.column(column)
+                    if chunk.path_in_schema in wanted:
+                        n_bytes += max(chunk.total_uncompressed_size, 0)
+                check_size(self.path, 2.0 * n_bytes, f"its columns ({part.num_rows} rows)")
+
     def _is_index(self, name: str) -> bool:
         if self._text is not None:
             return counts_rows(self._text.first_numbers(name))
+        self._check_packing((name,))
         batch = next(iter(self._batches((), (name,))), None)
         return batch is not None and counts_rows(self._floats(batch, name))
 
@@ -271,7 +290,6 @@ class ColumnTable:
         try:
             if self._text is None:
                 with parquet.ParquetFile(self.path) as file:
-                    _check_packing(self.path, file.metadata, {*strings, *numbers})
                     rows = max(1, min(4096, _BLOCK // (8 * len([*strings, *numbers]))))
                     yield from file.iter_batches(rows, columns=[*strings, *numbers])
                 return
@@ -419,17 +437,6 @@ def _parquet_damage(path: Path):
         raise ValueError(
             f"{path} is not a Parquet file, or is truncated ({error}); write it again"
         ) from error
-
-
-def _check_packing(path: Path, metadata, names: set[str]) -> None:
-    """Raise ValueError where columns of a Parquet file are packed so far that they cannot be data."""
-    for group in range(metadata.num_row_groups):
-        part, n_bytes = metadata.row_group(group), 0
-        for column in range(part.num_columns):
-            chunk = part.column(column)
-            if chunk.path_in_schema.split(".")[0] in names or chunk.path_in_schema in names:
-                n_bytes += max(chunk.total_uncompressed_size, 0)
-        check_size(path, 2.0 * n_bytes, f"its columns ({part.num_rows} rows)")
 
 
 def _listed(names: Sequence[str], looks: Mapping[str, str]) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from brainalign_jax.neural.formats.arrays import check_size
+
 # The largest number of intervals that a file may declare; a longer number is damage.
 _COUNT = re.compile(r"intervals\s*:\s*size\s*=\s*(\d{1,9})\s")
 _INTERVAL = re.compile(
@@ -26,6 +28,7 @@ def read_textgrid(path: str | Path, tier: str = "word") -> list[tuple[float, flo
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no TextGrid at {path}")
+    check_size(path, 12.0 * path.stat().st_size, "its text")
     raw = path.read_bytes()
     encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:

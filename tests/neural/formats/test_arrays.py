@@ -6,6 +6,7 @@ import pytest
 from brainalign_jax.neural import WordResponses
 from brainalign_jax.neural.formats import arrays
 from brainalign_jax.neural.formats.arrays import as_float32, check_float32, check_size
+from brainalign_jax.neural.storage import ResponseWriter
 from brainalign_jax.stimulus import Stimulus
 
 SMALL = np.random.default_rng(0).integers(-9, 9, (20, 3))
@@ -44,12 +45,18 @@ def test_near_zero_values_stay_as_they_are():
     assert not as_float32(noise)[1]  # a constant, to what computing leaves of it
 
 
-def test_responses_that_float32_would_round_away_are_refused():
+def test_responses_that_float32_would_round_away_are_refused(tmp_path):
     words = Stimulus(tuple(f"w{row}" for row in range(20)))
     with pytest.raises(ValueError, match="subject S: column 1 varies by .* subtract each column's"):
         WordResponses("S", SMALL + np.array([0, 3e7, 0]), words)
     WordResponses("S", SMALL + 100.0, words)
-    check_float32(np.full((3, 2), 3e7), "S")
+    check_float32(np.full((20, 2), 3e7), "S")
+    facts = dict(subject="S", stimulus=words, valid=None, n_columns=6)
+    with ResponseWriter(tmp_path / "s.npz", **facts) as writer:
+        writer.write(SMALL)
+        with pytest.raises(ValueError, match="subject S: column 5 varies by"):
+            writer.write(SMALL + np.array([0, 0, 3e7]))
+        writer.write(SMALL)
 
 
 def test_sizes_are_held_against_the_file_and_the_memory(tmp_path, monkeypatch):
