@@ -375,15 +375,22 @@ def test_damaged_words_are_named(tmp_path, change, message):
     assert "words.tsv" in str(caught.value)
 
 
-def test_onsets_in_milliseconds_are_told(tmp_path):
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [
+        (1000, r"words\.tsv: onsets: .* the median is 500 s.*divide milliseconds by 1000"),
+        (100, r"words\.tsv: 100 words of run 1 begin after its last volume"),
+    ],
+)
+def test_onsets_in_another_unit_are_told(tmp_path, factor, message):
     simulate(tmp_path, n_runs=1)
 
-    def thousandfold(lines):
+    def manifold(lines):
         rows = [line.split("\t") for line in lines[1:]]
-        return [lines[0]] + ["\t".join([repr(1000 * float(r[0])), *r[1:]]) for r in rows]
+        return [lines[0]] + ["\t".join([repr(factor * float(r[0])), *r[1:]]) for r in rows]
 
-    rewrite(tmp_path, thousandfold)
-    with pytest.raises(ValueError, match=r"100 words of run 1 begin after its last volume"):
+    rewrite(tmp_path, manifold)
+    with pytest.raises(ValueError, match=message):
         open_dataset("nifti", tmp_path, **VOLUME).load("1")
 
 
