@@ -108,14 +108,7 @@ class ImageSource:
         where the slices were shifted to the middle of the TR. Raises ValueError for a TR that no
         file tells, or runs of different TRs.
         """
-        starts = np.atleast_1d(np.asarray(first_volume, np.float64))
-        if len(starts) == 1:
-            starts = np.repeat(starts, len(self.runs))
-        if starts.shape != (len(self.runs),) or not np.isfinite(starts).all():
-            raise ValueError(
-                f"{self.name}: first_volume is {first_volume} for {len(self.runs)} runs; give "
-                "seconds, one number for all runs or one for each"
-            )
+        starts = self.starts(first_volume)
         if not 0 <= slice_time_ref <= 1:
             raise ValueError(f"slice_time_ref is {slice_time_ref}; give a fraction of a TR, 0 to 1")
         tr = self.tr(tr)
@@ -126,6 +119,18 @@ class ImageSource:
             ]
         )
 
+    def starts(self, first_volume: float | Sequence[float]) -> np.ndarray:
+        """Seconds [runs] of every run's first volume, from one number or one a run, see `times`."""
+        starts = np.atleast_1d(np.asarray(first_volume, np.float64))
+        if len(starts) == 1:
+            starts = np.repeat(starts, len(self.runs))
+        if starts.shape != (len(self.runs),) or not np.isfinite(starts).all():
+            raise ValueError(
+                f"{self.name}: first_volume is {first_volume} for {len(self.runs)} runs; give "
+                "seconds, one number for all runs or one for each"
+            )
+        return starts
+
     def tr(self, tr: float | None = None) -> float:
         """The TR in seconds: `tr`, or what all images say. Raises ValueError, see `times`."""
         if tr is not None:
@@ -135,7 +140,8 @@ class ImageSource:
         for run in self.runs:
             if run.tr is None:
                 raise ValueError(
-                    f"{run.paths[0]} does not tell its TR in seconds; give tr= (seconds)"
+                    f"{run.paths[0]} does not tell its TR in seconds (a step of 1 without a unit is "
+                    "what programs write that know none); give tr= (seconds)"
                 )
         known = [run.tr for run in self.runs]
         for run in self.runs:
@@ -148,8 +154,11 @@ class ImageSource:
 
 
 def plausible_tr(step: float, unit: str) -> float | None:
-    """A header's time step in seconds, or None where it cannot be a TR: 0, over 30 s, other units."""
-    if unit not in _SECONDS or not np.isfinite(step):
+    """A header's time step in seconds, or None where it cannot be a TR: 0, over 30 s, other units.
+
+    A step of 1 without a unit is none: programs that know no TR, such as nibabel, write it.
+    """
+    if unit not in _SECONDS or not np.isfinite(step) or (unit == "unknown" and step == 1):
         return None
     seconds = float(step) * _SECONDS[unit]
     # Headers store float32: 0.8 comes as 0.800000011920929.

@@ -229,7 +229,8 @@ def test_affines_agree_to_rounding(tmp_path, mask, shift):
 @pytest.mark.parametrize(
     ("stored", "unit", "expected"),
     [(2.0, "sec", 2.0), (720.0, "msec", 0.72), (1.5e6, "usec", 1.5), (0.8, "unknown", 0.8)]
-    + [(0.0, "sec", None), (2000.0, "sec", None), (2.0, "hz", None), (np.nan, "sec", None)],
+    + [(0.0, "sec", None), (2000.0, "sec", None), (2.0, "hz", None), (np.nan, "sec", None)]
+    + [(1.0, "unknown", None), (1.0, "sec", 1.0), (1.0, "msec", 0.001)],
 )
 def test_the_unit_of_the_tr(tmp_path, stored, unit, expected):
     path = write(tmp_path / "a.nii", scans(), dtype="f4", tr=stored, unit=unit)

@@ -227,6 +227,47 @@ def test_a_tr_that_nobody_knows(tmp_path):
     assert open_dataset("nifti", tmp_path, tr=2.0, **VOLUME).load("1").meta["tr"] == 2.0
 
 
+def without_unit(path, step):
+    """Write the header as nibabel does for an image that was made of an array."""
+    data = bytearray(gzip.decompress(path.read_bytes()))
+    data[92:96] = np.float32(step).tobytes()  # pixdim[4]
+    data[123] &= 7  # xyzt_units without its unit of time
+    path.write_bytes(gzip.compress(bytes(data)))
+
+
+def test_a_step_of_one_without_a_unit_is_no_tr(tmp_path):
+    """The planted clock comes back with the sidecar's TR, and nothing does without one."""
+    simulate(tmp_path, n_runs=1, tr=0.72, clock=True, dtype="float32")
+    path = tmp_path / "sub-1" / "run-1_bold.nii.gz"
+    without_unit(path, 1.0)
+    options = {"kind": "delay", "delay": 0.0, **RAW, **VOLUME}
+    with pytest.raises(ValueError, match=r"run-1_bold.nii.gz does not tell its TR.*give tr="):
+        open_dataset("nifti", tmp_path, **options).load("1")
+    sidecar = path.with_name("run-1_bold.json")
+    sidecar.write_text('{"RepetitionTime": 0.72}')
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        responses = open_dataset("nifti", tmp_path, **options).load("1")
+    assert responses.meta["tr"] == pytest.approx(0.72)
+    np.testing.assert_allclose(responses.values[:, 0], responses.stimulus.onsets, atol=1e-4)
+    without_unit(path, 0.8)  # measured by whoever wrote it; the sidecar comes first all the same
+    with pytest.warns(UserWarning, match=r"TR of 0.8 s and its JSON sidecar one of 0.72 s"):
+        assert open_dataset("nifti", tmp_path, **options).load("1").meta["tr"] == pytest.approx(
+            0.72
+        )
+    sidecar.write_text('{"RepetitionTime": 0.72, "SliceTimingCorrected": true}')
+    with pytest.warns(UserWarning, match=r"taken to be 0.36 s later"):
+        later = open_dataset("nifti", tmp_path, **options, tr=0.72).load("1")
+    np.testing.assert_allclose(later.values[:, 0], later.stimulus.onsets - 0.36, atol=1e-4)
+
+
+def test_a_tr_of_one_second_that_a_header_tells_stays_silent(tmp_path):
+    simulate(tmp_path, n_runs=1, tr=1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_dataset("nifti", tmp_path, **VOLUME).load("1").meta["tr"] == pytest.approx(1.0)
+
+
 def test_regions_of_an_atlas_have_names(simulated, tmp_path):
     folder, simulation = simulated
     indices = simulation.space.indices
