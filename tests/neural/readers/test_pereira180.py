@@ -84,3 +84,10 @@ def test_pereira_real(shared_data):
     assert glove.shape == (180, 300) and 1 <= concreteness.min() < concreteness.max() <= 5
     close = glove[dataset.stimulus.words.index("apartment")]
     assert np.corrcoef(close, glove[dataset.stimulus.words.index("bag")])[0, 1] < 0.9
+
+
+def test_labels_that_are_not_those_of_the_study(tmp_path):
+    write_pereira(tmp_path, subjects=np.array(["M10", "M12"]))
+    dataset = open_dataset("pereira180", tmp_path)
+    assert [dataset.load(one).meta["participant"] for one in dataset.subjects] == ["M10", "M14"]
+    assert "M11 to M15 are the study's M13 to M17" in dataset.load("M12").meta["citation"]
