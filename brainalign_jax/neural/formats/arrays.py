@@ -1,12 +1,17 @@
-"""NumPy's files, `.npy` and `.npz`: what reading a damaged one raises."""
+"""Arrays in files: what damage raises, what memory they may take, and what float32 holds of them."""
 
+import os
 import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterable
+from pathlib import Path
 
-# RuntimeError is also an unknown compression or a password, where a flag is damaged; SyntaxError and
-# TokenError are a damaged header of an array.
+import numpy as np
+
+# What NumPy raises for a damaged `.npy` or `.npz`. RuntimeError is also an unknown compression or a
+# password, where a flag is damaged; SyntaxError and TokenError are a damaged header of an array.
 ARRAY_DAMAGE = (
     ValueError,
     LookupError,
@@ -23,3 +28,76 @@ ARRAY_DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
+DEFLATE = 1032  # deflate makes at most so many bytes of one
+_ROUNDED = 2048  # deviations that an offset may be away from zero: float32 then keeps 1e-4 of one
+
+
+def float32_holds(dtype: np.dtype) -> bool:
+    """Whether float32 holds every number of a type as it is."""
+    return np.can_cast(dtype, np.float32)
+
+
+def offsets_cost_digits(values: np.ndarray) -> bool:
+    """Whether columns [rows, V] lie so far from zero that float32 would round their variation.
+
+    Constant columns and those with NaN or infinite values do not count.
+    """
+    if float32_holds(values.dtype) or not values.size:
+        return False
+    with np.errstate(all="ignore"):
+        offset, spread = (np.abs(f(values, axis=0, dtype=np.float64)) for f in (np.mean, np.std))
+        varies = np.isfinite(spread) & (spread > 8 * np.finfo(np.float64).eps * offset)
+        return bool((varies & (offset > _ROUNDED * spread)).any())
+
+
+def centred(values: np.ndarray) -> np.ndarray:
+    """Columns [rows, V] without their means, in float64; all of them, so that none differs in kind."""
+    with np.errstate(all="ignore"):  # NaN and infinite values are reported by whoever checks them
+        return values - values.mean(axis=0, dtype=np.float64)
+
+
+def check_memory(n_bytes: int, path: Path | str, what: str) -> None:
+    """Raise ValueError naming the file where `what` needs more memory than there is, before it is taken.
+
+    n_bytes: from the file's header. Asks the system only for what is more than a few MB.
+    """
+    if n_bytes > 2**24 and n_bytes > (free := free_memory()):
+        raise ValueError(
+            f"{path}: {what} needs {n_bytes / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are "
+            "free: its header is damaged, or it needs a larger machine"
+        )
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: what the machine and its control group have left."""
+    left = []
+    meminfo, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+    if meminfo.is_file():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                left.append(int(line.split()[1]) * 1024)
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        if limit != "max":
+            left.append(int(limit) - int((group / "memory.current").read_text()))
+    except OSError:
+        pass  # no control group of version 2
+    if not left and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):
+        left.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return min(left, default=2**40)
+
+
+def check_archive(path: Path, names: Iterable[str]) -> None:
+    """Raise ValueError where the arrays `names` of a `.npz` are not what memory can take.
+
+    By the archive's directory, before anything is inflated: NumPy takes what the headers declare.
+    Raises what `ARRAY_DAMAGE` lists for an archive that is damaged or lacks an array.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = [archive.getinfo(f"{name}.npy") for name in names]
+    for member in members:
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{member.filename} is packed in a way that np.savez does not know")
+        if member.file_size > DEFLATE * member.compress_size + 64:
+            raise ValueError(f"{member.filename} declares more bytes than it can hold")
+    check_memory(2 * sum(member.file_size for member in members), path, "its arrays")

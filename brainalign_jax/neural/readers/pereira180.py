@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from brainalign_jax.neural.cleaning import check_voxels
-from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE
+from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE, check_archive
 from brainalign_jax.neural.readers import Dataset, choose_subjects, find_folder, register
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
@@ -121,6 +121,7 @@ def read_pereira180(
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
+        check_archive(path, _ARRAYS)
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in _ARRAYS}
     except ARRAY_DAMAGE as error:

@@ -268,6 +268,34 @@ def test_a_tr_of_one_second_that_a_header_tells_stays_silent(tmp_path):
         assert open_dataset("nifti", tmp_path, **VOLUME).load("1").meta["tr"] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("kind", ["float64", "scaled", "atlas"])
+def test_an_offset_in_the_files_changes_no_response(tmp_path, kind):
+    """Of 3e7, at which the steps of float32 are as large as the signal."""
+    simulation = simulate(tmp_path, n_runs=1, dtype="float32", n_voxels=20)
+    options = dict(VOLUME)
+    if kind == "atlas":
+        labels = np.zeros(simulation.space.shape, np.int16)
+        labels[tuple(simulation.space.indices.T)] = np.arange(1, 21)
+        nib.Nifti1Image(labels, simulation.space.affine).to_filename(tmp_path / "atlas.nii.gz")
+        options["atlas"] = "atlas.nii.gz"
+    path = tmp_path / "sub-1" / "run-1_bold.nii.gz"
+    image = nib.load(path)
+    header, values = image.header.copy(), np.asarray(image.dataobj, np.float64)
+    values = np.round(values * (1000 / np.abs(values).max()))
+    header.set_data_dtype(np.int16 if kind == "scaled" else np.float64)
+
+    def responses(offset):
+        stored = values.astype(np.int16) if kind == "scaled" else values + offset
+        nib.Nifti1Image(stored, image.affine, header).to_filename(path)
+        if kind == "scaled":
+            data = bytearray(gzip.decompress(path.read_bytes()))
+            data[112:120] = np.array([1.0, offset], "<f4").tobytes()  # scl_slope, scl_inter
+            path.write_bytes(gzip.compress(bytes(data), 1))
+        return open_dataset("nifti", tmp_path, **options).load("1").values
+
+    np.testing.assert_allclose(responses(3e7), responses(0.0), atol=1e-5)
+
+
 def test_regions_of_an_atlas_have_names(simulated, tmp_path):
     folder, simulation = simulated
     indices = simulation.space.indices
