@@ -1,5 +1,7 @@
 """Arrays in files: what damage raises, what memory they may take, and what float32 holds of them."""
 
+import io
+import math
 import os
 import struct
 import tokenize
@@ -7,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -29,6 +32,7 @@ ARRAY_DAMAGE = (
     zlib.error,
 )
 DEFLATE = 1032  # deflate makes at most so many bytes of one
+_LONGEST_HEADER = 2**14  # bytes of a `.npy`'s header; NumPy itself stops at 10,000
 _ROUNDED = 2048  # deviations that an offset may be away from zero: float32 then keeps 1e-4 of one
 
 
@@ -87,17 +91,35 @@ def free_memory() -> int:
     return min(left, default=2**40)
 
 
+def n_elements(file: BinaryIO) -> int:
+    """How many elements the header of an open `.npy` declares. Raises ValueError where it is none."""
+    version = np.lib.format.read_magic(file)
+    first = version == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+    return math.prod(read(file)[0])
+
+
+def _start(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename} is packed in a way that np.savez does not know")
+    with archive.open(member) as file:
+        return file.read(_LONGEST_HEADER)
+
+
 def check_archive(path: Path, names: Iterable[str]) -> None:
     """Raise ValueError where the arrays `names` of a `.npz` are not what memory can take.
 
-    By the archive's directory, before anything is inflated: NumPy takes what the headers declare.
+    By the archive's directory and the arrays' headers, before anything else is inflated: NumPy takes
+    what they declare, and elements of no bytes take none in the file.
     Raises what `ARRAY_DAMAGE` lists for an archive that is damaged or lacks an array.
     """
     with zipfile.ZipFile(path) as archive:
         members = [archive.getinfo(f"{name}.npy") for name in names]
+        starts = [_start(archive, member) for member in members]
+    for member, start in zip(members, starts, strict=True):
+        if start[:6] == b"\x93NUMPY" and n_elements(io.BytesIO(start)) > member.file_size:
+            raise ValueError(f"{member.filename} declares more elements than it has bytes")
     for member in members:
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{member.filename} is packed in a way that np.savez does not know")
         if member.file_size > DEFLATE * member.compress_size + 64:
             raise ValueError(f"{member.filename} declares more bytes than it can hold")
     check_memory(2 * sum(member.file_size for member in members), path, "its arrays")
