@@ -82,8 +82,9 @@ class WordResponses:
             )
         valid = checked_valid(self.valid, n, subject)
         if not float32_holds(values.dtype) and offsets_cost_digits(values[valid]):
+            covered = centred(values[valid])
             values = values.astype(np.float64)  # a copy
-            values[valid] = centred(values[valid])
+            values[valid] = covered
         with np.errstate(over="ignore"):  # the overflow is reported below, with its place
             values = values.astype(np.float32, copy=False)
         check_space(self.space, values.shape[1], subject)

@@ -49,15 +49,28 @@ def offsets_cost_digits(values: np.ndarray) -> bool:
     if float32_holds(values.dtype) or not values.size:
         return False
     with np.errstate(all="ignore"):
-        offset, spread = (np.abs(f(values, axis=0, dtype=np.float64)) for f in (np.mean, np.std))
+        offset = np.abs(values.mean(axis=0, dtype=np.float64))
+        spread = _exact(values).std(axis=0, dtype=np.float64)
         varies = np.isfinite(spread) & (spread > 8 * np.finfo(np.float64).eps * offset)
+        if values.dtype.kind in "iu":  # exact whatever their size
+            varies = spread > 0
         return bool((varies & (offset > _ROUNDED * spread)).any())
 
 
 def centred(values: np.ndarray) -> np.ndarray:
     """Columns [rows, V] without their means, in float64; all of them, so that none differs in kind."""
     with np.errstate(all="ignore"):  # NaN and infinite values are reported by whoever checks them
+        values = _exact(values)
         return values - values.mean(axis=0, dtype=np.float64)
+
+
+def _exact(values: np.ndarray) -> np.ndarray:
+    """Whole numbers [rows, V] less the smallest of their column, which float64 holds; others as they are."""
+    if values.dtype.kind not in "iu":
+        return values
+    # Modulo 2**64 differences of numbers of either kind are right.
+    low = values.min(axis=0).astype(np.uint64)
+    return (values.astype(np.uint64) - low).astype(np.float64)
 
 
 def check_memory(n_bytes: int, path: Path | str, what: str) -> None:

@@ -124,6 +124,11 @@ def _slice_share(
         return 0.0
     slices = timing.get("SliceTiming")
     if isinstance(slices, list) and slices and all(map(_is_second, slices)):
+        if max(slices) > tr:
+            raise ValueError(
+                f"{path}: its JSON sidecar has SliceTiming up to {max(slices):g} and a TR of {tr:g} s; "
+                "both must be in seconds: correct it, or give slice_time_ref="
+            )
         # As fMRIPrep and AFNI's 3dTshift have it: between the first and the last slice's onsets.
         start, known = round((min(slices) + max(slices)) / 2, 3), "between the first and last slice"
     else:

@@ -252,6 +252,10 @@ def test_sidecars_are_inherited(tmp_path):
         ('{"RepetitionTime": ' + "[" * 900 + "]" * 900 + "}", "must be a number"),
         ('{"VolumeTiming": ' + "[" * 900 + "]" * 900 + "}", r"VolumeTiming .* increasing"),
         ('{"RepetitionTime": 2, "SliceTimingCorrected": "yes"}', "must be true or false"),
+        (
+            '{"RepetitionTime": 2, "SliceTimingCorrected": true, "SliceTiming": [0, 1900]}',
+            "SliceTiming up to 1900 and a TR of 2 s",
+        ),
         ('{"RepetitionTime": 2, "StartTime": 5}', "2.5 of a TR late"),
         ('{"VolumeTiming": [0, 1]}', r"VolumeTiming .* must list \d+ increasing"),
         ('{"VolumeTiming": "x"}', r"VolumeTiming .* must list \d+ increasing"),
