@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
     error: what was raised, or None. warned: the user warnings, without the folder's name. others:
     warnings of other kinds, which came from the inside. words: number of words of the data set, of
     each subject's responses and of their stimulus. shapes: subject -> shape of the responses.
-    finite: whether all of them are.
+    finite: whether all of them are. values: subject -> the responses; text: words and onsets.
     """
 
     error: BaseException | None
@@ -46,6 +46,8 @@ class Outcome(NamedTuple):
     words: tuple[int, ...] = ()
     shapes: dict[str, tuple[int, int]] = {}
     finite: bool = True
+    values: dict[str, np.ndarray] = {}
+    text: tuple = ()
 
 
 def read(reader: str, folder: Path, options: dict[str, Any], inner: str = "") -> Outcome:
@@ -53,13 +55,16 @@ def read(reader: str, folder: Path, options: dict[str, Any], inner: str = "") ->
 
     def load() -> Outcome:
         dataset = open_dataset(reader, folder / inner, **options)
-        words, shapes, finite = [len(dataset.stimulus)], {}, True
+        words, shapes, finite, values = [len(dataset.stimulus)], {}, True, {}
         for subject in dataset.subjects:
             responses = dataset.load(subject)
             shapes[subject] = responses.values.shape
             words += [len(responses.values), len(responses.stimulus), len(responses.valid)]
             finite &= bool(np.isfinite(responses.values).all())
-        return Outcome(None, frozenset(), (), tuple(words), shapes, finite)
+            values[subject] = np.array(responses.values)
+        onsets = dataset.stimulus.onsets
+        text = (dataset.stimulus.words, None if onsets is None else onsets.tolist())
+        return Outcome(None, frozenset(), (), tuple(words), shapes, finite, values, text)
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -100,6 +105,19 @@ def complaint(outcome: Outcome, sound: Outcome, folder: Path, *, silent: bool) -
     if not new and (outcome.words != sound.words or outcome.shapes != sound.shapes):
         return f"silently {outcome.shapes} where {sound.shapes} are right"
     return "" if new or silent else "neither an error nor a warning"
+
+
+def changed_columns(outcome: Outcome, sound: Outcome) -> int:
+    """In how many columns of responses, of all subjects, a reading differs from the sound one.
+
+    Other words, onsets, subjects or shapes are -1.
+    """
+    if outcome.text != sound.text or outcome.shapes != sound.shapes:
+        return -1
+    return sum(
+        int((values != sound.values[subject]).any(axis=0).sum())
+        for subject, values in outcome.values.items()
+    )
 
 
 def verdict(outcome: Outcome, sound: Outcome) -> str:

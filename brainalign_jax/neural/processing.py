@@ -2,8 +2,8 @@
 
 Every reader of scans goes through `word_responses`. It reads the recording in order, a few thousand
 voxels at a time, so that a subject of many gigabytes needs little more than its result, and
-decompresses or reads ahead in a second thread. It reads once; twice or three times where usable voxels
-or a penalty must be known beforehand.
+decompresses or reads ahead in a second thread. It reads once; twice or three times where usable voxels,
+a penalty or offsets that float32 cannot hold must be known beforehand.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from brainalign_jax.files import user_path
 from brainalign_jax.names import check_known
 from brainalign_jax.neural import deconvolution
 from brainalign_jax.neural.cleaning import Cleaner
+from brainalign_jax.neural.formats.arrays import centred, float32_holds, offsets_cost_digits
 from brainalign_jax.neural.readout import Readout
 from brainalign_jax.neural.recording import BoldRecording, Scan, repetition_times, trimmed
 from brainalign_jax.neural.responses import WordResponses
@@ -44,7 +45,8 @@ class Processing:
     window, sigma: of "gaussian": where its volumes lie around the delay, and the width of its weights.
     delays: of "fir": seconds after the onset, each a feature of its own beside the others of a voxel.
     alpha: ridge penalty of "deconvolution"; None for generalised cross-validation.
-    detrend, standardize (z-score), high_pass (Hz): cleaning, run by run, see `clean_runs`.
+    detrend, standardize (z-score), high_pass (Hz): cleaning, run by run, see `clean_runs`. Without the
+      first two a recording whose offsets float32 could not hold is centred, voxel by voxel.
     trim: volumes left out at the start and the end of each run, before cleaning.
     bad_voxels: "raise" or "drop", see `check_voxels`.
     responses_dir: folder; the responses are streamed to a file DATASET-SUBJECT.npz there and are read
@@ -141,11 +143,14 @@ def word_responses(
     except ValueError as error:
         raise ValueError(f"{recording.source}: {error}") from error
 
+    level = False  # whether offsets that float32 cannot hold are still to be taken off
+
     def clean(block: np.ndarray) -> np.ndarray:
         try:
-            return cleaner(block)
+            cleaned = cleaner(block)
         except ValueError as error:
             raise ValueError(f"{recording.source}: {error}") from error
+        return centred(cleaned) if level else cleaned
 
     scan = Scan(
         recording,
@@ -168,11 +173,18 @@ def word_responses(
     }
     reporting = {"subject": recording.subject, "bad_voxels": processing.bad_voxels}
     kept = None
-    if readout.needs_gram or (processing.responses_dir and processing.bad_voxels == "drop"):
-        # A reading before: which voxels are usable decides the penalty, and a file's width.
-        for _ in scan.read(check=True, progress=False):
-            pass
+    offset = not (processing.detrend or processing.standardize) and not float32_holds(
+        np.dtype(recording.bold.dtype)
+    )
+    dropped = processing.responses_dir and processing.bad_voxels == "drop"
+    if readout.needs_gram or dropped or offset:
+        # A reading before: which voxels are usable decides the penalty, and a file's width; and one
+        # voxel's offset decides whether all are centred.
+        for _, block in scan.read(check=True, progress=False):
+            level = level or (offset and offsets_cost_digits(block))
         kept = scan.conclude(**reporting)
+        if level:
+            own["cleaning"]["centred"] = True
     if readout.needs_gram:
         gram = 0
         for _, block in scan.read(check=False, known=kept, progress=False):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from brainalign_jax.neural.cleaning import check_voxels
-from brainalign_jax.neural.formats.arrays import check_float32
+from brainalign_jax.neural.formats.arrays import centred, float32_holds, offsets_cost_digits
 from brainalign_jax.neural.response_fields import (
     as_columns,
     check_space,
@@ -33,7 +33,8 @@ class WordResponses:
 
     subject: the subject's name.
     values: [N, V] float32, one row a word of `stimulus`, one column a voxel, region or component;
-        in memory, or a map of the file they were loaded from.
+        in memory, or a map of the file they were loaded from. Where float32 could not hold the
+        offset of a column of what is given, all columns are centred over the valid words first.
     stimulus: the N words.
     valid: [N] bool, False where the recording does not cover the word; its row is then zero.
         None means that all rows are valid.
@@ -79,11 +80,13 @@ class WordResponses:
                 f"subject {subject}: {len(values)} response rows for {n} words; "
                 "give one row a word, in the order of stimulus.words"
             )
-        if contents:
-            check_float32(values, subject)
+        valid = checked_valid(self.valid, n, subject)
+        if not float32_holds(values.dtype) and offsets_cost_digits(values[valid]):
+            covered = centred(values[valid])
+            values = values.astype(np.float64)  # a copy
+            values[valid] = covered
         with np.errstate(over="ignore"):  # the overflow is reported below, with its place
             values = values.astype(np.float32, copy=False)
-        valid = checked_valid(self.valid, n, subject)
         check_space(self.space, values.shape[1], subject)
         if contents:
             check_values(values, valid, self.stimulus.words, subject=subject)

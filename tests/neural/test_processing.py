@@ -457,3 +457,25 @@ def test_a_source_with_fewer_voxels_than_it_says(scans, story):
     recording = replace(scans, bold=short, space=None, feature_names=None)
     with pytest.raises(ValueError, match="scan.x: 150 of 155 voxels could be read"):
         word_responses(recording, story, Processing(), meta={})
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "fir"])
+def test_an_offset_is_taken_off_where_cleaning_leaves_it(scans, story, tmp_path, kind):
+    """3e7 on one voxel: without the cast's rounding, all voxels centred, uncovered words zero."""
+    raw = Processing(kind=kind, detrend=False, standardize=False)
+    late = story.onsets.copy()
+    late[-1] = scans.times[-1] + 1  # not covered
+    story = replace(story, onsets=late)
+    bold = scans.bold + 3e7 * (np.arange(V) == 70)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = word_responses(scans, story, raw, meta={})
+        found = word_responses(replace(scans, bold=bold), story, raw, meta={})
+        there = replace(raw, responses_dir=str(tmp_path))
+        lazy = word_responses(replace(scans, bold=bold), story, there, meta={})
+    covered = plain.valid
+    level = np.repeat(scans.bold.mean(axis=0), len(raw.delays) if kind == "fir" else 1)
+    np.testing.assert_allclose(found.values[covered], plain.values[covered] - level, atol=2e-4)
+    assert not covered.all() and not found.values[~covered].any()
+    assert found.meta["cleaning"]["centred"] and "centred" not in plain.meta["cleaning"]
+    np.testing.assert_array_equal(lazy.values, found.values)

@@ -333,3 +333,20 @@ def test_intersubject_correlation_errors():
         intersubject_correlation(np.zeros((5, 2)))
     with pytest.raises(ValueError, match="number 0.*constant"):
         intersubject_correlation(np.zeros((3, 5, 2)))
+
+
+def test_offsets_that_float32_cannot_hold_are_taken_off():
+    """All columns are centred over the valid words; what float32 holds stays as it is."""
+    words = Stimulus(tuple("abcdef"))
+    signal = np.random.default_rng(0).standard_normal((6, 4))
+    given = signal + [0, 3e7, 0, -3e9]
+    valid = np.array([True] * 5 + [False])
+    given[5] = 0
+    values = WordResponses("s", given, words, valid).values
+    np.testing.assert_allclose(values[:5], (signal - signal[:5].mean(axis=0))[:5], atol=1e-6)
+    assert not values[5].any() and given[0, 1] > 2e7
+    near = signal + 1000
+    np.testing.assert_array_equal(WordResponses("s", near, words).values, near.astype(np.float32))
+    same = np.float32(3e7) * np.ones((6, 4), np.float32)
+    np.testing.assert_array_equal(WordResponses("s", same, words).values, same)
+    np.testing.assert_array_equal(WordResponses("s", same.astype(float), words).values, same)

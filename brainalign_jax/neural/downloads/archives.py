@@ -19,6 +19,10 @@ from typing import IO, NamedTuple
 from brainalign_jax.neural.downloads.transfer import ChecksumError
 
 _BLOCK = 1 << 20
+# Python unpacks what it reads of other kinds of .zip in one go, whatever comes of it.
+_IN_PIECES = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_MOST_MEMBERS = 100_000
+_LONGEST_HEADER = 1 << 20  # bytes of a member's long name or attributes in a .tar
 # What operating systems put into archives beside the data.
 _JUNK = {"__MACOSX", ".DS_Store", "Thumbs.db"}
 _DAMAGE = (
@@ -28,6 +32,17 @@ _DAMAGE = (
     zlib.error,
     EOFError,
     RuntimeError,  # an encrypted .zip, or a compression that this Python lacks
+    MemoryError,  # a dictionary of .xz as large as its header says
+    RecursionError,
+)
+
+
+_NAMING = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
 )
 
 
@@ -38,6 +53,22 @@ class Member(NamedTuple):
     size: int
     is_file: bool
     open: Callable[[], IO[bytes]]
+
+
+class _Header(tarfile.TarInfo):
+    """The header of a member of a .tar: its long names and the map of a sparse file, which tarfile
+    reads into memory whole, are bounded and refused."""
+
+    def _proc_member(self, archive):
+        if self.type in _NAMING and not 0 <= self.size <= _LONGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        return super()._proc_member(archive)
+
+    def _proc_sparse(self, archive):
+        raise tarfile.ReadError(f"{self.name} is a sparse file")
+
+    def _proc_gnusparse_10(self, next, pax_headers, archive):
+        raise tarfile.ReadError(f"{next.name} is a sparse file")
 
 
 def unpack(archive: Path, folder: Path, unpack_to: str) -> dict[str, str]:
@@ -77,6 +108,15 @@ def _members(archive: Path) -> Iterator[list[Member]]:
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
+                packed = sum(info.compress_size for info in zipped.infolist())
+                if packed > archive.stat().st_size:
+                    raise zipfile.BadZipFile("its members overlap")
+                for info in zipped.infolist():
+                    if info.compress_type not in _IN_PIECES:
+                        raise ValueError(
+                            f"{archive}: {info.filename!r} is packed by {_method(info)}, of which some "
+                            "bytes may unpack to gigabytes at once; unpack it by hand into the folder"
+                        )
                 yield [
                     Member(
                         info.filename,
@@ -88,7 +128,7 @@ def _members(archive: Path) -> Iterator[list[Member]]:
                     if not info.is_dir()
                 ]
         else:
-            with tarfile.open(archive) as tarred:
+            with tarfile.open(archive, tarinfo=_Header) as tarred:
                 yield [
                     Member(
                         info.name,
@@ -96,7 +136,7 @@ def _members(archive: Path) -> Iterator[list[Member]]:
                         info.isreg(),
                         lambda info=info: tarred.extractfile(info),
                     )
-                    for info in tarred.getmembers()
+                    for info in _counted(tarred)
                     if not info.isdir()
                 ]
     except (*_DAMAGE, OSError) as error:
@@ -106,6 +146,18 @@ def _members(archive: Path) -> Iterator[list[Member]]:
         raise ChecksumError(
             f"{archive} is damaged, or no .zip or .tar file ({reason}); delete it and fetch again"
         ) from error
+
+
+def _method(info: zipfile.ZipInfo) -> str:
+    return zipfile.compressor_names.get(info.compress_type, f"method {info.compress_type}")
+
+
+def _counted(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The headers of a .tar; some KB of zeros may unpack to more of them than memory holds."""
+    for number, info in enumerate(archive, 1):
+        if number > _MOST_MEMBERS:
+            raise tarfile.ReadError(f"more than {_MOST_MEMBERS} members")
+        yield info
 
 
 def _places(archive: Path, members: list[Member], unpack_to: str) -> list[str | None]:

@@ -114,7 +114,7 @@ def _osf_items(url: str | None, patience: Patience, seen: set[str]) -> Iterator[
         try:
             page = json.loads(body)
             items, url = list(page["data"]), (page.get("links") or {}).get("next")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"{url} is no list of the OSF's API ({error!r}); try again later, or get the files "
                 "by hand"

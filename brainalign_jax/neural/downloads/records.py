@@ -84,7 +84,7 @@ class Record:
                 entry["sha256"], entry["checksum"], entry["url"]
                 for stamp in entry["files"].values():
                     stamp["sha256"], int(stamp["size"]), int(stamp["mtime_ns"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"{self.path} is not a readable record of downloads ({error!r}); delete it, and the "
                 "files in its folder are recorded anew as they are"

@@ -23,6 +23,7 @@ from brainalign_jax import __version__
 
 # A part that was cut keeps all but the last of these: no more than this many bytes come twice.
 _CHUNK = 32 * 1024
+_LONGEST_PAGE = 2**26  # bytes of a listing
 _LONGEST_WAIT = 60.0  # seconds between two tries
 _PASSING = {
     HTTPStatus.REQUEST_TIMEOUT,
@@ -111,7 +112,16 @@ def read_url(url: str, patience: Patience) -> bytes:
 
     def attempt() -> bytes:
         with _get(url, patience) as response:
-            return response.content
+            body = bytearray()
+            # Unpacked in small pieces, as a server's few bytes may be packed for many.
+            for piece in response.iter_content(2**14):
+                body += piece
+                if len(body) > _LONGEST_PAGE:
+                    raise DownloadError(
+                        f"{url} does not end after {_LONGEST_PAGE:,} bytes: it is no list of files; "
+                        "try again later, or get the files by hand"
+                    )
+            return bytes(body)
 
     return _persist(lambda: _diagnosed(attempt, url, patience), patience)
 

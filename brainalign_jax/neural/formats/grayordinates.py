@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from brainalign_jax.neural.formats.images import (
     load_image,
     plausible_tr,
     readable,
+    recording_dtype,
 )
 from brainalign_jax.neural.space import VoxelSpace
 
@@ -66,7 +68,7 @@ def open_surfaces(left: Sequence[str | Path] = (), right: Sequence[str | Path] =
     ]
     series.clear()  # what is taken from `held` shall be gone
     runs = [
-        Run(paths, length, None, partial(_take, parts))
+        Run(paths, length, None, partial(_take, parts), np.result_type(*(one for one, _ in parts)))
         for paths, length, parts in zip(zip(*given, strict=True), lengths, held, strict=True)
     ]
     return ImageSource(runs, space)
@@ -94,7 +96,7 @@ def open_cifti(paths: Sequence[str | Path]) -> ImageSource:
 
 
 def _read_gifti(path: Path) -> np.ndarray:
-    """[time, vertices] float32."""
+    """[time, vertices], float32 where that holds what the file stores, else float64."""
     import nibabel as nib
 
     image = load_image(path, "a GIFTI time series")
@@ -106,16 +108,18 @@ def _read_gifti(path: Path) -> np.ndarray:
         codes = [nib.nifti1.intent_codes.niistring[array.intent] for array in arrays]
         shapes = {None if array.data is None else array.data.shape for array in arrays}
         numeric = all(array.data is not None and array.data.dtype.kind in "iuf" for array in arrays)
+        stored = [recording_dtype(array.data.dtype) for array in arrays if numeric]
+        dtype = np.result_type(np.float32, *stored)
     if set(codes) & set(meshes):
         raise ValueError(f"{path} holds a mesh; give a time series (.func.gii)")
     if numeric and len(arrays) == 1 and arrays[0].data.ndim == 2 and arrays[0].data.shape[1] > 1:
-        return np.ascontiguousarray(arrays[0].data.T, np.float32)
+        return np.ascontiguousarray(arrays[0].data.T, dtype)
     if not numeric or len(arrays) < 2 or len(shapes) > 1 or len(next(iter(shapes))) != 1:
         raise ValueError(
             f"{path} holds {len(arrays)} data arrays of shapes {sorted(map(str, shapes))[:3]}; a time "
             "series has one array of numbers [vertices] a volume, all of one length"
         )
-    values = np.empty((len(arrays), len(arrays[0].data)), np.float32)
+    values = np.empty((len(arrays), len(arrays[0].data)), dtype)
     for row, array in zip(values, arrays, strict=True):
         row[:] = array.data
         array.data = None  # no second copy of the whole file
@@ -127,7 +131,12 @@ def _take(parts: list[tuple[np.ndarray, np.ndarray]], rows: np.ndarray) -> None:
     start = 0
     while parts:
         values, vertices = parts.pop(0)
-        np.take(values, vertices, axis=1, out=rows[:, start : start + len(vertices)])
+        # Without a copy where the types agree, as they do but for runs of several.
+        part = rows[:, start : start + len(vertices)]
+        if values.dtype == rows.dtype:
+            np.take(values, vertices, axis=1, out=part)
+        else:
+            part[:] = values[:, vertices]
         start += len(vertices)
 
 
@@ -142,7 +151,7 @@ def _cifti_run(path: Path) -> tuple[Run, VoxelSpace]:
         shape = tuple(image.shape)
         axes = [image.header.get_axis(index) for index in range(len(shape))]
         kind = image.dataobj.dtype.kind
-        needed = image.dataobj.offset + int(np.prod(shape)) * image.dataobj.dtype.itemsize
+        needed = image.dataobj.offset + math.prod(shape) * image.dataobj.dtype.itemsize
     if [type(axis) for axis in axes] != [SeriesAxis, BrainModelAxis] or kind not in "iuf":
         names = ", ".join(type(axis).__name__.removesuffix("Axis") for axis in axes)
         raise ValueError(
@@ -166,7 +175,10 @@ def _cifti_run(path: Path) -> tuple[Run, VoxelSpace]:
         space = VoxelSpace.cifti(axes[1])
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: {error}; its header is damaged, get it again") from error
-    return Run((path,), shape[0], tr, partial(_fill_cifti, path, image.dataobj)), space
+    with readable(path, "a CIFTI-2 time series"):
+        proxy = image.dataobj
+        dtype = recording_dtype(proxy.dtype, float(proxy.slope), float(proxy.inter))
+    return Run((path,), shape[0], tr, partial(_fill_cifti, path, proxy), dtype), space
 
 
 def _fill_cifti(path: Path, proxy: Any, rows: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -29,6 +30,9 @@ from brainalign_jax.neural.formats.matlab_origin import Origin
 _HEADER = 128  # bytes of text, version and byte order that precede the first variable
 _PREFIX = 1024  # bytes of a variable that hold its class, shape and name
 _EXPANSION = 1032  # deflate makes at most so many bytes of one
+_ARRAY = (
+    256  # bytes of an array in a cell or struct beside its values; 8 in the file if it is empty
+)
 _CHUNK, _PIECE = 2**18, 2**22  # compressed bytes at a time, and what may become of them
 _REMEDY = "save it in MATLAB as a plain array, cell or struct"
 
@@ -82,7 +86,12 @@ class Level5File:
         variable = self._variable(name)
         try:
             if variable.stored is not None:
+                size = variable.stored.itemsize + variable.dtype.itemsize
+                self._origin.check_memory(math.prod(variable.shape) * size, name)
                 return self._read_numbers(variable)
+            self._origin.check_memory(
+                3 * variable.size, name
+            )  # the bytes, SciPy's copy, the arrays
             return self._read_nested(name, variable)
         except MemoryError:
             raise self._origin.damaged(
@@ -94,7 +103,7 @@ class Level5File:
         variable = self._variable(name)
         if variable.stored is None or len(variable.shape) != 2 or 0 in variable.shape:
             raise self._origin.no_matrix(name, variable.shape)
-        return Level5Columns(self._origin, variable)
+        return Level5Columns(self._origin, name, variable)
 
     def _variable(self, name: str) -> _Variable:
         if name not in self._variables:
@@ -122,6 +131,8 @@ class Level5File:
         with _Stream(self._origin, variable) as stream:
             stream.readinto(memoryview(content)[_HEADER:])
             stream.finish()
+        n_arrays = content.count(struct.pack(f"{self._order}I", MATRIX))
+        self._origin.check_memory(_ARRAY * n_arrays, name)
         try:
             check_variable(content, _HEADER, self._order)
             value = scipy.io.loadmat(io.BytesIO(content), mat_dtype=True)[name]
@@ -192,8 +203,8 @@ class Level5File:
 class Level5Columns:
     """A matrix [time, V] of a level-5 file, read in blocks of columns; a `ColumnSource`."""
 
-    def __init__(self, origin: Origin, variable: _Variable) -> None:
-        self._origin, self._variable = origin, variable
+    def __init__(self, origin: Origin, name: str, variable: _Variable) -> None:
+        self._origin, self._name, self._variable = origin, name, variable
         self.shape, self.dtype = variable.shape, variable.dtype
 
     def blocks(self, size: int) -> Iterator[np.ndarray]:
@@ -206,6 +217,8 @@ class Level5Columns:
         if size < 1:
             raise ValueError(f"blocks of {size} columns; give a positive number")
         variable, (time, n_columns) = self._variable, self.shape
+        taken = variable.stored.itemsize + variable.dtype.itemsize
+        self._origin.check_memory(min(size, n_columns) * time * taken, self._name)
         with _Stream(self._origin, variable) as stream:
             stream.read(variable.offset)
             for first in range(0, n_columns, size):

@@ -74,6 +74,8 @@ class Hdf5Columns:
         whole = max(1, _SLAB // (rows * row)) * rows
         most = max(_MAX_SLAB, row * len(data) // 4)
         self._slab = whole if rows * row <= most else max(1, most // row)
+        # As stored, and in the inflated chunks that HDF5 keeps.
+        origin.check_memory(2 * min(self._slab, len(data)) * row, name)
 
     def blocks(self, size: int) -> Iterator[np.ndarray]:
         """Consecutive [time, <= size] columns in Fortran order, from column 0 at every call.

@@ -8,10 +8,12 @@ array is stored as its size. Source: files of MATLAB; the docs of h5py, hdf5stor
 from __future__ import annotations
 
 import math
+import zlib
 from typing import NamedTuple
 
 import numpy as np
 
+from brainalign_jax.neural.formats.arrays import free_memory
 from brainalign_jax.neural.formats.matlab73_fields import HeapReader
 from brainalign_jax.neural.formats.matlab_origin import Origin
 
@@ -50,6 +52,7 @@ class ObjectReader:
             raise origin.unsupported("the file was closed", "read before close()")
         self._h5py, self._origin, self._file, self._name = h5py, origin, file, name
         self._size = origin.path.stat().st_size
+        self._untold = 0  # bytes taken since the free memory was looked at
         # By address: what is referenced twice is read once, and None while it is being read.
         self._values: dict[int, np.ndarray | None] = {}
         key = name.encode()
@@ -127,9 +130,17 @@ class ObjectReader:
 
     def _stored(self, data: _Data) -> np.ndarray:
         self._check_stored(data)
+        self._take(math.prod(data.shape) * (data.dtype.itemsize + 8))  # and as MATLAB's class
         values = np.empty(data.shape, data.dtype)
         data.item.read(self._h5py.h5s.ALL, self._h5py.h5s.ALL, values)
         return values
+
+    def _take(self, n_bytes: int) -> None:
+        """Count memory that is about to be taken, of all datasets of the variable together."""
+        self._untold += n_bytes
+        if self._untold > _SMALL:
+            self._origin.check_memory(self._untold, self._name)
+            self._untold = 0  # what was allowed shows in the memory that is free
 
     def _resolve(self, data: _Data, depth: int) -> np.ndarray:
         """The objects that a dataset of references points to, as an object array."""
@@ -273,6 +284,7 @@ class ObjectReader:
         n_elements = math.prod(shape[:-1] if cls == "char" else shape)
         if (0 not in shape and not bare) or n_elements > _MAX_BARE:
             raise self._origin.damaged(f"an empty array of {self._name!r} has size {shape}")
+        self._take(8 * n_elements * max(1, len(fields or ())))
         if cls == "char":
             return np.zeros(shape[:-1], "<U1")
         if fields:
@@ -284,14 +296,16 @@ class ObjectReader:
             raise self._origin.damaged(f"numbers of {self._name!r} are stored as {data.dtype}")
 
     def _check_stored(self, data: _Data) -> None:
-        """Refuse a dataset that declares more than the file can hold, before memory is taken."""
+        """Refuse a dataset in other files, and one that declares more than the file or the memory can
+        hold, before memory is taken."""
+        # First of all: external storage names any file of the machine, and declares what it likes.
+        created, h5d = data.item.get_create_plist(), self._h5py.h5d
+        if created.get_external_count() or created.get_layout() == h5d.VIRTUAL:
+            raise self._origin.unsupported(f"{self._name!r} is kept in other files", REMEDY)
         declared = math.prod(data.shape) * data.dtype.itemsize
         stored = data.item.get_storage_size()
         if stored == declared <= _SMALL:
             return
-        created, h5d = data.item.get_create_plist(), self._h5py.h5d
-        if created.get_external_count() or created.get_layout() == h5d.VIRTUAL:
-            raise self._origin.unsupported(f"{self._name!r} is kept in other files", REMEDY)
         most, chunk = _SMALL, 0
         if created.get_layout() == h5d.CHUNKED:
             chunk = math.prod(created.get_chunk()) * data.dtype.itemsize
@@ -303,3 +317,35 @@ class ObjectReader:
                 f"{self._name!r} of size {data.shape[::-1]} declares {declared} bytes where "
                 f"{stored} are stored"
             )
+        if chunk and created.get_nfilters():
+            self._check_chunks(data, created, chunk)
+
+    def _check_chunks(self, data: _Data, created, chunk: int) -> None:
+        """Refuse chunks that inflate to more than they hold: HDF5 goes on as long as there is memory.
+
+        created: the dataset's properties; chunk: bytes of one. Looks at the chunks only where all
+        that is stored could become more than the memory, and inflates none that could not.
+        """
+        filters = [created.get_filter(index)[0] for index in range(created.get_nfilters())]
+        if filters.count(self._h5py.h5z.FILTER_DEFLATE) > 1:
+            raise self._origin.damaged(f"{self._name!r} is deflated twice")
+        free = free_memory()
+        if data.item.get_storage_size() * _EXPANSION <= free:
+            return
+        large = []  # offsets of chunks that could fill the memory
+
+        def look(info) -> None:
+            if info.size > chunk + chunk // 64 + 2**10:
+                raise self._origin.damaged(f"a chunk of {self._name!r} holds more than it declares")
+            if info.size * _EXPANSION > free:
+                large.append(info.chunk_offset)
+
+        if hasattr(data.item, "chunk_iter"):  # of HDF5 1.14
+            data.item.chunk_iter(look)
+        else:
+            for index in range(data.item.get_num_chunks()):
+                look(data.item.get_chunk_info(index))
+        for offset in large if filters[-1] == self._h5py.h5z.FILTER_DEFLATE else ():
+            mask, packed = data.item.read_direct_chunk(offset)
+            if not mask and len(zlib.decompressobj().decompress(packed, chunk + 2**10)) > chunk + 8:
+                raise self._origin.damaged(f"a chunk of {self._name!r} holds more than it declares")

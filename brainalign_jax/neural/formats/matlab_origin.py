@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from brainalign_jax.neural.formats.arrays import check_memory
+
 
 class MatlabError(ValueError):
     """A MATLAB file is damaged or holds what cannot be read; the message names it and the remedy."""
@@ -25,6 +27,13 @@ class Origin(NamedTuple):
     def unsupported(self, what: str, remedy: str) -> MatlabError:
         """The error for a sound file with content that is not read here."""
         return MatlabError(f"{self.path}: {what}; {remedy}")
+
+    def check_memory(self, n_bytes: int, name: str) -> None:
+        """Raise MatlabError where a variable needs more memory than is free, before it is taken."""
+        try:
+            check_memory(n_bytes, self.path, f"{name!r}")
+        except ValueError as error:
+            raise MatlabError(str(error)) from None
 
     def no_matrix(self, name: str, shape: tuple[int, ...]) -> MatlabError:
         """The error for a variable that has no columns of numbers."""

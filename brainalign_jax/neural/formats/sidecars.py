@@ -1,13 +1,15 @@
-"""The tables that lie beside images: words with their onsets, confounds, names of regions."""
+"""What lies beside images: words with their onsets, confounds, names of regions, JSON sidecars."""
 
 from __future__ import annotations
 
+import json
 import re
+import reprlib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +26,7 @@ CONFOUND_STRATEGIES = {
     "motion24": tuple(f"{name}{suffix}" for suffix in _DERIVED for name in _MOTION),
     "acompcor": (*_MOTION, *(f"a_comp_cor_{number:02d}" for number in range(6)), "cosine*"),
 }
+_LARGEST_JSON = 2**25  # bytes; sidecars with an entry a slice and volume have a few MB
 
 
 class Table(NamedTuple):
@@ -290,6 +293,38 @@ def join_confounds(parts: Sequence[tuple[np.ndarray, tuple[str, ...]]]) -> np.nd
         full[:, [names.index(name) for name in own]] = values
         joined.append(full)
     return np.concatenate(joined)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON sidecar. Raises ValueError naming the file for anything else."""
+    try:
+        if (size := path.stat().st_size) > _LARGEST_JSON:
+            raise ValueError(f"{size} bytes are too many for a sidecar")
+        content = json.loads(path.read_text("utf-8-sig"))
+    except RecursionError:
+        raise ValueError(
+            f"{path} nests lists or objects too deeply for a sidecar; repair it"
+        ) from None
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} is not readable as JSON ({error}); repair it") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no JSON object; repair it")
+    return content
+
+
+def number_of(metadata: Mapping[str, Any], key: str, path: Path) -> float | None:
+    """A number of a sidecar, or None where it is not there. Raises ValueError for other values.
+
+    path: the image that the sidecar belongs to.
+    """
+    value = metadata.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e6:
+        raise ValueError(
+            f"{path}: its JSON sidecar has {key} = {reprlib.repr(value)}; it must be a number"
+        )
+    return float(value)
 
 
 def read_labels(path: str | Path, regions: Sequence[int]) -> tuple[str, ...]:

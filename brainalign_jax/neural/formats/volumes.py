@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
+from brainalign_jax.neural.formats.arrays import DEFLATE, check_memory
 from brainalign_jax.neural.formats.images import (
     ImageSource,
     Run,
     load_image,
     plausible_tr,
     readable,
+    recording_dtype,
 )
 from brainalign_jax.neural.formats.sidecars import read_labels
 from brainalign_jax.neural.space import VoxelSpace, checked_affine
@@ -27,8 +30,6 @@ if TYPE_CHECKING:
 AUTOMATIC_MASKS = ("epi", "background", "all")
 _SUFFIXES = (".nii", ".nii.gz")
 _LARGEST = 2**27  # voxels of a volume: 512 x 512 x 512; a header that says more is damaged
-# Deflate packs at most 1032 bytes into one; a header that asks for more lies.
-_DEFLATE = 1032
 
 
 class Series(NamedTuple):
@@ -43,6 +44,11 @@ class Series(NamedTuple):
     slope: float
     intercept: float
     offset: int
+
+    @property
+    def result(self) -> np.dtype:
+        """The type that holds the scaled values."""
+        return recording_dtype(self.dtype, self.slope, self.intercept)
 
     @property
     def volume_bytes(self) -> int:
@@ -76,6 +82,9 @@ def open_volumes(
     first = series[0]
     for one in series[1:]:
         _same_grid(one.path, one.shape, one.affine, first, "runs must be aligned (preprocessed)")
+    # A volume as stored and as float64, its mask, and three indices of a voxel.
+    size = first.volume_bytes + 48 * math.prod(first.shape)
+    check_memory(size, first.path, f"a volume of shape {first.shape}")
     if labels is not None and atlas is None:
         raise ValueError(f"{labels} names regions, but no atlas is given; give atlas= too")
     inside = _mask(series, mask or ("all" if atlas is not None else "epi"), resample)
@@ -89,7 +98,8 @@ def open_volumes(
         space, names, places, codes = _regions(Path(atlas), first, inside, labels, resample)
         fills = [partial(_fill_regions, one, places, codes) for one in series]
     runs = [
-        Run((one.path,), one.n_volumes, one.tr, fill)
+        # The mean of a region has digits that its voxels have not.
+        Run((one.path,), one.n_volumes, one.tr, fill, np.dtype(float) if atlas else one.result)
         for one, fill in zip(series, fills, strict=True)
     ]
     return ImageSource(runs, space, names)
@@ -132,7 +142,7 @@ def read_header(path: str | Path) -> Series:
         raise ValueError(f"{path}: {error}; its header is damaged") from None
     needed = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
     packed = path.name.lower().endswith(".gz")
-    held = path.stat().st_size * (_DEFLATE if packed else 1)
+    held = path.stat().st_size * (DEFLATE if packed else 1)
     if offset < 0 or held < needed or np.prod(shape[:3], dtype=object) > _LARGEST:
         raise ValueError(
             f"{path} is truncated or its header damaged: {path.stat().st_size} bytes cannot hold "
@@ -272,17 +282,19 @@ def _on_grid(path: Path, first: Series, resample: bool, what: str) -> np.ndarray
     """The values [x, y, z] of a mask or atlas on the grid of the images."""
     image = load_image(path, f"the {what}")
     with readable(path, f"a {what}"):
-        values = np.asarray(image.dataobj)
-        affine = image.affine
-        if values.ndim == 4 and values.shape[3] == 1:
-            values = values[..., 0]
-    if values.ndim != 3 or values.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{path} has shape {values.shape} and type {values.dtype}; give a 3-D image of numbers"
-        )
+        shape, dtype, affine = tuple(image.shape), image.get_data_dtype(), image.affine
+        if len(shape) == 4 and shape[3] == 1:
+            shape = shape[:3]
+    if len(shape) != 3 or dtype.kind not in "biuf":
+        raise ValueError(f"{path} has shape {shape} and type {dtype}; give a 3-D image of numbers")
     if not resample:
         hint = f"give resample=true (nearest neighbour), or give the {what} on the images' grid"
-        _same_grid(path, values.shape, affine, first, hint)
+        _same_grid(path, shape, affine, first, hint)
+    # As stored, scaled, and as whole numbers or resampled.
+    check_memory(math.prod(shape) * (dtype.itemsize + 24), path, f"a {what} of shape {shape}")
+    with readable(path, f"a {what}"):
+        values = np.asarray(image.dataobj).reshape(shape)
+    if not resample:
         return values
     import nibabel as nib
     from nilearn.image import resample_to_img

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 
 from brainalign_jax.files import user_path
 from brainalign_jax.neural.formats.grayordinates import open_cifti, open_surfaces
-from brainalign_jax.neural.formats.images import LONGEST_TR, Run
 from brainalign_jax.neural.formats.sidecars import (
     CONFOUND_STRATEGIES,
     join_confounds,
@@ -26,16 +24,17 @@ from brainalign_jax.neural.readers.bids_files import (
     FORMATS,
     BidsFile,
     find_runs,
-    number_of,
     read_metadata,
     related,
 )
 from brainalign_jax.neural.readers.image_files import (
+    check_one_tr,
     check_same_text,
     file_names,
     find_file,
     known_labels,
     respond,
+    run_times,
     split_names,
 )
 from brainalign_jax.neural.responses import WordResponses
@@ -89,7 +88,9 @@ def read_bids(
     resample: whether a mask or atlas of another grid is resampled.
     tr: seconds; None takes RepetitionTime of the JSON sidecars (inherited as in BIDS), else the
       image's. slice_time_ref: part of a TR added to the volume times, see `read_nifti`; None takes
-      the sidecar's StartTime (s) or SliceTimingRef, which slice-time correction leaves, else 0.
+      the sidecar's StartTime (s) or SliceTimingRef, which slice-time correction leaves. Where it says
+      SliceTimingCorrected and neither, the middle of the acquisition is assumed with a warning, as
+      fMRIPrep corrects to it; else 0.
       Sidecars with VolumeTiming instead of RepetitionTime are read too.
     Times are seconds from a run's first volume: the clock restarts in every run.
     Raises FileNotFoundError naming the file looked for, or ValueError naming the file and remedy.
@@ -154,10 +155,10 @@ def read_bids(
         else:
             source = open_surfaces(*(_hemisphere(files, side) for side in "LR"))
         times = [
-            _run_times(scans[0], part, [*roots, root], tr, slice_time_ref)
+            run_times(part, *_metadata(scans[0], [*roots, root]), tr, slice_time_ref)
             for scans, part in zip(files, source.runs, strict=True)
         ]
-        _check_one_tr(times, files)
+        check_one_tr(times, source.runs)
         run = np.array([one_run.label for one_run in own], np.int32)[source.run - 1]
         regressors = None
         if columns:
@@ -182,75 +183,13 @@ def read_bids(
     return Dataset(NAME, chosen, first, load, meta)
 
 
-def _run_times(
-    scan: BidsFile, run: Run, roots: Sequence[Path], tr: float | None, slice_time_ref: float | None
-) -> np.ndarray:
-    """Volume times [n_volumes] of a run in seconds from its start. roots: the scan's own last."""
+def _metadata(scan: BidsFile, roots: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the sidecars say of a scan's timing and of its processing. roots: the scan's own last."""
     # Derivatives made by older programs leave the TR to the raw data's sidecars; what slice-time
     # correction did is told by the derivatives only.
     *others, own = roots
     timing = read_metadata([*(one for one in others if one != own), own], scan)
-    metadata = read_metadata([own], scan)
-    step = float(tr) if tr is not None else number_of(timing, "RepetitionTime", scan)
-    volumes = None
-    if step is None and timing.get("VolumeTiming") is not None:
-        volumes = _volume_timing(timing["VolumeTiming"], scan, run.n_volumes)
-        step = float(np.median(np.diff(volumes)))
-    if step is None:
-        step = run.tr
-    if step is None:
-        raise ValueError(
-            f"{scan.path} does not tell its TR, and no JSON sidecar has RepetitionTime; give tr= "
-            "(seconds)"
-        )
-    if not 0 < step <= LONGEST_TR:
-        raise ValueError(
-            f"{scan.path} has a TR of {step:g} s; it must be in seconds: correct RepetitionTime in the "
-            "JSON sidecar, or give tr="
-        )
-    if tr is None and run.tr is not None and abs(run.tr - step) > 0.01 * step:
-        warnings.warn(
-            f"{scan.path} has a TR of {run.tr:g} s and its JSON sidecar one of {step:g} s, which is "
-            "used; give tr= if it is wrong",
-            UserWarning,
-            stacklevel=2,
-        )
-    start, share = 0.0, slice_time_ref
-    if share is None and metadata.get("SliceTimingCorrected") is not False:
-        share = number_of(metadata, "SliceTimingRef", scan)
-        if (given := number_of(metadata, "StartTime", scan)) is not None:
-            share = given / step
-    if share is not None:
-        if not 0 <= share <= 1:
-            raise ValueError(
-                f"{scan.path}: the volumes' times would be {share:g} of a TR late; StartTime in the "
-                "JSON sidecar, or slice_time_ref=, must lie within one TR"
-            )
-        start = share * step
-    return start + (np.arange(run.n_volumes) * step if volumes is None else volumes)
-
-
-def _volume_timing(value: Any, scan: BidsFile, n_volumes: int) -> np.ndarray:
-    try:
-        volumes = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        volumes = np.zeros(0)
-    if volumes.shape != (n_volumes,) or not (np.diff(volumes) > 0).all():
-        raise ValueError(
-            f"{scan.path}: VolumeTiming in its JSON sidecar must list {n_volumes} increasing seconds, "
-            "one a volume; correct it, or give tr="
-        )
-    return volumes
-
-
-def _check_one_tr(times: Sequence[np.ndarray], files: Sequence[Sequence[BidsFile]]) -> None:
-    steps = [float(np.median(np.diff(one))) for one in times]
-    for step, scans in zip(steps, files, strict=True):
-        if abs(step - steps[0]) > 1e-3 * steps[0]:
-            raise ValueError(
-                f"{scans[0].path} has a TR of {step:g} s and {files[0][0].path} one of {steps[0]:g} s; "
-                "read runs of one TR at a time (runs=, session=, task=), or give tr= if one is wrong"
-            )
+    return timing, read_metadata([own], scan)
 
 
 def _event_folders(root: Path) -> list[Path]:

@@ -5,13 +5,13 @@ No data set of its own: `bids` builds on it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from brainalign_jax.names import nearest
+from brainalign_jax.neural.formats.sidecars import read_json
 from brainalign_jax.neural.readers.image_files import by_number, known_labels, split_names
 
 _NAME = re.compile(
@@ -135,26 +135,8 @@ def read_metadata(roots: Sequence[Path], scan: BidsFile) -> dict[str, Any]:
     """
     merged: dict[str, Any] = {}
     for file in related(roots, scan, scan.suffix, ".json"):
-        try:
-            content = json.loads(file.path.read_text("utf-8-sig"))
-        except (ValueError, OSError, RecursionError) as error:
-            raise ValueError(f"{file.path} is not readable as JSON ({error}); repair it") from error
-        if not isinstance(content, dict):
-            raise ValueError(f"{file.path} holds no JSON object; repair it")
-        merged |= content
+        merged |= read_json(file.path)
     return merged
-
-
-def number_of(metadata: Mapping[str, Any], key: str, scan: BidsFile) -> float | None:
-    """A number of the metadata, or None where it is not there. Raises ValueError for other values."""
-    value = metadata.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e6:
-        raise ValueError(
-            f"{scan.path}: its JSON sidecar has {key} = {value!r}; it must be a number"
-        )
-    return float(value)
 
 
 def _kept(scans, root: Path, what: str, keep) -> list[BidsFile]:

@@ -9,12 +9,13 @@ Reference: Toneva & Wehbe 2019, arXiv 1905.11833.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE
+from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE, n_elements
 from brainalign_jax.neural.readers.story import Story, check_scans, subject_files
 from brainalign_jax.neural.recording import BoldRecording
 
@@ -96,6 +97,11 @@ def _load(path: Path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; get it from {SOURCE}")
     try:
+        with path.open("rb") as file:
+            if file.read(6) == b"\x93NUMPY":  # NumPy reads a header as long as it says
+                start = io.BytesIO(b"\x93NUMPY" + file.read(2**14))
+                if n_elements(start) > path.stat().st_size:
+                    raise ValueError("it declares more elements than it has bytes")
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except ARRAY_DAMAGE as error:
         if "Python objects" in str(error) or _is_pickle(path):

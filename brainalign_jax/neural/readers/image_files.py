@@ -1,4 +1,4 @@
-"""What the readers of images share: file names with patterns, and one text for all subjects.
+"""What the readers of images share: names with patterns, volume times, one text for all subjects.
 
 No data set of its own: `nifti` and `bids` build on it.
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import re
+import reprlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from brainalign_jax.neural.formats.images import ImageSource
-from brainalign_jax.neural.formats.sidecars import check_covered
+from brainalign_jax.neural.formats.images import LONGEST_TR, ImageSource, Run
+from brainalign_jax.neural.formats.sidecars import check_covered, number_of, read_json
 from brainalign_jax.neural.processing import Processing, word_responses
 from brainalign_jax.neural.readers.options import split_items
 from brainalign_jax.neural.recording import BoldRecording
@@ -21,6 +24,7 @@ from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 
 SUBJECT = "{subject}"
+_ENDINGS = (".nii.gz", ".dtseries.nii", ".nii", ".func.gii")  # of images that have sidecars
 
 
 def respond(
@@ -51,6 +55,132 @@ def respond(
         source=source.name,
     )
     return word_responses(recording, stimulus, processing, meta=meta)
+
+
+def run_times(
+    run: Run,
+    timing: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    tr: float | None,
+    slice_time_ref: float | None,
+) -> np.ndarray:
+    """Volume times [n_volumes] of a run in seconds from its start.
+
+    timing: what JSON sidecars say of how the run was acquired; metadata: of how it was processed.
+    tr, slice_time_ref: given by the user; None takes those of the sidecars, and the image's TR where
+    these tell none. Raises ValueError naming the image for a TR or time that cannot be.
+    """
+    path = run.paths[0]
+    step = float(tr) if tr is not None else number_of(timing, "RepetitionTime", path)
+    volumes = None
+    if step is None and timing.get("VolumeTiming") is not None:
+        volumes = _volume_timing(timing["VolumeTiming"], path, run.n_volumes)
+        step = float(np.median(np.diff(volumes)))
+    if step is None:
+        step = run.tr
+    if step is None:
+        raise ValueError(
+            f"{path} does not tell its TR (a step of 1 without a unit is what programs write that know "
+            "none), and no JSON sidecar has RepetitionTime; give tr= (seconds)"
+        )
+    if not 0 < step <= LONGEST_TR:
+        raise ValueError(
+            f"{path} has a TR of {step:g} s; it must be in seconds: correct RepetitionTime in the "
+            "JSON sidecar, or give tr="
+        )
+    if tr is None and run.tr is not None and abs(run.tr - step) > 0.01 * step:
+        warnings.warn(
+            f"{path} has a TR of {run.tr:g} s and its JSON sidecar one of {step:g} s, which is "
+            "used; give tr= if it is wrong",
+            UserWarning,
+            stacklevel=2,
+        )
+    share = _slice_share(path, timing, metadata, step) if slice_time_ref is None else slice_time_ref
+    if not 0 <= share <= 1:
+        raise ValueError(
+            f"{path}: the volumes' times would be {share:g} of a TR late; StartTime in the "
+            "JSON sidecar, or slice_time_ref= (0 to 1), must lie within one TR"
+        )
+    return share * step + (np.arange(run.n_volumes) * step if volumes is None else volumes)
+
+
+def _slice_share(
+    path: Path, timing: Mapping[str, Any], metadata: Mapping[str, Any], tr: float
+) -> float:
+    """Part of a TR between the volumes' first slices and the time that slices were shifted to."""
+    corrected = metadata.get("SliceTimingCorrected")
+    if not isinstance(corrected, bool | None):
+        raise ValueError(
+            f"{path}: its JSON sidecar has SliceTimingCorrected = {reprlib.repr(corrected)}; it must "
+            "be true or false"
+        )
+    if corrected is False:
+        return 0.0
+    if (start := number_of(metadata, "StartTime", path)) is not None:
+        return start / tr
+    if (share := number_of(metadata, "SliceTimingRef", path)) is not None:
+        return share
+    if not corrected:
+        return 0.0
+    slices = timing.get("SliceTiming")
+    if isinstance(slices, list) and slices and all(map(_is_second, slices)):
+        if max(slices) > tr:
+            raise ValueError(
+                f"{path}: its JSON sidecar has SliceTiming up to {max(slices):g} and a TR of {tr:g} s; "
+                "both must be in seconds: correct it, or give slice_time_ref="
+            )
+        # As fMRIPrep and AFNI's 3dTshift have it: between the first and the last slice's onsets.
+        start, known = round((min(slices) + max(slices)) / 2, 3), "between the first and last slice"
+    else:
+        lasts = number_of(timing, "AcquisitionDuration", path)
+        if lasts is None:
+            lasts = tr - (number_of(timing, "DelayTime", path) or 0.0)
+        start, known = lasts / 2, "half of what a volume takes"
+    warnings.warn(
+        f"{path}: its JSON sidecar says SliceTimingCorrected and no StartTime; its volumes are taken to "
+        f"be {start:g} s later ({known}), the middle that fMRIPrep corrects to: give "
+        f"slice_time_ref={start / tr:.3g} if that is right, and 0 if slices were shifted to the first",
+        UserWarning,
+        stacklevel=3,
+    )
+    return start / tr
+
+
+def _is_second(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e6
+
+
+def _volume_timing(value: Any, path: Path, n_volumes: int) -> np.ndarray:
+    try:
+        volumes = np.asarray(value, np.float64)
+    except (TypeError, ValueError, RecursionError, OverflowError):
+        volumes = np.zeros(0)
+    if volumes.shape != (n_volumes,) or not (np.diff(volumes) > 0).all():
+        raise ValueError(
+            f"{path}: VolumeTiming in its JSON sidecar must list {n_volumes} increasing seconds, "
+            "one a volume; correct it, or give tr="
+        )
+    return volumes
+
+
+def check_one_tr(times: Sequence[np.ndarray], runs: Sequence[Run]) -> None:
+    """Raise ValueError where the volume times [n_volumes] of two runs differ in their TR."""
+    steps = [float(np.median(np.diff(one))) for one in times]
+    for step, run in zip(steps, runs, strict=True):
+        if abs(step - steps[0]) > 1e-3 * steps[0]:
+            raise ValueError(
+                f"{run.paths[0]} has a TR of {step:g} s and {runs[0].paths[0]} one of {steps[0]:g} s; "
+                "read runs of one TR at a time, or give tr= if one is wrong"
+            )
+
+
+def sidecar_of(image: Path) -> dict[str, Any]:
+    """What the JSON file of an image's name says; empty where there is none."""
+    for ending in _ENDINGS:
+        if image.name.lower().endswith(ending):
+            path = image.with_name(image.name[: -len(ending)] + ".json")
+            return read_json(path) if path.is_file() else {}
+    return {}
 
 
 def find_files(data_dir: Path, value, subject: str, what: str) -> list[Path]:

@@ -21,6 +21,7 @@ from brainalign_jax.neural.formats.volumes import AUTOMATIC_MASKS, open_volumes
 from brainalign_jax.neural.processing import Processing
 from brainalign_jax.neural.readers import Dataset, choose_subjects, register
 from brainalign_jax.neural.readers.image_files import (
+    check_one_tr,
     check_same_text,
     file_names,
     find_file,
@@ -28,6 +29,8 @@ from brainalign_jax.neural.readers.image_files import (
     first_found,
     known_labels,
     respond,
+    run_times,
+    sidecar_of,
     split_names,
     subject_names,
 )
@@ -60,7 +63,7 @@ def read_nifti(
     word_column: str | None = None,
     tr: float | None = None,
     first_volume: float | Sequence[float] = 0.0,
-    slice_time_ref: float = 0.0,
+    slice_time_ref: float | None = None,
     confounds: str | Sequence[str] | None = None,
     confound_columns: str | Sequence[str] | None = None,
     subject: str | None = None,
@@ -81,11 +84,12 @@ def read_nifti(
       image) and a clock that restarts in every run, or else all runs are on one clock and first_volume
       says when each began.
     word_column: column of the words; None takes the first of word, text, token.
-    tr: seconds; None takes the image's, which GIFTI does not have.
+    tr: seconds; None takes RepetitionTime of the JSON file that has an image's name, else the image's,
+      which GIFTI does not have, and other images only with a unit.
     first_volume: seconds of the first volume on the clock of the onsets, one number or one a run.
-    slice_time_ref: part of a TR (0 to 1) that is added to the volume times. 0, the default, where a
-      volume's time is that of its first slice, as everywhere here; 0.5 after slice-time correction
-      to the middle.
+    slice_time_ref: part of a TR (0 to 1) that is added to the volume times. 0 where a volume's time is
+      that of its first slice, as everywhere here; 0.5 after slice-time correction to the middle. None
+      takes what the JSON file says, see `read_bids`, else 0.
     confounds: `.tsv` or `.csv` of what is regressed out, one file a run, see `read_confounds`.
     confound_columns: columns of the confounds' tables; None takes all.
     subject: name of the one subject; None takes the folder's name.
@@ -170,7 +174,7 @@ def read_nifti(
         "mask": file_names(mask),
         "atlas": file_names(atlas),
         "first_volume": np.atleast_1d(np.asarray(first_volume, float)).tolist(),
-        "slice_time_ref": float(slice_time_ref),
+        "slice_time_ref": None if slice_time_ref is None else float(slice_time_ref),
     }
 
     one_clock = np.atleast_1d(first_volume).size > 1
@@ -178,7 +182,12 @@ def read_nifti(
     def load(one: str) -> WordResponses:
         stimulus, paths = stimulus_of(one)
         source = source_of(one)
-        times = source.times(tr=tr, first_volume=first_volume, slice_time_ref=slice_time_ref)
+        starts, parts = source.starts(first_volume), []
+        for run in source.runs:
+            metadata = sidecar_of(run.paths[0])
+            parts.append(run_times(run, metadata, metadata, tr, slice_time_ref))
+        check_one_tr(parts, source.runs)
+        times = np.concatenate([start + part for start, part in zip(starts, parts, strict=True)])
         if one_clock:  # where runs that overlap in time would make the words' runs ambiguous
             assign_runs(times, times, source.run, source=source.name)
         tables = find_files(data_dir, confounds, one, "confounds")

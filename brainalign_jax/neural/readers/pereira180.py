@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from brainalign_jax.neural.cleaning import check_voxels
-from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE, as_float32, read_npz
+from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE, as_float32, check_archive, read_npz
 from brainalign_jax.neural.readers import Dataset, choose_subjects, find_folder, register
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
@@ -23,6 +23,8 @@ _ARRAYS = {
     "glove42B_300": ("fiu", (2,)),
     "concreteness": ("fiu", (1, 2)),
 }
+# The file numbers its rows without a gap; the study has no M11 and no M12.
+PARTICIPANTS = {f"M{number}": f"M{number + 2}" for number in range(11, 16)}
 # A component whose range is below this share of its subject's median range holds rounding only.
 _ROUNDING = 1e-12
 
@@ -40,6 +42,9 @@ def read_pereira180(
     [180, 179] principal components of the mean response over three presentations, every voxel
     z-scored over the words. The release stores 180 components, but 180 centred rows have rank 179:
     the last is zero to rounding and is left out without a warning; `meta` says so.
+    Subjects are named as the file names them. Its M11, M12, M13, M14 and M15 are the participants M13,
+    M14, M15, M16 and M17 of the study and of `pereira2018`, matched voxel by voxel against an
+    independent copy; the others have the study's names. `meta["participant"]` is the study's.
     bad_voxels: "raise" or "drop" for components that are constant or not finite.
     `vectors` holds "glove42B_300" [180, 300] and "concreteness" [180, 1].
     Raises FileNotFoundError, or ValueError for a damaged file, an unknown subject or bad voxels.
@@ -79,7 +84,8 @@ def read_pereira180(
     chosen = choose_subjects(NAME, known, subjects)
     meta = {
         "dataset": NAME,
-        "citation": "Pereira et al. 2018, Nature Communications 9:963 (experiment 1)",
+        "citation": "Pereira et al. 2018, Nature Communications 9:963 (experiment 1; the file's M11 to "
+        "M15 are the study's M13 to M17)",
         "licence": "none stated; the study's data are public on OSF (crwz7)",
         "notes": "principal components of the voxels, axes not shared between subjects; "
         "components that are zero to rounding are left out",
@@ -104,6 +110,7 @@ def read_pereira180(
         values, centred = as_float32(values)
         columns = np.flatnonzero(kept)[good]
         own = {
+            "participant": PARTICIPANTS.get(subject, subject),
             "zero_components": np.flatnonzero(~kept).tolist(),
             "dropped_voxels": int((~good).sum()),
             **({"centred": True} if centred else {}),
@@ -116,6 +123,7 @@ def read_pereira180(
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
+        check_archive(path, _ARRAYS)
         arrays = {name: read_npz(path, name) for name in _ARRAYS}
     except ARRAY_DAMAGE as error:
         raise ValueError(

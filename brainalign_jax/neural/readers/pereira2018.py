@@ -11,6 +11,7 @@ import numpy as np
 
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.cleaning import VoxelAudit, report_voxels
+from brainalign_jax.neural.formats.arrays import centred, check_memory, offsets_cost_digits
 from brainalign_jax.neural.formats.matlab import MatlabFile, open_matlab
 from brainalign_jax.neural.readers import Dataset, choose_subjects, register
 from brainalign_jax.neural.readers.options import Whole
@@ -220,11 +221,17 @@ def _open(path: Path, items: Items, experiment: str, roi: str | Iterable[str] | 
 
 
 def _average(
-    recordings: Sequence[Recording], subject: str, bad_voxels: str, *, zscored: bool
+    recordings: Sequence[Recording],
+    subject: str,
+    bad_voxels: str,
+    *,
+    zscored: bool,
+    center: bool = False,
 ) -> tuple[np.ndarray, VoxelSpace, int]:
     """Mean over the files [n, V] float32, without unusable voxels; their space and their number.
 
-    Read a block of voxels at a time: beside the result there is never a second copy.
+    Read a block of voxels at a time: beside the result there is never a second copy. Where float32
+    could not hold the offset of some voxel, all are read again and centred.
     """
     one = recordings[0]
     for other in recordings[1:]:
@@ -236,8 +243,10 @@ def _average(
             )
     n, n_voxels = one.matrix.shape
     columns = np.arange(n_voxels) if one.columns is None else one.columns
+    check_memory(4 * n * len(columns), one.path, "its responses")
     values = np.empty((n, len(columns)), np.float32)
     audits = [VoxelAudit() for _ in recordings]
+    level = False
     size, done = max(1, _BLOCK_BYTES // (8 * n)), 0
     start = 0
     for blocks in zip(*(r.matrix.blocks(size) for r in recordings), strict=True):
@@ -256,8 +265,12 @@ def _average(
                     block -= block.mean(axis=0)
                     block /= block.std(axis=0)
                 total += block
-            values[:, done : done + len(inside)] = total / len(recordings)
+            total /= len(recordings)
+            level = level or offsets_cost_digits(total)
+            values[:, done : done + len(inside)] = centred(total) if center else total
         done += len(inside)
+    if level and not center:
+        return _average(recordings, subject, bad_voxels, zscored=zscored, center=True)
     space = one.space if one.columns is None else one.space.select(columns)
     kept, problems = np.ones(len(columns), bool), []
     for recording, audit in zip(recordings, audits, strict=True):

@@ -1,15 +1,19 @@
 """Archives are unpacked into their folder, all or nothing, and never outside it."""
 
+import copy
 import errno
+import gzip
 import hashlib
 import io
 import shutil
 import stat
 import tarfile
+import tracemalloc
 import zipfile
 
 import pytest
 
+from brainalign_jax.neural.downloads import archives
 from brainalign_jax.neural.downloads.archives import unpack
 from brainalign_jax.neural.downloads.transfer import ChecksumError
 
@@ -165,3 +169,75 @@ def test_a_length_beyond_all_files_is_damage(tmp_path):
 def test_a_missing_archive_is_said_to_be_missing(tmp_path):
     with pytest.raises(FileNotFoundError):
         unpack(tmp_path / "a.tar", tmp_path, "P01")
+
+
+def peak_of(call):
+    """What a refused unpacking says, and the most memory that it took."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ChecksumError, match="damaged") as caught:
+            call()
+        return str(caught.value), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(zipfile.ZIP_BZIP2, "bzip2"), (zipfile.ZIP_LZMA, "lzma")]
+)
+def test_a_zip_that_python_unpacks_in_one_go_is_refused(tmp_path, kind, name):
+    """Of .bz2 40 bytes may be 46 MB."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", kind) as archive:
+        archive.writestr("P01/a.mat", bytes(10))
+    with pytest.raises(ValueError, match=rf"a.zip: 'P01/a.mat' is packed by {name}.*by hand"):
+        unpack(tmp_path / "a.zip", tmp_path, "P01")
+    assert not content(tmp_path)
+
+
+def test_members_of_a_zip_that_overlap_are_refused(tmp_path):
+    """One stretch of bytes that the directory lists many times."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("P01/a.mat", bytes(1000))
+        archive.filelist += [copy.copy(archive.filelist[0]) for _ in range(99)]
+        for number, info in enumerate(archive.filelist):
+            info.filename = f"P01/{number:05}"
+    said, _ = peak_of(lambda: unpack(tmp_path / "a.zip", tmp_path, "P01"))
+    assert "its members overlap" in said and not content(tmp_path)
+
+
+def long_name(n):
+    info = tarfile.TarInfo("P01/a.mat")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, n
+    return info.tobuf(tarfile.GNU_FORMAT) + bytes(n)
+
+
+def attributes(n):
+    info = tarfile.TarInfo("P01/a.mat")
+    info.type, info.size = tarfile.XHDTYPE, n
+    return info.tobuf(tarfile.GNU_FORMAT) + bytes(n)
+
+
+def many(n):
+    return tarfile.TarInfo("P01/a").tobuf(tarfile.GNU_FORMAT) * (n // 512)
+
+
+def sparse(n):
+    info = tarfile.TarInfo("P01/a.mat")
+    info.size, info.pax_headers = n, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+    return info.tobuf(tarfile.PAX_FORMAT) + b"999999999\n" + b"1\n" * (n // 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (long_name, "a header of 67108864 bytes"),
+        (attributes, "a header of 67108864 bytes"),
+        (many, "more than 1000 members"),
+        (sparse, "a.mat is a sparse file"),
+    ],
+)
+def test_headers_of_a_tar_take_no_memory(tmp_path, monkeypatch, make, message):
+    monkeypatch.setattr(archives, "_MOST_MEMBERS", 1000)
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(make(2**26), 1))
+    said, peak = peak_of(lambda: unpack(tmp_path / "a.tar.gz", tmp_path, "P01"))
+    assert message in said and peak < 2**24 and not content(tmp_path)

@@ -5,9 +5,10 @@ import hashlib
 import pytest
 from release_server import ReleaseServer
 
+from brainalign_jax.neural.downloads import transfer
 from brainalign_jax.neural.downloads.listings import Listed, find_listed, read_listing
 from brainalign_jax.neural.downloads.releases import Listing, ReleaseFile, release_info
-from brainalign_jax.neural.downloads.transfer import DownloadError, Patience
+from brainalign_jax.neural.downloads.transfer import DownloadError, Patience, read_url
 
 QUICK = Patience(timeout=0.3, retries=1, backoff=0.01)
 
@@ -36,7 +37,9 @@ def test_an_osf_node_is_listed_over_pages_folders_and_components(server):
     assert found["more.zip"].sha256 is None
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"errors": []}', b'{"data": 3}'])
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"[]", b'{"errors": []}', b'{"data": 3}', b"[" * 10**5]
+)
 def test_what_is_no_osf_list_is_an_error_that_names_the_address(server, body):
     url = server.add_osf_node("abcde", {"": {}})
     server.add("/v2/nodes/abcde/files/osfstorage/?page%5Bsize%5D=100", body)
@@ -110,3 +113,10 @@ def test_subjects_of_natural_stories_are_told_apart(pattern):
     listed = tuple(Listed(pattern.format(n), str(n)) for n in range(1, 20))
     files = release_info("natural_stories").files
     assert [find_listed(file, listed).url for file in files] == [str(n) for n in range(1, 20)]
+
+
+def test_a_list_without_an_end_is_given_up(server, monkeypatch):
+    monkeypatch.setattr(transfer, "_LONGEST_PAGE", 2**16)
+    url = server.add("/page", b"<html>" + b" " * 2**17)
+    with pytest.raises(DownloadError, match=rf"{url} does not end after 65,536 bytes"):
+        read_url(url, Patience(retries=0))

@@ -67,6 +67,7 @@ def test_many_writers_lose_no_entry(tmp_path):
         '{"format": 1, "files": {"a": {"sha256": "x", "checksum": "y", "url": null, '
         '"files": {"a": {"size": 1}}}}}',
         '{"format": 1, "files": {"a": ',
+        "[" * 10**5,
     ],
 )
 def test_a_damaged_record_is_an_error_that_says_what_to_do(tmp_path, text):

@@ -1,9 +1,16 @@
+import base64
+import gzip
+import struct
+import tracemalloc
+import zlib
+
 import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.cifti2 import BrainModelAxis, ParcelsAxis, ScalarAxis, SeriesAxis
 
 from brainalign_jax.neural.formats.grayordinates import open_cifti, open_surfaces
+from brainalign_jax.neural.formats.volumes import open_volumes
 
 RNG = np.random.default_rng(0)
 
@@ -183,3 +190,98 @@ def test_cifti_errors_name_the_file(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             open_cifti(paths)
+
+
+def test_offsets_are_kept_in_the_files_precision(tmp_path):
+    """A signal of size 1 on 3e7, where float32 counts in steps of two."""
+    signal = np.round(RNG.standard_normal((5, 9)), 6)
+    arrays = [
+        nib.gifti.GiftiDataArray(one, intent="NIFTI_INTENT_TIME_SERIES", datatype="float64")
+        for one in signal + 3e7
+    ]
+    surface, grey = tmp_path / "a.func.gii", tmp_path / "a.dtseries.nii"
+    nib.GiftiImage(darrays=arrays).to_filename(surface, mode="force")
+    write_cifti(grey, signal + 3e7, dtype="f8")
+    for source in (open_surfaces([surface]), open_cifti([grey])):
+        assert source.dtype == np.float64
+        np.testing.assert_allclose(source.values() - 3e7, signal, atol=1e-7)
+
+
+EXTERNAL = """<?xml version="1.0" encoding="UTF-8"?>
+<GIFTI Version="1.0" NumberOfDataArrays="2">
+{arrays}
+</GIFTI>"""
+ARRAY = """<DataArray Intent="NIFTI_INTENT_TIME_SERIES" DataType="NIFTI_TYPE_FLOAT32"
+ ArrayIndexingOrder="RowMajorOrder" Dimensionality="{axes}" Dim0="{size}" Encoding="{encoding}"
+ Endian="LittleEndian" ExternalFileName="{name}" ExternalFileOffset="0">
+<Data>{data}</Data></DataArray>"""
+
+
+def gifti_text(**fields):
+    given = {"axes": 1, "size": 4, "encoding": "Base64Binary", "name": "", "data": ""} | fields
+    return EXTERNAL.format(arrays=ARRAY.format(**given) * 2)
+
+
+def packed(n_bytes):
+    return base64.b64encode(zlib.compress(bytes(n_bytes))).decode()
+
+
+@pytest.mark.parametrize("encoding", ["ExternalFileBinary", "External", "GIFTI_ENCODING_EXTBIN"])
+@pytest.mark.parametrize("suffix", [".func.gii", ".GII", ".gii.gz"])
+def test_arrays_in_other_files_are_refused(tmp_path, encoding, suffix):
+    """By the reader of surfaces, and where a mask or atlas is named."""
+    (tmp_path / "secret").write_bytes(np.arange(4, dtype="<f4").tobytes())
+    path, text = tmp_path / f"a{suffix}", gifti_text(encoding=encoding, name="secret").encode()
+    path.write_bytes(gzip.compress(text) if suffix.endswith(".gz") else text)
+    scans = tmp_path / "scans.nii"
+    nib.Nifti1Image(np.ones((2, 2, 1, 3), "f4"), np.eye(4)).to_filename(scans)
+    for read in (
+        lambda: open_surfaces([path]),
+        lambda: open_volumes([scans], mask=path),
+        lambda: open_volumes([scans], mask="all", atlas=path),
+    ):
+        with pytest.raises(ValueError, match=rf"a{suffix}.*(in another file|ExternalFileBinary)"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"encoding": "GZipBase64Binary", "data": packed(2**24)}, "holds more than the 16 bytes"),
+        ({"size": 2**50}, "GiB of memory that are free"),
+        ({"size": -4}, "shape"),
+        ({"axes": 10**9}, "1000000000 axes"),
+        ({"encoding": "GZipBase64Binary", "data": "AAAA"}, "cannot be read as a GIFTI"),
+    ],
+)
+def test_what_gifti_declares_is_looked_at_first(tmp_path, fields, message):
+    path = tmp_path / "a.func.gii"
+    path.write_text(gifti_text(**fields))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=rf"a.func.gii.*{message}"):
+            open_surfaces([path])
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+
+
+def test_entities_are_refused(tmp_path):
+    entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10 if n else "x"}">' for n in range(9))
+    text = gifti_text().replace("<GIFTI", f"<!DOCTYPE GIFTI [{entities}]><GIFTI", 1)
+    (tmp_path / "a.func.gii").write_text(text)
+    with pytest.raises(ValueError, match=r"a.func.gii declares entities"):
+        open_surfaces([tmp_path / "a.func.gii"])
+
+
+def test_grayordinates_that_no_file_holds_take_no_memory(tmp_path):
+    path = write_cifti(tmp_path / "a.dtseries.nii", RNG.standard_normal((3, 9)))
+    data = path.read_bytes()
+    old, new = b'IndexCount="3"', b'IndexCount="%d"' % 2**40
+    length, code = struct.unpack_from("<2i", data, 544)  # of the extension behind a NIfTI-2 header
+    xml = data[552 : 544 + length].replace(old, new, 1).ljust(length + 24, b"\0")
+    offset = struct.pack("<q", 544 + length + 32)
+    start = data[:168] + offset + data[176:544] + struct.pack("<2i", length + 32, code)
+    path.write_bytes(start + xml + data[544 + length :])
+    with pytest.raises(ValueError, match=r"a.dtseries.nii declares 1099511627782 grayordinates"):
+        open_cifti([path])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.io
 
+from brainalign_jax.neural.formats import arrays
 from brainalign_jax.neural.formats.matlab import open_matlab
 
 TYPES = {"i1": 1, "u1": 2, "i2": 3, "u2": 4, "i4": 5, "u4": 6, "f4": 7, "f8": 9, "i8": 12, "u8": 13}
@@ -262,3 +263,33 @@ def test_objects_of_matlab_are_refused(tmp_path, cls):
 def test_variables_without_a_name_are_no_variables(tmp_path):
     path = write(tmp_path / "x.mat", GOOD, numbers(np.ones((1, 40)), "u1", cls="u1"))
     assert open_matlab(path).names == ("data",)
+
+
+def header_of(shape, n_bytes, *, cls=6, kind=9, name="x"):
+    """A numeric array up to its values, of which there are `n_bytes`."""
+    body = element(6, struct.pack("<2I", cls, 0)) + element(5, struct.pack("<2i", *shape))
+    body += element(1, name.encode()) + struct.pack("<2I", kind, n_bytes)
+    return struct.pack("<2I", 14, len(body) + n_bytes) + body
+
+
+@pytest.mark.parametrize("kind", ["numbers", "columns", "integers", "cells"])
+def test_what_the_memory_cannot_hold_is_refused_by_its_header(tmp_path, monkeypatch, kind):
+    """64 MB of zeros in 64 KB: as many as deflate can make, so that nothing contradicts them."""
+    n = 2**23
+    variable = header_of((n, 1), 8 * n) + bytes(8 * n)
+    if kind == "integers":
+        variable = header_of((n, 1), n, kind=TYPES["i1"]) + bytes(n)
+    if kind == "cells":
+        empties = struct.pack("<2I", 14, 0) * 2**18
+        variable = array(CELL, (2**18, 1), empties, name="x")
+    path = write(tmp_path / "x.mat", compress(variable))
+    assert path.stat().st_size < 2**19
+    with open_matlab(path) as file:
+        monkeypatch.setattr(arrays, "free_memory", lambda: 2**25)
+        tracemalloc.start()
+        try:
+            with pytest.raises(ValueError, match=r"x\.mat: 'x' needs 0\.\d GiB of memory"):
+                list(file.columns("x").blocks(7)) if kind == "columns" else file.read("x")
+            assert tracemalloc.get_traced_memory()[1] < 2**24
+        finally:
+            tracemalloc.stop()

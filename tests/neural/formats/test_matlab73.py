@@ -1,11 +1,12 @@
 import builtins
 import struct
+import zlib
 
 import h5py
 import numpy as np
 import pytest
 
-from brainalign_jax.neural.formats import matlab73
+from brainalign_jax.neural.formats import arrays, matlab73, matlab73_objects, matlab_origin
 from brainalign_jax.neural.formats.matlab import open_matlab
 from brainalign_jax.neural.simulate.matlab73 import write_matlab73
 
@@ -243,6 +244,91 @@ def test_what_is_not_read_is_said(path, make, nested):
         if not nested:
             with pytest.raises(ValueError, match=r"x\.mat: 'x'"):
                 file.columns(name)
+
+
+@pytest.mark.parametrize("kind", ["external", "virtual", "attributed", "reference"])
+@pytest.mark.parametrize("n", [1, 8, 4096])
+def test_small_data_of_other_files_are_not_read(path, kind, n):
+    """Of any size, as a variable, in a cell and as the size of an empty array."""
+    other = path.with_name("secret")
+    with h5py.File(other, "w", userblock_size=512) as file:
+        file["x"] = np.arange(n, dtype="u8")
+    with h5py.File(path, "w", userblock_size=512) as file:
+        places = file.create_group("#refs#") if kind == "reference" else file
+        if kind == "virtual":
+            layout = h5py.VirtualLayout((n,), "u8")
+            layout[:] = h5py.VirtualSource(str(other), "x", (n,))
+            file.create_virtual_dataset("x", layout)
+        else:
+            places.create_dataset("x", (n,), "u8", external=[(str(other), 0, 8 * n)])
+        if kind == "attributed":
+            file["x"].attrs["MATLAB_empty"] = np.uint8(n == 8)
+        if kind == "reference":
+            file["x"] = np.array([places["x"].ref], h5py.ref_dtype)
+            file["x"].attrs["MATLAB_class"] = np.bytes_("cell")
+    other_files = r"x\.mat: 'x' is kept in other files"
+    with open_matlab(path) as file, pytest.raises(ValueError, match=other_files):
+        file.read("x")
+
+
+def test_many_datasets_are_counted_together(path, monkeypatch):
+    """Each is small and stores nothing: what one declares needs no proof."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        group = file.create_group("x")
+        for index in range(40):
+            group.create_dataset(f"f{index}", (2**16,), "f8", chunks=(2**10,))
+    asked = []
+
+    def check_memory(n_bytes, path, what):
+        asked.append(n_bytes)
+        if sum(asked) > 2**25:
+            raise ValueError(f"{path}: {what} needs {sum(asked)} bytes")
+
+    monkeypatch.setattr(matlab_origin, "check_memory", check_memory)
+    with open_matlab(path) as file, pytest.raises(ValueError, match=r"x\.mat: 'x' needs"):
+        file.read("x")
+    assert 2**25 < sum(asked) < 2**25 + 2**22
+
+
+def test_what_the_memory_cannot_hold_is_refused(path, monkeypatch):
+    """100 KB in the file, 64 MB declared, all of it stored by the rules of deflate."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        options = {"chunks": (2**16,), "compression": "gzip", "dtype": "f8"}
+        file.create_dataset("x", data=np.zeros(2**23), **options)
+    assert path.stat().st_size < 2**18
+    with open_matlab(path) as file:
+        monkeypatch.setattr(arrays, "free_memory", lambda: 2**26)
+        with pytest.raises(ValueError, match=r"x\.mat: 'x' needs 0.1 GiB of memory and 0.1 GiB"):
+            file.read("x")
+
+
+@pytest.mark.parametrize("kind", ["one chunk", "twice", "short chunk"])
+def test_chunks_that_inflate_without_end(path, monkeypatch, kind):
+    """16 MB in a chunk that declares 8 KB: HDF5 itself would take them all."""
+    packed = zlib.compress(bytes(2**24 if kind == "one chunk" else 2**13))
+    if kind == "short chunk":
+        packed += bytes(2**16)
+    with h5py.File(path, "w", userblock_size=512) as file:
+        created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        created.set_chunk((2**10,))
+        for _ in range(2 if kind == "twice" else 1):
+            created.set_deflate(1)
+        space = h5py.h5s.create_simple((2**10,))
+        data = h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_DOUBLE, space, created)
+        data.write_direct_chunk((0,), packed)
+    monkeypatch.setattr(matlab73_objects, "free_memory", lambda: 2**20)
+    with open_matlab(path) as file, pytest.raises(ValueError, match=DAMAGED + ".*'x'"):
+        file.read("x")
+
+
+def test_sound_chunks_that_could_fill_the_memory_are_read(path, monkeypatch):
+    values = np.random.default_rng(0).normal(size=(2, 2**12))
+    with h5py.File(path, "w", userblock_size=512) as file:
+        options = {"chunks": (1, 2**12), "compression": "gzip", "shuffle": True}
+        file.create_dataset("x", data=values, **options)
+    monkeypatch.setattr(matlab73_objects, "free_memory", lambda: 2**20)
+    with open_matlab(path) as file:
+        np.testing.assert_array_equal(file.read("x"), values.T)
 
 
 def test_absurd_sizes_take_no_memory(path):

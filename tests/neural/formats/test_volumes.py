@@ -1,13 +1,16 @@
 import gzip
+import struct
 import tracemalloc
 import warnings
 
+import h5py
 import nibabel as nib
 import numpy as np
 import pytest
 from nilearn import masking
 from nilearn.maskers import NiftiLabelsMasker, NiftiMasker
 
+from brainalign_jax.neural.formats import arrays
 from brainalign_jax.neural.formats.volumes import open_volumes, read_header
 from brainalign_jax.neural.simulate.images import write_volumes
 from brainalign_jax.neural.space import VoxelSpace
@@ -52,7 +55,8 @@ def test_values_are_what_nibabel_and_nilearn_read(tmp_path, mask, name, dtype):
     values = np.random.default_rng(0).integers(0, 250, (*SHAPE, 6))
     path = write(tmp_path / name, values, dtype=dtype)
     source = open_volumes([path], mask=mask)
-    assert source.shape == (6, MASK.sum()) and source.dtype == np.float32
+    assert source.shape == (6, MASK.sum())
+    assert source.dtype == (np.float64 if dtype in ("float64", "int32") else np.float32)
     np.testing.assert_array_equal(source.values(), values[MASK].T)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -229,7 +233,8 @@ def test_affines_agree_to_rounding(tmp_path, mask, shift):
 @pytest.mark.parametrize(
     ("stored", "unit", "expected"),
     [(2.0, "sec", 2.0), (720.0, "msec", 0.72), (1.5e6, "usec", 1.5), (0.8, "unknown", 0.8)]
-    + [(0.0, "sec", None), (2000.0, "sec", None), (2.0, "hz", None), (np.nan, "sec", None)],
+    + [(0.0, "sec", None), (2000.0, "sec", None), (2.0, "hz", None), (np.nan, "sec", None)]
+    + [(1.0, "unknown", None), (1.0, "sec", 1.0), (1.0, "msec", 0.001)],
 )
 def test_the_unit_of_the_tr(tmp_path, stored, unit, expected):
     path = write(tmp_path / "a.nii", scans(), dtype="f4", tr=stored, unit=unit)
@@ -357,3 +362,75 @@ def test_other_clear_errors(tmp_path, mask, atlas):
     damaged_mask.write_bytes(mask.read_bytes()[:60])
     with pytest.raises(ValueError, match=r"m.nii.gz cannot be read"):
         open_volumes([path], mask=damaged_mask)
+
+
+def test_hdf5_is_refused_where_a_mask_may_be_named(tmp_path):
+    """MINC 2 is HDF5, whose datasets may lie in any file of the machine."""
+    path = write(tmp_path / "a.nii", scans(), dtype="f4")
+    for name in ("mask.mnc", "mask.nii"):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["minc-2.0/image/0/image"] = np.ones(SHAPE)
+        with pytest.raises(ValueError, match=rf"{name} is a MINC or other HDF5 file"):
+            open_volumes([path], mask=tmp_path / name)
+
+
+def packed_header(path, *, offset=352, extensions=(), shape=(7, 6, 5, 6), rest=2**24):
+    """A `.nii.gz` of some KB with a header and zeros behind it."""
+    header = nib.Nifti1Header()
+    header.set_data_shape((1, 1, 1, 1))
+    header.set_data_dtype(np.int16)
+    header["magic"], header["vox_offset"] = b"n+1", offset
+    header["dim"][1:5] = shape
+    content = header.binaryblock + (b"\1\0\0\0" if extensions else bytes(4))
+    content += b"".join(
+        struct.pack("<2i", length, 0) + bytes(max(0, length % 512 - 8)) for length in extensions
+    )
+    path.write_bytes(gzip.compress(content + bytes(rest), 1))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"extensions": (32, 96), "offset": 480}, None),
+        ({"extensions": (32, 2**30 + 8), "offset": 512}, "an extension of 1073741832 bytes"),
+        ({"extensions": (0,), "offset": 512}, "an extension of 0 bytes"),
+        ({"offset": 2.0**30}, "its values at byte 1.07374e[+]09"),
+        ({"offset": np.nan}, "its values at byte nan"),
+        ({"shape": (30000, 30000, 30000, 2)}, "truncated or its header damaged"),
+    ],
+)
+def test_packed_headers_that_declare_too_much(tmp_path, options, message):
+    """Nothing is unpacked for them; extensions that are all there are read."""
+    path = packed_header(tmp_path / "bomb.nii.gz", **options)
+    tracemalloc.start()
+    try:
+        if message is None:
+            assert read_header(path).offset == 480
+        else:
+            with pytest.raises(ValueError, match=rf"bomb.nii.gz.*{message}"):
+                read_header(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("what", ["volumes", "mask", "values"])
+def test_more_than_the_memory_is_refused_before_it_is_taken(tmp_path, mask, monkeypatch, what):
+    shape = (256, 256, 64, 2)
+    path = packed_header(tmp_path / "large.nii.gz", shape=shape, rest=2**24)
+    small = write(tmp_path / "a.nii", scans(), dtype="f4")
+    monkeypatch.setattr(arrays, "free_memory", lambda: 2**24)
+    if what == "volumes":
+        with pytest.raises(ValueError, match=r"large.nii.gz: a volume of shape .* GiB are free"):
+            open_volumes([path], mask="all")
+        return
+    if what == "mask":
+        large = packed_header(tmp_path / "mask3.nii.gz", shape=(512, 512, 64, 1))
+        with pytest.raises(ValueError, match=r"mask3.nii.gz: a mask of shape .* GiB are free"):
+            open_volumes([small], mask=large, resample=True)
+        return
+    source = open_volumes([small], mask="all")
+    monkeypatch.setattr(source, "shape", (2**16, 2**10))
+    with pytest.raises(ValueError, match=r"a.nii: 65536 volumes .*smaller mask"):
+        source.values()

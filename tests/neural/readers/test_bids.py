@@ -248,6 +248,14 @@ def test_sidecars_are_inherited(tmp_path):
         ('{"RepetitionTime": 0}', "TR of 0 s"),
         ('{"RepetitionTime": 2', "not readable as JSON"),
         ("[2]", "holds no JSON object"),
+        ("[" * 100_000, "nests lists or objects too deeply"),
+        ('{"RepetitionTime": ' + "[" * 900 + "]" * 900 + "}", "must be a number"),
+        ('{"VolumeTiming": ' + "[" * 900 + "]" * 900 + "}", r"VolumeTiming .* increasing"),
+        ('{"RepetitionTime": 2, "SliceTimingCorrected": "yes"}', "must be true or false"),
+        (
+            '{"RepetitionTime": 2, "SliceTimingCorrected": true, "SliceTiming": [0, 1900]}',
+            "SliceTiming up to 1900 and a TR of 2 s",
+        ),
         ('{"RepetitionTime": 2, "StartTime": 5}', "2.5 of a TR late"),
         ('{"VolumeTiming": [0, 1]}', r"VolumeTiming .* must list \d+ increasing"),
         ('{"VolumeTiming": "x"}', r"VolumeTiming .* must list \d+ increasing"),
@@ -269,6 +277,8 @@ def test_damaged_sidecars_are_named(copied, content, message):
         ({"SliceTimingRef": 0.5}, {}, 1.0),
         ({"StartTime": 0.9}, {"slice_time_ref": 0.25}, 0.5),
         ({"StartTime": 0.9}, {"slice_time_ref": 0.0}, 0.0),
+        ({"SliceTimingCorrected": True}, {"slice_time_ref": 0.0}, 0.0),
+        ({"SliceTiming": [0.0, 0.5, 1.0, 1.5]}, {}, 0.0),
         ({}, {}, 0.0),
     ],
 )
@@ -281,6 +291,33 @@ def test_slice_time_correction_moves_the_volumes(tmp_path, metadata, options, sh
     run = dataset.stimulus.run
     onsets = dataset.stimulus.onsets + np.where(run == 1, 0, values[run == 2][0] - values[0])
     np.testing.assert_allclose(values, onsets + 4.0 - shift, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "raw", "shift"),
+    [
+        ({}, {}, 1.0),
+        # (0 + 1.5) / 2: prepare_timing_parameters of fMRIPrep, and 3dTshift's average.
+        ({}, {"SliceTiming": [0.0, 1.0, 0.5, 1.5]}, 0.75),
+        ({"DelayTime": 0.8}, {}, 0.6),
+        ({"SliceTimingRef": 0.25}, {"SliceTiming": [0.0, 1.0]}, 0.5),
+    ],
+)
+def test_corrected_slices_without_a_start_are_at_the_middle(tmp_path, metadata, raw, shift):
+    """Half of the acquisition, which a warning says; silent where the sidecar tells the reference."""
+    simulate(tmp_path, outputs=("volume",), n_runs=1, clock=True, dtype="float32")
+    corrected = {"RepetitionTime": 2.0, "SliceTimingCorrected": True, **metadata}
+    for path in tmp_path.rglob("*desc-preproc_bold.json"):
+        path.write_text(json.dumps(corrected))
+    (tmp_path / "task-story_bold.json").write_text(json.dumps({"RepetitionTime": 2.0, **raw}))
+    dataset = opened(tmp_path, "volume", kind="delay", delay=4.0, **RAW)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        values = dataset.load("01").values[:, 0]
+    np.testing.assert_allclose(values, dataset.stimulus.onsets + 4.0 - shift, atol=1e-3)
+    said = [str(one.message) for one in caught if "SliceTimingCorrected" in str(one.message)]
+    assert len(said) == (not metadata.get("SliceTimingRef"))
+    assert all(f"taken to be {shift:g} s later" in one for one in said)
 
 
 def test_times_of_each_volume(tmp_path):

@@ -5,15 +5,21 @@ may flip unseen in values that no checksum covers, if words and shapes are right
 must be seen.
 """
 
+import base64
 import collections
 import functools
 import json
+import re
 import shutil
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import corruption
+import h5py
 import numpy as np
 import pytest
 from corruption import (
@@ -544,8 +550,84 @@ def without_table_row(table):
     return table.drop(index=7)
 
 
+def elsewhere_cases():
+    """Files that name other files, and files that declare what memory cannot hold."""
+
+    def replaced(path, old, new, count=-1):
+        data = path.read_bytes()
+        assert old in data
+        path.write_bytes(data.replace(old, new, count))
+
+    def external(path, name):
+        with h5py.File(path, "r+") as file:
+            shape, attributes = file[name].shape, dict(file[name].attrs)
+            del file[name]
+            secret = [(str(path.with_name("secret")), 0, h5py.h5f.UNLIMITED)]
+            file.create_dataset(name, shape, "f8", external=secret).attrs.update(attributes)
+        path.with_name("secret").write_bytes(bytes(8 * int(np.prod(shape))))
+
+    def as_hdf5(path):
+        with h5py.File(path.with_name("other.h5"), "w") as file:
+            file["image"] = np.ones(8)
+        path.with_name("other.h5").replace(path)
+
+    def declared(path, name, header):
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename: archive.read(info) for info in archive.infolist()}
+        members[name] = header
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, content in members.items():
+                archive.writestr(member, content)
+
+    def empties(path):
+        path.write_bytes(vast)
+
+    header = (
+        b"{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000,), }".ljust(117) + b"\n"
+    )
+    vast = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+    surface = f"{RUN}_hemi-L_bold.func.gii"
+    external_name = (b"GZipBase64Binary", b"ExternalFileBinary")
+    packed = base64.b64encode(zlib.compress(bytes(2**22)))
+    first = re.compile(rb"<Data>[^<]*")
+
+    def bomb(path):
+        path.write_bytes(first.sub(b"<Data>" + packed, path.read_bytes(), count=1))
+
+    for name, kind, label, file, change, *more in (
+        ("gifti", "elsewhere", "arrays", surface, replaced, *external_name),
+        ("gifti", "bomb", "an array", surface, bomb),
+        ("gifti", "bomb", "axes", surface, replaced, b'ality="1"', b'ality="1000000000"'),
+        ("nifti gz", "elsewhere", "mask in HDF5", "mask.nii.gz", as_hdf5),
+        ("potter 7.3", "elsewhere", "data", MAT[0], external, "data"),
+        ("stories 7.3", "elsewhere", "times", MAT[0], external, "time"),
+        ("pereira 7.3", "elsewhere", "labels", "M02/*.mat", external, "labelsSentences"),
+        ("pereira180", "bomb", "words of no bytes", "pereira180.npz", declared, "words.npy", vast),
+        ("potter npy", "bomb", "words of no bytes", "words_fmri.npy", empties),
+        ("nifti gz", "bomb", "extension", f"{RUN}_bold.nii.gz", patch, 108, "<f", 2.0**30),
+        ("nifti gz", "onsets", "header: no unit", f"{RUN}_bold.nii.gz", no_unit),
+    ):
+        yield Case(name, kind, label, functools.partial(at, file, change, *more))
+
+    def sidecar(text):
+        return lambda lines: [text]
+
+    kinds = {
+        "bomb": {"nested sidecar": sidecar("[" * 100_000)},
+        "onsets": {"corrected, in words": sidecar('{"SliceTimingCorrected": "yes"}')},
+    }
+    yield from cases("bids raw", "task-story_bold.json", edit_lines, kinds)
+
+
+def no_unit(path):
+    """The header of an image that nibabel made of an array: a step of 1, no unit."""
+    patch(path, 92, "<f", 1.0)
+    patch(path, 123, "<B", 2)
+
+
 CASES = [
     *in_bytes(),
+    *elsewhere_cases(),
     *potter_cases(),
     *potter_numpy_cases(),
     *stories_cases(),
@@ -592,6 +674,36 @@ def test_corruption_is_seen_or_harmless(sound, tmp_path, case, record_property):
     outcome = corruption.read(release.reader, folder, release.options, release.inner)
     record_property("outcome", corruption.verdict(outcome, before))
     assert corruption.complaint(outcome, before, folder, silent=case.silent) == ""
+
+
+# Releases whose values have a checksum, and how many bytes of the others precede bare values.
+CHECKED = ("potter", "pereira", "pereira180", "nifti gz", "bids raw")
+BARE = {"potter npy": 128, "nifti": 352}
+
+
+@pytest.mark.parametrize("name", [*CHECKED, *BARE])
+def test_values_after_a_flip_are_those_that_were_written(sound, tmp_path, name):
+    """What has a checksum is equal to the bit or refused; a bare value is one column of responses."""
+    release, (origin, before) = RELEASES[name], sound(name)
+    files = release.files[:1]
+    for number in range(4):
+        folder = tmp_path / str(number)
+        shutil.copytree(origin, folder)
+        at(files[0], flip, f"{name} value {number}", folder, first=BARE.get(name, 0))
+        outcome = corruption.read(release.reader, folder, release.options, release.inner)
+        assert corruption.complaint(outcome, before, folder, silent=True) == ""
+        if corruption.verdict(outcome, before) == "unseen":
+            assert 0 <= corruption.changed_columns(outcome, before) <= (name in BARE), number
+
+
+def test_a_changed_value_is_seen_by_the_check(sound):
+    """The check itself: a value, a word and a shape that differ."""
+    _, before = sound("pereira180")
+    values = {name: one.copy() for name, one in before.values.items()}
+    values["M02"][3, 4] += 1e-6
+    assert corruption.changed_columns(before, before) == 0
+    assert corruption.changed_columns(before._replace(values=values), before) == 1
+    assert corruption.changed_columns(before._replace(text=()), before) == -1
 
 
 def test_all_readers_meet_all_kinds_of_corruption():

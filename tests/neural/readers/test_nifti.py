@@ -227,6 +227,75 @@ def test_a_tr_that_nobody_knows(tmp_path):
     assert open_dataset("nifti", tmp_path, tr=2.0, **VOLUME).load("1").meta["tr"] == 2.0
 
 
+def without_unit(path, step):
+    """Write the header as nibabel does for an image that was made of an array."""
+    data = bytearray(gzip.decompress(path.read_bytes()))
+    data[92:96] = np.float32(step).tobytes()  # pixdim[4]
+    data[123] &= 7  # xyzt_units without its unit of time
+    path.write_bytes(gzip.compress(bytes(data)))
+
+
+def test_a_step_of_one_without_a_unit_is_no_tr(tmp_path):
+    """The planted clock comes back with the sidecar's TR, and nothing does without one."""
+    simulate(tmp_path, n_runs=1, tr=0.72, clock=True, dtype="float32")
+    path = tmp_path / "sub-1" / "run-1_bold.nii.gz"
+    without_unit(path, 1.0)
+    options = {"kind": "delay", "delay": 0.0, **RAW, **VOLUME}
+    with pytest.raises(ValueError, match=r"run-1_bold.nii.gz does not tell its TR.*give tr="):
+        open_dataset("nifti", tmp_path, **options).load("1")
+    sidecar = path.with_name("run-1_bold.json")
+    sidecar.write_text('{"RepetitionTime": 0.72}')
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        responses = open_dataset("nifti", tmp_path, **options).load("1")
+    assert responses.meta["tr"] == pytest.approx(0.72)
+    np.testing.assert_allclose(responses.values[:, 0], responses.stimulus.onsets, atol=1e-4)
+    without_unit(path, 0.8)  # measured by whoever wrote it; the sidecar comes first all the same
+    with pytest.warns(UserWarning, match=r"TR of 0.8 s and its JSON sidecar one of 0.72 s"):
+        assert open_dataset("nifti", tmp_path, **options).load("1").meta["tr"] == pytest.approx(
+            0.72
+        )
+    sidecar.write_text('{"RepetitionTime": 0.72, "SliceTimingCorrected": true}')
+    with pytest.warns(UserWarning, match=r"taken to be 0.36 s later"):
+        later = open_dataset("nifti", tmp_path, **options, tr=0.72).load("1")
+    np.testing.assert_allclose(later.values[:, 0], later.stimulus.onsets - 0.36, atol=1e-4)
+
+
+def test_a_tr_of_one_second_that_a_header_tells_stays_silent(tmp_path):
+    simulate(tmp_path, n_runs=1, tr=1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_dataset("nifti", tmp_path, **VOLUME).load("1").meta["tr"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("kind", ["float64", "scaled", "atlas"])
+def test_an_offset_in_the_files_changes_no_response(tmp_path, kind):
+    """Of 3e7, at which the steps of float32 are as large as the signal."""
+    simulation = simulate(tmp_path, n_runs=1, dtype="float32", n_voxels=20)
+    options = dict(VOLUME)
+    if kind == "atlas":
+        labels = np.zeros(simulation.space.shape, np.int16)
+        labels[tuple(simulation.space.indices.T)] = np.arange(1, 21)
+        nib.Nifti1Image(labels, simulation.space.affine).to_filename(tmp_path / "atlas.nii.gz")
+        options["atlas"] = "atlas.nii.gz"
+    path = tmp_path / "sub-1" / "run-1_bold.nii.gz"
+    image = nib.load(path)
+    header, values = image.header.copy(), np.asarray(image.dataobj, np.float64)
+    values = np.round(values * (1000 / np.abs(values).max()))
+    header.set_data_dtype(np.int16 if kind == "scaled" else np.float64)
+
+    def responses(offset):
+        stored = values.astype(np.int16) if kind == "scaled" else values + offset
+        nib.Nifti1Image(stored, image.affine, header).to_filename(path)
+        if kind == "scaled":
+            data = bytearray(gzip.decompress(path.read_bytes()))
+            data[112:120] = np.array([1.0, offset], "<f4").tobytes()  # scl_slope, scl_inter
+            path.write_bytes(gzip.compress(bytes(data), 1))
+        return open_dataset("nifti", tmp_path, **options).load("1").values
+
+    np.testing.assert_allclose(responses(3e7), responses(0.0), atol=1e-5)
+
+
 def test_regions_of_an_atlas_have_names(simulated, tmp_path):
     folder, simulation = simulated
     indices = simulation.space.indices

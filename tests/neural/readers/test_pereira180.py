@@ -3,9 +3,8 @@ import warnings
 import numpy as np
 import pytest
 
-from brainalign_jax.neural.readers import (
-    open_dataset,
-)
+from brainalign_jax.neural.formats import arrays as arrays_of_files
+from brainalign_jax.neural.readers import open_dataset
 
 
 def write_pereira(folder, **changes):
@@ -84,3 +83,34 @@ def test_pereira_real(shared_data):
     assert glove.shape == (180, 300) and 1 <= concreteness.min() < concreteness.max() <= 5
     close = glove[dataset.stimulus.words.index("apartment")]
     assert np.corrcoef(close, glove[dataset.stimulus.words.index("bag")])[0, 1] < 0.9
+
+
+def test_labels_that_are_not_those_of_the_study(tmp_path):
+    write_pereira(tmp_path, subjects=np.array(["M10", "M12"]))
+    dataset = open_dataset("pereira180", tmp_path)
+    assert [dataset.load(one).meta["participant"] for one in dataset.subjects] == ["M10", "M14"]
+    assert "M11 to M15 are the study's M13 to M17" in dataset.load("M12").meta["citation"]
+
+
+def test_an_offset_changes_no_geometry(tmp_path):
+    """3e7 on a signal of size 1 to 100, which float32 would count in steps of two."""
+    arrays = write_pereira(tmp_path)
+    plain = open_dataset("pereira180", tmp_path).load("M01").values
+    values = arrays["fmri_pca"].copy()
+    values[:, :, :7] += 3e7
+    write_pereira(tmp_path, fmri_pca=values)
+    found = open_dataset("pereira180", tmp_path).load("M01").values
+    np.testing.assert_allclose(found, plain - plain.mean(axis=0), atol=1e-4)
+
+
+def test_arrays_larger_than_the_memory_are_refused_by_their_directory(tmp_path, monkeypatch):
+    write_pereira(tmp_path, glove42B_300=np.zeros((3, 2**20)))
+    path = tmp_path / "pereira180.npz"
+    with np.load(path) as file:
+        content = dict(file)
+    np.savez_compressed(path, **content)
+    assert path.stat().st_size < 2**17
+    monkeypatch.setattr(arrays_of_files, "free_memory", lambda: 2**24)
+    monkeypatch.setattr(np, "load", None)  # never reached
+    with pytest.raises(ValueError, match=r"pereira180.npz.*its arrays needs 0.0 GiB of memory"):
+        open_dataset("pereira180", tmp_path)

@@ -424,3 +424,17 @@ def test_a_blank_item_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"words\[2\] is blank") as error:
         open_dataset("pereira2018", tmp_path)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("paradigms", ["pictures", "mean"])
+def test_an_offset_changes_no_response(tmp_path, paradigms):
+    """One voxel's offset of 3e7 has all centred, so that none differs from another in kind."""
+    small_words(tmp_path, n_voxels=120)
+    options = {"paradigms": paradigms, "standardize": False}
+    plain = open_dataset("pereira2018", tmp_path, **options).load("P01").values
+    for path in sorted(tmp_path.glob("P01/*.mat")):
+        values = scipy.io.loadmat(path)["examples"].astype(np.float64)
+        values[:, 5] += 3e7
+        change(path, examples=values)
+    found = open_dataset("pereira2018", tmp_path, **options).load("P01").values
+    np.testing.assert_allclose(found, plain - plain.mean(axis=0), atol=1e-5)
