@@ -212,3 +212,65 @@ def r2(target, prediction, weights):
             for t in range(y.shape[1])
         ]
     )
+
+
+# --- what the code of Li et al. 2023 does ---------------------------------------------------------
+
+
+def minmax(x):
+    """Each column to 0..1; one that is constant to 0."""
+    x = np.array(x, np.float64)
+    for column in x.T:
+        size = column.max() - column.min()
+        column[:] = (column - column.min()) / (size if size > 0 else 1)
+    return x
+
+
+def principal_scores(x, n):
+    """Scores on the n axes of largest variance; the largest loading of each is positive."""
+    centred = np.asarray(x, np.float64) - np.mean(x, axis=0, dtype=np.float64)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    for axis in axes:
+        axis *= np.sign(axis[np.abs(axis).argmax()])
+    return centred @ axes[:n].T
+
+
+def paper_matrices(brain, vectors, *, method):
+    """(brain, vectors) in 0..1: both first on as many principal axes as either has, but not for ridge."""
+    if method != "ridge":
+        n = min(*np.shape(brain), np.shape(vectors)[1])
+        brain = principal_scores(brain, n)
+        if n < np.shape(vectors)[1]:
+            vectors = principal_scores(vectors, n)
+    return minmax(brain), minmax(vectors)
+
+
+def paper_ridge(x, y, train, test, alphas, n_inner):
+    """Predictions [N, T] for the rows of `test` [F, N], each from its fold; the rest stays NaN.
+
+    Without an intercept; each target's alpha has the least sum over inner blocks of 1 - R2.
+    """
+    predictions = np.full(np.shape(y), np.nan)
+    for fit, asked in zip(train, test, strict=True):
+        cost = np.zeros((len(alphas), y.shape[1]))
+        for block in np.array_split(np.flatnonzero(fit), n_inner):
+            inner = np.setdiff1d(np.flatnonzero(fit), block)
+            for a, alpha in enumerate(alphas):
+                residual = y[block] - x[block] @ _ridge_weights(x[inner], y[inner], alpha)
+                cost[a] += (residual**2).mean(axis=0) / y[block].var(axis=0)
+        for target, chosen in enumerate(cost.argmin(axis=0)):
+            weights = _ridge_weights(x[fit], y[fit][:, [target]], alphas[chosen])
+            predictions[asked, target] = (x[asked] @ weights)[:, 0]
+    return predictions
+
+
+def _ridge_weights(x, y, alpha):
+    left, singular, right = np.linalg.svd(x, full_matrices=False)
+    return right.T @ ((singular / (singular**2 + alpha))[:, None] * (left.T @ y))
+
+
+def paper_ranks(predictions, candidates, gold, asked, k):
+    """(ranks by CSLS, by cosine) of the rows `asked` [N] bool, with all predictions as neighbours."""
+    similarity = cosine(predictions, candidates)
+    hubs = np.sort(similarity, axis=0)[-k:].mean(axis=0)
+    return ranks(2 * similarity - hubs, gold)[asked], ranks(similarity, gold)[asked]

@@ -62,6 +62,25 @@ def unit_rows(x: jax.Array) -> jax.Array:
     return x / jnp.where(norm > 0, norm, 1)
 
 
+def unit(x: jax.Array) -> jax.Array:
+    """The vector [n] scaled to length one, whatever its size; a zero vector stays zero."""
+    largest = jnp.abs(x).max()
+    x = x / jnp.where(largest > 0, largest, 1)
+    norm = jnp.sqrt((x**2).sum())
+    return x / jnp.where(norm > 0, norm, 1)
+
+
+def reflector(unit_vector: jax.Array) -> jax.Array:
+    """w [n], by which `reflected` takes the unit vector to plus or minus the first axis."""
+    sign = jnp.where(unit_vector[0] < 0, -1, 1).astype(unit_vector.dtype)
+    return unit(unit_vector.at[0].add(sign))
+
+
+def reflected(x: jax.Array, reflector: jax.Array) -> jax.Array:
+    """x - 2 w (w x) of the rows of x [..., n], its own inverse."""
+    return x - 2 * matmul(x, reflector)[..., None] * reflector
+
+
 def gram(x: jax.Array) -> jax.Array:
     """Inner products [N, N] between the rows of x [N, D]."""
     return matmul(x, x.T)

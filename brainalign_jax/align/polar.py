@@ -18,6 +18,10 @@ a product (QR and triangular solves less so), which is why large matrices are le
 there; where the lines between the three lie has been chosen by the counts above, not measured.
 `rotate` spends a product of M rows where `isometry` spends one of V rows.
 
+Sums over rows that are not centred are ruled by their mean: one singular value is thousands of times the
+others, which sink into its rounding. Such a matrix is given as `cross` plus the outer product of two
+vectors (`mean`), and its largest singular direction is split off before the rest is decomposed.
+
 References: Higham (1986) SIAM J. Sci. Stat. Comput. 7:1160-1174; Nakatsukasa, Bai & Gygi (2010) SIAM J.
 Matrix Anal. Appl. 31:2700-2720 (QDWH); Amsel et al. (2025), The Polar Express, arXiv 2505.16932
 (polynomials).
@@ -25,12 +29,13 @@ Matrix Anal. Appl. 31:2700-2720 (QDWH); Amsel et al. (2025), The Polar Express, 
 
 import functools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainalign_jax.align.linalg import matmul
+from brainalign_jax.align.linalg import matmul, reflected, reflector, unit
 
 ALGORITHMS = ("svd", "gram", "qdwh", "newton_schulz")
 # Singular values below this share of the largest are lost in a float32 Gram matrix; see `_gram`.
@@ -42,6 +47,7 @@ _PARTING = math.sqrt(2 / 3)
 _N_SEPARATING = 3
 # Share of the largest singular value from which on a polynomial has to be close to one.
 _CUSHION = 0.1
+_N_LEADING = 16  # steps that bring a singular value to float32 rounding of one 0.6 times as large
 
 
 def choose(
@@ -72,8 +78,19 @@ def rank_tolerance(shape: tuple[int, int], dtype) -> float:
     return max(16.0, math.sqrt(max(shape))) * float(jnp.finfo(dtype).eps)
 
 
+class Mean(NamedTuple):
+    """Vectors [V] and [D] whose outer product is added to a matrix [V, D]."""
+
+    left: jax.Array
+    right: jax.Array
+
+
 def isometry(
-    cross: jax.Array, *, algorithm: str = "auto", rank_bound: int | None = None
+    cross: jax.Array,
+    *,
+    mean: Mean | None = None,
+    algorithm: str = "auto",
+    rank_bound: int | None = None,
 ) -> jax.Array:
     """Minimal partial isometry [V, D] of the polar decomposition of cross [V, D].
 
@@ -82,6 +99,8 @@ def isometry(
     leave a singular value within a few per cent of the threshold between zero and one.
 
     Args:
+      mean: makes it the isometry of cross + outer(left, right). Where the outer product rules, rounding
+        is that of cross: singular values count as zero beside the second largest.
       algorithm: "svd", "gram", "qdwh", "newton_schulz" or "auto", see `choose`. "gram" falls back on
         "svd" where too many singular values are small for it. Batched by `vmap`, "gram" takes one
         matrix after the other, as LAPACK does anyway.
@@ -89,16 +108,80 @@ def isometry(
 
     Raises: ValueError on an unknown algorithm.
     """
-    return _rotate(None, cross, algorithm, rank_bound)
+    return _rotate_with_mean(None, cross, mean, algorithm, rank_bound)
 
 
 def rotate(
-    rows: jax.Array, cross: jax.Array, *, algorithm: str = "auto", rank_bound: int | None = None
+    rows: jax.Array,
+    cross: jax.Array,
+    *,
+    mean: Mean | None = None,
+    algorithm: str = "auto",
+    rank_bound: int | None = None,
 ) -> jax.Array:
     """rows @ isometry(cross), [M, D] for rows [M, V]: cheaper than the isometry where M is below V."""
     if rows.shape[0] >= cross.shape[0]:
-        return matmul(rows, isometry(cross, algorithm=algorithm, rank_bound=rank_bound))
-    return _rotate(rows, cross, algorithm, rank_bound)
+        options = dict(mean=mean, algorithm=algorithm, rank_bound=rank_bound)
+        return matmul(rows, isometry(cross, **options))
+    return _rotate_with_mean(rows, cross, mean, algorithm, rank_bound)
+
+
+def _rotate_with_mean(
+    rows: jax.Array | None,
+    cross: jax.Array,
+    mean: Mean | None,
+    algorithm: str,
+    rank_bound: int | None,
+) -> jax.Array:
+    """`_rotate` of cross + outer(mean): with the largest singular direction apart, where it stands out."""
+    if mean is None:
+        return _rotate(rows, cross, algorithm, rank_bound)
+    if algorithm == "auto":
+        algorithm = choose(cross.shape, rank_bound)
+
+    def whole():
+        return _rotate(rows, cross + mean.left[:, None] * mean.right, algorithm, rank_bound)
+
+    if min(cross.shape) < 2:
+        return whole()
+    left, right, reached = _leading_pair(cross, mean)
+
+    def apart():
+        # Reflections take the pair to the first axes: what remains is a matrix of the others, in which
+        # the outer product has no more than the small parts of its vectors.
+        toward_left, toward_right = reflector(left), reflector(right)
+        rest = reflected(reflected(cross, toward_right).T, toward_left).T
+        outer = (
+            reflected(mean.left, toward_left)[1:, None] * reflected(mean.right, toward_right)[1:]
+        )
+        others = None if rows is None else reflected(rows, toward_left)[:, 1:]
+        moved = _rotate(others, rest[1:, 1:] + outer, algorithm, rank_bound)
+        moved = reflected(jnp.pad(moved, ((rows is None, 0), (1, 0))), toward_right)
+        if rows is None:
+            return reflected(moved.T, toward_left).T + left[:, None] * right
+        return moved + matmul(rows, left)[:, None] * right
+
+    return jax.lax.cond(reached, apart, whole)
+
+
+def _leading_pair(cross: jax.Array, mean: Mean) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The largest singular vectors [V], [D] of cross + outer(mean), and whether they were found.
+
+    They are where the next singular value is less than about 0.6 times as large.
+    """
+    start = unit(mean.left), unit(mean.right)
+
+    def step(_, pair):
+        (left, right), _ = pair
+        new_left = unit(matmul(cross, right) + mean.left * matmul(mean.right, right))
+        new_right = unit(matmul(new_left, cross) + mean.right * matmul(mean.left, new_left))
+        moved = jnp.abs(new_left - left).max() + jnp.abs(new_right - right).max()
+        return (new_left, new_right), moved
+
+    pair = start, jnp.asarray(jnp.inf, cross.dtype)
+    (left, right), moved = jax.lax.fori_loop(0, _N_LEADING, step, pair)
+    there = (jnp.abs(left).max() > 0) & (jnp.abs(right).max() > 0)
+    return left, right, there & (moved <= 16 * jnp.finfo(cross.dtype).eps)
 
 
 def _rotate(

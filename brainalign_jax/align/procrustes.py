@@ -42,11 +42,16 @@ class LowRankMap(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """What the rows say of a rotation: their centred cross-covariance [V, D] and means [V] and [D]."""
+    """What the rows say of a rotation: their centred cross-covariance [V, D] and means [V] and [D].
+
+    added: where the rows are not to be centred, what the cross-covariance lacks for that; the means are then
+    those of the map, zero. Kept apart, as float32 holds no more than the larger of the two.
+    """
 
     cross: jax.Array
     source_mean: jax.Array
     target_mean: jax.Array
+    added: polar.Mean | None = None
 
 
 def fit(
@@ -78,22 +83,38 @@ def fit(
     if 2 * n_rows <= min(source.shape[1], target.shape[1]):
         rows = jnp.arange(n_rows)
         spans = (span(x, rows, weights, center=center) for x in (source, target))
-        low_rank = fit_spans(*spans, algorithm=algorithm)
+        low_rank = fit_spans(*spans, center=center, algorithm=algorithm)
         return ProcrustesMap(low_rank.rotation, low_rank.source_mean, low_rank.target_mean)
-    source_mean, target_mean = (_mean(x, weights, center) for x in (source, target))
+    source_mean, target_mean = (linalg.weighted_mean(x, weights) for x in (source, target))
     w = weights.astype(source.dtype)[:, None]
     source = linalg.center(source, source_mean, weights) * w
     cross = linalg.matmul(source.T, linalg.center(target, target_mean, weights))
-    return fit_moments(
-        Moments(cross, source_mean, target_mean), algorithm=algorithm, rank_bound=n_rows
-    )
+    moments = _moments(cross, w.sum(), source_mean, target_mean, center=center)
+    return fit_moments(moments, algorithm=algorithm, rank_bound=n_rows)
+
+
+def _moments(
+    cross: jax.Array,
+    total: jax.Array,
+    source_mean: jax.Array,
+    target_mean: jax.Array,
+    *,
+    center: bool,
+) -> Moments:
+    """Moments of rows of a total weight, from their centred cross-covariance and means."""
+    if center:
+        return Moments(cross, source_mean, target_mean)
+    zeros = jnp.zeros_like(source_mean), jnp.zeros_like(target_mean)
+    return Moments(cross, *zeros, polar.Mean(total * source_mean, target_mean))
 
 
 def fit_moments(
     moments: Moments, *, algorithm: str = "auto", rank_bound: int | None = None
 ) -> ProcrustesMap:
     """The map of `fit` from means and cross-covariance; rank_bound as in `polar.isometry`."""
-    rotation = polar.isometry(moments.cross, algorithm=algorithm, rank_bound=rank_bound)
+    rotation = polar.isometry(
+        moments.cross, mean=moments.added, algorithm=algorithm, rank_bound=rank_bound
+    )
     return ProcrustesMap(rotation, moments.source_mean, moments.target_mean)
 
 
@@ -132,16 +153,13 @@ class Totals(NamedTuple):
     target_sum: jax.Array
 
 
-def totals(
-    source: jax.Array, target: jax.Array, weights: jax.Array, *, center: bool = True
-) -> Totals:
+def totals(source: jax.Array, target: jax.Array, weights: jax.Array) -> Totals:
     """Sums over the rows of source [N, V] and target [N, D], for `without`.
 
     Args:
       weights: [N]; rows of weight zero are left out of every fold and may hold anything.
-      center: as for `without`, which has to be given the same.
     """
-    offsets = [_mean(x, weights, center) for x in (source, target)]
+    offsets = [linalg.weighted_mean(x, weights) for x in (source, target)]
     source, target = (
         linalg.center(x, offset, weights)
         for x, offset in zip((source, target), offsets, strict=True)
@@ -167,16 +185,16 @@ def without(
     source, target = totals.source[held_out], totals.target[held_out]
     weights = totals.weights[held_out] * linalg.training_mask(mask, source.dtype)
     cross = totals.cross - linalg.matmul(source.T * weights, target)
-    if not center:
-        return Moments(cross, totals.source_offset, totals.target_offset)
     total = totals.weights.sum() - weights.sum()
     total = jnp.where(total > 0, total, 1)
     source_mean = (totals.source_sum - linalg.matmul(weights, source)) / total
     target_mean = (totals.target_sum - linalg.matmul(weights, target)) / total
-    return Moments(
+    return _moments(
         cross - total * source_mean[:, None] * target_mean,
+        total,
         source_mean + totals.source_offset,
         target_mean + totals.target_offset,
+        center=center,
     )
 
 
@@ -199,7 +217,7 @@ def fit_folds(
       weights: [N] mask or weights of all folds.
       center, algorithm: as in `fit`.
     """
-    sums = totals(source, target, weights, center=center)
+    sums = totals(source, target, weights)
 
     def one_fold(fold) -> ProcrustesMap:
         moments = without(sums, *fold, center=center)
@@ -224,13 +242,14 @@ def predict_folds(
 
     What `apply` gives with the maps of `fit_folds`, without the cost of the rotations where B < V.
     """
-    sums = totals(source, target, weights, center=center)
+    sums = totals(source, target, weights)
 
     def one_fold(fold) -> jax.Array:
         moments = without(sums, *fold, center=center)
         moved = polar.rotate(
             source[fold[0]] - moments.source_mean,
             moments.cross,
+            mean=moments.added,
             algorithm=algorithm,
             rank_bound=_training_rows(held_out, source),
         )
@@ -272,11 +291,21 @@ def span(x: jax.Array, rows: jax.Array, weights: jax.Array, *, center: bool = Tr
     return Span(basis, triangle.T, weights.astype(x.dtype), mean)
 
 
-def fit_spans(source: Span, target: Span, *, algorithm: str = "auto") -> LowRankMap:
+def fit_spans(
+    source: Span, target: Span, *, center: bool = True, algorithm: str = "auto"
+) -> LowRankMap:
     """The map of `fit` from the spans of the same training rows of source and target.
 
     The polar factor of X^T Y = Q_x (C_x^T C_y) Q_y^T is that of the small matrix between the bases.
+    center: as for the two spans.
     """
-    core = linalg.matmul(source.coordinates.T * source.weights, target.coordinates)
-    left = linalg.matmul(source.basis, polar.isometry(core, algorithm=algorithm))
+    parts, mean = [source.coordinates, target.coordinates], None
+    if not center:
+        means = [linalg.weighted_mean(x, source.weights) for x in parts]
+        parts = [
+            linalg.masked_rows(x - m, source.weights) for x, m in zip(parts, means, strict=True)
+        ]
+        mean = polar.Mean(source.weights.sum() * means[0], means[1])
+    core = linalg.matmul(parts[0].T * source.weights, parts[1])
+    left = linalg.matmul(source.basis, polar.isometry(core, mean=mean, algorithm=algorithm))
     return LowRankMap(left, target.basis.T, source.mean, target.mean)

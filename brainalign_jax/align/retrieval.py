@@ -47,14 +47,24 @@ def csls(
 
 
 def csls_from_cosine(
-    cosines: jax.Array, *, k: int, source_weights: jax.Array | None = None
+    cosines: jax.Array,
+    *,
+    k: int,
+    source_weights: jax.Array | None = None,
+    others: tuple[jax.Array, jax.Array] | None = None,
 ) -> jax.Array:
-    """`csls` from similarities [Q, C] that are already there. Arguments as there."""
+    """`csls` from similarities [Q, C] that are already there. Arguments as there.
+
+    others: similarities [M, C] of what is not asked about, yet a neighbour where its weight [M] is positive.
+    """
     _check_neighbours(k, *cosines.shape)
     if source_weights is None:
         by_candidate = cosines.T
     else:
         by_candidate = jnp.where(_has_weight(source_weights, cosines), cosines.T, -jnp.inf)
+    if others is not None:
+        more = jnp.where(_has_weight(others[1], cosines), others[0].T, -jnp.inf)
+        by_candidate = jnp.concatenate([by_candidate, more], axis=1)
     r_target = mean_of_largest(cosines, k)
     r_source = mean_of_largest(by_candidate, k)
     return 2 * cosines - r_target[:, None] - r_source[None, :]
@@ -212,7 +222,12 @@ def ranks(scores: jax.Array, gold: jax.Array) -> jax.Array:
 def precision_at(
     ranks: jax.Array, ks: tuple[int, ...], weights: jax.Array | None = None
 ) -> jax.Array:
-    """Weighted fraction [len(ks)] of ranks [Q] that are at most k, for each k of ks."""
+    """Weighted fraction [len(ks)] of ranks [Q] that are at most k, for each k of ks.
+
+    Of candidates that tie at the edge of the first k each has the rank in their middle (see `ranks`), so that
+    they count as hits or as misses as a whole: constant scores have precision 0 for a k below half of the
+    candidates and 1 above, in the place of k / C.
+    """
     if weights is None:
         weights = jnp.ones_like(ranks)
     hits = ranks[None, :] <= jnp.asarray(ks, ranks.dtype)[:, None]

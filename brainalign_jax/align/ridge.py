@@ -16,6 +16,8 @@ import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
 
+_N_LEADING = 16  # steps that part an eigenvalue from one a third as large, to float32 rounding
+
 
 class RidgeFactor(NamedTuple):
     """Eigen-decomposition of a masked, centred source, for predictions of all N rows.
@@ -60,13 +62,16 @@ def factor(gram: jax.Array, weights: jax.Array, *, fit_intercept: bool = True) -
 def factor_primal(
     features: jax.Array, weights: jax.Array, *, fit_intercept: bool = True
 ) -> RidgeFactor:
-    """Primal factor, for sources [N, V] with fewer features than rows. Arguments as in `factor`."""
+    """Primal factor, for sources [N, V] with fewer features than rows. Arguments as in `factor`.
+
+    Rows that are not centred are ruled by their mean, beside whose square float32 would lose the others:
+    without an intercept the largest direction is split off before the rest is decomposed.
+    """
     mask = linalg.training_mask(weights, features.dtype)
     if fit_intercept:
         features = features - linalg.weighted_mean(features, mask)
     train = features * mask[:, None]
-    eigenvalues, vectors = jnp.linalg.eigh(linalg.matmul(train.T, train))
-    eigenvalues, vectors = _drop_null(eigenvalues, vectors)
+    eigenvalues, vectors = _spectrum(train) if fit_intercept else _spectrum_beside_mean(train)
     root = jnp.sqrt(eigenvalues)
     inverse_root = jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)
     return RidgeFactor(
@@ -76,6 +81,36 @@ def factor_primal(
         mask,
         jnp.asarray(fit_intercept, features.dtype),
     )
+
+
+def _spectrum(train: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Eigenvalues [V], ascending, and vectors [V, V] of train' train for rows [N, V]; zero where rounding."""
+    return _drop_null(*jnp.linalg.eigh(linalg.matmul(train.T, train)))
+
+
+def _spectrum_beside_mean(train: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`_spectrum` with the largest direction apart, where it stands out: rounding is that of the rest."""
+    if train.shape[1] < 2:
+        return _spectrum(train)
+
+    def step(_, pair):
+        moved = linalg.unit(linalg.matmul(linalg.matmul(train, pair[0]), train))
+        return moved, jnp.abs(moved - pair[0]).max()
+
+    start = linalg.unit(train.sum(axis=0)), jnp.asarray(jnp.inf, train.dtype)
+    leading, change = jax.lax.fori_loop(0, _N_LEADING, step, start)
+
+    def apart(train):
+        toward = linalg.reflector(leading)
+        eigenvalues, vectors = _spectrum(linalg.reflected(train, toward)[:, 1:])
+        vectors = linalg.reflected(jnp.pad(vectors, ((1, 0), (0, 0))).T, toward).T
+        largest = (linalg.matmul(train, leading) ** 2).sum()
+        return jnp.append(eigenvalues, largest), jnp.concatenate(
+            [vectors, leading[:, None]], axis=1
+        )
+
+    found = (jnp.abs(leading).max() > 0) & (change <= 16 * jnp.finfo(train.dtype).eps)
+    return jax.lax.cond(found, apart, _spectrum, train)
 
 
 def _drop_null(eigenvalues: jax.Array, vectors: jax.Array) -> tuple[jax.Array, jax.Array]:

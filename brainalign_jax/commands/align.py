@@ -148,6 +148,7 @@ def _align(values: dict[str, object], text: str) -> None:
         values["protocol"],
         timed=dataset.stimulus.onsets is not None,
         grouped=dataset.stimulus.run is not None,
+        dataset=dataset.name,
         **{option.field: values[option.name] for option in CHOICES},
     )
     memory = values["max_memory_gb"]

@@ -20,9 +20,10 @@ from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.decoding import LayerVectors
 from brainalign_jax.study.fold_work import Part, Work
 from brainalign_jax.study.group import GroupRecording
-from brainalign_jax.study.methods import METHODS, FoldProblem, Method, Ridge
+from brainalign_jax.study.methods import METHODS, FoldProblem, Method, Ridge, pools_folds
 from brainalign_jax.study.null_draws import Draw
 from brainalign_jax.study.problem import Problem, Scoring, check_words, folds_of, reworded
+from brainalign_jax.study.protocol import Protocol
 
 
 class Job:
@@ -34,7 +35,7 @@ class Job:
         self._folds: list[tuple[list[Part], list]] = []
 
     def add(self, parts: list[Part], folds: list) -> None:
-        """Futures of the folds, each of a dict from the parts to their scores."""
+        """Futures of the folds, each of one or several dicts from the parts to their scores."""
         self._folds.append((parts, folds))
 
     def tables(self) -> Iterator[tuple[int, pd.DataFrame, pd.DataFrame]]:
@@ -44,7 +45,7 @@ class Job:
         """
         found: dict[Part, dict[str, np.ndarray]] = {}
         for parts, folds in self._folds:
-            by_fold = [future.result() for future in folds]
+            by_fold = [fold for future in folds for fold in future.result()]
             for part in parts:
                 scores = [fold[part] for fold in by_fold]
                 found[part] = {name: np.stack([one[name] for one in scores]) for name in scores[0]}
@@ -114,27 +115,28 @@ class Workbench:
         problem, works = self.works(subject, name, models)
         job = Job(self, subject, name, models, problem)
         for work in works:
-            folds = range(len(problem.folds.outer.train))
-            job.add(list(work.layers), [self._pool.submit(work.score, fold) for fold in folds])
+            futures = [self._pool.submit(work.score, fold) for fold in work.folds]
+            job.add(list(work.layers), futures)
         return job
 
     def works(self, subject: int, name: str, models: list[int]) -> tuple[Problem, list[Work]]:
         """The folds of a subject, and what is to be done in each: once for all models that share sources."""
-        method = METHODS[name](self.scoring.protocol)
+        protocol = self.scoring.protocol.of_method(name)
+        method = METHODS[name](protocol)
         problem = self._problem(subject, inner=method.uses_inner_folds)
         groups: dict[tuple, list[Part]] = {}
         for part in self.parts:
             if part[0] in models:
-                groups.setdefault(self._fitted_to(part), []).append(part)
+                groups.setdefault(self._fitted_to(part, protocol), []).append(part)
         works = []
         for parts in groups.values():
-            source = self._source(subject, parts[0], method.form, problem, folds=True)
+            source = self._source(subject, parts[0], method.form, protocol, problem, folds=True)
             layers = {part: self._prepared_layers(part, method, source.shape[-1]) for part in parts}
-            n_axes = self.scoring.protocol.vector_axes
+            n_axes = protocol.vector_axes
             reduced = {
-                part: self._fold_layers(part, chunks, method.spans_vectors, problem)
+                part: self._fold_layers(part, chunks, method, problem)
                 for part, chunks in layers.items()
-                if 0 < n_axes < chunks[0].values.shape[-1]
+                if protocol.scales_in_folds or 0 < n_axes < chunks[0].values.shape[-1]
             }
             ready = self._with_filters(method, source, problem)
             counts = {part: len(self.parts[part]) for part in parts}
@@ -168,19 +170,38 @@ class Workbench:
             known = self._reworded[id(problem)] = moved, asked
         return known
 
-    def _source(self, subject: int, part: Part, form: str, problem: Problem, *, folds: bool):
+    def _source(
+        self,
+        subject: int,
+        part: Part,
+        form: str,
+        protocol: Protocol,
+        problem: Problem,
+        *,
+        folds: bool,
+    ):
         """Prepared responses of a subject, [N, R], or [F, N, R] with what is fitted on each fold."""
-        protocol, one = self.scoring.protocol, self.responses[subject]
+        one = self.responses[subject]
         if self._sources[0] != subject:
             self._sources = (subject, {})
         known = self._sources[1]
-        key = (form, folds and sources.fits_each_fold(protocol), *self._fitted_to(part))
+        key = (form, folds and sources.fits_each_fold(protocol), *self._fitted_to(part, protocol))
         if key not in known:
-            known[key] = self.prepared(subject, part, form, problem, one.values, folds=folds)
+            known[key] = self.prepared(
+                subject, part, form, protocol, problem, one.values, folds=folds
+            )
         return known[key]
 
     def prepared(
-        self, subject: int, part: Part, form: str, problem: Problem, values, *, folds: bool = True
+        self,
+        subject: int,
+        part: Part,
+        form: str,
+        protocol: Protocol,
+        problem: Problem,
+        values,
+        *,
+        folds: bool = True,
     ) -> np.ndarray:
         """Responses [N, V] of a subject prepared for a part: [N, R], or [F, N, R]."""
         one, model = self.responses[subject], part[0]
@@ -192,7 +213,7 @@ class Workbench:
         return sources.prepare_responses(
             values,
             problem.eligible,
-            self.scoring.protocol,
+            protocol,
             width=self._width(part),
             train=problem.folds.outer.train > 0 if folds else None,
             score=sources.voxel_score(
@@ -202,9 +223,8 @@ class Workbench:
             dtype=self._computation.dtype,
         )
 
-    def _fitted_to(self, part: Part) -> tuple:
+    def _fitted_to(self, part: Part, protocol: Protocol) -> tuple:
         """What of a part its responses are fitted to: parts that are alike in it share them."""
-        protocol = self.scoring.protocol
         return (
             self._width(part) if protocol.pca != "none" else None,
             part[0] if protocol.n_voxels else None,
@@ -225,53 +245,59 @@ class Workbench:
     def _width(self, part: Part) -> int:
         return self._vectors(part).shape[-1]
 
-    def _values(self, part: Part, n_features: int) -> np.ndarray:
+    def _values(
+        self, part: Part, protocol: Protocol, n_features: int, *, folds: bool = True
+    ) -> np.ndarray:
         """Vectors [l, T, D] of the chosen layers."""
         model, block = part
         numbers, values = list(self._models[model].blocks())[block]
         wanted = self.parts[part]
         if wanted != numbers:
             values = values[[numbers.index(layer) for layer in wanted]]
-        return sources.prepare_vectors(
-            values, self.scoring.protocol, n_features=n_features, dtype=self._computation.dtype
-        )
+        options = dict(n_features=n_features, folds=folds, dtype=self._computation.dtype)
+        return sources.prepare_vectors(values, protocol, **options)
 
     def _prepared_layers(self, part: Part, method: Method, n_features: int) -> list[LayerVectors]:
         """The part's layers in chunks, as the methods take them."""
-        reduced = n_features if sources.reduces_vectors(self.scoring.protocol) else None
-        # Vectors on fewer axes are correlated over these.
-        fewer = 0 < self.scoring.protocol.vector_axes < self._width(part)
-        correlate = method.correlates_vectors and not fewer
-        ways = dict(span=method.spans_vectors, correlate=correlate)
-        key = (part, tuple(ways.values()), reduced)
+        protocol = method.protocol
+        reduced = n_features if sources.reduces_vectors(protocol) else None
+        # Vectors on fewer axes are correlated over these, and dimensions that are yet to be scaled are
+        # kept as they are.
+        fewer = 0 < protocol.vector_axes < self._width(part)
+        correlate = method.correlates_vectors and not fewer and not protocol.scales_in_folds
+        ways = dict(span=method.spans_vectors and not protocol.scales_in_folds, correlate=correlate)
+        key = (part, (*ways.values(), protocol.vector_scaling), reduced)
         if key not in self._layers:
             # Those that were reduced to another subject's width serve no more.
             for old in [k for k in self._layers if k[:2] == key[:2]]:
                 del self._layers[old]
-            values, size = self._values(part, n_features), self._chunks[self._width(part)]
+            values = self._values(part, protocol, n_features)
+            size = self._chunks[self._width(part)]
             self._layers[key] = [
                 programs.layers(chunk, **ways) for chunk in programs.chunks(values, size)
             ]
         return self._layers[key]
 
     def _fold_layers(
-        self, part: Part, chunks: list[LayerVectors], span: bool, problem: Problem
+        self, part: Part, chunks: list[LayerVectors], method: Method, problem: Problem
     ) -> list[list[LayerVectors]]:
-        """The part's chunks on the axes fitted to each fold's training words."""
-        key = (part, span, id(problem), chunks[0].values.shape)
+        """The part's chunks as each fold's training words scale and reduce them, by `Work.folds`."""
+        protocol, pooled = method.protocol, pools_folds(method)
+        ways = method.spans_vectors, protocol.vector_scaling, pooled
+        key = (part, ways, id(problem), chunks[0].values.shape)
         if key not in self._reduced:
+            folds = [slice(None)] if pooled else range(len(problem.folds.outer.train))
             self._reduced[key] = [
-                programs.reduced_layers(chunks, problem, fold, self.scoring.protocol)
-                for fold in range(len(problem.folds.outer.train))
+                programs.reduced_layers(chunks, problem, fold, protocol) for fold in folds
             ]
         return self._reduced[key]
 
     def compare_geometries(self, todo: dict[tuple[int, str], list[int]]) -> None:
         """The RSA scores of all (subject, "rsa") -> models of `todo`: each RDM is made once.
 
-        Nothing is learnt from these responses: they are scaled over all words.
+        Nothing is learnt here: responses and vectors are scaled over all words.
         """
-        protocol = self.scoring.protocol
+        protocol = self.scoring.protocol.of_method("rsa")
         # Parts that share the prepared responses share the subjects' RDMs.
         groups: dict[tuple, dict[tuple, dict[int, tuple]]] = {}
         for (subject, method), models in todo.items():
@@ -282,18 +308,21 @@ class Workbench:
             for part in self.parts:
                 if part[0] not in models:
                     continue
-                source = self._source(subject, part, geometry.form(protocol), problem, folds=False)
+                form = geometry.form(protocol)
+                source = self._source(subject, part, form, protocol, problem, folds=False)
                 width = source.shape[-1] if sources.reduces_vectors(protocol) else 0
-                alike = (*self._fitted_to(part), *(x.tobytes() for x in words))
+                alike = (*self._fitted_to(part, protocol), *(x.tobytes() for x in words))
                 group = groups.setdefault(alike, {})
-                group.setdefault((part, width), {})[subject] = self._means(part, source, *words)
+                group.setdefault((part, width), {})[subject] = self._means(
+                    part, protocol, source, *words
+                )
         for group in groups.values():
             known: dict[int, jax.Array] = {}
             for (part, width), means in group.items():
                 types = next(iter(means.values()))[0]
                 found = geometry.scores(
                     {subject: rows for subject, (_, rows) in means.items()},
-                    self._values(part, width)[:, types],
+                    self._values(part, protocol, width, folds=False)[:, types],
                     protocol,
                     self._computation,
                     self._pool,
@@ -302,10 +331,10 @@ class Workbench:
                 for subject, row in zip(means, found, strict=True):
                     self._geometry[subject, part] = row, len(types)
 
-    def _means(self, part: Part, source, token_to_type, eligible):
+    def _means(self, part: Part, protocol: Protocol, source, token_to_type, eligible):
         """(types that have eligible tokens [T'], the mean responses to them) of the current subject."""
         known = self._sources[1]
-        key = ("means", *self._fitted_to(part))
+        key = ("means", *self._fitted_to(part, protocol))
         if key not in known:
             known[key] = sources.type_means(source, token_to_type, eligible)
         return known[key]

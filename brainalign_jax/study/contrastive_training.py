@@ -81,6 +81,11 @@ def read_words(
             "contrastive maps take the responses as they are, one row a word: set n_voxels=0, "
             "scaling=none, pca=none and queries=types"
         )
+    if protocol.vector_scaling != "none" or protocol.csls_queries != "fold":
+        raise ValueError(
+            "contrastive maps take the vectors as they are, and CSLS within a fold: set "
+            "vector_scaling=none and csls_queries=fold"
+        )
     source = sources.prepare_responses(
         responses.values, problem.eligible, protocol, width=width, form="products"
     )

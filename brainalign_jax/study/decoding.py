@@ -131,6 +131,22 @@ def principal_axes(layer: LayerVectors, weights: jax.Array, *, n_axes: int) -> L
     return LayerVectors(linalg.matmul(values, axes[:, ::-1][:, :n_axes]), None)
 
 
+def fold_axes(layer: LayerVectors, weights: jax.Array, *, scale: bool, n_axes: int) -> LayerVectors:
+    """The vectors as the training words of a fold scale and reduce them.
+
+    weights: [T], positive for the training words, or [F, T] of several folds: values are then [F, T, E].
+    scale: bring each dimension to 0..1 over them. n_axes: as of `principal_axes`, 0 for all.
+    """
+    if weights.ndim == 2:
+        return jax.lax.map(lambda one: fold_axes(layer, one, scale=scale, n_axes=n_axes), weights)
+    if scale:
+        known = (weights > 0)[:, None]
+        low = jnp.where(known, layer.values, jnp.inf).min(axis=0)
+        size = jnp.where(known, layer.values, -jnp.inf).max(axis=0) - low
+        layer = LayerVectors((layer.values - low) / jnp.where(size > 0, size, 1), None)
+    return principal_axes(layer, weights, n_axes=n_axes) if n_axes > 0 else layer
+
+
 def predicted(map: Map, rows: jax.Array) -> jax.Array:
     """Predicted vectors [M, E] for rows [M, R]."""
     return linalg.product(rows - map.source_mean, map.weight) + map.target_mean
@@ -146,19 +162,39 @@ def decode(
     protocol: Protocol,
     *,
     csls: bool = True,
+    others: tuple[jax.Array, jax.Array] | None = None,
 ) -> dict[str, jax.Array]:
     """Ranks of the true words among the candidates, with CSLS or without.
 
     Args:
       queries: [Q, R] responses asked about; tokens: [N, R] responses of all tokens.
       vectors: [T, E] of the candidates; mean: [E] what both sides are centred by.
+      others: responses [M, R] that are not asked about, yet neighbours in CSLS where their weight [M] is
+        positive.
     """
+    rows = queries if others is None else jnp.concatenate([queries, others[0]])
+    similarity = similarities(map, rows, tokens, vectors, mean, split, protocol)
+    if others is not None:
+        others = similarity[len(queries) :], others[1]
+    return ranks(similarity[: len(queries)], split, protocol, csls=csls, others=others)
+
+
+def similarities(
+    map: Map,
+    rows: jax.Array,
+    tokens: jax.Array,
+    vectors: jax.Array,
+    mean: jax.Array,
+    split: Split,
+    protocol: Protocol,
+) -> jax.Array:
+    """Similarities [M, T] of the predictions for rows [M, R] with the candidates; the rest as of `decode`."""
     candidates = vectors - mean
-    similarity = retrieval.cosine(predicted(map, queries) - mean, candidates)
+    similarity = retrieval.cosine(predicted(map, rows) - mean, candidates)
     if protocol.candidate_scaling == "spread":
         spread = jnp.sqrt(jnp.maximum(_mean_squares(map, tokens, candidates, mean, split), 0))
         similarity = similarity / jnp.where(spread > 0, spread, 1)
-    return ranks(similarity, split, protocol, csls=csls)
+    return similarity
 
 
 def _mean_squares(
@@ -190,19 +226,45 @@ def _mean_squares(
 
 
 def ranks(
-    similarity: jax.Array, split: Split, protocol: Protocol, *, csls: bool = True
+    similarity: jax.Array,
+    split: Split,
+    protocol: Protocol,
+    *,
+    csls: bool = True,
+    others: tuple[jax.Array, jax.Array] | None = None,
 ) -> dict[str, jax.Array]:
-    """Ranks [Q] by similarity [Q, T] among the candidates, plain and, if asked for, with CSLS."""
+    """Ranks [Q] by similarity [Q, T] among the candidates, plain and, if asked for, with CSLS.
+
+    others: similarities [M, T] of what else are neighbours, where their weight [M] is positive.
+    """
     allowed = split.candidates > 0
     found = {"rank_nn": retrieval.ranks(jnp.where(allowed, similarity, -jnp.inf), split.gold)}
     if not csls:
         return found
     # Far below any similarity, yet finite: CSLS means must not meet infinities.
-    similarity = jnp.where(allowed[None, :], similarity, jnp.asarray(-1e6, similarity.dtype))
+    least = jnp.asarray(-1e6, similarity.dtype)
+    similarity = jnp.where(allowed[None, :], similarity, least)
+    if others is not None:
+        others = jnp.where(allowed[None, :], others[0], least), others[1]
     scaled = retrieval.csls_from_cosine(
-        similarity, k=protocol.csls_k, source_weights=split.query_mask
+        similarity, k=protocol.csls_k, source_weights=split.query_mask, others=others
     )
     return found | {"rank_csls": retrieval.ranks(jnp.where(allowed, scaled, -jnp.inf), split.gold)}
+
+
+def pooled_ranks(similarity: jax.Array, folds: Split, protocol: Protocol) -> dict[str, jax.Array]:
+    """`ranks` [F, Q] by similarity [F, Q, T] with the queries of all folds as neighbours.
+
+    folds: with a leading axis F; their candidates are the same.
+    """
+    n_types = similarity.shape[-1]
+    flat = folds._replace(
+        query_mask=folds.query_mask.reshape(-1),
+        gold=folds.gold.reshape(-1),
+        candidates=folds.candidates[0],
+    )
+    found = ranks(similarity.reshape(-1, n_types), flat, protocol)
+    return {name: x.reshape(folds.gold.shape) for name, x in found.items()}
 
 
 def prediction_scores(

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from brainalign_jax.study import programs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.decoding import LayerVectors
-from brainalign_jax.study.methods import FoldProblem, Method, Ridge
+from brainalign_jax.study.methods import FoldProblem, Method, Ridge, pools_folds
 from brainalign_jax.study.problem import Problem
 
 Part = tuple[int, int]
@@ -20,8 +20,8 @@ Part = tuple[int, int]
 class Work:
     """One method on one subject, with the layers of the models that share its responses.
 
-    source: [N, R], or [F, N, R]. layers: chunks of each part; reduced: the same in each fold, on axes
-    fitted to its training words, where these are fewer. counts: layers of each part.
+    source: [N, R], or [F, N, R]. layers: chunks of each part; reduced: the same by fold of `folds`, where
+    they are fitted to its training words. counts: layers of each part.
     """
 
     method: Method
@@ -33,8 +33,25 @@ class Work:
     computation: Computation
     mesh: Mesh
 
-    def score(self, index: int) -> dict[Part, dict[str, np.ndarray]]:
-        """Scores of each part in a fold, with a leading layer axis."""
+    @property
+    def folds(self) -> list[int | slice]:
+        """What is worked at a time: one fold, or all where the method pools them."""
+        if pools_folds(self.method):
+            return [slice(None)]
+        return list(range(len(self.problem.folds.outer.train)))
+
+    def score(self, index: int | slice) -> list[dict[Part, dict[str, np.ndarray]]]:
+        """Scores of each part in a fold, with a leading layer axis; of each fold of a slice."""
+        found = self._score(index)
+        if not isinstance(index, slice):
+            return [found]
+        return [
+            {part: {name: x[:, i] for name, x in one.items()} for part, one in found.items()}
+            for i in range(len(self.problem.folds.outer.train[index]))
+        ]
+
+    def _score(self, index: int | slice) -> dict[Part, dict[str, np.ndarray]]:
+        """Scores of each part with a leading layer axis, then one of the folds of a slice."""
         with self.computation.context():
             source = self.source if self.source.ndim == 2 else self.source[index]
             source, fold = jax.device_put((source, self.problem.fold(index)))
@@ -46,9 +63,11 @@ class Work:
                 for part in self.layers
             }
 
-    def fold_layers(self, part: Part, index: int) -> list[LayerVectors]:
-        """Chunks of a part's layers in a fold."""
-        return self.reduced[part][index] if part in self.reduced else self.layers[part]
+    def fold_layers(self, part: Part, index: int | slice) -> list[LayerVectors]:
+        """Chunks of a part's layers in one of `folds`."""
+        if part not in self.reduced:
+            return self.layers[part]
+        return self.reduced[part][0 if isinstance(index, slice) else index]
 
     def prepare(self, source: jax.Array, fold: FoldProblem) -> tuple[Method, Any]:
         """The method with as many filters as these responses need, and its state."""

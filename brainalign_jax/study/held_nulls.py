@@ -14,7 +14,7 @@ import numpy as np
 
 from brainalign_jax.align import inference, linalg
 from brainalign_jax.study.fold_work import Part, Work
-from brainalign_jax.study.methods import FoldProblem, Ridge, RidgeState
+from brainalign_jax.study.methods import FoldProblem, Ridge, RidgeState, pools_folds
 from brainalign_jax.study.null_draws import Draw
 
 _DRAWS = 50  # in one compiled call
@@ -28,7 +28,8 @@ def serves(work: Work, draws: list[Draw]) -> bool:
         and all(draw.types is not None for draw in draws)
         and protocol.center
         and protocol.fit_intercept
-        and protocol.alpha_selection != "error_per_target"
+        and not protocol.selects_per_target
+        and not pools_folds(method)
         and work.problem.n_candidates == len(work.problem.counts)
         and work.source.ndim == 2
         and not work.reduced

@@ -31,6 +31,9 @@ STEPS = {
     "folds": ("folds", "n_folds", "purge", "n_inner_folds", "inner_shuffle"),
     "hold_out_types": ("hold_out_types",),
     "queries": ("queries",),
+    "csls_queries": ("csls_queries",),
+    "scaling_order": ("scaling_order", "pca_for"),
+    "vector_scaling": ("vector_scaling", "vector_scaling_for"),
     "fitted_on": ("fitted_on",),
     "scaling": ("n_voxels", "scaling", "pca"),
     "centring": ("center", "fit_intercept"),
@@ -59,19 +62,24 @@ class Ladder(NamedTuple):
 
 
 def ladder_steps(
-    *, timed: bool, grouped: bool, names: Sequence[str] | None = None, **fixed
+    *,
+    timed: bool,
+    grouped: bool,
+    dataset: str = "",
+    names: Sequence[str] | None = None,
+    **fixed,
 ) -> list[Step]:
     """The steps of a data set, from the paper's protocol on; those that change nothing are left out.
 
     names: of STEPS, to walk only these (in the order of STEPS); None for all, which ends at the audited
-    protocol. fixed: field=value, of every step alike. timed, grouped: as in `protocol`.
+    protocol. fixed: field=value, of every step alike. timed, grouped, dataset: as in `protocol`.
 
     Raises: ValueError for an unknown step, or where no step is left.
     """
     for name in names or ():
         check_known("step", name, STEPS)
-    now = protocol("paper", timed=timed, grouped=grouped, **fixed)
-    end = protocol("audited", timed=timed, grouped=grouped, **fixed)
+    how = dict(timed=timed, grouped=grouped, dataset=dataset, **fixed)
+    now, end = protocol("paper", **how), protocol("audited", **how)
     steps = [Step(START, {}, now)]
     for name, fields in STEPS.items():
         if names is not None and name not in names:
@@ -126,7 +134,8 @@ def run_ladder(
     """
     stimulus, output = dataset.stimulus, user_path(output_dir, "output_dir")
     timed, grouped = stimulus.onsets is not None, stimulus.run is not None
-    walked = ladder_steps(timed=timed, grouped=grouped, names=steps, **(fixed or {}))
+    how = dict(timed=timed, grouped=grouped, dataset=dataset.name, **(fixed or {}))
+    walked = ladder_steps(names=steps, **how)
     plan = EvidencePlan(
         n_nulls=n_nulls,
         null=null or default_kind(stimulus),

@@ -55,8 +55,14 @@ class Method(TypingProtocol):
         """rank_nn and rank_csls [Q] of the true words, and scalar scores of the predictions.
 
         With protocol.layer_selection="inner_folds" also layer_loss, a scalar by which layers of all
-        models are compared within the training words: the lower, the better.
+        models are compared within the training words: the lower, the better. Of methods that pool the
+        folds similarity [Q, T] with the candidates in the place of both ranks; see `pools_folds`.
         """
+
+
+def pools_folds(method: Method) -> bool:
+    """Whether the ranks of a fold's words depend on the predictions of the other folds, too."""
+    return getattr(method, "pools_folds", False)
 
 
 def _n_types(fold: FoldProblem) -> int:
@@ -132,8 +138,20 @@ class Procrustes(_Nested):
         map = Map(fitted.rotation, fitted.source_mean, fitted.target_mean)
         mean = map.target_mean
         vectors = layer.values
+        others = None
+        if csls and self.protocol.csls_queries == "all_words":
+            by_type = self.protocol.queries == "types"
+            others = (state.means, state.counts) if by_type else (source, split.train)
         return decoding.decode(
-            map, state.queries, source, vectors, mean, split, self.protocol, csls=csls
+            map,
+            state.queries,
+            source,
+            vectors,
+            mean,
+            split,
+            self.protocol,
+            csls=csls,
+            others=others,
         )
 
 
@@ -193,7 +211,11 @@ class Ridge:
     @property
     def spans_vectors(self) -> bool:
         """With an alpha per target the targets must be the model's own dimensions."""
-        return self.protocol.alpha_selection != "error_per_target"
+        return not self.protocol.selects_per_target
+
+    @property
+    def pools_folds(self) -> bool:
+        return self.protocol.csls_queries == "all_words"
 
     def prepare(self, source: jax.Array, fold: FoldProblem) -> RidgeState:
         return self.prepare_words(self.factor(source, fold), source, fold)
@@ -265,9 +287,11 @@ class Ridge:
         weight = ridge.predict(state.outer, vectors - target_mean, alpha)
         map = Map(weight, state.source_mean, target_mean)
         mean = train_mean * self.protocol.center
-        ranks = decoding.decode(
-            map, state.queries, source, vectors, mean, fold.outer, self.protocol
-        )
+        asked = map, state.queries, source, vectors, mean, fold.outer, self.protocol
+        if self.pools_folds:
+            ranks = {"similarity": decoding.similarities(*asked)}
+        else:
+            ranks = decoding.decode(*asked)
         found = ranks | decoding.prediction_scores(map, state.queries, layer, fold.outer)
         if self.protocol.layer_selection == "inner_folds":
             found["layer_loss"] = layer_loss
@@ -278,7 +302,7 @@ class Ridge:
     ) -> tuple[jax.Array, jax.Array]:
         """(the penalty of a layer [T, E], a scalar or [E]; the layer's loss in the inner folds)."""
         loss, scale = self._inner_loss(state, layer, fold.inner)
-        shared = self.protocol.alpha_selection != "error_per_target"
+        shared = not self.protocol.selects_per_target
         alpha = self._alphas(state.outer)[ridge.select_alpha(loss, shared=shared)]
         least = loss.sum(axis=1).min() if shared else loss.min(axis=0).sum()
         return alpha, least / scale
@@ -293,10 +317,10 @@ class Ridge:
     def _inner_loss(
         self, state: RidgeState, layer: LayerVectors, inner: Split
     ) -> tuple[jax.Array, jax.Array]:
-        """Loss of each alpha over the inner folds: [A, 1] mean rank, or [A, E] squared errors.
+        """Loss of each alpha over the inner folds: [A, 1] mean rank, or [A, E] squared errors or 1 - R2.
 
-        And what a layer's loss is to be divided by to compare layers: one, or the squared errors of
-        the training mean.
+        And what a layer's loss is to be divided by to compare layers: one, the squared errors of the
+        training mean, or the number of folds and dimensions.
 
         With an intercept hat matrices map constants to zero, so that they give predictions less
         the training mean.
@@ -338,8 +362,12 @@ class Ridge:
     def _inner_errors(
         self, state: RidgeState, vectors: jax.Array, inner: Split
     ) -> tuple[jax.Array, jax.Array]:
-        """`_inner_loss` by squared errors."""
+        """`_inner_loss` by squared errors, or by 1 - R2 of each fold.
+
+        A dimension that is constant in a fold has no R2 there: 1 - R2 counts as one, whatever the alpha.
+        """
         intercept = self.protocol.fit_intercept
+        by_variance = self.protocol.alpha_selection == "r2_per_target"
         shifted = vectors - linalg.weighted_mean(vectors, state.outer.weights) * intercept
 
         def one_fold(inputs):
@@ -349,7 +377,15 @@ class Ridge:
             errors = true[None] - _combine(coefficients, _through(hats, basis, shifted))
             weighted = errors**2 * mask.astype(errors.dtype)[:, None]
             baseline = (true**2).sum(axis=1) @ mask.astype(true.dtype)
-            return weighted.sum(axis=1), mask.sum(), baseline
+            if not by_variance:
+                return weighted.sum(axis=1), mask.sum(), baseline
+            spread = (linalg.center(true, linalg.weighted_mean(true, mask), mask) ** 2).sum(axis=0)
+            shares = weighted.sum(axis=1) / jnp.where(spread > 0, spread, 1)
+            return (
+                jnp.where(spread > 0, shares, 1),
+                jnp.ones(()),
+                jnp.asarray(spread.size, true.dtype),
+            )
 
         means = self._inner_means(state, vectors)
         of_folds = state.hats, state.basis, state.coefficients, means, inner

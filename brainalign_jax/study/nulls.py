@@ -138,9 +138,10 @@ def _scores(bench, pool, one, subject, method, wanted, plan, progress) -> dict[P
         plan.kind, one.stimulus, problem.eligible, token_to_type, plan.n_draws, seed=plan.seed
     )
     asked = np.asarray(problem.folds.outer.query_mask).sum(dtype=np.float64)
-    folds, k = range(len(problem.folds.outer.train)), bench.scoring.ks[0]
+    k = bench.scoring.ks[0]
     found: dict[Part, np.ndarray] = {}
     for work in works:
+        folds = work.folds
         if plan.hold_alpha and held_nulls.serves(work, draws):
             of_parts = held_nulls.score(work, draws, pool, k=k)
             found |= {part: values / asked for part, values in of_parts.items()}
@@ -180,7 +181,9 @@ def _moves_words(work: Work, draws: list[Draw]) -> bool:
     )
 
 
-def _score_reworded(work: Work, index: int, moved: FoldProblem, k: int) -> dict[Part, np.ndarray]:
+def _score_reworded(
+    work: Work, index: int | slice, moved: FoldProblem, k: int
+) -> dict[Part, np.ndarray]:
     """Sums over the words of a fold, [P, 2, L] of each part, for draws that move the words."""
     with work.computation.context():
         source = work.source if work.source.ndim == 2 else work.source[index]
@@ -215,14 +218,16 @@ def _moved_source(bench: Workbench, work: Work, subject: int, method: str, draw:
     if draw.types is not None:
         return work.source
     one, eligible = bench.responses[subject], work.problem.eligible
-    if not sources.fits_each_fold(bench.scoring.protocol):
+    protocol = work.method.protocol
+    if not sources.fits_each_fold(protocol):
         return moved_rows(work.source, draw, one.stimulus, eligible)
     values = moved_rows(one.values, draw, one.stimulus, eligible)
-    return bench.prepared(subject, next(iter(work.layers)), work.method.form, work.problem, values)
+    part, form = next(iter(work.layers)), work.method.form
+    return bench.prepared(subject, part, form, protocol, work.problem, values)
 
 
 def _score_fold(
-    work: Work, index: int, draws: list[Draw], moved: list[np.ndarray], k: int
+    work: Work, index: int | slice, draws: list[Draw], moved: list[np.ndarray], k: int
 ) -> dict[Part, np.ndarray]:
     """Sums over the words of a fold, [P, 2, L] of each part."""
     exchanged = draws[0].types is not None

@@ -23,8 +23,9 @@ import numpy as np
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study import decoding, geometry, programs, sources
 from brainalign_jax.study.computation import Computation, cores
-from brainalign_jax.study.methods import METHODS, Method
+from brainalign_jax.study.methods import METHODS, Method, pools_folds
 from brainalign_jax.study.problem import Problem, Scoring, folds_of
+from brainalign_jax.study.protocol import Protocol
 
 _SHARE = 0.8  # of the memory there is, where no budget is given
 _HELD = 0.25  # of the budget, for responses; as much again for vectors and, at most, for RDMs
@@ -170,7 +171,7 @@ class _Study:
 
     def stages(self) -> tuple[Stage, ...]:
         protocol, item = self.scoring.protocol, np.dtype(self.computation.dtype).itemsize
-        methods = [METHODS[name](protocol) for name in self.scoring.methods]
+        methods = [METHODS[name](protocol.of_method(name)) for name in self.scoring.methods]
         blocks = [block for model in self.models for block in model]
         size = held_bytes(self.responses)
         n_held = self.n_subjects if not size else min(self.n_subjects, self.limit // size)
@@ -186,22 +187,27 @@ class _Study:
         if self.on_cpu and forms - {"values"}:
             stages.append(Stage("reduce the responses", held | _reduction(n_rows, n_features)))
         fits = len(self.problem.folds.outer.train) if sources.fits_each_fold(protocol) else 1
-        columns = {form: self._columns(form) for form in forms}
+        columns = {method.name: self._columns(method.form, method.protocol) for method in methods}
         ways = {(method.spans_vectors, method.correlates_vectors) for method in methods}
+        prepared = {(m.form, m.protocol.pca): columns[m.name] for m in methods}
+        if "rsa" in self.scoring.methods:
+            of_rsa = protocol.of_method("rsa")
+            compared = self._columns(geometry.form(protocol), of_rsa)
+            prepared[geometry.form(protocol), of_rsa.pca] = compared
         share = vectors / sum(sizes)
         kept = {
-            "prepared responses": 2 * fits * n_rows * sum(columns.values()) * item,
+            "prepared responses": 2 * fits * n_rows * sum(prepared.values()) * item,
             "prepared vectors": int(
                 share * sum(_layer_numbers(block, *way) for block in blocks for way in ways) * item
             ),
         }
         n_types = blocks[0][1]
         if "rsa" in self.scoring.methods:
-            kept["mean responses"] = n_types * columns[geometry.form(protocol)] * item
+            kept["mean responses"] = n_types * compared * item
         workers = self.computation.workers()
         with ThreadPoolExecutor(cores()) as pool:
             programs_of = [
-                pool.submit(self._program, method, columns[method.form], block)
+                pool.submit(self._program, method, columns[method.name], block)
                 for method in methods
                 for block in dict.fromkeys((0, *block[1:]) for block in blocks)
             ]
@@ -219,15 +225,15 @@ class _Study:
             stages.append(Stage(method.name, held | kept | work))
         if "rsa" in self.scoring.methods:
             wanted = geometry.needed_bytes(n_held, n_types, item, self.computation)
-            means = n_held * n_types * columns[geometry.form(protocol)] * item
+            means = n_held * n_types * compared * item
             rdms = {"RDMs": min(wanted, self.computation.rdm_bytes), "mean responses": means}
             stages.append(Stage("compare geometries", held | rdms))
         return tuple(stages)
 
-    def _columns(self, form: str) -> int:
+    def _columns(self, form: str, protocol: Protocol) -> int:
         """Columns of prepared responses of a form, at most."""
         n_rows, n_features = self.responses.values.shape
-        if self.scoring.protocol.pca == "model_width":
+        if protocol.pca == "model_width":
             widest = max(block[2] for model in self.models for block in model)
             return min(n_rows, n_features, widest)
         if form == "values" or n_features <= n_rows // 2:
@@ -246,7 +252,7 @@ class _Study:
         )
         dtype = self.computation.dtype
         source = jax.ShapeDtypeStruct((len(self.responses.values), columns), dtype)
-        fold = self.problem.fold(0)
+        fold = self.problem.fold(slice(None) if pools_folds(method) else 0)
         if not method.uses_inner_folds:
             fold = fold._replace(inner=None)
         fold = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), fold)

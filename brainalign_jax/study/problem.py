@@ -27,13 +27,16 @@ class Problem:
     folds: FoldProblem
     n_candidates: int
 
-    def trained_words(self, index: int) -> np.ndarray:
-        """Training tokens [T] of each word type in a fold."""
+    def trained_words(self, index: int | slice) -> np.ndarray:
+        """Training tokens [T] of each word type in a fold, or [F, T] in a slice of them."""
+        if isinstance(index, slice):
+            folds = range(len(self.folds.outer.train))[index]
+            return np.stack([self.trained_words(fold) for fold in folds])
         trained = self.folds.token_to_type[self.folds.outer.train[index] > 0]
         return np.bincount(trained, minlength=len(self.counts)).astype(np.float32)
 
-    def fold(self, index: int) -> FoldProblem:
-        """One fold of them, without the leading axis."""
+    def fold(self, index: int | slice) -> FoldProblem:
+        """One fold of them, without the leading axis, or a slice of them."""
         outer, inner, token_to_type = self.folds
         return FoldProblem(
             Split(*(x[index] for x in outer)),

@@ -2,6 +2,7 @@
 
 `layers` brings the vectors of a chunk of layers into the axes they span, once per model; `prepare` does
 what all layers of all models share, once per subject and fold; `evaluate` scores a chunk of layers.
+Methods that pool the folds (`methods.pools_folds`) get all of them at once, with a leading axis.
 Chunks of vectors of one width have one size in the whole study (`chunk_sizes`), the last one of a
 model is filled up. A chunk is
 split over the local devices; on each, `batch` layers are worked at once.
@@ -16,14 +17,10 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from brainalign_jax.align import filters, linalg
+from brainalign_jax.study import decoding
 from brainalign_jax.study.computation import compiled
-from brainalign_jax.study.decoding import (
-    LayerVectors,
-    correlated_vectors,
-    principal_axes,
-    spanned_vectors,
-)
-from brainalign_jax.study.methods import Method, Ridge, RidgeState
+from brainalign_jax.study.decoding import LayerVectors, correlated_vectors, spanned_vectors
+from brainalign_jax.study.methods import FoldProblem, Method, Ridge, RidgeState, pools_folds
 from brainalign_jax.study.problem import Problem
 from brainalign_jax.study.protocol import Protocol
 
@@ -45,23 +42,70 @@ def layers(values: jax.Array, *, span: bool, correlate: bool = False) -> LayerVe
     return jax.lax.map(correlated_vectors, values) if correlate else LayerVectors(values, None)
 
 
-@functools.partial(compiled, static_argnames=("n_axes",))
-def _reduced(chunk: LayerVectors, weights: jax.Array, *, n_axes: int) -> LayerVectors:
-    return jax.lax.map(lambda layer: principal_axes(layer, weights, n_axes=n_axes), chunk)
+@functools.partial(compiled, static_argnames=("scale", "n_axes"))
+def _fold_axes(chunk: LayerVectors, weights: jax.Array, **how) -> LayerVectors:
+    return jax.lax.map(lambda layer: decoding.fold_axes(layer, weights, **how), chunk)
+
+
+def _fitting(protocol: Protocol) -> dict[str, bool | int]:
+    """How `decoding.fold_axes` fits vectors to the training words."""
+    return dict(scale=protocol.scales_in_folds, n_axes=max(protocol.vector_axes, 0))
 
 
 def reduced_layers(
-    chunks: list[LayerVectors], problem: Problem, index: int, protocol: Protocol
+    chunks: list[LayerVectors], problem: Problem, index: int | slice, protocol: Protocol
 ) -> list[LayerVectors]:
-    """Chunks of layers on protocol.vector_axes principal axes of the training words of a fold."""
+    """Chunks of layers as the protocol scales and reduces them by the training words of a fold.
+
+    Of a slice of folds values are [C, F, T, E].
+    """
     words = problem.trained_words(index)
-    return [_reduced(chunk, words, n_axes=protocol.vector_axes) for chunk in chunks]
+    return [_fold_axes(chunk, words, **_fitting(protocol)) for chunk in chunks]
 
 
 @functools.partial(compiled, static_argnames=("method",))
 def prepare(source: jax.Array, fold, *, method: Method):
-    """`method.prepare` of one subject's responses [N, R] in one fold."""
-    return method.prepare(source, fold)
+    """`method.prepare` of one subject's responses [N, R], or [F, N, R], in one fold or in all."""
+    return _in_folds(method.prepare, method, source, fold)
+
+
+def _in_folds(score, method: Method, source: jax.Array, fold: FoldProblem, *states):
+    """score(*states, source, fold) in one fold; of a method that pools them, in each of the folds.
+
+    states: with a leading axis F then, as is source where it is [F, N, R].
+    """
+    if not pools_folds(method):
+        return score(*states, source, fold)
+    own = source if source.ndim == 3 else None
+
+    def one(inputs):
+        states, own, outer, inner = inputs
+        one_fold = FoldProblem(outer, inner, fold.token_to_type)
+        return score(*states, source if own is None else own, one_fold)
+
+    return jax.lax.map(one, (states, own, fold.outer, fold.inner))
+
+
+def _layer_scores(
+    state, source: jax.Array, layer: LayerVectors, fold: FoldProblem, method: Method
+) -> dict[str, jax.Array]:
+    """`method.evaluate`; of a method that pools the folds with an axis F, its similarities made ranks."""
+    if not pools_folds(method):
+        return method.evaluate(state, source, layer, fold)
+    if layer.values.ndim == 3:  # of each fold
+
+        def score(state, layer, source, fold):
+            return method.evaluate(state, source, layer, fold)
+
+        found = _in_folds(score, method, source, fold, state, layer)
+    else:
+
+        def score(state, source, fold):
+            return method.evaluate(state, source, layer, fold)
+
+        found = _in_folds(score, method, source, fold, state)
+    similarity = found.pop("similarity")
+    return found | decoding.pooled_ranks(similarity, fold.outer, method.protocol)
 
 
 @functools.partial(compiled, static_argnames=("method", "mesh", "batch"))
@@ -70,7 +114,7 @@ def evaluate(state, source: jax.Array, chunk, fold, *, method: Method, mesh: Mes
 
     def part(state, source, chunk, fold):
         return jax.lax.map(
-            lambda layer: method.evaluate(state, source, layer, fold), chunk, batch_size=batch
+            lambda layer: _layer_scores(state, source, layer, fold, method), chunk, batch_size=batch
         )
 
     if mesh.size == 1:
@@ -96,7 +140,7 @@ def moved_sums(
     """
 
     def one(source):
-        state = method.prepare(source, fold)
+        state = _in_folds(method.prepare, method, source, fold)
         error = state.basis_error.max() if isinstance(method, Ridge) else jnp.zeros(())
         return _sums(state, source, layers, fold, method, k, batch), error
 
@@ -109,9 +153,9 @@ def exchanged_sums(
 ):
     """The same for word types [P, T] that take one another's vectors: [P, 2, C].
 
-    words: [T] training tokens of each type, which the axes of protocol.vector_axes are fitted to.
+    words: [T] training tokens of each type, or [F, T], which `decoding.fold_axes` fits the vectors to.
     """
-    n_axes = method.protocol.vector_axes
+    protocol = method.protocol
 
     def one(types):
         products = layers.products
@@ -119,8 +163,9 @@ def exchanged_sums(
             values=layers.values[:, types],
             products=None if products is None else products[:, types][:, :, types],
         )
-        if 0 < n_axes < moved.values.shape[-1]:
-            moved = jax.lax.map(lambda x: principal_axes(x, words, n_axes=n_axes), moved)
+        if protocol.scales_in_folds or 0 < protocol.vector_axes < moved.values.shape[-1]:
+            how = _fitting(protocol)
+            moved = jax.lax.map(lambda x: decoding.fold_axes(x, words, **how), moved)
         return _sums(state, source, moved, fold, method, k, batch)
 
     return jax.lax.map(one, types)
@@ -128,8 +173,8 @@ def exchanged_sums(
 
 @functools.partial(compiled, static_argnames=("method",))
 def factor(source: jax.Array, fold, *, method: Ridge):
-    """`Ridge.factor` of one subject's responses [N, R] in one fold."""
-    return method.factor(source, fold)
+    """`Ridge.factor` of one subject's responses as `prepare` takes them."""
+    return _in_folds(method.factor, method, source, fold)
 
 
 @functools.partial(compiled, static_argnames=("method", "k", "batch"))
@@ -143,9 +188,9 @@ def reworded_sums(
 
     def one(fold):
         if factors is None:
-            state = method.prepare(source, fold)
+            state = _in_folds(method.prepare, method, source, fold)
         else:
-            state = method.prepare_words(factors, source, fold)
+            state = _in_folds(method.prepare_words, method, source, fold, factors)
         return _sums(state, source, layers, fold, method, k, batch)
 
     return jax.lax.map(one, folds)
@@ -153,13 +198,13 @@ def reworded_sums(
 
 def _sums(state, source, layers, fold, method: Method, k: int, batch: int) -> jax.Array:
     scores = jax.lax.map(
-        lambda layer: method.evaluate(state, source, layer, fold), layers, batch_size=batch
+        lambda layer: _layer_scores(state, source, layer, fold, method), layers, batch_size=batch
     )
-    mask = fold.outer.query_mask.astype(source.dtype)
-    n_candidates = (fold.outer.candidates > 0).sum().astype(source.dtype)
+    mask = fold.outer.query_mask.astype(source.dtype).reshape(-1)
+    n_candidates = (fold.outer.candidates > 0).sum(axis=-1).astype(source.dtype)[..., None]
     accuracy = 1 - (scores["rank_nn"].astype(source.dtype) - 1) / (n_candidates - 1)
     hits = (scores["rank_csls"] <= k).astype(source.dtype)
-    return jnp.stack([linalg.matmul(x, mask) for x in (hits, accuracy)])
+    return jnp.stack([linalg.matmul(x.reshape(len(x), -1), mask) for x in (hits, accuracy)])
 
 
 @functools.cache
@@ -229,7 +274,9 @@ def filter_count(source: np.ndarray, problem: Problem, protocol: Protocol) -> in
         rows = rows - rows.mean(axis=0)
     smaller = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
     eigenvalues = np.linalg.eigvalsh(smaller)
-    eigenvalues = eigenvalues[eigenvalues > eigenvalues[-1] * len(rows) * np.finfo(np.float32).eps]
+    # Without an intercept the largest is that of the mean, which `ridge.factor_primal` sets apart.
+    ruling = eigenvalues[-1] if protocol.fit_intercept else eigenvalues[-2:][0]
+    eigenvalues = eigenvalues[eigenvalues > ruling * len(rows) * np.finfo(np.float32).eps]
     alphas = np.asarray(protocol.alphas)
     if protocol.alpha_unit == "kernel":
         alphas = alphas * eigenvalues.sum() / len(rows)

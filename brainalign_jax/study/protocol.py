@@ -47,6 +47,23 @@ class Protocol:
         "model_width reduces the responses to min(rows, features, model width) principal axes.",
         choices=("none", "model_width"),
     )
+    pca_for: str = described(
+        "Methods whose responses pca reduces: all, or all_but_ridge.",
+        choices=("all", "all_but_ridge"),
+    )
+    scaling_order: str = described(
+        "Scaling, of brain and model, before_pca or after_pca: then every axis is scaled, however little "
+        "it varies.",
+        choices=("before_pca", "after_pca"),
+    )
+    vector_scaling: str = described(
+        "Scaling of the dimensions of the model's vectors: minmax to 0..1 over the word types.",
+        choices=("none", "minmax"),
+    )
+    vector_scaling_for: str = described(
+        "Methods whose vectors are scaled: all, or all_but_procrustes.",
+        choices=("all", "all_but_procrustes"),
+    )
     fitted_on: str = described(
         "What voxel selection, scaling and PCA are fitted on: each fold's training rows, or all_rows, the "
         "test rows included (the model's vectors then get no more axes than the responses have).",
@@ -59,8 +76,9 @@ class Protocol:
     )
     alpha_selection: str = described(
         "What chooses the penalty in the inner folds: retrieval (one for all targets, by the mean rank of "
-        "the true word), error_per_target or error_shared (by squared error).",
-        choices=("retrieval", "error_per_target", "error_shared"),
+        "the true word), error_per_target or error_shared (by squared error), r2_per_target (by the sum "
+        "over the inner folds of 1 - R2, each by its own variance).",
+        choices=("retrieval", "error_per_target", "error_shared", "r2_per_target"),
     )
     n_inner_folds: int = described("Inner folds within each training set.", least=2)
     inner_shuffle: bool = described(
@@ -68,6 +86,12 @@ class Protocol:
     )
     fit_intercept: bool = described("Ridge shrinks toward the training mean (else toward zero).")
     csls_k: int = described("Neighbours of CSLS.", least=1)
+    csls_queries: str = described(
+        "Whose predictions are the neighbours of a candidate in CSLS: those of the tested words of its "
+        "fold, or all_words: of the tested words of all folds by ridge, of the training words, too, by "
+        "Procrustes (decoding by similarities keeps to its fold).",
+        choices=("fold", "all_words"),
+    )
     candidate_scaling: str = described(
         "spread divides each candidate's similarities by their root mean square over the training words: "
         "undivided, words that were trained on crowd the top ranks.",
@@ -95,6 +119,25 @@ class Protocol:
         if not self.alphas or min(self.alphas) <= 0:
             raise ValueError(f"alphas must be one or more positive numbers, not {self.alphas}")
 
+    @property
+    def selects_per_target(self) -> bool:
+        """Whether ridge has a penalty for each dimension of the vectors."""
+        return self.alpha_selection.endswith("_per_target")
+
+    @property
+    def scales_in_folds(self) -> bool:
+        """Whether the model's vectors are scaled by each fold's training words."""
+        return self.vector_scaling != "none" and self.fitted_on == "training"
+
+    def of_method(self, method: str) -> "Protocol":
+        """The choices as one method takes them: what is not meant for it is switched off."""
+        changed = {}
+        if method == "ridge" and self.pca_for == "all_but_ridge":
+            changed["pca"] = "none"
+        if method == "procrustes" and self.vector_scaling_for == "all_but_procrustes":
+            changed["vector_scaling"] = "none"
+        return dataclasses.replace(self, **changed)
+
     def fields(self) -> dict:
         """The choices as a JSON-serialisable dict."""
         return dataclasses.asdict(self)
@@ -111,6 +154,10 @@ AUDITED = Protocol(
     n_voxels=0,
     scaling="none",
     pca="none",
+    pca_for="all",
+    scaling_order="before_pca",
+    vector_scaling="none",
+    vector_scaling_for="all",
     fitted_on="training",
     alphas=tuple(10.0**power for power in range(-3, 5)),
     alpha_unit="kernel",
@@ -119,6 +166,7 @@ AUDITED = Protocol(
     inner_shuffle=False,
     fit_intercept=True,
     csls_k=10,
+    csls_queries="fold",
     candidate_scaling="spread",
     layer_selection="inner_folds",
     vector_axes=-1,
@@ -126,7 +174,7 @@ AUDITED = Protocol(
     rdm_comparison="spearman",
 )
 
-# Li et al. 2023: see the class for what each choice means.
+# What the code of Li et al. 2023 does: docs/protocols.md has it beside what their text reads like.
 PAPER = Protocol(
     name="paper",
     folds="shuffled_types",
@@ -138,14 +186,19 @@ PAPER = Protocol(
     n_voxels=0,
     scaling="minmax",
     pca="model_width",
+    pca_for="all_but_ridge",
+    scaling_order="after_pca",
+    vector_scaling="minmax",
+    vector_scaling_for="all",
     fitted_on="all_rows",
     alphas=tuple(10.0**power for power in range(-6, 10)),
     alpha_unit="absolute",
-    alpha_selection="error_per_target",
+    alpha_selection="r2_per_target",
     n_inner_folds=10,
     inner_shuffle=False,
     fit_intercept=False,
     csls_k=100,
+    csls_queries="all_words",
     candidate_scaling="none",
     layer_selection="test",
     vector_axes=0,
@@ -161,13 +214,16 @@ CHOICES = {
 PROTOCOLS = {"audited": AUDITED, "paper": PAPER}
 
 
-def protocol(name: str, *, timed: bool = True, grouped: bool = False, **overrides) -> Protocol:
+def protocol(
+    name: str, *, timed: bool = True, grouped: bool = False, dataset: str = "", **overrides
+) -> Protocol:
     """The named protocol with fields overridden (None leaves a field as it is).
 
     timed: whether the words have onsets. Isolated items have no neighbours in time, and their order
     (often alphabetical) is no order of presentation: the audited protocol then draws its folds at
     random and needs no purge. grouped: whether isolated items come in runs, as sentences do in
-    passages: these share their topic, and are then drawn as a whole.
+    passages: these share their topic, and are then drawn as a whole. dataset: its name; the paper's code
+    leaves the vectors unscaled for Procrustes on the data of Pereira et al.
 
     Raises: ValueError for an unknown protocol, field or choice.
 
@@ -187,6 +243,8 @@ def protocol(name: str, *, timed: bool = True, grouped: bool = False, **override
             purge=0.0,
             n_folds=10,
         )
+    if name == "paper" and dataset.startswith("pereira"):
+        chosen = dataclasses.replace(chosen, vector_scaling_for="all_but_procrustes")
     known = [field.name for field in dataclasses.fields(Protocol) if field.name != "name"]
     for field in overrides:
         check_known("field", field, known, of="a protocol", listing="help(Protocol)")

@@ -159,7 +159,8 @@ def replicate(
     for dataset in datasets:
         timed, grouped = dataset.stimulus.onsets is not None, dataset.stimulus.run is not None
         for name in dict.fromkeys(protocols):
-            chosen = protocol(name, timed=timed, grouped=grouped, **(fixed or {}))
+            how = dict(timed=timed, grouped=grouped, dataset=dataset.name, **(fixed or {}))
+            chosen = protocol(name, **how)
             scorings[dataset.name, name] = Scoring(what.methods, chosen, ks, layers, lower, seed)
     _check(datasets, scorings, k)
     for dataset in datasets:

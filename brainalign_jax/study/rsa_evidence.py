@@ -47,7 +47,7 @@ def rsa_evidence(
     model's layers by the largest of every permutation; NaN without permutations. ceiling_lower and
     ceiling_upper: mean over subjects, as rsatoolbox bounds it.
     """
-    protocol, empty = scoring.protocol, pd.DataFrame(columns=list(COLUMNS))
+    protocol, empty = scoring.protocol.of_method("rsa"), pd.DataFrame(columns=list(COLUMNS))
     vocabulary, token_to_type = dataset.stimulus.types(lower=scoring.lower)
     eligible = token_to_type >= 0
     loaded = [dataset.load(subject) for subject in dataset.subjects]
@@ -86,9 +86,8 @@ def rsa_evidence(
 
             def rdms(blocks=blocks, n_features=n_features):
                 for _, _, values in blocks:
-                    ready = sources.prepare_vectors(
-                        values, protocol, n_features=n_features, dtype=computation.dtype
-                    )
+                    options = dict(n_features=n_features, folds=False, dtype=computation.dtype)
+                    ready = sources.prepare_vectors(values, protocol, **options)
                     for layer in ready:
                         yield _rdm(layer[types], protocol)
 

@@ -1,6 +1,7 @@
 """Responses and vectors made ready for the solvers: voxel selection, scaling, PCA and lossless
 reduction, on the host and in blocks of voxels: what is reduced is never copied as a whole."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -60,11 +61,11 @@ def prepare_responses(
         chosen = values
         if protocol.n_voxels:
             chosen = values[:, selection.select(score(rows), protocol.n_voxels)]
-        scale = _scaling(chosen, rows, protocol)
         if protocol.pca == "model_width":
             n_axes = min(int(rows.sum()), chosen.shape[1], width)
-            scores = _principal_scores(chosen, eligible, rows, scale, n_axes)
+            scores = _reduced(chosen, eligible, rows, protocol, n_axes)
             return row_centred(scores) if form == "centred" else scores
+        scale = _scaling(chosen, rows, protocol)
         if form == "values":
             return _scaled_rows(chosen, eligible, *scale, dtype=dtype)
         return lossless_reduction(
@@ -135,14 +136,30 @@ def reduces_vectors(protocol: Protocol) -> bool:
 
 
 def prepare_vectors(
-    values: np.ndarray, protocol: Protocol, *, n_features: int, dtype: str = "float32"
+    values: np.ndarray,
+    protocol: Protocol,
+    *,
+    n_features: int,
+    folds: bool = True,
+    dtype: str = "float32",
 ) -> np.ndarray:
-    """Model vectors [L, T, D]; the paper's PCA leaves no more axes than the responses have."""
-    if reduces_vectors(protocol) and values.shape[-1] > n_features:
+    """Model vectors [L, T, D]; the paper's PCA leaves no more axes than the responses have.
+
+    folds: whether folds will scale them by their training words (`decoding.fold_axes`), where the protocol
+    says so; else they are scaled here, over all words.
+    """
+    reduces = reduces_vectors(protocol) and values.shape[-1] > n_features
+    scaling = "none" if folds and protocol.scales_in_folds else protocol.vector_scaling
+    if reduces or scaling != "none":
+        own = dataclasses.replace(protocol, scaling=scaling, alpha_unit="absolute")
         every = np.ones(values.shape[1], bool)
-        none = (0.0, 1.0)
         values = np.stack(
-            [_principal_scores(layer, every, every, none, n_features) for layer in values]
+            [
+                _reduced(layer, every, every, own, n_features)
+                if reduces
+                else _scaled(layer, every, *_scaling(layer, every, own))
+                for layer in values
+            ]
         )
     return np.asarray(values, dtype)
 
@@ -218,6 +235,15 @@ def _scaling(values: np.ndarray, rows: np.ndarray, protocol: Protocol) -> tuple:
         else:
             shift[part], scale[part] = block.mean(axis=0), block.std(axis=0)
     return shift, np.where(scale > 0, scale, 1)
+
+
+def _reduced(values, eligible, rows, protocol: Protocol, n_axes: int) -> np.ndarray:
+    """Scores [N, n_axes] on principal axes fitted to the rows [N] bool, scaled before or after."""
+    if protocol.scaling_order == "before_pca" or protocol.scaling == "none":
+        scaling = _scaling(values, rows, protocol)
+        return _principal_scores(values, eligible, rows, scaling, n_axes)
+    scores = _principal_scores(values, eligible, rows, (0.0, 1.0), n_axes)
+    return _scaled(scores, eligible, *_scaling(scores, rows, protocol))
 
 
 def _scaled(values, eligible, shift, scale) -> np.ndarray:

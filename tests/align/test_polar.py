@@ -96,6 +96,23 @@ def test_batches_of_several_ranks_and_rotated_rows(double, rng, algorithm):
         double.close(jax.vmap(rotate, (None, 0))(double.array(rows), crosses), rows @ expected)
 
 
+def test_a_mean_beside_the_matrix_is_part_of_it(double, rng):
+    """Whether it rules, drowns or is nothing, and whichever side is longer."""
+    rotate = jax.jit(
+        lambda rows, cross, mean: polar.rotate(rows, cross, mean=mean, algorithm="svd")
+    )
+    tall, wide, rows = (rng.normal(size=shape) for shape in ((9, 6), (6, 9), (3, 6)))
+    for size in (0.0, 1.0, 1e4):
+        for cross in (tall, wide):
+            pair = size * rng.normal(size=len(cross)), rng.normal(size=cross.shape[1])
+            left, _, right = np.linalg.svd(cross + np.outer(*pair), full_matrices=False)
+            mean = polar.Mean(*double.arrays(*pair))
+            found = isometry(double.array(cross), mean=mean, algorithm="svd")
+            double.close(found, left @ right, factor=50)
+        turned = rotate(*double.arrays(rows, wide), mean)
+        double.close(turned, rows @ left @ right, factor=50)
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_float32_stays_float32(keeps_float32, rng, algorithm):
     cross, rows = rng.normal(size=(8, 6)), rng.normal(size=(3, 8))

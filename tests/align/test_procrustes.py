@@ -10,11 +10,11 @@ import oracles
 import pytest
 from scipy.stats import ortho_group
 
-from brainalign_jax.align import procrustes
+from brainalign_jax.align import polar, procrustes
 
 N = 30
 
-fit = jax.jit(procrustes.fit, static_argnames="center")
+fit = jax.jit(procrustes.fit, static_argnames=("center", "algorithm"))
 apply = jax.jit(procrustes.apply)
 
 
@@ -254,6 +254,60 @@ def test_batched_where_ranks_differ(double, rng, same_when_batched):
     same_when_batched(
         predict, *double.arrays(source, target, masks), in_axes=(None, None, 0), factor=50
     )
+
+
+# --- rows that are not centred --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def unit_interval():
+    """(source, target [600, 150], each column 0 to 1; rotation; ranks of the first 120 rows), in float64.
+
+    The largest singular value is 2.6e7 times the least, the second 2.2e4 times.
+    """
+    rng = np.random.default_rng(2)
+    source = rng.standard_normal((600, 150))
+    turn = np.linalg.qr(rng.standard_normal((150, 150)))[0]
+    target = 0.3 * source @ turn + rng.standard_normal((600, 150))
+    source, target = oracles.minmax(source), oracles.minmax(target)
+    rotation, _, _ = oracles.procrustes(source, target, np.ones(600), center=False)
+    return source, target, rotation, ranks_of(source @ rotation, target)
+
+
+def ranks_of(predicted, target):
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (predicted[:120], target)]
+    return oracles.ranks(unit[0] @ unit[1].T, np.arange(120))
+
+
+@pytest.mark.parametrize("algorithm", polar.ALGORITHMS)
+def test_float32_keeps_what_the_mean_outshines(unit_interval, algorithm):
+    source, target, rotation, expected = unit_interval
+    single = [np.asarray(x, np.float32) for x in (source, target, np.ones(600))]
+    fitted = fit(*single, center=False, algorithm=algorithm)
+    found = np.asarray(fitted.rotation, np.float64)
+    assert (np.linalg.svd(found, compute_uv=False) > 0.99).sum() == 150
+    np.testing.assert_allclose(found, rotation, atol=1e-3)
+    predicted = np.asarray(single[0] @ np.asarray(fitted.rotation))
+    assert (ranks_of(predicted, single[1]) == expected).mean() >= 0.95
+
+
+def test_folds_and_spans_in_float32_far_from_zero(rng):
+    source, target, weights, masks = folds_problem(rng, 12, 14)
+    source, target = source + 50, target + 50
+    single = [np.asarray(x, np.float32) for x in (source, target)]
+    folds = fit_folds(*single, HELD_OUT, IN_USE, np.asarray(weights, np.float32), center=False)
+    rows = np.flatnonzero(masks[0])[:10]
+    for x in (source, target):
+        x[7] = 0
+    for fold, mask in enumerate(masks):
+        some = source[mask > 0]
+        expected, _, _ = oracles.procrustes(source, target, mask, center=False)
+        np.testing.assert_allclose(some @ folds.rotation[fold], some @ expected, atol=1e-3)
+    spans = [procrustes.span(x, rows, np.ones(len(rows), np.float32), center=False) for x in single]
+    found = jax.jit(procrustes.fit_spans, static_argnames="center")(*spans, center=False)
+    left, _, right = np.linalg.svd(source[rows].T @ target[rows], full_matrices=False)
+    expected = left[:, : len(rows)] @ right[: len(rows)]
+    np.testing.assert_allclose(found.rotation, expected, atol=1e-3)
 
 
 # --- folds ----------------------------------------------------------------------------------------

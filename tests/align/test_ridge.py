@@ -164,6 +164,21 @@ def test_features_far_from_zero(precision, rng, form):
     precision.close(predicted, expected, factor=500)
 
 
+def test_float32_keeps_what_the_mean_outshines(rng):
+    """Without an intercept, voxels from 0.5 to 0.51: the largest eigenvalue is 1e7 times the least."""
+    shared = rng.standard_normal((60, 8))
+    voxels = shared @ rng.standard_normal((8, 500)) + 2 * rng.standard_normal((60, 500))
+    voxels, targets = 0.5 + 0.01 * oracles.minmax(voxels), oracles.minmax(shared)
+    left, singular, _ = np.linalg.svd(voxels, full_matrices=False)
+    weights = np.arange(60) < 50
+    single = [np.asarray(x, np.float32) for x in (left * singular, weights, targets)]
+    factor = factor_primal(*single[:2], fit_intercept=False)
+    assert (np.asarray(factor.eigenvalues) > 0).sum() == 50
+    expected = oracles.ridge(single[0], targets, weights, 0.01, fit_intercept=False)
+    found = np.asarray(predict(factor, single[2], np.float32(0.01)))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
 @pytest.mark.parametrize("form", ["dual", "primal"])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("hidden", [1e4, np.nan])

@@ -98,10 +98,18 @@ def test_too_short_runs_are_refused():
         NullPlan("dice", 3)
 
 
-@pytest.mark.parametrize("method", ["procrustes", "ridge", "rsa"])
-def test_item_nulls_equal_a_rescoring_of_the_exchanged_vectors(words, planted, method):
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("procrustes", {}),
+        ("ridge", {}),
+        ("rsa", {}),
+        ("ridge", {"vector_scaling": "minmax", "csls_queries": "all_words"}),
+    ],
+)
+def test_item_nulls_equal_a_rescoring_of_the_exchanged_vectors(words, planted, method, changes):
     vectors, responses = planted
-    scoring = Scoring((method,), protocol("audited", timed=False), (5,))
+    scoring = Scoring((method,), protocol("audited", timed=False, **changes), (5,))
     found = score_nulls(
         "x", responses, make_embeddings(words, vectors), scoring, NullPlan("items", 2), k=5
     )
