@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
 _MOST_DIGITS = 40  # of a number that a file of tensors needs
-_MOST_STEPS = 5_000_000  # about a hundred times those of the largest models
+_MOST_STEPS = 1_000_000  # a model of 10,000 tensors takes half a million
 
 
 class Name(NamedTuple):

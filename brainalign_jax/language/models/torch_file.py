@@ -8,6 +8,7 @@ file's own before anything is allocated.
 
 from __future__ import annotations
 
+import io
 import math
 import reprlib
 import struct
@@ -24,6 +25,7 @@ from brainalign_jax.language.models import plain_pickle
 from brainalign_jax.language.models.plain_pickle import Malformed, Name, Refused
 from brainalign_jax.language.models.unchanged_file import UnchangedFile
 
+_MOST_PICKLE = 64_000_000  # bytes; a model of 10,000 tensors needs two million
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 _STORAGE_DTYPES = {
@@ -207,9 +209,10 @@ class TorchFile(Mapping[str, np.ndarray]):
             if order in members and archive.read(order) != b"little":
                 raise Malformed("big-endian numbers")
             end = _stored(members[pickled]).file_size
-            with archive.open(pickled) as stream:
-                pickles = _Pickles(stream, end)
-                saved = pickles.load()
+            if end > _MOST_PICKLE:
+                raise Malformed(f"a list of tensors of {end / 1e6:.0f} MB")
+            pickles = _Pickles(io.BytesIO(archive.read(pickled)), end)
+            saved = pickles.load()
             total = 0
             for storage in pickles.storages.values():
                 size = _stored(members[f"{self._prefix}data/{storage.key}"]).file_size
