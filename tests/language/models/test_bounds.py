@@ -16,6 +16,7 @@ from brainalign_jax.language.models import (
     read_config,
     read_tensors,
 )
+from brainalign_jax.language.tokens import load_tokenizer
 
 
 def set_config(folder, **fields):
@@ -139,6 +140,24 @@ def test_a_safetensors_header_allocates_nothing(header, checkpoint):
     refused(lambda: load_model(str(folder)), "truncated or corrupt|do not fit")
     path.write_bytes((1 << 62).to_bytes(8, "little") + header)
     refused(lambda: read_tensors(folder), "truncated or corrupt")
+
+
+def test_a_tokenizer_with_code_of_its_own_never_runs_it(tmp_path, monkeypatch):
+    """transformers asks on standard input whether to run it."""
+    marker = tmp_path / "ran"
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n")
+    settings = {"auto_map": {"AutoTokenizer": ["own.Slow", "own.Fast"]}, "tokenizer_class": "Slow"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    own = f"open({str(marker)!r}, 'w').close()\nclass Slow: pass\nclass Fast: pass\n"
+    (tmp_path / "own.py").write_text(own)
+    config = {"model_type": "bert", "auto_map": {"AutoConfig": "own.Slow"}}
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda *words: asked.append(words) or "y")
+    for model_type in ("bert", "of-its-own"):
+        (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": model_type}))
+        with pytest.raises(ValueError, match="code of its own .*never run; give a checkpoint"):
+            load_tokenizer(tmp_path)
+    assert not asked and not marker.exists()
 
 
 def test_a_deep_tokenizer_file_is_one_line(checkpoint):
