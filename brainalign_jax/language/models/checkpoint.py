@@ -195,7 +195,8 @@ def read_config(folder: Path, *, family: str | None = None) -> Any:
             other or f"no {path}; download the checkpoint's config.json into {folder}."
         )
     fields = read_json(path)
-    found = fields.get("model_type") or family
+    # The state-space models' own format names no type, but their part.
+    found = fields.get("model_type") or family or ("mamba" if "ssm_cfg" in fields else None)
     if not isinstance(found, str) or found not in FAMILIES:
         architectures = fields.get("architectures")
         raise ValueError(f"{path}: {unsupported_family(found, architectures, FAMILIES)}")

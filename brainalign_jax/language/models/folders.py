@@ -75,7 +75,12 @@ def _transformer(folder: Path) -> Path:
     modules = folder / "modules.json"
     if modules.is_file():
         path = _first_module(modules)
-        if path and (folder / path / "config.json").is_file():
+        if path and not (folder / path / "config.json").is_file():
+            raise FileNotFoundError(
+                f"{modules} names the transformer in {folder / path}, where no config.json is; copy "
+                "the whole model."
+            )
+        if path:
             return folder / path
     inside = folder / "0_Transformer"
     if (inside / "config.json").is_file() and not _names_a_model(folder / "config.json"):

@@ -100,9 +100,8 @@ def refuse_quantised_config(fields: dict, path: Path) -> None:
         method = "bitsandbytes"
     bits = found.get("bits") or found.get("w_bit")
     bits = bits or (4 if found.get("load_in_4bit") else 8 if found.get("load_in_8bit") else None)
-    said = f"{str(method or 'an unnamed method')[:40]}" + (
-        f", {str(bits)[:8]} bits" if bits else ""
-    )
+    said = repr(method)[1:41] if method and isinstance(method, str) else "an unnamed method"
+    said = said.rstrip("'") + (f", {bits} bits" if isinstance(bits, int) else "")
     raise ValueError(f"{path} has a quantization_config: {_quantised(said)}")
 
 

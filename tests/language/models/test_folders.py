@@ -76,6 +76,9 @@ def test_sentence_transformers_keep_the_checkpoint_further_in(checkpoint, tmp_pa
     write(json.dumps([module | {"path": "../bert-mlm"}]))
     with pytest.raises(ValueError, match="outside of its folder"):
         locate(str(outer))
+    write(json.dumps([module | {"path": "0_Nothing"}]))
+    with pytest.raises(FileNotFoundError, match="0_Nothing, where no config.json is; copy"):
+        locate(str(outer))
     write(json.dumps([module | {"type": "sentence_transformers.models.WordEmbeddings"}]))
     with pytest.raises(ValueError, match="begins with WordEmbeddings, not with a transformer"):
         locate(str(outer))
@@ -193,6 +196,7 @@ def test_quantised_weights_are_refused_by_what_they_are(name, dtype, message, ch
         ({"load_in_8bit": True}, "bitsandbytes, 8 bits"),
         ({"quant_method": "fp8"}, "fp8"),
         ([1], "an unnamed method"),
+        ({"quant_method": "a\nb", "bits": "4\n"}, r"a\\nb"),
     ],
 )
 def test_a_quantised_config_says_the_method(fields, message, checkpoint):
@@ -231,6 +235,12 @@ def test_another_family_is_refused_by_what_it_is(model_type, what, near, tmp_pat
     said, nearest = text.split("the nearest supported: ")
     assert f"It is {what}" in said and near in nearest
     assert "download" not in text.lower()
+
+
+def test_the_state_space_models_own_config_is_told(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"d_model": 768, "ssm_cfg": {}}))
+    with pytest.raises(ValueError, match="'mamba' is not supported.*state-space"):
+        read_config(tmp_path)
 
 
 @pytest.mark.parametrize("fields", [{}, {"model_type": ["bert"]}, {"model_type": 3}])
