@@ -72,7 +72,7 @@ class Weights:
             self.n_params * self.dtype.itemsize,
             device_bytes() * devices,
             f"the weights in {self.folder}",
-            "give layout='streamed', or a smaller dtype",
+            "take a smaller dtype, or layout='streamed' to embed",
         )
         return nnx.merge(self.graph, self._filled(self._parameter))
 

@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
+from small_models import add_letter_tokenizer, save_checkpoint
 
+import brainalign_jax as ba
 from brainalign_jax.language.models import fingerprint, load_model, locate, read_config
 from brainalign_jax.language.models.heads import load_head
 
@@ -115,6 +118,24 @@ def test_an_adapter_is_merged_as_peft_computes_it(name, checkpoint, tmp_path):
         np.testing.assert_allclose(ours[path], values, rtol=0, atol=3e-6, err_msg=path)
     assert sum(not np.array_equal(before[path], ours[path]) for path in before) == 2
     assert fingerprint(folder) != key
+
+
+def test_vectors_and_their_cache_are_those_of_the_merged_model(tmp_path):
+    folder, merged = (Path(save_checkpoint("gpt2", tmp_path / n)) for n in ("adapted", "merged"))
+    for one in (folder, merged):
+        add_letter_tokenizer(one)
+    module = "h.1.attn.c_attn"
+    (a, b) = add_adapter(folder, {module: (16, 48)})[module]
+    tensors = load_file(merged / "model.safetensors")
+    rewrite(merged, tensors | {f"{module}.weight": tensors[f"{module}.weight"] + 4 * (b @ a).T})
+    stimulus = ba.Stimulus.from_words(["a", "cat", "sat", "on", "the", "mat"])
+    expected = ba.embed(stimulus, str(merged)).values
+    found = ba.embed(stimulus, str(folder), cache_dir=tmp_path / "cache").values
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 1}))
+    other = ba.embed(stimulus, str(folder), cache_dir=tmp_path / "cache").values
+    assert np.abs(other - expected).max() > 0.01
 
 
 def test_half_precision_weights_are_widened_before_the_sum(checkpoint):
