@@ -311,8 +311,15 @@ def _convert(folder: Path, family: str | None) -> tuple[Tokenizer, str]:
     }
     loader = by_family.get(family, AutoTokenizer)
     try:
-        tokenizer = loader.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = loader.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:
+        if "auto_map" in _read_json(folder / "tokenizer_config.json"):
+            raise ValueError(
+                f"{folder}: its tokenizer is code of its own (auto_map in tokenizer_config.json), "
+                "which is never run; give a checkpoint that has a tokenizer.json"
+            ) from error
         raise ValueError(
             f"{folder}: transformers cannot build a tokenizer from its vocabulary files ({error}); "
             "check that config.json names the model_type"

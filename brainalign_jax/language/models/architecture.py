@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ class TransformerConfig:
     them); () where no block has a window. `rotary` holds the angles by which one position turns
     the pairs of a query's and key's first 2 × len(rotary) elements.
 
-    `init_std` and `pad_id` matter to untrained models only. Raises ValueError on sizes that
+    `init_std`, `pad_id` and `sinusoidal` (the table of positions is not random) matter to untrained
+    models only. Raises ValueError on sizes that
     cannot be, or an unknown activation.
     """
 
@@ -68,6 +70,7 @@ class TransformerConfig:
     head_norm: bool = False
     windows: tuple[int, ...] = ()
     rotary: tuple[float, ...] = ()
+    sinusoidal: bool = False
 
     def __post_init__(self) -> None:
         sizes = "vocab_size", "width", "n_layers", "n_heads", "ffn_width", "max_length"
@@ -97,6 +100,11 @@ class TransformerConfig:
                 f"{self.family}: {2 * len(self.rotary)} rotary elements are more than the "
                 f"{self.head_size} of a head; correct config.json."
             )
+        for name, numbers in (("norm_eps", (self.norm_eps,)), ("rotary angles", self.rotary)):
+            if not all(0 < number < math.inf for number in numbers):
+                raise ValueError(
+                    f"{self.family}: {name} are not all positive numbers; correct config.json."
+                )
         if self.activation not in ACTIVATIONS:
             raise ValueError(unknown("activation", self.activation, ACTIVATIONS, of=self.family))
 
@@ -121,6 +129,48 @@ class TransformerConfig:
         scale = 1 / math.sqrt(self.head_size) if self.scale_scores else 1.0
         divisor = np.arange(1, self.n_layers + 1) if self.scale_by_layer else np.ones(self.n_layers)
         return (scale / divisor).astype(np.float32)
+
+
+# The largest values of config.json that are taken, far above those of any model.
+_LAYERS = dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers"), 10_000)
+_WIDTHS = dict.fromkeys(
+    ("hidden_size", "n_embd", "dim", "hidden_dim", "intermediate_size", "n_inner", "ffn_dim")
+    + ("head_dim", "word_embed_proj_dim", "num_attention_heads", "n_head", "n_heads", "num_heads")
+    + ("num_key_value_heads", "type_vocab_size"),
+    1 << 20,
+)
+_TABLES = dict.fromkeys(
+    ("vocab_size", "max_position_embeddings", "n_positions", "n_ctx", "sliding_window")
+    + ("window_size", "max_window_layers", "pad_token_id", "bos_token_id", "eos_token_id"),
+    1 << 28,
+)
+_MOST = {**_LAYERS, **_WIDTHS, **_TABLES}
+
+
+def check_sizes(fields: Mapping[str, Any], path: Path) -> None:
+    """Raise ValueError if a size in config.json is beyond any model's, before anything is made of
+    it."""
+    for name, most in _MOST.items():
+        value = fields.get(name)
+        if isinstance(value, int | float) and not -most <= value <= most:
+            raise ValueError(
+                f"{path}: {name} is {value!r}, and no model has more than {most}; correct it, or "
+                "download the checkpoint again."
+            )
+    for name in ("layer_types", "attention_layers"):
+        if isinstance(fields.get(name), list) and len(fields[name]) > _LAYERS["n_layers"]:
+            raise ValueError(f"{path}: {name} lists {len(fields[name])} layers; correct it.")
+    repeated = fields.get("attention_types")
+    if repeated is None:
+        return
+    try:
+        layers = sum(len(kinds) * max(number, 0) for kinds, number in repeated)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{path}: attention_types is not a list of [[kinds], how often]; correct it."
+        ) from None
+    if layers > _LAYERS["num_layers"]:
+        raise ValueError(f"{path}: attention_types stands for {layers} layers; correct it.")
 
 
 def refuse_options(config: Any, supported: Mapping[str, Any]) -> None:

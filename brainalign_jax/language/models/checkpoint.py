@@ -6,7 +6,6 @@ are errors, except for a short list of heads and buffers that are not part of th
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,16 +14,39 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from brainalign_jax.files import user_path
+from brainalign_jax.language.memory import device_bytes
+from brainalign_jax.language.models.adapters import merge
+from brainalign_jax.language.models.architecture import check_sizes
 from brainalign_jax.language.models.families import FAMILIES
-from brainalign_jax.language.models.filling import Placement, Weights
-from brainalign_jax.language.models.registry import ModelSpec, looks_like_folder, resolve
+from brainalign_jax.language.models.filling import Placement, Weights, check_room
+from brainalign_jax.language.models.folders import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    WEIGHT_NAMES,
+    checkpoint_folder,
+    folder_message,
+    format_message,
+)
+from brainalign_jax.language.models.foreign import (
+    refuse_quantised,
+    refuse_quantised_config,
+    unsupported_family,
+)
+from brainalign_jax.language.models.json_files import read_json
+from brainalign_jax.language.models.registry import (
+    ModelSpec,
+    looks_like_folder,
+    resolve,
+    split_revision,
+)
+from brainalign_jax.language.models.sources import Source
 from brainalign_jax.language.models.transformer import LanguageModel, TransformerConfig
 from brainalign_jax.language.models.weight_files import (
-    WEIGHT_NAMES,
+    Renamed,
+    Tensors,
     fingerprint,
     read_tensors,
     weight_files,
@@ -51,7 +73,10 @@ _SMALL_FILES = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    ADAPTER_CONFIG,
 )
+# Fields of classification heads, which are never loaded; transformers makes lists as long as they say.
+_OF_HEADS = {"num_labels", "id2label", "label2id"}
 _SHARDS = {
     "model.safetensors.index.json": "model-*-of-*.safetensors",
     "pytorch_model.bin.index.json": "pytorch_model-*-of-*.bin",
@@ -61,24 +86,37 @@ _SHARDS = {
 def locate(source: str, *, revision: str | None = None, weights: bool = True) -> Path:
     """The folder of a checkpoint, downloaded into the Hugging Face cache if need be.
 
-    `source`: a hub id or, as `resolve` tells it, the path of a folder (returned as it is). Of a hub
-    repository only the config, the tokenizer and one format of the weights are fetched, safetensors
-    where there is a choice; no weights with `weights=False`. `revision`: branch, tag or commit of
-    the hub repository. Raises FileNotFoundError if the folder or repository does not exist, or if
-    the machine is offline and the cache lacks it; ValueError if `source` is a file or `revision`
-    unknown.
+    `source`: a hub id or, as `resolve` tells it, the path of a folder; either may end with
+    "@revision". A folder may be one of the hub's cache, whose snapshot is taken, or of
+    sentence-transformers, whose transformer is; see `checkpoint_folder`. Of a hub repository only
+    the config, the tokenizer and one format of the weights are fetched, safetensors where there is
+    a choice; no weights with `weights=False`. `revision`: branch, tag or commit of the repository.
+    Raises FileNotFoundError if the folder or repository does not exist, or if the machine is
+    offline and the cache lacks it; ValueError if `source` is a file or `revision` unknown.
     """
+    source, named = split_revision(source)
+    if named and revision not in (None, named):
+        raise ValueError(f"{source}@{named} and revision={revision!r} are two revisions; give one.")
+    revision = revision or named
     if not looks_like_folder(source):
-        return _download(source, revision, weights)
+        return _with_readable_settings(_download(source, revision, weights))
     folder = user_path(source, "model")
     if folder.is_dir():
-        return folder
+        return _with_readable_settings(checkpoint_folder(folder, revision))
     if folder.is_file():
         raise ValueError(f"{folder} is a file; give the folder that holds config.json.")
     raise FileNotFoundError(
         f"no folder {folder}; give a folder with config.json and the weights, or a hub id "
         "'owner/name'."
     )
+
+
+def _with_readable_settings(folder: Path) -> Path:
+    """The folder, once the tokenizer's settings are found to be JSON that a reader can follow."""
+    for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
+        if (folder / name).is_file():
+            read_json(folder / name)
+    return folder
 
 
 def _download(repo: str, revision: str | None, weights: bool) -> Path:
@@ -89,9 +127,11 @@ def _download(repo: str, revision: str | None, weights: bool) -> Path:
     try:
         names = huggingface_hub.HfApi().list_repo_files(repo, revision=revision)
         patterns = _needed_files(names, weights)
-        return Path(
-            huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=patterns)
-        )
+        is_checkpoint = not {"config.json", ADAPTER_CONFIG}.isdisjoint(names)
+        if is_checkpoint:
+            return Path(
+                huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=patterns)
+            )
     except errors.RevisionNotFoundError as error:
         raise ValueError(f"{repo} has no revision {revision!r}; check it on the hub.") from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
@@ -101,6 +141,12 @@ def _download(repo: str, revision: str | None, weights: bool) -> Path:
         ) from error
     except Exception as error:  # offline shows as errors of hub, HTTP client or socket
         unreachable = error
+    else:
+        raise FileNotFoundError(
+            format_message(f"{repo!r} on the hub", sorted(names))
+            or f"{repo!r} on the hub holds no config.json: it is no checkpoint of transformers; give "
+            "one that is."
+        )
     # The cache is asked for one format of the weights at a time: it calls a snapshot incomplete
     # that lacks a file of the repository which was never wanted.
     for format in WEIGHT_NAMES if weights else ("config.json",):
@@ -125,6 +171,8 @@ def _download(repo: str, revision: str | None, weights: bool) -> Path:
 
 def _needed_files(names: list[str], weights: bool) -> list[str]:
     needed = [name for name in _SMALL_FILES if name in names]
+    if weights:
+        needed += [name for name in ADAPTER_WEIGHTS if name in names][:1]
     chosen = next((name for name in WEIGHT_NAMES if name in names), None)
     if weights and chosen is not None:
         needed += [chosen, *([_SHARDS[chosen]] if chosen in _SHARDS else [])]
@@ -142,23 +190,25 @@ def read_config(folder: Path, *, family: str | None = None) -> Any:
 
     path = Path(folder) / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"no {path}; download the checkpoint's config.json into {folder}.")
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is truncated or corrupt ({error}). Download it again.") from error
-    if not isinstance(fields, dict):
-        raise ValueError(f"{path} is not a JSON object. Download it again.")
-    found = fields.get("model_type") or family
-    if found not in FAMILIES:
-        raise ValueError(
-            f"{path}: model_type {found!r} is not supported; supported: {', '.join(FAMILIES)}."
+        other = folder_message(Path(folder))
+        raise FileNotFoundError(
+            other or f"no {path}; download the checkpoint's config.json into {folder}."
         )
+    fields = read_json(path)
+    # The state-space models' own format names no type, but their part.
+    found = fields.get("model_type") or family or ("mamba" if "ssm_cfg" in fields else None)
+    if not isinstance(found, str) or found not in FAMILIES:
+        architectures = fields.get("architectures")
+        raise ValueError(f"{path}: {unsupported_family(found, architectures, FAMILIES)}")
+    refuse_quantised_config(fields, path)
+    check_sizes(fields, path)
     config_class = type(AutoConfig.for_model(found))
+    known = {name: value for name, value in fields.items() if name not in _OF_HEADS}
     try:
-        return config_class.from_dict({**fields, "model_type": found})
+        return config_class.from_dict({**known, "model_type": found})
     except Exception as error:  # the strict dataclasses of transformers have their own errors
-        raise ValueError(f"{path} does not fit {config_class.__name__}: {error}") from error
+        said = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path} does not fit {config_class.__name__}: {said}") from error
 
 
 def read_architecture(folder: Path, *, family: str | None = None) -> TransformerConfig:
@@ -192,7 +242,14 @@ def load_model(
         dtype = _checked_dtype(dtype)
         folder = locate(spec.source, revision=revision, weights=False)
         config = read_architecture(folder, family=spec.family)
-        return FAMILIES[config.family][1](config, dtype=dtype, rngs=nnx.Rngs(params=seed))
+
+        def build() -> LanguageModel:
+            return FAMILIES[config.family][1](config, dtype=dtype, rngs=nnx.Rngs(params=seed))
+
+        # Weights are drawn in float32 whatever the dtype is.
+        needed = 4 * nnx.eval_shape(build).n_params
+        check_room(needed, device_bytes(), f"the weights of {spec.name}", "take a smaller model")
+        return build()
     return open_weights(spec, dtype=dtype, revision=revision, placement=placement).model()
 
 
@@ -214,12 +271,21 @@ def open_weights(
     folder = locate(spec.source, revision=revision)
     config = read_architecture(folder, family=spec.family)
     family, model_class = FAMILIES[config.family]
-    tensors = _encoder_tensors(read_tensors(folder), family, folder)
+    tensors, sources = read_tensors(folder), family.sources(config)
+    refuse_quantised(tensors, folder)
+    named = _encoder_tensors(tensors, family, folder)
+    merged = merge(
+        named,
+        folder,
+        short=lambda name: _short_name(name, family),
+        left_aside=lambda name: _is_left_aside(name, family),
+        matrices=_matrices(config, sources),
+    )
     return Weights(
         lambda: model_class(config, dtype=dtype, rngs=nnx.Rngs(params=0)),
-        family.sources(config),
-        tensors,
-        tensors.stored,
+        sources,
+        merged,
+        named.stored,
         dtype=dtype,
         folder=folder,
         placement=placement,
@@ -238,37 +304,42 @@ def _checked_dtype(dtype: Any) -> jnp.dtype:
     return jnp.dtype(name)
 
 
-class _Renamed(Mapping[str, np.ndarray]):
-    """Tensors under new names, still read when asked for."""
-
-    def __init__(self, tensors: Mapping[str, np.ndarray], stored: dict[str, str]):
-        self.tensors, self.stored = tensors, stored
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.tensors[self.stored[name]]
-
-    def __iter__(self):
-        return iter(self.stored)
-
-    def __len__(self) -> int:
-        return len(self.stored)
-
-
-def _encoder_tensors(
-    tensors: Mapping[str, np.ndarray], family: ModuleType, folder: Path
-) -> _Renamed:
+def _encoder_tensors(tensors: Tensors, family: ModuleType, folder: Path) -> Renamed:
     """The tensors with prefixes stripped and old names renewed, without heads and buffers."""
     stored: dict[str, str] = {}
     for full in tensors:
-        name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", full)
-        name = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
-        prefix = next((p for p in family.PREFIXES if name.startswith(p)), "")
-        name = name.removeprefix(prefix)
-        if any(re.fullmatch(pattern, name) for pattern in family.NOT_ENCODER):
+        name = _short_name(full, family)
+        if _is_left_aside(name, family):
             continue
         if name in stored:
             raise ValueError(
                 f"{folder}: {stored[name]} and {full} are both the tensor {name}; keep one."
             )
         stored[name] = full
-    return _Renamed(tensors, stored)
+    return Renamed(tensors, stored)
+
+
+def _short_name(full: str, family: ModuleType) -> str:
+    name = renewed_name(full)
+    return name.removeprefix(next((p for p in family.PREFIXES if name.startswith(p)), ""))
+
+
+def _is_left_aside(name: str, family: ModuleType) -> bool:
+    return any(re.fullmatch(pattern, name) for pattern in family.NOT_ENCODER)
+
+
+def renewed_name(name: str) -> str:
+    """A tensor's name with today's names of a layer norm's parameters."""
+    name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
+    return re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
+
+
+def _matrices(config: TransformerConfig, sources: Mapping[str, Source]) -> dict[str, bool]:
+    """The weights of linear layers -> whether they lie in the file as [in, out]."""
+    kernels = [source for path, source in sources.items() if path.endswith(".kernel")]
+    return {
+        name.format(layer=layer): not source.transposed
+        for source in kernels
+        for name in source.names
+        for layer in range(config.n_layers)
+    }

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
 from brainalign_jax.language.models.bert import Bert
 from brainalign_jax.language.models.sources import Source, linear, norm, table
 from brainalign_jax.language.models.transformer import TransformerConfig, refuse_options
@@ -24,10 +28,7 @@ _NORM_EPS = 1e-12  # fixed in transformers; the config has no option for it
 def architecture(config: Any) -> TransformerConfig:
     """A transformers `DistilBertConfig` as a TransformerConfig; ValueError on an unsupported
     option."""
-    refuse_options(
-        config,
-        {"sinusoidal_pos_embds": False, "pruned_heads": {}, "quantization_config": None},
-    )
+    refuse_options(config, {"pruned_heads": {}, "quantization_config": None})
     return TransformerConfig(
         family="distilbert",
         vocab_size=config.vocab_size,
@@ -44,6 +45,7 @@ def architecture(config: Any) -> TransformerConfig:
         final_norm=False,
         init_std=config.initializer_range or 0.02,
         pad_id=config.pad_token_id,
+        sinusoidal=bool(config.sinusoidal_pos_embds),
     )
 
 
@@ -65,4 +67,24 @@ def sources(config: TransformerConfig) -> dict[str, Source]:
 
 
 class DistilBert(Bert):
-    """DistilBERT with seeded random weights, initialised as transformers does."""
+    """DistilBERT with seeded random weights, initialised as transformers does.
+
+    Where the config asks for sinusoidal positions, the table is not random. A checkpoint holds it
+    like any other.
+    """
+
+    def __init__(self, config: TransformerConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
+        super().__init__(config, dtype=dtype, rngs=rngs)
+        if config.sinusoidal:
+            table = sinusoids(config.max_length, config.width)
+            self.positions.table = nnx.Param(jnp.asarray(table, dtype))
+
+
+def sinusoids(rows: int, width: int) -> np.ndarray:
+    """Positions as sines (even columns) and cosines (odd ones) of falling frequency, [rows, width].
+
+    Vaswani et al. 2017, "Attention Is All You Need" (arXiv 1706.03762).
+    """
+    columns = np.arange(width)
+    angles = np.arange(rows)[:, None] / 10000 ** (2 * (columns // 2) / width)
+    return np.where(columns % 2, np.cos(angles), np.sin(angles)).astype(np.float32)

@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.language.models.sources import Source
 from brainalign_jax.language.models.transformer import LanguageModel, TransformerConfig
+from brainalign_jax.language.models.weight_files import Tensors
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 Placement = Callable[[str, tuple[int, ...]], jax.sharding.Sharding | None]
@@ -30,14 +32,15 @@ class Weights:
     build: makes the model; only its shapes are looked at. tensors: by their names in `sources`;
     stored: those names -> the names in the files, for messages. placement: the sharding of a
     parameter, from its path ("blocks.qkv.kernel") and shape; the default device without it.
-    Raises ValueError if a tensor is unused or a parameter unfilled.
+    Raises ValueError if a tensor is unused, a parameter unfilled, or a shape or dtype another than
+    the config's: all by the files' headers, before anything is allocated.
     """
 
     def __init__(
         self,
         build: Callable[[], LanguageModel],
         sources: Mapping[str, Source],
-        tensors: Mapping[str, np.ndarray],
+        tensors: Tensors,
         stored: Mapping[str, str],
         *,
         dtype: Any,
@@ -48,13 +51,14 @@ class Weights:
         self.config = abstract.config
         self.sources, self.tensors, self.stored = sources, tensors, stored
         self.dtype, self.folder = jnp.dtype(dtype), folder
-        self.placement = placement or (lambda path, shape: None)
+        self.placement = placement
         self.graph, self._state = nnx.split(abstract)
         self.block_graph, _ = nnx.split(abstract.blocks)
         self._leaves = {
             ".".join(map(str, path)): (path, leaf) for path, leaf in nnx.to_flat_state(self._state)
         }
         self._check_names()
+        self._check_headers()
 
     @property
     def n_params(self) -> int:
@@ -62,30 +66,32 @@ class Weights:
         return sum(math.prod(leaf.shape) for _, leaf in self._leaves.values())
 
     def model(self) -> LanguageModel:
-        """The model with every parameter, or ValueError with all faults."""
-        return nnx.merge(self.graph, self._filled(lambda path, leaf: self._parameter(path)))
+        """The model with every parameter; ValueError where the memory cannot hold them."""
+        devices = jax.local_device_count() if self.placement else 1
+        check_room(
+            self.n_params * self.dtype.itemsize,
+            device_bytes() * devices,
+            f"the weights in {self.folder}",
+            "take a smaller dtype, or layout='streamed' to embed",
+        )
+        return nnx.merge(self.graph, self._filled(self._parameter))
 
     def outer(self) -> LanguageModel:
         """The model without its blocks' parameters: what comes before the blocks and after them."""
 
-        def fill(path: str, leaf: Any) -> tuple[jax.Array, list[str]]:
-            if path.startswith("blocks."):
-                return jnp.zeros((0,), self.dtype), []
-            return self._parameter(path)
+        def fill(path: str) -> jax.Array:
+            in_block = path.startswith("blocks.")
+            return jnp.zeros((0,), self.dtype) if in_block else self._parameter(path)
 
         return nnx.merge(self.graph, self._filled(fill))
 
     def layer(self, layer: int) -> nnx.State:
         """The parameters of one block, for `apply_block` with `block_graph`."""
-        found, faults = [], []
-        for path, (keys, leaf) in self._leaves.items():
-            if path.startswith("blocks."):
-                value, wrong = self._parameter(path, layer)
-                found.append((keys[1:], leaf.replace(value)))
-                faults += wrong
-        if faults:
-            raise misfit(self.folder, self.config, faults)
-        return nnx.from_flat_state(found)
+        return nnx.from_flat_state(
+            (keys[1:], leaf.replace(self._parameter(path, layer)))
+            for path, (keys, leaf) in self._leaves.items()
+            if path.startswith("blocks.")
+        )
 
     def _check_names(self) -> None:
         wanted = [name for path in self._leaves for group in self._names(path) for name in group]
@@ -104,50 +110,66 @@ class Weights:
         layers = range(self.config.n_layers) if path.startswith("blocks.") else range(1)
         return [[name.format(layer=n) for name in self.sources[path].names] for n in layers]
 
-    def _filled(self, fill: Callable[[str, Any], tuple[jax.Array, list[str]]]) -> nnx.State:
-        found, faults = {}, []
+    def _check_headers(self) -> None:
+        faults = []
+        for path in self._leaves:
+            source, groups = self.sources[path], self._names(path)
+            shape = self._leaves[path][1].shape
+            # A view of nothing, for the shapes of the parts.
+            one = np.broadcast_to(np.float32(0), shape[1:] if path.startswith("blocks.") else shape)
+            parts = [source.stored_shape(part.shape) for part in source.split(one)]
+            for name, expected in ((n, e) for g in groups for n, e in zip(g, parts, strict=True)):
+                found, dtype = self.tensors.header(name)
+                if found != expected:
+                    faults.append(
+                        f"{self.stored[name]} has shape {found}, config.json wants {expected}"
+                    )
+                elif dtype not in _FLOATS:
+                    faults.append(f"{self.stored[name]} has dtype {dtype}, not a float")
+        if faults:
+            raise misfit(self.folder, self.config, faults)
+
+    def _filled(self, fill: Callable[[str], jax.Array]) -> nnx.State:
+        found = {}
         # A table is twice in memory while it is filled: while the rest is not there yet.
         for path in sorted(self._leaves, key=lambda path: path.startswith("blocks.")):
             keys, leaf = self._leaves[path]
-            value, wrong = fill(path, leaf)
-            found[path] = keys, leaf.replace(value)
-            faults += wrong
-        if faults:
-            raise misfit(self.folder, self.config, faults)
+            found[path] = keys, leaf.replace(fill(path))
         return nnx.from_flat_state([found[path] for path in self._leaves])
 
-    def _parameter(self, path: str, layer: int | None = None) -> tuple[jax.Array, list[str]]:
-        """A parameter (of one block alone, if `layer` is given) and the faults of its tensors."""
+    def _parameter(self, path: str, layer: int | None = None) -> jax.Array:
+        """A parameter, or that of one block alone."""
         shape, groups = self._leaves[path][1].shape, self._names(path)
         stacked = path.startswith("blocks.") and layer is None
         if layer is not None:
             shape, groups = shape[1:], groups[layer : layer + 1]
-        source, faults = self.sources[path], []
-        sharding = self.placement(path, shape)
-        single = not stacked and len(groups[0]) == 1
-        whole = None if single else _empty(shape, self.dtype, sharding)
-        # A view of nothing, for the shapes of the parts.
+        source = self.sources[path]
+        sharding = None if self.placement is None else self.placement(path, shape)
+        if not stacked and len(groups[0]) == 1:
+            values = self.tensors[groups[0][0]]
+            return jax.device_put(source.arrange(values).astype(self.dtype), sharding)
+        whole = _empty(shape, self.dtype, sharding)
         one = np.broadcast_to(np.float32(0), shape[1:] if stacked else shape)
         for index, group in enumerate(groups):
             start = 0
             for name, part in zip(group, source.split(one), strict=True):
-                values, expected = self.tensors[name], source.stored_shape(part.shape)
-                if values.shape != expected:
-                    faults.append(
-                        f"{self.stored[name]} has shape {values.shape}, config.json wants {expected}"
-                    )
-                elif values.dtype.name not in _FLOATS:
-                    faults.append(f"{self.stored[name]} has dtype {values.dtype}, not a float")
-                elif single:
-                    whole = jax.device_put(source.arrange(values).astype(self.dtype), sharding)
-                elif not faults:
-                    place = (index,) * stacked + (0,) * (part.ndim - 1) + (start,)
-                    whole = _placer(source, stacked, sharding)(whole, values, place)
-                    # The host forgets this tensor before it reads the next.
-                    whole.block_until_ready()
+                values = self.tensors[name]
+                place = (index,) * stacked + (0,) * (part.ndim - 1) + (start,)
+                whole = _placer(source, stacked, sharding)(whole, values, place)
+                # The host forgets this tensor before it reads the next.
+                whole.block_until_ready()
                 values = None
                 start += part.shape[-1]
-        return whole, faults
+        return whole
+
+
+def check_room(needed: int, room: int, what: str, remedy: str) -> None:
+    """Raises: ValueError where `needed` bytes for `what` are more than the `room` in memory."""
+    if needed > room:
+        raise ValueError(
+            f"{what} take {needed / 1e9:.1f} GB, more than the {room / 1e9:.1f} GB of memory that "
+            f"are free; {remedy}."
+        )
 
 
 def _empty(shape: tuple[int, ...], dtype: jnp.dtype, sharding: Any) -> jax.Array:

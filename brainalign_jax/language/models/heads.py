@@ -5,9 +5,8 @@ The vocabulary is worked through in pieces, so logits of all its entries never e
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +15,11 @@ from flax import nnx
 
 from brainalign_jax.language.models import checkpoint
 from brainalign_jax.language.models.activations import ACTIVATIONS
+from brainalign_jax.language.models.adapters import Adapter, merge
 from brainalign_jax.language.models.layers import Dense, Norm, at_least_float32, matmul_precision
 from brainalign_jax.language.models.registry import ModelSpec, resolve
 from brainalign_jax.language.models.transformer import LanguageModel, TransformerConfig
+from brainalign_jax.language.models.weight_files import Renamed, Tensors, adapter_files
 
 _LOGITS_AT_ONCE = 1 << 24  # 64 MB in float32
 
@@ -153,10 +154,11 @@ def load_head(
     if untrained:
         return build()
     graph, state = nnx.split(nnx.eval_shape(build))
-    tensors = _renewed(checkpoint.read_tensors(folder))
+    layout = layout_of(model.family)
+    tensors = _head_tensors(folder, layout, tied)
     filled = []
     for path, leaf in nnx.to_flat_state(state):
-        values = _tensor(tensors, _names(path, layout_of(model.family)), folder)
+        values = _tensor(tensors, _names(path, layout), folder)
         values = values.T if path[-1] == "kernel" else values
         if values.shape != leaf.shape:
             raise ValueError(
@@ -167,18 +169,28 @@ def load_head(
     return nnx.merge(graph, nnx.from_flat_state(filled))
 
 
-class _Renewed(NamedTuple):
-    tensors: Any
-    stored: dict[str, str]
-
-
-def _renewed(tensors) -> _Renewed:
-    """Old names of the layer norm's parameters renewed, as the encoder's are."""
-    stored = {}
-    for full in tensors:
-        name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", full)
-        stored[re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)] = full
-    return _Renewed(tensors, stored)
+def _head_tensors(folder: Path, layout: HeadLayout, tied: bool) -> Tensors:
+    """The tensors of a head under today's names, with an adapter's products."""
+    tensors = checkpoint.read_tensors(folder)
+    dense = f"{layout.dense}.weight"
+    wanted = {*layout.weight, *layout.bias, dense, f"{layout.dense}.bias"}
+    wanted |= {f"{layout.norm}.weight", f"{layout.norm}.bias"}
+    stored = {checkpoint.renewed_name(full): full for full in tensors}
+    stored = {name: full for name, full in stored.items() if name in wanted}
+    if tied and adapter_files(folder):
+        adapted = [m for m in Adapter(folder).products if f"{m}.weight" in layout.weight]
+        if adapted:
+            raise ValueError(
+                f"{folder}: the adapter changes {adapted[0]}, whose weight is the word table too; "
+                "merge it with peft and save the head by itself (tie_word_embeddings=false)."
+            )
+    return merge(
+        Renamed(tensors, stored),
+        folder,
+        short=checkpoint.renewed_name,
+        left_aside=lambda name: name not in wanted,
+        matrices=dict.fromkeys((*layout.weight, dense), False),
+    )
 
 
 def _names(path: tuple, layout: HeadLayout) -> tuple[str, ...]:
@@ -190,10 +202,10 @@ def _names(path: tuple, layout: HeadLayout) -> tuple[str, ...]:
     return layout.bias if path[0] == "bias" else layout.weight
 
 
-def _tensor(renewed: _Renewed, names: tuple[str, ...], folder: Path) -> np.ndarray:
+def _tensor(tensors: Tensors, names: tuple[str, ...], folder: Path) -> np.ndarray:
     for name in names:
-        if name in renewed.stored:
-            return renewed.tensors[renewed.stored[name]]
+        if name in tensors:
+            return tensors[name]
     raise ValueError(
         f"{folder} holds no language-model head (no tensor {' or '.join(names)}), which surprisal "
         "needs; use a checkpoint with one, such as the original on the hub."

@@ -15,7 +15,8 @@ class ModelSpec:
     """What a model name stands for.
 
     `name` is what the user typed; `kind` is "checkpoint", "untrained" or "static"; `source` is a
-    hub id, or the absolute path of a folder or a file of vectors; `family` is the `model_type` of
+    hub id, or the absolute path of a folder or a file of vectors, with "@revision" where the user
+    named one; `family` is the `model_type` of
     the config ("bert", "gpt2", ...), "static", or None until the config is read; `n_params` counts
     the encoder or decoder (no pooler, no language-model head), None where it is not known before
     loading.
@@ -109,7 +110,8 @@ def resolve(name: str) -> ModelSpec:
 
     `name`: a known name ("bert-base") or its hub id; any folder, or hub id "owner/name";
     "static:PATH", a file of word vectors; "untrained:MODEL", the architecture of MODEL with
-    random weights. A known name wins over a folder of that name: write "./bert-base" for the
+    random weights. "MODEL@REVISION" is a branch, tag or commit of the hub repository (or of a
+    folder of the hub's cache). A known name wins over a folder of that name: write "./bert-base" for the
     folder. A relative path starts from the working folder of this call. Nothing is read or
     downloaded. Raises ValueError on any other name, with the nearest known ones.
     """
@@ -126,6 +128,10 @@ def resolve(name: str) -> ModelSpec:
                 "MODEL a known name, a hub id or a folder."
             )
         return replace(trained, name=name, kind="untrained")
+    model, revision = split_revision(name)
+    if revision is not None:
+        spec = resolve(model)
+        return replace(spec, name=name, source=f"{spec.source}@{revision}")
     if name in _BY_NAME:
         return replace(_BY_NAME[name], name=name)
     if looks_like_folder(name) or (name.strip() and Path(name).is_dir()):
@@ -137,6 +143,25 @@ def resolve(name: str) -> ModelSpec:
         unknown("model", name, names, listing="`brainalign models`")
         + "; or give a folder, a hub id 'owner/name', static:FILE or untrained:MODEL"
     )
+
+
+def split_revision(source: str) -> tuple[str, str | None]:
+    """A model and the revision that follows its "@", None without one or where a folder has that
+    name.
+
+    >>> split_revision("EleutherAI/pythia-70m@step1000")
+    ('EleutherAI/pythia-70m', 'step1000')
+
+    Raises: ValueError where the revision, or the model before it, is empty.
+    """
+    model, at, revision = source.rpartition("@")
+    if not at or user_path(source, "model").is_dir():
+        return source, None
+    if source.startswith((".", "/", "~")) and not user_path(model, "model").is_dir():
+        return source, None  # the "@" is part of a path
+    if not model.strip() or not revision.strip():
+        raise ValueError(f"{source!r}: write MODEL@REVISION, as pythia-70m@step1000.")
+    return model, revision
 
 
 def looks_like_folder(source: str) -> bool:

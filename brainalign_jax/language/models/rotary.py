@@ -45,7 +45,10 @@ def rotary_frequencies(config: Any, head_size: int, *, partial: bool = False) ->
     size = int(head_size * fraction)
     if size % 2:
         raise ValueError(f"{size} rotary elements of a head cannot be paired; correct config.json.")
-    base = float(options.get("rope_theta") or 10_000.0)
+    base = options.get("rope_theta")
+    base = 10_000.0 if base is None else float(base)
+    if not 0 < base < math.inf:
+        raise ValueError(f"rope_theta={base} is no positive number; correct config.json.")
     exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
     one = np.float32(1)
     turns = one / (base ** exponents.astype(np.float64)).astype(np.float32)

@@ -1,15 +1,18 @@
 """Read tensors from a file of `torch.save`, without torch and without running what is in it.
 
-Both formats: the zip archive (PyTorch 1.6 and later) and the older stream of pickles. The
-unpickler knows a handful of names and refuses every other, so a file cannot run code.
+Both formats: the zip archive (PyTorch 1.6 and later) and the older stream of pickles. The pickles
+are read by `plain_pickle`, which knows a handful of names and refuses every other, so a file can
+neither run code nor change anything that a file read later depends on. Sizes are bounded by the
+file's own before anything is allocated.
 """
 
 from __future__ import annotations
 
-import pickle
+import io
+import math
+import reprlib
 import struct
 import zipfile
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +21,11 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
+from brainalign_jax.language.models import plain_pickle
+from brainalign_jax.language.models.plain_pickle import Malformed, Name, Refused
 from brainalign_jax.language.models.unchanged_file import UnchangedFile
 
+_MOST_PICKLE = 64_000_000  # bytes; a model of 10,000 tensors needs two million
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 _STORAGE_DTYPES = {
@@ -34,13 +40,6 @@ _STORAGE_DTYPES = {
     "ByteStorage": np.dtype("u1"),
     "BoolStorage": np.dtype("?"),
 }
-
-
-@dataclass(frozen=True)
-class _StorageType:
-    """Stands for a class like torch.FloatStorage; calling it is an error."""
-
-    name: str
 
 
 @dataclass(frozen=True)
@@ -66,64 +65,85 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _rebuild_tensor_v2(storage, offset, size, stride, requires_grad=False, hooks=None, meta=None):
+_ORDERED_DICT = Name("collections", "OrderedDict")
+_TENSOR = Name("torch._utils", "_rebuild_tensor_v2")
+_PARAMETER = Name("torch._utils", "_rebuild_parameter")
+
+
+def _is_storage_type(name: Any) -> bool:
+    modules = "torch", "torch.storage"
+    return isinstance(name, Name) and name.module in modules and name.name in _STORAGE_DTYPES
+
+
+def _is_known(name: Name) -> bool:
+    return name in (_ORDERED_DICT, _TENSOR, _PARAMETER) or _is_storage_type(name)
+
+
+def _call(function: Name, arguments: tuple) -> Any:
+    if function == _ORDERED_DICT:
+        (pairs,) = arguments or ((),)
+        return plain_pickle.pairs_to_dict(pairs)
+    if function == _PARAMETER:
+        tensor, *_ = arguments
+        return tensor
+    if function == _TENSOR:
+        return _tensor(*arguments)
+    raise Refused(f"a call of {function.module}.{function.name}")
+
+
+def _tensor(storage, offset, size, stride, *_) -> _LazyTensor:
     if not isinstance(storage, _Storage):
-        raise pickle.UnpicklingError("a tensor without a storage")
+        raise Malformed("a tensor without a storage")
     size, stride = tuple(size), tuple(stride)
     if not (all(map(_is_count, (offset, *size, *stride))) and len(size) == len(stride)):
-        raise pickle.UnpicklingError(f"a tensor with shape {size}, stride {stride}, {offset=}")
+        raise Malformed(f"a tensor with shape {_short(size)}, stride {_short(stride)}")
     if 0 not in size:
         end = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) + 1
         if end > storage.n_elements:
-            raise pickle.UnpicklingError(
+            raise Malformed(
                 f"a tensor of shape {size} and stride {stride} that reads element {end} of a "
                 f"storage of {storage.n_elements}"
+            )
+        if math.prod(size) > storage.n_elements:
+            raise Malformed(
+                f"a tensor of shape {size} that repeats the {storage.n_elements} elements of its "
+                "storage"
             )
     return _LazyTensor(storage, offset, size, stride)
 
 
-def _rebuild_parameter(data, requires_grad=False, hooks=None):
-    return data
+def _short(value: Any) -> str:
+    return reprlib.repr(value)
 
 
-_ALLOWED = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    **{("torch", name): _StorageType(name) for name in _STORAGE_DTYPES},
-    **{("torch.storage", name): _StorageType(name) for name in _STORAGE_DTYPES},
-}
+class _Pickles:
+    """Reads the pickles of one file and keeps the storages that they refer to."""
 
-
-class _Refused(Exception):
-    """The file names something outside the allow-list."""
-
-
-class _TensorUnpickler(pickle.Unpickler):
-    def __init__(self, stream: BinaryIO):
-        super().__init__(stream, encoding="utf-8")
+    def __init__(self, stream: BinaryIO, end: int):
+        self.stream, self.end = stream, end
         self.storages: dict[str, _Storage] = {}
 
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise _Refused(f"{module}.{name}") from None
+    def load(self) -> Any:
+        return plain_pickle.load(
+            self.stream, self.end, call=_call, refer=self._storage, known=_is_known
+        )
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        if not (isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage"):
-            raise pickle.UnpicklingError(f"an unknown reference {pid!r}")
+    def _storage(self, pid: Any) -> _Storage:
+        if not (type(pid) is tuple and len(pid) in (5, 6) and pid[0] == "storage"):
+            raise Malformed(f"an unknown reference {_short(pid)}")
         _, kind, key, _, n_elements, *view = pid
-        if not isinstance(kind, _StorageType) or not _is_count(n_elements):
-            raise pickle.UnpicklingError(f"a storage of type {kind!r} and length {n_elements!r}")
+        if not _is_storage_type(kind) or not _is_count(n_elements):
+            raise Malformed(f"a storage of type {_short(kind)}, length {_short(n_elements)}")
+        if not isinstance(key, str | int):
+            raise Malformed(f"a storage under the key {_short(key)}")
         key, dtype = str(key), _STORAGE_DTYPES[kind.name]
         root = _Storage(key, dtype, n_elements, n_elements)
         if self.storages.setdefault(key, root) != root:
-            raise pickle.UnpicklingError(f"two different storages under the key {key}")
+            raise Malformed(f"two different storages under the key {key}")
         if view and view[0] is not None:
             _, offset, size = view[0]
             if not (_is_count(offset) and _is_count(size) and offset + size <= n_elements):
-                raise pickle.UnpicklingError(f"a view {view[0]!r} of {n_elements} elements")
+                raise Malformed(f"a view {_short(view[0])} of {n_elements} elements")
             return _Storage(key, dtype, size, n_elements, offset)
         return root
 
@@ -173,43 +193,56 @@ class TorchFile(Mapping[str, np.ndarray]):
                 return np.zeros(tensor.shape, elements.dtype)
             return np.lib.stride_tricks.as_strided(elements, tensor.shape, steps, writeable=False)
 
+    def header(self, name: str) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of a tensor, which is not read."""
+        tensor = self._tensors[name]
+        return tensor.shape, tensor.storage.dtype.name
+
     def _open_zip(self) -> Any:
         with zipfile.ZipFile(self.path) as archive:
-            names = set(archive.namelist())
-            (pickled,) = (n for n in names if n == "data.pkl" or n.endswith("/data.pkl"))
+            members = {info.filename: info for info in archive.infolist()}
+            (pickled,) = (n for n in members if n == "data.pkl" or n.endswith("/data.pkl"))
             self._prefix = pickled.removesuffix("data.pkl")
             order = self._prefix + "byteorder"
-            if order in names and archive.read(order) != b"little":
-                raise pickle.UnpicklingError("big-endian numbers")
-            with archive.open(pickled) as stream:
-                unpickler = _TensorUnpickler(stream)
-                saved = unpickler.load()
-            for storage in unpickler.storages.values():
-                size = archive.getinfo(f"{self._prefix}data/{storage.key}").file_size
+            if order in members and _stored(members[order]).file_size > 16:
+                raise Malformed("a byte order of more than 16 bytes")
+            if order in members and archive.read(order) != b"little":
+                raise Malformed("big-endian numbers")
+            end = _stored(members[pickled]).file_size
+            if end > _MOST_PICKLE:
+                raise Malformed(f"a list of tensors of {end / 1e6:.0f} MB")
+            pickles = _Pickles(io.BytesIO(archive.read(pickled)), end)
+            saved = pickles.load()
+            total = 0
+            for storage in pickles.storages.values():
+                size = _stored(members[f"{self._prefix}data/{storage.key}"]).file_size
                 if size != storage.n_stored * storage.dtype.itemsize:
-                    raise pickle.UnpicklingError(f"storage {storage.key} has {size} bytes")
+                    raise Malformed(f"storage {storage.key} has {size} bytes")
+                total += size
+            if total > self.path.stat().st_size:
+                raise Malformed(f"storages of {total} bytes, more than the file has")
         return saved
 
     def _open_legacy(self, stream: BinaryIO) -> Any:
-        header = [_TensorUnpickler(stream).load() for _ in range(3)]
-        if header[:2] != [_LEGACY_MAGIC, _LEGACY_PROTOCOL] or not isinstance(header[2], dict):
-            raise pickle.UnpicklingError("not the header of torch.save")
-        if not header[2].get("little_endian", True):
-            raise pickle.UnpicklingError("big-endian numbers")
-        unpickler = _TensorUnpickler(stream)
-        saved = unpickler.load()
-        keys = [str(key) for key in _TensorUnpickler(stream).load()]
-        if sorted(keys) != sorted(unpickler.storages):
-            raise pickle.UnpicklingError("its list of storages does not fit its tensors")
         end = self.path.stat().st_size
+        pickles = _Pickles(stream, end)
+        header = [pickles.load() for _ in range(3)]
+        if header[:2] != [_LEGACY_MAGIC, _LEGACY_PROTOCOL] or not isinstance(header[2], dict):
+            raise Malformed("not the header of torch.save")
+        if not header[2].get("little_endian", True):
+            raise Malformed("big-endian numbers")
+        saved = pickles.load()
+        keys = [str(key) for key in pickles.load()]
+        if sorted(keys) != sorted(pickles.storages):
+            raise Malformed("its list of storages does not fit its tensors")
         self._starts: dict[str, int] = {}
         for key in keys:
-            storage = unpickler.storages[key]
+            storage = pickles.storages[key]
             (n_elements,) = struct.unpack("<q", stream.read(8))
             self._starts[key] = stream.tell()
             stop = stream.tell() + n_elements * storage.dtype.itemsize
             if n_elements != storage.n_stored or stop > end:
-                raise pickle.UnpicklingError(f"storage {key} is cut short")
+                raise Malformed(f"storage {key} is cut short")
             stream.seek(stop)
         return saved
 
@@ -228,6 +261,16 @@ class TorchFile(Mapping[str, np.ndarray]):
         return _ErrorsNameTheFile(self.path)
 
 
+def _stored(member: zipfile.ZipInfo) -> zipfile.ZipInfo:
+    """The member, if it lies in the archive as it is: torch.save never compresses."""
+    if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+        raise Malformed(
+            f"{member.filename} is compressed, {member.compress_size} bytes for "
+            f"{member.file_size}, which torch.save never does"
+        )
+    return member
+
+
 class _ErrorsNameTheFile:
     """Turn whatever a damaged file makes the readers raise into a ValueError that helps."""
 
@@ -238,7 +281,7 @@ class _ErrorsNameTheFile:
         return None
 
     def __exit__(self, kind, error, traceback) -> None:
-        if isinstance(error, _Refused):
+        if isinstance(error, Refused):
             raise ValueError(
                 f"{self.path} asks for {error}, which a file of plain tensors does not need; it "
                 "was refused and nothing was run. Use a safetensors checkpoint, or save the "

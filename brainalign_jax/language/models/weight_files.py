@@ -7,27 +7,44 @@ Formats: safetensors (one file or shards), `pytorch_model.bin` (one file or shar
 from __future__ import annotations
 
 import hashlib
-import json
+import re
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from brainalign_jax.language.models.folders import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    WEIGHT_NAMES,
+    folder_message,
+)
+from brainalign_jax.language.models.json_files import read_json
 from brainalign_jax.language.models.torch_file import TorchFile
 from brainalign_jax.language.models.unchanged_file import UnchangedFile
 
-# In order of preference.
-WEIGHT_NAMES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "flax_model.msgpack",
+# What PyTorch's wrappers put into names: of a compiled, sharded or checkpointed part of a model, and
+# of a whole one on several devices.
+_WRAPPER = re.compile(
+    r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(\.|$)|^(module\.)+"
 )
+_SAFETENSORS_DTYPES = {"BF16": "bfloat16", "BOOL": "bool"}
+_SAFETENSORS_DTYPES |= {f"F{bits}": f"float{bits}" for bits in (16, 32, 64)}
+_SAFETENSORS_DTYPES |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)}
+_SAFETENSORS_DTYPES |= {f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)}
 _FLAX_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 
 
-class SafetensorsFile(Mapping[str, np.ndarray]):
+class Tensors(Mapping[str, np.ndarray]):
+    """Tensors by name, each read when asked for; shape and dtype are known before."""
+
+    @abstractmethod
+    def header(self, name: str) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of a tensor, which is not read."""
+
+
+class SafetensorsFile(Tensors):
     """The tensors of one safetensors file under PyTorch names; each is read when asked for.
 
     A file whose metadata says `format: flax` gets PyTorch's names and orientation. Reading raises
@@ -39,6 +56,10 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         with self._opened() as file:
             names = list(file.keys())
             form = (file.metadata() or {}).get("format", "pt")
+            slices = {name: file.get_slice(name) for name in names}
+            self._headers = {
+                name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()
+            }
         if form not in ("pt", "np", "flax"):
             raise ValueError(
                 f"{path} says its format is {form!r}; supported: pt, flax. Use the checkpoint's "
@@ -72,6 +93,11 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
         self._unchanged.check()
         return values.T if turned else values
 
+    def header(self, name: str) -> tuple[tuple[int, ...], str]:
+        stored, turned = self._sources[name]
+        shape, dtype = self._headers[stored]
+        return shape[::-1] if turned else shape, _SAFETENSORS_DTYPES.get(dtype, dtype)
+
 
 class FlaxFile(dict[str, np.ndarray]):
     """The tensors of a `flax_model.msgpack`, under PyTorch names and orientation."""
@@ -95,8 +121,12 @@ class FlaxFile(dict[str, np.ndarray]):
             pairs.append((name, values.T if turned else values))
         super().__init__(_without_repeats(pairs, path))
 
+    def header(self, name: str) -> tuple[tuple[int, ...], str]:
+        """Shape and dtype of a tensor."""
+        return self[name].shape, self[name].dtype.name
 
-class ShardedFiles(Mapping[str, np.ndarray]):
+
+class ShardedFiles(Tensors):
     """Several weight files as one mapping, checked against the index that lists them."""
 
     def __init__(self, index: Path, open_file: Callable[[Path], Mapping[str, np.ndarray]]):
@@ -121,12 +151,67 @@ class ShardedFiles(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         return self._shards[name][name]
 
+    def header(self, name: str) -> tuple[tuple[int, ...], str]:
+        return self._shards[name].header(name)
+
+
+class Renamed(Tensors):
+    """Tensors under new names; `stored`: those -> the names they had."""
+
+    def __init__(self, tensors: Tensors, stored: Mapping[str, str]):
+        self.tensors, self.stored = tensors, stored
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stored)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.tensors[self.stored[name]]
+
+    def header(self, name: str) -> tuple[tuple[int, ...], str]:
+        return self.tensors.header(self.stored[name])
+
+
+def standard_name(name: str) -> str:
+    """A tensor's name without what PyTorch's wrappers put into it.
+
+    >>> standard_name("module._orig_mod.h.0._orig_mod.ln_1.weight")
+    'h.0.ln_1.weight'
+    """
+    while (shorter := _WRAPPER.sub("", name)) != name:
+        name = shorter
+    return name
+
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The files that hold the weights: one, or the shards in order of name.
+    """The files that hold the weights: one, or the shards in order of name; then an adapter's two.
 
     Raises FileNotFoundError if there are none, or if a shard of the index is missing.
     """
+    return _base_files(folder) + adapter_files(folder)
+
+
+def adapter_files(folder: Path) -> tuple[Path, ...]:
+    """The config and the weights of a folder's adapter; () if it has none.
+
+    Raises FileNotFoundError if one of the two is missing.
+    """
+    weights = [folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file()]
+    has_config = (folder / ADAPTER_CONFIG).is_file()
+    if not has_config and not weights:
+        return ()
+    if not has_config or not weights:
+        lacking = " or ".join(ADAPTER_WEIGHTS) if has_config else ADAPTER_CONFIG
+        raise FileNotFoundError(
+            f"{folder} holds half an adapter: it lacks {lacking}. Copy it there, or remove "
+            f"{ADAPTER_CONFIG if has_config else weights[0].name} to use the checkpoint alone."
+        )
+    return folder / ADAPTER_CONFIG, weights[0]
+
+
+def _base_files(folder: Path) -> tuple[Path, ...]:
     chosen = _chosen_file(folder)
     if not chosen.name.endswith(".index.json"):
         return (chosen,)
@@ -140,25 +225,33 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     return files
 
 
-def read_tensors(folder: Path) -> Mapping[str, np.ndarray]:
+def read_tensors(folder: Path) -> Tensors:
     """The tensors of a checkpoint folder, under the names and in the layout PyTorch uses.
 
+    What wrappers put into names ("module.", "_orig_mod.") is left out. An adapter is not merged.
     Tensors are read when asked for (`flax_model.msgpack` at once). Where a folder has several
     formats, safetensors is taken before PyTorch's and flax's. Raises FileNotFoundError if there
     is no weight file, ValueError on a damaged or unsupported one.
     """
     folder = Path(folder)
-    files = weight_files(folder)
-    for file in files:
-        _refuse_pointer(file)
     chosen = _chosen_file(folder)
-    if ".safetensors" in chosen.name:
-        open_file: Callable = SafetensorsFile
-    else:
-        open_file = FlaxFile if chosen.suffix == ".msgpack" else TorchFile
-    if chosen.name.endswith(".index.json"):
-        return ShardedFiles(chosen, open_file)
-    return open_file(chosen)
+    for file in _base_files(folder):
+        _refuse_pointer(file)
+    tensors = (
+        ShardedFiles(chosen, open_weight_file)
+        if chosen.name.endswith(".index.json")
+        else open_weight_file(chosen)
+    )
+    stored = _without_repeats(((standard_name(name), name) for name in tensors), chosen)
+    return tensors if stored.keys() == set(tensors) else Renamed(tensors, stored)
+
+
+def open_weight_file(path: Path) -> Tensors:
+    """The tensors of one file, whose name says its format."""
+    _refuse_pointer(path)
+    if path.suffix == ".msgpack":
+        return FlaxFile(path)
+    return SafetensorsFile(path) if path.suffix == ".safetensors" else TorchFile(path)
 
 
 def fingerprint(folder: Path) -> str:
@@ -189,17 +282,21 @@ def _chosen_file(folder: Path) -> Path:
     found = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
     raise FileNotFoundError(
         f"{folder} holds no weights: none of {', '.join(WEIGHT_NAMES)}; it holds "
-        f"{_first(found) if found else 'nothing'}. Download the checkpoint's weights into it, or "
-        "use untrained:MODEL, which needs config.json only."
+        f"{_first(found) if found else 'nothing'}. "
+        + (
+            folder_message(folder)
+            or "Download the checkpoint's weights into it, or use untrained:MODEL, which needs "
+            "config.json only."
+        )
     )
 
 
 def _read_weight_map(index: Path) -> dict[str, str]:
     _refuse_pointer(index)
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = read_json(index)["weight_map"]
         files = set(weight_map.values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(index, error) from error
     for file in files:
         # The index is foreign text: it may name files of its own folder only.

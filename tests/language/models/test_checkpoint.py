@@ -218,7 +218,6 @@ def test_an_unsupported_dtype_is_an_error(dtype, models_dir):
         ("opt-lm", {"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
         ("opt-lm", {"model_type": "t5"}, "'t5' is not supported; supported: bert, .*gpt2, .*opt"),
         ("roberta-mlm", {"pad_token_id": None}, "pad_token_id is None"),
-        ("distilbert-mlm", {"sinusoidal_pos_embds": True}, "sinusoidal_pos_embds=True"),
         ("gpt-neo-lm", {"attention_layers": ["local", "sparse"]}, "'sparse'"),
         ("llama-lm", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope_type='yarn'"),
         (

@@ -5,6 +5,7 @@ The files come from torch (tests/fixtures/export_models.py) or are pickled here 
 
 import os
 import pickle
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -138,6 +139,96 @@ def test_an_attack_does_not_run(protocol, tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="mkdir.*refused"):
             TorchFile(path)
     assert not (tmp_path / "attacked").exists()
+
+
+HALF = np.arange(24, dtype=np.float16)
+SET_NAME = b"}X\x04\x00\x00\x00nameX\x0f\x00\x00\x00BFloat16Storagesb"
+SET_CODE = b"N}X\x0c\x00\x00\x00__defaults__)s\x86b"
+SET_SHAPE = b"}X\x05\x00\x00\x00shape(J\xff\xff\xff\x7ftsX\x07\x00\x00\x00strides(K\x01tsb"
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"\x80\x02ctorch\nHalfStorage\n" + SET_NAME + b".",
+        b"\x80\x02ctorch.storage\nHalfStorage\n" + SET_NAME + b".",
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n" + SET_CODE + b".",
+        b"\x80\x02ccollections\nOrderedDict\n" + SET_CODE + b".",
+        pickled(Stored())[:-1] + SET_NAME + b".",
+        pickled(tensor((2,), (1,)))[:-1] + SET_SHAPE + b".",
+    ],
+    ids=["dtype", "dtype-of-storage", "function", "class", "storage", "tensor"],
+)
+def test_a_hostile_file_changes_nothing_for_the_next(hostile, tmp_path):
+    with pytest.raises(ValueError, match=r"hostile\.bin asks for a change of .*nothing was run"):
+        TorchFile(write_zip(tmp_path / "hostile.bin", hostile))
+    benign = {"w": tensor((24,), (1,), 0, Stored("HalfStorage", "half"))}
+    file = TorchFile(write_zip(tmp_path / "m.bin", benign, **{"data/half": HALF.tobytes()}))
+    np.testing.assert_array_equal(file["w"], HALF)
+    assert file["w"].dtype == np.float16
+
+
+def bomb_memo(path):
+    path.write_bytes(b"\x80\x02}r\xff\xff\xff\x7f.")
+
+
+def bomb_zip(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", pickled({"w": tensor((9,), (1,), 0, Stored(n=9))}))
+        archive.writestr("archive/data/0", bytes(1 << 25))
+
+
+def bomb_pickle(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        text = b"X\x00\x00\x00\x01" + bytes(1 << 24)
+        archive.writestr("archive/data.pkl", b"\x80\x02" + text + b".")
+
+
+def bomb_string(path):
+    path.write_bytes(b"\x80\x04\x8d" + (1 << 40).to_bytes(8, "little") + b"a")
+
+
+def bomb_storages(path):
+    """One stored megabyte, named by 40 members."""
+    names = [f"data/{i}" for i in range(40)]
+    value = {name: tensor((1 << 18,), (1,), 0, Stored(key=name[5:], n=1 << 18)) for name in names}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled(value))
+        archive.writestr("archive/data/0", bytes(1 << 20))
+        first = archive.getinfo("archive/data/0")
+        for name in names[1:]:
+            again = zipfile.ZipInfo(f"archive/{name}")
+            again.header_offset, again.CRC = first.header_offset, first.CRC
+            again.file_size = again.compress_size = first.file_size
+            archive.filelist.append(again)
+            archive.NameToInfo[again.filename] = again
+
+
+def bomb_strides(path):
+    write_zip(path, {"w": tensor((10**6, 10**6), (0, 0))})
+
+
+@pytest.mark.parametrize(
+    "bomb", [bomb_memo, bomb_zip, bomb_pickle, bomb_string, bomb_storages, bomb_strides]
+)
+def test_what_a_file_says_allocates_no_more_than_the_file_has(bomb, tmp_path):
+    path = tmp_path / "bomb.bin"
+    bomb(path)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"bomb\.bin is not a readable torch\.save file"):
+            TorchFile(path)
+        assert tracemalloc.get_traced_memory()[1] < 6e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_strings_of_python_2_are_read(tmp_path):
+    """`torch.save` there wrote names as byte strings, and dictionaries as a call with pairs."""
+    named = pickled(tensor((2,), (1,), 1))[2:-1]
+    content = b"\x80\x02ccollections\nOrderedDict\n(]]q\x01(U\x03w\xc3\xa9" + named + b"eatR."
+    file = TorchFile(write_zip(tmp_path / "m.bin", content))
+    np.testing.assert_array_equal(file["wé"], [1, 2])
 
 
 def test_a_whole_module_is_refused(models_dir):
