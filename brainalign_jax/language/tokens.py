@@ -14,7 +14,6 @@ BPE in transformers 5) nor `word_ids()` (splits "isn't") is used. The rules:
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
+from brainalign_jax.language.models.json_files import read_json
 from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import core_span
 
@@ -277,15 +277,7 @@ def tokenizer_files(folder: str | Path) -> list[Path]:
 
 
 def _read_json(path: Path) -> dict:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}; download it again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not a JSON object")
-    return content
+    return read_json(path) if path.is_file() else {}
 
 
 def _convert(folder: Path, family: str | None) -> tuple[Tokenizer, str]:

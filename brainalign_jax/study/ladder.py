@@ -41,6 +41,7 @@ STEPS = {
     "csls_k": ("csls_k",),
     "candidate_scaling": ("candidate_scaling",),
     "layer": ("layer_selection", "vector_axes"),
+    "first_token": ("first_token",),
     "rdms": ("rdm_metric", "rdm_comparison"),
 }
 START = "paper"

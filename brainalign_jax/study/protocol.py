@@ -106,6 +106,12 @@ class Protocol:
         "the models that are compared, 0: all. Wider vectors score higher by their width alone.",
         least=-1,
     )
+    first_token: str = described(
+        "What stands before each text that a causal model reads where bos is auto: the model's own first "
+        "token, or what its tokenizer puts there (often nothing).",
+        choices=("model", "tokenizer"),
+        flag="",
+    )
     rdm_metric: str = described(
         "Dissimilarity of two words' vectors.",
         choices=("correlation", "cosine", "euclidean", "spearman"),
@@ -170,6 +176,7 @@ AUDITED = Protocol(
     candidate_scaling="spread",
     layer_selection="inner_folds",
     vector_axes=-1,
+    first_token="model",
     rdm_metric="correlation",
     rdm_comparison="spearman",
 )
@@ -202,6 +209,7 @@ PAPER = Protocol(
     candidate_scaling="none",
     layer_selection="test",
     vector_axes=0,
+    first_token="tokenizer",
     rdm_metric="spearman",
     rdm_comparison="spearman",
 )

@@ -133,6 +133,8 @@ def run_study(
     for kind in group_decoding:
         check_known("group decoding", kind, GROUP_KINDS)
     models = list(dict.fromkeys(models))
+    if embedding.bos == "auto" and scoring.protocol.first_token == "tokenizer":
+        embedding = dataclasses.replace(embedding, bos="never")
     if evidence is not None:
         models = with_controls(models, dataset, evidence, lower=scoring.lower, seed=scoring.seed)
     computing.keep_compiled_programs()
