@@ -75,8 +75,8 @@ def residuals(vectors: jax.Array, basis: jax.Array) -> jax.Array:
 def _unit(residual: jax.Array) -> jax.Array:
     """Of unit length, or zero where no more than rounding is left of a vector that had it."""
     norm = jnp.linalg.norm(residual)
-    real = norm > 64 * jnp.finfo(residual.dtype).eps
-    return jnp.where(real, residual / jnp.where(real, norm, 1), 0)
+    rounding = norm <= 64 * jnp.finfo(residual.dtype).eps
+    return jnp.where(rounding, 0, residual / jnp.where(rounding, 1, norm))
 
 
 def partial_correlations(
@@ -110,15 +110,17 @@ def partial_from_correlations(
     Args: correlations of all pairs of RDMs, [S, L], [S, C], [L, C] and [C, C].
     """
     values, vectors = jnp.linalg.eigh(confounds)
-    keep = values > confounds.shape[0] * 64 * jnp.finfo(values.dtype).eps
-    scale = jnp.where(keep, 1 / jnp.sqrt(jnp.where(keep, values, 1)), 0)
+    drop = values <= confounds.shape[0] * 64 * jnp.finfo(values.dtype).eps
+    scale = jnp.where(drop, 0, 1 / jnp.sqrt(jnp.where(drop, 1, values)))
     # Correlations with orthonormal combinations of the confounds.
     brain, model = (linalg.matmul(x, vectors) * scale for x in (brain_confounds, model_confounds))
     shared = linalg.matmul(brain, model.T)
     left, right = (1 - (x**2).sum(axis=1) for x in (brain, model))
     size = jnp.outer(left, right)
-    real = size > (64 * jnp.finfo(values.dtype).eps) ** 2
-    return jnp.where(real, (brain_model - shared) / jnp.sqrt(jnp.where(real, size, 1)), 0)
+    rounding = size <= (64 * jnp.finfo(values.dtype).eps) ** 2
+    found = (brain_model - shared) / jnp.sqrt(jnp.where(rounding, 1, size))
+    known = jnp.isfinite(size) & jnp.isfinite(brain_model) & jnp.isfinite(values).all()
+    return jnp.where(known, jnp.where(rounding, 0, found), jnp.nan)
 
 
 class MantelProblem(NamedTuple):
@@ -183,8 +185,8 @@ def permuted_correlations(problem: MantelProblem, permutation: jax.Array) -> jax
     n_layers = problem.model.shape[0]
     own = (problem.brain**2).sum(axis=0)  # one, or zero for a constant RDM
     left = own - (products[n_layers:] ** 2).sum(axis=0)
-    real = left > (64 * jnp.finfo(rows.dtype).eps) ** 2
-    scale = jnp.where(real, 1 / jnp.sqrt(jnp.where(real, left, 1)), 0)
+    rounding = left <= (64 * jnp.finfo(rows.dtype).eps) ** 2
+    scale = jnp.where(rounding, 0, 1 / jnp.sqrt(jnp.where(rounding, 1, left)))
     return products[:n_layers].T * scale[:, None]
 
 

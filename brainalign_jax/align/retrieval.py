@@ -215,8 +215,9 @@ def precision_at(
     """Weighted fraction [len(ks)] of ranks [Q] that are at most k, for each k of ks."""
     if weights is None:
         weights = jnp.ones_like(ranks)
-    hits = ranks[None, :] <= jnp.asarray(ks, ranks.dtype)[:, None]
-    return linalg.matmul(hits.astype(ranks.dtype), linalg.normalized_weights(weights, ranks.dtype))
+    hits = (ranks[None, :] <= jnp.asarray(ks, ranks.dtype)[:, None]).astype(ranks.dtype)
+    hits = jnp.where(jnp.isnan(ranks), jnp.nan, hits)
+    return linalg.matmul(hits, linalg.normalized_weights(weights, ranks.dtype))
 
 
 def rank_accuracy(ranks: jax.Array, n_candidates: int) -> jax.Array:
