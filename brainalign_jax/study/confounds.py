@@ -154,8 +154,8 @@ def mantel_permutations(
     block: types to a block; None for as many as leave a dozen blocks, 20 at most, and for whole runs of
       items without onsets, of which there are four or more.
 
-    There are as many shifts as types: those by less than a block are left out, and n_permutations of
-    the others are drawn without repeats, or all of them where these are fewer.
+    There are as many shifts as types: n_permutations of all but none are drawn without repeats, or all of
+    them where these are fewer. The shortest are among them (see `null_draws`).
 
     Raises: ValueError for an unknown kind, or where there is nothing to permute.
     """
@@ -175,9 +175,9 @@ def mantel_permutations(
     if kind == "items":
         drawn = np.stack([rng.permutation(n_types) for _ in range(n_permutations)])
     elif kind == "shifts":
-        steps = np.arange(block, n_types - block + 1)
-        if len(steps) < 2:
-            raise ValueError(f"{n_types} types cannot be shifted by {block} or more: lower block")
+        if n_types < 4:
+            raise ValueError(f"{n_types} types leave nothing to shift: choose items")
+        steps = np.arange(1, n_types)
         if len(steps) > n_permutations:
             steps = np.sort(rng.choice(steps, n_permutations, replace=False))
         drawn = (np.arange(n_types) + steps[:, None]) % n_types
