@@ -11,11 +11,12 @@ and the confounds stay, so that they are residualised once, and a permutation is
 subjects' condensed RDMs and one product with layers and confounds. The length of what a permuted RDM has
 beyond the confounds differs from permutation to permutation and is taken from the same product.
 
-Words in time need shifts or long blocks, and the temporal distance in several steps. Of 100 simulated
-studies of noise that is smooth over 2.5 words and vectors that are as smooth, p < .05 in 100 without
-confounds and 99 with the temporal distance if 240 words are permuted one by one, in 13 in blocks of 20, in 7
-with circular shifts; with distances capped at 1 to 16 s as well (`study.confounds`) in 42, 9 and 6. Smooth
-over 5 words, blocks and shifts give 11 and 12 at best: take p-values near .05 with caution in stories.
+Words in time need shifts, all of them, and the temporal distance in several steps. In simulated noise that
+is smooth over 2.5 words, against vectors as smooth (120 words, 200 studies), p <= .04 in .05 with the whole
+circle of shifts, in .11 where the shortest are left out, and in .23 with blocks of 10; with distances capped
+at 1 to 16 s held constant (`study.confounds`) in .05, .09 and .10: benchmarks/null_p_values.py. Smooth over 5
+words, where 120 words are as good as seven, shifts are too liberal as well: take p-values near .05 with
+caution in short stories.
 
 References: Mantel (1967), Cancer Res. 27:209-220; Smouse, Long & Sokal (1986), Syst. Zool. 35:627-632;
 Legendre (2000), J. Stat. Comput. Simul. 67:37-73, who compares what to permute.

@@ -23,6 +23,7 @@ NAMES = (
     "table_frequency",
     "length",
 )  # fmt: skip
+_FEWEST_SHIFTED = 40  # types, so that there are shifts enough for p-values of .025
 ORDERS = ("items", "blocks", "shifts")
 
 
@@ -149,7 +150,7 @@ def mantel_permutations(
     types: [T'] as in `Confounds`; eligible: [N] tokens, as there.
     kind: "items", one by one; "blocks" of types that follow one another by mean onset, within runs;
       "shifts" of all types along that order in a circle. None: items for words without onsets or runs,
-      blocks for those in runs, as the sentences of passages are; with onsets shifts where there are 120
+      blocks for those in runs, as the sentences of passages are; with onsets shifts where there are 40
       types or more, else blocks. Types of several runs belong to that of their first token.
     block: types to a block; None for as many as leave a dozen blocks, 20 at most, and for whole runs of
       items without onsets, of which there are four or more.
@@ -164,7 +165,7 @@ def mantel_permutations(
     if kind is None:
         kind = "items" if stimulus.run is None else "blocks"
         if stimulus.onsets is not None:
-            kind = "shifts" if n_types >= 120 else "blocks"
+            kind = "shifts" if n_types >= _FEWEST_SHIFTED else "blocks"
     whole_runs = block is None and stimulus.onsets is None and len(np.unique(runs)) >= 4
     if block is None:
         block = n_types if whole_runs and kind == "blocks" else max(1, min(20, n_types // 12))

@@ -8,7 +8,7 @@ Shifts are drawn from the whole circle of each run, none and the shortest ones a
 smooth, scores at neighbouring shifts are alike: a study whose noise happens to fit the words at no shift
 fits them at the shortest ones as well, and without these in the null nothing is left that scores as
 high. With shifts of 20 s and more alone, noise that is smooth over 2.5 words had p <= .04 in 5 to 8 % of
-studies; with the whole circle, a group in which the study itself is one of equals, in 2 to 5 %
+studies; with the whole circle, a group in which the study itself is one of equals, in 3 to 5 %
 (benchmarks/null_p_values.py). The price is paid by short recordings of one run, where a response that lasts
 for seconds scores at the shortest shifts, too.
 
@@ -78,11 +78,13 @@ def draw_nulls(
             draws.append(Draw(types=_within(_rng(seed, i).permutation(n_types), used)))
         return draws
     pieces = _runs(stimulus, eligible) if kind == "shift" else _blocks(stimulus, eligible)
-    make = _shifted if kind == "shift" else _exchanged
     order, draws = np.concatenate(pieces), []
     for i in range(n_draws):
         rows = np.arange(len(stimulus))
-        rows[order] = make(pieces, stimulus, _rng(seed, i))
+        if kind == "shift":
+            rows[order] = _shifted(pieces, seed, i)
+        else:
+            rows[order] = _exchanged(pieces, _rng(seed, i))
         draws.append(Draw(rows=rows))
     return draws
 
@@ -111,14 +113,17 @@ def _runs(stimulus: Stimulus, eligible: np.ndarray) -> list[np.ndarray]:
     return [rows[stimulus.run[rows] == run] for run in dict.fromkeys(stimulus.run[rows].tolist())]
 
 
-def _shifted(runs: list[np.ndarray], stimulus: Stimulus, rng: np.random.Generator) -> np.ndarray:
+def _shifted(runs: list[np.ndarray], seed: int, index: int) -> np.ndarray:
+    """Each run turned by a step of its own: all steps of its circle come once before any comes again."""
     moved = []
-    for rows in runs:
+    for number, rows in enumerate(runs):
         if len(rows) < 4:
             raise ValueError(
                 f"a run of {len(rows)} words leaves nothing to shift: choose null=blocks or items"
             )
-        moved.append(np.roll(rows, int(rng.integers(len(rows)))))
+        cycle, place = divmod(index, len(rows))
+        rng = np.random.default_rng((seed, cycle, number, 0x6E756C6C))
+        moved.append(np.roll(rows, int(rng.permutation(len(rows))[place])))
     return np.concatenate(moved)
 
 
@@ -136,9 +141,7 @@ def _blocks(stimulus: Stimulus, eligible: np.ndarray) -> list[np.ndarray]:
     return runs
 
 
-def _exchanged(
-    blocks: list[np.ndarray], stimulus: Stimulus, rng: np.random.Generator
-) -> np.ndarray:
+def _exchanged(blocks: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
 
 

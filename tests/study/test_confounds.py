@@ -175,13 +175,16 @@ def test_passages_move_as_a_whole():
     assert len(np.unique(drawn, axis=0)) > 20
 
 
-@pytest.mark.parametrize("n_types", [8, 30, 100, 119])
+@pytest.mark.parametrize("n_types", [8, 30, 39, 40, 119])
 def test_the_default_works_for_any_number_of_timed_words(n_types):
     short = Stimulus.from_words([f"w{i}" for i in range(n_types)], onsets=np.arange(n_types) * 0.5)
     drawn = confounds.mantel_permutations(short, np.arange(n_types), 10)
     np.testing.assert_array_equal(np.sort(drawn, axis=1), np.tile(np.arange(n_types), (10, 1)))
     n_blocks = 1 + (np.diff(drawn, axis=1) != 1).sum(axis=1).max()
-    assert min(n_types, 12) * 0.6 <= n_blocks <= 25
+    if n_types < 40:
+        assert min(n_types, 12) * 0.6 <= n_blocks <= 25
+    else:
+        assert n_blocks == 2 and len(np.unique(drawn, axis=0)) == 10
 
 
 def test_bad_input_is_refused():

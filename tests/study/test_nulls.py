@@ -38,7 +38,7 @@ def test_shifts_stay_in_their_run_and_take_every_step_of_its_circle(story):
     valid = np.ones(240, bool)
     valid[:5] = False
     taken = {5: set(), 120: set()}
-    for draw in draws("shift", story, 900, valid):
+    for draw in draws("shift", story, 120, valid):
         assert (draw.rows[:5] == np.arange(5)).all()
         for first, last in ((5, 120), (120, 240)):
             rows, size = draw.rows[first:last] - first, last - first
@@ -46,8 +46,7 @@ def test_shifts_stay_in_their_run_and_take_every_step_of_its_circle(story):
             np.testing.assert_array_equal(rows, (np.arange(size) + step) % size)
             taken[first].add(int(step))
     for first, size in ((5, 115), (120, 120)):
-        assert {0, 1, 2, size - 2, size - 1} <= taken[first]
-        assert len(taken[first]) > 0.99 * size
+        assert taken[first] == set(range(size))
 
 
 def test_smooth_noise_rejects_no_more_often_than_it_may(story):
