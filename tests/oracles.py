@@ -7,8 +7,12 @@ a test against these functions also tests that masked equals dropped.
 
 from __future__ import annotations
 
+import itertools
+from fractions import Fraction
+
 import numpy as np
 import scipy.linalg
+from scipy.stats import rankdata
 
 # --- linalg ---------------------------------------------------------------------------------------
 
@@ -212,6 +216,18 @@ def r2(target, prediction, weights):
             for t in range(y.shape[1])
         ]
     )
+
+
+def exact_spearman(rows) -> list[Fraction]:
+    """Spearman's correlation of each pair of rows, squared with its sign, as fractions."""
+    ranks = [(2 * rankdata(row)).astype(int).tolist() for row in np.asarray(rows)]
+    centred = [[rank - len(row) - 1 for rank in row] for row in ranks]
+    found = []
+    for first, second in itertools.combinations(centred, 2):
+        product = sum(a * b for a, b in zip(first, second, strict=True))
+        size = sum(a * a for a in first) * sum(b * b for b in second)
+        found.append(Fraction(product * abs(product), size) if size else Fraction(0))
+    return found
 
 
 # --- what the code of Li et al. 2023 does ---------------------------------------------------------

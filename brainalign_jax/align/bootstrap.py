@@ -75,7 +75,7 @@ def subject_means(scores: jax.Array, mask: jax.Array, item_counts: jax.Array) ->
       scores: [S, I] of every subject and item, hits or ranks. mask: [S, I], 0 where there is none.
       item_counts: [B, I].
 
-    NaN where none of a subject's items was drawn.
+    NaN where none of a subject's items was drawn, and for a subject with a score that is no finite number.
     """
     counts, mask = item_counts.astype(scores.dtype), mask.astype(scores.dtype)
     total = linalg.matmul(counts, jnp.where(mask > 0, scores * mask, 0).T)
@@ -88,9 +88,10 @@ def group_means(means: jax.Array, subject_counts: jax.Array) -> jax.Array:
 
     Subjects without a mean (NaN) do not count; NaN where no subject is left.
     """
-    weights = jnp.where(jnp.isnan(means), 0, subject_counts.astype(means.dtype))
+    known = ~jnp.isnan(means)
+    weights = jnp.where(known, subject_counts.astype(means.dtype), 0)
     total = weights.sum(axis=-1)
-    mean = (weights * jnp.nan_to_num(means)).sum(axis=-1) / jnp.where(total > 0, total, 1)
+    mean = (weights * jnp.where(known, means, 0)).sum(axis=-1) / jnp.where(total > 0, total, 1)
     return jnp.where(total > 0, mean, jnp.nan)
 
 
@@ -112,6 +113,8 @@ def hierarchical(
       confidence: of the two-sided interval. method: "percentile", or "bca", corrected for bias and
         skewness with the acceleration of all units that are resampled.
 
+    NaN where a score that counts is no finite number.
+
     Raises: ValueError for shapes that disagree or an unknown method.
     """
     _check_method(method)
@@ -131,7 +134,9 @@ def hierarchical(
         return group_means(subject_means(scores, mask, items), subjects)
 
     ones = jnp.ones((1, n_subjects), scores.dtype), jnp.ones((1, n_items), scores.dtype)
-    estimate = statistic(*ones)[0]
+    # A subject whose mean is NaN would be passed over.
+    known = (jnp.isfinite(scores) | ~(mask.astype(scores.dtype) > 0)).all()
+    estimate = jnp.where(known, statistic(*ones)[0], jnp.nan)
     drawn = statistic(subject_counts, item_counts)
     if method == "percentile":
         return percentile(drawn, estimate, confidence=confidence)
@@ -141,17 +146,25 @@ def hierarchical(
     left_out = []
     for jackknife, counts in ((without_subject, subject_counts), (without_item, item_counts)):
         resampled = (counts != 1).any()
-        left_out.append(jnp.where(resampled, jackknife, jackknife.mean()))
+        left_out.append(jnp.where(resampled, jackknife, 0))
     return bca(drawn, estimate, left_out, confidence=confidence)
 
 
 def percentile(
     drawn: jax.Array, estimate: jax.Array, *, confidence: float = 0.95, axis: int = 0
 ) -> Interval:
-    """Percentile interval from the bootstrap distribution along `axis` of drawn; NaN draws do not count."""
+    """Percentile interval from the bootstrap distribution along `axis` of drawn; NaN draws do not count.
+
+    NaN where the estimate is no finite number.
+    """
     tail = (1 - confidence) / 2
     lower, upper = jnp.nanquantile(drawn, jnp.asarray([tail, 1 - tail], drawn.dtype), axis=axis)
-    return Interval(estimate, lower, upper, jnp.nanstd(drawn, axis=axis, ddof=1))
+    return _interval(estimate, lower, upper, jnp.nanstd(drawn, axis=axis, ddof=1))
+
+
+def _interval(estimate, *bounds) -> Interval:
+    known = jnp.isfinite(estimate)
+    return Interval(*(jnp.where(known, x, jnp.nan) for x in (estimate, *bounds)))
 
 
 def bca(
@@ -164,7 +177,7 @@ def bca(
     """BCa interval from one bootstrap distribution [B], as scipy.stats.bootstrap.
 
     left_out: for each sample that is resampled, the statistic [n] without each of its n units. Where
-    they are all the same, or all draws are, there is nothing to correct.
+    they are all the same, or all draws are, there is nothing to correct. NaN as in `percentile`.
     """
     valid = ~jnp.isnan(drawn)
     size = jnp.maximum(valid.sum(), 1).astype(drawn.dtype)
@@ -179,13 +192,13 @@ def bca(
         cubes += (influence**3).sum() / n_units**3
         squares += (influence**2).sum() / n_units**2
     tiny = (8 * jnp.finfo(drawn.dtype).eps * jnp.abs(estimate)) ** 2
-    varies = squares > tiny
-    acceleration = jnp.where(varies, cubes / (6 * jnp.where(varies, squares, 1) ** 1.5), 0)
+    constant = squares <= tiny
+    acceleration = jnp.where(constant, 0, cubes / (6 * jnp.where(constant, 1, squares) ** 1.5))
     tail = ndtri(jnp.asarray([(1 - confidence) / 2, (1 + confidence) / 2], drawn.dtype))
     shifted = bias + tail
     level = ndtr(bias + shifted / (1 - acceleration * shifted))
     lower, upper = jnp.nanquantile(drawn, level)
-    return Interval(estimate, lower, upper, jnp.nanstd(drawn, ddof=1))
+    return _interval(estimate, lower, upper, jnp.nanstd(drawn, ddof=1))
 
 
 def _check_method(method: str) -> None:

@@ -177,6 +177,9 @@ def init(
     square = (linalg.matmul(rows.source, initial) ** 2).sum(axis=1)
     size = jnp.sqrt(linalg.weighted_mean(square[:, None], rows.train)[0])
     weight = _constrained(initial / jnp.where(size > 0, size, 1), training)
+    # No map is better than one whose rows are no numbers, and the initial one would be kept.
+    known = jnp.isfinite(rows.source).all() & jnp.isfinite(rows.target).all()
+    weight = jnp.where(known, weight, jnp.nan)
     stop = jnp.asarray(training.n_steps if stop is None else stop, jnp.int32)
     zero = jnp.zeros_like(stop)
     return TrainingState(

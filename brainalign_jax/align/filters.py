@@ -44,8 +44,8 @@ def shrinkage(
     """
     alphas = jnp.asarray(alphas, eigenvalues.dtype)[:, None]
     floor = jnp.asarray(floor, eigenvalues.dtype)
-    kept = (eigenvalues > 0) & ((eigenvalues > floor) | (alphas > floor))
-    return jnp.where(kept, eigenvalues / jnp.where(kept, eigenvalues + alphas, 1), 0)
+    dropped = (eigenvalues <= 0) | ((eigenvalues <= floor) & (alphas <= floor))
+    return jnp.where(dropped, 0, eigenvalues / jnp.where(dropped, 1, eigenvalues + alphas))
 
 
 def filter_basis(
@@ -163,7 +163,7 @@ def filter_skeleton(
       alpha in terms of those, zero beyond the rank; rank, a scalar.
     """
     total = eigenvalues[None, :] + alphas[:, None]
-    gains = jnp.where(total > 0, eigenvalues[None, :] / jnp.where(total > 0, total, 1), 0)
+    gains = jnp.where(total <= 0, 0, eigenvalues[None, :] / jnp.where(total <= 0, 1, total))
     n_alphas = len(alphas)
 
     def add(k, state):

@@ -30,7 +30,7 @@ def hat_matrix(factor: ridge.RidgeFactor, alpha: jax.Array) -> jax.Array:
     alpha: scalar. Columns of rows left out are zero. With an intercept constants are mapped to zero.
     """
     total = factor.eigenvalues + jnp.asarray(alpha, factor.eigenvalues.dtype)
-    gains = jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), 0)
+    gains = jnp.where(total <= 0, 0, 1 / jnp.where(total <= 0, 1, total))
     return linalg.matmul(factor.scores * gains, factor.basis.T)
 
 
@@ -125,6 +125,10 @@ def draw_permutations(
 
 
 def p_value(observed: jax.Array, null: jax.Array) -> jax.Array:
-    """(1 + number of null scores [P, ...] at least as high) / (1 + P), never zero."""
+    """(1 + number of null scores [P, ...] at least as high) / (1 + P), never zero.
+
+    NaN where the observed score, or one of its null scores, is no finite number.
+    """
     exceed = (null >= observed).sum(axis=0)
-    return (1 + exceed).astype(null.dtype) / (1 + null.shape[0])
+    known = jnp.isfinite(observed) & jnp.isfinite(null).all(axis=0)
+    return jnp.where(known, (1 + exceed).astype(null.dtype) / (1 + null.shape[0]), jnp.nan)

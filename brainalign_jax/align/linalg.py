@@ -42,8 +42,8 @@ def center(x: jax.Array, mean: jax.Array, weights: jax.Array) -> jax.Array:
     """x - mean with the rows without weight at zero, and columns that are constant but for rounding."""
     centred = masked_rows(x - mean, weights)
     size = jnp.abs(masked_rows(x, weights)).max(axis=0)
-    varies = jnp.abs(centred).max(axis=0) > 8 * jnp.finfo(x.dtype).eps * size
-    return jnp.where(varies, centred, 0)
+    constant = jnp.abs(centred).max(axis=0) <= 8 * jnp.finfo(x.dtype).eps * size
+    return jnp.where(constant & jnp.isfinite(size), 0, centred)
 
 
 def training_mask(weights: jax.Array, dtype) -> jax.Array:
@@ -57,9 +57,13 @@ def masked_rows(x: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def unit_rows(x: jax.Array) -> jax.Array:
-    """Rows of x [..., D] scaled to length one; a zero row stays zero."""
+    """Rows of x [..., D] scaled to length one; a zero row stays zero.
+
+    A row that holds NaN or an infinity, or is too long for its type, is NaN.
+    """
     norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
-    return x / jnp.where(norm > 0, norm, 1)
+    norm = jnp.where(norm < jnp.inf, norm, jnp.nan)
+    return x / jnp.where(norm == 0, 1, norm)
 
 
 def unit(x: jax.Array) -> jax.Array:
@@ -128,7 +132,7 @@ def principal_components(
     train = masked_rows(x - mean, w) * jnp.sqrt(w)[:, None]
     _, singular, rows = jnp.linalg.svd(train, full_matrices=False)
     singular, rows = singular[:n_components], rows[:n_components]
-    rows = jnp.where((singular > rank_tolerance(singular, x.shape))[:, None], rows, 0)
+    rows = jnp.where((singular <= rank_tolerance(singular, x.shape))[:, None], 0, rows)
     largest = jnp.take_along_axis(rows, jnp.abs(rows).argmax(axis=1)[:, None], axis=1)
     rows = rows * jnp.where(largest < 0, -1, 1).astype(x.dtype)
     count = training_mask(weights, x.dtype).sum()

@@ -42,7 +42,7 @@ def noise_ceiling(
         ranked, too. Otherwise a subject's ranks are correlated with the mean of ranks as it is, the
         largest mean correlation that any vector reaches.
 
-    A constant RDM counts as 0 in every comparison.
+    A constant RDM counts as 0 in every comparison; where one holds NaN or an infinity all bounds are NaN.
 
     Raises: ValueError for an unknown comparison or fewer than two subjects.
     """
@@ -52,6 +52,7 @@ def noise_ceiling(
         raise ValueError(
             f"RDMs have shape {rdms.shape}; a noise ceiling needs [subjects, pairs] of at least two subjects"
         )
+    rdms = jnp.where(jnp.isfinite(rdms).all(axis=1, keepdims=True), rdms, jnp.nan)
     linear = {"pearson": "correlation", "cosine": "cosine"}
     if not rank_mean:
         linear["spearman"] = "spearman"
@@ -90,9 +91,7 @@ def ceiling_of_gram(gram: jax.Array) -> NoiseCeiling:
     others_squared = all_squared - 2 * with_all + own
 
     def ratio(product, square):
-        floor = 8 * jnp.finfo(gram.dtype).eps
-        return jnp.where(
-            square > floor, product / jnp.sqrt(jnp.where(square > floor, square, 1)), 0
-        )
+        nothing = square <= 8 * jnp.finfo(gram.dtype).eps
+        return jnp.where(nothing, 0, product / jnp.sqrt(jnp.where(nothing, 1, square)))
 
     return NoiseCeiling(ratio(with_all - own, others_squared), ratio(with_all, all_squared))

@@ -56,7 +56,8 @@ def factor(features: jax.Array, nuisances: jax.Array, weights: jax.Array) -> rid
     fit = nuisance_operators(nuisances, mask, jnp.zeros(1))[0]
     left = centred - linalg.matmul(fit, centred)
     square = (linalg.masked_rows(left, mask) ** 2).sum(axis=0) / jnp.maximum(mask.sum(), 1)
-    left = jnp.where(square > 1e-8, left / jnp.sqrt(jnp.where(square > 1e-8, square, 1)), 0)
+    explained = square <= 1e-8
+    left = jnp.where(explained, 0, left / jnp.sqrt(jnp.where(explained, 1, square)))
     return ridge.factor(linalg.gram(left), mask, fit_intercept=False)
 
 

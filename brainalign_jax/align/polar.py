@@ -208,8 +208,8 @@ def _left(rows: jax.Array | None, x: jax.Array) -> jax.Array:
 
 def _svd(rows: jax.Array | None, cross: jax.Array) -> jax.Array:
     left, singular, right = jnp.linalg.svd(cross, full_matrices=False)
-    keep = singular > singular[0] * rank_tolerance(cross.shape, cross.dtype)
-    return matmul(_left(rows, jnp.where(keep, left, 0)), right)
+    rounding = singular <= singular[0] * rank_tolerance(cross.shape, cross.dtype)
+    return matmul(_left(rows, jnp.where(rounding, 0, left)), right)
 
 
 # --- the Gram matrix of the smaller side ----------------------------------------------------------
@@ -276,8 +276,8 @@ def _gram(
     small = small - matmul(leading, matmul(leading.T, coupling) / values[:, None])
     small = jnp.linalg.qr(small)[0]
     left, singular, right = jnp.linalg.svd(matmul(tall, small), full_matrices=False)
-    keep = singular > largest * rank_tolerance(tall.shape, tall.dtype)
-    left = jnp.where(keep, left, 0)
+    rounding = singular <= largest * rank_tolerance(tall.shape, tall.dtype)
+    left = jnp.where(rounding, 0, left)
     scaled = leading / jnp.sqrt(values)
     if wide:
         moved = matmul(_left(rows, _outside(scaled.T, small).T), leading.T)

@@ -27,7 +27,8 @@ def spearman_brown(correlation: jax.Array, factor: float = 2.0) -> jax.Array:
     denominator = 1 + (factor - 1) * correlation
     safe = jnp.where(denominator > 0, denominator, 1)
     corrected = jnp.maximum(factor * correlation / safe, -1)
-    return jnp.where(jnp.isnan(correlation) | (denominator > 0), corrected, -1)
+    found = jnp.where(denominator > 0, corrected, -1)
+    return jnp.where(jnp.isfinite(correlation), found, jnp.nan)
 
 
 def draw_splits(n_repeats: int, n_splits: int = 100, *, random_state: int = 0) -> np.ndarray:

@@ -230,8 +230,9 @@ def precision_at(
     """
     if weights is None:
         weights = jnp.ones_like(ranks)
-    hits = ranks[None, :] <= jnp.asarray(ks, ranks.dtype)[:, None]
-    return linalg.matmul(hits.astype(ranks.dtype), linalg.normalized_weights(weights, ranks.dtype))
+    hits = (ranks[None, :] <= jnp.asarray(ks, ranks.dtype)[:, None]).astype(ranks.dtype)
+    hits = jnp.where(jnp.isnan(ranks), jnp.nan, hits)
+    return linalg.matmul(hits, linalg.normalized_weights(weights, ranks.dtype))
 
 
 def rank_accuracy(ranks: jax.Array, n_candidates: int) -> jax.Array:

@@ -129,7 +129,7 @@ def _project(factor: RidgeFactor, targets: jax.Array) -> tuple[jax.Array, jax.Ar
 def _filter(eigenvalues: jax.Array, alpha: jax.Array) -> jax.Array:
     """1 / (eigenvalue + alpha), and 0 where both are zero (the minimum-norm solution)."""
     total = eigenvalues + alpha
-    return jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), 0)
+    return jnp.where(total <= 0, 0, 1 / jnp.where(total <= 0, 1, total))
 
 
 def predict(factor: RidgeFactor, targets: jax.Array, alpha: jax.Array) -> jax.Array:

@@ -19,7 +19,8 @@ def rdm(x: jax.Array, *, metric: str = "correlation") -> jax.Array:
     """Distances between the rows of x [N, D], condensed [N (N - 1) / 2] in scipy's pdist order.
 
     metric: "correlation" (1 - Pearson), "cosine", "euclidean" or "spearman" (1 - Spearman). A
-    constant row (a zero row for cosine) has similarity 0 with every other.
+    constant row (a zero row for cosine) has similarity 0 with every other; one that holds NaN or an
+    infinity has none.
 
     Raises: ValueError for an unknown metric, fewer than two rows or more than MOST_ITEMS.
     """
@@ -30,7 +31,38 @@ def rdm(x: jax.Array, *, metric: str = "correlation") -> jax.Array:
         # From differences: the Gram matrix would lose the distances of near duplicates.
         distances = jax.lax.map(lambda row: jnp.linalg.norm(x - row, axis=1), x)
         return distances.reshape(-1)[pairs]
+    if exact_ranks(x, metric=metric):
+        rows = doubled_ranks(x)
+        squares = (rows**2).sum(axis=1)
+        return rank_distances(linalg.gram(rows), squares, squares).reshape(-1)[pairs]
     return 1 - linalg.gram(unit_rows(x, metric=metric)).reshape(-1)[pairs]
+
+
+def exact_ranks(x: jax.Array, *, metric: str) -> bool:
+    """Whether `rank_distances` gives the distances of rows x [N, D] from sums of integers without rounding.
+
+    Rank correlations of few features take few values. With rows of unit length each would come out as
+    several, and the ties between distances be broken by rounding. Up to 369 features in float32.
+    """
+    return metric == "spearman" and x.shape[1] ** 3 <= 3 * 2 ** (jnp.finfo(x.dtype).nmant + 1)
+
+
+def doubled_ranks(x: jax.Array) -> jax.Array:
+    """Twice the ranks within each row of x [N, D], less D + 1: integers; NaN as in `unit_rows`."""
+    x = jnp.where(jnp.isfinite(x).all(axis=1, keepdims=True), x, jnp.nan)
+    return jnp.round(ranking.centred_rank(x) * x.shape[1])
+
+
+def rank_distances(products: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
+    """1 - Spearman [N, M] from the inner products of `doubled_ranks` and sums of squares [N] and [M].
+
+    Equal correlations give equal distances: p^2 / (a b) is rounded once where there are at most 23
+    features in float32, and a function of p alone where no feature is tied within its row.
+    """
+    both = first[:, None] * second
+    constant = both == 0
+    similarity = jnp.sqrt(products**2 / jnp.where(constant, 1, both))
+    return 1 - jnp.where(constant, 0, jnp.sign(products) * similarity)
 
 
 def check_metric(metric: str) -> None:
@@ -72,7 +104,11 @@ def place_of_pair(pair: jax.Array, n_items: int) -> jax.Array:
 
 
 def unit_rows(x: jax.Array, *, metric: str) -> jax.Array:
-    """Rows of x [N, D] scaled so that their inner products are the similarity of `metric`."""
+    """Rows of x [N, D] scaled so that their inner products are the similarity of `metric`.
+
+    A row that holds NaN or an infinity is NaN.
+    """
+    x = jnp.where(jnp.isfinite(x).all(axis=1, keepdims=True), x, jnp.nan)
     if metric == "spearman":
         x = ranking.centred_rank(x)
     elif metric != "cosine":
@@ -80,16 +116,16 @@ def unit_rows(x: jax.Array, *, metric: str) -> jax.Array:
         scale = jnp.abs(x).max(axis=1, keepdims=True)
         x = x - mean
         # A constant row leaves rounding behind, which must not be blown up to unit length.
-        x = jnp.where(
-            jnp.abs(x).max(axis=1, keepdims=True) > 8 * jnp.finfo(x.dtype).eps * scale, x, 0
-        )
+        constant = jnp.abs(x).max(axis=1, keepdims=True) <= 8 * jnp.finfo(x.dtype).eps * scale
+        x = jnp.where(constant, 0, x)
     return linalg.unit_rows(x)
 
 
 def compare(a: jax.Array, b: jax.Array, *, method: str = "spearman") -> jax.Array:
     """Similarity of two condensed RDMs [P]: Pearson, Spearman, or Kendall's tau-a (ties score 0).
 
-    Tau-a takes P^2 time and P memory. A constant RDM compares as 0. Raises: ValueError.
+    Tau-a takes P^2 time and P memory. A constant RDM compares as 0, one that holds NaN or an infinity as
+    NaN. Raises: ValueError.
     """
     check_comparison(method)
     if a.shape != b.shape:

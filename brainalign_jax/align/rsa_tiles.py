@@ -37,7 +37,8 @@ _N_KEYS = 4 * 2**23 + 2 * _ROOM
 class TiledRdms(NamedTuple):
     """What is needed to compute the compared values of B RDMs of N items, tile by tile.
 
-    rows [B, N', D]: rows whose distances lie in [0, 2], padded to whole tiles.
+    rows [B, N', D]: rows whose distances lie in [0, 2], or ranks (`rsa.doubled_ranks`) whose do, padded to
+    whole tiles.
     centre [B]: near the mean distance for the Pearson comparison, 0 for Spearman; NaN where a row
     holds one.
     ranks [B, K] float32: centred average rank of each distance by its key, in [-1, 1]; K = 0 for
@@ -193,9 +194,13 @@ def _tiled_rows(x: jax.Array, *, metric: str, tile: int) -> jax.Array:
     padded = jnp.pad(x, ((0, -x.shape[0] % tile), (0, 0)))
     if metric != "euclidean":
         tiles = padded.reshape(-1, tile, x.shape[1])
-        return jax.lax.map(lambda rows: rsa.unit_rows(rows, metric=metric), tiles).reshape(
-            padded.shape
-        )
+
+        def prepare(rows):
+            if rsa.exact_ranks(rows, metric=metric):
+                return rsa.doubled_ranks(rows)
+            return rsa.unit_rows(rows, metric=metric)
+
+        return jax.lax.map(prepare, tiles).reshape(padded.shape)
     # A power of two, which changes no digit of any distance, nor any correlation of distances.
     radius = jnp.linalg.norm(x - x.mean(axis=0), axis=1).max()
     return jnp.ldexp(padded, -jnp.frexp(radius)[1])
@@ -206,7 +211,12 @@ def _paired_mean(rows: jax.Array, *, metric: str) -> jax.Array:
     other = jnp.roll(rows, rows.shape[0] // 2, axis=0)
     if metric == "euclidean":
         return jnp.linalg.norm(rows - other, axis=1).mean()
-    return 1 - (rows * other).sum(axis=1).mean()
+    similarity = (rows * other).sum(axis=1)
+    if rsa.exact_ranks(rows, metric=metric):
+        squares = (rows**2).sum(axis=1)
+        both = jnp.sqrt(squares * jnp.roll(squares, rows.shape[0] // 2))
+        similarity = jnp.where(both == 0, 0, similarity / jnp.where(both == 0, 1, both))
+    return 1 - similarity.mean()
 
 
 def _tile_pairs(n_rows: int, tile: int) -> tuple[np.ndarray, np.ndarray]:
@@ -220,6 +230,9 @@ def _tile_distances(rows, start, *, metric: str, n_items: int, tile: int):
     first, second = (jax.lax.dynamic_slice_in_dim(rows, at, tile) for at in start)
     if metric == "euclidean":
         distances = jax.lax.map(lambda row: jnp.linalg.norm(second - row, axis=1), first)
+    elif rsa.exact_ranks(rows, metric=metric):
+        squares = ((some**2).sum(axis=1) for some in (first, second))
+        distances = rsa.rank_distances(linalg.matmul(first, second.T), *squares)
     else:
         distances = 1 - linalg.matmul(first, second.T)
     place = jnp.arange(tile, dtype=jnp.int32)

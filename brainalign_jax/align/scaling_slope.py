@@ -105,5 +105,5 @@ def slope_test(
     valid = ~jnp.isnan(means)
     beyond = [1 + (valid & side).sum() for side in (means <= 0, means >= 0)]
     share = jnp.minimum(*beyond).astype(slopes.dtype) / (1 + valid.sum()).astype(slopes.dtype)
-    p_bootstrap = jnp.minimum(2 * share, 1)
+    p_bootstrap = jnp.where(jnp.isfinite(total), jnp.minimum(2 * share, 1), jnp.nan)
     return SlopeTest(interval, p_sign_flip, p_bootstrap, slopes)

@@ -17,28 +17,41 @@ def pearson(
 ) -> jax.Array:
     """Correlation [T] over the rows with weight of target and prediction [N, T].
 
-    A constant column, of either, scores 0.
+    A constant column, of either, scores 0; one that holds NaN or an infinity in a row with weight, or
+    numbers too large for the squares of their type, NaN.
     """
     w = _weights(target, weights)[:, None]
+    target, prediction = (linalg.masked_rows(x, w[:, 0]) for x in (target, prediction))
     a = target - (w * target).sum(axis=0)
     b = prediction - (w * prediction).sum(axis=0)
     covariance, va, vb = (w * a * b).sum(axis=0), (w * a * a).sum(axis=0), (w * b * b).sum(axis=0)
     # Compare with the size of the values: a constant column leaves only rounding behind.
     eps = (8 * jnp.finfo(target.dtype).eps) ** 2
-    varies = (va > eps * (w * target**2).sum(axis=0)) & (vb > eps * (w * prediction**2).sum(axis=0))
-    scale = jnp.sqrt(va) * jnp.sqrt(vb)
-    return jnp.where(varies, covariance / jnp.where(varies, scale, 1), 0)
+    constant = [
+        variance <= eps * (w * x**2).sum(axis=0) for x, variance in ((target, va), (prediction, vb))
+    ]
+    known = jnp.isfinite(va) & jnp.isfinite(vb)
+    found = _ratio(covariance, jnp.sqrt(va) * jnp.sqrt(vb), constant[0] | constant[1])
+    return jnp.where(known, found, jnp.nan)
+
+
+def _ratio(part: jax.Array, whole: jax.Array, constant: jax.Array) -> jax.Array:
+    """part / whole, 0 where there is nothing but rounding."""
+    return jnp.where(constant, 0, part / jnp.where(constant, 1, whole))
 
 
 def r2(target: jax.Array, prediction: jax.Array, weights: jax.Array | None = None) -> jax.Array:
     """Coefficient of determination [T]: 1 - residual / total sum of squares over the rows with weight.
 
-    The total is taken about the mean of the target over the same rows. A constant target scores 0.
+    The total is taken about the mean of the target over the same rows. A constant target scores 0; NaN
+    as in `pearson`.
     """
     w = _weights(target, weights)[:, None]
+    target, prediction = (linalg.masked_rows(x, w[:, 0]) for x in (target, prediction))
     residual = (w * (target - prediction) ** 2).sum(axis=0)
     centred = target - (w * target).sum(axis=0)
     total = (w * centred**2).sum(axis=0)
     eps = (8 * jnp.finfo(target.dtype).eps) ** 2
-    varies = total > eps * (w * target**2).sum(axis=0)
-    return jnp.where(varies, 1 - residual / jnp.where(varies, total, 1), 0)
+    constant = total <= eps * (w * target**2).sum(axis=0)
+    found = jnp.where(constant, 0, 1 - residual / jnp.where(constant, 1, total))
+    return jnp.where(jnp.isfinite(total) & jnp.isfinite(residual), found, jnp.nan)

@@ -197,10 +197,13 @@ def chance_rows(
 def permutation_p(observed: np.ndarray | float, null: np.ndarray) -> np.ndarray | float:
     """(1 + draws [P] that reach each observed score) / (1 + P).
 
-    A draw reaches a score that it equals but for rounding: shares of hits are often tied.
+    A draw reaches a score that it equals but for rounding: shares of hits are often tied. NaN for a score
+    that is no finite number, and for all where a draw is none.
     """
-    reached = np.asarray(null, float)[:, None] >= np.ravel(observed) - _TIE
+    null, scores = np.asarray(null, float), np.ravel(np.asarray(observed, float))
+    reached = null[:, None] >= scores - _TIE
     p = (1 + reached.sum(axis=0)) / (1 + len(reached))
+    p = np.where(np.isfinite(scores) & np.isfinite(null).all(), p, np.nan)
     return p.reshape(np.shape(observed)) if np.ndim(observed) else float(p[0])
 
 

@@ -23,6 +23,7 @@ NAMES = (
     "table_frequency",
     "length",
 )  # fmt: skip
+_FEWEST_SHIFTED = 40  # types, so that there are shifts enough for p-values of .025
 ORDERS = ("items", "blocks", "shifts")
 
 
@@ -149,13 +150,13 @@ def mantel_permutations(
     types: [T'] as in `Confounds`; eligible: [N] tokens, as there.
     kind: "items", one by one; "blocks" of types that follow one another by mean onset, within runs;
       "shifts" of all types along that order in a circle. None: items for words without onsets or runs,
-      blocks for those in runs, as the sentences of passages are; with onsets shifts where there are 120
+      blocks for those in runs, as the sentences of passages are; with onsets shifts where there are 40
       types or more, else blocks. Types of several runs belong to that of their first token.
     block: types to a block; None for as many as leave a dozen blocks, 20 at most, and for whole runs of
       items without onsets, of which there are four or more.
 
-    There are as many shifts as types: those by less than a block are left out, and n_permutations of
-    the others are drawn without repeats, or all of them where these are fewer.
+    There are as many shifts as types: n_permutations of all but none are drawn without repeats, or all of
+    them where these are fewer. The shortest are among them (see `null_draws`).
 
     Raises: ValueError for an unknown kind, or where there is nothing to permute.
     """
@@ -164,7 +165,7 @@ def mantel_permutations(
     if kind is None:
         kind = "items" if stimulus.run is None else "blocks"
         if stimulus.onsets is not None:
-            kind = "shifts" if n_types >= 120 else "blocks"
+            kind = "shifts" if n_types >= _FEWEST_SHIFTED else "blocks"
     whole_runs = block is None and stimulus.onsets is None and len(np.unique(runs)) >= 4
     if block is None:
         block = n_types if whole_runs and kind == "blocks" else max(1, min(20, n_types // 12))
@@ -175,9 +176,9 @@ def mantel_permutations(
     if kind == "items":
         drawn = np.stack([rng.permutation(n_types) for _ in range(n_permutations)])
     elif kind == "shifts":
-        steps = np.arange(block, n_types - block + 1)
-        if len(steps) < 2:
-            raise ValueError(f"{n_types} types cannot be shifted by {block} or more: lower block")
+        if n_types < 4:
+            raise ValueError(f"{n_types} types leave nothing to shift: choose items")
+        steps = np.arange(1, n_types)
         if len(steps) > n_permutations:
             steps = np.sort(rng.choice(steps, n_permutations, replace=False))
         drawn = (np.arange(n_types) + steps[:, None]) % n_types

@@ -31,6 +31,7 @@ from brainalign_jax.study.results import (
     GROUP,
     POOLED,
     ResultTable,
+    about_model,
     group_rows,
     read_parquet,
     tidy,
@@ -55,8 +56,9 @@ def score_subject(
     n_updates: mean over folds of the updates that the inner folds chose. folder: keeps finished cells and the
     checkpoints of unfinished ones.
 
-    Raises: ValueError as `read_words` does.
+    Raises: ValueError as `read_words` and `results.about_model` do.
     """
+    about = about_model(embeddings)
     layers, words = read_words(responses, embeddings, scoring)
     path = checkpoints = None
     if folder is not None:
@@ -87,9 +89,7 @@ def score_subject(
         dataset=dataset,
         subject=responses.subject,
         model=embeddings.model,
-        family=embeddings.meta.get("family"),
-        n_params=embeddings.meta.get("n_params"),
-        n_layers=embeddings.meta.get("n_layers"),
+        **about,
         protocol=scoring.protocol.name,
         fold=POOLED,
     )

@@ -43,7 +43,8 @@ class Encoding:
     n_folds, n_inner, purge: contiguous folds of volumes, and seconds left out around a test block.
     alphas: penalties of the features in units of their kernel's mean diagonal; "no features" is always
         tried as well. lambdas: penalties of the nuisances in units of a nuisance's sum of squares.
-    n_shifts, least_shift: recordings turned by at least so many seconds. n_bootstrap: of subjects.
+    n_shifts, least_shift: recordings turned by at least so many seconds; above 0, noise that is smooth in
+        time is taken for an effect more often than p says. n_bootstrap: of subjects.
     """
 
     design: str = "hrf"
@@ -58,7 +59,7 @@ class Encoding:
     alphas: tuple[float, ...] = tuple(float(10.0**e) for e in np.arange(-1, 3.01, 0.5))
     lambdas: tuple[float, ...] = (0.1, 1.0, 10.0)
     n_shifts: int = 200
-    least_shift: float = 30.0
+    least_shift: float = 0.0
     n_bootstrap: int = 5000
     seed: int = 0
 

@@ -257,8 +257,9 @@ def shifted_rows(
 ) -> np.ndarray:
     """[1 + P, N] rows of circular shifts; the first are the rows as they are.
 
-    Every run is turned in itself by at least `least` seconds in either direction. In one run all shifts
-    are different; in several, each run has a shift of its own.
+    Every run is turned in itself by at least `least` seconds in either direction; with 0, as p-values of
+    smooth time courses need it (see `null_draws`), by any number of volumes. In one run all shifts are
+    different, and none is no shift; in several, each run has a shift of its own.
 
     Raises: ValueError if a run is too short, or has fewer shifts than are asked for.
     """
@@ -268,8 +269,8 @@ def shifted_rows(
     for label in labels:
         rows = np.flatnonzero(run == label)
         step = np.median(np.diff(times[rows])) if len(rows) > 1 else np.inf
-        low = max(1, int(np.ceil(least / step)))
-        possible = np.arange(low, len(rows) - low + 1)
+        low = max(len(labels) == 1, int(np.ceil(least / step)))
+        possible = np.arange(low, len(rows) - max(low, 1) + 1)
         if len(possible) < (n_shifts if len(labels) == 1 else 2):
             raise ValueError(
                 f"run {label} of {len(rows)} volumes has {len(possible)} circular shifts of at least "

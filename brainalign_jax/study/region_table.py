@@ -114,9 +114,10 @@ def p_value(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
     """(1 + null scores [P, R or 1] at least as high as observed [R], but for rounding) / (1 + P).
 
     A model that no fold uses adds exactly nothing in the recording and in a shifted one alike: the rounding
-    of two fits, 1e-7 or so, must not tell them apart.
+    of two fits, 1e-7 or so, must not tell them apart. NaN where a score or one of its draws is no number.
     """
-    return (1 + (null >= observed - _TIE).sum(axis=0)) / (1 + len(null))
+    p = (1 + (null >= observed - _TIE).sum(axis=0)) / (1 + len(null))
+    return np.where(np.isfinite(observed) & np.isfinite(null).all(axis=0), p, np.nan)
 
 
 def interval(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.files import new_file, user_path
+from brainalign_jax.language import Embeddings
 
 COLUMNS = (
     "dataset", "subject", "model", "family", "n_params", "layer", "n_layers", "method", "protocol",
@@ -213,6 +214,32 @@ def group_rows(rows: pd.DataFrame) -> pd.DataFrame:
         value=("value", "mean"), n_items=("n_items", "sum"), chance=("chance", "mean")
     )
     return tidy(grouped.assign(subject=GROUP))
+
+
+def about_model(model: Embeddings) -> dict[str, str | float | int | None]:
+    """family, n_params and n_layers, from what the vectors' meta says.
+
+    Vectors that somebody made themselves may say nothing: their layers are then counted, without the
+    embedding output.
+
+    Raises: ValueError for a family that is no text, or a number that is none.
+    """
+    found = {name: model.meta.get(name) for name in ("family", "n_params", "n_layers")}
+    if found["n_layers"] is None:
+        found["n_layers"] = model.n_states - 1
+    if not isinstance(found["family"], str | None):
+        raise ValueError(
+            f"meta of {model.model}: family={found['family']!r} must be text, or left out"
+        )
+    for name, kinds in (("n_params", (int, float)), ("n_layers", int)):
+        value = found[name]
+        known = isinstance(value, kinds) and not isinstance(value, bool) and value >= 0
+        if value is not None and not known:
+            raise ValueError(
+                f"meta of {model.model}: {name}={value!r} must be a number that is not negative, or "
+                "left out"
+            )
+    return found
 
 
 def tidy(rows: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from brainalign_jax.study.cells import Job, Workbench, layer_numbers
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.progress import Progress
-from brainalign_jax.study.results import read_parquet, tidy, write_parquet
+from brainalign_jax.study.results import about_model, read_parquet, tidy, write_parquet
 
 __all__ = ["Scores", "Scoring", "score", "score_subjects"]
 
@@ -58,11 +58,12 @@ def score(
     not computed again. A cell is found by the fingerprint of everything that decides its value.
 
     Raises: ValueError on words that do not match, too few words for the folds, k or csls_k above
-    the number of candidates, or a layer that a model does not have.
+    the number of candidates, a layer that a model does not have, or as `results.about_model`.
     """
     computation = computation or Computation()
     models = [embeddings] if isinstance(embeddings, Embeddings) else list(embeddings)
     scoring = with_common_axes(scoring, [model.values.shape[-1] for model in models])
+    abouts = [about_model(model) for model in models]
     for model in models:
         layer_numbers(model, scoring.layers)
     places = itertools.product(range(len(responses)), scoring.methods, range(len(models)))
@@ -93,10 +94,7 @@ def score(
                 table.assign(
                     dataset=dataset,
                     **who,
-                    **{
-                        name: models[model].meta.get(name)
-                        for name in ("family", "n_params", "n_layers")
-                    },
+                    **abouts[model],
                     protocol=scoring.protocol.name,
                 )
             )

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import pdist
 from scipy.stats import kendalltau, pearsonr, rankdata, spearmanr
 
-from brainalign_jax.align import rsa
+from brainalign_jax.align import rsa, rsa_tiles
 
 METRICS = ["correlation", "cosine", "euclidean", "spearman"]
 rdm = jax.jit(rsa.rdm, static_argnames="metric")
@@ -163,6 +163,22 @@ def test_scores_compare_every_rdm_with_every_other(precision, rng, method):
     scores = jax.jit(rsa.scores, static_argnames=("metric", "method"))
     actual = scores(*precision.arrays(sources, targets), metric="cosine", method=method)
     precision.close(actual, expected, factor=5)
+
+
+@pytest.mark.parametrize("kind", ["continuous", "ratings"])
+def test_rank_correlations_of_few_features_keep_their_ties(precision, rng, kind):
+    """20 rows of 6 features that differ have 33 distances, whatever the arithmetic."""
+    x, y = rng.normal(size=(2, 20, 6)) if kind == "continuous" else rng.integers(0, 4, (2, 20, 6))
+    exact = [oracles.exact_spearman(rows) for rows in (x, y)]
+    found = [np.asarray(rdm(precision.array(rows), metric="spearman")) for rows in (x, y)]
+    for distances, similarities in zip(found, exact, strict=True):
+        order = sorted(set(similarities), reverse=True)
+        same = rankdata([order.index(value) for value in similarities])
+        np.testing.assert_array_equal(rankdata(distances), same)
+    ranks = [rankdata(distances) for distances in found]
+    both = (rows[None].astype(precision.dtype) for rows in (x, y))
+    scores = rsa_tiles.scores(*both, metric="spearman", tile=16)
+    assert scores[0, 0] == pytest.approx(pearsonr(*ranks).statistic, abs=1e-6)
 
 
 def test_a_missing_value_is_never_a_score(precision, rng):

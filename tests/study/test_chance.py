@@ -8,7 +8,7 @@ from recordings import make_responses
 from scipy.stats import binom, binomtest
 
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.study import chance
+from brainalign_jax.study import chance, region_table
 from brainalign_jax.study.fold_arrays import Split, split_arrays
 from brainalign_jax.study.folds import Folds
 from brainalign_jax.study.problem import Scoring, folds_of
@@ -154,3 +154,11 @@ def test_draws_that_equal_the_score_but_for_rounding_reach_it():
         assert chance.permutation_p(share, np.array([draw - 1 / 180], np.float32)) == 0.5
     found = chance.permutation_p(np.array([0.5, 0.2]), np.array([0.1, 0.2, 0.3]))
     np.testing.assert_array_equal(found, [0.25, 0.75])
+
+
+def test_a_score_that_is_no_number_has_no_p_value():
+    null = np.array([0.1, 0.2])
+    found = chance.permutation_p(np.array([np.nan, 0.3, np.inf]), null)
+    np.testing.assert_array_equal(found, [np.nan, 1 / 3, np.nan])
+    assert np.isnan(chance.permutation_p(0.3, np.array([0.1, np.nan])))
+    assert np.isnan(region_table.p_value(np.array([0.3]), np.array([[0.1], [np.nan]]))).all()

@@ -10,6 +10,7 @@ from recordings import make_embeddings, make_responses
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study import held_nulls
 from brainalign_jax.study.cells import Workbench
+from brainalign_jax.study.chance import permutation_p
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.null_draws import Draw, draw_nulls, moved_rows
 from brainalign_jax.study.nulls import NullPlan, score_nulls
@@ -32,15 +33,38 @@ def draws(kind, stimulus, n, valid=None, seed=0):
     return draw_nulls(kind, stimulus, valid, stimulus.types()[1], n, seed=seed)
 
 
-def test_shifts_stay_in_their_run_and_move_by_twenty_seconds_or_more(story):
+def test_shifts_stay_in_their_run_and_take_every_step_of_its_circle(story):
+    """The shortest steps and none, too: the study must be one of equals."""
     valid = np.ones(240, bool)
     valid[:5] = False
-    for draw in draws("shift", story, 50, valid):
+    taken = {5: set(), 120: set()}
+    for draw in draws("shift", story, 120, valid):
         assert (draw.rows[:5] == np.arange(5)).all()
         for first, last in ((5, 120), (120, 240)):
             rows, size = draw.rows[first:last] - first, last - first
-            steps = np.unique((rows - np.arange(size)) % size)
-            assert len(steps) == 1 and 20 <= steps[0] <= size - 20
+            step = rows[0]
+            np.testing.assert_array_equal(rows, (np.arange(size) + step) % size)
+            taken[first].add(int(step))
+    for first, size in ((5, 115), (120, 120)):
+        assert taken[first] == set(range(size))
+
+
+def test_smooth_noise_rejects_no_more_often_than_it_may(story):
+    """Scores of all shifts of two smooth series, at the shifts that draws take, over many studies.
+
+    With shifts of 20 words and more alone .075 of these studies have p <= .04; all shifts give .04.
+    """
+    rng = np.random.default_rng(12)
+    n, n_studies = 120, 2000
+    one_run = Stimulus.from_words([f"word{i}" for i in range(n)], onsets=np.arange(float(n)))
+    steps = np.array([draw.rows[0] for draw in draws("shift", one_run, 99)])
+    kernel = np.exp(-0.5 * (np.minimum(np.arange(n), n - np.arange(n)) / 2.5) ** 2)
+    series = rng.standard_normal((n_studies, 2, n))
+    spectra = np.fft.rfft(series) * np.fft.rfft(kernel)
+    scores = np.fft.irfft(spectra[:, 0] * spectra[:, 1].conj(), n)
+    p = np.array([permutation_p(one[0], one[steps]) for one in scores])
+    assert (p <= 0.04).mean() < 0.055
+    assert (p <= 0.2).mean() == pytest.approx(0.2, abs=0.03)
 
 
 def test_blocks_keep_thirty_seconds_together(story):

@@ -207,6 +207,11 @@ def test_shifts_turn_every_run_in_itself():
             np.testing.assert_array_equal(part, np.roll(np.arange(size), -step))
     one = region_scores.shifted_rows(run[:40], times[:40], n_shifts=31, least=10.0)
     assert len(np.unique(one[1:, 0])) == 31
+    every = region_scores.shifted_rows(run[:40], times[:40], n_shifts=39, least=0.0)
+    assert sorted(every[:, 0]) == list(range(40))
+    many = region_scores.shifted_rows(run, times, n_shifts=400, least=0.0)
+    assert sorted(set(many[1:, 0])) == list(range(40))
+    assert sorted(set(many[1:, 40])) == list(range(40, 70))
     with pytest.raises(ValueError, match="31 circular shifts of at least 10 s, but 32"):
         region_scores.shifted_rows(run[:40], times[:40], n_shifts=32, least=10.0)
 

@@ -1,5 +1,7 @@
 """The sweep against plain NumPy loops over the same folds, and its errors."""
 
+import dataclasses
+
 import numpy as np
 import oracles
 import pytest
@@ -372,6 +374,26 @@ def test_responses_without_variation_are_an_error(words, planted):
                 make_embeddings(words, vectors),
                 Scoring(("procrustes",), protocol("audited", timed=False), (10,)),
             )
+
+
+def test_vectors_made_by_hand_need_no_description(words, planted):
+    vectors, responses = planted
+    scoring = Scoring(("procrustes",), protocol("audited", timed=False), (10,))
+    described = make_embeddings(words, vectors)
+    rows = {}
+    for name, meta in (("full", described.meta), ("none", {}), ("bad", {"n_layers": "three"})):
+        model = dataclasses.replace(described, meta=meta)
+        if name == "bad":
+            with pytest.raises(
+                ValueError, match="meta of model: n_layers='three' must be a number"
+            ):
+                score_subjects("p", responses[:1], model, scoring)
+        else:
+            rows[name] = score_subjects("p", responses[:1], model, scoring)
+    assert (rows["none"]["n_layers"] == 2).all()
+    assert rows["none"]["n_params"].isna().all() and rows["none"]["family"].isna().all()
+    others = [c for c in rows["full"] if c not in ("family", "n_params")]
+    assert rows["none"][others].equals(rows["full"][others])
 
 
 def test_correlations_of_one_word_a_fold_are_not_reported(words, planted):
