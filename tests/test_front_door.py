@@ -162,7 +162,7 @@ def test_values_are_read_by_kind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = (
         Option("path", "path", None, "A file."),
-        Option("several", "list", ("a",), "Names."),
+        Option("several", "list", ("a",), "Names.", empty=True),
         Option("numbers", "floats", (1.0,), "Numbers."),
         Option("count", "int", 3, "How many."),
         Option("switch", "bool", False, "On or off."),

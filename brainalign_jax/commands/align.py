@@ -1,9 +1,8 @@
 """`brainalign align`: from a data set and models to scores, evidence and a verdict."""
 
-import dataclasses
 from pathlib import Path
 
-from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.command import Command, Misuse, shown_path
 from brainalign_jax.options import Option, filled, options_of
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.options import GROUPS, Embedding, EvidencePlan, Scoring
@@ -92,7 +91,8 @@ OPTIONS = (
         None,
         "GiB that may be used: of the accelerator, else of the machine. Default: 80 % of what there is.",
         MACHINE,
-        least=0.0,
+        above=0.0,
+        most=1e6,
     ),
     Option(
         "cache_dir",
@@ -120,7 +120,10 @@ def open_data(values: dict[str, object]):
     from brainalign_jax.neural.readers import open_dataset
     from brainalign_jax.neural.readers.options import convert_options
 
-    options = convert_options(values["dataset"], values["reader_options"] or {})
+    try:
+        options = convert_options(values["dataset"], values["reader_options"] or {})
+    except ValueError as error:
+        raise Misuse(str(error)) from error
     return open_dataset(
         values["dataset"], values["data_dir"], subjects=values["subjects"], **options
     )
@@ -128,11 +131,7 @@ def open_data(values: dict[str, object]):
 
 def evidence_plan(values: dict[str, object]) -> EvidencePlan:
     """How much evidence the options of a command ask for."""
-    controls = values["controls"]
-    if controls is not None:
-        controls = tuple(name for name in controls if name)
-    chosen = filled(EvidencePlan, PLAN, values, seed=values["seed"])
-    return dataclasses.replace(chosen, controls=controls)
+    return filled(EvidencePlan, PLAN, values, seed=values["seed"])
 
 
 def _align(values: dict[str, object], text: str) -> None:

@@ -81,8 +81,17 @@ FETCH = Command(
             "Try no connection, only verify what is there. Default: $BRAINALIGN_OFFLINE.",
         ),
         Option("verify", "bool", False, "Read all files again, also unchanged ones."),
-        Option("timeout", "float", 30.0, "Seconds without a byte before a connection is given up."),
-        Option("retries", "int", 3, "Further tries after one that brought nothing.", least=0),
+        Option(
+            "timeout",
+            "float",
+            30.0,
+            "Seconds without a byte before a connection is given up.",
+            above=0.0,
+            most=86400.0,
+        ),
+        Option(
+            "retries", "int", 3, "Further tries after one that brought nothing.", least=0, most=1000
+        ),
         Option("progress", "bool", True, "Show progress bars."),
     ),
     _fetch,

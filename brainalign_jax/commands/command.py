@@ -16,9 +16,13 @@ from absl import flags
 
 from brainalign_jax.files import user_path
 from brainalign_jax.names import check_known, unknown
-from brainalign_jax.options import Option
+from brainalign_jax.options import Option, check_number
 
 _WIDTH = 100
+
+
+class Misuse(ValueError):
+    """The command line is wrong, which is only seen when the options are put together."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def define(
     module: whose flags they are in absl's own --help.
     """
     for option in options:
-        about = option.help + f" One of {', '.join(option.choices)}." * bool(option.choices)
+        about = option.about()
         if option.kind == "bool":
             flag = flags.BooleanFlag(option.name, option.default, about)
         else:
@@ -81,24 +85,38 @@ def _value(option: Option, text: str | bool | None) -> object:
     if option.kind == "choice":
         check_known(f"{sign}=", text, option.choices)
         return text
+    if not text.strip() and not (option.empty or option.default == ()):
+        raise ValueError(f"{sign} is empty: {option.help}")
     if option.kind == "text":
-        if not text.strip():
-            raise ValueError(f"{sign} is empty: {option.help}")
         return text
-    several = [part.strip() for part in text.split(",")] if text else []
-    if option.kind in ("list", "pairs"):
-        if option.choices:
-            for part in several:
-                check_known(f"{sign}=", part, option.choices)
-        return pairs(option.name, text) if option.kind == "pairs" else tuple(several)
+    if option.kind == "pairs":
+        return pairs(option.name, text)
+    if option.kind == "paths":
+        folders = pairs(option.name, text)
+        return {
+            name: user_path(folder.replace("\\,", ","), f"{sign}={name}")
+            for name, folder in folders.items()
+        }
+    several = [part.strip() for part in text.split(",")] if text.strip() else []
+    if option.kind == "list":
+        if "" in several:
+            raise ValueError(f"{sign}={text} has an empty item: leave one comma out")
+        for part in several if option.choices else ():
+            check_known(f"{sign}=", part, option.choices)
+        return tuple(several)
+    return _numbers(option, text, several)
+
+
+def _numbers(option: Option, text: str, several: Sequence[str]) -> object:
+    sign = f"--{option.name}"
     kind = int if option.kind.startswith("int") else float
     what = "whole numbers" if kind is int else "numbers"
     try:
         found = tuple(kind(part) for part in several)
     except ValueError:
         raise ValueError(f"{sign}={text} must be {what}, as {sign}={_example(option)}") from None
-    if option.least is not None and any(not number >= option.least for number in found):
-        raise ValueError(f"{sign}={text} must be at least {option.least:g}")
+    for number in found:
+        check_number(f"{sign}={text}", number, **option.bounds())
     if option.kind.endswith("s"):
         return found
     if len(found) != 1:
@@ -200,9 +218,7 @@ def help_text(command: Command) -> str:
     for group, options in command.groups().items():
         lines += ["", f"{group}:"]
         for option in options:
-            about = option.help
-            if option.choices:
-                about += f" One of {', '.join(option.choices)}."
+            about = option.about()
             if option.default_text():
                 about += f" [{option.default_text()}]"
             head = f"  --{option.name}" + ("" if option.kind == "bool" else f"={_metavar(option)}")
@@ -218,8 +234,11 @@ def help_text(command: Command) -> str:
 
 
 def _metavar(option: Option) -> str:
-    names = {"path": "PATH", "list": "A,B", "ints": "1,2", "floats": "0.1,1", "int": "N"}
-    return names.get(option.kind, {"float": "X", "pairs": "NAME=VALUE,.."}.get(option.kind, "TEXT"))
+    names = {
+        "path": "PATH", "list": "A,B", "ints": "1,2", "floats": "0.1,1", "int": "N", "float": "X",
+        "pairs": "NAME=VALUE,..", "paths": "NAME=FOLDER,..",
+    }  # fmt: skip
+    return names.get(option.kind, "TEXT")
 
 
 def absl_main(command: Command, module: str, program: str) -> Callable[[list[str]], None]:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from brainalign_jax.commands.align import DATA_DIR, DATASET, EMBEDDING, PROGRESS, READER_OPTIONS
-from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.command import Command, Misuse, shown_path
 from brainalign_jax.options import Option
 
 _MODELS = Option("models", "list", (), "Models: names, Hugging Face ids or folders.", "model")
@@ -20,7 +20,7 @@ _STRIDE = Option(
     "stride", "int", 1, "Words read together after their window, with --context=window.", "model",
     least=1,
 )  # fmt: skip
-_SEED = Option("seed", "int", 0, "Seed of untrained weights.", "model")
+_SEED = Option("seed", "int", 0, "Seed of untrained weights.", "model", least=0)
 _DTYPE = Option(
     "dtype", "choice", "float32", "Of weights and activations.", "machine",
     ("float32", "bfloat16", "float16"),
@@ -72,13 +72,13 @@ def _words(values: dict[str, object]):
 
     for name in ("dataset", "data_dir"):
         if values[name] is None:
-            raise ValueError(f"--{name} is missing: models read the words of a data set")
+            raise Misuse(f"--{name} is missing: models read the words of a data set")
     return open_data({**values, "subjects": None}).stimulus
 
 
 def _embed(values: dict[str, object], text: str) -> None:
     if not values["models"]:
-        raise ValueError("--models is missing: name what the words are embedded with")
+        raise Misuse("--models is missing: name what the words are embedded with")
     stimulus = _words(values)
     surprisal: dict[str, object] = {}
     from brainalign_jax.language import embed
@@ -133,7 +133,7 @@ def write_surprisal(path: Path, words: tuple[str, ...], surprisal: dict) -> None
 
 def _surprisal(values: dict[str, object], text: str) -> None:
     if not values["models"]:
-        raise ValueError("--models is missing: name what finds the words more or less surprising")
+        raise Misuse("--models is missing: name what finds the words more or less surprising")
     stimulus = _words(values)
     from brainalign_jax.language import surprisal
 
@@ -182,7 +182,7 @@ def _show(cache) -> None:
 def _extract(values: dict[str, object], text: str) -> None:
     """What `experiments.extract_embeddings` does: embed, then look after the cache."""
     if not (values["models"] or values["remove"] or values["clean"] or values["list"]):
-        raise ValueError("nothing to do: give --models, --list, --clean or --remove")
+        raise Misuse("nothing to do: give --models, --list, --clean or --remove")
     if values["models"]:
         _embed(values, text)
     if values["remove"] or values["clean"] or values["list"]:

@@ -102,7 +102,6 @@ def check_noise(
     csls_k: int | None = None,
     n_folds: int | None = None,
     seed: int = 0,
-    show: bool = False,
     computation: Computation | None = None,
 ) -> pd.DataFrame:
     """Score noise under both protocols; rows with COLUMNS, also written to noise.parquet.
