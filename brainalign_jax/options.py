@@ -188,7 +188,10 @@ def _check_numbers(name: str, value: object, about: Mapping, hint: object) -> No
     for number in value if several else [value]:
         kinds = numbers.Integral if whole else numbers.Real
         if not isinstance(number, kinds) or isinstance(number, bool):
-            raise ValueError(f"{name}={value!r} must be {'whole ' * whole}number{'s' * several}")
+            wanted = f"{'whole ' * whole}number"
+            raise ValueError(
+                f"{name}={value!r} must be {wanted + 's' if several else 'a ' + wanted}"
+            )
         check_number(f"{name}={value!r}", number, **bounds_of(about))
 
 

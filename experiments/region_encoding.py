@@ -77,6 +77,7 @@ COMMAND = Command(
     (),
     OPTIONS,
     _encode,
+    "nothing is written, and the same command begins anew",
 )
 
 main = absl_main(COMMAND, __name__, "python -m experiments.region_encoding")

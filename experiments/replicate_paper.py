@@ -28,7 +28,8 @@ from brainalign_jax.commands.align import (
     SCORING,
     evidence_plan,
 )
-from brainalign_jax.commands.command import Command, Misuse, absl_main, shown_path
+from brainalign_jax.commands.command import Command, absl_main, shown_path
+from brainalign_jax.commands.ending import Misuse
 from brainalign_jax.commands.fixed import FIXED, protocol_fields
 from brainalign_jax.options import Option, picked
 from brainalign_jax.study.protocol import PROTOCOLS

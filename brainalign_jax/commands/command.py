@@ -7,13 +7,20 @@ among the flags of the program (`absl_main`). Nothing heavy is imported before a
 import shlex
 import sys
 import textwrap
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from absl import flags
 
+from brainalign_jax.commands.ending import (
+    KEPT,
+    STATUSES,
+    ended,
+    leave,
+    plain_output,
+    refused,
+)
 from brainalign_jax.files import user_path
 from brainalign_jax.names import check_known, unknown
 from brainalign_jax.options import Option, check_number
@@ -21,16 +28,12 @@ from brainalign_jax.options import Option, check_number
 _WIDTH = 100
 
 
-class Misuse(ValueError):
-    """The command line is wrong, which is only seen when the options are put together."""
-
-
 @dataclass(frozen=True)
 class Command:
     """name, and `summary` in a line; examples: as they are typed after `brainalign `.
 
     act: does the work, from the values of the options by name and the command as text for the record, and
-    returns the exit status or None.
+    returns the exit status or None. kept: what is left where it is stopped.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Command:
     examples: tuple[str, ...]
     options: tuple[Option, ...]
     act: Callable[[dict[str, object], str], int | None]
+    kept: str = KEPT
 
     def groups(self) -> dict[str, list[Option]]:
         """Options by their group, in order."""
@@ -159,7 +163,7 @@ def _parts(text: str) -> list[str]:
 
 
 def run(command: Command, arguments: Sequence[str]) -> int:
-    """Parse the arguments of `brainalign NAME` and do the work; 2 where they are wrong."""
+    """Parse the arguments of `brainalign NAME` and do the work; the exit status."""
     flag_values = flags.FlagValues()
     define(command.options, flag_values)
     try:
@@ -169,34 +173,18 @@ def run(command: Command, arguments: Sequence[str]) -> int:
     except flags.UnrecognizedFlagError as error:
         names = [option.name for option in command.options]
         listing = f"`brainalign {command.name} --help`"
-        return _refused(unknown("option", f"--{error.flagname}", names, listing=listing))
-    except (flags.Error, ValueError, FileNotFoundError) as error:
-        return _refused(error)
+        said = unknown("option", f"--{error.flagname}", names, listing=listing)
+        return refused(said, "brainalign")
+    except (flags.Error, ValueError, OSError) as error:
+        return refused(error, "brainalign")
     return acted(command, values, shlex.join(["brainalign", command.name, *arguments]))
 
 
 def acted(
     command: Command, values: dict[str, object], text: str, *, who: str = "brainalign"
 ) -> int:
-    """Do the work; what the user got wrong is one line on standard error and status 2."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: print(
-            f"{who}: warning: {message}", file=sys.stderr
-        )
-        try:
-            return command.act(values, text) or 0
-        except BrokenPipeError:
-            return 0
-        except (ValueError, OSError) as error:
-            return _refused(error, who)
-        except KeyboardInterrupt:
-            print(f"{who}: stopped; what is finished is kept", file=sys.stderr)
-            return 130
-
-
-def _refused(error: object, who: str = "brainalign") -> int:
-    print(f"{who}: {error}", file=sys.stderr)
-    return 2
+    """Do the work; the exit status, as `ending` has them."""
+    return ended(lambda: command.act(values, text), who, command.kept)
 
 
 def _take_positional(command: Command, flag_values: flags.FlagValues, rest: Sequence[str]) -> None:
@@ -230,6 +218,8 @@ def help_text(command: Command) -> str:
             else:
                 lines.append(first)
             lines += [" " * 30 + one for one in text]
+    blank = "  "
+    lines += ["", *textwrap.wrap(STATUSES, _WIDTH, initial_indent=blank, subsequent_indent=blank)]
     return "\n".join(lines) + "\n"
 
 
@@ -253,13 +243,14 @@ def absl_main(command: Command, module: str, program: str) -> Callable[[list[str
         from absl import app, logging
 
         logging.set_verbosity(logging.WARNING)  # JAX tells at INFO which backends it did not find
+        plain_output()
         if len(argv) > 1:
             raise app.UsageError(f"unknown argument {argv[1]!r}: write flags as --name=value")
         try:
             values = read(command.options, flags.FLAGS)
-        except (ValueError, FileNotFoundError) as error:
-            sys.exit(_refused(error, who))
-        sys.exit(acted(command, values, f"{program} {shlex.join(sys.argv[1:])}", who=who))
+        except (ValueError, OSError) as error:
+            sys.exit(refused(error, who))
+        sys.exit(leave(acted(command, values, f"{program} {shlex.join(sys.argv[1:])}", who=who)))
 
     return main
 

@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 
 from brainalign_jax.commands.align import DATA_DIR, DATASET, EMBEDDING, PROGRESS, READER_OPTIONS
-from brainalign_jax.commands.command import Command, Misuse, shown_path
+from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.ending import Misuse
+from brainalign_jax.files import new_file, output_file, output_folder, spreadsheet_text
 from brainalign_jax.options import Option
 
 _MODELS = Option("models", "list", (), "Models: names, Hugging Face ids or folders.", "model")
@@ -79,6 +81,9 @@ def _words(values: dict[str, object]):
 def _embed(values: dict[str, object], text: str) -> None:
     if not values["models"]:
         raise Misuse("--models is missing: name what the words are embedded with")
+    output_folder(values["cache_dir"], "--cache_dir")
+    if values["surprisal"] is not None:
+        output_file(values["surprisal"], "--surprisal")
     stimulus = _words(values)
     surprisal: dict[str, object] = {}
     from brainalign_jax.language import embed
@@ -114,19 +119,21 @@ def _say_surprisal(model: str, values, path: Path) -> None:
 
 
 def write_surprisal(path: Path, words: tuple[str, ...], surprisal: dict) -> None:
-    """A table of model, row, word, nats and bits, whole or not at all; empty where it is not defined."""
-    import numpy as np
+    """A table of model, row, word, nats and bits, whole or not at all; empty where it is not defined.
 
-    from brainalign_jax.files import new_file
+    Models and words are written by `spreadsheet_text`, and read back by `plain_text`.
+    """
+    import numpy as np
 
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
+    quoting = csv.writer(table, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(("model", "row", "word", "nats", "bits"))
     for model, values in surprisal.items():
         for row, (word, nats) in enumerate(zip(words, values.tolist(), strict=True)):
             shown = ("", "") if np.isnan(nats) else (f"{nats:.6g}", f"{nats / np.log(2):.6g}")
-            writer.writerow((model, row, word, *shown))
-    path.parent.mkdir(parents=True, exist_ok=True)
+            cells = (spreadsheet_text(model), row, spreadsheet_text(word), *shown)
+            (quoting if "\r" in model + word else writer).writerow(cells)
     with new_file(path) as file:
         file.write(table.getvalue().encode())
 
@@ -134,6 +141,7 @@ def write_surprisal(path: Path, words: tuple[str, ...], surprisal: dict) -> None
 def _surprisal(values: dict[str, object], text: str) -> None:
     if not values["models"]:
         raise Misuse("--models is missing: name what finds the words more or less surprising")
+    output_file(values["output"], "--output")
     stimulus = _words(values)
     from brainalign_jax.language import surprisal
 
@@ -236,6 +244,7 @@ SURPRISAL = Command(
         _SEED,
     ),
     _surprisal,
+    "nothing is written, and the same command begins anew",
 )
 CACHE = Command(
     "cache",

@@ -11,6 +11,7 @@ from brainalign_jax.study.protocol import Protocol
 
 NULLS = ("items", "shift", "blocks", "noise")
 GROUPS = ("summed", "hyperaligned")
+KS = (1, 5, 10, 30, 50, 100)  # of this list, those above the number of words are left out
 
 
 @documented
@@ -56,7 +57,11 @@ class Scoring:
         "What to score with: procrustes, ridge, rsa.", ("procrustes", "ridge", "rsa")
     )
     protocol: Protocol | None = None
-    ks: tuple[int, ...] = described("The k of precision@k.", (1, 5, 10, 30, 50, 100), least=1)
+    ks: tuple[int, ...] = described(
+        "The k of precision@k; of the default ones, those above the number of words are left out.",
+        KS,
+        least=1,
+    )
     layers: tuple[int, ...] | None = described(
         "Layers, 0 is the embedding output; all if not given.", None, least=0
     )

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax import __version__
-from brainalign_jax.files import user_path
+from brainalign_jax.files import output_folder
 from brainalign_jax.language import embed
 from brainalign_jax.neural.encoding import design_matrix
 from brainalign_jax.study import computation as computing
@@ -50,7 +50,7 @@ def run_region_encoding(
 
     Raises: ValueError or FileNotFoundError for what the model, the folds or the shifts lack.
     """
-    output = user_path(output_dir, "output_dir")
+    output = output_folder(output_dir, "output_dir")
     computing.keep_compiled_programs()
     names = [model]
     if untrained and not model.startswith((UNTRAINED, "static:")):
