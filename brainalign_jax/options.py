@@ -123,7 +123,7 @@ def check_number(what: str, number: float, **bounds: float | None) -> None:
     if isinstance(number, int) and abs(number) > GREATEST and bounds.get("most") is None:
         bounds = {**bounds, "most": GREATEST}
     least, most, above, below = (bounds.get(name) for name in _BOUNDS)
-    if not math.isfinite(number):
+    if not isinstance(number, int) and not math.isfinite(number):
         range_ = range_text(**bounds)
         raise ValueError(f"{what} must be finite" + f", {range_}" * bool(range_))
     if (
@@ -168,12 +168,21 @@ def check_fields(values: object) -> None:
     hints = typing.get_type_hints(type(values))
     for field in dataclasses.fields(values):
         value, about = getattr(values, field.name), field.metadata
-        if "help" not in about or value is None:
+        if "help" not in about:
             continue
-        if about["choices"] and not isinstance(value, tuple):
+        hint, said = hints[field.name], f"{field.name}={value!r} must be"
+        kind = kind_of(hint)
+        if value is None:
+            if type(None) not in typing.get_args(hint):
+                raise ValueError(f"{said} given")
+        elif kind == "bool" and type(value).__name__ not in ("bool", "bool_"):
+            raise ValueError(f"{said} True or False")
+        elif kind == "list" and isinstance(value, str):
+            raise ValueError(f"{said} a tuple of texts")
+        elif about["choices"]:
             check_known(f"{field.name}=", value, about["choices"])
-        if kind_of(hints[field.name]) in NUMBERS:
-            _check_numbers(field.name, value, about, hints[field.name])
+        elif kind in NUMBERS:
+            _check_numbers(field.name, value, about, hint)
 
 
 def _check_numbers(name: str, value: object, about: Mapping, hint: object) -> None:

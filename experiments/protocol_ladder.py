@@ -29,6 +29,7 @@ from brainalign_jax.commands.align import (
     open_data,
 )
 from brainalign_jax.commands.command import Command, absl_main, shown_path
+from brainalign_jax.commands.ending import misuse
 from brainalign_jax.commands.fixed import FIXED, protocol_fields
 from brainalign_jax.options import Option, filled, picked
 
@@ -54,7 +55,8 @@ OPTIONS = (
 
 
 def _walk(values: dict[str, object], text: str) -> None:
-    fixed = protocol_fields(values["fixed"])
+    with misuse():
+        fixed = protocol_fields(values["fixed"])
     from brainalign_jax.study.ladder import run_ladder
     from brainalign_jax.study.options import Embedding
 

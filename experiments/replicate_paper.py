@@ -29,7 +29,7 @@ from brainalign_jax.commands.align import (
     evidence_plan,
 )
 from brainalign_jax.commands.command import Command, absl_main, shown_path
-from brainalign_jax.commands.ending import Misuse
+from brainalign_jax.commands.ending import Misuse, misuse
 from brainalign_jax.commands.fixed import FIXED, protocol_fields
 from brainalign_jax.options import Option, picked
 from brainalign_jax.study.protocol import PROTOCOLS
@@ -98,13 +98,15 @@ def _open(name: str, folder, options: dict[str, str]):
 
 
 def _replicate(values: dict[str, object], text: str) -> None:
-    fixed, plan = protocol_fields(values["fixed"]), evidence_plan(values)
+    with misuse():
+        fixed, plan = protocol_fields(values["fixed"]), evidence_plan(values)
     from brainalign_jax.neural.readers import reader_options
     from brainalign_jax.study.replication import grid, replicate
 
     folders, options = values["data_dirs"], values["reader_options"]
     asked = ("models", "families", "methods", "max_params")
-    what = grid(values["preset"], list(folders), **{name: values[name] for name in asked})
+    with misuse():
+        what = grid(values["preset"], list(folders), **{name: values[name] for name in asked})
     known = {option for name in folders for option in reader_options(name)}
     for option in options:
         if option not in known:

@@ -68,6 +68,8 @@ def test_a_peer_that_died_is_named():
     said = explained(fault("UNKNOWN: Gloo AllGather failed: Connection closed by peer\nmore"))
     assert said.startswith("another process of this study has ended or is out of reach: what is")
     assert "start" in said and "Gloo AllGather failed" in said and "\n" not in said
+    gone = RuntimeError("Unable to initialize backend 'cpu': UNAVAILABLE: xla.CoordinationService")
+    assert explained(gone).startswith("another process of this study has ended")
     assert explained(fault("INTERNAL: a bug")) is None
     assert "memory is used up" in explained(fault("RESOURCE_EXHAUSTED: 3 GB"))
 

@@ -201,6 +201,10 @@ def test_every_number_has_a_range_that_help_shows(name):
         (lambda: EvidencePlan(n_nulls="3"), "n_nulls='3' must be a number"),
         (lambda: Computation(threads=0), "threads=0 must be at least 1"),
         (lambda: Encoding(lambdas=(float("inf"),)), "lambdas=.* must be finite"),
+        (lambda: ba.protocol("audited", purge=10**400), "must be at least 0 and at most 86400"),
+        (lambda: ba.protocol("audited", center="no"), "center='no' must be True or False"),
+        (lambda: Scoring(methods="ridge"), "methods='ridge' must be a tuple of texts"),
+        (lambda: Embedding(context=None), "context=None must be given"),
         (lambda: Embedding(window=-1), "window=-1 must be at least 0"),
     ],
 )

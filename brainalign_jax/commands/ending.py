@@ -123,7 +123,10 @@ _REMEDIES = {
     ): "files of this size are not allowed here: raise `ulimit -f`, or name another disk",
 }
 _BY_NUMBER = {number: remedy for numbers, remedy in _REMEDIES.items() for number in numbers}
-_PEERS = ("gloo", "coordination service", "distributed service", "heartbeat", "deadline_exceeded")
+_PEERS = (
+    "gloo", "coordination service", "coordinationservice", "coordination_service", "heartbeat",
+    "deadline_exceeded",
+)  # fmt: skip
 
 
 def explained(error: Exception) -> str | None:
@@ -138,11 +141,11 @@ def explained(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or "resource_exhausted" in lower:
         detail = f" ({text.splitlines()[0]})" if text else ""
         return f"the memory is used up{detail}: lower --max_memory_gb, --threads or --batch"
-    if type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError"):
-        if any(sign in lower for sign in _PEERS):
-            said = f"another process of this study has ended or is out of reach: {KEPT}, once all "
-            return f"{said}processes are started again ({text.splitlines()[0]})"
-    elif isinstance(error, ImportError | ValueError | OSError) or _told_by_a_peer(error):
+    lost = any(sign in lower for sign in _PEERS) and not _told_by_a_peer(error)
+    if lost and isinstance(error, RuntimeError):  # also JAX's own
+        said = f"another process of this study has ended or is out of reach: {KEPT}, once all "
+        return f"{said}processes are started again ({text.splitlines()[0]})"
+    if isinstance(error, ImportError | ValueError | OSError) or _told_by_a_peer(error):
         remedy = _of_the_system(lower)
         return text + f": {remedy}" * (remedy is not None and remedy not in text)
     remedy = _of_the_system(lower)
