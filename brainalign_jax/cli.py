@@ -6,8 +6,10 @@ brainalign align --help
 
 import importlib
 import sys
+import textwrap
 from collections.abc import Sequence
 
+from brainalign_jax.commands.ending import STATUSES, leave, plain_output
 from brainalign_jax.names import unknown
 
 # name -> (module of brainalign_jax.commands, its Command)
@@ -40,15 +42,23 @@ def usage() -> str:
     ]
     lines += [f"  {name:<10} {command(name).summary}" for name in COMMANDS]
     lines += ["", "`brainalign COMMAND --help` lists the options. `brainalign demo` shows it all."]
+    lines += ["", *textwrap.wrap(STATUSES, 100)]
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0, or 2 where the command line or its data are wrong."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    """Run a command; returns the exit status, as `commands.ending` has them.
+
+    arguments: None for those of the process, which then ends with the command.
+    """
+    plain_output()
+    return leave(_main(sys.argv[1:])) if arguments is None else _main(list(arguments))
+
+
+def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("--help", "-h", "-help", "help"):
         if len(arguments) > 1 and arguments[0] == "help":
-            return main([arguments[1], "--help"])
+            return _main([arguments[1], "--help"])
         print(usage())
         return 0 if arguments else 2
     name, *rest = arguments

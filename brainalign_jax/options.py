@@ -7,12 +7,19 @@ them. Standard library only: commands answer --help and misspelt names from here
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-KINDS = ("text", "path", "list", "int", "ints", "float", "floats", "bool", "choice", "pairs")
+KINDS = (
+    "text", "path", "list", "int", "ints", "float", "floats", "bool", "choice", "pairs", "paths",
+)  # fmt: skip
+NUMBERS = ("int", "ints", "float", "floats")
+GREATEST = 2**31 - 1  # whole number that every array and seed can take
+_BOUNDS = ("least", "most", "above", "below")
 
 
 @dataclass(frozen=True)
@@ -20,9 +27,11 @@ class Option:
     """One option of a command.
 
     kind: "text"; "path"; "list" of texts, "ints" and "floats" with commas; "int"; "float"; "bool";
-      "choice" of `choices`; "pairs", name=value with commas.
+      "choice" of `choices`; "pairs", name=value with commas; "paths", name=folder with commas.
     default: None where nothing is given. help: what it means, one or two sentences.
-    group: under which heading --help shows it. least: smallest number that is allowed.
+    group: under which heading --help shows it.
+    least, most, above, below: bounds of a number; only above and below are left out themselves.
+    empty: whether a list may be given without an item.
     field: of the dataclass that it fills, where it has another name. positional: may stand without its name.
     """
 
@@ -36,10 +45,26 @@ class Option:
     required: bool = False
     field: str = ""
     positional: bool = False
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    empty: bool = False
 
     def __post_init__(self):
         if self.kind not in KINDS:
             raise ValueError(f"option {self.name} is of the unknown kind {self.kind!r}")
+
+    def bounds(self) -> dict[str, float | None]:
+        """What a number must keep to, as `check_number` takes it."""
+        return {name: getattr(self, name) for name in _BOUNDS}
+
+    def about(self) -> str:
+        """What it means, its choices and its range."""
+        said = self.help + f" One of {', '.join(self.choices)}." * bool(self.choices)
+        if self.kind not in NUMBERS:
+            return said
+        said_range = range_text(**self.bounds())
+        return said + f" {said_range[:1].upper()}{said_range[1:]}." * bool(said_range)
 
     def default_text(self) -> str:
         """The default as a user types it; empty where there is none."""
@@ -58,11 +83,56 @@ def described(
     *,
     choices: Sequence[str] = (),
     least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    empty: bool = False,
     flag: str | None = None,
 ):
-    """A dataclass field with what is said of it. flag: its name as an option, "" where it is none."""
-    about = {"help": help, "choices": tuple(choices), "least": least, "flag": flag}
+    """A dataclass field with what is said of it, as of an `Option`.
+
+    flag: its name as an option, "" where it is none.
+    """
+    bounds = {"least": least, "most": most, "above": above, "below": below}
+    about = {"help": help, "choices": tuple(choices), "empty": empty, "flag": flag, **bounds}
     return dataclasses.field(default=default, metadata=about)
+
+
+def range_text(
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> str:
+    """The bounds of a number in words; empty where there is none."""
+    words = {"at least": least, "above": above, "at most": most, "below": below}
+    return " and ".join(f"{word} {x:.10g}" for word, x in words.items() if x is not None)
+
+
+def check_number(what: str, number: float, **bounds: float | None) -> None:
+    """Raises: ValueError where a number is not finite or out of its bounds, with the bounds.
+
+    what: the option with its sign and value, as "--alphas=1,inf".
+
+    >>> check_number("--purge=-1", -1.0, least=0)
+    Traceback (most recent call last):
+    ...
+    ValueError: --purge=-1 must be at least 0
+    """
+    if isinstance(number, int) and abs(number) > GREATEST and bounds.get("most") is None:
+        bounds = {**bounds, "most": GREATEST}
+    least, most, above, below = (bounds.get(name) for name in _BOUNDS)
+    if not isinstance(number, int) and not math.isfinite(number):
+        range_ = range_text(**bounds)
+        raise ValueError(f"{what} must be finite" + f", {range_}" * bool(range_))
+    if (
+        (least is not None and number < least)
+        or (most is not None and number > most)
+        or (above is not None and number <= above)
+        or (below is not None and number >= below)
+    ):
+        raise ValueError(f"{what} must be {range_text(**bounds)}")
 
 
 def documented(cls: type) -> type:
@@ -73,6 +143,8 @@ def documented(cls: type) -> type:
             continue
         choices = field.metadata["choices"]
         of = f" One of {', '.join(choices)}." if choices else ""
+        bounds = range_text(**bounds_of(field.metadata))
+        of += f" {bounds[:1].upper()}{bounds[1:]}." * bool(bounds)
         default = "" if field.default is dataclasses.MISSING else f" Default: {field.default!r}."
         lines.append(f"  {field.name}: {field.metadata['help']}{of}{default}")
     cls.__doc__ = f"{cls.__doc__.rstrip()}\n\nArgs:\n" + "\n".join(lines)
@@ -84,16 +156,52 @@ def meanings(cls: type) -> dict[str, str]:
     return {f.name: f.metadata["help"] for f in dataclasses.fields(cls) if "help" in f.metadata}
 
 
+def bounds_of(about: Mapping) -> dict[str, float | None]:
+    """The bounds of a described field, from its metadata."""
+    return {name: about.get(name) for name in _BOUNDS}
+
+
 def check_fields(values: object) -> None:
-    """Raise ValueError for a described field of an instance that is no choice, or below its least."""
+    """Raise ValueError for a described field of an instance that is no choice, or out of its range."""
     from brainalign_jax.names import check_known
 
+    hints = typing.get_type_hints(type(values))
     for field in dataclasses.fields(values):
         value, about = getattr(values, field.name), field.metadata
-        if about.get("choices") and isinstance(value, str):
+        if "help" not in about:
+            continue
+        hint, said = hints[field.name], f"{field.name}={value!r} must be"
+        kind = kind_of(hint)
+        if value is None:
+            if type(None) not in typing.get_args(hint):
+                raise ValueError(f"{said} given")
+        elif kind == "bool" and type(value).__name__ not in ("bool", "bool_"):
+            raise ValueError(f"{said} True or False")
+        elif kind == "list" and isinstance(value, str):
+            raise ValueError(f"{said} a tuple of texts")
+        elif about["choices"]:
             check_known(f"{field.name}=", value, about["choices"])
-        if about.get("least") is not None and value is not None and not value >= about["least"]:
-            raise ValueError(f"{field.name}={value} must be at least {about['least']}")
+        elif kind in NUMBERS:
+            _check_numbers(field.name, value, about, hint)
+
+
+def _check_numbers(name: str, value: object, about: Mapping, hint: object) -> None:
+    several = kind_of(hint).endswith("s")
+    whole = kind_of(hint).startswith("int")
+    if several != isinstance(value, Sequence) or isinstance(value, str):
+        raise ValueError(
+            f"{name}={value!r} must be {'a tuple of numbers' if several else 'a number'}"
+        )
+    if several and not value and not about["empty"]:
+        raise ValueError(f"{name}={value!r} must be one number or more")
+    for number in value if several else [value]:
+        kinds = numbers.Integral if whole else numbers.Real
+        if not isinstance(number, kinds) or isinstance(number, bool):
+            wanted = f"{'whole ' * whole}number"
+            raise ValueError(
+                f"{name}={value!r} must be {wanted + 's' if several else 'a ' + wanted}"
+            )
+        check_number(f"{name}={value!r}", number, **bounds_of(about))
 
 
 def options_of(
@@ -115,19 +223,26 @@ def options_of(
         found.append(
             Option(
                 about["flag"] or field.name,
-                "choice" if about["choices"] else _kind(hints[field.name]),
+                "choice" if about["choices"] else kind_of(hints[field.name]),
                 default,
                 help,
                 group,
                 about["choices"],
-                about["least"],
                 field=field.name,
+                empty=about["empty"],
+                **bounds_of(about),
             )
         )
     return tuple(found)
 
 
-def _kind(hint: object) -> str:
+def picked(options: Iterable[Option], *names: str, **changes) -> tuple[Option, ...]:
+    """The options of these names, in the order of the names, with attributes changed."""
+    by_name = {option.name: option for option in options}
+    return tuple(dataclasses.replace(by_name[name], **changes) for name in names)
+
+
+def kind_of(hint: object) -> str:
     """The kind of an option from the type of a field; X | None is X."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         (hint,) = [one for one in typing.get_args(hint) if one is not type(None)]

@@ -38,10 +38,7 @@ def _row(option: Option) -> str:
     sign = f"`{option.name}`" if option.positional else f"`--{option.name}`"
     default = option.default_text()
     shown = "required" if option.required else f"`{default}`" if default else ""
-    choices = (
-        f" One of {', '.join(f'`{one}`' for one in option.choices)}." if option.choices else ""
-    )
-    return f"| {sign} | {shown} | {_cell(option.help + choices)} |"
+    return f"| {sign} | {shown} | {_cell(option.about())} |"
 
 
 def _cell(text: str) -> str:

@@ -13,42 +13,22 @@ Called again after an interruption it goes on at the last checkpoint. Writes OUT
 a score, and OUT/manifest.json with the comparison.
 """
 
-import sys
+from absl import app
 
-from absl import app, flags, logging
-
-from brainalign_jax.align.contrastive import Training
-from brainalign_jax.neural.readers import list_datasets, open_dataset
-from brainalign_jax.study.contrastive_maps import run_comparison, text_comparison
-from brainalign_jax.study.contrastive_training import Trial
-from brainalign_jax.study.problem import Scoring
-from brainalign_jax.study.protocol import CHOICES, protocol
-
-_DATASET = flags.DEFINE_enum("dataset", "pereira180", list_datasets(), "Data set to read.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the release's files.", required=True)
-_MODEL = flags.DEFINE_string(
-    "model", None, "Model: name, Hugging Face id or folder.", required=True
+from brainalign_jax.commands.align import (
+    CHOICES,
+    DATA_DIR,
+    DATASET,
+    MODELS,
+    OUTPUT_DIR,
+    PROGRESS,
+    PROTOCOL,
+    SCORING,
+    SUBJECTS,
+    open_data,
 )
-_SUBJECTS = flags.DEFINE_list("subjects", None, "Subjects; all usable ones if not given.")
-_LAYERS = flags.DEFINE_list("layers", ["3"], "Layers, 0 is the embedding output.")
-_N_FOLDS = flags.DEFINE_integer("n_folds", 18, "Outer folds.", lower_bound=2)
-_SCALING = flags.DEFINE_enum(
-    "candidate_scaling",
-    "spread",
-    list(CHOICES["candidate_scaling"]),
-    "Divide each candidate's similarities by their spread over training words, or do not.",
-)
-_METHODS = flags.DEFINE_list(
-    "methods",
-    ["infonce", "rcsls", "rcsls_procrustes"],
-    "Of infonce and rcsls, which start from ridge, and infonce_procrustes and rcsls_procrustes.",
-)
-_N_STEPS = flags.DEFINE_integer("n_steps", 20, "Updates at most.", lower_bound=1)
-_K = flags.DEFINE_integer("k", 10, "Of precision@k.", lower_bound=1)
-_EVERY = flags.DEFINE_integer("checkpoint_every", 21, "Steps between checkpoints.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the drawn folds.")
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write to.", required=True)
-_PROGRESS = flags.DEFINE_bool("progress", True, "Show progress bars.")
+from brainalign_jax.commands.command import Command, absl_main, shown_path
+from brainalign_jax.options import Option, picked
 
 # Chosen by the mean rank in the inner folds of subjects M02, M04 and M08, layers 2 and 4, four folds.
 _TRIALS = {
@@ -57,47 +37,79 @@ _TRIALS = {
     "rcsls": ("ridge", dict(learning_rate=0.01)),
     "rcsls_procrustes": ("procrustes", dict(learning_rate=0.3)),
 }
+_LOSSES = Option(
+    "methods",
+    "list",
+    ("infonce", "rcsls", "rcsls_procrustes"),
+    "Losses of the trained maps, which start from ridge, or where it is said from Procrustes.",
+    PROTOCOL,
+    tuple(_TRIALS),
+)
+OPTIONS = (
+    *picked((DATASET,), "dataset", default="pereira180", required=False),
+    DATA_DIR,
+    SUBJECTS,
+    OUTPUT_DIR,
+    *picked(
+        (MODELS,), "models", name="model", kind="text", help="Name, Hugging Face id or folder."
+    ),
+    *picked(SCORING, "layers", default=(3,), help="Layers, 0 is the embedding output."),
+    *picked(CHOICES, "n_folds", default=18, help="Outer folds."),
+    *picked(CHOICES, "candidate_scaling", default="spread"),
+    _LOSSES,
+    Option("n_steps", "int", 20, "Updates at most.", PROTOCOL, least=1),
+    Option("k", "int", 10, "The k of precision@k.", PROTOCOL, least=1),
+    *picked(SCORING, "seed", help="Seed of the drawn folds."),
+    Option("checkpoint_every", "int", 21, "Steps between checkpoints.", "machine", least=1),
+    PROGRESS,
+)
 
 
-def _trial(name: str) -> Trial:
-    if name not in _TRIALS:
-        raise ValueError(f"unknown method {name!r}: choose of {', '.join(_TRIALS)}")
-    start, settings = _TRIALS[name]
-    training = Training(loss=name.partition("_")[0], n_steps=_N_STEPS.value, **settings)
-    return Trial(training, start)
+def _compare(values: dict[str, object], text: str) -> None:
+    from brainalign_jax.align.contrastive import Training
+    from brainalign_jax.study.contrastive_maps import run_comparison, text_comparison
+    from brainalign_jax.study.contrastive_training import Trial
+    from brainalign_jax.study.options import Scoring
+    from brainalign_jax.study.protocol import protocol
+
+    def trial(name: str) -> Trial:
+        start, settings = _TRIALS[name]
+        loss = name.partition("_")[0]
+        return Trial(Training(loss=loss, n_steps=values["n_steps"], **settings), start)
+
+    dataset = open_data({**values, "reader_options": {}})
+    chosen = protocol(
+        "audited",
+        timed=dataset.stimulus.onsets is not None,
+        grouped=dataset.stimulus.run is not None,
+        n_folds=values["n_folds"],
+        candidate_scaling=values["candidate_scaling"],
+    )
+    k, output = values["k"], values["output_dir"]
+    table = run_comparison(
+        dataset,
+        values["model"],
+        Scoring(("ridge",), chosen, (1, k), values["layers"], seed=values["seed"]),
+        {name: trial(name) for name in values["methods"]},
+        output,
+        k=k,
+        every=values["checkpoint_every"],
+        command=text,
+        progress=values["progress"],
+    )
+    print(text_comparison(table.manifest["comparison"], k=k))
+    print(f"table: {shown_path(output / 'results.parquet')}")
 
 
-def main(argv: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # JAX tells at INFO which backends it did not find
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}: write flags as --name=value")
-    try:
-        dataset = open_dataset(_DATASET.value, _DATA_DIR.value, subjects=_SUBJECTS.value)
-        chosen = protocol(
-            "audited",
-            timed=dataset.stimulus.onsets is not None,
-            grouped=dataset.stimulus.run is not None,
-            n_folds=_N_FOLDS.value,
-            candidate_scaling=_SCALING.value,
-        )
-        layers = tuple(int(layer) for layer in _LAYERS.value)
-        table = run_comparison(
-            dataset,
-            _MODEL.value,
-            Scoring(("ridge",), chosen, (1, _K.value), layers, seed=_SEED.value),
-            {name: _trial(name) for name in _METHODS.value},
-            _OUTPUT_DIR.value,
-            k=_K.value,
-            every=_EVERY.value,
-            command=" ".join(["python -m experiments.contrastive_maps", *sys.argv[1:]]),
-            progress=_PROGRESS.value,
-        )
-    except (ValueError, FileNotFoundError) as error:
-        print(f"contrastive_maps: {error}", file=sys.stderr)
-        sys.exit(2)
-    print(text_comparison(table.manifest["comparison"], k=_K.value))
-    print(f"table: {_OUTPUT_DIR.value}/results.parquet")
+COMMAND = Command(
+    "contrastive_maps",
+    "linear maps trained on a retrieval loss beside ridge",
+    (),
+    OPTIONS,
+    _compare,
+)
 
+main = absl_main(COMMAND, __name__, "python -m experiments.contrastive_maps")
 
 if __name__ == "__main__":
     app.run(main)

@@ -8,51 +8,53 @@ rate between .015 and .07 at strength 0 and a power that grows to one; see docs/
 Writes OUT/power.parquet; a second call goes on where the first one stopped.
 """
 
-import sys
-from pathlib import Path
+from absl import app
 
-from absl import app, flags, logging
+from brainalign_jax.commands.align import EVIDENCE, OUTPUT_DIR, PROGRESS, SCORING
+from brainalign_jax.commands.command import Command, absl_main
+from brainalign_jax.options import Option, picked
 
-from brainalign_jax.study.computation import keep_compiled_programs
-from brainalign_jax.study.power import METHODS, power
-from brainalign_jax.study.results import write_parquet
-
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write to.", required=True)
-_STRENGTHS = flags.DEFINE_list(
-    "strengths", ["0", "0.1", "0.2", "0.4"], "Response over noise, in standard deviations."
+OPTIONS = (
+    OUTPUT_DIR,
+    Option(
+        "strengths",
+        "floats",
+        (0.0, 0.1, 0.2, 0.4),
+        "Response over noise, in standard deviations.",
+        "data",
+        least=0.0,
+    ),
+    Option("n_studies", "int", 50, "Studies at each strength.", "data", least=1),
+    Option("n_null_studies", "int", 200, "Studies at strength 0.", "data", least=1),
+    *picked(SCORING, "methods"),
+    Option("n_draws", "int", 99, "Null draws of each study.", EVIDENCE, least=20),
+    *picked(SCORING, "seed", help="Seed of the first study.", group=EVIDENCE),
+    PROGRESS,
 )
-_N_STUDIES = flags.DEFINE_integer("n_studies", 50, "Studies at each strength.", lower_bound=1)
-_N_NULL_STUDIES = flags.DEFINE_integer(
-    "n_null_studies", 200, "Studies at strength 0.", lower_bound=1
-)
-_N_DRAWS = flags.DEFINE_integer("n_draws", 99, "Null draws of each study.", lower_bound=20)
-_METHODS = flags.DEFINE_list("methods", list(METHODS), "Of procrustes, ridge and rsa.")
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the first study.")
-_PROGRESS = flags.DEFINE_bool("progress", True, "Show a progress bar.")
 
 
-def main(argv: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}: write flags as --name=value")
+def _power(values: dict[str, object], text: str) -> None:
+    from brainalign_jax.study.computation import keep_compiled_programs
+    from brainalign_jax.study.power import power
+    from brainalign_jax.study.results import write_parquet
+
     keep_compiled_programs()
-    try:
-        found = power(
-            [float(strength) for strength in _STRENGTHS.value],
-            n_studies=_N_STUDIES.value,
-            n_null_studies=_N_NULL_STUDIES.value,
-            methods=_METHODS.value,
-            n_draws=_N_DRAWS.value,
-            seed=_SEED.value,
-            cells=Path(_OUTPUT_DIR.value) / "cells",
-            show=_PROGRESS.value,
-        )
-    except ValueError as error:
-        print(f"power_check: {error}", file=sys.stderr)
-        sys.exit(2)
-    write_parquet(found, Path(_OUTPUT_DIR.value) / "power.parquet")
+    output = values["output_dir"]
+    found = power(
+        values["strengths"],
+        cells=output / "cells",
+        show=values["progress"],
+        **{n: values[n] for n in ("n_studies", "n_null_studies", "methods", "n_draws", "seed")},
+    )
+    write_parquet(found, output / "power.parquet")
     print(found.round(3).to_string(index=False))
 
+
+COMMAND = Command(
+    "power_check", "power and false-positive rate of the audited protocol", (), OPTIONS, _power
+)
+
+main = absl_main(COMMAND, __name__, "python -m experiments.power_check")
 
 if __name__ == "__main__":
     app.run(main)

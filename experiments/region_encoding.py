@@ -15,74 +15,72 @@ Writes OUT/region_encoding.parquet (a row a region, subject and score), OUT/mani
 import sys
 import warnings
 
-from absl import app, flags, logging
+from absl import app
 
-from brainalign_jax.study.region_encoding import Encoding, run_region_encoding
-from brainalign_jax.study.region_recordings import alice_regions
-from brainalign_jax.study.region_verdict import headline, verdicts
+from brainalign_jax.commands.align import DATA_DIR, MODELS, OUTPUT_DIR, PROGRESS, SUBJECTS
+from brainalign_jax.commands.command import Command, absl_main, shown_path
+from brainalign_jax.options import Option, filled, options_of, picked
+from brainalign_jax.study.options import Encoding
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the Alice release.", required=True)
-_MODEL = flags.DEFINE_string("model", None, "Name, Hugging Face id or folder.", required=True)
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder to write to.", required=True)
-_RADII = flags.DEFINE_list("radii", ["10mm", "6mm"], "Radii of the regions.")
-_SUBJECTS = flags.DEFINE_list("subjects", None, "Subjects; all usable ones if not given.")
-_HIGH_PASS = flags.DEFINE_float("high_pass", 0.008, "Hz; 0 for none.", lower_bound=0)
-_MOTION = flags.DEFINE_bool("motion", True, "Regress the realignment parameters out.")
-_UNTRAINED = flags.DEFINE_bool("untrained", True, "Also score the untrained twin.")
-_DESIGN = flags.DEFINE_enum(
-    "design", "hrf", ["hrf", "lanczos"], "Canonical response, or Lanczos filter with FIR delays."
+_ENCODING = picked(
+    options_of(Encoding, "encoding"),
+    *("design", "delays", "context", "window", "n_folds", "purge", "n_shifts", "seed"),
 )
-_DELAYS = flags.DEFINE_list("delays", None, "FIR delays in volumes, as 1,2,3,4.")
-_CONTEXT = flags.DEFINE_enum(
-    "context", "sentence", ["sentence", "window", "word"], "What the model reads."
+OPTIONS = (
+    DATA_DIR,
+    SUBJECTS,
+    OUTPUT_DIR,
+    Option("radii", "list", ("10mm", "6mm"), "Radii of the regions.", "data", ("10mm", "6mm")),
+    Option("high_pass", "float", 0.008, "Hz; 0 for none.", "data", least=0.0, most=1.0),
+    Option("motion", "bool", True, "Regress the realignment parameters out.", "data"),
+    *picked(
+        (MODELS,), "models", name="model", kind="text", help="Name, Hugging Face id or folder."
+    ),
+    Option("untrained", "bool", True, "Also score the untrained twin.", "model"),
+    *_ENCODING,
+    PROGRESS,
 )
-_WINDOW = flags.DEFINE_integer("window", 20, "Preceding words with --context=window.")
-_N_FOLDS = flags.DEFINE_integer("n_folds", 6, "Contiguous outer folds.", lower_bound=2)
-_PURGE = flags.DEFINE_float("purge", 20.0, "Seconds left out around a test block.", lower_bound=0)
-_N_SHIFTS = flags.DEFINE_integer("n_shifts", 200, "Shifted recordings.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Of shifts, bootstrap and untrained weights.")
-_PROGRESS = flags.DEFINE_bool("progress", True, "Say what is being computed.")
 
 
-def main(argv: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}: write flags as --name=value")
+def _encode(values: dict[str, object], text: str) -> None:
+    from brainalign_jax.study.region_encoding import run_region_encoding
+    from brainalign_jax.study.region_recordings import alice_regions
+    from brainalign_jax.study.region_verdict import headline, verdicts
+
+    encoding = filled(Encoding, _ENCODING, values)
     warnings.filterwarnings("ignore", message=".*s33 is left out")
-    try:
-        recordings = alice_regions(
-            _DATA_DIR.value,
-            radii=_RADII.value,
-            subjects=_SUBJECTS.value,
-            high_pass=_HIGH_PASS.value or None,
-            motion=_MOTION.value,
-        )
-        table = run_region_encoding(
-            recordings,
-            _MODEL.value,
-            _OUTPUT_DIR.value,
-            encoding=Encoding(
-                design=_DESIGN.value,
-                delays=_DELAYS.value and tuple(int(delay) for delay in _DELAYS.value),
-                context=_CONTEXT.value,
-                window=_WINDOW.value,
-                n_folds=_N_FOLDS.value,
-                purge=_PURGE.value,
-                n_shifts=_N_SHIFTS.value,
-                seed=_SEED.value,
-            ),
-            untrained=_UNTRAINED.value,
-            command=" ".join(["python -m experiments.region_encoding", *sys.argv[1:]]),
-            progress=lambda text: _PROGRESS.value and print(text, file=sys.stderr, flush=True),
-        )
-    except (ValueError, FileNotFoundError) as error:
-        print(f"region_encoding: {error}", file=sys.stderr)
-        sys.exit(2)
+    recordings = alice_regions(
+        values["data_dir"],
+        radii=values["radii"],
+        subjects=values["subjects"],
+        high_pass=values["high_pass"] or None,
+        motion=values["motion"],
+    )
+    table = run_region_encoding(
+        recordings,
+        values["model"],
+        values["output_dir"],
+        encoding=encoding,
+        untrained=values["untrained"],
+        command=text,
+        progress=lambda said: values["progress"] and print(said, file=sys.stderr, flush=True),
+    )
     print(headline(table))
     for verdict in verdicts(table):
         print(f"- {verdict.text}")
-    print(f"report: {_OUTPUT_DIR.value}/report.html")
+    print(f"report: {shown_path(values['output_dir'] / 'report.html')}")
 
+
+COMMAND = Command(
+    "region_encoding",
+    "a language model beside word rate and sound power, in regions' time courses",
+    (),
+    OPTIONS,
+    _encode,
+    "nothing is written, and the same command begins anew",
+)
+
+main = absl_main(COMMAND, __name__, "python -m experiments.region_encoding")
 
 if __name__ == "__main__":
     app.run(main)

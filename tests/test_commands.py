@@ -1,7 +1,10 @@
 """The commands from the outside, with relative paths, from another working folder than the data's."""
 
+import csv
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ from small_models import add_letter_tokenizer, save_checkpoint
 from brainalign_jax import cli
 from brainalign_jax.commands import demo
 from brainalign_jax.commands.evidence import recorded_arguments
+from brainalign_jax.commands.words import write_surprisal
+from brainalign_jax.files import plain_text
 from brainalign_jax.study.results import ResultTable
 
 WORDS = [f"{a}{b}" for a in "abcdef" for b in "abcd"]
@@ -71,10 +76,10 @@ def test_evidence_of_a_study_that_no_command_made(here, capsys):
     manifest = here / "out" / "manifest.json"
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(content | {"command": "study.py"}))
-    assert typed("evidence out --n_nulls=4") == 2
+    assert typed("evidence out --n_nulls=4") == 1
     assert "names no `brainalign align` command" in capsys.readouterr().err
     manifest.write_text(json.dumps(content | {"working_folder": "/nowhere"}))
-    assert typed("evidence out --n_nulls=4") == 2
+    assert typed("evidence out --n_nulls=4") == 1
     assert "'/nowhere', where the study was run, is no longer there" in capsys.readouterr().err
 
 
@@ -108,6 +113,64 @@ def test_embed_cache_and_surprisal(here, capsys):
     lines = (here / "tables" / "s.csv").read_text().splitlines()
     assert lines[0] == "model,row,word,nats,bits" and len(lines) == 25
     assert all(float(line.split(",")[3]) > 0 for line in lines[1:])
+
+
+def test_words_that_look_like_formulas_are_text_in_the_table(tmp_path):
+    words = ("=1+1", "-", "@home", "'tis", "'=x", "a\rb", "plain")
+    write_surprisal(tmp_path / "s.csv", words, {"+model": np.arange(7.0)})
+    content = (tmp_path / "s.csv").read_bytes().decode()
+    assert "\n'+model,0,'=1+1,0,0\n" in content
+    with (tmp_path / "s.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(row["word"][0] not in "=+-@\t\r" for row in rows)
+    assert tuple(plain_text(row["word"]) for row in rows) == words
+    assert {plain_text(row["model"]) for row in rows} == {"+model"}
+
+
+def test_the_output_is_tried_before_the_work(here, capsys):
+    (here / "file").write_text("kept")
+    assert typed(ALIGN.replace("--output_dir=out", "--output_dir=file/out")) == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"brainalign: {here / 'file'}: output_dir") and "another" in message
+    assert message.count("\n") == 1 and (here / "file").read_text() == "kept"
+    words = "--dataset=table --data_dir=../the\0data --models=no-such-model"
+    assert typed(f"surprisal {words} --output=.") == 1
+    assert f"{here}: --output: this is a folder" in capsys.readouterr().err
+    assert typed(f"embed {words} --cache_dir=file") == 1
+    assert f"{here / 'file'}: --cache_dir" in capsys.readouterr().err
+
+
+def test_ks_above_the_number_of_words(here, capsys):
+    few = ALIGN.replace("--ks=1,5 --report_k=5", "--evidence=false")
+    assert typed(few) == 0
+    said = capsys.readouterr()
+    assert "k = 30, 50, 100 is left out: there are 24 words" in said.err
+    assert ResultTable.load("out").manifest["ks"] == [1, 5, 10]
+    assert "k = 30, 50, 100 is left out" in (here / "out" / "report.html").read_text()
+    for given, expected in (
+        (
+            "--ks=10,25",
+            "k=25 is above the number of candidate words, 24, of subject 's1': lower ks (--ks)",
+        ),
+        ("--csls_k=25", "lower csls_k (--csls_k)"),
+        ("--vector_axes=9", "vector_axes=9 is above the width of the models' vectors, 8"),
+    ):
+        assert typed(f"{few} {given}") == 1
+        assert expected in capsys.readouterr().err
+
+
+def test_a_study_in_an_ascii_terminal(here):
+    (here / "vörk.txt").write_text((here.parent / "vectors.txt").read_text(), "utf-8")
+    few = ALIGN.replace("../vectors.txt", "vörk.txt").replace(
+        "--progress=false", "--evidence=false"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "brainalign_jax", *(x.replace("\0", " ") for x in few.split(" "))],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"v\\xf6rk.txt" in done.stdout and b"report: out/report.html" in done.stdout
 
 
 def test_lists(capsys):

@@ -141,7 +141,8 @@ def known_options() -> set[str]:
     for folder in ("experiments", "benchmarks"):
         for path in (REPOSITORY / folder).glob("*.py"):
             defined = re.findall(
-                r'(?:DEFINE_\w+\(|add_argument\()\s*"(?:--)?(\w+)"', path.read_text()
+                r'(?:\bOption\(|\bname=|DEFINE_\w+\(|add_argument\()\s*"(?:--)?(\w+)"',
+                path.read_text(),
             )
             known |= set(defined)
     return known

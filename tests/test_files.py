@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from brainalign_jax.files import new_file, user_path
+from brainalign_jax.files import new_file, plain_text, spreadsheet_text, user_path
 
 
 def test_a_path_starts_from_the_working_folder(tmp_path, monkeypatch):
@@ -58,3 +58,29 @@ def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=1+1",
+        "+cmd",
+        "-x",
+        "@a",
+        "\tb",
+        "\rc",
+        "'=1",
+        "''@b",
+        "'tis",
+        "word",
+        "",
+        "'",
+        "a=b",
+        "\uff1d1",
+    ],
+)
+def test_a_cell_is_no_formula_and_reads_back(text):
+    cell = spreadsheet_text(text)
+    assert not cell or cell[0] not in "=+-@\t\r\uff1d"
+    assert plain_text(cell) == text
+    assert cell == text or text.lstrip("'")[0] in "=+-@\t\r\uff1d"

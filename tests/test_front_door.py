@@ -10,9 +10,9 @@ import pytest
 import brainalign_jax as ba
 from brainalign_jax import cli
 from brainalign_jax.commands.command import Command, help_text, pairs, read, run
-from brainalign_jax.options import Option, options_of
+from brainalign_jax.options import NUMBERS, Option, options_of, range_text
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.options import Embedding, EvidencePlan, Scoring
+from brainalign_jax.study.options import Embedding, Encoding, EvidencePlan, Scoring
 from brainalign_jax.study.protocol import Protocol
 
 PROMISED = (
@@ -115,6 +115,24 @@ def test_every_command_has_examples_whose_options_exist(name):
         (["align", "--protocol=papper"], "unknown --protocol='papper'; known: audited, paper"),
         (["align", "--ks=1,ten"], "--ks=1,ten must be whole numbers, as --ks=1,5,10"),
         (["align", "--n_nulls=-1"], "--n_nulls=-1 must be at least 0"),
+        (["align", "--alphas=1,inf"], "--alphas=1,inf must be finite, at least 1e-12 and at most"),
+        (["align", "--alphas=1e300"], "--alphas=1e300 must be at least 1e-12 and at most 1e+12"),
+        (["align", "--alphas=nan"], "--alphas=nan must be finite"),
+        (["align", "--alphas=0"], "--alphas=0 must be at least 1e-12"),
+        (["align", "--purge=nan"], "--purge=nan must be finite"),
+        (["align", "--confidence=1"], "--confidence=1 must be above 0 and below 1"),
+        (["align", "--max_memory_gb=inf"], "--max_memory_gb=inf must be finite, above 0"),
+        (["align", "--max_memory_gb=0"], "--max_memory_gb=0 must be above 0"),
+        (["align", "--seed=-1"], "--seed=-1 must be at least 0"),
+        (["align", "--seed=99999999999"], "must be at least 0 and at most 2147483647"),
+        (["align", "--layers=-1"], "--layers=-1 must be at least 0"),
+        (["align", "--layers="], "--layers is empty"),
+        (["align", "--models="], "--models is empty"),
+        (["align", "--models=a,,b"], "--models=a,,b has an empty item"),
+        (["align", "--output_dir="], "--output_dir is empty"),
+        (["align", "--methods=cca"], "unknown method 'cca'"),
+        (["align", "--ks=1,5"], "--report_k=10 is not among --ks"),
+        (["fetch", "alice", "--timeout=0"], "--timeout=0 must be above 0"),
         (["align", "--n_nulls=1,2"], "--n_nulls=1,2 must be one number"),
         (["align", "--reader_options=radius"], "--reader_options takes name=value, not 'radius'"),
         (["models", "gtp2"], "unknown model 'gtp2'; the nearest: gpt2"),
@@ -137,7 +155,7 @@ def test_what_is_wrong_is_one_line_that_names_it(
     if arguments[0] == "align" and "missing" not in expected:
         given = {x.partition("=")[0] for x in arguments}
         arguments = [*arguments, *(f"{k}={v}" for k, v in rest.items() if k not in given)]
-    assert cli.main(arguments) == 2
+    assert cli.main(arguments) == (1 if "no finished study" in expected else 2)
     printed = capsys.readouterr().err
     assert printed.startswith("brainalign: ") and expected in printed
     assert printed.count("\n") == 1 and "Traceback" not in printed
@@ -145,7 +163,7 @@ def test_what_is_wrong_is_one_line_that_names_it(
 
 
 def test_every_field_of_the_choices_is_described_and_documented():
-    for cls in (Embedding, Scoring, EvidencePlan, Computation, Protocol):
+    for cls in (Embedding, Encoding, Scoring, EvidencePlan, Computation, Protocol):
         for field in dataclasses.fields(cls):
             if (cls, field.name) == (Scoring, "protocol"):
                 continue
@@ -156,13 +174,52 @@ def test_every_field_of_the_choices_is_described_and_documented():
         assert {option.name for option in options_of(cls, "any")} <= flags
 
 
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_number_has_a_range_that_help_shows(name):
+    text = " ".join(help_text(cli.command(name)).split())
+    for option in cli.command(name).options:
+        if option.kind in NUMBERS:
+            said = range_text(**option.bounds())
+            assert said and f"{said[:1].upper()}{said[1:]}." in text, option.name
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda: ba.protocol("audited", alphas=(1.0, float("inf"))), "alphas=.* must be finite"),
+        (lambda: ba.protocol("audited", alphas=(1e300,)), "alphas=.* at most 1e.12"),
+        (lambda: ba.protocol("audited", alphas=2.0), "alphas=2.0 must be a tuple of numbers"),
+        (lambda: ba.protocol("audited", purge=float("nan")), "purge=nan must be finite"),
+        (lambda: ba.protocol("audited", n_folds=2.5), "n_folds=2.5 must be a whole number"),
+        (lambda: ba.protocol("audited", csls_k=True), "csls_k=True must be a whole number"),
+        (lambda: Scoring(ks=(0,)), "ks=.* at least 1"),
+        (lambda: Scoring(ks=()), "ks=.* one number or more"),
+        (lambda: Scoring(seed=-1), "seed=-1 must be at least 0"),
+        (lambda: Scoring(seed=2**40), "at most 2147483647"),
+        (lambda: Scoring(layers=(-1,)), "layers=.* at least 0"),
+        (lambda: EvidencePlan(confidence=float("nan")), "confidence=nan must be finite"),
+        (lambda: EvidencePlan(n_nulls="3"), "n_nulls='3' must be a number"),
+        (lambda: Computation(threads=0), "threads=0 must be at least 1"),
+        (lambda: Encoding(lambdas=(float("inf"),)), "lambdas=.* must be finite"),
+        (lambda: ba.protocol("audited", purge=10**400), "must be at least 0 and at most 86400"),
+        (lambda: ba.protocol("audited", center="no"), "center='no' must be True or False"),
+        (lambda: Scoring(methods="ridge"), "methods='ridge' must be a tuple of texts"),
+        (lambda: Embedding(context=None), "context=None must be given"),
+        (lambda: Embedding(window=-1), "window=-1 must be at least 0"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_from_python(make, expected):
+    with pytest.raises(ValueError, match=expected):
+        make()
+
+
 def test_values_are_read_by_kind(tmp_path, monkeypatch):
     from absl import flags
 
     monkeypatch.chdir(tmp_path)
     options = (
         Option("path", "path", None, "A file."),
-        Option("several", "list", ("a",), "Names."),
+        Option("several", "list", ("a",), "Names.", empty=True),
         Option("numbers", "floats", (1.0,), "Numbers."),
         Option("count", "int", 3, "How many."),
         Option("switch", "bool", False, "On or off."),
@@ -192,7 +249,7 @@ def test_an_error_of_the_user_is_one_line_and_any_other_is_shown():
         raise values["kind"](text)
 
     command = Command("x", "x", ("x",), (), lambda values, text: fails({"kind": ValueError}, text))
-    assert run(command, []) == 2
+    assert run(command, []) == 1
     broken = dataclasses.replace(
         command, act=lambda values, text: fails({"kind": RuntimeError}, text)
     )

@@ -74,8 +74,8 @@ def test_the_command_line_gives_table_and_report(release, capsys):
     assert table.manifest["command"].startswith("python -m experiments.run_alignment")
 
 
-def fails(capsys, folder, *expected, **given):
-    assert run(folder, **given) == 2
+def fails(capsys, folder, *expected, status=1, **given):
+    assert run(folder, **given) == status
     message = capsys.readouterr().err
     assert message.startswith("run_alignment: ")
     for text in expected:
@@ -123,10 +123,16 @@ def test_requests_that_cannot_be_met(release, capsys):
     fails(capsys, folder, "30 folds", str(N_WORDS), n_folds=30)
     fails(capsys, folder, "k=100", str(N_WORDS), ks="10,100")
     fails(capsys, folder, "M99", subjects="M99")
-    fails(capsys, folder, "--ks=ten", ks="ten")
-    fails(capsys, folder, "name=value", reader_options="bad_voxels")
-    fails(capsys, folder, "unknown option 'colour' of pereira180", reader_options="colour=red")
-    fails(capsys, folder, "unknown method", methods="cca")
+    fails(capsys, folder, "--ks=ten", ks="ten", status=2)
+    fails(capsys, folder, "name=value", reader_options="bad_voxels", status=2)
+    fails(
+        capsys,
+        folder,
+        "unknown option 'colour' of pereira180",
+        reader_options="colour=red",
+        status=2,
+    )
+    fails(capsys, folder, "unknown method", methods="cca", status=2)
 
 
 def test_models_that_cannot_be_loaded(release, capsys):

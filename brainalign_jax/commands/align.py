@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.ending import misuse, take_signals
 from brainalign_jax.options import Option, filled, options_of
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.options import GROUPS, Embedding, EvidencePlan, Scoring
@@ -92,7 +93,8 @@ OPTIONS = (
         None,
         "GiB that may be used: of the accelerator, else of the machine. Default: 80 % of what there is.",
         MACHINE,
-        least=0.0,
+        above=0.0,
+        most=1e6,
     ),
     Option(
         "cache_dir",
@@ -120,7 +122,8 @@ def open_data(values: dict[str, object]):
     from brainalign_jax.neural.readers import open_dataset
     from brainalign_jax.neural.readers.options import convert_options
 
-    options = convert_options(values["dataset"], values["reader_options"] or {})
+    with misuse():
+        options = convert_options(values["dataset"], values["reader_options"] or {})
     return open_dataset(
         values["dataset"], values["data_dir"], subjects=values["subjects"], **options
     )
@@ -128,11 +131,7 @@ def open_data(values: dict[str, object]):
 
 def evidence_plan(values: dict[str, object]) -> EvidencePlan:
     """How much evidence the options of a command ask for."""
-    controls = values["controls"]
-    if controls is not None:
-        controls = tuple(name for name in controls if name)
-    chosen = filled(EvidencePlan, PLAN, values, seed=values["seed"])
-    return dataclasses.replace(chosen, controls=controls)
+    return filled(EvidencePlan, PLAN, values, seed=values["seed"])
 
 
 def _align(values: dict[str, object], text: str) -> None:
@@ -140,9 +139,16 @@ def _align(values: dict[str, object], text: str) -> None:
     from brainalign_jax.study.protocol import protocol
     from brainalign_jax.study.run import run_study
 
+    with misuse():
+        scoring = filled(Scoring, SCORING, values)
+        plan = evidence_plan(values) if values["evidence"] else None
+        if values["report_k"] not in scoring.ks:
+            raise ValueError(f"--report_k={values['report_k']} is not among --ks: add it")
     who = values["coordinator"], values["n_processes"], values["process"]
     if values["distributed"] or any(value is not None for value in who):
-        processes.join(*who)
+        with misuse():
+            processes.join(*who)
+        take_signals()
     dataset = open_data(values)
     chosen = protocol(
         values["protocol"],
@@ -155,13 +161,13 @@ def _align(values: dict[str, object], text: str) -> None:
     table = run_study(
         dataset,
         values["models"],
-        filled(Scoring, SCORING, values, protocol=chosen),
+        dataclasses.replace(scoring, protocol=chosen),
         values["output_dir"],
         embedding=filled(Embedding, EMBEDDING, values),
         computation=filled(Computation, COMPUTATION, values),
         max_memory=None if memory is None else int(memory * 2**30),
         report_k=values["report_k"],
-        evidence=evidence_plan(values) if values["evidence"] else None,
+        evidence=plan,
         group_decoding=values["group_decoding"],
         cache_dir=values["cache_dir"],
         command=text,

@@ -1,6 +1,7 @@
 """`brainalign fetch`, `datasets` and `models`: what there is, and how to get it."""
 
 from brainalign_jax.commands.command import Command
+from brainalign_jax.commands.ending import Misuse, misuse
 from brainalign_jax.names import check_known, unknown
 from brainalign_jax.options import Option
 
@@ -14,6 +15,8 @@ def _fetch(values: dict[str, object], text: str) -> None:
     if values[_NAME] in (None, "list"):
         print("\n".join(release_info(name).describe() for name in list_releases()))
         return
+    with misuse():
+        release_info(values[_NAME])
     passed = ("subjects", "progress", "offline", "verify", "timeout", "retries")
     folder = fetch(values[_NAME], values["data_dir"], **{name: values[name] for name in passed})
     print(folder)
@@ -29,7 +32,8 @@ def _datasets(values: dict[str, object], text: str) -> None:
             "\n`brainalign datasets NAME` lists a data set's options; `brainalign fetch` downloads."
         )
         return
-    check_known("data set", name, dataset_names())
+    with misuse():
+        check_known("data set", name, dataset_names())
     from brainalign_jax.neural.readers.options import describe_options
 
     for option in describe_options(name):
@@ -49,7 +53,7 @@ def _models(values: dict[str, object], text: str) -> None:
         ] or list(specs)
         if len(specs) == len(list_models()):
             names = [spec.name for spec in specs]
-            raise ValueError(unknown("model", wanted, names, listing="`brainalign models`"))
+            raise Misuse(unknown("model", wanted, names, listing="`brainalign models`"))
     for spec in specs:
         size = "" if spec.n_params is None else f"{spec.n_params / 1e6:,.0f} M"
         print(f"{spec.name:<14} {spec.family or '':<11} {size:>9}  {spec.source}")
@@ -81,8 +85,17 @@ FETCH = Command(
             "Try no connection, only verify what is there. Default: $BRAINALIGN_OFFLINE.",
         ),
         Option("verify", "bool", False, "Read all files again, also unchanged ones."),
-        Option("timeout", "float", 30.0, "Seconds without a byte before a connection is given up."),
-        Option("retries", "int", 3, "Further tries after one that brought nothing.", least=0),
+        Option(
+            "timeout",
+            "float",
+            30.0,
+            "Seconds without a byte before a connection is given up.",
+            above=0.0,
+            most=86400.0,
+        ),
+        Option(
+            "retries", "int", 3, "Further tries after one that brought nothing.", least=0, most=1000
+        ),
         Option("progress", "bool", True, "Show progress bars."),
     ),
     _fetch,

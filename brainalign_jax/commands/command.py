@@ -7,16 +7,23 @@ among the flags of the program (`absl_main`). Nothing heavy is imported before a
 import shlex
 import sys
 import textwrap
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from absl import flags
 
+from brainalign_jax.commands.ending import (
+    KEPT,
+    STATUSES,
+    ended,
+    leave,
+    plain_output,
+    refused,
+)
 from brainalign_jax.files import user_path
 from brainalign_jax.names import check_known, unknown
-from brainalign_jax.options import Option
+from brainalign_jax.options import Option, check_number
 
 _WIDTH = 100
 
@@ -26,7 +33,7 @@ class Command:
     """name, and `summary` in a line; examples: as they are typed after `brainalign `.
 
     act: does the work, from the values of the options by name and the command as text for the record, and
-    returns the exit status or None.
+    returns the exit status or None. kept: what is left where it is stopped.
     """
 
     name: str
@@ -34,6 +41,7 @@ class Command:
     examples: tuple[str, ...]
     options: tuple[Option, ...]
     act: Callable[[dict[str, object], str], int | None]
+    kept: str = KEPT
 
     def groups(self) -> dict[str, list[Option]]:
         """Options by their group, in order."""
@@ -51,7 +59,7 @@ def define(
     module: whose flags they are in absl's own --help.
     """
     for option in options:
-        about = option.help + f" One of {', '.join(option.choices)}." * bool(option.choices)
+        about = option.about()
         if option.kind == "bool":
             flag = flags.BooleanFlag(option.name, option.default, about)
         else:
@@ -81,24 +89,38 @@ def _value(option: Option, text: str | bool | None) -> object:
     if option.kind == "choice":
         check_known(f"{sign}=", text, option.choices)
         return text
+    if not text.strip() and not (option.empty or option.default == ()):
+        raise ValueError(f"{sign} is empty: {option.help}")
     if option.kind == "text":
-        if not text.strip():
-            raise ValueError(f"{sign} is empty: {option.help}")
         return text
-    several = [part.strip() for part in text.split(",")] if text else []
-    if option.kind in ("list", "pairs"):
-        if option.choices:
-            for part in several:
-                check_known(f"{sign}=", part, option.choices)
-        return pairs(option.name, text) if option.kind == "pairs" else tuple(several)
+    if option.kind == "pairs":
+        return pairs(option.name, text)
+    if option.kind == "paths":
+        folders = pairs(option.name, text)
+        return {
+            name: user_path(folder.replace("\\,", ","), f"{sign}={name}")
+            for name, folder in folders.items()
+        }
+    several = [part.strip() for part in text.split(",")] if text.strip() else []
+    if option.kind == "list":
+        if "" in several:
+            raise ValueError(f"{sign}={text} has an empty item: leave one comma out")
+        for part in several if option.choices else ():
+            check_known(f"{sign}=", part, option.choices)
+        return tuple(several)
+    return _numbers(option, text, several)
+
+
+def _numbers(option: Option, text: str, several: Sequence[str]) -> object:
+    sign = f"--{option.name}"
     kind = int if option.kind.startswith("int") else float
     what = "whole numbers" if kind is int else "numbers"
     try:
         found = tuple(kind(part) for part in several)
     except ValueError:
         raise ValueError(f"{sign}={text} must be {what}, as {sign}={_example(option)}") from None
-    if option.least is not None and any(not number >= option.least for number in found):
-        raise ValueError(f"{sign}={text} must be at least {option.least:g}")
+    for number in found:
+        check_number(f"{sign}={text}", number, **option.bounds())
     if option.kind.endswith("s"):
         return found
     if len(found) != 1:
@@ -141,7 +163,7 @@ def _parts(text: str) -> list[str]:
 
 
 def run(command: Command, arguments: Sequence[str]) -> int:
-    """Parse the arguments of `brainalign NAME` and do the work; 2 where they are wrong."""
+    """Parse the arguments of `brainalign NAME` and do the work; the exit status."""
     flag_values = flags.FlagValues()
     define(command.options, flag_values)
     try:
@@ -151,34 +173,18 @@ def run(command: Command, arguments: Sequence[str]) -> int:
     except flags.UnrecognizedFlagError as error:
         names = [option.name for option in command.options]
         listing = f"`brainalign {command.name} --help`"
-        return _refused(unknown("option", f"--{error.flagname}", names, listing=listing))
-    except (flags.Error, ValueError, FileNotFoundError) as error:
-        return _refused(error)
+        said = unknown("option", f"--{error.flagname}", names, listing=listing)
+        return refused(said, "brainalign")
+    except (flags.Error, ValueError, OSError) as error:
+        return refused(error, "brainalign")
     return acted(command, values, shlex.join(["brainalign", command.name, *arguments]))
 
 
 def acted(
     command: Command, values: dict[str, object], text: str, *, who: str = "brainalign"
 ) -> int:
-    """Do the work; what the user got wrong is one line on standard error and status 2."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: print(
-            f"{who}: warning: {message}", file=sys.stderr
-        )
-        try:
-            return command.act(values, text) or 0
-        except BrokenPipeError:
-            return 0
-        except (ValueError, OSError) as error:
-            return _refused(error, who)
-        except KeyboardInterrupt:
-            print(f"{who}: stopped; what is finished is kept", file=sys.stderr)
-            return 130
-
-
-def _refused(error: object, who: str = "brainalign") -> int:
-    print(f"{who}: {error}", file=sys.stderr)
-    return 2
+    """Do the work; the exit status, as `ending` has them."""
+    return ended(lambda: command.act(values, text), who, command.kept)
 
 
 def _take_positional(command: Command, flag_values: flags.FlagValues, rest: Sequence[str]) -> None:
@@ -200,9 +206,7 @@ def help_text(command: Command) -> str:
     for group, options in command.groups().items():
         lines += ["", f"{group}:"]
         for option in options:
-            about = option.help
-            if option.choices:
-                about += f" One of {', '.join(option.choices)}."
+            about = option.about()
             if option.default_text():
                 about += f" [{option.default_text()}]"
             head = f"  --{option.name}" + ("" if option.kind == "bool" else f"={_metavar(option)}")
@@ -214,12 +218,17 @@ def help_text(command: Command) -> str:
             else:
                 lines.append(first)
             lines += [" " * 30 + one for one in text]
+    blank = "  "
+    lines += ["", *textwrap.wrap(STATUSES, _WIDTH, initial_indent=blank, subsequent_indent=blank)]
     return "\n".join(lines) + "\n"
 
 
 def _metavar(option: Option) -> str:
-    names = {"path": "PATH", "list": "A,B", "ints": "1,2", "floats": "0.1,1", "int": "N"}
-    return names.get(option.kind, {"float": "X", "pairs": "NAME=VALUE,.."}.get(option.kind, "TEXT"))
+    names = {
+        "path": "PATH", "list": "A,B", "ints": "1,2", "floats": "0.1,1", "int": "N", "float": "X",
+        "pairs": "NAME=VALUE,..", "paths": "NAME=FOLDER,..",
+    }  # fmt: skip
+    return names.get(option.kind, "TEXT")
 
 
 def absl_main(command: Command, module: str, program: str) -> Callable[[list[str]], None]:
@@ -234,13 +243,14 @@ def absl_main(command: Command, module: str, program: str) -> Callable[[list[str
         from absl import app, logging
 
         logging.set_verbosity(logging.WARNING)  # JAX tells at INFO which backends it did not find
+        plain_output()
         if len(argv) > 1:
             raise app.UsageError(f"unknown argument {argv[1]!r}: write flags as --name=value")
         try:
             values = read(command.options, flags.FLAGS)
-        except (ValueError, FileNotFoundError) as error:
-            sys.exit(_refused(error, who))
-        sys.exit(acted(command, values, f"{program} {shlex.join(sys.argv[1:])}", who=who))
+        except (ValueError, OSError) as error:
+            sys.exit(refused(error, who))
+        sys.exit(leave(acted(command, values, f"{program} {shlex.join(sys.argv[1:])}", who=who)))
 
     return main
 

@@ -73,7 +73,7 @@ DEMO = Command(
         Option("layer", "int", 2, "Layer to plant.", least=0),
         Option("n_subjects", "int", 3, "Simulated subjects.", least=1),
         Option("n_nulls", "int", 99, "Null draws; the smallest p is 1 / (1 + n_nulls).", least=0),
-        Option("seed", "int", 0, "Seed of the simulation and of the untrained twin."),
+        Option("seed", "int", 0, "Seed of the simulation and of the untrained twin.", least=0),
         Option("progress", "bool", True, "Show stages and the time to the end."),
     ),
     _demo,

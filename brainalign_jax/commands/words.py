@@ -7,6 +7,8 @@ from pathlib import Path
 
 from brainalign_jax.commands.align import DATA_DIR, DATASET, EMBEDDING, PROGRESS, READER_OPTIONS
 from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.ending import Misuse
+from brainalign_jax.files import new_file, output_file, output_folder, spreadsheet_text
 from brainalign_jax.options import Option
 
 _MODELS = Option("models", "list", (), "Models: names, Hugging Face ids or folders.", "model")
@@ -20,7 +22,7 @@ _STRIDE = Option(
     "stride", "int", 1, "Words read together after their window, with --context=window.", "model",
     least=1,
 )  # fmt: skip
-_SEED = Option("seed", "int", 0, "Seed of untrained weights.", "model")
+_SEED = Option("seed", "int", 0, "Seed of untrained weights.", "model", least=0)
 _DTYPE = Option(
     "dtype", "choice", "float32", "Of weights and activations.", "machine",
     ("float32", "bfloat16", "float16"),
@@ -72,13 +74,16 @@ def _words(values: dict[str, object]):
 
     for name in ("dataset", "data_dir"):
         if values[name] is None:
-            raise ValueError(f"--{name} is missing: models read the words of a data set")
+            raise Misuse(f"--{name} is missing: models read the words of a data set")
     return open_data({**values, "subjects": None}).stimulus
 
 
 def _embed(values: dict[str, object], text: str) -> None:
     if not values["models"]:
-        raise ValueError("--models is missing: name what the words are embedded with")
+        raise Misuse("--models is missing: name what the words are embedded with")
+    output_folder(values["cache_dir"], "--cache_dir")
+    if values["surprisal"] is not None:
+        output_file(values["surprisal"], "--surprisal")
     stimulus = _words(values)
     surprisal: dict[str, object] = {}
     from brainalign_jax.language import embed
@@ -114,26 +119,29 @@ def _say_surprisal(model: str, values, path: Path) -> None:
 
 
 def write_surprisal(path: Path, words: tuple[str, ...], surprisal: dict) -> None:
-    """A table of model, row, word, nats and bits, whole or not at all; empty where it is not defined."""
-    import numpy as np
+    """A table of model, row, word, nats and bits, whole or not at all; empty where it is not defined.
 
-    from brainalign_jax.files import new_file
+    Models and words are written by `spreadsheet_text`, and read back by `plain_text`.
+    """
+    import numpy as np
 
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
+    quoting = csv.writer(table, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(("model", "row", "word", "nats", "bits"))
     for model, values in surprisal.items():
         for row, (word, nats) in enumerate(zip(words, values.tolist(), strict=True)):
             shown = ("", "") if np.isnan(nats) else (f"{nats:.6g}", f"{nats / np.log(2):.6g}")
-            writer.writerow((model, row, word, *shown))
-    path.parent.mkdir(parents=True, exist_ok=True)
+            cells = (spreadsheet_text(model), row, spreadsheet_text(word), *shown)
+            (quoting if "\r" in model + word else writer).writerow(cells)
     with new_file(path) as file:
         file.write(table.getvalue().encode())
 
 
 def _surprisal(values: dict[str, object], text: str) -> None:
     if not values["models"]:
-        raise ValueError("--models is missing: name what finds the words more or less surprising")
+        raise Misuse("--models is missing: name what finds the words more or less surprising")
+    output_file(values["output"], "--output")
     stimulus = _words(values)
     from brainalign_jax.language import surprisal
 
@@ -182,7 +190,7 @@ def _show(cache) -> None:
 def _extract(values: dict[str, object], text: str) -> None:
     """What `experiments.extract_embeddings` does: embed, then look after the cache."""
     if not (values["models"] or values["remove"] or values["clean"] or values["list"]):
-        raise ValueError("nothing to do: give --models, --list, --clean or --remove")
+        raise Misuse("nothing to do: give --models, --list, --clean or --remove")
     if values["models"]:
         _embed(values, text)
     if values["remove"] or values["clean"] or values["list"]:
@@ -228,6 +236,7 @@ SURPRISAL = Command(
         _SEED,
     ),
     _surprisal,
+    "nothing is written, and the same command begins anew",
 )
 CACHE = Command(
     "cache",

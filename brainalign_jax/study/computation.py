@@ -46,7 +46,11 @@ class Computation:
         least=1,
     )
     rdm_bytes: int = described(
-        "Bytes of dissimilarity matrices at a time; beyond it, RSA works in tiles.", 2**31, flag=""
+        "Bytes of dissimilarity matrices at a time; beyond it, RSA works in tiles.",
+        2**31,
+        least=1,
+        most=2**60,
+        flag="",
     )
 
     def __post_init__(self):

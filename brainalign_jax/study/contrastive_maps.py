@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from brainalign_jax import __version__
 from brainalign_jax.align import retrieval
-from brainalign_jax.files import user_path
+from brainalign_jax.files import output_folder, user_path
 from brainalign_jax.language import Embeddings, embed
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
@@ -204,7 +204,7 @@ def run_comparison(
     """
     if k not in scoring.ks:
         raise ValueError(f"k={k} is not among ks={scoring.ks}: add it")
-    output = user_path(output_dir, "output_dir")
+    output = output_folder(output_dir, "output_dir")
     vectors = embed(
         dataset.stimulus, model, context=context, lower=scoring.lower, progress=progress
     )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from brainalign_jax.files import user_path
+from brainalign_jax.files import output_folder
 from brainalign_jax.language import embed
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.neural.simulate import simulate_harry_potter, story_words
@@ -54,7 +54,7 @@ def run_demo(
 
     Raises: ValueError for a layer that the model does not have, and what the wings raise.
     """
-    output = user_path(output_dir, "output_dir")
+    output = output_folder(output_dir, "output_dir")
     words = story_words()[:n_words]
     stimulus = Stimulus.from_words(words, sentence=split_sentences(words))
     vectors = embed(stimulus, model, level="token", seed=seed)

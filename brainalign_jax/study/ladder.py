@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.files import user_path
+from brainalign_jax.files import output_folder
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import ladder_report
@@ -133,7 +133,7 @@ def run_ladder(
 
     Raises: ValueError as `ladder_steps` and `run_study`, before anything is scored.
     """
-    stimulus, output = dataset.stimulus, user_path(output_dir, "output_dir")
+    stimulus, output = dataset.stimulus, output_folder(output_dir, "output_dir")
     timed, grouped = stimulus.onsets is not None, stimulus.run is not None
     how = dict(timed=timed, grouped=grouped, dataset=dataset.name, **(fixed or {}))
     walked = ladder_steps(names=steps, **how)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from brainalign_jax.files import user_path
+from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.neural.simulate import release_schedule, schedule_runs, simulate_harry_potter
@@ -102,7 +102,6 @@ def check_noise(
     csls_k: int | None = None,
     n_folds: int | None = None,
     seed: int = 0,
-    show: bool = False,
     computation: Computation | None = None,
 ) -> pd.DataFrame:
     """Score noise under both protocols; rows with COLUMNS, also written to noise.parquet.
@@ -116,7 +115,7 @@ def check_noise(
     """
     computation = computation or Computation()
     keep_compiled_programs()
-    output, story = user_path(output_dir, "output_dir"), story or make_story(seed=seed)
+    output, story = output_folder(output_dir, "output_dir"), story or make_story(seed=seed)
     lines = []
     for gap in gaps:
         dataset = _recordings(

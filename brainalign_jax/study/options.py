@@ -3,7 +3,6 @@
 Light to import: commands make their options of these before anything heavy is loaded.
 """
 
-import dataclasses
 from dataclasses import dataclass
 
 from brainalign_jax.names import check_known
@@ -12,6 +11,7 @@ from brainalign_jax.study.protocol import Protocol
 
 NULLS = ("items", "shift", "blocks", "noise")
 GROUPS = ("summed", "hyperaligned")
+KS = (1, 5, 10, 30, 50, 100)  # of this list, those above the number of words are left out
 
 
 @documented
@@ -25,7 +25,7 @@ class Embedding:
         "sentence",
         choices=("sentence", "window", "growing", "word"),
     )
-    window: int = described("Preceding words with context=window.", 20, least=0)
+    window: int = described("Preceding words with context=window.", 20, least=0, most=100_000)
     bos: str = described(
         "The model's first token (BOS) before each text, never pooled: auto, where a causal model's "
         "tokenizer puts nothing there (not under the paper's protocol, as in its code); always; or never.",
@@ -63,14 +63,21 @@ class Scoring:
         "What to score with: procrustes, ridge, rsa.", ("procrustes", "ridge", "rsa")
     )
     protocol: Protocol | None = None
-    ks: tuple[int, ...] = described("The k of precision@k.", (1, 5, 10, 30, 50, 100))
+    ks: tuple[int, ...] = described(
+        "The k of precision@k; of the default ones, those above the number of words are left out.",
+        KS,
+        least=1,
+    )
     layers: tuple[int, ...] | None = described(
-        "Layers, 0 is the embedding output; all if not given.", None
+        "Layers, 0 is the embedding output; all if not given.", None, least=0
     )
     lower: bool = described("Word types without regard to case.", False)
-    seed: int = described("Seed of the drawn folds, of untrained weights and null draws.", 0)
+    seed: int = described(
+        "Seed of the drawn folds, of untrained weights and null draws.", 0, least=0
+    )
 
     def __post_init__(self):
+        check_fields(self)
         from brainalign_jax.study.methods import METHODS
 
         for name in self.methods:
@@ -84,8 +91,6 @@ class Scoring:
                 "by: leave rsa out of the methods, or set n_voxels=0"
             )
         object.__setattr__(self, "ks", tuple(dict.fromkeys(self.ks)))
-        if not self.ks or min(self.ks) < 1:
-            raise ValueError(f"ks={self.ks} must be one or more positive numbers")
 
 
 @documented
@@ -124,23 +129,70 @@ class EvidencePlan:
     controls: tuple[str, ...] | None = described(
         "Vectors without a language model, as nuisance:all; all that fit the words if not given.",
         None,
+        empty=True,
     )
     ceilings: bool = described("Score each subject's words by the other subjects' responses.", True)
     n_bootstraps: int = described("Resamples of subjects and words.", 2000, least=100)
-    confidence: float = described("Of the intervals.", 0.95)
-    seed: int = described("Of every draw.", 0, flag="")
+    confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
+    seed: int = described("Of every draw.", 0, least=0, flag="")
 
     def __post_init__(self):
         check_fields(self)
-        if not 0 < self.confidence < 1:
-            raise ValueError(f"confidence={self.confidence} must lie between 0 and 1")
 
 
-def with_protocol(scoring: Scoring | None, **protocol_choices) -> Scoring:
-    """The scoring with a protocol, where none was chosen: the audited one that fits the words."""
-    from brainalign_jax.study.protocol import protocol
+@documented
+@dataclass(frozen=True)
+class Encoding:
+    """How time courses of regions are predicted from a model, see `studies.encoding`."""
 
-    scoring = scoring or Scoring()
-    if scoring.protocol is not None:
-        return scoring
-    return dataclasses.replace(scoring, protocol=protocol("audited", **protocol_choices))
+    design: str = described(
+        "Canonical response (hrf), or a Lanczos filter with delays, from which the regression learns the "
+        "response.",
+        "hrf",
+        choices=("hrf", "lanczos"),
+    )
+    delays: tuple[int, ...] | None = described(
+        "Delays in volumes, as 1,2,3,4; those of the design if not given.",
+        None,
+        least=-1000,
+        most=1000,
+    )
+    hrf: str = described("Which canonical response.", "spm", choices=("spm", "glover"))
+    context: str = described(
+        "What the model reads of a word, see `embed`.",
+        "sentence",
+        choices=("sentence", "window", "growing", "word"),
+    )
+    window: int = described("Preceding words with context=window.", 20, least=0, most=100_000)
+    pooling: str = described(
+        "How a word's sub-tokens become one vector.", "mean", choices=("mean", "first", "last")
+    )
+    n_folds: int = described("Contiguous outer folds of volumes.", 6, least=2)
+    n_inner: int = described("Inner folds within each training set.", 5, least=2)
+    purge: float = described("Seconds left out around a test block.", 20.0, least=0.0, most=86400.0)
+    alphas: tuple[float, ...] = described(
+        "Penalties of the features, times their kernel's mean diagonal; no features at all is always tried "
+        "as well.",
+        tuple(10.0 ** (step / 2) for step in range(-2, 7)),
+        least=1e-12,
+        most=1e12,
+    )
+    lambdas: tuple[float, ...] = described(
+        "Penalties of the nuisances, times a nuisance's sum of squares.",
+        (0.1, 1.0, 10.0),
+        least=1e-12,
+        most=1e12,
+    )
+    n_shifts: int = described("Recordings shifted in a circle.", 200, least=1)
+    least_shift: float = described(
+        "Seconds of the smallest shift; above 0, noise that is smooth in time is taken for an effect more "
+        "often than p says.",
+        0.0,
+        least=0.0,
+        most=86400.0,
+    )
+    n_bootstrap: int = described("Resamples of subjects.", 5000, least=10)
+    seed: int = described("Of shifts, bootstrap and untrained weights.", 0, least=0)
+
+    def __post_init__(self):
+        check_fields(self)

@@ -18,7 +18,7 @@ from scipy import stats
 from tqdm import tqdm
 
 from brainalign_jax import __version__
-from brainalign_jax.files import user_path
+from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.processing import Processing, word_responses
 from brainalign_jax.neural.recording import BoldRecording
@@ -63,7 +63,7 @@ def power(
     """
     if not exact_rate(n_draws):
         raise ValueError(f"n_draws={n_draws} give no p below {ALPHA}: draw 20 or more")
-    cells = None if cells is None else user_path(cells, "cells")
+    cells = None if cells is None else output_folder(cells, "cells")
     found = []
     counts = [n_studies if strength else n_null_studies or n_studies for strength in strengths]
     with tqdm(total=sum(counts), desc="simulated studies", unit="study", disable=not show) as bar:

@@ -1,5 +1,7 @@
 """What a study asks of one recording: which words are trained on, asked for and may be answered."""
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -10,7 +12,7 @@ from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.fold_arrays import Split, split_arrays
 from brainalign_jax.study.folds import Folds, inner_folds, outer_folds
 from brainalign_jax.study.methods import FoldProblem
-from brainalign_jax.study.options import Scoring
+from brainalign_jax.study.options import KS, Scoring
 from brainalign_jax.study.protocol import Protocol
 
 
@@ -66,6 +68,34 @@ def check_words(responses: WordResponses, embeddings: Embeddings, scoring: Scori
         )
 
 
+def check_axes(protocol: Protocol, widths: Sequence[int]) -> None:
+    """Raises: ValueError where vector_axes is above the width of every model, and would do nothing."""
+    if widths and protocol.vector_axes > max(widths):
+        raise ValueError(
+            f"vector_axes={protocol.vector_axes} is above the width of the models' vectors, {max(widths)}: "
+            "lower it, or 0 for all (--vector_axes)"
+        )
+
+
+def fitting_ks(
+    responses: WordResponses, scoring: Scoring, report_k: int
+) -> tuple[Scoring, int, str]:
+    """The scoring, of whose ks, if they are the default ones, those are left out that are above the words.
+
+    Returns: scoring; report_k, or the largest k that is left; what was left out in a sentence, else "".
+    """
+    vocabulary, token_to_type = responses.stimulus.types(lower=scoring.lower)
+    eligible = responses.valid & (token_to_type >= 0)
+    n_candidates = len(np.unique(token_to_type[eligible]))
+    left = tuple(k for k in scoring.ks if k <= n_candidates)
+    if scoring.ks != KS or left == KS or not left:
+        return scoring, report_k, ""
+    out = ", ".join(str(k) for k in KS if k not in left)
+    said = f"Of precision@k, k = {out} is left out: there are {n_candidates} words to choose from."
+    scoring = dataclasses.replace(scoring, ks=left)
+    return scoring, report_k if report_k in left else left[-1], said
+
+
 def folds_of(responses: WordResponses, scoring: Scoring, *, inner: bool = True) -> Problem:
     """Folds, with or without inner ones, and candidates of one recording.
 
@@ -78,10 +108,14 @@ def folds_of(responses: WordResponses, scoring: Scoring, *, inner: bool = True) 
     counts = np.bincount(token_to_type[eligible], minlength=len(vocabulary))
     candidates = counts > 0
     n_candidates = int(candidates.sum())
-    for name, value in (("k", max(scoring.ks)), ("csls_k", protocol.csls_k)):
+    for name, value, option in (
+        ("k", max(scoring.ks), "ks"),
+        ("csls_k", protocol.csls_k, "csls_k"),
+    ):
         if value > n_candidates:
             raise ValueError(
-                f"{name}={value} is above the number of candidate words, {n_candidates}: lower it"
+                f"{name}={value} is above the number of candidate words, {n_candidates}, of subject "
+                f"{responses.subject!r}: lower {option} (--{option})"
             )
     _, groups = responses.stimulus.types(lower=True)
     outer = outer_folds(responses.stimulus, groups, eligible, protocol, seed=scoring.seed)

@@ -20,7 +20,9 @@ class Protocol:
     )
     n_folds: int = described("Number of blocks or draws.", least=2)
     purge: float = described(
-        "Seconds on either side of a test block whose words are left out of the training.", least=0
+        "Seconds on either side of a test block whose words are left out of the training.",
+        least=0,
+        most=86400,
     )
     hold_out_types: bool = described(
         "Of a block only those words are tested that occur nowhere outside of it, without regard to case "
@@ -69,7 +71,7 @@ class Protocol:
         "test rows included (the model's vectors then get no more axes than the responses have).",
         choices=("training", "all_rows"),
     )
-    alphas: tuple[float, ...] = described("Ridge penalties that are tried.")
+    alphas: tuple[float, ...] = described("Ridge penalties that are tried.", least=1e-12, most=1e12)
     alpha_unit: str = described(
         "Penalties times the mean training kernel diagonal (kernel), or absolute.",
         choices=("kernel", "absolute"),
@@ -122,8 +124,6 @@ class Protocol:
 
     def __post_init__(self):
         check_fields(self)
-        if not self.alphas or min(self.alphas) <= 0:
-            raise ValueError(f"alphas must be one or more positive numbers, not {self.alphas}")
 
     @property
     def selects_per_target(self) -> bool:

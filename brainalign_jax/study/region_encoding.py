@@ -10,18 +10,19 @@ nuisances, are turned in a circle, and with what an untrained twin adds.
 import datetime
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from brainalign_jax import __version__
-from brainalign_jax.files import user_path
+from brainalign_jax.files import output_folder
 from brainalign_jax.language import embed
 from brainalign_jax.neural.encoding import design_matrix
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import region_report, region_scores
+from brainalign_jax.study.options import Encoding
 from brainalign_jax.study.region_recordings import RegionRecordings
 from brainalign_jax.study.region_table import RegionTable, effect_rows
 from brainalign_jax.study.word_features import token_features
@@ -31,37 +32,6 @@ UNTRAINED = "untrained:"
 NUISANCES = ("rate", "sound_power", "frequency", "length")
 SETS = (("rate",), ("sound_power",), ("rate", "sound_power"), NUISANCES)
 PRIMARY = ("rate", "sound_power")
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """Choices of a region encoding.
-
-    design, delays, hrf: as in `neural.encoding.design_matrix`: "hrf", the canonical response, or
-        "lanczos" with delays, from which the regression learns the response.
-    context, window, pooling: how words become vectors, see `language.embed`.
-    n_folds, n_inner, purge: contiguous folds of volumes, and seconds left out around a test block.
-    alphas: penalties of the features in units of their kernel's mean diagonal; "no features" is always
-        tried as well. lambdas: penalties of the nuisances in units of a nuisance's sum of squares.
-    n_shifts, least_shift: recordings turned by at least so many seconds; above 0, noise that is smooth in
-        time is taken for an effect more often than p says. n_bootstrap: of subjects.
-    """
-
-    design: str = "hrf"
-    delays: tuple[int, ...] | None = None
-    hrf: str = "spm"
-    context: str = "sentence"
-    window: int = 20
-    pooling: str = "mean"
-    n_folds: int = 6
-    n_inner: int = 5
-    purge: float = 20.0
-    alphas: tuple[float, ...] = tuple(float(10.0**e) for e in np.arange(-1, 3.01, 0.5))
-    lambdas: tuple[float, ...] = (0.1, 1.0, 10.0)
-    n_shifts: int = 200
-    least_shift: float = 0.0
-    n_bootstrap: int = 5000
-    seed: int = 0
 
 
 def run_region_encoding(
@@ -80,7 +50,7 @@ def run_region_encoding(
 
     Raises: ValueError or FileNotFoundError for what the model, the folds or the shifts lack.
     """
-    output = user_path(output_dir, "output_dir")
+    output = output_folder(output_dir, "output_dir")
     computing.keep_compiled_programs()
     names = [model]
     if untrained and not model.startswith((UNTRAINED, "static:")):

@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from brainalign_jax.files import user_path
+from brainalign_jax.files import output_folder
 from brainalign_jax.language import list_models
 from brainalign_jax.names import check_known, unknown
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import intervals, replication_report
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.evidence import EvidencePlan
-from brainalign_jax.study.problem import folds_of
+from brainalign_jax.study.problem import fitting_ks, folds_of
 from brainalign_jax.study.protocol import PROTOCOLS, protocol
 from brainalign_jax.study.results import ResultTable, write_parquet
 from brainalign_jax.study.run import Embedding, run_study
@@ -151,7 +151,7 @@ def replicate(
     if not names or len(set(names)) < len(names):
         raise ValueError(f"data sets are {names}: give each once")
     evidence = evidence or EvidencePlan(seed=seed)
-    output, tables, by_layer = user_path(output_dir, "output_dir"), {}, []
+    output, tables, by_layer = output_folder(output_dir, "output_dir"), {}, []
     bare = dataclasses.replace(
         evidence, n_nulls=0, n_permutations=0, untrained_seeds=0, controls=(), ceilings=False
     )
@@ -210,8 +210,14 @@ def _check(
                 continue
             if k not in scoring.ks:
                 raise ValueError(f"report_k={k} is not among ks={scoring.ks}: add it")
+            fitting, *_ = fitting_ks(first, scoring, k)
+            if k not in fitting.ks:
+                raise ValueError(
+                    f"report_k={k} is above the number of words of {dataset.name}: give smaller --ks and "
+                    "--report_k"
+                )
             try:
-                folds_of(first, scoring)
+                folds_of(first, fitting)
             except ValueError as error:
                 raise ValueError(f"{dataset.name}, {name} protocol: {error}") from error
 

@@ -5,13 +5,14 @@ import datetime
 import importlib.metadata
 import platform
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from brainalign_jax import __version__
-from brainalign_jax.files import user_path
+from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings, embed, resolve
 from brainalign_jax.language.models import checkpoint
 from brainalign_jax.names import check_known
@@ -28,7 +29,7 @@ from brainalign_jax.study.group_evidence import group_tables
 from brainalign_jax.study.nulls import COLUMNS as NULL_COLUMNS
 from brainalign_jax.study.nulls import score_nulls
 from brainalign_jax.study.options import Embedding, EvidencePlan, Scoring
-from brainalign_jax.study.problem import folds_of
+from brainalign_jax.study.problem import check_axes, fitting_ks, folds_of
 from brainalign_jax.study.progress import (
     CEILINGS,
     NULLS,
@@ -122,12 +123,14 @@ def run_study(
                 notes=notes,
                 progress=progress,
             )
-    output = None if output_dir is None else user_path(output_dir, "output_dir")
-    cache = output if cache_dir is None else user_path(cache_dir, "cache_dir")
+    output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    cache = output if cache_dir is None else output_folder(cache_dir, "cache_dir")
     scoring = _scoring_for(dataset, scoring)
     models = [models] if isinstance(models, str) else models
     if report_k not in scoring.ks:
-        raise ValueError(f"report_k={report_k} is not among ks={scoring.ks}: add it")
+        raise ValueError(
+            f"report_k={report_k} is not among ks={scoring.ks}: add it (--report_k, --ks)"
+        )
     if not models:
         raise ValueError("name at least one model")
     for kind in group_decoding:
@@ -150,11 +153,16 @@ def run_study(
         # First, so that a missing model is told at once.
         shapes = [_embeddings_shapes(name, dataset, scoring, vectors_of) for name in models]
         first = dataset.load(dataset.subjects[0])
+        scoring, report_k, left_out = fitting_ks(first, scoring, report_k)
+        if left_out:
+            warnings.warn(left_out, stacklevel=2)
+            notes = [*notes, left_out]
         widths = [
             min(shape[2] for shape in blocks)
             for name, blocks in zip(models, shapes, strict=True)
             if not is_control(name)
         ]
+        check_axes(scoring.protocol, widths)
         scoring = sweep.with_common_axes(scoring, widths or [0])
         chosen = plan.fit(
             first,
@@ -257,12 +265,10 @@ def run_study(
 
 
 def _scoring_for(dataset: Dataset, scoring: Scoring | None) -> Scoring:
-    """The scoring with a protocol; of the default one without the ks that so few words do not allow."""
+    """The scoring with a protocol: the audited one that fits the words, where none was chosen."""
     words = dataset.stimulus
     fitting = dict(timed=words.onsets is not None, grouped=words.run is not None)
-    if scoring is None:
-        n_types = len(words.types(lower=False)[0])
-        scoring = Scoring(ks=tuple(k for k in Scoring().ks if k <= max(n_types, 10)))
+    scoring = scoring or Scoring()
     if scoring.protocol is None:
         scoring = dataclasses.replace(scoring, protocol=protocol("audited", **fitting))
     return scoring
