@@ -131,20 +131,44 @@ def principal_axes(layer: LayerVectors, weights: jax.Array, *, n_axes: int) -> L
     return LayerVectors(linalg.matmul(values, axes[:, ::-1][:, :n_axes]), None)
 
 
-def fold_axes(layer: LayerVectors, weights: jax.Array, *, scale: bool, n_axes: int) -> LayerVectors:
+def fold_axes(
+    layer: LayerVectors, weights: jax.Array, *, scaling: str, n_axes: int
+) -> LayerVectors:
     """The vectors as the training words of a fold scale and reduce them.
 
     weights: [T], positive for the training words, or [F, T] of several folds: values are then [F, T, E].
-    scale: bring each dimension to 0..1 over them. n_axes: as of `principal_axes`, 0 for all.
+    scaling: "none", or as of `Protocol.vector_scaling`, fitted on the training words. n_axes: as of
+    `principal_axes`, 0 for all.
     """
     if weights.ndim == 2:
-        return jax.lax.map(lambda one: fold_axes(layer, one, scale=scale, n_axes=n_axes), weights)
-    if scale:
-        known = (weights > 0)[:, None]
-        low = jnp.where(known, layer.values, jnp.inf).min(axis=0)
-        size = jnp.where(known, layer.values, -jnp.inf).max(axis=0) - low
-        layer = LayerVectors((layer.values - low) / jnp.where(size > 0, size, 1), None)
+        return jax.lax.map(
+            lambda one: fold_axes(layer, one, scaling=scaling, n_axes=n_axes), weights
+        )
+    if scaling != "none":
+        layer = LayerVectors(_scaled(layer.values, weights > 0, scaling), None)
     return principal_axes(layer, weights, n_axes=n_axes) if n_axes > 0 else layer
+
+
+def _scaled(values: jax.Array, known: jax.Array, scaling: str) -> jax.Array:
+    """Vectors [T, E] scaled by the words known [T] bool."""
+    if scaling == "minmax":
+        low = jnp.where(known[:, None], values, jnp.inf).min(axis=0)
+        size = jnp.where(known[:, None], values, -jnp.inf).max(axis=0) - low
+        return (values - low) / jnp.where(size > 0, size, 1)
+    used = known.astype(values.dtype)
+    values = values - linalg.weighted_mean(values, used)
+    centred = values * used[:, None]
+    if scaling == "zscore":
+        size = jnp.sqrt(jnp.square(centred).sum(axis=0) / used.sum())
+        return values / jnp.where(size > 0, size, 1)
+    _, axes = jnp.linalg.eigh(linalg.matmul(centred.T, centred))
+    top = axes[:, -n_top_axes(values.shape[1]) :]
+    return values - linalg.matmul(linalg.matmul(values, top), top.T)
+
+
+def n_top_axes(width: int) -> int:
+    """How many principal axes "abtt" takes off vectors of so many dimensions: one in a hundred."""
+    return max(1, width // 100)
 
 
 def predicted(map: Map, rows: jax.Array) -> jax.Array:

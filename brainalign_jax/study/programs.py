@@ -42,14 +42,15 @@ def layers(values: jax.Array, *, span: bool, correlate: bool = False) -> LayerVe
     return jax.lax.map(correlated_vectors, values) if correlate else LayerVectors(values, None)
 
 
-@functools.partial(compiled, static_argnames=("scale", "n_axes"))
+@functools.partial(compiled, static_argnames=("scaling", "n_axes"))
 def _fold_axes(chunk: LayerVectors, weights: jax.Array, **how) -> LayerVectors:
     return jax.lax.map(lambda layer: decoding.fold_axes(layer, weights, **how), chunk)
 
 
-def _fitting(protocol: Protocol) -> dict[str, bool | int]:
+def _fitting(protocol: Protocol) -> dict[str, str | int]:
     """How `decoding.fold_axes` fits vectors to the training words."""
-    return dict(scale=protocol.scales_in_folds, n_axes=max(protocol.vector_axes, 0))
+    scaling = protocol.vector_scaling if protocol.scales_in_folds else "none"
+    return dict(scaling=scaling, n_axes=max(protocol.vector_axes, 0))
 
 
 def reduced_layers(

@@ -59,8 +59,10 @@ class Protocol:
         choices=("before_pca", "after_pca"),
     )
     vector_scaling: str = described(
-        "Scaling of the dimensions of the model's vectors: minmax to 0..1 over the word types.",
-        choices=("none", "minmax"),
+        "Scaling of the model's vectors over the word types (see fitted_on): minmax, each dimension to 0..1; "
+        "zscore, to mean 0 and deviation 1; abtt, all but the top: without the mean and the first principal "
+        "axes, one for each hundred dimensions (Mu and Viswanath 2018).",
+        choices=("none", "minmax", "zscore", "abtt"),
     )
     vector_scaling_for: str = described(
         "Methods whose vectors are scaled: all, or all_but_procrustes.",

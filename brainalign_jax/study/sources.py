@@ -11,6 +11,7 @@ from brainalign_jax.neural import selection
 from brainalign_jax.neural.response_fields import column_blocks
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.neural.space import VolumeSpace
+from brainalign_jax.study.decoding import n_top_axes
 from brainalign_jax.study.protocol import Protocol
 
 _RANK_STEP = 32
@@ -150,6 +151,9 @@ def prepare_vectors(
     """
     reduces = reduces_vectors(protocol) and values.shape[-1] > n_features
     scaling = "none" if folds and protocol.scales_in_folds else protocol.vector_scaling
+    if scaling == "abtt":
+        values = np.stack([_without_top_axes(layer) for layer in values])
+        scaling = "none"
     if reduces or scaling != "none":
         own = dataclasses.replace(protocol, scaling=scaling, alpha_unit="absolute")
         every = np.ones(values.shape[1], bool)
@@ -244,6 +248,13 @@ def _reduced(values, eligible, rows, protocol: Protocol, n_axes: int) -> np.ndar
         return _principal_scores(values, eligible, rows, scaling, n_axes)
     scores = _principal_scores(values, eligible, rows, (0.0, 1.0), n_axes)
     return _scaled(scores, eligible, *_scaling(scores, rows, protocol))
+
+
+def _without_top_axes(values: np.ndarray) -> np.ndarray:
+    """Vectors [T, E] without their mean and their first principal axes, over all words."""
+    centred = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
+    top = np.linalg.eigh(centred.T @ centred)[1][:, -n_top_axes(values.shape[1]) :]
+    return centred - (centred @ top) @ top.T
 
 
 def _scaled(values, eligible, shift, scale) -> np.ndarray:
