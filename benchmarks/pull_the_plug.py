@@ -73,13 +73,10 @@ def start(folder: str, cache: str, layout: str, pause: float) -> subprocess.Pope
 
 def saved_batches(cache: str) -> int:
     """How many batches the state on disk holds; 0 without one."""
-    import json
+    from brainalign_jax.language.cache import read_arrays
 
-    found = list(Path(cache).glob("*.partial.npz"))
-    if not found:
-        return 0
-    with np.load(found[0], allow_pickle=False) as file:
-        return json.loads(file["header"].tobytes().decode())["done"]
+    found = list(Path(cache).glob("*.partial"))
+    return read_arrays(found[0])[0]["done"] if found else 0
 
 
 def kill_at(process: subprocess.Popen, line: str, delay: float) -> tuple[list[str], bool]:
