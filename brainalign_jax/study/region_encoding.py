@@ -21,7 +21,7 @@ from brainalign_jax.files import user_path
 from brainalign_jax.language import embed
 from brainalign_jax.neural.encoding import design_matrix
 from brainalign_jax.study import computation as computing
-from brainalign_jax.study import region_report, region_scores
+from brainalign_jax.study import outputs, region_report, region_scores
 from brainalign_jax.study.region_recordings import RegionRecordings
 from brainalign_jax.study.region_table import RegionTable, effect_rows
 from brainalign_jax.study.word_features import token_features
@@ -98,8 +98,9 @@ def run_region_encoding(
             "versions": {"brainalign_jax": __version__, "python": platform.python_version()},
         },
     )
-    table.save(output)
-    region_report.write_region_report(table, output)
+    with outputs.new_outputs(output) as new:
+        table.write(new)
+        region_report.write_region_report(table, new)
     return table
 
 

@@ -16,7 +16,7 @@ from brainalign_jax.language import Embeddings, embed, resolve
 from brainalign_jax.language.models import checkpoint
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.study import audit, plan, plots, processes, report, shares, sweep
+from brainalign_jax.study import audit, outputs, plan, plots, processes, report, shares, sweep
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study.chance import chance_rows
 from brainalign_jax.study.computation import Computation
@@ -86,12 +86,14 @@ def run_study(
       command, simulated, notes: recorded in the manifest and shown in the report.
       progress: show each stage and the time to the end.
 
-    Where several processes joined (`processes.join`), each scores a part of subjects x models, all
-    return the whole table and the first writes it; the output folder need not be shared.
+    Where several processes joined (`processes.join`),
+    each scores a part of subjects x models, all return the whole table and the first writes it; the output
+    folder need not be shared.
 
     Raises: ValueError or FileNotFoundError before anything is written, as the readers, models and
-    folds do; ValueError where the study cannot fit into the memory, with the least that it needs. The
-    tables and the report are replaced only once everything is computed.
+    folds do, ValueError where
+    the study cannot fit into the memory, with the least that it needs. The tables and the report are
+    replaced only once everything is computed, all of them or none.
 
     `recordings` is a folder with a table of words x regions for each subject, `vectors` a text file of
     word vectors:
@@ -246,10 +248,11 @@ def run_study(
             table = dataclasses.replace(table, extras={"group_decoding": extras["group_decoding"]})
         with processes.together():
             if processes.index() == 0 and output is not None:
-                table.save(output)
                 figures = plots.draw_figures(table, k=report_k)
-                plots.save_figures(figures, output / "figures")
-                report.write_report(table, output, k=report_k, notes=notes, figures=figures)
+                with outputs.new_outputs(output) as new:
+                    table.write(new)
+                    plots.save_figures(figures, new / "figures")
+                    report.write_report(table, new, k=report_k, notes=notes, figures=figures)
         shown.update()
     return table
 
