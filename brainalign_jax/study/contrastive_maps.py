@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from brainalign_jax import __version__
@@ -36,6 +35,7 @@ from brainalign_jax.study.results import (
     tidy,
     write_cell,
 )
+from brainalign_jax.threads import one_blas_thread
 
 _RESAMPLES = 10_000
 
@@ -70,7 +70,7 @@ def score_subject(
         if kept is not None:
             return kept
     # LAPACK's own threads and XLA's fight over the cores, as in the sweep.
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         alphas = select_alphas(words, alphas=scoring.protocol.alphas)
         maps = {
             start: (first_maps(words, alphas, start=start), np.zeros(alphas.shape))

@@ -42,10 +42,12 @@ from brainalign_jax.study.progress import (
 )
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import ResultTable, group_rows
+from brainalign_jax.threads import in_turn
 
 _PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "nilearn", "scikit-learn")
 
 
+@in_turn
 def run_study(
     dataset: Dataset,
     models: Sequence[str],
@@ -86,7 +88,7 @@ def run_study(
       command, simulated, notes: recorded in the manifest and shown in the report.
       progress: show each stage and the time to the end.
 
-    Where several processes joined (`processes.join`),
+    Studies in several threads of a process take turns. Where several processes joined (`processes.join`),
     each scores a part of subjects x models, all return the whole table and the first writes it; the output
     folder need not be shared.
 
