@@ -44,6 +44,8 @@ from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import ResultTable, group_rows
 from brainalign_jax.threads import in_turn
 
+# Of a model's facts: where it lies, and its vectors' last bits, may differ between machines.
+_MACHINE = ("fingerprint", "source")
 _PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "nilearn", "scikit-learn")
 
 
@@ -93,7 +95,7 @@ def run_study(
     folder need not be shared.
 
     Raises: ValueError or FileNotFoundError before anything is written, as the readers, models and
-    folds do, ValueError where
+    folds do, and where processes that joined differ in options, models or recordings; ValueError where
     the study cannot fit into the memory, with the least that it needs. The tables and the report are
     replaced only once everything is computed, all of them or none.
 
@@ -128,6 +130,21 @@ def run_study(
             )
     output = None if output_dir is None else user_path(output_dir, "output_dir")
     cache = output if cache_dir is None else user_path(cache_dir, "cache_dir")
+    processes.agree(
+        "their options",
+        lambda: {
+            "versions": {"brainalign_jax": __version__, "jax": importlib.metadata.version("jax")},
+            "dataset": {"name": dataset.name, "subjects": dataset.subjects},
+            "words": dataset.stimulus.fingerprint(),
+            "models": models,
+            "scoring": scoring and dataclasses.asdict(scoring),
+            "embedding": vars(embedding),
+            "computation": {name: getattr(computation, name) for name in ("dtype", "precision")},
+            "evidence": evidence and dataclasses.asdict(evidence),
+            "report_k": report_k,
+            "group_decoding": group_decoding,
+        },
+    )
     scoring = _scoring_for(dataset, scoring)
     models = [models] if isinstance(models, str) else models
     if report_k not in scoring.ks:
@@ -179,6 +196,17 @@ def run_study(
         for name in models:
             vectors = vectors_of(name)
             facts[name] = {"name": name, "fingerprint": vectors.fingerprint(), **vectors.meta}
+    processes.agree(
+        "their models or recordings",
+        lambda: (
+            {
+                name: {key: value for key, value in meta.items() if key not in _MACHINE}
+                for name, meta in facts.items()
+            }
+            | {f"recording of {dataset.subjects[0]}": first.fingerprint()}
+        ),
+    )
+    with processes.together():
         for chunk, wanted in shares.chunks(dataset, mine, first, chosen.responses_bytes):
             subjects |= {one.subject: one.fingerprint() for one in chunk}
             for group in shares.groups(wanted, vectors_of, chosen.embeddings_bytes):
