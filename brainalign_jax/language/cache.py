@@ -103,7 +103,10 @@ class EmbeddingCache:
                 continue
             header: dict = {}
             if kind == "entry":
-                with contextlib.suppress(OSError, ValueError), path.open("rb") as file:
+                with (
+                    contextlib.suppress(OSError, ValueError, RecursionError),
+                    path.open("rb") as file,
+                ):
                     header = _header(file)
                     if not isinstance(header.get("types"), list):
                         header = {}

@@ -108,7 +108,7 @@ def _sync_all(folder: Path, names: list[str]) -> None:
 
 def _read(path: Path) -> dict:
     """The content of a manifest; empty where there is none that can be read."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, dict):
             return content
@@ -146,7 +146,7 @@ def read_manifest(folder: Path, what: str) -> tuple[dict, dict[str, str] | None]
         files = content.pop("files", None)
         if files is not None and not isinstance(files, dict):
             raise ValueError("its files have no names")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}): run the study again") from error
     return content, files
 

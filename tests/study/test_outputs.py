@@ -218,9 +218,12 @@ def test_a_manifest_cannot_have_other_folders_files_removed(tmp_path, names):
     (tmp_path / "out" / MANIFEST).write_text(json.dumps({"files": names}))
     write(tmp_path / "out", SECOND)
     assert (tmp_path / "precious").read_text() == "x"
-    (tmp_path / "out" / MANIFEST).write_text("[1]")
-    with pytest.raises(ValueError, match="manifest.json is damaged .*run the study again"):
-        ResultTable.load(tmp_path / "out")
+    for text in ("[1]", "[" * 100_000, "{"):
+        (tmp_path / "out" / MANIFEST).write_text(text)
+        with pytest.raises(ValueError, match="manifest.json is damaged .*run the study again"):
+            ResultTable.load(tmp_path / "out")
+        write(tmp_path / "out", THIRD)
+        assert ResultTable.load(tmp_path / "out").rows["subject"].item() == "third"
 
 
 def test_a_folder_where_a_file_belongs_is_an_error_before_anything_is_replaced(tmp_path):
