@@ -1,13 +1,20 @@
-"""Kills extractions at random moments and looks at what is left.
+"""Kills extractions and studies at random moments and looks at what is left.
 
-    python -m benchmarks.pull_the_plug --times=20
+    python -m benchmarks.pull_the_plug --what=study --times=20
+    python -m benchmarks.pull_the_plug --what=vectors --times=20
 
-An extraction into a cache is started in a process of its own and killed (SIGKILL) at a moment drawn between
-its first batch and the end of the cache write; this is repeated until `--times` were killed, each start
-going on with what the last one left. After every kill: the state on disk must hold every batch that was
-reported as saved, and once an extraction comes to its end, its vectors must be those of one that was never
-disturbed, bit by bit. Then the cache is emptied and all begins anew. Prints a line a kill; fails on the first
-wrong vector or lost batch. About 6 minutes on 2 cores.
+study: a study with null draws, controls, noise ceilings and the report is started in a process of its own
+and killed (SIGKILL) at a moment drawn uniformly from the time that what is left to do took before; it is
+started again, in the same folder, until it comes to its end, then all begins anew in a folder that holds
+another study's results. After every kill the folder holds files of one study or none that can be loaded;
+at the end every table is that of a study that was never disturbed, bit by bit, and nothing else lies about.
+
+vectors: an extraction into a cache is killed at a moment drawn between its first batch and the end of the
+cache write; each start goes on with what the last one left. After every kill the state on disk must hold
+every batch that was reported as saved, and at the end the vectors must be those of one that was never
+disturbed, bit by bit.
+
+Prints a line a kill; fails on the first wrong number or lost batch. Some 6 minutes each on 2 cores.
 """
 
 import argparse
@@ -30,6 +37,12 @@ from benchmarks.pull_the_plug import extract_slowly
 extract_slowly({folder!r}, {cache!r}, {layout!r}, {pause!r})
 """
 _WORDS = 600
+_STUDY = """
+import sys
+sys.path[:0] = {path!r}
+from benchmarks.pull_the_plug import study
+study({output!r}, {vectors!r}, {seed!r})
+"""
 
 
 def extract_slowly(folder: str, cache: str | None, layout: str, pause: float):
@@ -73,13 +86,10 @@ def start(folder: str, cache: str, layout: str, pause: float) -> subprocess.Pope
 
 def saved_batches(cache: str) -> int:
     """How many batches the state on disk holds; 0 without one."""
-    import json
+    from brainalign_jax.language.cache import read_arrays
 
-    found = list(Path(cache).glob("*.partial.npz"))
-    if not found:
-        return 0
-    with np.load(found[0], allow_pickle=False) as file:
-        return json.loads(file["header"].tobytes().decode())["done"]
+    found = list(Path(cache).glob("*.partial"))
+    return read_arrays(found[0])[0]["done"] if found else 0
 
 
 def kill_at(process: subprocess.Popen, line: str, delay: float) -> tuple[list[str], bool]:
@@ -97,21 +107,165 @@ def kill_at(process: subprocess.Popen, line: str, delay: float) -> tuple[list[st
     return lines + [one for one in rest if one], killed
 
 
+def study(output: str, vectors: str, seed: int) -> None:
+    """A study of a simulated story with all of the evidence; says when it begins and when it is written."""
+    from brainalign_jax.neural.readers import Dataset
+    from brainalign_jax.study import outputs
+    from brainalign_jax.study.options import EvidencePlan, Scoring
+    from brainalign_jax.study.power import simulated_study
+    from brainalign_jax.study.protocol import protocol
+    from brainalign_jax.study.run import run_study
+
+    move = outputs._move
+
+    def move_aloud(*args):
+        print("moving", flush=True)
+        move(*args)
+        print("moved", flush=True)
+
+    outputs._move = move_aloud
+    responses, _ = simulated_study(0.4, n_words=80, n_types=50, n_subjects=2, seed=0)
+    by_name = {one.subject: one for one in responses}
+    dataset = Dataset("story", tuple(by_name), responses[0].stimulus, by_name.__getitem__)
+    chosen = protocol("audited", n_folds=3, n_inner_folds=2, purge=2.0)
+    scoring = Scoring(("procrustes", "ridge", "rsa"), chosen, (1, 10), seed=seed)
+    plan = EvidencePlan(n_nulls=5, n_permutations=19, n_bootstraps=100, seed=seed)
+    print("begun", flush=True)
+    run_study(dataset, [f"static:{vectors}"], scoring, output, evidence=plan, progress=False)
+
+
+def start_study(output: Path, vectors: Path, seed: int) -> subprocess.Popen:
+    """The study in a process of its own."""
+    root = str(Path(__file__).resolve().parents[1])
+    code = _STUDY.format(path=[root], output=str(output), vectors=str(vectors), seed=seed)
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def finished_study(output: Path, vectors: Path, seed: int) -> float:
+    """Let the study come to its end; how many seconds it took since it said that it began."""
+    process = start_study(output, vectors, seed)
+    process.stdout.readline()
+    begin = time.monotonic()
+    process.stdout.read()
+    if process.wait():
+        sys.exit(f"the study of seed {seed} failed")
+    return time.monotonic() - begin
+
+
+def differences(found: Path, expected: Path) -> list[str]:
+    """What differs, to the bit, between the tables of two studies; files that only one of them has."""
+    from brainalign_jax.study.results import ResultTable
+
+    one, other = ResultTable.load(found), ResultTable.load(expected)
+    told = [] if one.rows.equals(other.rows) else ["results"]
+    told += [f"only one has {name}" for name in {*one.extras} ^ {*other.extras}]
+    common = {*one.extras} & {*other.extras}
+    told += [name for name in sorted(common) if not one.extras[name].equals(other.extras[name])]
+    told += [f"manifest: {key}" for key in one.manifest if key not in ("created",)
+             and one.manifest[key] != other.manifest.get(key) and key != "computation"]  # fmt: skip
+    lists = [
+        {
+            path.relative_to(folder).as_posix()
+            for path in folder.rglob("*")
+            if path.is_file() and path.relative_to(folder).parts[0] not in ("cells", "embeddings")
+        }
+        for folder in (found, expected)
+    ]
+    return told + [f"file {name}" for name in sorted(lists[0] ^ lists[1])]
+
+
+def one_study(output: Path, of: dict[int, Path]) -> str:
+    """Which study the files in a folder are of; "none" where there is none that can be loaded."""
+    from brainalign_jax.study.outputs import sha256_of
+    from brainalign_jax.study.results import ResultTable
+
+    names = ("results.parquet", "nulls.parquet", "evidence.parquet")
+    owners = {
+        seed: {name: sha256_of(folder / name) for name in names} for seed, folder in of.items()
+    }
+    there = {name: sha256_of(output / name) for name in names if (output / name).is_file()}
+    fitting = [seed for seed, digests in owners.items() if there.items() <= digests.items()]
+    if not fitting:
+        sys.exit(f"the tables in {output} are of several studies")
+    if not (output / "manifest.json").is_file():
+        return "none"
+    seed = ResultTable.load(output).manifest["seed"]
+    if seed not in fitting or (there and len(fitting) != 1):
+        sys.exit(f"the manifest in {output} is of study {seed}, its tables of {fitting}")
+    return str(seed)
+
+
+def kill_studies(times: int, rng: random.Random, place: Path) -> None:
+    """Kill a study `times` times; see the module's docstring."""
+    vectors = place / "vectors.txt"
+    write_vectors(vectors)
+    undisturbed = {seed: place / f"undisturbed{seed}" for seed in (0, 1)}
+    seconds = [finished_study(folder, vectors, seed) for seed, folder in undisturbed.items()]
+    killed, rounds, in_move = 0, 0, 0
+    while killed < times:
+        output, seed, left = place / f"study{rounds}", 1, max(seconds)
+        shutil.copytree(undisturbed[0], output)
+        while True:
+            process = start_study(output, vectors, seed)
+            aim = "moving" if rng.random() < 0.2 else "begun"
+            delay = rng.uniform(0, 0.02 if aim == "moving" else left)
+            begin = time.monotonic()
+            lines, dead = kill_at(process, aim, delay)
+            if not dead:
+                break
+            killed, in_move = killed + 1, in_move + ("moving" in lines)
+            left = max(0.5, left - 0.7 * (time.monotonic() - begin) * (aim == "begun"))
+            owner = one_study(output, undisturbed)
+            print(f"killed {delay:.2f} s after {aim!r}: the folder holds study {owner}", flush=True)
+            if killed >= times:
+                break
+        finished_study(output, vectors, seed)
+        told = differences(output, undisturbed[seed])
+        hidden = [str(path) for path in output.rglob(".*.tmp")]
+        if told or hidden:
+            sys.exit(f"{output} differs from a study that was never disturbed: {told} {hidden}")
+        print("finished: equal to the bit", flush=True)
+        shutil.rmtree(output)
+        rounds += 1
+    print(f"{killed} killed, {in_move} of them while files were moved; no number wrong, none mixed")
+
+
+def write_vectors(path: Path) -> None:
+    """Vectors of all words of the simulated story, drawn at random, in text format."""
+    from brainalign_jax.study.power import simulated_study
+
+    responses, _ = simulated_study(0.4, n_words=80, n_types=50, n_subjects=2, seed=0)
+    rng = np.random.default_rng(0)
+    types, _ = responses[0].stimulus.types(lower=False)
+    lines = [f"{word} " + " ".join(f"{x:.5f}" for x in rng.standard_normal(16)) for word in types]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--what", choices=("study", "vectors"), default="study")
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
+    if chosen.what == "vectors":
+        kill_extractions(chosen.times, random.Random(chosen.seed))
+        return
+    with tempfile.TemporaryDirectory() as place:
+        kill_studies(chosen.times, random.Random(chosen.seed), Path(place))
+
+
+def kill_extractions(times: int, rng: random.Random) -> None:
+    """Kill an extraction `times` times; see the module's docstring."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
     from small_models import add_letter_tokenizer, save_checkpoint
 
-    rng = random.Random(chosen.seed)
     with tempfile.TemporaryDirectory() as place:
         folder = save_checkpoint("gpt2", place + "/model", n_layers=6)
         add_letter_tokenizer(folder)
         expected = extract_slowly(folder, None, "whole", 0.0)
         killed, rounds = {"batches": 0, "write": 0}, 0
-        while sum(killed.values()) < chosen.times:
+        while sum(killed.values()) < times:
             cache, layout = place + "/cache", ("whole", "streamed")[rounds % 2]
             lines, rounds, in_write = [], rounds + 1, False
             while True:
@@ -131,7 +285,7 @@ def main() -> None:
                 if "written" not in lines and left < max([before, *reported]):
                     sys.exit(f"lost: {max([before, *reported])} saved, {left} on disk")
                 print(f"killed in {at:7} ({layout}): {left} on disk", flush=True)
-                if "written" in lines or sum(killed.values()) >= chosen.times:
+                if "written" in lines or sum(killed.values()) >= times:
                     break
             found = start_and_read(folder, cache, layout)
             if layout == "whole" and found.fingerprint() != expected.fingerprint():

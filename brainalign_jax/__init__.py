@@ -10,6 +10,8 @@ Names are loaded when they are first used: importing the package starts neither 
 
 import importlib
 
+from brainalign_jax import threads  # noqa: F401 (sees forks from the start)
+
 __version__ = "0.2.0"
 
 # name -> (module, name in it); a module itself where the second is None.

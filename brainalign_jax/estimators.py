@@ -13,10 +13,10 @@ import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_is_fitted, validate_data
-from threadpoolctl import threadpool_limits
 
 from brainalign_jax.align import linalg, procrustes, ridge, ridge_cv, ridge_folds
 from brainalign_jax.names import check_known
+from brainalign_jax.threads import one_blas_thread
 
 
 class ProcrustesAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -239,7 +239,7 @@ def cross_validated_ridge(
         full = _factor_dual(gram, ones, fit_intercept=fit_intercept)
     # LAPACK's own threads and XLA's fight over the cores in the many small decompositions of folds.
     jax.block_until_ready(full)
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         if solver == "primal":
             folds = _factor_folds_primal(full, rows)
         elif ridge_folds.folds_follow(full, alphas):

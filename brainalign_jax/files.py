@@ -1,13 +1,34 @@
-"""A user's path made absolute, and files that are written completely or not at all."""
+"""A user's path made absolute; files that are written completely or not at all, and files with a seal."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
+import secrets
+import shutil
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8,16}\.tmp")
+_DAY = 86_400.0  # seconds, after which what cannot be locked is taken for left over
+_SEAL = b"\nbrainalign_jax seal 1, SHA-256 "
+_SEAL_BYTES = len(_SEAL) + 64 + 1
+_BLOCK = 2**20
+
+
+class Damaged(ValueError):
+    """A file whose bytes are not those that were written."""
 
 
 def user_path(value: str | os.PathLike, name: str, what: str = "a folder") -> Path:
@@ -79,37 +100,170 @@ def output_file(value: str | os.PathLike, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def new_file(path: Path):
+def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write, in place of `path` once it is complete; its folder is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    handle, temporary = _new_temporary(path)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes the file private; give it the mode of any new file.
-        os.chmod(name, 0o666 & ~umask())
-        os.replace(name, path)
+            os.replace(temporary, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+    sync(path.parent)
 
 
-def umask() -> int:
-    """The permissions that new files of this process lack."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@contextlib.contextmanager
+def new_sealed_file(path: Path) -> Iterator[_Sealing]:
+    """As `new_file`, with a seal at the end: the SHA-256 of the file's name and of all that is written."""
+    with new_file(path) as file:
+        sealing = _Sealing(file, path.name)
+        yield sealing
+        file.write(_SEAL + sealing.digest.hexdigest().encode() + b"\n")
+
+
+@contextlib.contextmanager
+def sealed_file(path: Path) -> Iterator[BinaryIO]:
+    """A file of `new_sealed_file` to read, every byte of it checked before the first is given away.
+
+    The seal follows what was written: read no further than that, or take `sealed_bytes`.
+
+    Raises: FileNotFoundError; Damaged where the bytes, or the name, are not those that were written.
+    """
+    with path.open("rb") as file:
+        left = os.fstat(file.fileno()).st_size - _SEAL_BYTES
+        if left < 0:
+            raise Damaged("it is cut off")
+        digest = hashlib.sha256(path.name.encode())
+        while left:
+            block = file.read(min(left, _BLOCK))
+            if not block:
+                raise Damaged("it is cut off")
+            digest.update(block)
+            left -= len(block)
+        if file.read() != _SEAL + digest.hexdigest().encode() + b"\n":
+            raise Damaged("its bytes were changed or cut off")
+        file.seek(0)
+        yield file
+
+
+def sealed_bytes(path: Path) -> bytes:
+    """All that was written to a file of `new_sealed_file`. Raises: as `sealed_file`."""
+    with sealed_file(path) as file:
+        return file.read()[:-_SEAL_BYTES]
+
+
+class _Sealing:
+    """A file to write, all of it counted into a digest."""
+
+    def __init__(self, file: BinaryIO, name: str):
+        self._file, self.digest = file, hashlib.sha256(name.encode())
+
+    def write(self, data) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+
+@contextlib.contextmanager
+def new_folder(parent: Path, name: str) -> Iterator[Path]:
+    """A folder of its own below `parent`, removed at the end; if this process dies, by `remove_leftovers`."""
+    parent.mkdir(parents=True, exist_ok=True)
+    path = _temporary_name(parent / name)
+    path.mkdir()
+    with locked(path):
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Held by one thread of one process at a time, where the file system has locks."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether the path is named as what is being written, or was when its process died."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def leftovers(folder: Path, prefix: str = "") -> list[Path]:
+    """What processes that died left of their temporary files and folders; of names that begin so."""
+    found = [path for path in folder.glob(".*.tmp") if path.name.startswith(f".{prefix}")]
+    return [path for path in sorted(found) if is_temporary(path) and _is_left(path)]
+
+
+def remove_leftovers(folder: Path, prefix: str = "") -> None:
+    """Remove `leftovers`; what another process or thread is writing stays."""
+    for path in leftovers(folder, prefix):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _is_left(path: Path) -> bool:
+    """Whether nobody holds the lock of a temporary file or folder; by its age where there are no locks."""
+    try:
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except OSError:
+        return False  # gone meanwhile, or another user's
+    try:
+        if fcntl is None:
+            raise OSError("no locks")
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        return time.time() - os.fstat(handle).st_mtime > _DAY
+    finally:
+        os.close(handle)
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+def _new_temporary(path: Path) -> tuple[int, Path]:
+    """(descriptor, name) of a new file beside `path`, locked while it is open, with a new file's mode.
+
+    Its name is drawn by the system's randomness: numbers of processes are the same on two machines.
+    """
+    while True:
+        temporary = _temporary_name(path)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+        handle = os.open(temporary, flags, 0o666)
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        # Between its making and its lock it may have been taken for left over.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(temporary), os.fstat(handle)):
+                return handle, temporary
+        os.close(handle)
 
 
 def sync(folder: Path) -> None:
-    """Have the system write the folder's list of files to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Have the system write the folder's list of files to the disk, where it can be asked for."""
+    with contextlib.suppress(OSError):  # some network file systems cannot
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 # What a spreadsheet takes for the beginning of a formula, also behind apostrophes that hide one.

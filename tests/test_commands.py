@@ -61,7 +61,8 @@ def test_align_evidence_and_more_of_it(here, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert typed("evidence wörk/out") == 0
     assert table.verdict() in capsys.readouterr().out
-    scores = {path: path.stat().st_mtime_ns for path in here.glob("out/cells/*.ranks.parquet")}
+    scores = {path: path.stat().st_mtime_ns for path in here.glob("out/cells/*.ranks.cell")}
+    assert scores
     assert typed("evidence wörk/out --n_nulls=4 --untrained_seeds=0") == 0
     again = ResultTable.load(here / "out")
     assert again.extras["nulls"]["draw"].nunique() == 4

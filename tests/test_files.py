@@ -1,11 +1,25 @@
 """A user's path made absolute, and files that are written completely or not at all."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from brainalign_jax.files import new_file, plain_text, spreadsheet_text, user_path
+from brainalign_jax.files import (
+    Damaged,
+    leftovers,
+    locked,
+    new_file,
+    new_folder,
+    new_sealed_file,
+    plain_text,
+    remove_leftovers,
+    sealed_bytes,
+    spreadsheet_text,
+    user_path,
+)
 
 
 def test_a_path_starts_from_the_working_folder(tmp_path, monkeypatch):
@@ -52,6 +66,94 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path):
         file.write(b"two")
         raise KeyboardInterrupt
     assert path.read_bytes() == b"one" and os.listdir(path.parent) == ["x.bin"]
+
+
+def seal(path, content=b"content"):
+    with new_sealed_file(path) as file:
+        file.write(content[:3])
+        file.write(content[3:])
+    return path.read_bytes()
+
+
+def test_any_changed_bit_of_a_sealed_file_is_found(tmp_path):
+    path = tmp_path / "x"
+    sealed = seal(path)
+    assert sealed_bytes(path) == b"content"
+    for at in range(len(sealed)):
+        changed = bytearray(sealed)
+        changed[at] ^= 1 << at % 8
+        path.write_bytes(bytes(changed))
+        with pytest.raises(Damaged, match="changed or cut off"):
+            sealed_bytes(path)
+    for content in (b"", sealed[:-1], sealed[1:], sealed + b"x", b"content", sealed * 2):
+        path.write_bytes(content)
+        with pytest.raises(Damaged, match="cut off"):
+            sealed_bytes(path)
+    with pytest.raises(FileNotFoundError):
+        sealed_bytes(tmp_path / "absent")
+    # Sound, but another one's: it was copied or renamed.
+    path.write_bytes(sealed)
+    path.rename(tmp_path / "y")
+    with pytest.raises(Damaged):
+        sealed_bytes(tmp_path / "y")
+    seal(path, b"")
+    assert sealed_bytes(path) == b""
+
+
+def test_what_a_dead_process_left_is_removed_and_what_is_being_written_is_not(tmp_path):
+    dead = [".a.bin.0123456789abcdef.tmp", ".a.bin.abcd_123.tmp", ".b.0123456789abcdef.tmp"]
+    for name in dead:
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / ".folder.0123456789abcdef.tmp").mkdir()
+    (tmp_path / ".folder.0123456789abcdef.tmp" / "x").write_bytes(b"half")
+    others = [".notes.tmp", "x.0123456789abcdef.tmp", ".vimrc", ".a.0123456789abcdef.swp"]
+    for name in others:
+        (tmp_path / name).write_bytes(b"a user's")
+    with new_file(tmp_path / "a.bin") as file, new_folder(tmp_path, "folder") as folder:
+        file.write(b"new")
+        assert [path.name for path in leftovers(tmp_path, "a.bin")] == dead[:2]
+        remove_leftovers(tmp_path)
+        assert leftovers(tmp_path) == [] and folder.is_dir()
+    assert (tmp_path / "a.bin").read_bytes() == b"new"
+    assert sorted(os.listdir(tmp_path)) == sorted([*others, "a.bin"])
+
+
+def test_where_nothing_can_be_locked_age_tells_what_was_left(tmp_path, monkeypatch):
+    from brainalign_jax import files
+
+    def refuse(*_):
+        raise OSError("no locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    old, new = tmp_path / ".a.0123456789abcdef.tmp", tmp_path / ".b.0123456789abcdef.tmp"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    day_before_yesterday = time.time() - 2 * 86_400
+    os.utime(old, (day_before_yesterday, day_before_yesterday))
+    with new_file(tmp_path / "c") as file, locked(tmp_path):
+        file.write(b"whole")
+        remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [new.name, "c"]
+
+
+def test_threads_and_processes_of_the_same_number_write_to_one_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 1)  # as in two containers on one disk
+    before = _umask()
+
+    def write(number):
+        content = bytes([number]) * 50_000
+        with new_file(tmp_path / "x") as file:
+            file.write(content[:20_000])
+            remove_leftovers(tmp_path)
+            file.write(content[20_000:])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(64)))
+    (written,) = tmp_path.iterdir()
+    content = written.read_bytes()
+    assert len(content) == 50_000 and len({*content}) == 1
+    assert written.stat().st_mode & 0o777 == 0o666 & ~before
+    assert _umask() == before, "a thread took the mask of another for the process's own"
 
 
 def _umask():

@@ -1,7 +1,7 @@
 """Word vectors kept on disk under all that decides them, and extractions that were interrupted.
 
-An entry is a folder: `arrays/`, written by orbax, and `entry.json`, which names the words, the
-settings and a SHA-256 of every array. It is written under another name and renamed when complete.
+An entry is one file with a seal (`files.new_sealed_file`): a line of JSON, which names the words and the
+settings, and the arrays in NumPy's format. So is the state of an extraction.
 """
 
 from __future__ import annotations
@@ -9,30 +9,38 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from brainalign_jax.files import new_file, sync, umask, user_path
+from brainalign_jax.files import (
+    Damaged,
+    is_temporary,
+    new_sealed_file,
+    remove_leftovers,
+    sealed_bytes,
+    sealed_file,
+    user_path,
+)
 from brainalign_jax.language.embeddings import Embeddings
 from brainalign_jax.language.extraction import Saved
 
-_FORMAT = "brainalign_jax.EmbeddingCache.1"
+_FORMAT = "brainalign_jax.EmbeddingCache.2"
+_ENTRY, _PARTIAL = ".vectors", ".partial"
 _LOCKS, _FINGERPRINTS = "locks", "fingerprints"
 _SHARE = 0.05  # of an extraction's time may go into saving its state
 
 
 class Entry(NamedTuple):
-    """One line of a listing. kind: "entry", "interrupted" or "leftover"; model and words are None
-    where the entry cannot be read; age: seconds since it was written."""
+    """One line of a listing. kind: "entry", "interrupted" or "leftover" (of a process that died, or of an
+    earlier version); model and words are None where the entry cannot be read; age: seconds since it
+    was written."""
 
     name: str
     kind: str
@@ -63,41 +71,45 @@ class EmbeddingCache:
         found, fault = self._read(name)
         if found is not None:
             return found
+        _start_backend()
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked(name):
             found, fault = self._read(name)
             if found is not None:
                 return found
-            self._remove_leftovers(name)
+            remove_leftovers(self.folder, name)
+            self._remove_earlier(name)
             if fault is not None:
                 warnings.warn(
-                    f"{self.folder / name} is damaged ({fault}): it is made anew", stacklevel=3
+                    f"{self.path(name)} is damaged ({fault}): it is made anew", stacklevel=3
                 )
-                shutil.rmtree(self.folder / name)
-            partial = Partial(self.folder / f"{name}.partial.npz", share=self.saving_share)
+                self.path(name).unlink(missing_ok=True)
+            partial = Partial(self.folder / f"{name}{_PARTIAL}", share=self.saving_share)
             vectors = make(partial)
             self._write(name, fields, vectors)
             partial.remove()
             return vectors
 
+    def path(self, name: str) -> Path:
+        """The file of the entry of this name."""
+        return self.folder / f"{name}{_ENTRY}"
+
     def entries(self) -> list[Entry]:
         """What is in the folder, in order of name."""
         found = []
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
-            if path.name in (_LOCKS, _FINGERPRINTS):
-                continue
-            if path.is_dir():
-                kind = "leftover" if path.name.startswith(".") else "entry"
-            elif path.name.endswith(".partial.npz"):
-                kind = "interrupted"
-            elif path.name.startswith(".") and path.name.endswith(".tmp"):
-                kind = "leftover"
-            else:
+            kind = _kind(path)
+            if kind is None:
                 continue
             header: dict = {}
             if kind == "entry":
-                with contextlib.suppress(OSError, ValueError):
-                    header = json.loads((path / "entry.json").read_text(encoding="utf-8"))
+                with (
+                    contextlib.suppress(OSError, ValueError, RecursionError),
+                    path.open("rb") as file,
+                ):
+                    header = _header(file)
+                    if not isinstance(header.get("types"), list):
+                        header = {}
             files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
             found.append(
                 Entry(
@@ -115,7 +127,7 @@ class EmbeddingCache:
     def faults(self) -> dict[str, str]:
         """name -> what is wrong, of every entry whose arrays or header are damaged."""
         names = [entry.name for entry in self.entries() if entry.kind == "entry"]
-        faults = {name: self._read(name)[1] for name in names}
+        faults = {name: self._read(name.removesuffix(_ENTRY))[1] for name in names}
         return {name: str(fault) for name, fault in faults.items() if fault is not None}
 
     def remove(self, name: str) -> None:
@@ -125,10 +137,10 @@ class EmbeddingCache:
         path = self.folder / name
         if name not in {entry.name for entry in self.entries()}:
             raise FileNotFoundError(f"{path} is not in the cache; list it first")
-        owner = re.sub(r"^\.|\.partial\.npz$|\.[^.]*\.tmp$", "", name)
+        owner = re.sub(r"^\.|(\.vectors|\.partial(\.npz)?)?(\.[^.]*\.tmp)?$", "", name)
         try:
             with self._lock(owner).acquire(timeout=0):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         except filelock.Timeout:
             raise ValueError(f"{path} is being written by another process; wait for it") from None
 
@@ -140,12 +152,11 @@ class EmbeddingCache:
             state += [file.name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
         key = hashlib.sha256(json.dumps(state).encode()).hexdigest()
         note = self.folder / _FINGERPRINTS / key
-        with contextlib.suppress(OSError):
-            known = note.read_text(encoding="ascii")
-            if re.fullmatch(r"[0-9a-f]{64}", known):
-                return known
+        with contextlib.suppress(OSError, Damaged):  # it is soon made anew
+            return sealed_bytes(note).decode()
         value = compute()
-        with new_file(note) as file:
+        remove_leftovers(note.parent)
+        with new_sealed_file(note) as file:
             file.write(value.encode())
         return value
 
@@ -170,27 +181,22 @@ class EmbeddingCache:
         finally:
             lock.release()
 
-    def _remove_leftovers(self, name: str) -> None:
-        for path in self.folder.glob(f".{name}*.tmp"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    def _remove_earlier(self, name: str) -> None:
+        """Remove the entry of this name by an earlier version, which cannot be read any more."""
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+        (self.folder / f"{name}.partial.npz").unlink(missing_ok=True)
 
     def _read(self, name: str) -> tuple[Embeddings | None, Exception | None]:
         """(entry, None), (None, None) where there is none, (None, fault) where it is damaged."""
-        path = self.folder / name
-        if not path.is_dir():
+        path = self.path(name)
+        if not path.is_file():
             return None, None
         try:
-            header = json.loads((path / "entry.json").read_text(encoding="utf-8"))
+            header, arrays = read_arrays(path)
             if header["format"] != _FORMAT:
-                raise ValueError(f"its format is {header['format']!r}")
+                raise Damaged(f"its format is {header['format']!r}")
             if entry_name(header["fields"]) != name:
-                raise ValueError("its settings are not those of its name")
-            if _digest(_text(header, without="sha256")) != header["sha256"]:
-                raise ValueError("entry.json was changed")
-            arrays = _restore(path / "arrays", header["arrays"])
-            for key, described in header["arrays"].items():
-                if _digest(arrays[key]) != described["sha256"]:
-                    raise ValueError(f"the bytes of {key!r} were changed")
+                raise Damaged("its settings are not those of its name")
             return Embeddings(
                 header["model"],
                 tuple(header["types"]),
@@ -199,48 +205,20 @@ class EmbeddingCache:
                 header["meta"],
                 arrays.get("surprisal"),
             ), None
-        except Exception as error:  # orbax, tensorstore and json raise many kinds on damaged files
-            if not path.is_dir():  # removed meanwhile
-                return None, None
+        except FileNotFoundError:  # removed meanwhile
+            return None, None
+        except (ValueError, KeyError, TypeError) as error:
             return None, error
 
     def _write(self, name: str, fields: dict, vectors: Embeddings) -> None:
-        import jax
-
-        if jax.process_index() > 0:
-            return  # orbax writes NumPy arrays in the first process only
-        arrays = vectors.arrays()
         header = {
             "format": _FORMAT,
             "fields": fields,
             "model": vectors.model,
             "types": vectors.types,
             "meta": vectors.meta,
-            "arrays": {
-                key: {"shape": array.shape, "sha256": _digest(array)}
-                for key, array in arrays.items()
-            },
         }
-        header["sha256"] = _digest(_text(header))
-        temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=self.folder))
-        try:
-            with _checkpointer(name) as checkpointer:
-                checkpointer.save(temporary / "arrays", arrays)
-            with new_file(temporary / "entry.json") as file:
-                file.write(json.dumps(header, ensure_ascii=False).encode())
-            temporary.chmod(0o777 & ~umask())
-            sync(temporary)
-            try:
-                os.rename(temporary, self.folder / name)
-            except OSError:
-                if not (self.folder / name).is_dir():
-                    raise
-                # Without locks on this file system another process was first.
-                shutil.rmtree(temporary)
-            sync(self.folder)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        _write_arrays(self.path(name), header, vectors.arrays())
 
 
 class Partial:
@@ -255,13 +233,9 @@ class Partial:
         if not self.path.is_file():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
-            header = json.loads(arrays.pop("header").tobytes().decode())
-            if {key: _digest(array) for key, array in arrays.items()} != header["sha256"]:
-                raise ValueError("its bytes were changed")
+            header, arrays = read_arrays(self.path)
             return Saved(int(header["done"]), arrays) if header["plan"] == plan else None
-        except Exception as error:  # zipfile, zlib and numpy raise many kinds on damaged files
+        except (ValueError, KeyError, TypeError) as error:
             warnings.warn(f"{self.path} is damaged ({error}): starting anew", stacklevel=3)
             return None
 
@@ -272,10 +246,7 @@ class Partial:
     def save(self, plan: str, done: int, arrays: dict[str, np.ndarray]) -> None:
         """Replace what was saved: `done` units of the plan are in the arrays."""
         begin = time.monotonic()
-        digests = {key: _digest(array) for key, array in arrays.items()}
-        header = json.dumps({"plan": plan, "done": done, "sha256": digests}).encode()
-        with new_file(self.path) as file:
-            np.savez(file, header=np.frombuffer(header, np.uint8), **arrays)
+        _write_arrays(self.path, {"plan": plan, "done": done}, arrays)
         self._last = time.monotonic()
         self._cost = self._last - begin
 
@@ -286,40 +257,57 @@ class Partial:
 
 def entry_name(fields: dict) -> str:
     """The name of an entry: the model's, made harmless, and a digest of all fields."""
-    digest = _digest(json.dumps(fields, sort_keys=True))
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
     slug = re.sub(r"[^A-Za-z0-9]+", "-", str(fields.get("model", "")))[-40:].strip("-")
     return f"{slug}-{digest[:32]}" if slug else digest[:32]
 
 
-def _digest(content: str | np.ndarray) -> str:
-    data = content.encode() if isinstance(content, str) else np.ascontiguousarray(content)
-    digest = hashlib.sha256(data)
-    if not isinstance(content, str):
-        digest.update(f"{content.dtype.str} {content.shape}".encode())
-    return digest.hexdigest()
+def _kind(path: Path) -> str | None:
+    """What a file or folder of the cache is to a listing; None for what is none of its business."""
+    if path.name in (_LOCKS, _FINGERPRINTS):
+        return None
+    if is_temporary(path):
+        return "leftover"
+    if path.is_dir():  # an entry was a folder in earlier versions
+        return "leftover" if (path / "entry.json").is_file() else None
+    if path.name.endswith(".partial.npz"):
+        return "leftover"
+    return {_ENTRY: "entry", _PARTIAL: "interrupted"}.get(path.suffix)
 
 
-def _text(header: dict, *, without: str = "") -> str:
-    kept = {key: value for key, value in header.items() if key != without}
-    return json.dumps(kept, sort_keys=True, ensure_ascii=False)
+def _write_arrays(path: Path, header: dict, arrays: dict[str, np.ndarray]) -> None:
+    """A sealed file of a line of JSON and arrays."""
+    text = json.dumps({**header, "arrays": list(arrays)}, ensure_ascii=False)
+    with new_sealed_file(path) as file:
+        file.write(text.encode() + b"\n")
+        for array in arrays.values():
+            np.lib.format.write_array(file, np.asarray(array, order="C"), allow_pickle=False)
 
 
-def _checkpointer(name: str):
+def read_arrays(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """What `_write_arrays` wrote. Raises: as `files.sealed_file`."""
+    with sealed_file(path) as file:
+        header = _header(file)
+        return header, {
+            name: np.lib.format.read_array(file, allow_pickle=False)
+            for name in header.pop("arrays")
+        }
+
+
+def _header(file) -> dict:
+    header = json.loads(file.readline())
+    if not isinstance(header, dict):
+        raise Damaged("it has no header")
+    return header
+
+
+def _start_backend() -> None:
+    """Where several processes joined, JAX's devices are there before a lock is taken.
+
+    They come when all processes ask for them: one that held the lock would wait for another that waits
+    for the lock.
+    """
     import jax
-    import orbax.checkpoint as ocp
 
-    # Processes read and write for themselves: orbax must not wait for the others. Its asynchronous kind
-    # does all the same: another process's folder may be taken for the one that is to be there.
-    mine = {}
-    if jax.process_count() > 1:
-        me = jax.process_index()
-        mine = dict(primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"{name}-{me}")
-    options = ocp.options.MultiprocessingOptions(**mine)
-    handler = ocp.StandardCheckpointHandler(multiprocessing_options=options)
-    return ocp.Checkpointer(handler, multiprocessing_options=options)
-
-
-def _restore(path: Path, described: dict[str, Any]) -> dict[str, np.ndarray]:
-    target = {key: np.empty(one["shape"], np.float32) for key, one in described.items()}
-    with _checkpointer(path.parent.name) as checkpointer:
-        return checkpointer.restore(path.resolve(), target)
+    if jax.distributed.is_initialized():
+        jax.process_index()

@@ -33,6 +33,7 @@ from brainalign_jax.language.streaming import Layers, LoadedLayers
 from brainalign_jax.language.tokens import BOS, load_tokenizer, tokenizer_files
 from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.threads import check_not_forked
 
 # Raised when the same settings give other vectors than before: entries of a cache made by an older
 # version are then not found.
@@ -113,6 +114,7 @@ def embed(
     >>> vectors.values.shape
     (7, 5, 384)
     """
+    check_not_forked()
     check_known("context=", context, contexts.CONTEXTS)
     check_known("bos=", bos, BOS)
     check_known("pooling=", pooling, POOLINGS)

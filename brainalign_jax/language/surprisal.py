@@ -28,6 +28,7 @@ from brainalign_jax.language.models.transformer import LanguageModel
 from brainalign_jax.language.tokens import BOS, WordTokenizer, load_tokenizer
 from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.threads import check_not_forked
 
 UNITS = ("nats", "bits")
 METRICS = ("within_word_l2r", "original")
@@ -84,6 +85,7 @@ def surprisal(
     >>> bits.shape, bool((bits > 0).all())
     ((6,), True)
     """
+    check_not_forked()
     for name, value, known in (
         ("unit", unit, UNITS),
         ("metric", metric, METRICS),

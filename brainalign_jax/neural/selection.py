@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
-from threadpoolctl import threadpool_limits
+
+from brainalign_jax.threads import one_blas_thread
 
 _BLOCK_BYTES = 2**25  # of the predictions of a block of voxels: they stay near the cache
 _ROUNDING = 1e-12  # what centring leaves of a constant column, as a share of the column
@@ -107,7 +108,7 @@ def informativeness(
         return _block_scores(values, order, block, targets, scaled, bounds, alpha)
 
     # One thread a block: BLAS' own threads gain nothing on matrices this small.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_threads(n_jobs)) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(_threads(n_jobs)) as pool:
         return np.concatenate(list(pool.map(score, blocks)))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from brainalign_jax.files import user_path
 from brainalign_jax.options import check_fields, described, documented
+from brainalign_jax.threads import check_not_forked, one_blas_thread
 
 _CACHE = "BRAINALIGN_COMPILATION_CACHE"
 DTYPES = ("float32", "float64")
@@ -80,14 +81,14 @@ class Computation:
     def context(self):
         """Settings of JAX for one thread; every thread that computes enters it."""
         import jax
-        from threadpoolctl import threadpool_limits
 
+        check_not_forked()
         # LAPACK's own threads and XLA's fight over the cores: many small decompositions ran up to
-        # 10 times slower with both. This one is the whole process's.
+        # 10 times slower with both.
         with (
             jax.enable_x64(self.dtype == "float64"),
             jax.default_matmul_precision(self.precision),
-            threadpool_limits(1, user_api="blas"),
+            one_blas_thread(),
         ):
             yield
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from brainalign_jax import __version__
 from brainalign_jax.align import retrieval
-from brainalign_jax.files import output_folder, user_path
+from brainalign_jax.files import output_folder, remove_leftovers, user_path
 from brainalign_jax.language import Embeddings, embed
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
@@ -33,10 +32,11 @@ from brainalign_jax.study.results import (
     ResultTable,
     about_model,
     group_rows,
-    read_parquet,
+    read_cell,
     tidy,
-    write_parquet,
+    write_cell,
 )
+from brainalign_jax.threads import one_blas_thread
 
 _RESAMPLES = 10_000
 
@@ -65,12 +65,14 @@ def score_subject(
         folder = user_path(folder, "folder")
         chosen = (scoring.protocol, scoring.ks, layers, sorted(trials.items()))
         key = fingerprint(__version__, dataset, embeddings.model, chosen, words)
-        path = folder / "cells" / f"{key}.parquet"
+        path = folder / "cells" / f"{key}.cell"
         checkpoints = folder / "checkpoints" / key
-        if path.is_file():
-            return read_parquet(path)
+        remove_leftovers(path.parent)
+        kept = read_cell(path)
+        if kept is not None:
+            return kept
     # LAPACK's own threads and XLA's fight over the cores, as in the sweep.
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         alphas = select_alphas(words, alphas=scoring.protocol.alphas)
         maps = {
             start: (first_maps(words, alphas, start=start), np.zeros(alphas.shape))
@@ -95,7 +97,7 @@ def score_subject(
     )
     rows = tidy(rows).assign(n_updates=rows["n_updates"])
     if path is not None:
-        write_parquet(rows, path)
+        write_cell(rows, path)
         shutil.rmtree(checkpoints, ignore_errors=True)
     return rows
 

@@ -21,6 +21,7 @@ from brainalign_jax.study import ladder_report
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.evidence import METRIC, EvidencePlan
 from brainalign_jax.study.null_draws import default_kind
+from brainalign_jax.study.outputs import CONTENTS, new_outputs
 from brainalign_jax.study.protocol import Protocol, protocol
 from brainalign_jax.study.results import ResultTable, write_parquet
 from brainalign_jax.study.run import Embedding, run_study
@@ -169,10 +170,11 @@ def run_ladder(
         )
         tables.append(step_rows(study, step, number))
     rows = pd.concat(tables, ignore_index=True)
-    write_parquet(rows, output / "ladder.parquet")
-    sentences = ladder_report.write(
-        rows, output, dataset=dataset, command=command, simulated=simulated
-    )
+    with new_outputs(output, CONTENTS) as new:
+        write_parquet(rows, new / "ladder.parquet")
+        sentences = ladder_report.write(
+            rows, new, dataset=dataset, command=command, simulated=simulated
+        )
     return Ladder(rows, sentences)
 
 

@@ -30,7 +30,7 @@ from brainalign_jax.study.null_draws import KINDS, Draw, draw_nulls, moved_rows
 from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.problem import words_leave_rows
 from brainalign_jax.study.progress import Progress
-from brainalign_jax.study.results import read_parquet, write_parquet
+from brainalign_jax.study.results import read_cell, write_cell
 from brainalign_jax.study.sweep import cell_paths, with_common_axes
 
 COLUMNS = ("dataset", "subject", "model", "method", "layer", "null", "draw", "metric", "k", "value")
@@ -91,13 +91,14 @@ def score_nulls(
         models,
         scoring,
         computation,
-        suffix=".null.parquet",
+        suffix=".null.cell",
         null=dataclasses.asdict(plan),
     )
     todo: dict[tuple[int, str], list[int]] = {}
     for place in places:
-        if place in paths and paths[place].is_file():
-            tables[place] = read_parquet(paths[place])
+        table = read_cell(paths.get(place))
+        if table is not None:
+            tables[place] = table
         else:
             todo.setdefault(place[:2], []).append(place[2])
     if progress is not None:
@@ -124,7 +125,7 @@ def score_nulls(
                     method=method,
                 )[list(COLUMNS)]
                 if cells:
-                    write_parquet(tables[place], paths[place])
+                    write_cell(tables[place], paths[place])
     if not tables:
         return pd.DataFrame(columns=list(COLUMNS))
     return pd.concat([tables[place] for place in places], ignore_index=True)

@@ -18,7 +18,7 @@ from scipy import stats
 from tqdm import tqdm
 
 from brainalign_jax import __version__
-from brainalign_jax.files import output_folder
+from brainalign_jax.files import output_folder, remove_leftovers
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.processing import Processing, word_responses
 from brainalign_jax.neural.recording import BoldRecording
@@ -31,7 +31,7 @@ from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.noise_study import make_story, story_vectors
 from brainalign_jax.study.nulls import NullPlan, score_nulls
 from brainalign_jax.study.protocol import protocol
-from brainalign_jax.study.results import read_parquet, write_parquet
+from brainalign_jax.study.results import read_cell, write_cell
 
 METHODS = ("procrustes", "ridge", "rsa")
 ALPHA = 0.05
@@ -63,21 +63,22 @@ def power(
     """
     if not exact_rate(n_draws):
         raise ValueError(f"n_draws={n_draws} give no p below {ALPHA}: draw 20 or more")
-    cells = None if cells is None else output_folder(cells, "cells")
+    if cells is not None:
+        cells = output_folder(cells, "cells")
+        remove_leftovers(cells)
     found = []
     counts = [n_studies if strength else n_null_studies or n_studies for strength in strengths]
     with tqdm(total=sum(counts), desc="simulated studies", unit="study", disable=not show) as bar:
         for strength, count in zip(strengths, counts, strict=True):
             for index in range(count):
                 path = _cell(cells, strength, seed + index, methods, n_draws, design)
-                if path is not None and path.is_file():
-                    p = read_parquet(path)
-                else:
+                p = read_cell(path)
+                if p is None:
                     study = simulated_study(strength, seed=seed + index, **design)
                     options = dict(seed=seed + index, computation=computation)
                     p = p_values(*study, methods, n_draws=n_draws, **options)
                     if path is not None:
-                        write_parquet(p, path)
+                        write_cell(p, path)
                 found.append(p.assign(strength=strength))
                 bar.update()
     rows = pd.concat(found, ignore_index=True)
@@ -100,7 +101,7 @@ def _cell(cells, strength, seed, methods, n_draws, design) -> Path | None:
     if cells is None:
         return None
     parts = [__version__, float(strength), seed, list(methods), n_draws, sorted(design.items())]
-    return cells / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.parquet"
+    return cells / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.cell"
 
 
 def simulated_study(

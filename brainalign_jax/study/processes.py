@@ -6,7 +6,8 @@ themselves, others are told the coordinator's address. Every process computes on
 
 import contextlib
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -33,6 +34,8 @@ def join(
     if all(given) and not 0 <= index < n_processes:
         raise ValueError(f"process {index} is not one of {n_processes}: count from 0")
     jax.distributed.initialize(coordinator, n_processes, index)
+    # Devices come when all processes ask for them: here, where none holds what another waits for.
+    jax.local_devices()
 
 
 def index() -> int:
@@ -66,6 +69,53 @@ def together():
         for index, told in enumerate(_gather_bytes(b"")):
             if told:
                 raise RuntimeError(f"process {index} of this study failed: {told.decode()}")
+
+
+def agree(what: str, facts: Callable[[], Mapping[str, object]]) -> None:
+    """See that the processes are of one study, before any of it is computed.
+
+    facts: gives what is compared, JSON-serialisable, by name; dicts are compared field by field.
+    what: they are about, for the message.
+
+    Raises: ValueError, in all processes alike, naming what differs and the processes that have it.
+    """
+    if jax.process_count() == 1:
+        return
+    content = json.dumps(_flat(facts()), sort_keys=True, default=str)
+    told = [json.loads(one) for one in _gather_bytes(content.encode())]
+    names = list(dict.fromkeys(name for one in told for name in one))
+    found = []
+    for name in names:
+        values: dict[str, list[int]] = {}
+        for place, one in enumerate(told):
+            values.setdefault(_short(one.get(name)), []).append(place)
+        if len({json.dumps(one.get(name)) for one in told}) > 1:
+            found.append(f"{name} is " + ", ".join(_of(*item) for item in values.items()))
+    if found:
+        raise ValueError(
+            f"the processes of this study differ in {what}: {'; '.join(found[:5])}"
+            f"{'; and more' if len(found) > 5 else ''}. Start all of them with the same command, data and "
+            "versions"
+        )
+
+
+def _flat(facts: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
+
+
+def _of(text: str, places: list[int]) -> str:
+    return f"{text} in process{'es' * (len(places) > 1)} {', '.join(map(str, places))}"
 
 
 def gather(rows: pd.DataFrame | None) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from brainalign_jax.files import output_folder
 from brainalign_jax.language import embed
 from brainalign_jax.neural.encoding import design_matrix
 from brainalign_jax.study import computation as computing
-from brainalign_jax.study import region_report, region_scores
+from brainalign_jax.study import outputs, region_report, region_scores
 from brainalign_jax.study.options import Encoding
 from brainalign_jax.study.region_recordings import RegionRecordings
 from brainalign_jax.study.region_table import RegionTable, effect_rows
@@ -69,8 +69,9 @@ def run_region_encoding(
             "versions": {"brainalign_jax": __version__, "python": platform.python_version()},
         },
     )
-    table.save(output)
-    region_report.write_region_report(table, output)
+    with outputs.new_outputs(output) as new:
+        table.write(new)
+        region_report.write_region_report(table, new)
     return table
 
 

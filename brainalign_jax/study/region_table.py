@@ -1,15 +1,15 @@
 """The tidy table of a region encoding: one row a region, subject and score, with its evidence."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.files import new_file, user_path
+from brainalign_jax.files import user_path
+from brainalign_jax.study import outputs
 from brainalign_jax.study.region_recordings import RegionRecordings
-from brainalign_jax.study.results import GROUP, read_parquet, write_parquet
+from brainalign_jax.study.results import GROUP, write_parquet
 
 COLUMNS = (
     "dataset", "part", "region", "subject", "model", "nuisances", "metric", "value", "low", "high",
@@ -37,26 +37,26 @@ class RegionTable:
     manifest: dict
 
     def save(self, folder: str | Path) -> Path:
-        """Write the table and manifest.json, each whole or not at all."""
+        """Write the table and manifest.json, both or none, in place of an earlier study's files."""
         folder = user_path(folder, "folder")
-        write_parquet(self.rows, folder / FILE)
-        text = json.dumps(self.manifest, indent=2, sort_keys=True)
-        with new_file(folder / "manifest.json") as file:
-            file.write(f"{text}\n".encode())
+        with outputs.new_outputs(folder) as new:
+            self.write(new)
         return folder / FILE
+
+    def write(self, folder: Path) -> None:
+        """Write the files of `save` to a folder of `outputs.new_outputs`."""
+        write_parquet(self.rows, folder / FILE)
+        outputs.write_json(self.manifest, folder / outputs.MANIFEST)
 
     @classmethod
     def load(cls, folder: str | Path) -> "RegionTable":
-        """Read what `save` wrote. Raises FileNotFoundError or ValueError naming the file."""
+        """Read what `save` wrote.
+
+        Raises: FileNotFoundError or ValueError naming the file that is missing, damaged or another study's.
+        """
         folder = user_path(folder, "folder")
-        manifest = folder / "manifest.json"
-        if not manifest.is_file():
-            raise FileNotFoundError(f"{manifest} is missing: {folder} holds no region encoding")
-        try:
-            content = json.loads(manifest.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{manifest} is damaged ({error}): run again") from error
-        return cls(read_parquet(folder / FILE), content)
+        content, files = outputs.read_manifest(folder, "region encoding")
+        return cls(outputs.read_table(folder, FILE, files), content)
 
     def group(self, metric: str, *, model: str = "", nuisances: str = "") -> pd.DataFrame:
         """Group rows of one score, one a region and part, indexed by (part, region)."""

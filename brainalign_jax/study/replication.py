@@ -18,6 +18,7 @@ from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import intervals, replication_report
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.evidence import EvidencePlan
+from brainalign_jax.study.outputs import CONTENTS, new_outputs
 from brainalign_jax.study.problem import fitting_ks, folds_of
 from brainalign_jax.study.protocol import PROTOCOLS, protocol
 from brainalign_jax.study.results import ResultTable, write_parquet
@@ -188,14 +189,15 @@ def replicate(
             by_layer.append(intervals.by_layer(table, plan, k=k))
     layers_table = pd.concat(by_layer, ignore_index=True)
     everything = list(tables.values())
-    write_parquet(layers_table, output / "layers.parquet")
-    write_parquet(_all([t.rows for t in everything]), output / "results.parquet")
-    write_parquet(_all([t.extras["evidence"] for t in everything]), output / "evidence.parquet")
     slopes = [t.extras["scaling"].assign(protocol=name) for (_, name), t in tables.items()]
-    write_parquet(_all(slopes), output / "scaling.parquet")
-    replication_report.write(
-        tables, layers_table, output, k=k, command=command, simulated=simulated
-    )
+    with new_outputs(output, CONTENTS) as new:
+        write_parquet(layers_table, new / "layers.parquet")
+        write_parquet(_all([t.rows for t in everything]), new / "results.parquet")
+        write_parquet(_all([t.extras["evidence"] for t in everything]), new / "evidence.parquet")
+        write_parquet(_all(slopes), new / "scaling.parquet")
+        replication_report.write(
+            tables, layers_table, new, k=k, command=command, simulated=simulated
+        )
     return tables
 
 

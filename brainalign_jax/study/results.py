@@ -1,14 +1,17 @@
 """Tidy results: one row a score, saved as parquet with a JSON manifest."""
 
 import dataclasses
-import json
+import io
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.files import new_file, user_path
+from brainalign_jax.files import Damaged, new_file, new_sealed_file, sealed_bytes, user_path
 from brainalign_jax.language import Embeddings
+from brainalign_jax.study import outputs
+from brainalign_jax.study.outputs import EXTRAS
 
 COLUMNS = (
     "dataset", "subject", "model", "family", "n_params", "layer", "n_layers", "method", "protocol",
@@ -21,17 +24,7 @@ METRICS = (
 POOLED = -1
 SELECTED = -1
 GROUP = "group"
-EXTRAS = (
-    "evidence",
-    "scaling",
-    "intervals",
-    "ranks",
-    "nulls",
-    "ceilings",
-    "chance",
-    "rsa",
-    "group_decoding",
-)
+RESULTS = "results.parquet"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,37 +49,42 @@ class ResultTable:
     extras: dict[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
 
     def save(self, folder: str | Path) -> Path:
-        """Write results.parquet, manifest.json and NAME.parquet of the extras, each whole or not at all."""
+        """Write results.parquet, manifest.json and NAME.parquet of the extras, all of them or none.
+
+        They replace a study in the folder as one; its report and figures, which would be of other
+        results, are removed.
+        """
         folder = user_path(folder, "folder")
-        folder.mkdir(parents=True, exist_ok=True)
+        with outputs.new_outputs(folder) as new:
+            self.write(new)
+        return folder / RESULTS
+
+    def write(self, folder: Path) -> None:
+        """Write the files of `save` to a folder of `outputs.new_outputs`."""
         for name in EXTRAS:
             if name in self.extras:
                 write_parquet(self.extras[name], folder / f"{name}.parquet")
-            else:  # of an earlier study in this folder
-                (folder / f"{name}.parquet").unlink(missing_ok=True)
-        write_parquet(self.rows, folder / "results.parquet")
-        text = json.dumps(self.manifest, indent=2, sort_keys=True, default=str)
-        with new_file(folder / "manifest.json") as file:
-            file.write(f"{text}\n".encode())
-        return folder / "results.parquet"
+        write_parquet(self.rows, folder / RESULTS)
+        outputs.write_json(self.manifest, folder / outputs.MANIFEST)
 
     @classmethod
     def load(cls, folder: str | Path) -> "ResultTable":
-        """Read what `save` wrote. Raises FileNotFoundError or ValueError naming the file."""
+        """Read what `save` wrote.
+
+        Raises: FileNotFoundError or ValueError naming the file that is missing, damaged or another study's.
+        """
         folder = user_path(folder, "folder")
-        manifest = folder / "manifest.json"
-        if not manifest.is_file():
-            raise FileNotFoundError(f"{manifest} is missing: {folder} holds no finished study")
-        try:
-            content = json.loads(manifest.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{manifest} is damaged ({error}): run the study again") from error
+        content, files = outputs.read_manifest(folder, "finished study")
         extras = {
-            name: read_parquet(folder / f"{name}.parquet")
+            name: outputs.read_table(folder, f"{name}.parquet", files)
             for name in EXTRAS
-            if (folder / f"{name}.parquet").is_file()
+            if (
+                f"{name}.parquet" in files
+                if files is not None
+                else (folder / f"{name}.parquet").is_file()
+            )
         }
-        return cls(read_parquet(folder / "results.parquet"), content, extras)
+        return cls(outputs.read_table(folder, RESULTS, files), content, extras)
 
     def pooled(self, metric: str, *, k: int = 0, **only) -> pd.DataFrame:
         """Rows of one metric pooled over folds, subjects and group, of every layer.
@@ -261,11 +259,22 @@ def write_parquet(rows: pd.DataFrame, path: Path) -> None:
         rows.to_parquet(file, index=False)
 
 
-def read_parquet(path: Path) -> pd.DataFrame:
-    """Read a table. Raises FileNotFoundError, or ValueError naming a damaged file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing")
+def write_cell(rows: pd.DataFrame, path: Path) -> None:
+    """Keep the table of a finished piece of work, whole or not at all, with a checksum."""
+    content = io.BytesIO()
+    rows.to_parquet(content, index=False)
+    with new_sealed_file(path) as file:
+        file.write(content.getvalue())
+
+
+def read_cell(path: Path | None) -> pd.DataFrame | None:
+    """What `write_cell` kept; None where there is nothing, or, with a warning, where it is damaged."""
+    if path is None or not path.is_file():
+        return None
     try:
-        return pd.read_parquet(path)
-    except Exception as error:
-        raise ValueError(f"{path} is damaged ({error}): delete it and run again") from error
+        return pd.read_parquet(io.BytesIO(sealed_bytes(path)))
+    except FileNotFoundError:  # removed meanwhile
+        return None
+    except Damaged as error:
+        warnings.warn(f"{path} is damaged ({error}): it is made anew", stacklevel=2)
+        return None

@@ -17,7 +17,7 @@ from brainalign_jax.language import Embeddings, embed, resolve
 from brainalign_jax.language.models import checkpoint
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.study import audit, plan, plots, processes, report, shares, sweep
+from brainalign_jax.study import audit, outputs, plan, plots, processes, report, shares, sweep
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study.chance import chance_rows
 from brainalign_jax.study.computation import Computation
@@ -43,10 +43,14 @@ from brainalign_jax.study.progress import (
 )
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import ResultTable, group_rows
+from brainalign_jax.threads import in_turn
 
+# Of a model's facts: where it lies, and its vectors' last bits, may differ between machines.
+_MACHINE = ("fingerprint", "source", "geometry")
 _PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "nilearn", "scikit-learn")
 
 
+@in_turn
 def run_study(
     dataset: Dataset,
     models: Sequence[str],
@@ -87,12 +91,14 @@ def run_study(
       command, simulated, notes: recorded in the manifest and shown in the report.
       progress: show each stage and the time to the end.
 
-    Where several processes joined (`processes.join`), each scores a part of subjects x models, all
-    return the whole table and the first writes it; the output folder need not be shared.
+    Studies in several threads of a process take turns. Where several processes joined (`processes.join`),
+    each scores a part of subjects x models, all return the whole table and the first writes it; the output
+    folder need not be shared.
 
     Raises: ValueError or FileNotFoundError before anything is written, as the readers, models and
-    folds do; ValueError where the study cannot fit into the memory, with the least that it needs. The
-    tables and the report are replaced only once everything is computed.
+    folds do, and where processes that joined differ in options, models or recordings; ValueError where
+    the study cannot fit into the memory, with the least that it needs. The tables and the report are
+    replaced only once everything is computed, all of them or none.
 
     `recordings` is a folder with a table of words x regions for each subject, `vectors` a text file of
     word vectors:
@@ -125,6 +131,21 @@ def run_study(
             )
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
     cache = output if cache_dir is None else output_folder(cache_dir, "cache_dir")
+    processes.agree(
+        "their options",
+        lambda: {
+            "versions": {"brainalign_jax": __version__, "jax": importlib.metadata.version("jax")},
+            "dataset": {"name": dataset.name, "subjects": dataset.subjects},
+            "words": dataset.stimulus.fingerprint(),
+            "models": models,
+            "scoring": scoring and dataclasses.asdict(scoring),
+            "embedding": vars(embedding),
+            "computation": {name: getattr(computation, name) for name in ("dtype", "precision")},
+            "evidence": evidence and dataclasses.asdict(evidence),
+            "report_k": report_k,
+            "group_decoding": group_decoding,
+        },
+    )
     scoring = _scoring_for(dataset, scoring)
     models = [models] if isinstance(models, str) else models
     if report_k not in scoring.ks:
@@ -185,6 +206,17 @@ def run_study(
         for name in models:
             vectors = vectors_of(name)
             facts[name] = {"name": name, "fingerprint": vectors.fingerprint(), **vectors.meta}
+    processes.agree(
+        "their models or recordings",
+        lambda: (
+            {
+                name: {key: value for key, value in meta.items() if key not in _MACHINE}
+                for name, meta in facts.items()
+            }
+            | {f"recording of {dataset.subjects[0]}": first.fingerprint()}
+        ),
+    )
+    with processes.together():
         for chunk, wanted in shares.chunks(dataset, mine, first, chosen.responses_bytes):
             subjects |= {one.subject: one.fingerprint() for one in chunk}
             for group in shares.groups(wanted, vectors_of, chosen.embeddings_bytes):
@@ -256,10 +288,11 @@ def run_study(
             table = dataclasses.replace(table, extras={"group_decoding": extras["group_decoding"]})
         with processes.together():
             if processes.index() == 0 and output is not None:
-                table.save(output)
                 figures = plots.draw_figures(table, k=report_k)
-                plots.save_figures(figures, output / "figures")
-                report.write_report(table, output, k=report_k, notes=notes, figures=figures)
+                with outputs.new_outputs(output) as new:
+                    table.write(new)
+                    plots.save_figures(figures, new / "figures")
+                    report.write_report(table, new, k=report_k, notes=notes, figures=figures)
         shown.update()
     return table
 

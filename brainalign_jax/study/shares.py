@@ -57,11 +57,19 @@ def gathered(
     models: Sequence[str],
     order: Sequence[str],
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Rows and subjects' fingerprints of all processes, in the order of models and subjects."""
+    """Rows and subjects' fingerprints of all processes, in the order of models and subjects.
+
+    Raises: ValueError where processes that shared a subject had other recordings of it.
+    """
     mine = pd.concat(tables, ignore_index=True) if tables else None
     rows = processes.gather(mine)
     found = processes.gather(pd.DataFrame(list(subjects.items()), columns=["subject", "mark"]))
-    marks = dict(zip(found["subject"], found["mark"], strict=True))
+    marks: dict[str, str] = {}
+    for subject, mark in zip(found["subject"], found["mark"], strict=True):
+        if marks.setdefault(subject, mark) != mark:
+            raise ValueError(
+                f"two processes of this study have other recordings of {subject}: give all the same data"
+            )
     place = [
         rows["model"].map({name: i for i, name in enumerate(models)}),
         rows["subject"].map({name: i for i, name in enumerate(order)}),

@@ -17,13 +17,14 @@ from typing import NamedTuple
 import pandas as pd
 
 from brainalign_jax import __version__
+from brainalign_jax.files import remove_leftovers
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.cells import Job, Workbench, layer_numbers
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.progress import Progress
-from brainalign_jax.study.results import about_model, read_parquet, tidy, write_parquet
+from brainalign_jax.study.results import about_model, read_cell, tidy, write_cell
 
 __all__ = ["Scores", "Scoring", "score", "score_subjects"]
 
@@ -73,11 +74,12 @@ def score(
     todo: dict[tuple[int, str], list[int]] = {}
     for subject, method, model in places:
         path = paths.get((subject, method, model))
-        if path and path.is_file() and _ranks_path(path).is_file():
-            tables[subject, method, model] = read_parquet(path)
-            ranks[subject, method, model] = read_parquet(_ranks_path(path))
-        else:
+        table = read_cell(path)
+        of_words = None if table is None else read_cell(_ranks_path(path))
+        if of_words is None:
             todo.setdefault((subject, method), []).append(model)
+        else:
+            tables[subject, method, model], ranks[subject, method, model] = table, of_words
     if progress is not None:
         progress.update(len(tables))
 
@@ -99,8 +101,8 @@ def score(
                 )
             )
             if cells:
-                write_parquet(ranks[place], _ranks_path(paths[place]))
-                write_parquet(tables[place], paths[place])
+                write_cell(ranks[place], _ranks_path(paths[place]))
+                write_cell(tables[place], paths[place])
             if progress is not None:
                 progress.update()
 
@@ -138,7 +140,7 @@ def with_common_axes(scoring: Scoring, widths: Sequence[int]) -> Scoring:
 
 
 def _ranks_path(path: Path) -> Path:
-    return path.with_suffix(".ranks.parquet")
+    return path.with_suffix(".ranks.cell")
 
 
 def cell_paths(
@@ -149,7 +151,7 @@ def cell_paths(
     scoring: Scoring,
     computation: Computation,
     *,
-    suffix: str = ".parquet",
+    suffix: str = ".cell",
     **more,
 ) -> dict[tuple[int, str, int], Path]:
     """Where each subject, method and model is kept: a fingerprint of all that decides its rows.
@@ -158,6 +160,7 @@ def cell_paths(
     """
     if cells is None:
         return {}
+    remove_leftovers(Path(cells))
     vectors = [model.fingerprint() for model in models]
     paths = {}
     for subject, one in enumerate(responses):

@@ -185,7 +185,11 @@ found.to_parquet({str(tmp_path / "four.parquet")!r})
 
 
 def test_two_processes_share_a_study(tmp_path):
-    """Subjects x models are split, every process returns all rows, and they are those of one."""
+    """Subjects x models are split, every process returns all rows, and they are those of one.
+
+    Before that: vectors that neither has do not make them wait for one another, and processes of other
+    options, models or recordings make no study at all.
+    """
     import socket
 
     with socket.socket() as free:
@@ -203,27 +207,65 @@ def test_two_processes_share_a_study(tmp_path):
         )
     models = [f"static:{path}" for path in vectors.values()]
     code = """
-join, output = {join!r}, {output!r}
-if join:
-    processes.join(*join)
+join, output, shared = {join!r}, {output!r}, {shared!r}
+from brainalign_jax.language import embed
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study.run import run_study
+me = join[2] if join else 0
+if join and me == 0:
+    jax.distributed.initialize(*join)  # as users of JAX do: its devices are asked for later
+elif join:
+    processes.join(*join)
 responses, _ = recordings.planted_study(n_subjects=3)
 by_name = {{one.subject: one for one in responses}}
 dataset = Dataset("planted", tuple(by_name), responses[0].stimulus, by_name.__getitem__)
 scoring = Scoring(("procrustes", "rsa"), protocol("audited", timed=False, n_folds=4), (10,))
+for model in {models!r} if join else ():
+    embed(dataset.stimulus, model, cache_dir=shared)
+
+def refused(dataset, models, scoring, folder):
+    try:
+        run_study(dataset, models, scoring, folder, evidence=None, progress=False)
+    except ValueError as error:
+        print("refused:", error)
+
+if join:
+    folds = protocol("audited", timed=False, n_folds=4 + me)
+    refused(dataset, {models!r}, Scoring(("rsa",), folds, (10,), seed=me), output + "/no")
+    refused(dataset, [{models!r}, {models!r}[:1]][me], scoring, output + "/no")
+    import os, pathlib
+    os.chdir(output)
+    text = pathlib.Path({models!r}[0].removeprefix("static:")).read_text()
+    pathlib.Path("here.txt").write_text(text.replace(" 0.", " 1.") if me else text)
+    refused(dataset, ["static:here.txt"], scoring, output + "/no")
+    other, _ = recordings.planted_study(n_subjects=3, seed=me)
+    load = {{one.subject: one for one in other}}.__getitem__
+    changed = Dataset("planted", dataset.subjects, dataset.stimulus, load)
+    refused(changed, {models!r}, scoring, output + "/no")
+    assert not list(pathlib.Path(output, "no").glob("cells/*"))
 table = run_study(dataset, {models!r}, scoring, output, evidence=None, progress=False)
 table.rows.to_parquet(output + "/seen.parquet")
 import json, pathlib
-cells = len(list(pathlib.Path(output, "cells").glob("*.parquet")))
+cells = len(list(pathlib.Path(output, "cells").glob("*.cell")))
 print(json.dumps([cells, pathlib.Path(output, "report.html").exists()]))
 """
     started = []
     for index, join in enumerate([None, (f"127.0.0.1:{port}", 2, 0), (f"127.0.0.1:{port}", 2, 1)]):
         output = tmp_path / str(index)
         output.mkdir()
-        started.append(run(code.format(join=join, output=str(output), models=models)))
-    told = [json.loads(finish(process).splitlines()[-1]) for process in started]
+        places = dict(output=str(output), shared=str(tmp_path / "shared"))
+        started.append(run(code.format(join=join, models=models, **places)))
+    printed = [finish(process).splitlines() for process in started]
+    told = [json.loads(lines[-1]) for lines in printed]
+    refusals = [[line for line in lines if line.startswith("refused: ")] for lines in printed]
+    assert refusals[0] == [] and refusals[1] == refusals[2]
+    options, names, vectors, recorded = refusals[1]
+    assert "differ in their options: " in options
+    assert "scoring.protocol.n_folds is 4 in process 0, 5 in process 1" in options
+    assert "scoring.seed is 0 in process 0, 1 in process 1" in options
+    assert "models is " in names and "seed" not in names
+    assert "differ in their models or recordings: static:here.txt.weights is " in vectors
+    assert "recordings: recording of S0 is " in recorded and "static" not in recorded
     alone, *together = (pd.read_parquet(tmp_path / str(i) / "seen.parquet") for i in range(3))
     for table in together:
         pd.testing.assert_frame_equal(table, alone, atol=1e-5)
@@ -231,6 +273,6 @@ print(json.dumps([cells, pathlib.Path(output, "report.html").exists()]))
     assert told == [[24, True], [12, True], [12, False]]
     caches = [EmbeddingCache(tmp_path / str(i) / "embeddings") for i in range(3)]
     assert [cache.faults() for cache in caches] == [{}, {}, {}]
-    # The first process writes the vectors; the second may read them, where the folder is shared.
+    # Each keeps all vectors that it used, for the next time: the folder need not be shared.
     kept = [[one for one in cache.entries() if one.kind == "entry"] for cache in caches]
-    assert [len(entries) for entries in kept] == [2, 2, 0]
+    assert [len(entries) for entries in kept] == [2, 2, 2]

@@ -1,6 +1,7 @@
 """A whole study into a folder: what is written, what is computed again, what a failure leaves behind."""
 
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -74,7 +75,7 @@ def test_finished_cells_are_read_and_others_computed(dataset, vectors_file, tmp_
     again = run(dataset, vectors_file, tmp_path)
     assert computed == []
     pd.testing.assert_frame_equal(first.rows, again.rows)
-    next((tmp_path / "cells").glob("*.parquet")).unlink()
+    next((tmp_path / "cells").glob("*.cell")).unlink()
     run(dataset, vectors_file, tmp_path)
     assert len(computed) == 1
     computed.clear()
@@ -98,12 +99,43 @@ def test_changed_vectors_are_not_taken_for_the_old_ones(dataset, vectors_file, t
     assert not np.allclose(first.rows["value"], second.rows["value"])
 
 
-def test_a_damaged_cell_is_named(dataset, vectors_file, tmp_path):
+def test_a_damaged_cell_is_made_anew_with_a_warning(dataset, vectors_file, tmp_path, monkeypatch):
+    first = run(dataset, vectors_file, tmp_path)
+    damaged = sorted((tmp_path / "cells").glob("*.cell"))
+    assert len(damaged) == 8
+    kept = [path.read_bytes() for path in damaged]
+    for number, (path, content) in enumerate(zip(damaged, kept, strict=True)):
+        changed = bytearray(content)
+        changed[number * len(content) // 8] ^= 1 << number
+        path.write_bytes(bytes(changed) if number else content[: len(content) // 2])
+    # Of another cell: its bytes are sound.
+    damaged[5].write_bytes(kept[6])
+    left = tmp_path / "cells" / ".x.cell.0123456789abcdef.tmp"
+    left.write_bytes(b"half")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        again = run(dataset, vectors_file, tmp_path)
+    told = [str(one.message) for one in caught if "is damaged" in str(one.message)]
+    assert told and all("it is made anew" in text for text in told)
+    # Scores are looked at before ranks, which are made anew with them.
+    scores = {path.name for path in damaged if not path.name.endswith(".ranks.cell")}
+    assert {name for name in scores if any(name in text for text in told)} == scores
+    pd.testing.assert_frame_equal(first.rows, again.rows, check_exact=True)
+    assert not left.exists()
+    monkeypatch.setattr(cells.Workbench, "job", None)  # nothing is left to do
     run(dataset, vectors_file, tmp_path)
-    cell = next((tmp_path / "cells").glob("*.parquet"))
-    cell.write_bytes(cell.read_bytes()[:50])
-    with pytest.raises(ValueError, match=f"{cell.name}.*damaged.*delete it"):
-        run(dataset, vectors_file, tmp_path)
+
+
+def test_figures_of_an_earlier_study_do_not_stay(dataset, vectors_file, tmp_path):
+    run(dataset, vectors_file, tmp_path)
+    assert (tmp_path / "figures" / "rsa_by_layer.png").is_file()
+    only = Scoring(("procrustes",), SCORING.protocol, SCORING.ks)
+    run(dataset, vectors_file, tmp_path, only)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    written = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert "rsa_by_layer.png" not in written
+    assert written == {name[8:] for name in manifest["files"] if name.startswith("figures/")}
+    assert {"results.parquet", "report.html"} < set(manifest["files"])
 
 
 def test_a_choice_that_does_not_exist_is_refused_before_there_is_a_study():

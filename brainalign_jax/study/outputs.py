@@ -1,0 +1,177 @@
+"""The files that a study leaves in a folder: they take the place of an earlier study's as one.
+
+They are written to a folder beside them, then moved. The manifest goes first and comes last: it names every
+file by its SHA-256, so that a folder without one holds no finished study, and a file that is another's is
+told from one that belongs.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from brainalign_jax.files import leftovers, locked, new_file, new_folder, remove_leftovers, sync
+
+MANIFEST = "manifest.json"
+# Of what is built of studies and has no manifest that can be loaded.
+CONTENTS = "contents.json"
+EXTRAS = (
+    "evidence", "scaling", "intervals", "ranks", "nulls", "ceilings", "chance", "rsa", "group_decoding",
+)  # fmt: skip
+_FIGURES = ("precision_by_layer", "precision_by_k", "precision_by_model_size", "rsa_by_layer")
+# What versions whose manifests did not name files may have written.
+_UNNAMED = (
+    "results.parquet",
+    "region_encoding.parquet",
+    "report.html",
+    *(f"{name}.parquet" for name in EXTRAS),
+    *(f"figures/{name}.png" for name in _FIGURES),
+)
+_WORK, _REPLACED = "outputs", "replaced"
+
+
+@contextlib.contextmanager
+def new_outputs(folder: Path, pointer: str = MANIFEST) -> Iterator[Path]:
+    """A folder to write a study's files to; at the end they replace those of an earlier study in `folder`.
+
+    Files of the earlier study are removed, whether the new one has any of their names or not; what else is
+    in the folder stays. After an error while they are written the earlier study is as it was. Where the
+    process dies while they are moved there is no manifest, never one of another study.
+
+    pointer: JSON that names the files, of which it gets "files"; made where it is not written.
+
+    Raises: IsADirectoryError where a folder has the name of a file, before anything is replaced.
+    """
+    with new_folder(folder, _WORK) as new:
+        yield new
+        names = sorted(
+            path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file()
+        )
+        names = [name for name in names if name != pointer]
+        content = _read(new / pointer)
+        content["files"] = {name: sha256_of(new / name) for name in names}
+        write_json(content, new / pointer)
+        for path in [new, *(one for one in new.rglob("*") if one.is_dir())]:
+            sync(path)
+        with locked(folder):
+            try:
+                _move(new, folder, names, pointer)
+            except BaseException:
+                if (new / _REPLACED).is_dir():  # the next study learns of it which files to remove
+                    os.rename(new, new.with_name(new.name.replace(_WORK, f"{_WORK}-stopped", 1)))
+                raise
+
+
+def _move(new: Path, folder: Path, names: list[str], pointer: str) -> None:
+    stopped = leftovers(folder, _WORK)
+    earlier = set(_UNNAMED)
+    for place in [folder, *(p for path in stopped for p in (path, path / _REPLACED))]:
+        for one in (MANIFEST, CONTENTS):
+            earlier |= set(_names(_read(place / one)))
+    for name in (*names, pointer):
+        if (folder / name).is_dir():
+            raise IsADirectoryError(
+                f"{folder / name} is a folder: a file of the study is to be there"
+            )
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (new / _REPLACED).mkdir()
+    for one in (MANIFEST, CONTENTS):
+        if (folder / one).is_file():
+            os.replace(folder / one, new / _REPLACED / one)
+    _sync_all(folder, names)
+    for name in sorted(earlier | set(names)):
+        if not (folder / name).is_dir():
+            with contextlib.suppress(NotADirectoryError):
+                (folder / name).unlink(missing_ok=True)
+    _sync_all(folder, names)
+    for name in names:
+        os.replace(new / name, folder / name)
+    _sync_all(folder, names)
+    os.replace(new / pointer, folder / pointer)
+    sync(folder)
+    remove_leftovers(folder)
+    for parent in {(folder / name).parent for name in earlier} - {folder}:
+        remove_leftovers(parent)
+        with contextlib.suppress(OSError):  # it is not empty, or not there
+            parent.rmdir()
+
+
+def _sync_all(folder: Path, names: list[str]) -> None:
+    for parent in {(folder / name).parent for name in names} | {folder}:
+        sync(parent)
+
+
+def _read(path: Path) -> dict:
+    """The content of a manifest; empty where there is none that can be read."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
+    return {}
+
+
+def _names(content: dict) -> list[str]:
+    """The files that a manifest names, none outside of its folder."""
+    files = content.get("files")
+    paths = [PurePosixPath(name) for name in files] if isinstance(files, dict) else []
+    return [str(path) for path in paths if not path.is_absolute() and ".." not in path.parts]
+
+
+def write_json(content: dict, path: Path) -> None:
+    """Write JSON for people, whole or not at all."""
+    text = json.dumps(content, indent=2, sort_keys=True, default=str)
+    with new_file(path) as file:
+        file.write(f"{text}\n".encode())
+
+
+def read_manifest(folder: Path, what: str) -> tuple[dict, dict[str, str] | None]:
+    """(manifest, SHA-256 of its files by name; None of an earlier version's, which named none).
+
+    what: a folder holds, for the message.
+
+    Raises: FileNotFoundError where there is none; ValueError where it is damaged.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: {folder} holds no {what}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it is no JSON object")
+        files = content.pop("files", None)
+        if files is not None and not isinstance(files, dict):
+            raise ValueError("its files have no names")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}): run the study again") from error
+    return content, files
+
+
+def read_table(folder: Path, name: str, files: dict[str, str] | None) -> pd.DataFrame:
+    """A table of a study. files: of `read_manifest`.
+
+    Raises: FileNotFoundError; ValueError where it is damaged, or not the one that the manifest names.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing")
+    content = path.read_bytes()
+    if files is not None and hashlib.sha256(content).hexdigest() != files.get(name):
+        raise ValueError(
+            f"{path} is damaged or of another study than {folder / MANIFEST}, which names a file of other "
+            "bytes: run the study again"
+        )
+    try:
+        return pd.read_parquet(io.BytesIO(content))
+    except Exception as error:
+        raise ValueError(f"{path} is damaged ({error}): run the study again") from error
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

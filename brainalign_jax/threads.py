@@ -1,0 +1,78 @@
+"""What threads and processes must know of one another: BLAS's own threads, and processes that were forked."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+_lock = threading.Lock()
+_turn = threading.RLock()
+_inside = 0  # how many are in `one_blas_thread`
+_limits: contextlib.ExitStack | None = None
+_forked = False
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """BLAS works with one thread while any thread of this process is in here.
+
+    The limit is the whole process's: the last to leave takes it back, whoever set it.
+    """
+    from threadpoolctl import threadpool_limits
+
+    global _inside, _limits
+    with _lock:
+        if _inside == 0:
+            _limits = contextlib.ExitStack()
+            _limits.enter_context(threadpool_limits(1, user_api="blas"))
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _limits.close()
+
+
+def in_turn(function: Callable) -> Callable:
+    """The function, which threads of this process call one after another.
+
+    Each may then plan with all memory and cores, and processes that joined do the same in the same order.
+    """
+
+    @functools.wraps(function)
+    def called(*args, **kwargs):
+        check_not_forked()
+        with _turn:
+            return function(*args, **kwargs)
+
+    return called
+
+
+def check_not_forked() -> None:
+    """Raises: RuntimeError in a process that was forked after JAX had started, where JAX waits for ever."""
+    if _forked:
+        raise RuntimeError(
+            "this process was forked from one in which JAX had started, whose threads it lacks: JAX would "
+            "wait for them for ever. Start the pool with multiprocessing.get_context('spawn'), or before "
+            "anything of JAX is called"
+        )
+
+
+def _after_fork() -> None:
+    """In the child: whether JAX had its devices, and so its threads, in the parent."""
+    global _forked, _inside, _lock, _turn
+    _lock, _turn, _inside = threading.Lock(), threading.RLock(), 0
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    # JAX has no public function that asks without starting them.
+    started = getattr(bridge, "backends_are_initialized", lambda: bridge is not None)
+    _forked = _forked or bool(started())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,105 @@
+"""Threads of one process, and processes that were forked from one with JAX in it."""
+
+import multiprocessing
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from threadpoolctl import threadpool_info
+
+from brainalign_jax import threads
+from brainalign_jax.threads import in_turn, one_blas_thread
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def blas_threads():
+    return sorted(one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas")
+
+
+def test_the_last_to_leave_gives_blas_its_threads_back():
+    """Two studies that overlap: the one that began second does not leave BLAS at one thread."""
+    before = blas_threads()
+    first, second = one_blas_thread(), one_blas_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert set(blas_threads()) == {1}
+    second.__exit__(None, None, None)
+    assert blas_threads() == before
+
+
+def test_threads_take_turns_and_one_may_call_itself():
+    inside, met, found = set(), [], []
+
+    @in_turn
+    def study(depth: int = 1) -> int:
+        """A study."""
+        me = threading.get_ident()
+        met.extend(inside - {me})
+        inside.add(me)
+        time.sleep(1e-3)
+        count = 1 + (study(depth - 1) if depth else 0)
+        inside.discard(me)
+        return count
+
+    running = [threading.Thread(target=lambda: found.append(study())) for _ in range(8)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    assert found == [2] * 8 and met == []
+    assert study.__doc__ == "A study." and study.__name__ == "study"
+
+
+FORKS = """
+import multiprocessing, sys, warnings
+warnings.simplefilter("ignore")
+import brainalign_jax as ba
+import jax
+
+def call(which):
+    words = ba.Stimulus.from_words(["sun", "moon"])
+    try:
+        if which == "embed":
+            ba.embed(words, "static:nowhere")
+        elif which == "study":
+            ba.run_study(ba.Dataset("x", ("S",), words, None), ["static:nowhere"])
+        else:
+            ba.surprisal(words, "nowhere")
+    except Exception as error:
+        return f"{which}: {type(error).__name__}: {error}"
+
+calls = ["embed", "study", "surprisal"]
+pool = multiprocessing.get_context("fork").Pool
+with pool(1) as before:
+    print(before.map(call, calls[:1]), flush=True)
+jax.devices()
+with pool(1) as after:
+    print(*after.map(call, calls), sep="\\n")
+"""
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_a_pool_forked_after_jax_is_refused_with_the_remedy():
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FORKS)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    before, *after = done.stdout.splitlines()
+    assert "nowhere" in before and "forked" not in before, done.stderr
+    assert len(after) == 3
+    for which, line in zip(("embed", "study", "surprisal"), after, strict=True):
+        assert line.startswith(f"{which}: RuntimeError: this process was forked")
+        assert "multiprocessing.get_context('spawn')" in line
+
+
+def test_this_process_was_not_forked():
+    threads.check_not_forked()
