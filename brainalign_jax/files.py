@@ -193,15 +193,10 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def is_temporary(path: Path) -> bool:
-    """Whether the path is named as what is being written, or was when its process died."""
-    return _TEMPORARY.fullmatch(path.name) is not None
-
-
 def leftovers(folder: Path, prefix: str = "") -> list[Path]:
     """What processes that died left of their temporary files and folders; of names that begin so."""
     found = [path for path in folder.glob(".*.tmp") if path.name.startswith(f".{prefix}")]
-    return [path for path in sorted(found) if is_temporary(path) and _is_left(path)]
+    return [path for path in sorted(found) if _TEMPORARY.fullmatch(path.name) and _is_left(path)]
 
 
 def remove_leftovers(folder: Path, prefix: str = "") -> None:

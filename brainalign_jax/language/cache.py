@@ -21,7 +21,6 @@ import numpy as np
 
 from brainalign_jax.files import (
     Damaged,
-    is_temporary,
     new_sealed_file,
     remove_leftovers,
     sealed_bytes,
@@ -266,7 +265,7 @@ def _kind(path: Path) -> str | None:
     """What a file or folder of the cache is to a listing; None for what is none of its business."""
     if path.name in (_LOCKS, _FINGERPRINTS):
         return None
-    if is_temporary(path):
+    if path.name.startswith(".") and (path.is_dir() or path.name.endswith(".tmp")):
         return "leftover"
     if path.is_dir():  # an entry was a folder in earlier versions
         return "leftover" if (path / "entry.json").is_file() else None
