@@ -4,10 +4,11 @@
     python -m benchmarks.pull_the_plug --what=vectors --times=20
 
 study: a study with null draws, controls, noise ceilings and the report is started in a process of its own
-and killed (SIGKILL) at a moment drawn uniformly from the time that what is left to do took before; it is
-started again, in the same folder, until it comes to its end, then all begins anew in a folder that holds
-another study's results. After every kill the folder holds files of one study or none that can be loaded;
-at the end every table is that of a study that was never disturbed, bit by bit, and nothing else lies about.
+and killed (SIGKILL) at a moment drawn uniformly from the time that it takes, or while its files are moved;
+it is started again, in the same folder, until it comes to its end, then all begins anew in a folder that
+holds another study's results. After every kill the folder holds files of one study or none that can be
+loaded; at the end every table is that of a study that was never disturbed, bit by bit, and nothing else
+lies about.
 
 vectors: an extraction into a cache is killed at a moment drawn between its first batch and the end of the
 cache write; each start goes on with what the last one left. After every kill the state on disk must hold
@@ -204,19 +205,17 @@ def kill_studies(times: int, rng: random.Random, place: Path) -> None:
     seconds = [finished_study(folder, vectors, seed) for seed, folder in undisturbed.items()]
     killed, rounds, in_move, longest = 0, 0, 0, max(seconds)
     while killed < times:
-        output, seed, left = place / f"study{rounds}", 1, longest
+        output, seed = place / f"study{rounds}", 1
         shutil.copytree(undisturbed[0], output)
         while True:
             process = start_study(output, vectors, seed)
             aim = "moving" if rng.random() < 0.2 else "begun"
-            delay = rng.uniform(0, 0.02 if aim == "moving" else left)
-            begin = time.monotonic()
+            delay = rng.uniform(0, 0.02 if aim == "moving" else longest)
             lines, dead = kill_at(process, aim, delay)
             if not dead:
-                longest = max(1.0, 0.6 * longest)  # it is quicker than when it was timed
+                longest = max(1.0, 0.8 * longest)  # most was there already
                 break
             killed, in_move = killed + 1, in_move + ("moving" in lines)
-            left = max(0.5, left - 0.7 * (time.monotonic() - begin) * (aim == "begun"))
             owner = one_study(output, undisturbed)
             print(f"killed {delay:.2f} s after {aim!r}: the folder holds study {owner}", flush=True)
             if killed >= times:
