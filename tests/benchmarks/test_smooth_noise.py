@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from recordings import make_embeddings, make_responses
 
-from benchmarks import null_p_values
+from benchmarks import smooth_noise
 from brainalign_jax.study.nulls import NullPlan, score_nulls
 from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.protocol import protocol
@@ -12,11 +12,11 @@ from brainalign_jax.study.sweep import score_subjects
 
 
 def test_scores_are_those_of_the_study():
-    stimulus = null_p_values.story(120, 1)
+    stimulus = smooth_noise.story(120, 1)
     rng = np.random.default_rng(0)
-    noise = [null_p_values.smooth_noise(rng, stimulus, width, 2.5) for width in (10, 12)]
+    noise = [smooth_noise.smooth_noise(rng, stimulus, width, 2.5) for width in (10, 12)]
     assert np.corrcoef(noise[0][1:, 0], noise[0][:-1, 0])[0, 1] > 0.8
-    scorer = null_p_values.decoder("procrustes", stimulus, 10, 0.0, 2)
+    scorer = smooth_noise.decoder("procrustes", stimulus, 10, 0.0, 2)
     found = scorer.score(*noise)
     one, model = make_responses(stimulus, noise[0]), make_embeddings(stimulus, noise[1][None])
     scoring = Scoring(
@@ -31,8 +31,6 @@ def test_scores_are_those_of_the_study():
 
 
 def test_rows_tell_the_distribution_of_p():
-    row = null_p_values.row(
-        np.array([0.01, 0.04, 0.5, 1.0]), method="rsa", metric="x", kind="shift"
-    )
+    row = smooth_noise.row(np.array([0.01, 0.04, 0.5, 1.0]), method="rsa", metric="x", kind="shift")
     assert row["share"]["0.04"][0] == pytest.approx(0.5)
     assert row["deciles"] == [2, 0, 0, 0, 1, 0, 0, 0, 0, 1]
