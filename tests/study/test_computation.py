@@ -82,7 +82,8 @@ def test_programs_do_not_multiply_with_layers_folds_and_subjects(scoring):
     # Three methods with two programs each, and layers in two forms; two more where a fold needs
     # more filters than its subject.
     assert compiled(n_layers=3, n_subjects=1) <= 10
-    assert compiled(n_layers=9, n_subjects=3) == 0
+    # Other responses; where no axes are chosen before, ridge may need a basis of another size.
+    assert compiled(n_layers=9, n_subjects=3) <= (2 if scoring.protocol.pca != "none" else 0)
 
 
 def test_products_are_exact_unless_asked_otherwise():
