@@ -39,7 +39,7 @@ def states(model, text="", **options):
 @pytest.mark.parametrize("layout", ["whole", "streamed"])
 def test_parts_off_and_sublayers(layout, folder):
     model = load_model(folder)
-    options = dict(level="token", layout=layout)
+    options = dict(level="token", layout=layout, bos="never")
     plain = embed(STIMULUS, folder, **options)
     np.testing.assert_allclose(plain.values, states(model).states[:, 0], atol=1e-5)
     assert "interventions" not in plain.meta and "sublayers" not in plain.meta
@@ -61,7 +61,7 @@ def test_parts_off_and_sublayers(layout, folder):
 
 def test_parts_drawn_anew(folder):
     text = "reinit-ffn:1,seed:3"
-    found = embed(STIMULUS, folder, level="token", interventions=text)
+    found = embed(STIMULUS, folder, level="token", interventions=text, bos="never")
     anew = reinitialise(load_model(folder), text)
     np.testing.assert_allclose(found.values, states(anew).states[:, 0], atol=1e-5)
     assert found.meta["interventions"] == text
