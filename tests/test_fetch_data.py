@@ -68,7 +68,7 @@ def test_what_is_wrong_is_one_line_and_a_status(server, tmp_path):
         ({"subjects": "2", "timeout": 0.2}, "sent no byte for 0.2 s"),
     ):
         status, out, err = run(server.url, data_dir=tmp_path, **given)
-        assert status == 2 and message in err and not out and "Traceback" not in err
+        assert status == 1 and message in err and not out and "Traceback" not in err
     assert "By hand: download subject_1.mat" in run(server.url, data_dir=tmp_path, subjects="3")[2]
 
 

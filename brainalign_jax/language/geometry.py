@@ -16,6 +16,7 @@ import numpy as np
 _TOP = 0.01  # of the words
 _NAMED = 5
 _N_DIMENSIONS = 3
+_FEWEST_WORDS, _FEWEST_DIMENSIONS = 20, 60  # of fewer nothing is said
 MOST_HELD = 0.3  # of the variance, by the longest words, beside their own share of the words
 LONGEST_FIRST = 3.0
 MOST_IN_DIMENSIONS = 0.9
@@ -28,7 +29,8 @@ class Geometry(NamedTuple):
       largest norms hold.
     first_ratio: norm of the words that open a text over that of the others, medians; NaN where there are
       no words of one of the kinds.
-    dimension_share: of the variance, what the 3 dimensions of the largest variance hold.
+    dimension_share: of the variance, what the 3 dimensions of the largest variance hold; NaN of fewer than
+      60 dimensions.
     mean_cosine: of pairs of different words, before anything is subtracted.
     longest: of each layer, the rows of the five words with the largest norms.
     """
@@ -72,7 +74,9 @@ def _of_layer(layer: np.ndarray, first: np.ndarray | None) -> tuple:
     return (
         squares[top].sum() / total if total else np.nan,
         ratio,
-        by_dimension[:_N_DIMENSIONS].sum() / total if total else np.nan,
+        by_dimension[:_N_DIMENSIONS].sum() / total
+        if total and len(by_dimension) >= _FEWEST_DIMENSIONS
+        else np.nan,
         cosine,
         tuple(order[:_NAMED].tolist()),
     )
@@ -103,7 +107,7 @@ def complaint(about: dict, n_words: int) -> str | None:
     n_top = max(1, round(_TOP * n_words))
     found = []
     layers, worst, value = _beyond(about["top_share"], MOST_HELD + n_top / n_words)
-    if layers:
+    if layers and n_words >= _FEWEST_WORDS:
         words = ", ".join(repr(word) for word in about["longest_words"])
         found.append(
             f"{n_top} of {n_words} words hold up to {value:.0%} of the variance in {layers} (layer {worst} "
