@@ -11,7 +11,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -171,13 +171,12 @@ class _Sealing:
 def new_folder(parent: Path, name: str) -> Iterator[Path]:
     """A folder of its own below `parent`, removed at the end; if this process dies, by `remove_leftovers`."""
     parent.mkdir(parents=True, exist_ok=True)
-    path = _temporary_name(parent / name)
-    path.mkdir()
-    with locked(path):
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
+    handle, path = _new_locked(parent / name, _open_new_folder)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -195,26 +194,45 @@ def locked(folder: Path) -> Iterator[None]:
 
 def leftovers(folder: Path, prefix: str = "") -> list[Path]:
     """What processes that died left of their temporary files and folders; of names that begin so."""
-    found = [path for path in folder.glob(".*.tmp") if path.name.startswith(f".{prefix}")]
-    return [path for path in sorted(found) if _TEMPORARY.fullmatch(path.name) and _is_left(path)]
+    found = []
+    for path in _temporaries(folder, prefix):
+        with _held_if_left(path) as left:
+            found += [path] if left else []
+    return found
 
 
 def remove_leftovers(folder: Path, prefix: str = "") -> None:
     """Remove `leftovers`; what another process or thread is writing stays."""
-    for path in leftovers(folder, prefix):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                path.unlink()
+    for path in _temporaries(folder, prefix):
+        with _held_if_left(path) as left:  # nobody can begin to write there meanwhile
+            if left and path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif left:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
 
-def _is_left(path: Path) -> bool:
-    """Whether nobody holds the lock of a temporary file or folder; by its age where there are no locks."""
+def _temporaries(folder: Path, prefix: str) -> list[Path]:
+    found = [path for path in folder.glob(".*.tmp") if path.name.startswith(f".{prefix}")]
+    return [path for path in sorted(found) if _TEMPORARY.fullmatch(path.name)]
+
+
+@contextlib.contextmanager
+def _held_if_left(path: Path) -> Iterator[bool]:
+    """Whether nobody holds the lock of a temporary file or folder, which is then held in here."""
     try:
         handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     except OSError:
-        return False  # gone meanwhile, or another user's
+        yield False  # gone meanwhile, or another user's
+        return
+    try:
+        yield _take_lock(handle)
+    finally:
+        os.close(handle)
+
+
+def _take_lock(handle: int) -> bool:
+    """Whether the lock was free; where there are no locks, whether the age says that it would be."""
     try:
         if fcntl is None:
             raise OSError("no locks")
@@ -224,8 +242,6 @@ def _is_left(path: Path) -> bool:
         return False
     except OSError:
         return time.time() - os.fstat(handle).st_mtime > _DAY
-    finally:
-        os.close(handle)
 
 
 def _temporary_name(path: Path) -> Path:
@@ -237,10 +253,16 @@ def _new_temporary(path: Path) -> tuple[int, Path]:
 
     Its name is drawn by the system's randomness: numbers of processes are the same on two machines.
     """
+    return _new_locked(path, _open_new_file)
+
+
+def _new_locked(path: Path, open_new: Callable[[Path], int | None]) -> tuple[int, Path]:
+    """(descriptor, name) of a temporary beside `path`, locked while it is open."""
     while True:
         temporary = _temporary_name(path)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
-        handle = os.open(temporary, flags, 0o666)
+        handle = open_new(temporary)
+        if handle is None:
+            continue
         if fcntl is not None:
             with contextlib.suppress(OSError):
                 fcntl.flock(handle, fcntl.LOCK_EX)
@@ -249,6 +271,18 @@ def _new_temporary(path: Path) -> tuple[int, Path]:
             if os.path.samestat(os.stat(temporary), os.fstat(handle)):
                 return handle, temporary
         os.close(handle)
+
+
+def _open_new_file(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+
+
+def _open_new_folder(path: Path) -> int | None:
+    path.mkdir()
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:  # taken for left over
+        return None
 
 
 def sync(folder: Path) -> None:
