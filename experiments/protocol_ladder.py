@@ -3,7 +3,7 @@
     python -m experiments.protocol_ladder --dataset=harry_potter --data_dir=../shared/data/harry_potter \
         --models=bert-base --layers=0,6,12 --methods=procrustes --output_dir=out/ladder
 
-Scores the models at up to twelve steps, each with --n_nulls draws of its own null; the time is that of so
+Scores the models at up to fifteen steps, each with --n_nulls draws of its own null; the time is that of so
 many studies with so few null draws (minutes for two small subjects, hours for ridge on a whole story: choose
 layers and methods). Expect a score and null that fall together at the step "folds" where smoothness in time
 made the score.

@@ -32,6 +32,7 @@ LABELS = {
     "csls_k": "+ CSLS neighbours",
     "candidate_scaling": "+ candidates scaled",
     "layer": "+ layer chosen inside",
+    "first_token": "+ the model's first token",
     "rdms": "+ audited RDMs",
 }
 _GREY = "#777777"

@@ -9,7 +9,7 @@ from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study import ladder_report, nulls
 from brainalign_jax.study.cells import Workbench
-from brainalign_jax.study.ladder import ladder_steps, run_ladder
+from brainalign_jax.study.ladder import START, STEPS, ladder_steps, run_ladder
 from brainalign_jax.study.protocol import protocol
 
 
@@ -22,6 +22,10 @@ def test_the_walk_ends_at_the_audited_protocol(timed, grouped):
     for before, step in zip(steps, steps[1:], strict=False):
         old, new = before.protocol.fields(), step.protocol.fields()
         assert {f for f in new if new[f] != old[f]} - {"name"} == set(step.changed)
+
+
+def test_every_step_has_a_label():
+    assert list(ladder_report.LABELS) == [START, *STEPS]
 
 
 def test_fixed_fields_are_never_walked_and_bad_steps_are_named():
