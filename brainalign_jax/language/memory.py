@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import jax
+
+from brainalign_jax.machine import left_memory, total_memory
 
 
 def device_bytes() -> int:
@@ -24,11 +23,5 @@ def _simulated() -> int:
 
 
 def _available() -> int:
-    path = Path("/proc/meminfo")
-    if path.is_file():
-        for line in path.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return 4 << 30
+    # Half of all, where nothing tells what is left.
+    return left_memory() or (total_memory() or 8 << 30) // 2

@@ -20,6 +20,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from brainalign_jax.machine import free_memory
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study import decoding, geometry, programs, sources
 from brainalign_jax.study.computation import Computation, cores
@@ -304,25 +305,7 @@ def available_bytes() -> int:
         limits = [(one.memory_stats() or {}).get("bytes_limit", 0) for one in jax.local_devices()]
         if min(limits) > 0:
             return min(limits)
-    return resident_bytes() + _left_bytes()
-
-
-def _left_bytes() -> int:
-    """Memory that the machine, or the control group of this process, has left."""
-    left = []
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                left.append(int(line.split()[1]) * 1024)
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        if limit != "max":
-            left.append(int(limit) - int((group / "memory.current").read_text()))
-    except OSError:
-        pass  # no control group of version 2
-    return min(left) if left else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return resident_bytes() + free_memory()
 
 
 def resident_bytes() -> int:

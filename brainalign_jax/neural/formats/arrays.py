@@ -15,6 +15,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from brainalign_jax.machine import free_memory
+
 # What NumPy raises for a damaged `.npy` or `.npz`. RuntimeError is also an unknown compression or a
 # password, where a flag is damaged; SyntaxError and TokenError are a damaged header of an array.
 ARRAY_DAMAGE = (
@@ -78,25 +80,6 @@ def check_memory(n_bytes: int, path: Path | str, what: str) -> None:
         )
 
 
-def free_memory() -> int:
-    """Bytes that this process may still take: what the machine and its control group have left."""
-    left = []
-    meminfo, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
-    if meminfo.is_file():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                left.append(int(line.split()[1]) * 1024)
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        if limit != "max":
-            left.append(int(limit) - int((group / "memory.current").read_text()))
-    except OSError:
-        pass  # no control group of version 2
-    if not left and "SC_PHYS_PAGES" in getattr(os, "sysconf_names", ()):
-        left.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    return min(left, default=2**40)
-
-
 def read_npz(path: Path, name: str) -> np.ndarray:
     """One array of a `.npz`, see `read_member`. Raises one of ARRAY_DAMAGE."""
     with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
@@ -133,9 +116,7 @@ _HEADERS = {
 def n_elements(file: BinaryIO) -> int:
     """How many elements the header of an open `.npy` declares. Raises ValueError where it is none."""
     version = np.lib.format.read_magic(file)
-    first = version == (1, 0)
-    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-    return math.prod(read(file)[0])
+    return math.prod(_HEADERS.get(version, _HEADERS[2, 0])(file)[0])
 
 
 def _start(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from brainalign_jax.neural.formats.arrays import free_memory
+from brainalign_jax.machine import free_memory
 from brainalign_jax.neural.formats.matlab73_fields import HeapReader
 from brainalign_jax.neural.formats.matlab_origin import Origin
 

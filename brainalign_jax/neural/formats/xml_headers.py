@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from brainalign_jax.neural.formats.arrays import free_memory
+from brainalign_jax.machine import free_memory
 
 _MOST_AXES = 6  # GIFTI 1.0: Dimensionality
 _PIECE = 2**20
