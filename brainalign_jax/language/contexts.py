@@ -86,6 +86,11 @@ def texts_of(
     return _stretches(words, wanted, key)
 
 
+def begins_with_blank(context: str, *, causal: bool) -> bool:
+    """Whether a text begins with a space: where a causal model reads a word alone, see `texts_of`."""
+    return context == "word" and causal
+
+
 def _strides(
     words: Sequence[str], wanted: np.ndarray, run_start: np.ndarray, window: int, stride: int
 ) -> list[Text]:

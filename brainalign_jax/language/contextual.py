@@ -65,7 +65,7 @@ def contextual_vectors(
         tokenizer,
         texts,
         max_length=min(config.max_length, max_tokens or LONGEST),
-        blank=context == "word" and config.causal,
+        blank=contexts.begins_with_blank(context, causal=config.causal),
         announce_cuts=context != "growing",
     )
     n_unknown = contexts.count_unknown(stimulus, sequences, tokenizer)

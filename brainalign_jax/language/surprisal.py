@@ -25,7 +25,7 @@ from brainalign_jax.language.models.heads import Head, load_head
 from brainalign_jax.language.models.interventions import Specification, gates, parse, reinitialise
 from brainalign_jax.language.models.registry import ModelSpec
 from brainalign_jax.language.models.transformer import LanguageModel
-from brainalign_jax.language.tokens import BOS, WordTokenizer, load_tokenizer
+from brainalign_jax.language.tokens import BOS, WordTokenizer, load_tokenizer, text_of
 from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.threads import check_not_forked
@@ -138,7 +138,7 @@ def word_surprisal(
     length = min(model.max_length, max_tokens or 4096)
     every = np.ones(len(stimulus), bool)
     texts = contexts.texts_of(stimulus, every, context=context, window=window, stride=stride)
-    blank = causal and context == "word"
+    blank = contexts.begins_with_blank(context, causal=causal)
     pieces, lost = _pieces(tokenizer, texts, prefix, suffix, length, blank)
     values = np.full(len(stimulus), np.nan)
     values[[row for piece in pieces for row, first, _ in piece.spans if first or not causal]] = 0
@@ -177,7 +177,7 @@ def _pieces(tokenizer, texts, prefix, suffix, length, blank) -> tuple[list[_Piec
     for start in range(0, len(texts), 1024):
         part = texts[start : start + 1024]
         words = [text.words for text in part]
-        joined = [" " * blank + " ".join(" ".join(w.split()) for w in text) for text in words]
+        joined = [text_of(text, blank=blank) for text in words]
         groups = tokenizer.backend.encode_batch(joined, add_special_tokens=False)
         for text, encoded, group in zip(
             part, tokenizer.encode(words, blank=blank), groups, strict=True

@@ -101,7 +101,7 @@ class WordTokenizer:
         blank: a space before the first word, too, as where it follows another.
         """
         spaced = [[" ".join(word.split()) for word in words] for words in texts]
-        joined = [" " * blank + " ".join(words) for words in spaced]
+        joined = [text_of(words, blank=blank) for words in spaced]
         encodings = self.backend.encode_batch(joined, add_special_tokens=False)
         return [
             _assign(words, text, encoding)
@@ -111,6 +111,11 @@ class WordTokenizer:
     def budget(self, max_length: int) -> int:
         """How many sub-tokens of text fit into max_length beside the special tokens."""
         return max_length - len(self.prefix) - len(self.suffix)
+
+
+def text_of(words: Sequence[str], *, blank: bool = False) -> str:
+    """The text that `WordTokenizer.encode` reads of words."""
+    return " " * blank + " ".join(" ".join(word.split()) for word in words)
 
 
 def _assign(words: Sequence[str], text: str, encoding) -> EncodedText:
