@@ -184,9 +184,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Held by one thread of one process at a time, where the file system has locks."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_EX)
+        _wait_for_lock(handle)
         yield
     finally:
         os.close(handle)
@@ -231,6 +229,12 @@ def _held_if_left(path: Path) -> Iterator[bool]:
         os.close(handle)
 
 
+def _wait_for_lock(handle: int) -> None:
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+
+
 def _take_lock(handle: int) -> bool:
     """Whether the lock was free; where there are no locks, whether the age says that it would be."""
     try:
@@ -263,9 +267,7 @@ def _new_locked(path: Path, open_new: Callable[[Path], int | None]) -> tuple[int
         handle = open_new(temporary)
         if handle is None:
             continue
-        if fcntl is not None:
-            with contextlib.suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_EX)
+        _wait_for_lock(handle)
         # Between its making and its lock it may have been taken for left over.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.stat(temporary), os.fstat(handle)):
