@@ -13,10 +13,10 @@ Writes OUT/noise.parquet; a second call computes only what is missing.
 
 from absl import app
 
-from brainalign_jax.commands.align import EVIDENCE, OUTPUT_DIR, PLAN, PROTOCOL, SCORING
+from brainalign_jax.commands.align import EVIDENCE, OUTPUT_DIR, PLAN, SCORING
 from brainalign_jax.commands.command import Command, absl_main
+from brainalign_jax.commands.fixed import PROTOCOL_NAMES
 from brainalign_jax.options import Option, picked
-from brainalign_jax.study.protocol import PROTOCOLS
 
 OPTIONS = (
     OUTPUT_DIR,
@@ -42,14 +42,7 @@ OPTIONS = (
     ),
     Option("small", "bool", False, "An eighth of the text, for a first look.", "data"),
     *picked(SCORING, "methods"),
-    Option(
-        "protocols",
-        "list",
-        ("paper", "audited"),
-        "Under which protocols.",
-        PROTOCOL,
-        tuple(PROTOCOLS),
-    ),
+    PROTOCOL_NAMES,
     *picked(PLAN, "n_nulls", default=20, help="Draws of the audited protocol's null; 0 for none."),
     *picked(SCORING, "seed", help="Seed of everything.", group=EVIDENCE),
 )

@@ -22,7 +22,6 @@ from brainalign_jax.commands.align import (
     OUTPUT_DIR,
     PLAN,
     PROGRESS,
-    PROTOCOL,
     READER_OPTIONS,
     REPORT_K,
     SCORING,
@@ -30,9 +29,8 @@ from brainalign_jax.commands.align import (
 )
 from brainalign_jax.commands.command import Command, absl_main, shown_path
 from brainalign_jax.commands.ending import Misuse, misuse
-from brainalign_jax.commands.fixed import FIXED, protocol_fields
+from brainalign_jax.commands.fixed import FIXED, PROTOCOL_NAMES, protocol_fields
 from brainalign_jax.options import Option, picked
-from brainalign_jax.study.protocol import PROTOCOLS
 
 _PRESETS = ("experiment1", "experiment2", "experiment3", "all", "custom")
 OPTIONS = (
@@ -69,14 +67,7 @@ OPTIONS = (
         help="What the model reads: sentences if not given, the word alone for isolated words.",
     ),
     *picked(SCORING, "methods", default=None, help="Of procrustes, ridge and rsa; the preset's."),
-    Option(
-        "protocols",
-        "list",
-        ("paper", "audited"),
-        "Under which protocols.",
-        PROTOCOL,
-        tuple(PROTOCOLS),
-    ),
+    PROTOCOL_NAMES,
     FIXED,
     *picked(SCORING, "layers", "lower", "ks"),
     REPORT_K,

@@ -1,10 +1,10 @@
-"""`--fixed`: fields of a protocol as a user types them, for what runs a study under several protocols."""
+"""`--protocols` and `--fixed`, fields of them as a user types them: for studies under several protocols."""
 
 import dataclasses
 
 from brainalign_jax.names import check_known
 from brainalign_jax.options import Option, bounds_of, check_number
-from brainalign_jax.study.protocol import Protocol
+from brainalign_jax.study.protocol import PROTOCOLS, Protocol
 
 FIXED = Option(
     "fixed",
@@ -12,6 +12,14 @@ FIXED = Option(
     (),
     "Protocol fields of every protocol alike, as csls_k=10,n_folds=5; alphas with colons, 0.1:1:10.",
     "protocol",
+)
+PROTOCOL_NAMES = Option(
+    "protocols",
+    "list",
+    ("paper", "audited"),
+    "Under which protocols.",
+    "protocol",
+    tuple(PROTOCOLS),
 )
 _NAMES = {bool: "true or false", int: "whole number", float: "number", str: "text"}
 _NAMES[tuple[float, ...]] = "list of numbers between colons"

@@ -234,7 +234,7 @@ class Workbench:
         if not isinstance(method, Ridge):
             return method
         every = source if source.ndim == 2 else source[0]
-        size = programs.filter_count(every, problem, self.scoring.protocol)
+        size = programs.filter_count(every, problem, method.protocol)
         return dataclasses.replace(method, n_filters=size)
 
     def _vectors(self, part: Part) -> np.ndarray:
