@@ -11,6 +11,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Most of the tests' time went into compiling programs that run once. Set it to 0 to test what users run.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# XLA's emitters of before compile in half the time; two workers have no cores left for more threads.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+)
 # Workers, the processes that tests start, and the next run share what is compiled.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",

@@ -207,7 +207,8 @@ def test_a_model_divided_among_four_devices(tmp_path):
             textwrap.dedent(SHARDED).format(path=path),
             tmp_path,
         ],
-        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+        env=os.environ
+        | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -216,7 +216,7 @@ SHARDED = """
 
 def test_a_model_divided_among_four_devices(tmp_path):
     code = textwrap.dedent(SHARDED).format(path=[str(HERE.parents[1]), str(HERE.parents[2])])
-    flags = "--xla_force_host_platform_device_count=4"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)],
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},

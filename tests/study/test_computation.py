@@ -180,7 +180,8 @@ scoring = Scoring(("procrustes", "ridge", "rsa"), protocol("audited", timed=Fals
 found = score_subjects("p", responses, embeddings, scoring, computation=Computation(layers=8))
 found.to_parquet({str(tmp_path / "four.parquet")!r})
 """
-    finish(run(code, XLA_FLAGS="--xla_force_host_platform_device_count=4"))
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
+    finish(run(code, XLA_FLAGS=flags))
     found = pd.read_parquet(tmp_path / "four.parquet")
     pd.testing.assert_frame_equal(found, expected, atol=1e-5, check_dtype=False)
 
