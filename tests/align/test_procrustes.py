@@ -302,7 +302,8 @@ def test_folds_and_spans_in_float32_far_from_zero(rng):
     for fold, mask in enumerate(masks):
         some = source[mask > 0]
         expected, _, _ = oracles.procrustes(source, target, mask, center=False)
-        np.testing.assert_allclose(some @ folds.rotation[fold], some @ expected, atol=1e-3)
+        found = some @ np.asarray(folds.rotation[fold])
+        np.testing.assert_allclose(found, some @ expected, atol=1e-3)
     spans = [procrustes.span(x, rows, np.ones(len(rows), np.float32), center=False) for x in single]
     found = jax.jit(procrustes.fit_spans, static_argnames="center")(*spans, center=False)
     left, _, right = np.linalg.svd(source[rows].T @ target[rows], full_matrices=False)

@@ -25,15 +25,16 @@ def recording(rng, n_times=64, n_features=3, rho=0.8):
 @pytest.mark.parametrize("n_times", [63, 64])
 def test_new_phases_keep_spectra_and_covariances(precision, rng, n_times):
     x = recording(rng, n_times)
-    found = phase_randomised(jax.random.key(1), precision.array(x))
+    # a GPU would multiply in TF32 here
+    found = np.asarray(phase_randomised(jax.random.key(1), precision.array(x)))
     precision.close(found.mean(axis=0), x.mean(axis=0), factor=10)
-    precision.close(jnp.cov(found.T), np.cov(x.T), factor=10)
+    precision.close(np.cov(found.T), np.cov(x.T), factor=10)
     power = np.abs(np.fft.rfft(x - x.mean(axis=0), axis=0))
-    precision.close(jnp.abs(jnp.fft.rfft(found - found.mean(axis=0), axis=0)), power, factor=10)
+    precision.close(np.abs(np.fft.rfft(found - found.mean(axis=0), axis=0)), power, factor=10)
     shifted = np.roll(x, 3, axis=0)  # circular covariances between features at a lag, too
     lagged = np.einsum("tv,tw->vw", x - x.mean(axis=0), shifted - x.mean(axis=0))
     centred = found - found.mean(axis=0)
-    precision.close(centred.T @ jnp.roll(centred, 3, axis=0), lagged, factor=10)
+    precision.close(centred.T @ np.roll(centred, 3, axis=0), lagged, factor=10)
 
 
 def test_new_phases_keep_nothing_of_the_signal(rng):
