@@ -27,7 +27,7 @@ class BandedRidgeAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Args:
       groups: the group of each feature, [V] labels of any kind; None is one group, which is plain ridge.
-      alphas: penalties to choose from, not negative.
+      alphas: penalties to choose from, 0 to 1e30.
       n_iter: number of gammas to try, equal weights first; or the gammas themselves, [n_iter, G].
       concentration: of the Dirichlet distributions that the gammas are drawn from, in turn.
       cv: a number of folds, a splitter or an iterable of (train, test) rows.
@@ -88,7 +88,7 @@ class BandedRidgeAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
         """Choose the scales and fit to X [N, V] and y [N, T] or [N]. Returns self.
 
         Raises: ValueError if groups do not match X, gammas are not [n_iter, G] and on the simplex, alphas
-          are empty, negative or not finite, or a fold of cv lacks training or test rows.
+          are empty or not from 0 to 1e30, or a fold of cv lacks training or test rows.
         """
         alphas = _checked_alphas(self.alphas)
         x, y = _validated(self, X, y, ensure_min_samples=2)

@@ -18,6 +18,8 @@ from brainalign_jax.align import linalg, procrustes, ridge, ridge_cv, ridge_fold
 from brainalign_jax.names import check_known
 from brainalign_jax.threads import one_blas_thread
 
+_MOST_ALPHA = 1e30
+
 
 class ProcrustesAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """The isometry R that best brings X - mean_X into line with y - mean_y: no scaling, no shear.
@@ -85,7 +87,7 @@ class RidgeAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
     `Ridge`. With the defaults the choice of alpha is that of `RidgeCV(alpha_per_target=True)`.
 
     Args:
-      alphas: penalties to choose from, not negative; a single one is used as it is.
+      alphas: penalties to choose from, 0 to 1e30; a single one is used as it is.
       alpha_per_target: choose an alpha for each target; otherwise that of least mean error over targets.
       fit_intercept: centre X and y by the training means; the intercept is not penalised.
       cv: None for the exact leave-one-out error in closed form; otherwise a number of folds, a splitter
@@ -128,7 +130,7 @@ class RidgeAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def fit(self, X, y):  # noqa: N803
         """Choose alpha and fit to X [N, V] and y [N, T] or [N]. Returns self.
 
-        Raises: ValueError if alphas are empty, negative or not finite, the solver is unknown, a fold of
+        Raises: ValueError if alphas are empty or not from 0 to 1e30, the solver is unknown, a fold of
           cv lacks training or test rows, or there are fewer than two rows (none would be left to
           predict one from).
         """
@@ -190,11 +192,12 @@ def _validated(estimator, x, y, **checks) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _checked_alphas(alphas) -> np.ndarray:
-    """Alphas [A] as an array. Raises: ValueError if there is none, or one is negative or not finite."""
+    """Alphas [A] as an array. Raises: ValueError if there is none, or one is not from 0 to 1e30."""
     values = np.atleast_1d(np.asarray(alphas, np.float64))
-    if values.ndim != 1 or not values.size or not np.all(np.isfinite(values) & (values >= 0)):
+    # Above, a float32 would soon be infinite, and all predictions the mean.
+    if values.ndim != 1 or not values.size or not np.all((values >= 0) & (values <= _MOST_ALPHA)):
         raise ValueError(
-            f"alphas={alphas!r} must be one or more finite numbers, none negative: "
+            f"alphas={alphas!r} must be one or more numbers from 0 to {_MOST_ALPHA:g}: "
             "for example np.logspace(-1, 5, 7)"
         )
     return values

@@ -191,10 +191,12 @@ def test_one_sample():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alphas": ()}, "one or more finite"),
-        ({"alphas": (1.0, -1.0)}, "none negative"),
-        ({"alphas": (1.0, np.inf)}, "one or more finite"),
-        ({"alphas": ((1.0, 2.0),)}, "one or more finite"),
+        ({"alphas": ()}, "one or more numbers"),
+        ({"alphas": (1.0, -1.0)}, "from 0 to 1e\\+30"),
+        ({"alphas": (1.0, np.inf)}, "from 0 to 1e\\+30"),
+        ({"alphas": (1.0, 1e300)}, "from 0 to 1e\\+30"),
+        ({"alphas": (1.0, np.nan)}, "from 0 to 1e\\+30"),
+        ({"alphas": ((1.0, 2.0),)}, "one or more numbers"),
         ({"solver": "svd"}, "unknown solver='svd'; known: auto, primal, dual"),
         ({"cv": [([0, 1], [])]}, "2 training and 0 test rows of 6"),
         ({"cv": []}, "no fold"),
