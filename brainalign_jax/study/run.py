@@ -373,5 +373,9 @@ def _embeddings(
 
 def _versions() -> dict[str, str]:
     versions = {"brainalign_jax": __version__, "python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # no reason to lose what has been computed
+            versions[name] = "not installed"
     return versions | {"platform": platform.platform(), "machine": platform.machine()}
