@@ -237,14 +237,20 @@ class _Batch(NamedTuple):
 
 
 def _batches(jobs: list[_Job], length: int, batch_tokens: int, pad_id: int) -> Iterator[_Batch]:
-    """Jobs of like length together: one shape for each power of two, K = B × T or B."""
+    """Jobs of like length together: one shape for each power of two, K = B × T or B.
+
+    jobs: by length, the shortest first. Fewer jobs than would fill a batch share a smaller one.
+    """
     single = all(len(place) == 1 for _, place, _, _ in jobs)
-    begin = 0
+    begin, same_length = 0, 0
     while begin < len(jobs):
-        time = min(max(_SHORTEST, 1 << (len(jobs[begin][0]) - 1).bit_length()), length)
-        rows = max(1, batch_tokens // time)
-        part = [job for job in jobs[begin : begin + rows] if len(job[0]) <= time]
+        if not same_length:
+            time = min(max(_SHORTEST, _power_of_two(len(jobs[begin][0]))), length)
+            same_length = sum(len(job[0]) <= time for job in jobs[begin:])
+            rows = min(max(1, batch_tokens // time), _power_of_two(same_length))
+        part = jobs[begin : begin + min(rows, same_length)]
         begin += len(part)
+        same_length -= len(part)
         ids = np.full((rows, time), pad_id, np.int32)
         mask = np.zeros((rows, time), np.int32)
         mask[:, 0] = 1  # a row without any token would have a softmax over nothing
@@ -259,6 +265,11 @@ def _batches(jobs: list[_Job], length: int, batch_tokens: int, pad_id: int) -> I
         found = np.concatenate(places), np.concatenate(targets)
         padded[:, : len(found[0])] = found
         yield _Batch(ids, mask, padded[0], padded[1], np.concatenate(owners))
+
+
+def _power_of_two(number: int) -> int:
+    """The smallest that is not below number."""
+    return 1 << (number - 1).bit_length()
 
 
 def _run(graph, state, ids, mask, place, target, interventions):
