@@ -8,9 +8,13 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import recordings
 from threadpoolctl import threadpool_info
 
+import brainalign_jax as ba
 from brainalign_jax import threads
 from brainalign_jax.threads import in_turn, one_blas_thread
 
@@ -54,6 +58,47 @@ def test_threads_take_turns_and_one_may_call_itself():
         thread.join()
     assert found == [2] * 8 and met == []
     assert study.__doc__ == "A study." and study.__name__ == "study"
+
+
+def test_studies_in_two_threads_score_as_one_after_the_other(tmp_path):
+    """Of different options, into folders of their own and into one and the same."""
+    responses, _ = recordings.planted_study(n_subjects=2, n_words=40)
+    people = {one.subject: one for one in responses}
+    dataset = ba.Dataset("planted", tuple(people), responses[0].stimulus, people.__getitem__)
+    vectors, rng = tmp_path / "vectors.txt", np.random.default_rng(0)
+    lines = (" ".join(f"{x:.4f}" for x in rng.standard_normal(8)) for _ in range(40))
+    vectors.write_text("".join(f"word{i} {line}\n" for i, line in enumerate(lines)))
+    settings = {
+        method: ba.Scoring((method,), ba.protocol("audited", timed=False, n_folds=4), (10,))
+        for method in ("ridge", "rsa")
+    }
+
+    def study(scores, method, folder):
+        models = [f"static:{vectors}"]
+        table = ba.run_study(
+            dataset, models, settings[method], folder, evidence=None, progress=False
+        )
+        scores[method] = table.rows
+
+    alone = {}
+    for method in settings:
+        study(alone, method, None)
+    for folders in ({m: tmp_path / m for m in settings}, dict.fromkeys(settings, tmp_path / "one")):
+        scores = {}
+        running = [
+            threading.Thread(target=study, args=(scores, method, folder))
+            for method, folder in folders.items()
+        ]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+        for method, expected in alone.items():
+            pd.testing.assert_frame_equal(scores[method], expected)
+        for folder in set(folders.values()):  # what lies there is one of the two, whole
+            table = ba.ResultTable.load(folder)
+            (method,) = table.manifest["methods"]
+            assert len(table.rows) == len(alone[method])
 
 
 FORKS = """
