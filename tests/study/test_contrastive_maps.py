@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+import warnings
 
 import jax
 import numpy as np
@@ -113,6 +115,32 @@ def test_checkpoints_keep_the_newest_state_and_its_types(tmp_path, monkeypatch):
     np.testing.assert_array_equal(found["weight"], state["weight"] + 1)
     assert (tmp_path / "there" / "one").is_dir()
     assert Checkpoints(tmp_path / "there", "two").restore(state) is None
+
+
+def test_a_flipped_bit_gives_the_state_that_was_saved_or_none(tmp_path):
+    """In every file of a checkpoint, at bytes drawn from all of it."""
+    rng = np.random.default_rng(0)
+    state = {"weight": rng.standard_normal((40, 30)).astype(np.float32), "step": np.int32(3)}
+    Checkpoints(tmp_path, "whole").save(3, state)
+    files = [f for f in sorted((tmp_path / "whole").rglob("*")) if f.is_file() and f.stat().st_size]
+    n_refused = 0
+    for number, file in enumerate(f for f in files for _ in range(4)):
+        damaged = tmp_path / f"damaged{number}"
+        shutil.copytree(tmp_path / "whole", damaged)
+        there = damaged / file.relative_to(tmp_path / "whole")
+        content = bytearray(there.read_bytes())
+        content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        there.write_bytes(content)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = Checkpoints(tmp_path, damaged.name).restore(state)
+        if found is None:
+            n_refused += 1
+            assert "starting anew" in str(caught[-1].message)
+        else:
+            assert found[0] == 3 and found[1]["step"] == 3
+            np.testing.assert_array_equal(found[1]["weight"], state["weight"])
+    assert n_refused > 0
 
 
 def test_a_training_without_pieces_is_an_error():
