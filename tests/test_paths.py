@@ -20,7 +20,7 @@ from brainalign_jax.neural import Processing, WordResponses, fetch, open_dataset
 from brainalign_jax.neural import simulate as sim
 from brainalign_jax.neural.downloads.releases import Release
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.neural.storage import ResponseWriter
+from brainalign_jax.neural.store import ResponseWriter
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study import computation, controls
 from brainalign_jax.study.checkpointing import Checkpoints

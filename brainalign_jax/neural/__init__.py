@@ -3,7 +3,7 @@
 import importlib
 
 _HOMES = {
-    "cleaning": ("check_voxels", "clean_runs"),
+    "cleaning": ("clean_runs",),
     "downloads": ("fetch", "list_releases", "release_info"),
     "processing": ("Processing", "word_responses"),
     "readers": ("Dataset", "list_datasets", "open_dataset", "register"),
@@ -11,6 +11,7 @@ _HOMES = {
     "responses": ("WordResponses", "intersubject_correlation"),
     "space": ("VoxelSpace",),
     "timeseries": ("apply_kernel", "check_timing", "covered_words", "word_kernel"),
+    "voxels": ("check_voxels",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -26,7 +26,7 @@ from brainalign_jax.neural.readout import Readout
 from brainalign_jax.neural.recording import BoldRecording, Scan, repetition_times, trimmed
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.neural.space import VoxelSpace
-from brainalign_jax.neural.storage import ResponseWriter
+from brainalign_jax.neural.store import ResponseWriter
 from brainalign_jax.neural.timeseries import KINDS
 from brainalign_jax.stimulus import Stimulus
 

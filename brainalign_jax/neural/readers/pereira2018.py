@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from brainalign_jax.names import check_known
-from brainalign_jax.neural.cleaning import VoxelAudit, report_voxels
 from brainalign_jax.neural.formats.arrays import centred, check_memory, offsets_cost_digits
 from brainalign_jax.neural.formats.matlab import MatlabFile, open_matlab
 from brainalign_jax.neural.readers import Dataset, choose_subjects, register
@@ -26,6 +25,7 @@ from brainalign_jax.neural.readers.pereira_meta import read_meta, region_columns
 from brainalign_jax.neural.recording import ColumnSource
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.neural.space import VoxelSpace
+from brainalign_jax.neural.voxels import VoxelAudit, report_voxels
 from brainalign_jax.stimulus import Stimulus
 
 NAME = "pereira2018"

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from brainalign_jax.names import check_known
-from brainalign_jax.neural.cleaning import check_voxels
 from brainalign_jax.neural.formats.columns import TIMING
 from brainalign_jax.neural.formats.tables import (
     SUFFIXES,
@@ -22,6 +21,7 @@ from brainalign_jax.neural.formats.tables import (
 from brainalign_jax.neural.readers import Dataset, choose_subjects, register
 from brainalign_jax.neural.readers.options import split_items, written_items
 from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.neural.voxels import check_voxels
 from brainalign_jax.stimulus import Stimulus
 
 NAME = "table"

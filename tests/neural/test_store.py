@@ -10,10 +10,11 @@ import zipfile
 import numpy as np
 import pytest
 
-from brainalign_jax.neural import response_fields, storage
+from brainalign_jax.neural import fields as response_fields
+from brainalign_jax.neural import store
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.neural.space import VoxelSpace
-from brainalign_jax.neural.storage import ResponseWriter, read_responses
+from brainalign_jax.neural.store import ResponseWriter, read_responses
 from brainalign_jax.stimulus import Stimulus
 
 N, V = 6, 50
@@ -182,7 +183,7 @@ def test_an_interrupt_at_the_end_leaves_the_old_file(tmp_path, values, monkeypat
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    for module, name in ((os, "replace"), (storage, "_padding")):
+    for module, name in ((os, "replace"), (store, "_padding")):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(module, name, interrupt)
             stream(path, values, [V], subject="s2")

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from brainalign_jax.neural.cleaning import report_voxels
 from brainalign_jax.neural.space import VoxelSpace
+from brainalign_jax.neural.voxels import report_voxels
 
 FLOAT = np.dtype("<f4")  # how values are stored and hashed
 _BLOCK_BYTES = 2**24  # of values that are worked on at a time

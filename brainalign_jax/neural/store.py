@@ -20,8 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from brainalign_jax.files import user_path
-from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE, check_float32, read_member
-from brainalign_jax.neural.response_fields import (
+from brainalign_jax.neural.fields import (
     FLOAT,
     as_columns,
     check_space,
@@ -29,6 +28,7 @@ from brainalign_jax.neural.response_fields import (
     checked_meta,
     checked_valid,
 )
+from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE, check_float32, read_member
 from brainalign_jax.neural.space import VoxelSpace
 from brainalign_jax.stimulus import Stimulus
 
