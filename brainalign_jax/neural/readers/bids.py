@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from brainalign_jax.files import user_path
-from brainalign_jax.neural.formats.grayordinates import open_cifti, open_surfaces
+from brainalign_jax.neural.formats.images.grayordinates import open_cifti, open_surfaces
+from brainalign_jax.neural.formats.images.volumes import AUTOMATIC_MASKS, open_volumes
 from brainalign_jax.neural.formats.sidecars import (
     CONFOUND_STRATEGIES,
     join_confounds,
@@ -17,7 +18,6 @@ from brainalign_jax.neural.formats.sidecars import (
     read_words,
     words_of_runs,
 )
-from brainalign_jax.neural.formats.volumes import AUTOMATIC_MASKS, open_volumes
 from brainalign_jax.neural.processing import Processing
 from brainalign_jax.neural.readers import Dataset, choose_subjects, register
 from brainalign_jax.neural.readers.bids_files import (

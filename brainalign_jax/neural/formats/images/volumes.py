@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import numpy as np
 
 from brainalign_jax.neural.formats.arrays import DEFLATE, check_memory
-from brainalign_jax.neural.formats.images import (
+from brainalign_jax.neural.formats.images.images import (
     ImageSource,
     Run,
     load_image,

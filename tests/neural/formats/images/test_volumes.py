@@ -11,7 +11,7 @@ from nilearn import masking
 from nilearn.maskers import NiftiLabelsMasker, NiftiMasker
 
 from brainalign_jax.neural.formats import arrays
-from brainalign_jax.neural.formats.volumes import open_volumes, read_header
+from brainalign_jax.neural.formats.images.volumes import open_volumes, read_header
 from brainalign_jax.neural.simulate.images import write_volumes
 from brainalign_jax.neural.space import VoxelSpace
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from brainalign_jax.neural.formats.images import (
+from brainalign_jax.neural.formats.images.images import (
     ImageSource,
     Run,
     load_image,

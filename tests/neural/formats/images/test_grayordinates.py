@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from nibabel.cifti2 import BrainModelAxis, ParcelsAxis, ScalarAxis, SeriesAxis
 
-from brainalign_jax.neural.formats.grayordinates import open_cifti, open_surfaces
-from brainalign_jax.neural.formats.volumes import open_volumes
+from brainalign_jax.neural.formats.images.grayordinates import open_cifti, open_surfaces
+from brainalign_jax.neural.formats.images.volumes import open_volumes
 
 RNG = np.random.default_rng(0)
 
@@ -145,7 +145,7 @@ def test_cifti_values_and_places(tmp_path, dtype):
 
 
 def test_cifti_is_read_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("brainalign_jax.neural.formats.grayordinates._CHUNK", 100)
+    monkeypatch.setattr("brainalign_jax.neural.formats.images.grayordinates._CHUNK", 100)
     values = RNG.standard_normal((6, 9)).astype("f4")
     path = write_cifti(tmp_path / "a.dtseries.nii", values)
     np.testing.assert_array_equal(open_cifti([path]).values(), values)

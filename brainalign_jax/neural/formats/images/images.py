@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from brainalign_jax.neural.formats.arrays import DEFLATE, check_memory, float32_holds
-from brainalign_jax.neural.formats.xml_headers import cifti_problem, gifti_problem
+from brainalign_jax.neural.formats.images.xml_headers import cifti_problem, gifti_problem
 from brainalign_jax.neural.space import VoxelSpace
 
 LONGEST_TR = 30.0  # seconds; a header that says more means another unit

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from brainalign_jax.neural.formats.images import ImageSource, Run, plausible_tr, readable
+from brainalign_jax.neural.formats.images.images import ImageSource, Run, plausible_tr, readable
 from brainalign_jax.neural.space import VoxelSpace
 
 
