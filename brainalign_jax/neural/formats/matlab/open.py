@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from brainalign_jax.neural.formats.matlab5 import Level5File
-from brainalign_jax.neural.formats.matlab73 import Hdf5File
-from brainalign_jax.neural.formats.matlab_origin import Origin
+from brainalign_jax.neural.formats.matlab.hdf5 import Hdf5File
+from brainalign_jax.neural.formats.matlab.level5 import Level5File
+from brainalign_jax.neural.formats.matlab.origin import Origin
 
 MatlabFile = Level5File | Hdf5File
 _HDF5 = b"\x89HDF\r\n\x1a\n"

@@ -6,8 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from brainalign_jax.neural.formats import arrays, matlab73, matlab73_objects, matlab_origin
-from brainalign_jax.neural.formats.matlab import open_matlab
+from brainalign_jax.neural.formats import arrays
+from brainalign_jax.neural.formats.matlab import hdf5, objects, open_matlab, origin
 from brainalign_jax.neural.simulate.matlab73 import write_matlab73
 
 DAMAGED = r"x\.mat is truncated or damaged"
@@ -89,8 +89,8 @@ def test_the_writer_refuses_what_matlab_has_no_class_for(path, variables):
 @pytest.mark.parametrize("most", [None, 40 * 8 * 11])
 def test_columns_whatever_the_chunks(path, monkeypatch, chunks, most):
     if most:  # slabs that cut through chunks, and blocks that cut through slabs
-        monkeypatch.setattr(matlab73, "_SLAB", most)
-        monkeypatch.setattr(matlab73, "_MAX_SLAB", most)
+        monkeypatch.setattr(hdf5, "_SLAB", most)
+        monkeypatch.setattr(hdf5, "_MAX_SLAB", most)
     matrix = np.random.default_rng(0).normal(size=(40, 300))
     write_matlab73(path, {"other": 1.0})
     with h5py.File(path, "r+") as file:
@@ -284,7 +284,7 @@ def test_many_datasets_are_counted_together(path, monkeypatch):
         if sum(asked) > 2**25:
             raise ValueError(f"{path}: {what} needs {sum(asked)} bytes")
 
-    monkeypatch.setattr(matlab_origin, "check_memory", check_memory)
+    monkeypatch.setattr(origin, "check_memory", check_memory)
     with open_matlab(path) as file, pytest.raises(ValueError, match=r"x\.mat: 'x' needs"):
         file.read("x")
     assert 2**25 < sum(asked) < 2**25 + 2**22
@@ -316,7 +316,7 @@ def test_chunks_that_inflate_without_end(path, monkeypatch, kind):
         space = h5py.h5s.create_simple((2**10,))
         data = h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_DOUBLE, space, created)
         data.write_direct_chunk((0,), packed)
-    monkeypatch.setattr(matlab73_objects, "free_memory", lambda: 2**20)
+    monkeypatch.setattr(objects, "free_memory", lambda: 2**20)
     with open_matlab(path) as file, pytest.raises(ValueError, match=DAMAGED + ".*'x'"):
         file.read("x")
 
@@ -326,7 +326,7 @@ def test_sound_chunks_that_could_fill_the_memory_are_read(path, monkeypatch):
     with h5py.File(path, "w", userblock_size=512) as file:
         options = {"chunks": (1, 2**12), "compression": "gzip", "shuffle": True}
         file.create_dataset("x", data=values, **options)
-    monkeypatch.setattr(matlab73_objects, "free_memory", lambda: 2**20)
+    monkeypatch.setattr(objects, "free_memory", lambda: 2**20)
     with open_matlab(path) as file:
         np.testing.assert_array_equal(file.read("x"), values.T)
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.io
 
-from brainalign_jax.neural.formats.matlab5_elements import (
+from brainalign_jax.neural.formats.matlab.elements import (
     CLASSES,
     COMPRESSED,
     LOGICAL,
@@ -25,7 +25,7 @@ from brainalign_jax.neural.formats.matlab5_elements import (
     numbers_tag,
     read_header,
 )
-from brainalign_jax.neural.formats.matlab_origin import Origin
+from brainalign_jax.neural.formats.matlab.origin import Origin
 
 _HEADER = 128  # bytes of text, version and byte order that precede the first variable
 _PREFIX = 1024  # bytes of a variable that hold its class, shape and name

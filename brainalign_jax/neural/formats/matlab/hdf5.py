@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from brainalign_jax.neural.formats.matlab73_objects import ObjectReader
-from brainalign_jax.neural.formats.matlab_origin import MatlabError, Origin
+from brainalign_jax.neural.formats.matlab.objects import ObjectReader
+from brainalign_jax.neural.formats.matlab.origin import MatlabError, Origin
 
 _SLAB, _MAX_SLAB = 2**23, 2**27  # bytes read at a time; at most, or a quarter of the matrix
 

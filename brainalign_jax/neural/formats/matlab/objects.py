@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from brainalign_jax.machine import free_memory
-from brainalign_jax.neural.formats.matlab73_fields import HeapReader
-from brainalign_jax.neural.formats.matlab_origin import Origin
+from brainalign_jax.neural.formats.matlab.fields import HeapReader
+from brainalign_jax.neural.formats.matlab.origin import Origin
 
 CLASSES = {"double": "f8", "single": "f4", "logical": "?", "canonical empty": "f8"} | {
     f"{sign}int{bits}": f"{sign or 'i'}{bits // 8}"
