@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from brainalign_jax.names import unknown
-from brainalign_jax.neural.formats.textgrid import read_textgrid
+from brainalign_jax.neural.formats.text.textgrid import read_textgrid
 from brainalign_jax.neural.haemodynamics import convolve_hrf
 from brainalign_jax.neural.processing import Processing, word_responses
 from brainalign_jax.neural.readers import Dataset, register

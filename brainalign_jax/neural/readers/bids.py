@@ -11,7 +11,7 @@ import numpy as np
 from brainalign_jax.files import user_path
 from brainalign_jax.neural.formats.images.grayordinates import open_cifti, open_surfaces
 from brainalign_jax.neural.formats.images.volumes import AUTOMATIC_MASKS, open_volumes
-from brainalign_jax.neural.formats.sidecars import (
+from brainalign_jax.neural.formats.text.sidecars import (
     CONFOUND_STRATEGIES,
     join_confounds,
     read_confounds,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from brainalign_jax.names import nearest
-from brainalign_jax.neural.formats.sidecars import read_json
+from brainalign_jax.neural.formats.text.sidecars import read_json
 from brainalign_jax.neural.readers.image_files import by_number, known_labels, split_names
 
 _NAME = re.compile(

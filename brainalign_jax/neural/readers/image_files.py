@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from brainalign_jax.neural.formats.images.images import LONGEST_TR, ImageSource, Run
-from brainalign_jax.neural.formats.sidecars import check_covered, number_of, read_json
+from brainalign_jax.neural.formats.text.sidecars import check_covered, number_of, read_json
 from brainalign_jax.neural.processing import Processing, word_responses
 from brainalign_jax.neural.readers.options import split_items
 from brainalign_jax.neural.recording import BoldRecording

@@ -11,7 +11,7 @@ import numpy as np
 from brainalign_jax.neural.formats.images.grayordinates import open_cifti, open_surfaces
 from brainalign_jax.neural.formats.images.images import ImageSource
 from brainalign_jax.neural.formats.images.volumes import AUTOMATIC_MASKS, open_volumes
-from brainalign_jax.neural.formats.sidecars import (
+from brainalign_jax.neural.formats.text.sidecars import (
     WordTable,
     join_confounds,
     read_confounds,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from brainalign_jax.files import user_path
-from brainalign_jax.neural.formats.textgrid import write_textgrid
+from brainalign_jax.neural.formats.text.textgrid import write_textgrid
 from brainalign_jax.neural.haemodynamics import convolve_hrf
 from brainalign_jax.neural.readers.alice_files import (
     DATA,

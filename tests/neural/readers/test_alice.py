@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from brainalign_jax.neural import intersubject_correlation
-from brainalign_jax.neural.formats.textgrid import write_textgrid
+from brainalign_jax.neural.formats.text.textgrid import write_textgrid
 from brainalign_jax.neural.readers import alice, open_dataset
 
 WORDS = ["Alice", "sp", "was", "not", 'a "rabbit"', "", "she", "said ", "sp"]

@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 
-from brainalign_jax.neural.formats.textgrid import read_textgrid
+from brainalign_jax.neural.formats.text.textgrid import read_textgrid
 from brainalign_jax.neural.readers import alice, open_dataset
 from brainalign_jax.neural.simulate.alice import SUBJECTS, simulate_alice
 

@@ -21,7 +21,7 @@ from brainalign_jax.neural.formats.images.images import (
     readable,
     recording_dtype,
 )
-from brainalign_jax.neural.formats.sidecars import read_labels
+from brainalign_jax.neural.formats.text.sidecars import read_labels
 from brainalign_jax.neural.space import VoxelSpace, checked_affine
 
 if TYPE_CHECKING:

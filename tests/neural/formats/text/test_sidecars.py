@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from nilearn.interfaces.fmriprep import load_confounds
 
-from brainalign_jax.neural.formats.sidecars import (
+from brainalign_jax.neural.formats.text.sidecars import (
     CONFOUND_STRATEGIES,
     check_covered,
     join_confounds,

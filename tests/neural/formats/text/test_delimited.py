@@ -1,6 +1,6 @@
 import pytest
 
-from brainalign_jax.neural.formats.delimited import DelimitedText, is_number
+from brainalign_jax.neural.formats.text.delimited import DelimitedText, is_number
 
 
 def delimited(tmp_path, text, name="t.csv", **options):

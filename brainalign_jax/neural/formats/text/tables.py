@@ -19,7 +19,7 @@ from brainalign_jax.neural.formats.arrays import (
     offsets_of,
     read_npz,
 )
-from brainalign_jax.neural.formats.columns import (
+from brainalign_jax.neural.formats.text.columns import (
     TIMING,
     check_features,
     check_order,
@@ -28,7 +28,7 @@ from brainalign_jax.neural.formats.columns import (
     shown,
     sort_columns,
 )
-from brainalign_jax.neural.formats.delimited import MISSING, DelimitedText, described_text
+from brainalign_jax.neural.formats.text.delimited import MISSING, DelimitedText, described_text
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npz")
 _BLOCK = 2**24  # bytes of a text table read at once; a row must fit in

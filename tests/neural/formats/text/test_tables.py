@@ -5,8 +5,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from brainalign_jax.neural.formats import arrays, delimited
-from brainalign_jax.neural.formats.tables import ArrayTable, ColumnTable, npz_names
+from brainalign_jax.neural.formats import arrays
+from brainalign_jax.neural.formats.text import delimited
+from brainalign_jax.neural.formats.text.tables import ArrayTable, ColumnTable, npz_names
 
 TEXT = "pos,b,word,subject,a,onset\nDT,1,the,S2,5,0\nNN,2,NA,S1,,1\nVB,3,1984,S1,7,1.5\n"
 

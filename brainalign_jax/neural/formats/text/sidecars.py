@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from brainalign_jax.names import nearest
-from brainalign_jax.neural.formats.delimited import MISSING, DelimitedText, is_number
+from brainalign_jax.neural.formats.text.delimited import MISSING, DelimitedText, is_number
 from brainalign_jax.stimulus import Stimulus, split_sentences
 
 WORD_COLUMNS = ("word", "text", "token")
