@@ -13,7 +13,6 @@ from brainalign_jax.names import unknown
 from brainalign_jax.neural.formats.text.textgrid import read_textgrid
 from brainalign_jax.neural.haemodynamics import convolve_hrf
 from brainalign_jax.neural.processing import Processing, word_responses
-from brainalign_jax.neural.readers import Dataset, register
 from brainalign_jax.neural.readers.alice_files import (
     MOTION,
     PREDICTORS,
@@ -34,6 +33,7 @@ from brainalign_jax.neural.readers.alice_files import (
     volume_times,
 )
 from brainalign_jax.neural.readers.options import split_items
+from brainalign_jax.neural.readers.registry import Dataset, register
 from brainalign_jax.neural.recording import BoldRecording
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus

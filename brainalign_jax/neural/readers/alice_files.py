@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from brainalign_jax.names import check_known
-from brainalign_jax.neural.readers import choose_subjects, find_folder
+from brainalign_jax.neural.readers.registry import choose_subjects, find_folder
 
 NAME = "alice"
 SOURCE = (

@@ -19,7 +19,6 @@ from brainalign_jax.neural.formats.text.sidecars import (
     words_of_runs,
 )
 from brainalign_jax.neural.processing import Processing
-from brainalign_jax.neural.readers import Dataset, choose_subjects, register
 from brainalign_jax.neural.readers.bids_files import (
     FORMATS,
     BidsFile,
@@ -37,6 +36,7 @@ from brainalign_jax.neural.readers.image_files import (
     run_times,
     split_names,
 )
+from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 

@@ -10,7 +10,8 @@ import numpy as np
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.formats.matlab import open_matlab
 from brainalign_jax.neural.processing import Processing
-from brainalign_jax.neural.readers import Dataset, choose_subjects, harry_potter_numpy, register
+from brainalign_jax.neural.readers import harry_potter_numpy
+from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
 from brainalign_jax.neural.readers.story import (
     Story,
     asked_names,

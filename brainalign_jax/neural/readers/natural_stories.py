@@ -9,8 +9,8 @@ import numpy as np
 
 from brainalign_jax.neural.formats.matlab import open_matlab
 from brainalign_jax.neural.processing import Processing
-from brainalign_jax.neural.readers import Dataset, choose_subjects, register
 from brainalign_jax.neural.readers.alice import sentences_by_pause
+from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
 from brainalign_jax.neural.readers.story import (
     Story,
     asked_names,

@@ -19,7 +19,6 @@ from brainalign_jax.neural.formats.text.sidecars import (
     words_of_runs,
 )
 from brainalign_jax.neural.processing import Processing
-from brainalign_jax.neural.readers import Dataset, choose_subjects, register
 from brainalign_jax.neural.readers.image_files import (
     check_one_tr,
     check_same_text,
@@ -34,6 +33,7 @@ from brainalign_jax.neural.readers.image_files import (
     split_names,
     subject_names,
 )
+from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
 from brainalign_jax.neural.recording import assign_runs
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus

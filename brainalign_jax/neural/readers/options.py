@@ -19,7 +19,7 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_
 
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.processing import Processing
-from brainalign_jax.neural.readers import reader_of, reader_options
+from brainalign_jax.neural.readers.registry import reader_of, reader_options
 
 Whole = Annotated[str, "text in which : is no separator"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE, as_float32, check_archive, read_npz
-from brainalign_jax.neural.readers import Dataset, choose_subjects, find_folder, register
+from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, find_folder, register
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.neural.voxels import check_voxels
 from brainalign_jax.stimulus import Stimulus
