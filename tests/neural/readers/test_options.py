@@ -14,7 +14,7 @@ from brainalign_jax.neural.readers import (
     reader_options,
     register,
 )
-from brainalign_jax.neural.readers.image_files import file_names, split_names
+from brainalign_jax.neural.readers.images.image_files import file_names, split_names
 from brainalign_jax.neural.readers.options import (
     Whole,
     convert_options,

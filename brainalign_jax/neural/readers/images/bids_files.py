@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from brainalign_jax.names import nearest
 from brainalign_jax.neural.formats.text.sidecars import read_json
-from brainalign_jax.neural.readers.image_files import by_number, known_labels, split_names
+from brainalign_jax.neural.readers.images.image_files import by_number, known_labels, split_names
 
 _NAME = re.compile(
     r"(?P<entities>(?:[a-zA-Z]+-[a-zA-Z0-9+]+_)*)(?P<suffix>[a-zA-Z0-9]+)(?P<ext>\..+)"

@@ -8,7 +8,7 @@ import pytest
 
 from brainalign_jax.neural.cleaning import clean_runs
 from brainalign_jax.neural.readers import open_dataset
-from brainalign_jax.neural.readers.bids_files import find_runs, parse_name
+from brainalign_jax.neural.readers.images.bids_files import find_runs, parse_name
 from brainalign_jax.neural.simulate.bids import simulate_bids
 from brainalign_jax.neural.simulate.bold import story_words
 from brainalign_jax.neural.timeseries import apply_kernel, word_kernel

@@ -19,7 +19,7 @@ from brainalign_jax.neural.formats.text.sidecars import (
     words_of_runs,
 )
 from brainalign_jax.neural.processing import Processing
-from brainalign_jax.neural.readers.image_files import (
+from brainalign_jax.neural.readers.images.image_files import (
     check_one_tr,
     check_same_text,
     file_names,
