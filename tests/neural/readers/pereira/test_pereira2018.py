@@ -168,7 +168,9 @@ def test_in_blocks_of_few_voxels(release, monkeypatch):
     folder, simulation = release
     roi = "gordon:*_Default_*,aal:Insula_L"
     whole = open_dataset("pereira2018", folder, roi=roi).load("P01")
-    monkeypatch.setattr("brainalign_jax.neural.readers.pereira2018._BLOCK_BYTES", 8 * 180 * 7)
+    monkeypatch.setattr(
+        "brainalign_jax.neural.readers.pereira.pereira2018._BLOCK_BYTES", 8 * 180 * 7
+    )
     blocks = open_dataset("pereira2018", folder, roi=roi).load("P01")
     np.testing.assert_array_equal(blocks.values, whole.values)
 

@@ -13,14 +13,14 @@ from brainalign_jax.names import check_known
 from brainalign_jax.neural.formats.arrays import centred, check_memory, offsets_cost_digits
 from brainalign_jax.neural.formats.matlab import MatlabFile, open_matlab
 from brainalign_jax.neural.readers.options import Whole
-from brainalign_jax.neural.readers.pereira_items import (
+from brainalign_jax.neural.readers.pereira.items import (
     EXPERIMENTS,
     Items,
     read_items,
     row_order,
     shipped_vectors,
 )
-from brainalign_jax.neural.readers.pereira_meta import read_meta, region_columns, voxel_space
+from brainalign_jax.neural.readers.pereira.meta import read_meta, region_columns, voxel_space
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
 from brainalign_jax.neural.recording import ColumnSource
 from brainalign_jax.neural.responses import WordResponses

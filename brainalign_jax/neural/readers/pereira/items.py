@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from brainalign_jax.neural.formats.matlab import MatlabFile
-from brainalign_jax.neural.readers.pereira_meta import texts
+from brainalign_jax.neural.readers.pereira.meta import texts
 
 EXPERIMENTS = ("180concepts", "384sentences", "243sentences")
 # GloVe vectors of the release: of the words, and means over the content words of the sentences.
