@@ -10,7 +10,7 @@ import pandas as pd
 
 from brainalign_jax.neural import WordResponses
 from brainalign_jax.neural import simulate as sim
-from brainalign_jax.neural.readers.alice_files import DATA, TEXTGRID
+from brainalign_jax.neural.readers.stories.alice_files import DATA, TEXTGRID
 from brainalign_jax.neural.simulate.images import run_starts
 from brainalign_jax.stimulus import Stimulus
 

@@ -11,7 +11,7 @@ import numpy as np
 from brainalign_jax.files import user_path
 from brainalign_jax.neural.formats.text.textgrid import write_textgrid
 from brainalign_jax.neural.haemodynamics import convolve_hrf
-from brainalign_jax.neural.readers.alice_files import (
+from brainalign_jax.neural.readers.stories.alice_files import (
     DATA,
     DISCARDED,
     MOTION,

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from brainalign_jax.neural.formats.text.textgrid import read_textgrid
-from brainalign_jax.neural.readers import alice, open_dataset
+from brainalign_jax.neural.readers import open_dataset
+from brainalign_jax.neural.readers.stories import alice
 from brainalign_jax.neural.simulate.alice import SUBJECTS, simulate_alice
 
 # The smaller releases hold fewer words than the original.

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from brainalign_jax.neural.readers.story import (
+from brainalign_jax.neural.readers.stories.story import (
     Story,
     asked_names,
     check_scans,
     number_of,
+    sentences_by_pause,
     subject_files,
     text_of,
 )
@@ -95,3 +96,19 @@ def test_shape_of_the_scans():
     for shape in ((7, 3), (8,), (8, 0), (8, 3, 1)):
         with pytest.raises(ValueError, match=r"x\.npy: data has shape .* with 8 or 6 volumes"):
             check_scans(shape, [8, 6], "x.npy")
+
+
+def test_sentences_by_pause():
+    onsets = np.arange(10.0)
+    offsets = onsets + 0.9
+    offsets[3], offsets[6] = 3.3, 6.6  # pauses of 0.7 and 0.4 s
+    assert sentences_by_pause(onsets, offsets).tolist() == [0] * 4 + [1] * 6
+    # Six words with a cap of five are cut at their longest pause, the one after word 6.
+    capped = sentences_by_pause(onsets, offsets, max_words=5)
+    assert capped.tolist() == [0] * 4 + [1] * 3 + [2] * 3
+    even = sentences_by_pause(np.arange(8.0), np.arange(8.0) + 1, max_words=4)
+    assert even.tolist() == [0] * 4 + [1] * 4
+    single = sentences_by_pause(onsets, offsets, max_words=1)
+    assert single.tolist() == list(range(10))
+    with pytest.raises(ValueError, match="must be positive"):
+        sentences_by_pause(onsets, offsets, pause=0.0)

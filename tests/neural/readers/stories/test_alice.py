@@ -6,7 +6,8 @@ import pytest
 
 from brainalign_jax.neural import intersubject_correlation
 from brainalign_jax.neural.formats.text.textgrid import write_textgrid
-from brainalign_jax.neural.readers import alice, open_dataset
+from brainalign_jax.neural.readers import open_dataset
+from brainalign_jax.neural.readers.stories import alice
 
 WORDS = ["Alice", "sp", "was", "not", 'a "rabbit"', "", "she", "said ", "sp"]
 # The files that the tests write hold fewer words than the release.
@@ -223,22 +224,6 @@ def test_region_scores_are_correlations(tmp_path):
         for region in range(6):
             want = np.corrcoef(bold[:, region], loud)[0, 1]
             assert got[row, region] == pytest.approx(want, abs=1e-12)
-
-
-def test_sentences_by_pause():
-    onsets = np.arange(10.0)
-    offsets = onsets + 0.9
-    offsets[3], offsets[6] = 3.3, 6.6  # pauses of 0.7 and 0.4 s
-    assert alice.sentences_by_pause(onsets, offsets).tolist() == [0] * 4 + [1] * 6
-    # Six words with a cap of five are cut at their longest pause, the one after word 6.
-    capped = alice.sentences_by_pause(onsets, offsets, max_words=5)
-    assert capped.tolist() == [0] * 4 + [1] * 3 + [2] * 3
-    even = alice.sentences_by_pause(np.arange(8.0), np.arange(8.0) + 1, max_words=4)
-    assert even.tolist() == [0] * 4 + [1] * 4
-    single = alice.sentences_by_pause(onsets, offsets, max_words=1)
-    assert single.tolist() == list(range(10))
-    with pytest.raises(ValueError, match="must be positive"):
-        alice.sentences_by_pause(onsets, offsets, pause=0.0)
 
 
 def test_fuzzed_files_end_in_an_error_or_a_warning(tmp_path):

@@ -13,7 +13,9 @@ from brainalign_jax.names import unknown
 from brainalign_jax.neural.formats.text.textgrid import read_textgrid
 from brainalign_jax.neural.haemodynamics import convolve_hrf
 from brainalign_jax.neural.processing import Processing, word_responses
-from brainalign_jax.neural.readers.alice_files import (
+from brainalign_jax.neural.readers.options import split_items
+from brainalign_jax.neural.readers.registry import Dataset, register
+from brainalign_jax.neural.readers.stories.alice_files import (
     MOTION,
     PREDICTORS,
     REGIONS,
@@ -32,8 +34,7 @@ from brainalign_jax.neural.readers.alice_files import (
     usable_subjects,
     volume_times,
 )
-from brainalign_jax.neural.readers.options import split_items
-from brainalign_jax.neural.readers.registry import Dataset, register
+from brainalign_jax.neural.readers.stories.story import sentences_by_pause
 from brainalign_jax.neural.recording import BoldRecording
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
@@ -223,33 +224,6 @@ def region_scores(
             )
         scores[row] = np.corrcoef(regressor, bold, rowvar=False)[0, 1:]
     return scores
-
-
-def sentences_by_pause(
-    onsets: np.ndarray, offsets: np.ndarray, *, pause: float = 0.6, max_words: int = 30
-) -> np.ndarray:
-    """Pseudo-sentence index [N] int32 of words known by their times only (seconds).
-
-    A pause of `pause` seconds or more starts a new sentence: 0.6 s gives 82 stretches of 26 words
-    on average on the Alice chapter, as long as Carroll's sentences are. A stretch of more than
-    `max_words` words is cut at its longest inner pause, of equals the nearest to its middle, again
-    and again until no part is longer.
-    """
-    if not pause > 0 or max_words < 1:
-        raise ValueError(f"pause is {pause} s and max_words {max_words}; both must be positive")
-    gaps = np.asarray(onsets)[1:] - np.asarray(offsets)[:-1]
-    bounds = [0, *(np.flatnonzero(gaps >= pause) + 1).tolist(), len(onsets)]
-    starts = np.zeros(len(onsets), bool)
-    parts = list(itertools.pairwise(bounds))
-    while parts:
-        begin, end = parts.pop()
-        starts[begin] = True
-        if end - begin > max_words:
-            cuts = np.arange(begin + 1, end)
-            inner = np.round(gaps[cuts - 1], 6)  # adjoining intervals differ from 0 by rounding
-            cut = int(cuts[np.lexsort((np.abs(cuts - (begin + end) / 2), -inner))[0]])
-            parts += [(begin, cut), (cut, end)]
-    return (np.cumsum(starts) - 1).astype(np.int32)
 
 
 def _confound_names(confounds: str | Iterable[str]) -> tuple[str, ...]:

@@ -10,9 +10,9 @@ import numpy as np
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.formats.matlab import open_matlab
 from brainalign_jax.neural.processing import Processing
-from brainalign_jax.neural.readers import harry_potter_numpy
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
-from brainalign_jax.neural.readers.story import (
+from brainalign_jax.neural.readers.stories import harry_potter_numpy
+from brainalign_jax.neural.readers.stories.story import (
     Story,
     asked_names,
     check_scans,

@@ -9,13 +9,13 @@ import numpy as np
 
 from brainalign_jax.neural.formats.matlab import open_matlab
 from brainalign_jax.neural.processing import Processing
-from brainalign_jax.neural.readers.alice import sentences_by_pause
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
-from brainalign_jax.neural.readers.story import (
+from brainalign_jax.neural.readers.stories.story import (
     Story,
     asked_names,
     check_scans,
     number_of,
+    sentences_by_pause,
     story_dataset,
     subject_files,
     text_of,

@@ -8,7 +8,7 @@ import scipy.io
 from potter_files import LAYOUTS, read_words, release, rewrite
 
 from brainalign_jax.neural.readers import open_dataset
-from brainalign_jax.neural.readers.harry_potter import open_mat
+from brainalign_jax.neural.readers.stories.harry_potter import open_mat
 
 
 @pytest.mark.parametrize("compressed", [True, False])

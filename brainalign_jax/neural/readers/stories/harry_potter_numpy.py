@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from brainalign_jax.neural.formats.arrays import ARRAY_DAMAGE, n_elements
-from brainalign_jax.neural.readers.story import Story, check_scans, subject_files
+from brainalign_jax.neural.readers.stories.story import Story, check_scans, subject_files
 from brainalign_jax.neural.recording import BoldRecording
 
 SOURCE = "https://github.com/mtoneva/brain_language_nlp (Toneva & Wehbe 2019)"
