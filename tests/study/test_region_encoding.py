@@ -9,8 +9,8 @@ from scipy import stats
 from scipy.signal import lfilter
 from sklearn.linear_model import LinearRegression, Ridge
 
-from brainalign_jax.neural.encoding import design_matrix
 from brainalign_jax.neural.readers.stories import alice
+from brainalign_jax.neural.readout.encoding import design_matrix
 from brainalign_jax.neural.simulate import simulate_alice
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study import region_scores

@@ -14,7 +14,7 @@ import numpy as np
 
 from brainalign_jax.files import user_path
 from brainalign_jax.names import check_known
-from brainalign_jax.neural.processing import Processing
+from brainalign_jax.neural.readout import Processing
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 

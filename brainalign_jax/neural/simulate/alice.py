@@ -10,7 +10,6 @@ import numpy as np
 
 from brainalign_jax.files import user_path
 from brainalign_jax.neural.formats.text.textgrid import write_textgrid
-from brainalign_jax.neural.haemodynamics import convolve_hrf
 from brainalign_jax.neural.readers.stories.alice_files import (
     DATA,
     DISCARDED,
@@ -22,6 +21,7 @@ from brainalign_jax.neural.readers.stories.alice_files import (
     TR,
     volume_times,
 )
+from brainalign_jax.neural.readout.haemodynamics import convolve_hrf
 from brainalign_jax.neural.simulate.bold import Schedule, plant, story_words
 from brainalign_jax.stimulus import clean_word
 

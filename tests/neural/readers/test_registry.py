@@ -1,6 +1,5 @@
 import pytest
 
-from brainalign_jax.neural.processing import Processing
 from brainalign_jax.neural.readers import (
     Dataset,
     list_datasets,
@@ -9,6 +8,7 @@ from brainalign_jax.neural.readers import (
     register,
 )
 from brainalign_jax.neural.readers.registry import _READERS
+from brainalign_jax.neural.readout import Processing
 from brainalign_jax.stimulus import Stimulus
 
 

@@ -18,7 +18,6 @@ from brainalign_jax.neural.formats.text.sidecars import (
     read_words,
     words_of_runs,
 )
-from brainalign_jax.neural.processing import Processing
 from brainalign_jax.neural.readers.images.bids_files import (
     FORMATS,
     BidsFile,
@@ -37,6 +36,7 @@ from brainalign_jax.neural.readers.images.image_files import (
     split_names,
 )
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
+from brainalign_jax.neural.readout import Processing
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from brainalign_jax.neural.formats.images.images import LONGEST_TR, ImageSource, Run
 from brainalign_jax.neural.formats.text.sidecars import check_covered, number_of, read_json
-from brainalign_jax.neural.processing import Processing, word_responses
 from brainalign_jax.neural.readers.options import split_items
+from brainalign_jax.neural.readout import Processing, word_responses
 from brainalign_jax.neural.recording import BoldRecording
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus

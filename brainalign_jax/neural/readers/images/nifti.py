@@ -18,7 +18,6 @@ from brainalign_jax.neural.formats.text.sidecars import (
     read_words,
     words_of_runs,
 )
-from brainalign_jax.neural.processing import Processing
 from brainalign_jax.neural.readers.images.image_files import (
     check_one_tr,
     check_same_text,
@@ -34,6 +33,7 @@ from brainalign_jax.neural.readers.images.image_files import (
     subject_names,
 )
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
+from brainalign_jax.neural.readout import Processing
 from brainalign_jax.neural.recording import assign_runs
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus

@@ -11,8 +11,6 @@ import numpy as np
 
 from brainalign_jax.names import unknown
 from brainalign_jax.neural.formats.text.textgrid import read_textgrid
-from brainalign_jax.neural.haemodynamics import convolve_hrf
-from brainalign_jax.neural.processing import Processing, word_responses
 from brainalign_jax.neural.readers.options import split_items
 from brainalign_jax.neural.readers.registry import Dataset, register
 from brainalign_jax.neural.readers.stories.alice_files import (
@@ -35,6 +33,8 @@ from brainalign_jax.neural.readers.stories.alice_files import (
     volume_times,
 )
 from brainalign_jax.neural.readers.stories.story import sentences_by_pause
+from brainalign_jax.neural.readout import Processing, word_responses
+from brainalign_jax.neural.readout.haemodynamics import convolve_hrf
 from brainalign_jax.neural.recording import BoldRecording
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus

@@ -9,7 +9,6 @@ import numpy as np
 
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.formats.matlab import open_matlab
-from brainalign_jax.neural.processing import Processing
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
 from brainalign_jax.neural.readers.stories import harry_potter_numpy
 from brainalign_jax.neural.readers.stories.story import (
@@ -21,6 +20,7 @@ from brainalign_jax.neural.readers.stories.story import (
     subject_files,
     text_of,
 )
+from brainalign_jax.neural.readout import Processing
 from brainalign_jax.neural.recording import BoldRecording
 from brainalign_jax.neural.space import VoxelSpace
 from brainalign_jax.stimulus import Stimulus, split_sentences

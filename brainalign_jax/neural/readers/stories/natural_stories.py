@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from brainalign_jax.neural.formats.matlab import open_matlab
-from brainalign_jax.neural.processing import Processing
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
 from brainalign_jax.neural.readers.stories.story import (
     Story,
@@ -20,6 +19,7 @@ from brainalign_jax.neural.readers.stories.story import (
     subject_files,
     text_of,
 )
+from brainalign_jax.neural.readout import Processing
 from brainalign_jax.neural.recording import BoldRecording
 from brainalign_jax.stimulus import Stimulus, split_sentences
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from brainalign_jax.neural.processing import Processing, word_responses
 from brainalign_jax.neural.readers.registry import Dataset
+from brainalign_jax.neural.readout import Processing, word_responses
 from brainalign_jax.neural.recording import BoldRecording, assign_runs
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus, clean_word

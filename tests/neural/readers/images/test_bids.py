@@ -6,12 +6,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brainalign_jax.neural.cleaning import clean_runs
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.neural.readers.images.bids_files import find_runs, parse_name
+from brainalign_jax.neural.readout.cleaning import clean_runs
+from brainalign_jax.neural.readout.kernels import apply_kernel, word_kernel
 from brainalign_jax.neural.simulate.bids import simulate_bids
 from brainalign_jax.neural.simulate.bold import story_words
-from brainalign_jax.neural.timeseries import apply_kernel, word_kernel
 
 WORDS = story_words()[:100]
 VECTORS = np.random.default_rng(0).standard_normal((len(WORDS), 3))

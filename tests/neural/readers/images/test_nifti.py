@@ -6,12 +6,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brainalign_jax.neural.cleaning import clean_runs
 from brainalign_jax.neural.readers import open_dataset
+from brainalign_jax.neural.readout.cleaning import clean_runs
+from brainalign_jax.neural.readout.kernels import apply_kernel, word_kernel
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.neural.simulate.bold import story_words
 from brainalign_jax.neural.simulate.images import simulate_nifti, write_volumes
-from brainalign_jax.neural.timeseries import apply_kernel, word_kernel
 
 WORDS = story_words()[:100]
 VECTORS = np.random.default_rng(0).standard_normal((len(WORDS), 3))

@@ -7,8 +7,8 @@ import scipy.io
 from potter_files import LAYOUTS, read_words, release, rewrite
 
 from brainalign_jax.neural.readers import open_dataset
+from brainalign_jax.neural.readout.kernels import check_timing
 from brainalign_jax.neural.simulate.bold import schedule_runs, story_words
-from brainalign_jax.neural.timeseries import check_timing
 from brainalign_jax.stimulus import split_sentences
 
 RAW = {"kind": "delay", "detrend": False, "standardize": False}

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from brainalign_jax.names import check_known
-from brainalign_jax.neural.haemodynamics import (
+from brainalign_jax.neural.readout.haemodynamics import (
     TIME_TOLERANCE,
     check_clock,
     check_durations,

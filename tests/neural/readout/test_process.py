@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from brainalign_jax.neural import recording as recording_module
-from brainalign_jax.neural.cleaning import clean_runs
-from brainalign_jax.neural.processing import Processing, word_responses
+from brainalign_jax.neural.readout import Processing, word_responses
+from brainalign_jax.neural.readout.cleaning import clean_runs
+from brainalign_jax.neural.readout.kernels import word_kernel
 from brainalign_jax.neural.recording import BoldRecording, assign_runs
 from brainalign_jax.neural.space import VoxelSpace
-from brainalign_jax.neural.timeseries import word_kernel
 from brainalign_jax.stimulus import Stimulus
 
 N_RUNS, PER_RUN, TR, V = 3, 40, 2.0, 150
@@ -339,7 +339,7 @@ def test_a_reading_that_stops_early_leaves_no_thread(scans, story, tmp_path, mon
     def interrupt(self, block):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("brainalign_jax.neural.processing.Cleaner.__call__", interrupt)
+    monkeypatch.setattr("brainalign_jax.neural.readout.process.Cleaner.__call__", interrupt)
     for folder in (None, str(tmp_path)):
         with pytest.raises(KeyboardInterrupt):
             word_responses(scans, story, Processing(responses_dir=folder), meta={})

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from brainalign_jax.names import check_known
-from brainalign_jax.neural.haemodynamics import (
+from brainalign_jax.neural.readout.haemodynamics import (
     check_clock,
     check_durations,
     convolve_hrf,

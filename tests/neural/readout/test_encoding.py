@@ -3,14 +3,14 @@ import math
 import numpy as np
 import pytest
 
-from brainalign_jax.neural.encoding import (
+from brainalign_jax.neural.readout.encoding import (
     design_matrix,
     fir_delays,
     lanczos_downsample,
     word_rate,
 )
-from brainalign_jax.neural.haemodynamics import convolve_hrf, event_response
-from brainalign_jax.neural.timeseries import word_kernel
+from brainalign_jax.neural.readout.haemodynamics import convolve_hrf, event_response
+from brainalign_jax.neural.readout.kernels import word_kernel
 
 
 def sinc(x):

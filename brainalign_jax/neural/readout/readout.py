@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
 
-from brainalign_jax.neural import deconvolution
-from brainalign_jax.neural.timeseries import check_timing, covered_words, word_kernel
+from brainalign_jax.neural.readout import deconvolution
+from brainalign_jax.neural.readout.kernels import check_timing, covered_words, word_kernel
+from brainalign_jax.neural.readout.options import Processing
 from brainalign_jax.stimulus import Stimulus
-
-if TYPE_CHECKING:
-    from brainalign_jax.neural.processing import Processing
 
 
 class Readout:

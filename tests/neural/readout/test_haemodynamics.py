@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from brainalign_jax.neural.haemodynamics import (
+from brainalign_jax.neural.readout.haemodynamics import (
     HRF_SECONDS,
     check_clock,
     convolve_hrf,

@@ -5,14 +5,14 @@ import pytest
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from brainalign_jax.neural.deconvolution import (
+from brainalign_jax.neural.readout.deconvolution import (
     ALPHAS,
     check_deconvolution,
     deconvolution_kernel,
     run_gram,
     select_alpha,
 )
-from brainalign_jax.neural.haemodynamics import glover_hrf, spm_hrf
+from brainalign_jax.neural.readout.haemodynamics import glover_hrf, spm_hrf
 
 HRFS = {"spm": spm_hrf, "glover": glover_hrf}
 

@@ -6,7 +6,7 @@ row i of B [N, V] the word's response. With a run's mean taken from Y and X (an 
     B = (X'X + alpha I)^-1 X'Y = X' (X X' + alpha I)^-1 Y = K Y
 
 so that the estimates of all voxels are one product, `K @ bold`, as with the kernels of
-`timeseries`. K is block-diagonal over the runs. Its rows have weights of both signs, which sum to zero.
+`kernels`. K is block-diagonal over the runs. Its rows have weights of both signs, which sum to zero.
 
 Words follow one another faster than volumes, so that X has more columns than rows: the penalty
 decides how the response is divided among neighbours, whose estimates stay correlated. The estimate
@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg, sparse
 
-from brainalign_jax.neural.haemodynamics import (
+from brainalign_jax.neural.readout.haemodynamics import (
     HRF_SECONDS,
     TIME_TOLERANCE,
     check_clock,

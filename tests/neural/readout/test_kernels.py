@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 from nilearn import signal
 
-from brainalign_jax.neural.cleaning import clean_runs
-from brainalign_jax.neural.haemodynamics import glover_hrf
-from brainalign_jax.neural.timeseries import (
+from brainalign_jax.neural.readout.cleaning import clean_runs
+from brainalign_jax.neural.readout.haemodynamics import glover_hrf
+from brainalign_jax.neural.readout.kernels import (
     HRF_CENTRE,
     apply_kernel,
     check_timing,
     covered_words,
 )
-from brainalign_jax.neural.timeseries import word_kernel as sparse_kernel
+from brainalign_jax.neural.readout.kernels import word_kernel as sparse_kernel
 
 GAP = 28.5
 
