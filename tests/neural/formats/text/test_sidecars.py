@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from nilearn.interfaces.fmriprep import load_confounds
+from simulate.bids import simulate_bids
 
 from brainalign_jax.neural.formats.text.sidecars import (
     CONFOUND_STRATEGIES,
@@ -12,7 +13,6 @@ from brainalign_jax.neural.formats.text.sidecars import (
     read_words,
     words_of_runs,
 )
-from brainalign_jax.neural.simulate.bids import simulate_bids
 
 GOOD = "onset\tduration\tword\n0.5\t0.4\tHarry\n1.0\t0.5\thad\n1.0\t0.5\tnever.\n"
 

@@ -5,12 +5,12 @@ import warnings
 import nibabel as nib
 import numpy as np
 import pytest
+from simulate.bids import simulate_bids
 
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.neural.readers.images.bids_files import find_runs, parse_name
 from brainalign_jax.neural.readout.cleaning import clean_runs
 from brainalign_jax.neural.readout.kernels import apply_kernel, word_kernel
-from brainalign_jax.neural.simulate.bids import simulate_bids
 from brainalign_jax.neural.simulate.bold import story_words
 
 WORDS = story_words()[:100]

@@ -3,11 +3,11 @@ import warnings
 import numpy as np
 import pytest
 import scipy.io
+from simulate.natural_stories import simulate_natural_stories
 
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.neural.readers.stories.natural_stories import runs_by_gap
 from brainalign_jax.neural.simulate.bold import story_words
-from brainalign_jax.neural.simulate.natural_stories import simulate_natural_stories
 from brainalign_jax.stimulus import split_sentences
 
 LAYOUTS = ["mat", "mat73"]

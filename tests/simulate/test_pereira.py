@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from brainalign_jax.neural.simulate.pereira import PARTICIPANTS, simulate_pereira
+from simulate.pereira import PARTICIPANTS, simulate_pereira
 
 SMALL = {"n_voxels": 120, "shape": (7, 8, 6)}
 

@@ -6,7 +6,7 @@ import pytest
 from brainalign_jax.neural.formats.text.textgrid import read_textgrid
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.neural.readers.stories import alice
-from brainalign_jax.neural.simulate.alice import SUBJECTS, simulate_alice
+from simulate.alice import SUBJECTS, simulate_alice
 
 # The smaller releases hold fewer words than the original.
 pytestmark = pytest.mark.filterwarnings("ignore:.* words where the release has 2127")

@@ -16,8 +16,8 @@ from brainalign_jax.names import check_known
 from brainalign_jax.neural.selection import voxel_neighbours
 from brainalign_jax.neural.simulate.bold import story_words
 from brainalign_jax.neural.simulate.mat_files import replacing
-from brainalign_jax.neural.simulate.pereira_regions import brain_regions
 from brainalign_jax.stimulus import clean_word
+from simulate.pereira_regions import brain_regions
 
 PARADIGMS = ("pictures", "sentences", "wordclouds")
 # Who took part in which of the experiments 1 to 3.

@@ -3,7 +3,7 @@ import pytest
 import scipy.io
 
 from brainalign_jax.neural.simulate.bold import story_words
-from brainalign_jax.neural.simulate.natural_stories import simulate_natural_stories
+from simulate.natural_stories import simulate_natural_stories
 
 WORDS = story_words()
 
