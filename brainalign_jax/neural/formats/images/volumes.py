@@ -22,7 +22,8 @@ from brainalign_jax.neural.formats.images.images import (
     recording_dtype,
 )
 from brainalign_jax.neural.formats.text.sidecars import read_labels
-from brainalign_jax.neural.space import VoxelSpace, checked_affine
+from brainalign_jax.neural.space import VoxelSpace
+from brainalign_jax.neural.space.base import checked_affine
 
 if TYPE_CHECKING:
     import nibabel as nib

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from brainalign_jax.neural.space import (
+from brainalign_jax.neural.space.base import (
     VoxelSpace,
     checked_affine,
     checked_shape,
