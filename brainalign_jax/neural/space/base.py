@@ -18,6 +18,8 @@ from brainalign_jax.names import check_known
 if TYPE_CHECKING:
     import nibabel as nib
 
+_KINDS: dict[str, Any] = {}  # kind -> its class, which is kept here when it is defined
+
 
 @dataclass(frozen=True, eq=False)
 class VoxelSpace:
@@ -27,6 +29,9 @@ class VoxelSpace:
     """
 
     kind: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        _KINDS[cls.kind] = cls
 
     @property
     def n_columns(self) -> int:
@@ -98,17 +103,13 @@ class VoxelSpace:
     @staticmethod
     def from_arrays(arrays: Mapping[str, np.ndarray]) -> VoxelSpace:
         """The space that `to_arrays` described. Raises ValueError for missing or odd arrays."""
-        from brainalign_jax.neural.space.surfaces import CiftiSpace, SurfaceSpace
-        from brainalign_jax.neural.space.volumes import AtlasSpace, VolumeSpace
-
-        kinds = {one.kind: one for one in (VolumeSpace, SurfaceSpace, CiftiSpace, AtlasSpace)}
         kind = str(arrays["kind"]) if "kind" in arrays else ""
-        check_known("kind", kind, kinds, of="space")
-        known = {field.name for field in fields(kinds[kind])}
+        check_known("kind", kind, _KINDS, of="space")
+        known = {field.name for field in fields(_KINDS[kind])}
         if unknown := sorted(set(arrays) - known - {"kind"}):
             raise ValueError(f"a {kind} space has no array {unknown[0]!r}; it has {sorted(known)}")
         try:
-            return kinds[kind](**{name: arrays[name] for name in known if name in arrays})
+            return _KINDS[kind](**{name: arrays[name] for name in known if name in arrays})
         except TypeError as error:
             raise ValueError(f"the arrays do not describe a {kind} space: {error}") from error
 
@@ -137,9 +138,7 @@ class VoxelSpace:
 
         Raises ValueError for indices outside the shape or given twice, or an affine that cannot be.
         """
-        from brainalign_jax.neural.space.volumes import VolumeSpace
-
-        return VolumeSpace(indices, shape, affine)
+        return _KINDS["volume"](indices, shape, affine)
 
     @staticmethod
     def surface(
@@ -153,16 +152,12 @@ class VoxelSpace:
 
         n_left, n_right: vertices of each mesh. Raises ValueError for vertices outside or twice.
         """
-        from brainalign_jax.neural.space.surfaces import SurfaceSpace
-
-        return SurfaceSpace.from_sides(left, right, n_left, n_right)
+        return _KINDS["surface"].from_sides(left, right, n_left, n_right)
 
     @staticmethod
     def cifti(axis: nib.cifti2.BrainModelAxis) -> VoxelSpace:
         """All grayordinates of a CIFTI-2 brain-model axis, in its order."""
-        from brainalign_jax.neural.space.surfaces import CiftiSpace
-
-        return CiftiSpace.from_axis(axis)
+        return _KINDS["cifti"].from_axis(axis)
 
     @staticmethod
     def atlas(
@@ -172,9 +167,7 @@ class VoxelSpace:
 
         Raises ValueError for a region that is 0, given twice, or not in the image.
         """
-        from brainalign_jax.neural.space.volumes import AtlasSpace
-
-        return AtlasSpace(labels, regions, affine)
+        return _KINDS["atlas"](labels, regions, affine)
 
     def _take(self, index: np.ndarray) -> VoxelSpace:
         raise NotImplementedError
