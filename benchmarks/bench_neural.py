@@ -35,7 +35,7 @@ from absl import app, flags
 from scipy.linalg import blas
 
 from brainalign_jax.neural import WordResponses, open_dataset
-from brainalign_jax.neural.response_fields import column_blocks
+from brainalign_jax.neural.fields import column_blocks
 from brainalign_jax.neural.simulate import schedule_runs, simulate_harry_potter, story_words
 from brainalign_jax.neural.simulate.harry_potter import release_schedule
 

@@ -7,10 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from simulate.alice import simulate_alice
+from simulate.bids import simulate_bids
+from simulate.natural_stories import simulate_natural_stories
+from simulate.pereira import simulate_pereira
 
 from brainalign_jax.neural import WordResponses
 from brainalign_jax.neural import simulate as sim
-from brainalign_jax.neural.readers.alice_files import DATA, TEXTGRID
+from brainalign_jax.neural.readers.stories.alice_files import DATA, TEXTGRID
 from brainalign_jax.neural.simulate.images import run_starts
 from brainalign_jax.stimulus import Stimulus
 
@@ -45,7 +49,7 @@ def write_pereira(folder, matlab, experiment):
         SENTENCES: [f"This is sentence {index}." for index in range(9)],
     }
     size = {"n_voxels": 60, "shape": (5, 6, 5)}
-    sim.simulate_pereira(
+    simulate_pereira(
         folder,
         subjects=["M02", "P01"],
         experiments=[experiment],
@@ -141,13 +145,13 @@ RELEASES = {
     ),
     "stories": Release(
         "natural_stories",
-        lambda folder: sim.simulate_natural_stories(folder, tr=2.0, compress=0, **STUDY),
+        lambda folder: simulate_natural_stories(folder, tr=2.0, compress=0, **STUDY),
         MAT,
         200,
     ),
     "stories 7.3": Release(
         "natural_stories",
-        lambda folder: sim.simulate_natural_stories(folder, tr=2.0, layout="mat73", **STUDY),
+        lambda folder: simulate_natural_stories(folder, tr=2.0, layout="mat73", **STUDY),
         MAT,
         2**12,
     ),
@@ -169,7 +173,7 @@ RELEASES = {
     "pereira180": Release("pereira180", write_pereira180, ("pereira180.npz",), 160, 12),
     "alice": Release(
         "alice",
-        lambda folder: sim.simulate_alice(folder, n_subjects=2),
+        lambda folder: simulate_alice(folder, n_subjects=2),
         (TEXTGRID, *TIMECOURSES),
         400,
         2127,
@@ -210,14 +214,14 @@ RELEASES = {
     "nifti one clock": Release("nifti", one_clock, (), 0, options=ONE_CLOCK),
     "bids raw": Release(
         "bids",
-        lambda folder: sim.simulate_bids(folder, outputs=("raw",), **STUDY),
+        lambda folder: simulate_bids(folder, outputs=("raw",), **STUDY),
         (f"{SCAN}_bold.nii.gz", "task-story_bold.json"),
         60,
         options={"mask": "all", "bad_voxels": "drop"},
     ),
     "bids": Release(
         "bids",
-        lambda folder: sim.simulate_bids(folder, outputs=("volume",), **STUDY),
+        lambda folder: simulate_bids(folder, outputs=("volume",), **STUDY),
         (f"{SCAN}_events.tsv", f"{DERIVED}/{SCAN}_desc-confounds_timeseries.tsv"),
         30,
         options={"confounds": "motion6"},

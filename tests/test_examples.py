@@ -13,8 +13,8 @@ from release_server import ReleaseServer
 from small_models import add_letter_tokenizer, save_checkpoint
 
 import brainalign_jax as ba
-from brainalign_jax.neural import readers
 from brainalign_jax.neural.downloads import releases
+from brainalign_jax.neural.readers import registry
 
 NAMES = (
     *(name for name in ba.__all__ if name != "__version__"),
@@ -120,7 +120,7 @@ def server(monkeypatch):
 def clean(tmp_path, monkeypatch):
     """A working folder of its own, and no data set that an example registers stays."""
     ba.list_datasets()  # the readers that come with the package register when they are first asked for
-    monkeypatch.setattr(readers, "_READERS", dict(readers._READERS))
+    monkeypatch.setattr(registry, "_READERS", dict(registry._READERS))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
 

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from recordings import make_embeddings, make_responses
+from simulate.alice import simulate_alice
+from simulate.bids import simulate_bids
 from small_models import add_letter_tokenizer, save_checkpoint
 from small_releases import write_tables
 
@@ -20,7 +22,7 @@ from brainalign_jax.neural import Processing, WordResponses, fetch, open_dataset
 from brainalign_jax.neural import simulate as sim
 from brainalign_jax.neural.downloads.releases import Release
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.neural.storage import ResponseWriter
+from brainalign_jax.neural.store import ResponseWriter
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study import computation, controls
 from brainalign_jax.study.checkpointing import Checkpoints
@@ -121,7 +123,7 @@ def test_a_data_set_stays_where_it_was_opened(here, away):
     write_tables(here / "tables", ".csv")
     (here / "data").mkdir()
     settings = {"words": list(sim.story_words()[:60]), "vectors": np.ones((60, 1)), "n_subjects": 1}
-    assert sim.simulate_bids("data/bids", outputs=("volume",), n_voxels=12, **settings)
+    assert simulate_bids("data/bids", outputs=("volume",), n_voxels=12, **settings)
     moved = here / "derivatives-only"
     (here / "data" / "bids" / "derivatives").rename(moved)
     table = open_dataset("table", "tables")
@@ -224,7 +226,7 @@ EMPTY = [
     ("data_dir", lambda d: open_dataset("alice", "")),
     ("data_dir", lambda d: fetch("alice", "")),
     ("data_dir", lambda d: alice_regions("")),
-    ("data_dir", lambda d: sim.simulate_alice("", n_subjects=1)),
+    ("data_dir", lambda d: simulate_alice("", n_subjects=1)),
     ("responses_dir", lambda d: Processing(responses_dir="")),
     ("folder", lambda d: ResultTable(pd.DataFrame(), {}).save("")),
     ("folder", lambda d: ResultTable.load("")),
@@ -255,6 +257,6 @@ def test_empty_paths_of_models_and_events_are_refused(here, dataset_of_words):
     for name in ("static:", "static: ", "untrained:", "", " "):
         with pytest.raises(ValueError, match="lacks the path|unknown model"):
             resolve(name)
-    sim.simulate_bids("b", words=["a", "b"] * 30, vectors=np.ones((60, 1)), outputs=("raw",))
+    simulate_bids("b", words=["a", "b"] * 30, vectors=np.ones((60, 1)), outputs=("raw",))
     with pytest.raises(ValueError, match="events_dir is empty"):
         open_dataset("bids", "b", events_dir="")

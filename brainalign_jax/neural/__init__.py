@@ -3,14 +3,15 @@
 import importlib
 
 _HOMES = {
-    "cleaning": ("check_voxels", "clean_runs"),
     "downloads": ("fetch", "list_releases", "release_info"),
-    "processing": ("Processing", "word_responses"),
     "readers": ("Dataset", "list_datasets", "open_dataset", "register"),
+    "readout": ("Processing", "word_responses"),
+    "readout.cleaning": ("clean_runs",),
+    "readout.kernels": ("apply_kernel", "check_timing", "covered_words", "word_kernel"),
     "recording": ("BoldRecording",),
     "responses": ("WordResponses", "intersubject_correlation"),
     "space": ("VoxelSpace",),
-    "timeseries": ("apply_kernel", "check_timing", "covered_words", "word_kernel"),
+    "voxels": ("check_voxels",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -11,7 +11,9 @@ def dataset_names() -> tuple[str, ...]:
 
     `list_datasets` also knows those that a user registered, but imports every reader.
     """
-    sources = (path.read_text("utf-8") for path in Path(__file__).with_name("readers").glob("*.py"))
+    sources = (
+        path.read_text("utf-8") for path in Path(__file__).with_name("readers").rglob("*.py")
+    )
     one = re.compile(r'^NAME = "(\w+)"$.*^@register\(NAME\)$', re.MULTILINE | re.DOTALL)
     found = map(one.search, sources)
     return tuple(sorted(match.group(1) for match in found if match))

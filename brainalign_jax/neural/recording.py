@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
-from brainalign_jax.neural.cleaning import VoxelAudit, check_confounds, report_voxels
 from brainalign_jax.neural.space import VoxelSpace
+from brainalign_jax.neural.voxels import VoxelAudit, check_confounds, report_voxels
 
 _BLOCK_BYTES = 2**24  # of a block of voxels as float64: small enough for the cache of a CPU to help
 

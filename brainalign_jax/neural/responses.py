@@ -12,9 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from brainalign_jax.neural.cleaning import check_voxels
-from brainalign_jax.neural.formats.arrays import centred, float32_holds, offsets_cost_digits
-from brainalign_jax.neural.response_fields import (
+from brainalign_jax.neural.fields import (
     as_columns,
     check_space,
     check_values,
@@ -22,8 +20,10 @@ from brainalign_jax.neural.response_fields import (
     checked_valid,
     column_blocks,
 )
+from brainalign_jax.neural.formats.arrays import centred, float32_holds, offsets_cost_digits
 from brainalign_jax.neural.space import VoxelSpace
-from brainalign_jax.neural.storage import ResponseWriter, read_responses, unreadable
+from brainalign_jax.neural.store import ResponseWriter, read_responses, unreadable
+from brainalign_jax.neural.voxels import check_voxels
 from brainalign_jax.stimulus import Stimulus
 
 

@@ -4,7 +4,7 @@ What a perfect model of the group could score is asked of the group itself. For 
 subjects' responses to the same words become "word vectors", and they go through the same pipeline as a
 model's: same folds, same method, same choice of alpha, same candidates. P@k of brain from brain is the
 ceiling that P@k of brain from model is compared with; with the roles exchanged, as vectors that
-`neural.encoding` predicts responses from, it is that of encoding.
+`neural.readout.encoding` predicts responses from, it is that of encoding.
 
 It is a lower bound. The others' responses are noisy themselves, and S - 1 subjects average out less
 noise than a model of infinitely many would; a model may score above it. It is also an upper bound of

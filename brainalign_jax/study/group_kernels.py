@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from brainalign_jax.names import check_known
-from brainalign_jax.neural.response_fields import column_blocks
+from brainalign_jax.neural.fields import column_blocks
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study import sources
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from brainalign_jax import __version__
 from brainalign_jax.files import output_folder, remove_leftovers
 from brainalign_jax.language import Embeddings
-from brainalign_jax.neural.processing import Processing, word_responses
+from brainalign_jax.neural.readout import Processing, word_responses
 from brainalign_jax.neural.recording import BoldRecording
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.neural.simulate import schedule_runs, simulate_bold

@@ -1,6 +1,6 @@
 """Does a language model explain regions' time courses beyond word rate, sound power and the like?
 
-Word vectors become features at the volumes (`neural.encoding`), and ridge predicts each region's time
+Word vectors become features at the volumes (`neural.readout.encoding`), and ridge predicts each region's time
 course from them, alone and beside nuisances that are not penalised. Everything is fitted on training
 volumes, layer and penalty chosen in inner folds. What a model adds to the nuisances is the difference
 of two correlations; it is compared with recordings whose time courses, less their fit by the
@@ -19,7 +19,7 @@ import pandas as pd
 from brainalign_jax import __version__
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import embed
-from brainalign_jax.neural.encoding import design_matrix
+from brainalign_jax.neural.readout.encoding import design_matrix
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs, region_report, region_scores
 from brainalign_jax.study.options import Encoding

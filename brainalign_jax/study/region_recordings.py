@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from brainalign_jax.files import user_path
-from brainalign_jax.neural.cleaning import clean_runs
-from brainalign_jax.neural.readers import alice, open_dataset
+from brainalign_jax.neural.readers import open_dataset
+from brainalign_jax.neural.readers.stories import alice
+from brainalign_jax.neural.readout.cleaning import clean_runs
 from brainalign_jax.stimulus import Stimulus
 
 ALICE_REGIONS = {

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import blas
 
 from brainalign_jax.neural import selection
-from brainalign_jax.neural.response_fields import column_blocks
+from brainalign_jax.neural.fields import column_blocks
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.neural.space import VolumeSpace
 from brainalign_jax.study.decoding import n_top_axes

@@ -6,10 +6,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brainalign_jax.neural import response_fields
-from brainalign_jax.neural.cleaning import check_voxels
+from brainalign_jax.neural import fields as response_fields
 from brainalign_jax.neural.responses import WordResponses, intersubject_correlation
 from brainalign_jax.neural.space import VoxelSpace
+from brainalign_jax.neural.voxels import check_voxels
 from brainalign_jax.stimulus import Stimulus
 
 SPACE = VoxelSpace.volume([[0, 0, 0], [1, 2, 0], [0, 1, 1]], (2, 3, 2), np.diag([2.0, 2, 2, 1]))

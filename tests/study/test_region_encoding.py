@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 from scipy.signal import lfilter
+from simulate.alice import simulate_alice
 from sklearn.linear_model import LinearRegression, Ridge
 
-from brainalign_jax.neural.encoding import design_matrix
-from brainalign_jax.neural.readers import alice
-from brainalign_jax.neural.simulate import simulate_alice
+from brainalign_jax.neural.readers.stories import alice
+from brainalign_jax.neural.readout.encoding import design_matrix
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study import region_scores
 from brainalign_jax.study.region_encoding import (

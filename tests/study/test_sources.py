@@ -5,7 +5,7 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from brainalign_jax.neural import response_fields
+from brainalign_jax.neural import fields
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.neural.space import VoxelSpace
 from brainalign_jax.stimulus import Stimulus
@@ -118,7 +118,7 @@ def test_selection_keeps_the_best_voxels_in_their_order(rows):
 
 @pytest.mark.parametrize("layout", ["C", "F"])
 def test_reduction_in_blocks_keeps_all_inner_products(rows, layout, monkeypatch):
-    monkeypatch.setattr(response_fields, "_BLOCK_BYTES", 4 * N * 3)  # three columns at a time
+    monkeypatch.setattr(fields, "_BLOCK_BYTES", 4 * N * 3)  # three columns at a time
     values = np.asarray(np.random.default_rng(4).standard_normal((N, 70)), np.float32, order=layout)
     _, eligible, train = rows
     found = prepare((values, eligible, train), form="products")

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from brainalign_jax.names import check_known
-from brainalign_jax.neural.processing import Processing
-from brainalign_jax.neural.readers import reader_of, reader_options
+from brainalign_jax.neural.readers.registry import reader_of, reader_options
+from brainalign_jax.neural.readout import Processing
 
 Whole = Annotated[str, "text in which : is no separator"]
 

@@ -11,17 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from brainalign_jax.names import check_known
-from brainalign_jax.neural.cleaning import check_voxels
-from brainalign_jax.neural.formats.columns import TIMING
-from brainalign_jax.neural.formats.tables import (
-    SUFFIXES,
-    ArrayTable,
-    ColumnTable,
-    npz_names,
-)
-from brainalign_jax.neural.readers import Dataset, choose_subjects, register
+from brainalign_jax.neural.formats.text.columns import TIMING
+from brainalign_jax.neural.formats.text.tables import SUFFIXES, ArrayTable, ColumnTable, npz_names
 from brainalign_jax.neural.readers.options import split_items, written_items
+from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
 from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.neural.voxels import check_voxels
 from brainalign_jax.stimulus import Stimulus
 
 NAME = "table"

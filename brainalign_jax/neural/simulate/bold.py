@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.signal import lfilter
 
-from brainalign_jax.neural.haemodynamics import glover_hrf
+from brainalign_jax.neural.readout.haemodynamics import glover_hrf
 
 _HRF_LENGTH = 32.0  # seconds after which the response is zero to rounding
 _BLOCK = 2048  # voxels that are made at a time; part of the definition of what a seed gives

@@ -546,7 +546,7 @@ def make_harry_potter(folder):
 
 
 def make_natural_stories(folder):
-    from brainalign_jax.neural.simulate.natural_stories import simulate_natural_stories
+    from simulate.natural_stories import simulate_natural_stories
 
     words, vectors = story()
     simulate_natural_stories(folder, words=words, vectors=vectors, n_voxels=20, n_subjects=2)
@@ -554,7 +554,7 @@ def make_natural_stories(folder):
 
 
 def make_pereira2018(folder):
-    from brainalign_jax.neural.simulate.pereira import simulate_pereira
+    from simulate.pereira import simulate_pereira
 
     simulate_pereira(
         folder, subjects=("P01", "M01"), experiments=("180concepts",), n_voxels=50, shape=(9, 9, 9)
@@ -563,7 +563,7 @@ def make_pereira2018(folder):
 
 
 def make_alice(folder):
-    from brainalign_jax.neural.simulate.alice import simulate_alice
+    from simulate.alice import simulate_alice
 
     simulate_alice(folder, n_subjects=2)
     return {

@@ -6,7 +6,7 @@ import pytest
 from brainalign_jax.neural import WordResponses
 from brainalign_jax.neural.formats import arrays
 from brainalign_jax.neural.formats.arrays import as_float32, check_float32, check_size
-from brainalign_jax.neural.storage import ResponseWriter
+from brainalign_jax.neural.store import ResponseWriter
 from brainalign_jax.stimulus import Stimulus
 
 SMALL = np.random.default_rng(0).integers(-9, 9, (20, 3))

@@ -53,7 +53,7 @@ from corruption import (
 from small_releases import DERIVED, DERIVED_SCAN, MAT, RELEASES, RUN, SCAN, TIMECOURSES, features
 
 from brainalign_jax.neural.readers import list_datasets
-from brainalign_jax.neural.readers.alice_files import DATA, TEXTGRID
+from brainalign_jax.neural.readers.stories.alice_files import DATA, TEXTGRID
 
 
 class Case(NamedTuple):

@@ -8,14 +8,13 @@ import pytest
 
 from brainalign_jax.neural.catalog import dataset_names
 from brainalign_jax.neural.readers import (
-    _READERS,
     Dataset,
     list_datasets,
     open_dataset,
     reader_options,
     register,
 )
-from brainalign_jax.neural.readers.image_files import file_names, split_names
+from brainalign_jax.neural.readers.images.image_files import file_names, split_names
 from brainalign_jax.neural.readers.options import (
     Whole,
     convert_options,
@@ -23,6 +22,7 @@ from brainalign_jax.neural.readers.options import (
     split_items,
     written_items,
 )
+from brainalign_jax.neural.readers.registry import _READERS
 from brainalign_jax.stimulus import Stimulus
 
 
@@ -30,7 +30,7 @@ from brainalign_jax.stimulus import Stimulus
 def toy(monkeypatch):
     """A reader with an option of every type; gives what it was opened with."""
     list_datasets()  # so that all others are registered before
-    monkeypatch.setattr("brainalign_jax.neural.readers._READERS", dict(_READERS))
+    monkeypatch.setattr("brainalign_jax.neural.readers.registry._READERS", dict(_READERS))
     given = {}
 
     @register("toy")

@@ -1,14 +1,14 @@
 import pytest
 
-from brainalign_jax.neural.processing import Processing
 from brainalign_jax.neural.readers import (
-    _READERS,
     Dataset,
     list_datasets,
     open_dataset,
     reader_options,
     register,
 )
+from brainalign_jax.neural.readers.registry import _READERS
+from brainalign_jax.neural.readout import Processing
 from brainalign_jax.stimulus import Stimulus
 
 
@@ -21,7 +21,7 @@ def test_registry_knows_the_readers_and_lists_them():
 
 
 def test_readers_of_scans_take_the_choices_of_processing(monkeypatch):
-    monkeypatch.setattr("brainalign_jax.neural.readers._READERS", dict(_READERS))
+    monkeypatch.setattr("brainalign_jax.neural.readers.registry._READERS", dict(_READERS))
     list_datasets()
     given = []
 
@@ -43,7 +43,7 @@ def test_readers_of_scans_take_the_choices_of_processing(monkeypatch):
 
 
 def test_register_one_more_and_refuse_a_taken_name(monkeypatch):
-    monkeypatch.setattr("brainalign_jax.neural.readers._READERS", dict(_READERS))
+    monkeypatch.setattr("brainalign_jax.neural.readers.registry._READERS", dict(_READERS))
     list_datasets()
 
     @register("toy")

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from brainalign_jax.neural.haemodynamics import glover_hrf
+from brainalign_jax.neural.readout.haemodynamics import glover_hrf
 from brainalign_jax.neural.simulate.bold import (
     PlantedBold,
     plant,

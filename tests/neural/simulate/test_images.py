@@ -4,8 +4,8 @@ import warnings
 import nibabel as nib
 import numpy as np
 import pytest
+from simulate.bids import simulate_bids
 
-from brainalign_jax.neural.simulate.bids import simulate_bids
 from brainalign_jax.neural.simulate.bold import story_words
 from brainalign_jax.neural.simulate.images import KINDS, simulate_nifti, write_mask, write_volumes
 from brainalign_jax.neural.space import VoxelSpace

@@ -1,0 +1,1 @@
+"""Readers of images that anyone may have: files named one by one, and BIDS derivatives."""

@@ -1,0 +1,1 @@
+"""Releases that only the tests write: planted ground truth in the files of the original ones."""
