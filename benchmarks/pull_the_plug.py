@@ -111,9 +111,9 @@ def kill_at(process: subprocess.Popen, line: str, delay: float) -> tuple[list[st
 def study(output: str, vectors: str, seed: int) -> None:
     """A study of a simulated story with all of the evidence; says when it begins and when it is written."""
     from brainalign_jax.neural.readers import Dataset
+    from brainalign_jax.studies.checks.power import simulated_study
     from brainalign_jax.study import outputs
     from brainalign_jax.study.options import EvidencePlan, Scoring
-    from brainalign_jax.study.power import simulated_study
     from brainalign_jax.study.protocol import protocol
     from brainalign_jax.study.run import run_study
 
@@ -233,7 +233,7 @@ def kill_studies(times: int, rng: random.Random, place: Path) -> None:
 
 def write_vectors(path: Path) -> None:
     """Vectors of all words of the simulated story, drawn at random, in text format."""
-    from brainalign_jax.study.power import simulated_study
+    from brainalign_jax.studies.checks.power import simulated_study
 
     responses, _ = simulated_study(0.4, n_words=80, n_types=50, n_subjects=2, seed=0)
     rng = np.random.default_rng(0)

@@ -57,7 +57,7 @@ OPTIONS = (
 def _walk(values: dict[str, object], text: str) -> None:
     with misuse():
         fixed = protocol_fields(values["fixed"])
-    from brainalign_jax.study.ladder import run_ladder
+    from brainalign_jax.studies.ladder import run_ladder
     from brainalign_jax.study.options import Embedding
 
     passed = ("methods", "steps", "k", "layers", "lower", "n_nulls", "null", "seed", "progress")

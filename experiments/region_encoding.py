@@ -43,9 +43,12 @@ OPTIONS = (
 
 
 def _encode(values: dict[str, object], text: str) -> None:
-    from brainalign_jax.study.region_encoding import run_region_encoding
-    from brainalign_jax.study.region_recordings import alice_regions
-    from brainalign_jax.study.region_verdict import headline, verdicts
+    from brainalign_jax.studies.regions import (
+        alice_regions,
+        headline,
+        run_region_encoding,
+        verdicts,
+    )
 
     encoding = filled(Encoding, _ENCODING, values)
     warnings.filterwarnings("ignore", message=".*s33 is left out")

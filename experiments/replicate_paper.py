@@ -92,7 +92,7 @@ def _replicate(values: dict[str, object], text: str) -> None:
     with misuse():
         fixed, plan = protocol_fields(values["fixed"]), evidence_plan(values)
     from brainalign_jax.neural.readers import reader_options
-    from brainalign_jax.study.replication import grid, replicate
+    from brainalign_jax.studies.replication import grid, replicate
 
     folders, options = values["data_dirs"], values["reader_options"]
     asked = ("models", "families", "methods", "max_params")

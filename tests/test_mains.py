@@ -9,7 +9,7 @@ from absl import flags
 from brainalign_jax.commands.command import pairs
 from brainalign_jax.commands.fixed import protocol_fields
 from brainalign_jax.options import NUMBERS, range_text
-from brainalign_jax.study import replication
+from brainalign_jax.studies.replication import replication
 
 NAMES = (
     "contrastive_maps",

@@ -24,18 +24,18 @@ from brainalign_jax.neural.downloads.releases import Release
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.store import ResponseWriter
 from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.studies.checks.noise import check_noise
+from brainalign_jax.studies.checks.power import power
+from brainalign_jax.studies.contrastive.checkpoints import Checkpoints
+from brainalign_jax.studies.contrastive.maps import run_comparison, score_subject
+from brainalign_jax.studies.demo import run_demo
+from brainalign_jax.studies.ladder.ladder import run_ladder
+from brainalign_jax.studies.regions.encoding import run_region_encoding
+from brainalign_jax.studies.regions.recordings import alice_regions
+from brainalign_jax.studies.regions.table import RegionTable
+from brainalign_jax.studies.replication.replication import Grid, replicate
 from brainalign_jax.study import computation, controls
-from brainalign_jax.study.checkpointing import Checkpoints
-from brainalign_jax.study.contrastive_maps import run_comparison, score_subject
-from brainalign_jax.study.demo import run_demo
-from brainalign_jax.study.ladder import run_ladder
-from brainalign_jax.study.noise_study import check_noise
-from brainalign_jax.study.power import power
 from brainalign_jax.study.protocol import protocol
-from brainalign_jax.study.region_encoding import run_region_encoding
-from brainalign_jax.study.region_recordings import alice_regions
-from brainalign_jax.study.region_table import RegionTable
-from brainalign_jax.study.replication import Grid, replicate
 from brainalign_jax.study.results import ResultTable
 from brainalign_jax.study.run import run_study
 from brainalign_jax.study.sweep import Scoring

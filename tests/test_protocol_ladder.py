@@ -7,7 +7,7 @@ import potter_files
 import pytest
 
 from brainalign_jax.neural.readers import open_dataset
-from brainalign_jax.study.ladder import STEPS
+from brainalign_jax.studies.ladder.ladder import STEPS
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.run import run_study
 from brainalign_jax.study.sweep import Scoring

@@ -15,7 +15,7 @@ NEXT = (
 
 
 def _demo(values: dict[str, object], text: str) -> None:
-    from brainalign_jax.study.demo import run_demo
+    from brainalign_jax.studies.demo import run_demo
 
     result = run_demo(
         values["model"] or default_model(),

@@ -1,9 +1,8 @@
-"""What is built of studies; each is a module, loaded when used.
+"""What is built of studies; each is a module or a folder, loaded when used.
 
 `demo`: a layer planted in simulated brains. `replication`: the grid of Li et al. 2023. `ladder`: from the
-paper's protocol to the audited one, a choice at a time. `noise_study`, `power`: what noise scores, and what
-is found. `region_encoding`: what a model adds to word rate and sound power. `contrastive_maps`: maps trained
-for retrieval.
+paper's protocol to the audited one, a choice at a time. `checks`: what noise scores, and what is found.
+`regions`: what a model adds to word rate and sound power. `contrastive`: maps trained for retrieval.
 
 >>> import brainalign_jax as ba
 >>> steps = ba.studies.ladder.ladder_steps(timed=True, grouped=False)
@@ -13,15 +12,7 @@ for retrieval.
 
 import importlib
 
-_STUDIES = (
-    "demo",
-    "replication",
-    "ladder",
-    "noise_study",
-    "power",
-    "region_encoding",
-    "contrastive_maps",
-)
+_STUDIES = ("checks", "contrastive", "demo", "ladder", "regions", "replication")
 
 
 def __getattr__(name: str):
@@ -29,7 +20,7 @@ def __getattr__(name: str):
         raise AttributeError(
             f"brainalign_jax.studies has no {name!r}: it has {', '.join(_STUDIES)}"
         )
-    return importlib.import_module(f"brainalign_jax.study.{name}")
+    return importlib.import_module(f"brainalign_jax.studies.{name}")
 
 
 def __dir__() -> list[str]:

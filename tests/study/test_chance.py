@@ -8,7 +8,8 @@ from recordings import make_responses
 from scipy.stats import binom, binomtest
 
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.study import chance, region_table
+from brainalign_jax.studies.regions import table
+from brainalign_jax.study import chance
 from brainalign_jax.study.fold_arrays import Split, split_arrays
 from brainalign_jax.study.folds import Folds
 from brainalign_jax.study.problem import Scoring, folds_of
@@ -161,4 +162,4 @@ def test_a_score_that_is_no_number_has_no_p_value():
     found = chance.permutation_p(np.array([np.nan, 0.3, np.inf]), null)
     np.testing.assert_array_equal(found, [np.nan, 1 / 3, np.nan])
     assert np.isnan(chance.permutation_p(0.3, np.array([0.1, np.nan])))
-    assert np.isnan(region_table.p_value(np.array([0.3]), np.array([[0.1], [np.nan]]))).all()
+    assert np.isnan(table.p_value(np.array([0.3]), np.array([[0.1], [np.nan]]))).all()

@@ -13,17 +13,17 @@ from sklearn.linear_model import LinearRegression, Ridge
 from brainalign_jax.neural.readers.stories import alice
 from brainalign_jax.neural.readout.encoding import design_matrix
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.study import region_scores
-from brainalign_jax.study.region_encoding import (
+from brainalign_jax.studies.regions import scores as region_scores
+from brainalign_jax.studies.regions.encoding import (
     Encoding,
     nuisance_features,
     run_region_encoding,
     score_regions,
 )
-from brainalign_jax.study.region_recordings import RegionRecordings, alice_regions
-from brainalign_jax.study.region_report import write_region_report
-from brainalign_jax.study.region_table import RegionTable, effect_rows, false_discovery
-from brainalign_jax.study.region_verdict import answer, headline, verdicts
+from brainalign_jax.studies.regions.recordings import RegionRecordings, alice_regions
+from brainalign_jax.studies.regions.report import write_region_report
+from brainalign_jax.studies.regions.table import RegionTable, effect_rows, false_discovery
+from brainalign_jax.studies.regions.verdict import answer, headline, verdicts
 
 FEW = Encoding(
     n_folds=4, n_inner=3, purge=10.0, n_shifts=39, alphas=(1.0, 10.0, 100.0), n_bootstrap=500

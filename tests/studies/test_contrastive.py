@@ -13,10 +13,11 @@ from recordings import make_embeddings, make_responses
 from brainalign_jax.align import linalg, ridge
 from brainalign_jax.align.contrastive import Training
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.study import contrastive_maps, contrastive_training
-from brainalign_jax.study.checkpointing import Checkpoints, train
-from brainalign_jax.study.contrastive_maps import bootstrap_interval, compare, score_subject
-from brainalign_jax.study.contrastive_training import Trial, read_words, select_alphas, train_maps
+from brainalign_jax.studies.contrastive import maps as contrastive_maps
+from brainalign_jax.studies.contrastive import training as contrastive_training
+from brainalign_jax.studies.contrastive.checkpoints import Checkpoints, train
+from brainalign_jax.studies.contrastive.maps import bootstrap_interval, compare, score_subject
+from brainalign_jax.studies.contrastive.training import Trial, read_words, select_alphas, train_maps
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import ResultTable
 from brainalign_jax.study.sweep import Scoring, score_subjects

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from brainalign_jax.neural.readers import open_dataset
-from brainalign_jax.study.demo import WORD_DURATION, run_demo
+from brainalign_jax.studies.demo import WORD_DURATION, run_demo
 
 
 def test_the_planted_layer_is_found_and_the_twin_stays_behind(minilm, tmp_path, monkeypatch):

@@ -7,9 +7,10 @@ from recordings import make_responses
 
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.study import ladder_report, nulls
+from brainalign_jax.studies.ladder import report as ladder_report
+from brainalign_jax.studies.ladder.ladder import START, STEPS, ladder_steps, run_ladder
+from brainalign_jax.study import nulls
 from brainalign_jax.study.cells import Workbench
-from brainalign_jax.study.ladder import START, STEPS, ladder_steps, run_ladder
 from brainalign_jax.study.protocol import protocol
 
 

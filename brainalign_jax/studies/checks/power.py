@@ -25,10 +25,10 @@ from brainalign_jax.neural.recording import BoldRecording
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.neural.simulate import schedule_runs, simulate_bold
 from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.studies.checks.noise import make_story, story_vectors
 from brainalign_jax.study import sweep
 from brainalign_jax.study.chance import permutation_p, score_interval
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.noise_study import make_story, story_vectors
 from brainalign_jax.study.nulls import NullPlan, score_nulls
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import read_cell, write_cell

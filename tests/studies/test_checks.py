@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from brainalign_jax.study import noise_study, power
+from brainalign_jax.studies.checks import noise, power
+from brainalign_jax.studies.checks.noise import check_noise, make_story, story_vectors
 from brainalign_jax.study.chance import permutation_p
-from brainalign_jax.study.noise_study import check_noise, make_story, story_vectors
 
 
 def test_a_story_has_the_counts_of_the_chapter():
@@ -55,7 +55,7 @@ def test_the_paper_scores_noise_and_the_audited_protocol_does_not(checked):
     audited = found[found["protocol"] == "audited"]
     assert len(audited) == 6 and (audited["n_draws"] == 12).all()
     assert audited["score"].between(audited["null_low"], audited["null_high"]).all()
-    assert "6 of 6 scores lie inside" in noise_study.text(found)
+    assert "6 of 6 scores lie inside" in noise.text(found)
 
 
 def test_gaps_between_runs_make_no_difference(checked):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.study.region_table import RegionTable
+from brainalign_jax.studies.regions.table import RegionTable
 
 LEVEL = 0.05
 PLAIN = {

@@ -20,11 +20,13 @@ from brainalign_jax import __version__
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import embed
 from brainalign_jax.neural.readout.encoding import design_matrix
+from brainalign_jax.studies.regions import report
+from brainalign_jax.studies.regions import scores as region_scores
+from brainalign_jax.studies.regions.recordings import RegionRecordings
+from brainalign_jax.studies.regions.table import RegionTable, effect_rows
 from brainalign_jax.study import computation as computing
-from brainalign_jax.study import outputs, region_report, region_scores
+from brainalign_jax.study import outputs
 from brainalign_jax.study.options import Encoding
-from brainalign_jax.study.region_recordings import RegionRecordings
-from brainalign_jax.study.region_table import RegionTable, effect_rows
 from brainalign_jax.study.word_features import token_features
 
 UNTRAINED = "untrained:"
@@ -71,7 +73,7 @@ def run_region_encoding(
     )
     with outputs.new_outputs(output) as new:
         table.write(new)
-        region_report.write_region_report(table, new)
+        report.write_region_report(table, new)
     return table
 
 

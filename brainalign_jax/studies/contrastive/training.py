@@ -22,8 +22,8 @@ from brainalign_jax.align.contrastive import Training
 from brainalign_jax.language import Embeddings
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.studies.contrastive.checkpoints import Checkpoints, train
 from brainalign_jax.study import sources
-from brainalign_jax.study.checkpointing import Checkpoints, train
 from brainalign_jax.study.problem import Scoring, build_problem
 from brainalign_jax.study.protocol import Protocol
 

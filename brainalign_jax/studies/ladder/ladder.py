@@ -17,7 +17,7 @@ import pandas as pd
 from brainalign_jax.files import output_folder
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.study import ladder_report
+from brainalign_jax.studies.ladder import report
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.evidence import METRIC, EvidencePlan
 from brainalign_jax.study.null_draws import default_kind
@@ -172,9 +172,7 @@ def run_ladder(
     rows = pd.concat(tables, ignore_index=True)
     with new_outputs(output, CONTENTS) as new:
         write_parquet(rows, new / "ladder.parquet")
-        sentences = ladder_report.write(
-            rows, new, dataset=dataset, command=command, simulated=simulated
-        )
+        sentences = report.write(rows, new, dataset=dataset, command=command, simulated=simulated)
     return Ladder(rows, sentences)
 
 

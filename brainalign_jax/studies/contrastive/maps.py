@@ -15,7 +15,7 @@ from brainalign_jax.files import output_folder, remove_leftovers, user_path
 from brainalign_jax.language import Embeddings, embed
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
-from brainalign_jax.study.contrastive_training import (
+from brainalign_jax.studies.contrastive.training import (
     Trial,
     Words,
     decode,

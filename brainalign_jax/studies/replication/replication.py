@@ -15,7 +15,8 @@ from brainalign_jax.files import output_folder
 from brainalign_jax.language import list_models
 from brainalign_jax.names import check_known, unknown
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.study import intervals, replication_report
+from brainalign_jax.studies.replication import report
+from brainalign_jax.study import intervals
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.evidence import EvidencePlan
 from brainalign_jax.study.outputs import CONTENTS, new_outputs
@@ -195,9 +196,7 @@ def replicate(
         write_parquet(_all([t.rows for t in everything]), new / "results.parquet")
         write_parquet(_all([t.extras["evidence"] for t in everything]), new / "evidence.parquet")
         write_parquet(_all(slopes), new / "scaling.parquet")
-        replication_report.write(
-            tables, layers_table, new, k=k, command=command, simulated=simulated
-        )
+        report.write(tables, layers_table, new, k=k, command=command, simulated=simulated)
     return tables
 
 

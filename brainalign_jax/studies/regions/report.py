@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from brainalign_jax.study import display, page, region_verdict
+from brainalign_jax.studies.regions import verdict
+from brainalign_jax.studies.regions.table import RegionTable
+from brainalign_jax.studies.regions.verdict import number, plain_names, signed
+from brainalign_jax.study import display, page
 from brainalign_jax.study.display import OKABE_ITO
-from brainalign_jax.study.region_table import RegionTable
-from brainalign_jax.study.region_verdict import number, plain_names, signed
 
 _GREY = "#666666"
 
@@ -19,7 +20,7 @@ def write_region_report(table: RegionTable, folder: str | Path) -> Path:
     manifest = table.manifest
     model = display.short_names([manifest["model"]])[manifest["model"]]
     title = f"{manifest['dataset']['name']}: what {model} adds to {plain_names(_few(table))}"
-    verdicts = region_verdict.verdicts(table)
+    verdicts = verdict.verdicts(table)
     parts = []
     for part in manifest["parts"]:
         items = "\n".join(
@@ -29,11 +30,11 @@ def write_region_report(table: RegionTable, folder: str | Path) -> Path:
         )
         parts += [f"<h2>Region by region, {escape(part)}</h2>", f"<ul>{items}</ul>"]
     question = f"Does the model explain the recordings beyond {plain_names(_few(table))}?"
-    level, answer = region_verdict.answer(table)
+    level, answer = verdict.answer(table)
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="lead">{escape(_scope(table, model))}</p>',
-        page.verdict(question, answer, region_verdict.headline(table), level),
+        page.verdict(question, answer, verdict.headline(table), level),
         *parts,
         f'<p class="small">{escape(_method(table))}</p>',
         "<h2>Scores</h2>",

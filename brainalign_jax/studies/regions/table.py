@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.files import user_path
+from brainalign_jax.studies.regions.recordings import RegionRecordings
 from brainalign_jax.study import outputs
-from brainalign_jax.study.region_recordings import RegionRecordings
 from brainalign_jax.study.results import GROUP, write_parquet
 
 COLUMNS = (

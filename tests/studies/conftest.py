@@ -1,0 +1,3 @@
+"""The fixtures of study_fixtures.py."""
+
+from study_fixtures import dataset, planted, words  # noqa: F401
