@@ -25,8 +25,8 @@ from brainalign_jax.language import Embeddings, embed
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.study import folds, sweep
 from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.score import folds, sweep
 
 _LAYERS, _SUBJECTS, _FOLDS, _WORDS, _WIDTH = 7, 15, 18, 180, 384
 # The paper's, but for what the peer does otherwise.

@@ -34,7 +34,7 @@ from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study import plan
 from brainalign_jax.study.protocol import protocol
-from brainalign_jax.study.sweep import Scoring, score_subjects
+from brainalign_jax.study.score.sweep import Scoring, score_subjects
 n, v, layers, width, methods, name = json.loads(sys.argv[1])
 rng = np.random.default_rng(0)
 words = Stimulus.from_words([f"word{i}" for i in range(n)])

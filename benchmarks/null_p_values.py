@@ -19,7 +19,7 @@ from absl import app, flags
 
 from benchmarks.measure import machine
 from benchmarks.smooth_noise import N_DRAWS, comparison, decoder, markdown, p_values, row, story
-from brainalign_jax.study.methods import METHODS
+from brainalign_jax.study.score.methods import METHODS
 
 _N_STUDIES = flags.DEFINE_integer("n_studies", 300, "Of each method and smoothness.", 1)
 _SMOOTHNESS = flags.DEFINE_list("smoothness", ["0", "2.5", "5"], "In words.")

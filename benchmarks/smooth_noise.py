@@ -9,15 +9,15 @@ import numpy as np
 from brainalign_jax.align import partial_rsa, rsa
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.study import programs, sources
-from brainalign_jax.study.chance import permutation_p, score_interval
-from brainalign_jax.study.confounds import NEAR, confound_rdms, mantel_permutations
-from brainalign_jax.study.decoding import LayerVectors
-from brainalign_jax.study.methods import METHODS, FoldProblem
-from brainalign_jax.study.null_draws import draw_nulls
+from brainalign_jax.study.evidence.chance import permutation_p, score_interval
+from brainalign_jax.study.evidence.confounds import NEAR, confound_rdms, mantel_permutations
+from brainalign_jax.study.evidence.draws import draw_nulls
 from brainalign_jax.study.options import Scoring
-from brainalign_jax.study.problem import folds_of, reworded
 from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.score import preparation, programs
+from brainalign_jax.study.score.decoding import LayerVectors
+from brainalign_jax.study.score.methods import METHODS, FoldProblem
+from brainalign_jax.study.score.problem import folds_of, reworded
 
 LEVELS = (0.02, 0.04, 0.05, 0.1, 0.2)
 LEAST = 20  # words, and seconds, of the shifts that were drawn up to version 0.2.0
@@ -101,7 +101,7 @@ def decoder(name: str, stimulus: Stimulus, width: int, purge: float, n_draws: in
 
     def scores(responses, vectors):
         if method.form == "centred":
-            responses = sources.row_centred(responses)
+            responses = preparation.row_centred(responses)
         return np.asarray(score(responses, vectors)) / asked
 
     return Scorer(("precision_csls", "rank_accuracy"), orders, scores)

@@ -10,7 +10,7 @@ from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.studies.ladder.ladder import STEPS
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.run import run_study
-from brainalign_jax.study.sweep import Scoring
+from brainalign_jax.study.score.sweep import Scoring
 
 FIXED = {"csls_k": 10, "n_folds": 3, "n_inner_folds": 2}
 

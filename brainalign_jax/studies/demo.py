@@ -10,12 +10,12 @@ from brainalign_jax.language import embed
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.neural.simulate import simulate_harry_potter, story_words
 from brainalign_jax.stimulus import Stimulus, split_sentences
-from brainalign_jax.study.display import short_names
-from brainalign_jax.study.evidence import EvidencePlan
+from brainalign_jax.study.evidence.table import EvidencePlan
 from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.report.display import short_names
 from brainalign_jax.study.results import GROUP, ResultTable
 from brainalign_jax.study.run import run_study
-from brainalign_jax.study.sweep import Scoring
+from brainalign_jax.study.score.sweep import Scoring
 
 # Seconds a word. Read slowly: at the two words a second of the Harry Potter recordings neighbouring
 # words share their scans, and RSA then prefers the layer whose vectors share most with their sentence

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from brainalign_jax.names import check_known
 from brainalign_jax.options import check_fields, described, documented
 from brainalign_jax.study.protocol import Protocol
+from brainalign_jax.study.registry import BUILT_IN, known_methods
 
 NULLS = ("items", "shift", "blocks", "noise")
 GROUPS = ("summed", "hyperaligned")
@@ -59,9 +60,7 @@ class Scoring:
     (1, 5, 10, 30, 50, 100)
     """
 
-    methods: tuple[str, ...] = described(
-        "What to score with: procrustes, ridge, rsa.", ("procrustes", "ridge", "rsa")
-    )
+    methods: tuple[str, ...] = described("What to score with: procrustes, ridge, rsa.", BUILT_IN)
     protocol: Protocol | None = None
     ks: tuple[int, ...] = described(
         "The k of precision@k; of the default ones, those above the number of words are left out.",
@@ -78,12 +77,12 @@ class Scoring:
 
     def __post_init__(self):
         check_fields(self)
-        from brainalign_jax.study.methods import METHODS
-
         for name in self.methods:
-            check_known("method", name, METHODS)
+            check_known("method", name, known_methods())
         if not self.methods:
-            raise ValueError(f"no method is given: name one or more of {', '.join(METHODS)}")
+            raise ValueError(
+                f"no method is given: name one or more of {', '.join(known_methods())}"
+            )
         object.__setattr__(self, "methods", tuple(dict.fromkeys(self.methods)))
         if self.protocol is not None and "rsa" in self.methods and self.protocol.n_voxels:
             raise ValueError(

@@ -22,11 +22,11 @@ import numpy as np
 
 from brainalign_jax.machine import free_memory
 from brainalign_jax.neural.responses import WordResponses
-from brainalign_jax.study import decoding, geometry, programs, sources
 from brainalign_jax.study.computation import Computation, cores
-from brainalign_jax.study.methods import METHODS, Method, pools_folds
-from brainalign_jax.study.problem import Problem, Scoring, folds_of
 from brainalign_jax.study.protocol import Protocol
+from brainalign_jax.study.score import decoding, geometry, preparation, programs
+from brainalign_jax.study.score.methods import METHODS, Method, pools_folds
+from brainalign_jax.study.score.problem import Problem, Scoring, folds_of
 
 _SHARE = 0.8  # of the memory there is, where no budget is given
 _HELD = 0.25  # of the budget, for responses; as much again for vectors and, at most, for RDMs
@@ -187,7 +187,7 @@ class _Study:
         stages = []
         if self.on_cpu and forms - {"values"}:
             stages.append(Stage("reduce the responses", held | _reduction(n_rows, n_features)))
-        fits = len(self.problem.folds.outer.train) if sources.fits_each_fold(protocol) else 1
+        fits = len(self.problem.folds.outer.train) if preparation.fits_each_fold(protocol) else 1
         columns = {method.name: self._columns(method.form, method.protocol) for method in methods}
         ways = {(method.spans_vectors, method.correlates_vectors) for method in methods}
         prepared = {(m.form, m.protocol.pca): columns[m.name] for m in methods}
@@ -240,7 +240,7 @@ class _Study:
         if form == "values" or n_features <= n_rows // 2:
             return n_features
         bound = min(int(self.problem.eligible.sum()), n_features)
-        return min(n_rows, sources.rounded_rank(bound))
+        return min(n_rows, preparation.rounded_rank(bound))
 
     def _program(
         self, method: Method, columns: int, block: tuple[int, int, int]
@@ -291,7 +291,7 @@ def held_bytes(responses: WordResponses) -> int:
 
 
 def _reduction(n_rows: int, n_features: int) -> dict[str, int]:
-    """Bytes of `sources.lossless_reduction`: a Gram matrix, its eigenvectors, LAPACK's workspace."""
+    """Bytes of `preparation.lossless_reduction`: a Gram matrix, its eigenvectors, LAPACK's workspace."""
     blocks = min(_BLOCKS, 32 * n_rows * n_features)
     if n_features <= n_rows // 2:
         return {"scaled responses": 4 * n_rows * n_features, "blocks": blocks}

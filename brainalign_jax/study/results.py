@@ -100,13 +100,13 @@ class ResultTable:
 
     def __str__(self) -> str:
         """Verdict, warnings and the summary as text."""
-        from brainalign_jax.study import summary
+        from brainalign_jax.study.report import summary
 
         return summary.text_summary(self, k=self._k())
 
     def _repr_html_(self) -> str:
         """The report's first screen, for notebooks."""
-        from brainalign_jax.study import report
+        from brainalign_jax.study.report import report
 
         return report.first_screen(self, k=self._k())
 
@@ -123,9 +123,9 @@ class ResultTable:
         >>> answer
         'Yes'
         """
-        from brainalign_jax.study import audit
+        from brainalign_jax.study.report.verdict import overall
 
-        found = audit.overall(self)
+        found = overall(self)
         if found is None:
             raise ValueError(
                 "this study has scores but no evidence, so that there is no verdict: run it with "

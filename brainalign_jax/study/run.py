@@ -17,19 +17,17 @@ from brainalign_jax.language import Embeddings, embed, resolve
 from brainalign_jax.language.models import checkpoint
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.study import audit, outputs, plan, plots, processes, report, shares, sweep
 from brainalign_jax.study import computation as computing
-from brainalign_jax.study.chance import chance_rows
+from brainalign_jax.study import outputs, plan, processes, shares
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.controls import control_vectors, is_control
-from brainalign_jax.study.display import seed_of, without_seed
-from brainalign_jax.study.evidence import null_plan, role, with_controls
-from brainalign_jax.study.group import KINDS as GROUP_KINDS
-from brainalign_jax.study.group_evidence import group_tables
-from brainalign_jax.study.nulls import COLUMNS as NULL_COLUMNS
-from brainalign_jax.study.nulls import score_nulls
+from brainalign_jax.study.evidence.chance import chance_rows
+from brainalign_jax.study.evidence.controls import control_vectors, is_control
+from brainalign_jax.study.evidence.gather import group_tables
+from brainalign_jax.study.evidence.nulls import COLUMNS as NULL_COLUMNS
+from brainalign_jax.study.evidence.nulls import score_nulls
+from brainalign_jax.study.evidence.table import null_plan, role, with_controls
+from brainalign_jax.study.names import seed_of, without_seed
 from brainalign_jax.study.options import Embedding, EvidencePlan, Scoring
-from brainalign_jax.study.problem import check_axes, fitting_ks, folds_of
 from brainalign_jax.study.progress import (
     CEILINGS,
     NULLS,
@@ -42,7 +40,12 @@ from brainalign_jax.study.progress import (
     Stage,
 )
 from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.report import plots, report
+from brainalign_jax.study.report.verdict import with_evidence
 from brainalign_jax.study.results import ResultTable, group_rows
+from brainalign_jax.study.score import sweep
+from brainalign_jax.study.score.group import KINDS as GROUP_KINDS
+from brainalign_jax.study.score.problem import check_axes, fitting_ks, folds_of
 from brainalign_jax.threads import in_turn
 
 # Of a model's facts: where it lies, and its vectors' last bits, may differ between machines.
@@ -283,7 +286,7 @@ def run_study(
             extras["chance"] = chance_rows(outer, token_to_type, scoring.ks)
             extras["ranks"] = shares.everything(ranks)
             extras["nulls"] = shares.everything(nulls, NULL_COLUMNS)
-            table = audit.with_evidence(table, extras, evidence, k=report_k)
+            table = with_evidence(table, extras, evidence, k=report_k)
         elif group_decoding:
             table = dataclasses.replace(table, extras={"group_decoding": extras["group_decoding"]})
         with processes.together():

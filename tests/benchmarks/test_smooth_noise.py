@@ -5,10 +5,10 @@ import pytest
 from recordings import make_embeddings, make_responses
 
 from benchmarks import smooth_noise
-from brainalign_jax.study.nulls import NullPlan, score_nulls
+from brainalign_jax.study.evidence.nulls import NullPlan, score_nulls
 from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.protocol import protocol
-from brainalign_jax.study.sweep import score_subjects
+from brainalign_jax.study.score.sweep import score_subjects
 
 
 def test_scores_are_those_of_the_study():

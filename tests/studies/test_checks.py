@@ -5,7 +5,7 @@ import pytest
 
 from brainalign_jax.studies.checks import noise, power
 from brainalign_jax.studies.checks.noise import check_noise, make_story, story_vectors
-from brainalign_jax.study.chance import permutation_p
+from brainalign_jax.study.evidence.chance import permutation_p
 
 
 def test_a_story_has_the_counts_of_the_chapter():

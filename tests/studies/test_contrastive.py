@@ -20,7 +20,7 @@ from brainalign_jax.studies.contrastive.maps import bootstrap_interval, compare,
 from brainalign_jax.studies.contrastive.training import Trial, read_words, select_alphas, train_maps
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import ResultTable
-from brainalign_jax.study.sweep import Scoring, score_subjects
+from brainalign_jax.study.score.sweep import Scoring, score_subjects
 
 PROTOCOL = protocol("audited", timed=False, n_folds=3, n_inner_folds=2, csls_k=5)
 SCORING = Scoring(("ridge",), PROTOCOL, (1, 10))

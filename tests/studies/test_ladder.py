@@ -9,9 +9,9 @@ from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.ladder import report as ladder_report
 from brainalign_jax.studies.ladder.ladder import START, STEPS, ladder_steps, run_ladder
-from brainalign_jax.study import nulls
-from brainalign_jax.study.cells import Workbench
+from brainalign_jax.study.evidence import nulls
 from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.score.workbench import Workbench
 
 
 @pytest.mark.parametrize(("timed", "grouped"), [(True, True), (False, True), (False, False)])

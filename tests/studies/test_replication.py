@@ -8,8 +8,8 @@ from recordings import make_responses
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.replication.replication import Grid, grid, replicate
-from brainalign_jax.study import intervals
-from brainalign_jax.study.evidence import EvidencePlan
+from brainalign_jax.study.evidence import intervals
+from brainalign_jax.study.evidence.table import EvidencePlan
 from brainalign_jax.study.results import GROUP
 
 PLAN = EvidencePlan(

@@ -14,10 +14,11 @@ from recordings import planted_study
 
 from brainalign_jax.align import linalg
 from brainalign_jax.language.cache import EmbeddingCache
-from brainalign_jax.study import computation, processes, programs
+from brainalign_jax.study import computation, processes
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.protocol import protocol
-from brainalign_jax.study.sweep import Scoring, score_subjects
+from brainalign_jax.study.score import programs
+from brainalign_jax.study.score.sweep import Scoring, score_subjects
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCORING = Scoring(
@@ -147,7 +148,7 @@ import recordings
 from brainalign_jax.study import processes
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.protocol import protocol
-from brainalign_jax.study.sweep import Scoring, score_subjects
+from brainalign_jax.study.score.sweep import Scoring, score_subjects
 import jax, pandas as pd
 {code}
 """

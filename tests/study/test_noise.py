@@ -7,7 +7,7 @@ from scipy.stats import binom
 
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.protocol import protocol
-from brainalign_jax.study.sweep import Scoring, score_subjects
+from brainalign_jax.study.score.sweep import Scoring, score_subjects
 
 N_WORDS, N_SUBJECTS = 180, 6
 WORDS = Stimulus.from_words([f"word{i}" for i in range(N_WORDS)])

@@ -7,10 +7,10 @@ from recordings import make_embeddings, make_responses
 from scipy.stats import spearmanr
 
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.study.folds import outer_folds
 from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.protocol import protocol
-from brainalign_jax.study.sweep import score
+from brainalign_jax.study.score.folds import outer_folds
+from brainalign_jax.study.score.sweep import score
 
 N_TOKENS, K = 220, 30
 PAPER = protocol("paper", csls_k=K)

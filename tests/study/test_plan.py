@@ -8,11 +8,12 @@ import pytest
 from recordings import planted_study
 
 from brainalign_jax.neural.responses import WordResponses
-from brainalign_jax.study import plan, programs
+from brainalign_jax.study import plan
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.methods import Ridge
-from brainalign_jax.study.problem import Scoring, folds_of
 from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.score import programs
+from brainalign_jax.study.score.methods import Ridge
+from brainalign_jax.study.score.problem import Scoring, folds_of
 
 MIB = 2**20
 SCORING = Scoring(

@@ -10,7 +10,7 @@ from brainalign_jax.language import embed
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import group_rows
-from brainalign_jax.study.sweep import Scoring, score_subjects
+from brainalign_jax.study.score.sweep import Scoring, score_subjects
 
 
 @pytest.fixture(scope="module")

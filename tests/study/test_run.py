@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainalign_jax.study import cells
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import COLUMNS, METRICS, ResultTable
 from brainalign_jax.study.run import Embedding, run_study
-from brainalign_jax.study.sweep import Scoring
+from brainalign_jax.study.score import workbench
+from brainalign_jax.study.score.sweep import Scoring
 
 
 @pytest.fixture
@@ -65,13 +65,13 @@ def test_group_rows_are_the_mean_over_subjects(dataset, vectors_file, tmp_path):
 def test_finished_cells_are_read_and_others_computed(dataset, vectors_file, tmp_path, monkeypatch):
     first = run(dataset, vectors_file, tmp_path)
     computed = []
-    original = cells.Workbench.job
+    original = workbench.Workbench.job
 
     def counted(bench, subject, method, models):
         computed.append((method, subject))
         return original(bench, subject, method, models)
 
-    monkeypatch.setattr(cells.Workbench, "job", counted)
+    monkeypatch.setattr(workbench.Workbench, "job", counted)
     again = run(dataset, vectors_file, tmp_path)
     assert computed == []
     pd.testing.assert_frame_equal(first.rows, again.rows)
@@ -122,7 +122,7 @@ def test_a_damaged_cell_is_made_anew_with_a_warning(dataset, vectors_file, tmp_p
     assert {name for name in scores if any(name in text for text in told)} == scores
     pd.testing.assert_frame_equal(first.rows, again.rows, check_exact=True)
     assert not left.exists()
-    monkeypatch.setattr(cells.Workbench, "job", None)  # nothing is left to do
+    monkeypatch.setattr(workbench.Workbench, "job", None)  # nothing is left to do
     run(dataset, vectors_file, tmp_path)
 
 

@@ -19,13 +19,13 @@ from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.neural.simulate import release_schedule, schedule_runs, simulate_harry_potter
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.study import sweep
 from brainalign_jax.study.computation import Computation, keep_compiled_programs
-from brainalign_jax.study.nulls import NullPlan, score_nulls
+from brainalign_jax.study.evidence.nulls import NullPlan, score_nulls
 from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.registry import BUILT_IN
 from brainalign_jax.study.results import POOLED, write_parquet
+from brainalign_jax.study.score import sweep
 
-METHODS = ("procrustes", "ridge", "rsa")
 COLUMNS = (
     "timing", "width", "protocol", "method", "k", "n_subjects", "score", "score_types", "chance",
     "null_mean", "null_low", "null_high", "n_draws",
@@ -93,7 +93,7 @@ def check_noise(
     gaps: Sequence[bool] = (False, True),
     widths: Sequence[int] = (512, 1351),
     protocols: Sequence[str] = ("paper", "audited"),
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = BUILT_IN,
     n_subjects: int = 2,
     n_voxels: int = 2000,
     autocorrelation: float = 0.7,

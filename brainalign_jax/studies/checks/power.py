@@ -26,14 +26,14 @@ from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.neural.simulate import schedule_runs, simulate_bold
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.checks.noise import make_story, story_vectors
-from brainalign_jax.study import sweep
-from brainalign_jax.study.chance import permutation_p, score_interval
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.nulls import NullPlan, score_nulls
+from brainalign_jax.study.evidence.chance import permutation_p, score_interval
+from brainalign_jax.study.evidence.nulls import NullPlan, score_nulls
 from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.registry import BUILT_IN
 from brainalign_jax.study.results import read_cell, write_cell
+from brainalign_jax.study.score import sweep
 
-METHODS = ("procrustes", "ridge", "rsa")
 ALPHA = 0.05
 COLUMNS = ("strength", "method", "metric", "n_studies", "share", "lower", "upper", "mean_score")
 
@@ -43,7 +43,7 @@ def power(
     *,
     n_studies: int = 50,
     n_null_studies: int | None = None,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] = BUILT_IN,
     n_draws: int = 99,
     seed: int = 0,
     cells: str | Path | None = None,

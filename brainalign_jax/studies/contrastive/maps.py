@@ -25,7 +25,6 @@ from brainalign_jax.studies.contrastive.training import (
     select_alphas,
     train_maps,
 )
-from brainalign_jax.study.problem import Scoring
 from brainalign_jax.study.results import (
     GROUP,
     POOLED,
@@ -36,6 +35,7 @@ from brainalign_jax.study.results import (
     tidy,
     write_cell,
 )
+from brainalign_jax.study.score.problem import Scoring
 from brainalign_jax.threads import one_blas_thread
 
 _RESAMPLES = 10_000

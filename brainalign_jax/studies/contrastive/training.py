@@ -23,9 +23,9 @@ from brainalign_jax.language import Embeddings
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.studies.contrastive.checkpoints import Checkpoints, train
-from brainalign_jax.study import sources
-from brainalign_jax.study.problem import Scoring, build_problem
 from brainalign_jax.study.protocol import Protocol
+from brainalign_jax.study.score import preparation
+from brainalign_jax.study.score.problem import Scoring, build_problem
 
 _BATCH = 18  # maps trained side by side
 
@@ -76,7 +76,11 @@ def read_words(
     order = np.argsort(token_to_type)
     protocol = scoring.protocol
     width = embeddings.values.shape[-1]
-    if sources.fits_each_fold(protocol) or protocol.pca != "none" or protocol.queries != "types":
+    if (
+        preparation.fits_each_fold(protocol)
+        or protocol.pca != "none"
+        or protocol.queries != "types"
+    ):
         raise ValueError(
             "contrastive maps take the responses as they are, one row a word: set n_voxels=0, "
             "scaling=none, pca=none and queries=types"
@@ -86,7 +90,7 @@ def read_words(
             "contrastive maps take the vectors as they are, and CSLS within a fold: set "
             "vector_scaling=none and csls_queries=fold"
         )
-    source = sources.prepare_responses(
+    source = preparation.prepare_responses(
         responses.values, problem.eligible, protocol, width=width, form="products"
     )
     layers = tuple(
@@ -96,7 +100,7 @@ def read_words(
     )
     # Cosines of centred vectors are all that counts: axes that the words do not span are left out.
     targets = [
-        sources.lossless_reduction(x - x.mean(axis=0))
+        preparation.lossless_reduction(x - x.mean(axis=0))
         for x in embeddings.values[list(layers)].astype(np.float64)
     ]
     width = max(x.shape[1] for x in targets)

@@ -19,13 +19,13 @@ from brainalign_jax.names import check_known
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.studies.ladder import report
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.evidence import METRIC, EvidencePlan
-from brainalign_jax.study.null_draws import default_kind
+from brainalign_jax.study.evidence.draws import default_kind
+from brainalign_jax.study.evidence.table import METRIC, EvidencePlan
 from brainalign_jax.study.outputs import CONTENTS, new_outputs
 from brainalign_jax.study.protocol import Protocol, protocol
 from brainalign_jax.study.results import ResultTable, write_parquet
 from brainalign_jax.study.run import Embedding, run_study
-from brainalign_jax.study.sweep import Scoring
+from brainalign_jax.study.score.sweep import Scoring
 
 # name -> the fields that are taken from the audited protocol, in the order of the walk.
 STEPS = {
@@ -130,7 +130,7 @@ def run_ladder(
     score: of the layer that the step chooses, mean over subjects, with a bootstrap interval. null_mean,
     null_lower, null_upper: mean and middle 90 % of the draws, in which the layer is the best of each draw
     where the step picks it on the tested words, else the one most often chosen for the real data. p: as in
-    `evidence.summarise`.
+    `evidence.table.summarise`.
 
     Raises: ValueError as `ladder_steps` and `run_study`, before anything is scored.
     """

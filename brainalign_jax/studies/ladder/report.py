@@ -11,11 +11,11 @@ from matplotlib.patches import Patch
 
 from brainalign_jax.files import new_file
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.study import figure_parts, page, summary
-from brainalign_jax.study.audit import interval, number
-from brainalign_jax.study.display import model_styles, short_names
-from brainalign_jax.study.evidence import EvidencePlan
-from brainalign_jax.study.report_evidence import percent
+from brainalign_jax.study.evidence.table import EvidencePlan
+from brainalign_jax.study.report import figure_parts, page, summary
+from brainalign_jax.study.report.display import model_styles, short_names
+from brainalign_jax.study.report.evidence import percent
+from brainalign_jax.study.report.verdict import interval, number
 
 LABELS = {
     "paper": "the paper's protocol",

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from brainalign_jax.studies.regions import verdict
 from brainalign_jax.studies.regions.table import RegionTable
 from brainalign_jax.studies.regions.verdict import number, plain_names, signed
-from brainalign_jax.study import display, page
-from brainalign_jax.study.display import OKABE_ITO
+from brainalign_jax.study.report import display, page
+from brainalign_jax.study.report.display import OKABE_ITO
 
 _GREY = "#666666"
 

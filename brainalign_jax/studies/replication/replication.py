@@ -16,18 +16,18 @@ from brainalign_jax.language import list_models
 from brainalign_jax.names import check_known, unknown
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.studies.replication import report
-from brainalign_jax.study import intervals
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.evidence import EvidencePlan
+from brainalign_jax.study.evidence import intervals
+from brainalign_jax.study.evidence.table import EvidencePlan
+from brainalign_jax.study.evidence.words import is_isolated
 from brainalign_jax.study.outputs import CONTENTS, new_outputs
-from brainalign_jax.study.problem import fitting_ks, folds_of
 from brainalign_jax.study.protocol import PROTOCOLS, protocol
+from brainalign_jax.study.registry import BUILT_IN
 from brainalign_jax.study.results import ResultTable, write_parquet
 from brainalign_jax.study.run import Embedding, run_study
-from brainalign_jax.study.sweep import Scoring
-from brainalign_jax.study.word_features import is_isolated
+from brainalign_jax.study.score.problem import fitting_ks, folds_of
+from brainalign_jax.study.score.sweep import Scoring
 
-METHODS = ("procrustes", "ridge", "rsa")
 # Of each family the sizes that the paper has; other families are taken whole.
 PAPER_MODELS = {
     "bert": ("bert-tiny", "bert-mini", "bert-small", "bert-medium", "bert-base", "bert-large"),
@@ -40,7 +40,7 @@ PAPER_MODELS = {
 class Preset:
     """What an experiment of the paper fixes; models and methods that are named win over it."""
 
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = BUILT_IN
     families: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     dataset: str | None = None

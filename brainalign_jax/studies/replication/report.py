@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from brainalign_jax.files import new_file
-from brainalign_jax.study import audit, figure_parts, page, report_evidence, summary
-from brainalign_jax.study.audit import interval, number
-from brainalign_jax.study.display import OKABE_ITO, short_names
-from brainalign_jax.study.evidence import METRIC
+from brainalign_jax.study.evidence.table import METRIC
+from brainalign_jax.study.report import figure_parts, page, summary, verdict
+from brainalign_jax.study.report.display import OKABE_ITO, short_names
+from brainalign_jax.study.report.evidence import confidence, percent, verdict_section
+from brainalign_jax.study.report.verdict import interval, number
 from brainalign_jax.study.results import ResultTable
 
 _GREY = "#777777"
@@ -36,7 +37,7 @@ def write(
     simulated: bool = False,
 ) -> None:
     """Write figures/*.png and report.html. layers: of `intervals.by_layer`."""
-    level = report_evidence.percent(report_evidence.confidence(next(iter(tables.values()))))
+    level = percent(confidence(next(iter(tables.values()))))
     figures = draw(tables, layers, k=k)
     for name, (figure, _) in figures.items():
         content = figure_parts.png_bytes(figure)
@@ -69,7 +70,7 @@ def _verdicts(tables: Tables, k: int) -> list[str]:
         if audited is None:
             parts.append(f'<p class="warning">{escape(summary.PAPER_WARNING)}</p>')
         else:
-            parts += report_evidence.verdict_section(audited)
+            parts += verdict_section(audited)
         parts.append(f"<p>{escape(_highest(tables, dataset, k))}</p>")
         links = [
             f'<a href="{escape(dataset)}/{name}/report.html">{name}</a>'
@@ -101,10 +102,10 @@ def _highest(tables: Tables, dataset: str, k: int) -> str:
 def _size_text(tables: Tables) -> list[str]:
     parts = []
     for (dataset, name), table in tables.items():
-        texts = audit.scaling_text(table)
+        texts = verdict.scaling_text(table)
         parts += [f"<p>{escape(f'{dataset}, {name} protocol. {text}')}</p>" for text in texts]
     audited = [table for (_, name), table in tables.items() if name == "audited"]
-    parts += [f"<p>{escape(text)}</p>" for text in audit.signatures(audited)]
+    parts += [f"<p>{escape(text)}</p>" for text in verdict.signatures(audited)]
     return parts or ["<p>Fewer than two sizes: nothing is said of growth with size.</p>"]
 
 
@@ -133,7 +134,7 @@ def _csls_table(tables: Tables, k: int) -> str:
 def draw(tables: Tables, layers: pd.DataFrame, *, k: int) -> dict[str, tuple[Figure, str]]:
     """name -> (figure, caption): by size and by layer for every data set, and by data set."""
     figures = {}
-    level = report_evidence.percent(report_evidence.confidence(next(iter(tables.values()))))
+    level = percent(confidence(next(iter(tables.values()))))
     evidence = pd.concat([t.extras["evidence"] for t in tables.values()], ignore_index=True)
     models = evidence[evidence["role"] == "model"]
     depths = layers[layers["model"].isin(models["model"])]

@@ -1,0 +1,1 @@
+"""Evidence beside the scores: null draws, controls, ceilings, intervals, p-values."""

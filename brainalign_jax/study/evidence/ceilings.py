@@ -1,0 +1,104 @@
+"""Noise ceilings of decoding and encoding: the other subjects' brains in the place of the language model.
+
+What a perfect model of the group could score is asked of the group itself. For each subject the other
+subjects' responses to the same words become "word vectors", and they go through the same pipeline as a
+model's: same folds, same method, same choice of alpha, same candidates. P@k of brain from brain is the
+ceiling that P@k of brain from model is compared with; with the roles exchanged, as vectors that
+`neural.readout.encoding` predicts responses from, it is that of encoding.
+
+It is a lower bound. The others' responses are noisy themselves, and S - 1 subjects average out less
+noise than a model of infinitely many would; a model may score above it. It is also an upper bound of
+nothing that all subjects share by accident: where the words' order was the same for all, shared drifts,
+word rate or sound count as signal here. Take the same null for it as for the models.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from brainalign_jax.language import Embeddings
+from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.study.score import group_kernels
+
+OTHERS = "others of "
+
+
+def other_subjects(
+    responses: Sequence[WordResponses],
+    subject: str,
+    *,
+    lower: bool = False,
+    scaling: str = "none",
+) -> Embeddings:
+    """The other subjects' mean responses to each word type, as word vectors: values [1, T, D], D <= T.
+
+    Each other subject's mean responses are centred over the types, every voxel z-scored if asked for
+    (scaling="zscore"), and all of it scaled to a total variance of one; then the subjects are put side by
+    side, and expressed in the axes that they span: inner products, and so cosines, distances and
+    everything the methods make of the vectors, are those of all voxels of all other subjects.
+
+    All words take part in centring and scaling, as they would for a model whose vectors come as they are;
+    `subject`'s own responses take part in nothing. A type that one of the others has no response to is at
+    that subject's mean; one that none has, at zero.
+
+    Returns: Embeddings named "others of SUBJECT", family "ceiling", for `sweep.score_subjects` with
+    that subject alone.
+
+    Raises: ValueError for a subject who is not there, or twice; where no other is left; for other words.
+    """
+    group_kernels.check_same_words(responses)
+    names = [one.subject for one in responses]
+    if names.count(subject) != 1:
+        raise ValueError(
+            f"subject {subject!r} is there {names.count(subject)} times among {', '.join(names)}: "
+            "each subject must have a name of its own"
+        )
+    others = [one for one in responses if one.subject != subject]
+    if not others:
+        raise ValueError(f"there is no subject but {subject!r}: a ceiling needs at least two")
+    return _as_vectors(others, f"{OTHERS}{subject}", lower=lower, scaling=scaling)
+
+
+def all_other_subjects(
+    responses: Sequence[WordResponses], *, lower: bool = False, scaling: str = "none"
+) -> dict[str, Embeddings]:
+    """`other_subjects` of every subject, by name; each subject's kernel is made once."""
+    group_kernels.check_same_words(responses)
+    kernels = {one.subject: scaled_kernel(one, lower=lower, scaling=scaling) for one in responses}
+    if len(kernels) < max(2, len(responses)):
+        raise ValueError(
+            f"a ceiling needs at least two subjects, each with a name of its own, not "
+            f"{', '.join(one.subject for one in responses)}"
+        )
+    types = responses[0].stimulus.types(lower=lower)[0]
+    total = sum(kernels.values())
+    return {
+        name: _embeddings(
+            total - own, types, f"{OTHERS}{name}", len(kernels) - 1, lower=lower, scaling=scaling
+        )
+        for name, own in kernels.items()
+    }
+
+
+def scaled_kernel(one: WordResponses, *, lower: bool = False, scaling: str = "none") -> np.ndarray:
+    """Inner products [T, T] of a subject's mean responses to the word types, of unit total variance."""
+    kernel, present = group_kernels.type_kernel(one, lower=lower, scaling=scaling)
+    return kernel / group_kernels.total_variance(kernel, present)
+
+
+def _as_vectors(others, name: str, *, lower: bool, scaling: str) -> Embeddings:
+    total = sum(scaled_kernel(one, lower=lower, scaling=scaling) for one in others)
+    types = others[0].stimulus.types(lower=lower)[0]
+    return _embeddings(total, types, name, len(others), lower=lower, scaling=scaling)
+
+
+def _embeddings(kernel, types, name: str, n_others: int, *, lower: bool, scaling: str):
+    meta = {
+        "family": "ceiling",
+        "n_layers": 0,
+        "n_others": n_others,
+        "scaling": scaling,
+        "lower": lower,
+        "level": "type",
+    }
+    return Embeddings(name, types, group_kernels.spanned_rows(kernel)[None], None, meta)

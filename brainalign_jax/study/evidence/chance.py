@@ -1,0 +1,220 @@
+"""What P@k a guess reaches, exactly where that can be said: intervals, bands, word frequency.
+
+Three guesses, from blind to sly:
+
+- each query answered at random: hits are binomial with k / candidates;
+- the same random ranking for every query of a fold: the tested types among its first k are
+  hypergeometric, and folds add up;
+- the most frequent words first, whatever was heard. No interval: it is one number, and on a story it is
+  far above the uniform chance wherever frequent words are tested.
+
+References: Clopper & Pearson (1934), Biometrika 26:404-413; Benjamini & Hochberg (1995).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from brainalign_jax.names import check_known
+from brainalign_jax.study.score.fold_arrays import Split
+
+_TIE = 1e-6  # float32 rounding of a share or a correlation, less than one hit
+
+
+class Bounds(NamedTuple):
+    """Lower and upper bound, fractions in 0..1, of the shape of what was asked."""
+
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+def score_interval(
+    hits: np.ndarray | int, n_items: np.ndarray | int, *, confidence: float = 0.95
+) -> Bounds:
+    """Clopper-Pearson interval of a score of `hits` out of `n_items` independent queries.
+
+    Exact in that it never covers less than it says. Tested words are not independent where neighbours
+    share scans: then the bootstrap over items, or a null distribution, is what counts.
+
+    Raises: ValueError for hits that are no whole number between 0 and n_items.
+    """
+    hits, n_items = np.broadcast_arrays(np.asarray(hits, float), np.asarray(n_items, float))
+    rounded = np.round(hits)
+    if (np.abs(hits - rounded) > 1e-6).any() or (hits < 0).any() or (hits > n_items).any():
+        raise ValueError(
+            f"hits={hits} out of n_items={n_items} must be whole numbers between 0 and n_items: "
+            "multiply a fraction by its number of items"
+        )
+    tail = (1 - confidence) / 2
+    with np.errstate(invalid="ignore"):
+        lower = np.where(rounded == 0, 0, stats.beta.ppf(tail, rounded, n_items - rounded + 1))
+        upper = np.where(
+            rounded == n_items, 1, stats.beta.ppf(1 - tail, rounded + 1, n_items - rounded)
+        )
+    return Bounds(lower, upper)
+
+
+def guess_band(
+    n_items: int, k: np.ndarray | int, n_candidates: int, *, confidence: float = 0.95
+) -> Bounds:
+    """Where P@k lies, with at least this probability, if every query is answered at random.
+
+    Central interval of the binomial distribution of n_items queries with k / n_candidates each.
+    """
+    _check_k(k, n_candidates)
+    low, high = stats.binom.interval(confidence, n_items, np.asarray(k) / n_candidates)
+    return Bounds(low / n_items, high / n_items)
+
+
+def constant_guess_band(
+    n_items: Sequence[int], k: int, n_candidates: int, *, confidence: float = 0.95
+) -> Bounds:
+    """As `guess_band`, if all queries of a fold get the same answer: a random ranking of the candidates.
+
+    n_items: distinct types tested in each fold, all of them candidates. Hits of a fold are
+    hypergeometric, those of all folds their sum; for k = n_candidates nothing is left to chance.
+    """
+    _check_k(k, n_candidates)
+    if min(n_items) < 0 or max(n_items) > n_candidates:
+        raise ValueError(
+            f"n_items={tuple(n_items)} must lie between 0 and n_candidates={n_candidates}"
+        )
+    total = np.ones(1)
+    for count in n_items:
+        fold = stats.hypergeom.pmf(np.arange(count + 1), n_candidates, k, count)
+        total = np.convolve(total, fold)
+    cumulative, tail = np.cumsum(total), (1 - confidence) / 2
+    # Rounding must not move a bound by a whole hit.
+    low = np.searchsorted(cumulative, tail - 1e-12)
+    high = np.searchsorted(cumulative, 1 - tail - 1e-12)
+    queries = sum(n_items)
+    return Bounds(low / queries, high / queries)
+
+
+def _check_k(k, n_candidates: int) -> None:
+    if np.min(k) < 1 or np.max(k) > n_candidates:
+        raise ValueError(f"k={k} must lie between 1 and n_candidates={n_candidates}")
+
+
+class FrequencyGuess(NamedTuple):
+    """P@k [K] of guessing by frequency: mean over tested tokens, and over tested types."""
+
+    tokens: np.ndarray
+    types: np.ndarray
+
+
+def frequency_guess(
+    split: Split,
+    token_to_type: np.ndarray,
+    ks: tuple[int, ...],
+    *,
+    known: str = "training",
+    frequency: np.ndarray | None = None,
+) -> FrequencyGuess:
+    """P@k of a guess that ranks all candidates by frequency and never looks at the brain.
+
+    Args:
+      split: folds with a leading axis F, as `Problem.folds.outer`. token_to_type: [N].
+      ks: of P@k.
+      known: what the guess counts: "training" tokens of the fold, in which a held-out type occurs zero
+        times, or the tokens of the whole "stimulus" that take part in any fold, as word vectors of a
+        trained model know them: vectors of frequent words differ from those of rare ones.
+      frequency: [T] of each type from elsewhere, instead.
+
+    Ties score their expectation: of m candidates at one frequency each is as likely as any to come
+    first. Pooled over the folds; a type is tested once in each fold in which it has tested tokens.
+
+    Raises: ValueError for an unknown `known`, or frequencies for other types.
+    """
+    check_known("known=", known, ("training", "stimulus"))
+    train, test, candidates = (
+        np.asarray(x) > 0 for x in (split.train, split.test, split.candidates)
+    )
+    n_types = candidates.shape[-1]
+    if frequency is not None and np.shape(frequency) != (n_types,):
+        raise ValueError(
+            f"frequency has shape {np.shape(frequency)} for {n_types} types; give one a type"
+        )
+    everything = np.bincount(token_to_type[(train | test).any(axis=0)], minlength=n_types)
+    hits = np.zeros((2, len(ks)))
+    totals = np.zeros(2)
+    for fit, tested, allowed in zip(train, test, candidates, strict=True):
+        if frequency is not None:
+            counts = np.asarray(frequency, float)
+        elif known == "training":
+            counts = np.bincount(token_to_type[fit], minlength=n_types)
+        else:
+            counts = everything
+        asked, n_tokens = np.unique(token_to_type[tested], return_counts=True)
+        competing = np.sort(counts[allowed])
+        above = len(competing) - np.searchsorted(competing, counts[asked], side="right")
+        level = len(competing) - np.searchsorted(competing, counts[asked], side="left") - above
+        chance = np.clip((np.asarray(ks)[:, None] - above) / np.maximum(level, 1), 0, 1)
+        chance = chance * allowed[asked]
+        hits += chance @ n_tokens, chance.sum(axis=1)
+        totals += n_tokens.sum(), len(asked)
+    return FrequencyGuess(*(hits / np.maximum(totals, 1)[:, None]))
+
+
+def chance_rows(
+    split: Split, token_to_type: np.ndarray, ks: tuple[int, ...], *, confidence: float = 0.95
+) -> pd.DataFrame:
+    """Every guess side by side, one row for each k.
+
+    Columns: k, uniform (k / candidates), its binomial band `lower` and `upper` over the tested types,
+    `constant_lower` and `constant_upper` of one ranking a fold, and the frequency guess, known from the
+    training words (`training_*`) or the whole stimulus (`stimulus_*`), over types and over tokens. All of
+    `split` needs a leading fold axis. The number of candidates is that of the smallest fold.
+    """
+    n_candidates = int((np.asarray(split.candidates) > 0).sum(axis=-1).min())
+    tested = [len(np.unique(token_to_type[mask > 0])) for mask in np.asarray(split.test)]
+    rows = []
+    guesses = {
+        known: frequency_guess(split, token_to_type, ks, known=known)
+        for known in ("training", "stimulus")
+    }
+    for index, k in enumerate(ks):
+        band = guess_band(sum(tested), k, n_candidates, confidence=confidence)
+        constant = constant_guess_band(tested, k, n_candidates, confidence=confidence)
+        row = {
+            "k": k,
+            "uniform": k / n_candidates,
+            "lower": float(band.lower),
+            "upper": float(band.upper),
+            "constant_lower": float(constant.lower),
+            "constant_upper": float(constant.upper),
+        }
+        for known, guess in guesses.items():
+            row[f"{known}_types"] = guess.types[index]
+            row[f"{known}_tokens"] = guess.tokens[index]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def permutation_p(observed: np.ndarray | float, null: np.ndarray) -> np.ndarray | float:
+    """(1 + draws [P] that reach each observed score) / (1 + P).
+
+    A draw reaches a score that it equals but for rounding: shares of hits are often tied. NaN for a score
+    that is no finite number, and for all where a draw is none.
+    """
+    null, scores = np.asarray(null, float), np.ravel(np.asarray(observed, float))
+    reached = null[:, None] >= scores - _TIE
+    p = (1 + reached.sum(axis=0)) / (1 + len(reached))
+    p = np.where(np.isfinite(scores) & np.isfinite(null).all(), p, np.nan)
+    return p.reshape(np.shape(observed)) if np.ndim(observed) else float(p[0])
+
+
+def adjusted_p(p_values: np.ndarray, *, dependent: bool = False) -> np.ndarray:
+    """p-values adjusted to control the false discovery rate (Benjamini-Hochberg), of the same shape.
+
+    dependent: hold under any dependence (Benjamini-Yekutieli), at a price. NaN stays NaN and is no test.
+    """
+    p_values = np.asarray(p_values, float)
+    found, known = np.full(p_values.shape, np.nan), ~np.isnan(p_values)
+    if known.any():
+        method = "by" if dependent else "bh"
+        found[known] = stats.false_discovery_control(p_values[known], method=method)
+    return found

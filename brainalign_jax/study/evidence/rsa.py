@@ -1,0 +1,231 @@
+"""What stands behind an RSA score: confounds held constant, permutation tests, noise ceiling.
+
+RDMs are of the word types that every subject has responses to. The permutations are of words, not of
+pairs, with whole blocks or shifts in time where words have onsets (`confounds.mantel_permutations`).
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+
+from brainalign_jax.align import noise_ceiling, partial_rsa, rsa
+from brainalign_jax.language import Embeddings
+from brainalign_jax.neural.readers import Dataset
+from brainalign_jax.study.computation import Computation, compiled
+from brainalign_jax.study.evidence.chance import permutation_p
+from brainalign_jax.study.evidence.confounds import confound_rdms, mantel_permutations
+from brainalign_jax.study.score import geometry, preparation
+from brainalign_jax.study.score.problem import Scoring
+from brainalign_jax.study.score.workbench import layer_numbers
+
+COLUMNS = (
+    "dataset", "model", "layer", "n_items", "rsa", "p", "partial", "p_partial", "group_rdm", "p_group_rdm",
+    "ceiling_lower", "ceiling_upper", "confounds", "n_permutations",
+)  # fmt: skip
+_BLOCK = 50  # permutations in one compiled call
+_LAYERS = 16  # of all models, in one compiled call
+
+
+def rsa_evidence(
+    dataset: Dataset,
+    names: Sequence[str],
+    vectors_of: Callable[[str], Embeddings],
+    scoring: Scoring,
+    computation: Computation,
+    *,
+    n_permutations: int,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """One row a model and layer, with COLUMNS; none where the RDMs do not fit into computation.rdm_bytes.
+
+    rsa: mean over subjects of the correlation of RDMs; partial: with the confounds held constant;
+    group_rdm: correlation with the mean of the subjects' RDMs. p: one-sided, each corrected over the
+    model's layers by the largest of every permutation; NaN without permutations. ceiling_lower and
+    ceiling_upper: mean over subjects, as rsatoolbox bounds it.
+    """
+    protocol, empty = scoring.protocol.of_method("rsa"), pd.DataFrame(columns=list(COLUMNS))
+    vocabulary, token_to_type = dataset.stimulus.types(lower=scoring.lower)
+    eligible = token_to_type >= 0
+    loaded = [dataset.load(subject) for subject in dataset.subjects]
+    for one in loaded:
+        eligible &= one.valid
+    types = np.unique(token_to_type[eligible])
+    n_pairs = len(types) * (len(types) - 1) // 2
+    if protocol.rdm_comparison not in partial_rsa.METHODS or len(types) < 8:
+        return empty
+    if 8 * n_pairs * (len(loaded) + 16) > computation.rdm_bytes:
+        return empty
+    method = protocol.rdm_comparison
+    found = confound_rdms(dataset.stimulus, eligible, lower=scoring.lower)
+    confounds = found.rdms.reshape(-1, n_pairs).astype(computation.dtype)
+    permutations = np.zeros((0, len(types)), np.int32)
+    if n_permutations:
+        permutations = mantel_permutations(
+            dataset.stimulus,
+            types,
+            n_permutations,
+            lower=scoring.lower,
+            eligible=eligible,
+            random_state=seed,
+        )
+    groups: dict[int, list[tuple[str, np.ndarray, np.ndarray]]] = {}
+    for name in names:
+        for numbers, values in _wanted_layers(vectors_of(name), scoring):
+            width = values.shape[-1] if protocol.pca != "none" else 0
+            groups.setdefault(width, []).append((name, numbers, values))
+    with computation.context():
+        tables = []
+        for width, blocks in groups.items():
+            dtype = computation.dtype
+            known = _brain(loaded, token_to_type, eligible, protocol, width, dtype)
+            brain, group, bounds, n_features = known
+
+            def rdms(blocks=blocks, n_features=n_features):
+                for _, _, values in blocks:
+                    options = dict(n_features=n_features, folds=False, dtype=computation.dtype)
+                    ready = preparation.prepare_vectors(values, protocol, **options)
+                    for layer in ready:
+                        yield _rdm(layer[types], protocol)
+
+            scores = _tested(brain, group, rdms(), confounds, permutations, method)
+            place = pd.DataFrame(
+                {
+                    "model": np.repeat(
+                        [name for name, _, _ in blocks], [len(numbers) for _, numbers, _ in blocks]
+                    ),
+                    "layer": np.concatenate([numbers for _, numbers, _ in blocks]),
+                }
+            )
+            tables.append(
+                (
+                    place.assign(
+                        dataset=dataset.name,
+                        n_items=len(types),
+                        ceiling_lower=bounds[0],
+                        ceiling_upper=bounds[1],
+                        confounds=", ".join(found.names),
+                        n_permutations=len(permutations),
+                    ),
+                    scores,
+                )
+            )
+    return _rows(tables, names)
+
+
+class _Scores(NamedTuple):
+    """Of "rsa", "partial" and "group_rdm": group correlations [L], and of the permutations [B, L]."""
+
+    observed: dict[str, np.ndarray]
+    drawn: dict[str, np.ndarray]
+
+
+def _rows(tables: list[tuple[pd.DataFrame, _Scores]], names: Sequence[str]) -> pd.DataFrame:
+    """Rows with COLUMNS in the order of the models, each of whose layers are one family of tests."""
+    place = pd.concat([rows for rows, _ in tables], ignore_index=True)
+    for column in tables[0][1].observed:
+        observed = np.concatenate([scores.observed[column] for _, scores in tables])
+        drawn = np.concatenate([scores.drawn[column] for _, scores in tables], axis=1)
+        p = "p" if column == "rsa" else f"p_{column}"
+        place[column], place[p] = observed, np.nan
+        for name in names if len(drawn) else ():
+            mine = (place["model"] == name).to_numpy()
+            place.loc[mine, p] = permutation_p(observed[mine], drawn[:, mine].max(axis=1))
+    order = place["model"].map({name: i for i, name in enumerate(names)})
+    place = place.iloc[order.argsort(kind="stable")].reset_index(drop=True)
+    return place[list(COLUMNS)]
+
+
+def _wanted_layers(model: Embeddings, scoring: Scoring):
+    """(numbers, values [l, T, D]) of each block, of the layers that are scored."""
+    wanted = layer_numbers(model, scoring.layers)
+    for chosen, (numbers, values) in zip(wanted, model.blocks(), strict=True):
+        kept = [numbers.index(number) for number in chosen]
+        if kept:
+            yield np.asarray(chosen), values[kept]
+
+
+def _brain(loaded, token_to_type, eligible, protocol, width: int, dtype: str) -> tuple:
+    """(RDMs [S, P], their mean [1, P], the ceiling's bounds, fewest features of a subject).
+
+    Responses are scaled and reduced as for the score itself, over all of a subject's words.
+    """
+    rdms, n_features = [], []
+    for one in loaded:
+        values = np.asarray(one.values)
+        if protocol.scaling != "none" or protocol.pca != "none":
+            own = one.valid & (token_to_type >= 0)
+            values = preparation.prepare_responses(values, own, protocol, width=width, dtype=dtype)
+        n_features.append(values.shape[1])
+        means = preparation.type_means(values, token_to_type, eligible)[1]
+        rdms.append(_rdm(means, protocol))
+    brain = np.stack(rdms)
+    bounds = [np.nan, np.nan]
+    if len(brain) > 1:
+        bounds = [float(x.mean()) for x in _ceiling(brain, method=protocol.rdm_comparison)]
+    group = np.asarray(brain.mean(axis=0, keepdims=True), brain.dtype)
+    return brain, group, bounds, min(n_features)
+
+
+def _rdm(rows: np.ndarray, protocol) -> np.ndarray:
+    """Condensed dissimilarities of the words [T, V]."""
+    rows = geometry.word_centred(rows) if protocol.center else rows
+    return np.asarray(_compiled_rdm(rows, metric=protocol.rdm_metric))
+
+
+def _tested(brain, group, rdms, confounds, permutations, method) -> _Scores:
+    """Group correlations of the RDMs brain [S, P] and group [1, P] with those of all layers.
+
+    rdms: yields [P] of each layer. Partial correlations are NaN where nothing is held constant.
+    """
+    parts = []
+    while chunk := list(itertools.islice(rdms, _LAYERS)):
+        # The last ones are filled up, so that all models share a program.
+        filled = np.stack(chunk + chunk[-1:] * (_LAYERS - len(chunk)))
+        found = {}
+        plain = _correlations(
+            np.concatenate([brain, group]), filled, confounds[:0], permutations, method
+        )
+        found["rsa"], found["group_rdm"] = plain[:, :-1].mean(axis=1), plain[:, -1]
+        found["partial"] = np.full_like(found["rsa"], np.nan)
+        if len(confounds):
+            held = _correlations(brain, filled, confounds, permutations, method)
+            found["partial"] = held.mean(axis=1)
+        parts.append({name: values[:, : len(chunk)] for name, values in found.items()})
+    every = {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+    return _Scores(
+        {name: values[0] for name, values in every.items()},
+        {name: values[1:] for name, values in every.items()},
+    )
+
+
+def _correlations(brain, model, confounds, permutations, method) -> np.ndarray:
+    """[1 + B, S, L]: of the words as they are, and of each permutation [T]."""
+    problem = _problem(brain, model, confounds, method=method)
+    identity = np.arange(_n_items(brain.shape[-1]), dtype=np.int32)[None]
+    orders = np.concatenate([identity, permutations])
+    size = min(_BLOCK, len(orders))
+    drawn = []
+    for start in range(0, len(orders), size):
+        some = orders[start : start + size]
+        filled = np.resize(some, (size, some.shape[1]))
+        drawn.append(np.asarray(_permuted(problem, filled))[: len(some)])
+    return np.concatenate(drawn)
+
+
+def _n_items(n_pairs: int) -> int:
+    return int(round((1 + np.sqrt(1 + 8 * n_pairs)) / 2))
+
+
+_compiled_rdm = compiled(rsa.rdm, static_argnames=("metric",))
+_problem = compiled(partial_rsa.mantel_problem, static_argnames=("method",))
+_ceiling = compiled(noise_ceiling.noise_ceiling, static_argnames=("method", "rank_mean"))
+
+
+@compiled
+def _permuted(problem: partial_rsa.MantelProblem, permutations: jax.Array) -> jax.Array:
+    """[B, S, L] for permutations [B, T]."""
+    return jax.lax.map(lambda one: partial_rsa.permuted_correlations(problem, one), permutations)

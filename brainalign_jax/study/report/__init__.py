@@ -1,0 +1,1 @@
+"""What is said of a study: summary, verdict, figures and the report's page."""

@@ -1,0 +1,72 @@
+"""What the report says of the models' vectors: first tokens, and whether few words or dimensions rule."""
+
+from collections.abc import Sequence
+from html import escape
+
+from brainalign_jax.language.geometry import complaint
+from brainalign_jax.study.report import display, page
+from brainalign_jax.study.results import ResultTable
+
+_LEGEND = (
+    "Before the texts: what the model reads before the first word of each, never pooled. First words: their "
+    "norm over that of the others. Longest 1 % of words, three dimensions: the share of the variance that "
+    "they hold. Each at the layer where it is largest, named behind it. Cosine: of different words, the "
+    "largest mean."
+)
+
+
+def complaints(table: ResultTable) -> list[str]:
+    """A sentence for each model whose vectors few words or dimensions rule."""
+    facts = _facts(table)
+    names = display.short_names([str(model["name"]) for model in facts])
+    found = []
+    for model in facts:
+        text = complaint(model["geometry"], table.manifest.get("n_types") or 1)
+        if text is None:
+            continue
+        before = ""
+        if "first_token" in model and model["first_token"] is None:
+            before = " Nothing stands before the first word of a text (see bos)."
+        found.append(f"{names[model['name']]}: {text}.{before}")
+    return found
+
+
+def vectors_section(table: ResultTable) -> list[str]:
+    """A table with a line for each model, as HTML."""
+    facts = _facts(table)
+    if not facts:
+        return []
+    names = display.short_names([str(model["name"]) for model in facts])
+    lines = [[names[model["name"]], *_cells(model)] for model in facts]
+    header = [
+        "model", "before the texts", "first words", "longest 1 % of words", "three dimensions", "cosine",
+    ]  # fmt: skip
+    return [
+        "<h2>Geometry of the vectors</h2>",
+        page.table(header, lines, numbers_from=2),
+        f'<p class="small">{escape(_LEGEND)}</p>',
+    ]
+
+
+def _facts(table: ResultTable) -> list[dict]:
+    models = table.manifest.get("models") or []
+    return [model for model in models if isinstance(model, dict) and model.get("geometry")]
+
+
+def _cells(model: dict) -> Sequence[str]:
+    about = model["geometry"]
+    return [
+        str(model.get("first_token") or "–"),
+        _largest(about["first_ratio"], "{:.2f} ×"),
+        _largest(about["top_share"], "{:.1%}"),
+        _largest(about["dimension_share"], "{:.1%}"),
+        _largest(about["mean_cosine"], "{:.2f}"),
+    ]
+
+
+def _largest(values: Sequence[float | None], form: str) -> str:
+    known = {layer: value for layer, value in enumerate(values) if value is not None}
+    if not known:
+        return "–"
+    layer = max(known, key=known.__getitem__)
+    return f"{form.format(known[layer])} ({layer})"

@@ -1,0 +1,1 @@
+"""Scores: folds, methods, decoding, and the sweep over all of a study's cells."""

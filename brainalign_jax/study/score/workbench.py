@@ -1,0 +1,368 @@
+"""The cells of a sweep: one subject and method with all models, worked fold by fold.
+
+What several cells need is made once: folds of equal words, prepared responses of a subject, prepared
+layers of a model. `Workbench` keeps it, `Job` is the work on one subject and method. Layers of a model
+that differ in width are parts of their own: (model, block) of `Embeddings.blocks`.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+
+import jax
+import numpy as np
+import pandas as pd
+
+from brainalign_jax.language import Embeddings
+from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.protocol import Protocol
+from brainalign_jax.study.score import geometry, preparation, programs
+from brainalign_jax.study.score.decoding import LayerVectors
+from brainalign_jax.study.score.fold_work import Part, Work
+from brainalign_jax.study.score.group import GroupRecording
+from brainalign_jax.study.score.methods import METHODS, FoldProblem, Method, Ridge, pools_folds
+from brainalign_jax.study.score.problem import Problem, Scoring, check_words, folds_of, reworded
+from brainalign_jax.study.score.rows import decoding_rows, rank_rows, rsa_rows, selected_rows
+
+
+class Job:
+    """The folds of one subject and method in the making, for several models."""
+
+    def __init__(self, bench: "Workbench", subject: int, method: str, models, problem: Problem):
+        self.subject, self.method, self._models = subject, method, models
+        self._bench, self._problem = bench, problem
+        self._folds: list[tuple[list[Part], list]] = []
+
+    def add(self, parts: list[Part], folds: list) -> None:
+        """Futures of the folds, each of one or several dicts from the parts to their scores."""
+        self._folds.append((parts, folds))
+
+    def tables(self) -> Iterator[tuple[int, pd.DataFrame, pd.DataFrame]]:
+        """(model, rows, ranks of the tested words) once they are computed.
+
+        Raises what computing them raised.
+        """
+        found: dict[Part, dict[str, np.ndarray]] = {}
+        for parts, folds in self._folds:
+            by_fold = [fold for future in folds for fold in future.result()]
+            for part in parts:
+                scores = [fold[part] for fold in by_fold]
+                found[part] = {name: np.stack([one[name] for one in scores]) for name in scores[0]}
+        bench, problem = self._bench, self._problem
+        for model in self._models:
+            mine = [(bench.parts[part], found[part]) for part in sorted(found) if part[0] == model]
+            rows = [
+                decoding_rows(scores, problem, bench.scoring, layers) for layers, scores in mine
+            ]
+            if "layer_loss" in mine[0][1]:
+                rows.append(selected_rows(mine, problem, bench.scoring))
+            if self.method == "rsa":
+                rows += [
+                    bench.geometry_rows(self.subject, part)
+                    for part in sorted(found)
+                    if part[0] == model
+                ]
+            ranks = [rank_rows(scores, problem, layers) for layers, scores in mine]
+            yield model, *(pd.concat(x, ignore_index=True) for x in (rows, ranks))
+
+    def cancel(self) -> None:
+        """Folds that have not begun need not."""
+        for _, folds in self._folds:
+            for future in folds:
+                future.cancel()
+
+
+class Workbench:
+    """What the cells of a sweep share: folds, prepared responses, prepared layers.
+
+    parts: the layer numbers of each (model, block of layers of equal width).
+    """
+
+    def __init__(
+        self,
+        responses: Sequence[WordResponses],
+        models: Sequence[Embeddings],
+        scoring: Scoring,
+        computation: Computation,
+        pool: Executor,
+    ):
+        self.scoring = scoring
+        self.parts = {
+            (model, block): numbers
+            for model, embeddings in enumerate(models)
+            for block, numbers in enumerate(layer_numbers(embeddings, scoring.layers))
+            if numbers
+        }
+        self.responses, self._models = responses, models
+        self._computation, self._pool = computation, pool
+        self._mesh = programs.layer_mesh()
+        self._chunks = programs.chunk_sizes(
+            [(len(numbers), self._width(part)) for part, numbers in self.parts.items()],
+            most=computation.layers,
+            devices=self._mesh.size,
+        )
+        self._problems: dict[tuple, Problem] = {}
+        self._layers: dict[tuple, list[LayerVectors]] = {}
+        self._reduced: dict[tuple, list[list[LayerVectors]]] = {}
+        self._sources: tuple[int, dict] = (-1, {})  # of one subject
+        self._reworded: dict[int, tuple[FoldProblem, np.ndarray]] = {}  # of each of self._problems
+        self._geometry: dict[tuple[int, Part], tuple[np.ndarray, int]] = {}
+
+    def job(self, subject: int, name: str, models: list[int]) -> Job:
+        """Begin to score models on one subject."""
+        problem, works = self.works(subject, name, models)
+        job = Job(self, subject, name, models, problem)
+        for work in works:
+            futures = [self._pool.submit(work.score, fold) for fold in work.folds]
+            job.add(list(work.layers), futures)
+        return job
+
+    def works(self, subject: int, name: str, models: list[int]) -> tuple[Problem, list[Work]]:
+        """The folds of a subject, and what is to be done in each: once for all models that share sources."""
+        protocol = self.scoring.protocol.of_method(name)
+        method = METHODS[name](protocol)
+        problem = self._problem(subject, inner=method.uses_inner_folds)
+        groups: dict[tuple, list[Part]] = {}
+        for part in self.parts:
+            if part[0] in models:
+                groups.setdefault(self._fitted_to(part, protocol), []).append(part)
+        works = []
+        for parts in groups.values():
+            source = self._source(subject, parts[0], method.form, protocol, problem, folds=True)
+            layers = {part: self._prepared_layers(part, method, source.shape[-1]) for part in parts}
+            n_axes = protocol.vector_axes
+            reduced = {
+                part: self._fold_layers(part, chunks, method, problem)
+                for part, chunks in layers.items()
+                if protocol.scales_in_folds or 0 < n_axes < chunks[0].values.shape[-1]
+            }
+            ready = self._with_filters(method, source, problem)
+            counts = {part: len(self.parts[part]) for part in parts}
+            works.append(
+                Work(ready, source, problem, layers, reduced, counts, self._computation, self._mesh)
+            )
+        return problem, works
+
+    def _problem(self, subject: int, *, inner: bool) -> Problem:
+        one = self.responses[subject]
+        key = (one.stimulus.fingerprint(), one.valid.tobytes(), inner)
+        if key not in self._problems:
+            for model in self._models:
+                check_words(one, model, self.scoring)
+            self._problems[key] = folds_of(one, self.scoring, inner=inner)
+        return self._problems[key]
+
+    def reworded(
+        self, subject: int, problem: Problem, draws: Sequence[np.ndarray]
+    ) -> tuple[FoldProblem, np.ndarray]:
+        """The folds of a problem with the words moved by each draw, and the words [P] that each asks for.
+
+        draws: each the token [N] whose response each token takes.
+        Subjects and methods of the same problem share them.
+        """
+        known = self._reworded.get(id(problem))
+        if known is None:
+            # The token that takes the response of token i has its word at i.
+            words = np.stack([np.argsort(rows) for rows in draws])
+            moved = reworded(self.responses[subject], problem, self.scoring, words)
+            asked = moved.outer.query_mask.sum(axis=(1, 2), dtype=np.float64)
+            known = self._reworded[id(problem)] = moved, asked
+        return known
+
+    def _source(
+        self,
+        subject: int,
+        part: Part,
+        form: str,
+        protocol: Protocol,
+        problem: Problem,
+        *,
+        folds: bool,
+    ):
+        """Prepared responses of a subject, [N, R], or [F, N, R] with what is fitted on each fold."""
+        one = self.responses[subject]
+        if self._sources[0] != subject:
+            self._sources = (subject, {})
+        known = self._sources[1]
+        key = (
+            form,
+            folds and preparation.fits_each_fold(protocol),
+            *self._fitted_to(part, protocol),
+        )
+        if key not in known:
+            known[key] = self.prepared(
+                subject, part, form, protocol, problem, one.values, folds=folds
+            )
+        return known[key]
+
+    def prepared(
+        self,
+        subject: int,
+        part: Part,
+        form: str,
+        protocol: Protocol,
+        problem: Problem,
+        values,
+        *,
+        folds: bool = True,
+    ) -> np.ndarray:
+        """Responses [N, V] of a subject prepared for a part: [N, R], or [F, N, R]."""
+        one, model = self.responses[subject], part[0]
+        if folds and isinstance(one, GroupRecording):
+            return one.fold_values(problem.folds.outer.train > 0).astype(self._computation.dtype)
+        _, token_to_type = one.stimulus.types(lower=self.scoring.lower)
+        own = values is one.values
+        known = self._sources[1].setdefault(("voxels", model), {}) if own else {}
+        return preparation.prepare_responses(
+            values,
+            problem.eligible,
+            protocol,
+            width=self._width(part),
+            train=problem.folds.outer.train > 0 if folds else None,
+            score=preparation.voxel_score(
+                one, self._models[model].values[0], token_to_type, known, values=values
+            ),
+            form=form,
+            dtype=self._computation.dtype,
+        )
+
+    def _fitted_to(self, part: Part, protocol: Protocol) -> tuple:
+        """What of a part its responses are fitted to: parts that are alike in it share them."""
+        return (
+            self._width(part) if protocol.pca != "none" else None,
+            part[0] if protocol.n_voxels else None,
+        )
+
+    def _with_filters(self, method: Method, source: np.ndarray, problem: Problem) -> Method:
+        if not isinstance(method, Ridge):
+            return method
+        every = source if source.ndim == 2 else source[0]
+        size = programs.filter_count(every, problem, method.protocol)
+        return dataclasses.replace(method, n_filters=size)
+
+    def _vectors(self, part: Part) -> np.ndarray:
+        """All vectors [l, T, D] of the block of layers that the part is chosen from."""
+        model, block = part
+        return list(self._models[model].blocks())[block][1]
+
+    def _width(self, part: Part) -> int:
+        return self._vectors(part).shape[-1]
+
+    def _values(
+        self, part: Part, protocol: Protocol, n_features: int, *, folds: bool = True
+    ) -> np.ndarray:
+        """Vectors [l, T, D] of the chosen layers."""
+        model, block = part
+        numbers, values = list(self._models[model].blocks())[block]
+        wanted = self.parts[part]
+        if wanted != numbers:
+            values = values[[numbers.index(layer) for layer in wanted]]
+        options = dict(n_features=n_features, folds=folds, dtype=self._computation.dtype)
+        return preparation.prepare_vectors(values, protocol, **options)
+
+    def _prepared_layers(self, part: Part, method: Method, n_features: int) -> list[LayerVectors]:
+        """The part's layers in chunks, as the methods take them."""
+        protocol = method.protocol
+        reduced = n_features if preparation.reduces_vectors(protocol) else None
+        # Vectors on fewer axes are correlated over these, and dimensions that are yet to be scaled are
+        # kept as they are.
+        fewer = 0 < protocol.vector_axes < self._width(part)
+        correlate = method.correlates_vectors and not fewer and not protocol.scales_in_folds
+        ways = dict(span=method.spans_vectors and not protocol.scales_in_folds, correlate=correlate)
+        key = (part, (*ways.values(), protocol.vector_scaling), reduced)
+        if key not in self._layers:
+            # Those that were reduced to another subject's width serve no more.
+            for old in [k for k in self._layers if k[:2] == key[:2]]:
+                del self._layers[old]
+            values = self._values(part, protocol, n_features)
+            size = self._chunks[self._width(part)]
+            self._layers[key] = [
+                programs.layers(chunk, **ways) for chunk in programs.chunks(values, size)
+            ]
+        return self._layers[key]
+
+    def _fold_layers(
+        self, part: Part, chunks: list[LayerVectors], method: Method, problem: Problem
+    ) -> list[list[LayerVectors]]:
+        """The part's chunks as each fold's training words scale and reduce them, by `Work.folds`."""
+        protocol, pooled = method.protocol, pools_folds(method)
+        ways = method.spans_vectors, protocol.vector_scaling, pooled
+        key = (part, ways, id(problem), chunks[0].values.shape)
+        if key not in self._reduced:
+            folds = [slice(None)] if pooled else range(len(problem.folds.outer.train))
+            self._reduced[key] = [
+                programs.reduced_layers(chunks, problem, fold, protocol) for fold in folds
+            ]
+        return self._reduced[key]
+
+    def compare_geometries(self, todo: dict[tuple[int, str], list[int]]) -> None:
+        """The RSA scores of all (subject, "rsa") -> models of `todo`: each RDM is made once.
+
+        Nothing is learnt here: responses and vectors are scaled over all words.
+        """
+        protocol = self.scoring.protocol.of_method("rsa")
+        # Parts that share the prepared responses share the subjects' RDMs.
+        groups: dict[tuple, dict[tuple, dict[int, tuple]]] = {}
+        for (subject, method), models in todo.items():
+            if method != "rsa":
+                continue
+            problem = self._problem(subject, inner=False)
+            words = problem.folds.token_to_type, problem.eligible
+            for part in self.parts:
+                if part[0] not in models:
+                    continue
+                form = geometry.form(protocol)
+                source = self._source(subject, part, form, protocol, problem, folds=False)
+                width = source.shape[-1] if preparation.reduces_vectors(protocol) else 0
+                alike = (*self._fitted_to(part, protocol), *(x.tobytes() for x in words))
+                group = groups.setdefault(alike, {})
+                group.setdefault((part, width), {})[subject] = self._means(
+                    part, protocol, source, *words
+                )
+        for group in groups.values():
+            known: dict[int, jax.Array] = {}
+            for (part, width), means in group.items():
+                types = next(iter(means.values()))[0]
+                found = geometry.scores(
+                    {subject: rows for subject, (_, rows) in means.items()},
+                    self._values(part, protocol, width, folds=False)[:, types],
+                    protocol,
+                    self._computation,
+                    self._pool,
+                    known,
+                )
+                for subject, row in zip(means, found, strict=True):
+                    self._geometry[subject, part] = row, len(types)
+
+    def _means(self, part: Part, protocol: Protocol, source, token_to_type, eligible):
+        """(types that have eligible tokens [T'], the mean responses to them) of the current subject."""
+        known = self._sources[1]
+        key = ("means", *self._fitted_to(part, protocol))
+        if key not in known:
+            known[key] = preparation.type_means(source, token_to_type, eligible)
+        return known[key]
+
+    def geometry_rows(self, subject: int, part: Part) -> pd.DataFrame:
+        """Rows of the RSA score."""
+        row, count = self._geometry[subject, part]
+        return rsa_rows(row, self.parts[part], count)
+
+
+def layer_numbers(embeddings: Embeddings, wanted: tuple[int, ...] | None) -> list[tuple[int, ...]]:
+    """Numbers of the wanted layers (None: all) in each block of layers of equal width.
+
+    A model of one layer, such as a control or static vectors, keeps it whatever is wanted of the others.
+
+    Raises: ValueError for a layer that is not there.
+    """
+    blocks = [numbers for numbers, _ in embeddings.blocks()]
+    known = [layer for numbers in blocks for layer in numbers]
+    if len(known) == 1:
+        wanted = None
+    strange = [] if wanted is None else [layer for layer in wanted if layer not in known]
+    if strange:
+        raise ValueError(
+            f"{embeddings.model} has no layer {strange[0]}: its layers are {known[0]} to {known[-1]}"
+        )
+    return [tuple(n for n in numbers if wanted is None or n in wanted) for numbers in blocks]

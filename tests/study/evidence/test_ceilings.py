@@ -1,0 +1,136 @@
+"""Leave-one-subject-out ceilings: the vectors of the others against concatenated voxels, and their scores."""
+
+import numpy as np
+import pytest
+from recordings import make_responses
+from scipy.spatial.distance import pdist
+
+from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.study.evidence import ceilings
+from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.score import group_kernels
+from brainalign_jax.study.score.sweep import Scoring, score_subjects
+
+STORY = Stimulus.from_words(
+    ["the", "cat", "saw", "the", "dog", "and", "the", "dog", "saw", "a", "bird", "--", "twice"]
+)
+
+
+def subjects(n=3, stimulus=STORY, seed=0):
+    rng = np.random.default_rng(seed)
+    return [
+        make_responses(
+            stimulus, rng.standard_normal((len(stimulus), 5 + 9 * i)) * 10**i + i, subject=f"S{i}"
+        )
+        for i in range(n)
+    ]
+
+
+def side_by_side(others, zscore):
+    """Type means of each subject, centred and scaled, concatenated: by loops."""
+    parts = []
+    for one in others:
+        _, token_to_type = one.stimulus.types()
+        rows = np.array(
+            [
+                one.values[(token_to_type == i) & one.valid].mean(axis=0)
+                for i in range(token_to_type.max() + 1)
+            ],
+            float,
+        )
+        rows -= rows.mean(axis=0)
+        if zscore:
+            rows /= rows.std(axis=0)
+        parts.append(rows / np.sqrt(rows.var(axis=0).sum()))
+    return np.concatenate(parts, axis=1)
+
+
+@pytest.mark.parametrize("scaling", ["none", "zscore"])
+def test_the_vectors_have_the_geometry_of_the_others_voxels(scaling):
+    responses = subjects()
+    found = ceilings.other_subjects(responses, "S1", scaling=scaling)
+    expected = side_by_side([responses[0], responses[2]], scaling == "zscore")
+    assert found.model == "others of S1" and found.types == STORY.types()[0]
+    assert found.values.shape[0] == 1 and found.values.shape[2] <= len(found.types)
+    np.testing.assert_allclose(pdist(found.values[0]), pdist(expected), rtol=1e-5)
+    np.testing.assert_allclose(
+        found.values[0] @ found.values[0].T, expected @ expected.T, atol=1e-5
+    )
+
+
+def test_all_at_once_are_those_one_by_one():
+    responses = subjects()
+    for name, every in ceilings.all_other_subjects(responses).items():
+        alone = ceilings.other_subjects(responses, name)
+        assert every.model == alone.model and every.meta == alone.meta
+        np.testing.assert_allclose(pdist(every.values[0]), pdist(alone.values[0]), rtol=1e-4)
+
+
+def test_the_subject_itself_has_no_part_in_it():
+    responses = subjects()
+    before = ceilings.other_subjects(responses, "S0").values
+    responses[0] = make_responses(STORY, np.ones((len(STORY), 3)), subject="S0")
+    np.testing.assert_array_equal(ceilings.other_subjects(responses, "S0").values, before)
+
+
+def test_a_word_that_one_of_the_others_lacks_is_at_their_mean():
+    responses = subjects()
+    lacking = responses[2]
+    _, token_to_type = STORY.types()
+    valid = token_to_type != 1
+    values = np.where(valid[:, None], lacking.values, 0).astype(np.float64)
+    responses[2] = WordResponses("S2", values, STORY, valid, {})
+    kernel, present = group_kernels.type_kernel(responses[2])
+    assert present.tolist() == [i != 1 for i in range(len(present))]
+    assert not kernel[1].any()
+    rows = np.array(
+        [values[token_to_type == i].mean(axis=0) for i in np.flatnonzero(present)], float
+    )
+    rows = rows - rows.mean(axis=0)
+    np.testing.assert_allclose(kernel[np.ix_(present, present)], rows @ rows.T, rtol=1e-6)
+    alone = ceilings.other_subjects(responses[1:], "S1")
+    np.testing.assert_array_equal(alone.values[0, 1], 0)
+
+
+def test_shared_responses_have_a_high_ceiling_and_private_ones_none():
+    rng = np.random.default_rng(3)
+    words = Stimulus.from_words([f"word{i}" for i in range(80)])
+    shared = rng.standard_normal((80, 15))
+
+    def score(strength):
+        responses = [
+            make_responses(
+                words,
+                strength * shared @ rng.standard_normal((15, 30)) + rng.standard_normal((80, 30)),
+                subject=f"S{i}",
+            )
+            for i in range(4)
+        ]
+        vectors = ceilings.all_other_subjects(responses)
+        scoring = Scoring(("ridge",), protocol("audited", timed=False, n_folds=4), (10,))
+        rows = score_subjects("shared", responses[:1], vectors["S0"], scoring)
+        pooled = rows[(rows["fold"] == -1) & (rows["layer"] == 0)]
+        pooled = pooled[pooled["metric"] == "precision_csls"]
+        assert pooled["model"].tolist() == ["others of S0"]
+        return pooled["value"].item()
+
+    assert score(1.0) > 0.6
+    assert score(0.0) < 0.3  # chance is .125
+
+
+def test_bad_input_is_refused():
+    responses = subjects()
+    with pytest.raises(ValueError, match="'S9' is there 0 times"):
+        ceilings.other_subjects(responses, "S9")
+    with pytest.raises(ValueError, match="no subject but 'S0'"):
+        ceilings.other_subjects(responses[:1], "S0")
+    with pytest.raises(ValueError, match="at least two"):
+        ceilings.all_other_subjects(responses[:1])
+    with pytest.raises(ValueError, match="one stimulus"):
+        ceilings.other_subjects([responses[0], *subjects(1, Stimulus.from_words(["a", "b"]))], "S0")
+    with pytest.raises(ValueError, match="robust"):
+        ceilings.other_subjects(responses, "S0", scaling="robust")
+    constant = make_responses(STORY, np.ones((len(STORY), 3)), subject="S3")
+    with pytest.raises(ValueError, match="do not vary"):
+        ceilings.other_subjects([*responses, constant], "S0")

@@ -1,0 +1,62 @@
+"""Surrogate recordings run by run."""
+
+import numpy as np
+import pytest
+
+from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.study.evidence import surrogates
+
+N = 120
+RUN = np.repeat([3, 1], [70, 50])
+STORY = Stimulus.from_words([f"w{i}" for i in range(N)], onsets=np.r_[0:70, 0:50], run=RUN)
+VALID = np.arange(N) % 17 != 5
+
+
+def smooth_recording(seed=0):
+    rng = np.random.default_rng(seed)
+    values = np.cumsum(rng.standard_normal((N, 4)), axis=0) * 0.2 + rng.standard_normal((N, 4))
+    return np.where(VALID[:, None], values, 0)
+
+
+def make(values, **options):
+    responses = WordResponses("S1", values, STORY, VALID, {"TR": 2.0})
+    return surrogates.surrogate_responses(responses, **options)
+
+
+@pytest.mark.parametrize("kind", surrogates.KINDS)
+def test_a_run_is_made_of_itself_alone(kind):
+    values = smooth_recording()
+    found = make(values, kind=kind, random_state=4)
+    assert found.subject == "S1" and found.meta["surrogate"] == kind and found.meta["TR"] == 2.0
+    assert (found.valid == VALID).all() and not found.values[~VALID].any()
+    assert found.stimulus is STORY
+    other = values.copy()
+    other[RUN == 1] *= -7
+    again = make(other, kind=kind, random_state=4)
+    np.testing.assert_array_equal(again.values[RUN == 3], found.values[RUN == 3])
+    assert not np.allclose(again.values[RUN == 1], found.values[RUN == 1])
+    assert not np.allclose(make(values, kind=kind, random_state=5).values, found.values, atol=1e-3)
+    first, second = found.values[RUN == 3][:30], found.values[RUN == 1][:30]
+    assert (
+        abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.9
+    )  # runs have draws of their own
+
+
+def test_phases_keep_the_covariance_of_each_run():
+    values = smooth_recording()
+    found = make(values, kind="phase").values
+    for run in (1, 3):
+        rows = (run == RUN) & VALID
+        np.testing.assert_allclose(
+            np.cov(found[rows].T), np.cov(values[rows].T), rtol=1e-3, atol=1e-4
+        )
+        assert np.abs(found[rows] - values[rows]).max() > 0.1
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match="pink"):
+        make(smooth_recording(), kind="pink")
+    run = np.repeat([0, 1], [N - 2, 2])
+    with pytest.raises(ValueError, match="run 1 has 2 words"):
+        surrogates.surrogate_values(smooth_recording(), run, np.ones(N, bool))
