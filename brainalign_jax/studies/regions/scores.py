@@ -258,7 +258,7 @@ def shifted_rows(
     """[1 + P, N] rows of circular shifts; the first are the rows as they are.
 
     Every run is turned in itself by at least `least` seconds in either direction; with 0, as p-values of
-    smooth time courses need it (see `study.evidence.draws`), by any number of volumes. In one run all shifts are
+    smooth time courses need it (see `evidence.draws`), by any number of volumes. In one run all shifts are
     different, and none is no shift; in several, each run has a shift of its own.
 
     Raises: ValueError if a run is too short, or has fewer shifts than are asked for.

@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from brainalign_jax.names import check_known
-from brainalign_jax.study.score.fold_arrays import Split
+from brainalign_jax.study.score.folds import Split
 
 _TIE = 1e-6  # float32 rounding of a share or a correlation, less than one hit
 

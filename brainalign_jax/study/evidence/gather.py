@@ -1,6 +1,7 @@
-"""What needs all subjects at once: noise ceilings, RSA tests, decoding of the group."""
+"""What needs all subjects at once: noise ceilings, RSA tests, decoding of the group as one."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import pandas as pd
@@ -9,12 +10,49 @@ from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import processes, results, shares
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.evidence import ceiling_scores, group_scores, rsa
+from brainalign_jax.study.evidence import rsa
+from brainalign_jax.study.evidence.ceilings import COLUMNS as CEILING_COLUMNS
+from brainalign_jax.study.evidence.ceilings import score_ceilings
 from brainalign_jax.study.options import EvidencePlan, Scoring
 from brainalign_jax.study.progress import CEILINGS, TESTS, Progress
+from brainalign_jax.study.results import POOLED
+from brainalign_jax.study.score import sweep
+from brainalign_jax.study.score.group import group_recording
+
+
+def score_groups(
+    dataset: Dataset,
+    names: Sequence[str],
+    vectors_of: Callable[[str], Embeddings],
+    scoring: Scoring,
+    computation: Computation,
+    *,
+    kinds: Sequence[str],
+) -> pd.DataFrame:
+    """Rows pooled over folds with the columns of a result table; `subject` is the kind of group.
+
+    kinds: of `group.KINDS`. All subjects are held in memory. What the group's responses are made of is
+    learnt from each fold's training rows; the protocol's own scaling, PCA and voxel selection are not
+    applied, and correlations over voxels are taken over the group's axes.
+
+    Raises: ValueError as `group.group_recording`.
+    """
+    protocol = dataclasses.replace(scoring.protocol, scaling="none", pca="none", n_voxels=0)
+    scoring = dataclasses.replace(scoring, protocol=protocol)
+    members = [dataset.load(subject) for subject in dataset.subjects]
+    tables = []
+    for kind in kinds:
+        recording = group_recording(members, kind, lower=scoring.lower)
+        for name in names:
+            rows = sweep.score_subjects(
+                dataset.name, [recording], vectors_of(name), scoring, computation=computation
+            )
+            tables.append(rows[(rows["fold"] == POOLED) & (rows["metric"] != "rsa")])
+    return pd.concat(tables, ignore_index=True)
+
 
 _COLUMNS = {
-    "ceilings": ceiling_scores.COLUMNS,
+    "ceilings": CEILING_COLUMNS,
     "rsa": rsa.COLUMNS,
     "group_decoding": results.COLUMNS,
 }
@@ -41,11 +79,11 @@ def group_tables(
         if processes.index() == 0:
             common = dataset, models, vectors_of, scoring, computation
             if group_decoding:
-                made["group_decoding"] = group_scores.score_groups(*common, kinds=group_decoding)
+                made["group_decoding"] = score_groups(*common, kinds=group_decoding)
             if evidence is not None and evidence.ceilings:
                 several = len(dataset.subjects) > 1
                 with progress.stage(CEILINGS) if several else contextlib.nullcontext():
-                    made["ceilings"] = ceiling_scores.score_ceilings(
+                    made["ceilings"] = score_ceilings(
                         dataset, scoring, computation, k=k, progress=progress
                     )
             if evidence is not None and "rsa" in scoring.methods:

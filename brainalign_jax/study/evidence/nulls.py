@@ -27,8 +27,8 @@ from brainalign_jax.study.progress import Progress
 from brainalign_jax.study.results import read_cell, write_cell
 from brainalign_jax.study.score import preparation, programs
 from brainalign_jax.study.score.decoding import LayerVectors
-from brainalign_jax.study.score.fold_arrays import Split
 from brainalign_jax.study.score.fold_work import Part, Work
+from brainalign_jax.study.score.folds import Split
 from brainalign_jax.study.score.methods import FoldProblem, Ridge
 from brainalign_jax.study.score.problem import words_leave_rows
 from brainalign_jax.study.score.sweep import cell_paths, with_common_axes

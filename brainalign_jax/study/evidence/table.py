@@ -55,7 +55,7 @@ def summarise(
 
     Args:
       ranks: of `sweep.Scores`. nulls: of `nulls.score_nulls`, empty where there are none.
-      ceilings: of `ceiling_scores.score_ceilings`; empty where there are none.
+      ceilings: of `ceilings.score_ceilings`; empty where there are none.
 
     score: of the layer that the inner folds chose, or of the layer that is best on these scores (see
     `selection`); mean over subjects, with a bootstrap interval over subjects and words. layer: chosen most

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from brainalign_jax.align import linalg, retrieval, scoring
 from brainalign_jax.study.protocol import Protocol
-from brainalign_jax.study.score.fold_arrays import Split
+from brainalign_jax.study.score.folds import Split
 
 MOST_TYPES = 2  # times the axes: with more, products of all types are no longer kept for a layer
 

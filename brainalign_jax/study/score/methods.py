@@ -20,7 +20,7 @@ from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.registry import METHODS
 from brainalign_jax.study.score import decoding
 from brainalign_jax.study.score.decoding import LayerVectors, Map
-from brainalign_jax.study.score.fold_arrays import Split, query_rows, type_means, type_sums
+from brainalign_jax.study.score.folds import Split, query_rows, type_means, type_sums
 
 
 class FoldProblem(NamedTuple):

@@ -11,8 +11,7 @@ from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.options import KS, Scoring
 from brainalign_jax.study.protocol import Protocol
-from brainalign_jax.study.score.fold_arrays import Split, split_arrays
-from brainalign_jax.study.score.folds import Folds, inner_folds, outer_folds
+from brainalign_jax.study.score.folds import Folds, Split, inner_folds, outer_folds, split_arrays
 from brainalign_jax.study.score.methods import FoldProblem
 
 

@@ -11,8 +11,7 @@ from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.regions import table
 from brainalign_jax.study.evidence import chance
 from brainalign_jax.study.protocol import protocol
-from brainalign_jax.study.score.fold_arrays import Split, split_arrays
-from brainalign_jax.study.score.folds import Folds
+from brainalign_jax.study.score.folds import Folds, Split, split_arrays
 from brainalign_jax.study.score.problem import Scoring, folds_of
 
 

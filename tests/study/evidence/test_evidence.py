@@ -10,7 +10,7 @@ from scipy.stats import false_discovery_control
 
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.evidence import ceiling_scores, nulls, rsa
+from brainalign_jax.study.evidence import ceilings, nulls, rsa
 from brainalign_jax.study.evidence.table import (
     EvidencePlan,
     null_plan,
@@ -227,7 +227,7 @@ def test_a_ceiling_is_high_where_subjects_share_their_responses(words, planted):
     for responses in (alike, apart):
         by_name = {one.subject: one for one in responses}
         dataset = Dataset("x", tuple(by_name), words, by_name.__getitem__)
-        rows = ceiling_scores.score_ceilings(dataset, SCORING, Computation(), k=5)
+        rows = ceilings.score_ceilings(dataset, SCORING, Computation(), k=5)
         assert set(rows["subject"]) == set(by_name) and set(rows["method"]) == {"procrustes", "rsa"}
         found.append(rows[rows["metric"] == "rank_accuracy"]["value"].mean())
     assert found[0] > 0.95 and 0.35 < found[1] < 0.65

@@ -8,7 +8,7 @@ from recordings import make_embeddings, make_responses
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.evidence import scaling
-from brainalign_jax.study.evidence.group_scores import score_groups
+from brainalign_jax.study.evidence.gather import score_groups
 from brainalign_jax.study.evidence.table import EvidencePlan
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.report import verdict
