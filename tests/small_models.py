@@ -10,7 +10,7 @@ from flax import nnx
 
 from brainalign_jax.language.contexts import Sequences
 from brainalign_jax.language.models.checkpoint import read_architecture
-from brainalign_jax.language.models.families import FAMILIES
+from brainalign_jax.language.models.families.table import FAMILIES
 
 # What the families' own config.json say: norms before or after, rotary positions, gated units.
 BLOCK_STYLES = {

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from brainalign_jax.language import contexts, extraction, scoring, streaming
+from brainalign_jax.language.models.blocks.transformer import LanguageModel, TransformerConfig
 from brainalign_jax.language.models.heads import Head
-from brainalign_jax.language.models.transformer import LanguageModel, TransformerConfig
 from brainalign_jax.language.packing import Packing
 from brainalign_jax.language.streaming import Layers
 from brainalign_jax.language.tokens import WordTokenizer

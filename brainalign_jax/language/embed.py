@@ -21,12 +21,13 @@ from brainalign_jax.language.contextual import LONGEST, contextual_vectors
 from brainalign_jax.language.embeddings import Embeddings
 from brainalign_jax.language.geometry import complaint, described, geometry
 from brainalign_jax.language.memory import device_bytes
-from brainalign_jax.language.models import checkpoint, registry, sharding
-from brainalign_jax.language.models.blocks import SubLayers
+from brainalign_jax.language.models import checkpoint, registry
+from brainalign_jax.language.models.blocks.blocks import SubLayers
+from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.heads import load_head
 from brainalign_jax.language.models.interventions import Specification, gates, parse, reinitialise
 from brainalign_jax.language.models.registry import ModelSpec
-from brainalign_jax.language.models.transformer import LanguageModel
+from brainalign_jax.language.models.weights import sharding
 from brainalign_jax.language.packing import POOLINGS
 from brainalign_jax.language.static import read_vectors
 from brainalign_jax.language.streaming import Layers, LoadedLayers

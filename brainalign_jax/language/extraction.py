@@ -13,8 +13,8 @@ from flax import nnx
 
 from brainalign_jax.language import pooled_states
 from brainalign_jax.language.memory import device_bytes
+from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.heads import Head
-from brainalign_jax.language.models.transformer import LanguageModel
 from brainalign_jax.language.packing import Batch, Packing
 from brainalign_jax.language.pooled_states import Sums
 

@@ -15,10 +15,10 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
 from brainalign_jax.language import scoring
-from brainalign_jax.language.models.attention import TextInputs, packed_inputs, text_inputs
-from brainalign_jax.language.models.blocks import Interventions, apply_block, layer_inputs
+from brainalign_jax.language.models.blocks.attention import TextInputs, packed_inputs, text_inputs
+from brainalign_jax.language.models.blocks.blocks import Interventions, apply_block, layer_inputs
+from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.heads import Head
-from brainalign_jax.language.models.transformer import LanguageModel
 from brainalign_jax.language.packing import Batch
 from brainalign_jax.language.scoring import Scored
 

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from brainalign_jax.language.contexts import Sequences
+from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.heads import Head
-from brainalign_jax.language.models.transformer import LanguageModel
 from brainalign_jax.language.tokens import WordTokenizer
 from brainalign_jax.stimulus import Stimulus
 

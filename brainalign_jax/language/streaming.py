@@ -19,15 +19,15 @@ from flax import nnx
 from brainalign_jax.language import pooled_states
 from brainalign_jax.language.extraction import Saver, check_ids
 from brainalign_jax.language.memory import device_bytes
-from brainalign_jax.language.models.blocks import layer_inputs
+from brainalign_jax.language.models.blocks.blocks import layer_inputs
+from brainalign_jax.language.models.blocks.transformer import LanguageModel, TransformerConfig
 from brainalign_jax.language.models.heads import Head
-from brainalign_jax.language.models.transformer import LanguageModel, TransformerConfig
 from brainalign_jax.language.packing import Packing
 from brainalign_jax.language.pooled_states import Sums
 
 
 class Layers(Protocol):
-    """A model by its layers; see `models.filling.Weights`."""
+    """A model by its layers; see `models.weights.filling.Weights`."""
 
     config: TransformerConfig
     block_graph: nnx.GraphDef

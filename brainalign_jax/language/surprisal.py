@@ -20,11 +20,11 @@ from flax import nnx
 
 from brainalign_jax.language import contexts, scoring
 from brainalign_jax.language.models import checkpoint, registry
-from brainalign_jax.language.models.blocks import Interventions
+from brainalign_jax.language.models.blocks.blocks import Interventions
+from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.heads import Head, load_head
 from brainalign_jax.language.models.interventions import Specification, gates, parse, reinitialise
 from brainalign_jax.language.models.registry import ModelSpec
-from brainalign_jax.language.models.transformer import LanguageModel
 from brainalign_jax.language.tokens import BOS, WordTokenizer, load_tokenizer, text_of
 from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus

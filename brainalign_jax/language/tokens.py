@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
-from brainalign_jax.language.models.json_files import read_json
+from brainalign_jax.language.models.weights.json_files import read_json
 from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import core_span
 

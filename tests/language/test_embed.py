@@ -10,8 +10,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from brainalign_jax.language import Embeddings, embed
+from brainalign_jax.language.models.blocks.transformer import hidden_states
 from brainalign_jax.language.models.checkpoint import load_model
-from brainalign_jax.language.models.transformer import hidden_states
 from brainalign_jax.stimulus import Stimulus
 
 TEXT = (

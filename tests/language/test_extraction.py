@@ -13,7 +13,7 @@ from flax import nnx
 from small_models import BLOCK_STYLES, small_model, small_sequences
 
 from brainalign_jax.language import extraction, pooled_states, streaming
-from brainalign_jax.language.models.transformer import hidden_states
+from brainalign_jax.language.models.blocks.transformer import hidden_states
 from brainalign_jax.language.packing import Packing
 
 HERE = Path(__file__).resolve()
@@ -194,7 +194,8 @@ SHARDED = """
     import numpy as np, jax
     from small_models import save_checkpoint, small_sequences
     from brainalign_jax.language import extraction
-    from brainalign_jax.language.models import checkpoint, sharding
+    from brainalign_jax.language.models import checkpoint
+    from brainalign_jax.language.models.weights import sharding
     from brainalign_jax.language.packing import Packing
 
     assert jax.local_device_count() == 4

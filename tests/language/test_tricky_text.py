@@ -25,8 +25,8 @@ from tokenizers import Tokenizer, models
 
 from brainalign_jax.language import embed
 from brainalign_jax.language.contexts import encode_texts, texts_of
+from brainalign_jax.language.models.blocks.transformer import hidden_states
 from brainalign_jax.language.models.checkpoint import load_model
-from brainalign_jax.language.models.transformer import hidden_states
 from brainalign_jax.language.packing import Packing
 from brainalign_jax.language.tokens import load_tokenizer
 from brainalign_jax.stimulus import Stimulus, clean_word

@@ -1,6 +1,11 @@
 """Language models in Flax NNX, loaded from Hugging Face checkpoints; `families` lists them."""
 
-from brainalign_jax.language.models.bert import Bert
+from brainalign_jax.language.models.blocks.transformer import (
+    HiddenStates,
+    LanguageModel,
+    TransformerConfig,
+    hidden_states,
+)
 from brainalign_jax.language.models.checkpoint import (
     fingerprint,
     load_model,
@@ -9,15 +14,10 @@ from brainalign_jax.language.models.checkpoint import (
     read_config,
     read_tensors,
 )
-from brainalign_jax.language.models.gpt2 import GPT2
-from brainalign_jax.language.models.opt import OPT
+from brainalign_jax.language.models.families.bert import Bert
+from brainalign_jax.language.models.families.gpt2 import GPT2
+from brainalign_jax.language.models.families.opt import OPT
 from brainalign_jax.language.models.registry import ModelSpec, list_models, resolve
-from brainalign_jax.language.models.transformer import (
-    HiddenStates,
-    LanguageModel,
-    TransformerConfig,
-    hidden_states,
-)
 
 __all__ = [
     "GPT2",

@@ -18,11 +18,18 @@ from flax import nnx
 
 from brainalign_jax.files import user_path
 from brainalign_jax.language.memory import device_bytes
-from brainalign_jax.language.models.adapters import merge
-from brainalign_jax.language.models.architecture import check_sizes
-from brainalign_jax.language.models.families import FAMILIES
-from brainalign_jax.language.models.filling import Placement, Weights, check_room
-from brainalign_jax.language.models.folders import (
+from brainalign_jax.language.models.blocks.architecture import check_sizes
+from brainalign_jax.language.models.blocks.transformer import LanguageModel, TransformerConfig
+from brainalign_jax.language.models.families.table import FAMILIES
+from brainalign_jax.language.models.registry import (
+    ModelSpec,
+    looks_like_folder,
+    resolve,
+    split_revision,
+)
+from brainalign_jax.language.models.weights.adapters import merge
+from brainalign_jax.language.models.weights.filling import Placement, Weights, check_room
+from brainalign_jax.language.models.weights.folders import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     WEIGHT_NAMES,
@@ -30,21 +37,14 @@ from brainalign_jax.language.models.folders import (
     folder_message,
     format_message,
 )
-from brainalign_jax.language.models.foreign import (
+from brainalign_jax.language.models.weights.foreign import (
     refuse_quantised,
     refuse_quantised_config,
     unsupported_family,
 )
-from brainalign_jax.language.models.json_files import read_json
-from brainalign_jax.language.models.registry import (
-    ModelSpec,
-    looks_like_folder,
-    resolve,
-    split_revision,
-)
-from brainalign_jax.language.models.sources import Source
-from brainalign_jax.language.models.transformer import LanguageModel, TransformerConfig
-from brainalign_jax.language.models.weight_files import (
+from brainalign_jax.language.models.weights.json_files import read_json
+from brainalign_jax.language.models.weights.sources import Source
+from brainalign_jax.language.models.weights.weight_files import (
     Renamed,
     Tensors,
     fingerprint,

@@ -14,12 +14,17 @@ import numpy as np
 from flax import nnx
 
 from brainalign_jax.language.models import checkpoint
-from brainalign_jax.language.models.activations import ACTIVATIONS
-from brainalign_jax.language.models.adapters import Adapter, merge
-from brainalign_jax.language.models.layers import Dense, Norm, at_least_float32, matmul_precision
+from brainalign_jax.language.models.blocks.activations import ACTIVATIONS
+from brainalign_jax.language.models.blocks.layers import (
+    Dense,
+    Norm,
+    at_least_float32,
+    matmul_precision,
+)
+from brainalign_jax.language.models.blocks.transformer import LanguageModel, TransformerConfig
 from brainalign_jax.language.models.registry import ModelSpec, resolve
-from brainalign_jax.language.models.transformer import LanguageModel, TransformerConfig
-from brainalign_jax.language.models.weight_files import Renamed, Tensors, adapter_files
+from brainalign_jax.language.models.weights.adapters import Adapter, merge
+from brainalign_jax.language.models.weights.weight_files import Renamed, Tensors, adapter_files
 
 _LOGITS_AT_ONCE = 1 << 24  # 64 MB in float32
 

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from brainalign_jax.language.models.architecture import TransformerConfig
-from brainalign_jax.language.models.blocks import BlockGates, Interventions
-from brainalign_jax.language.models.transformer import LanguageModel
+from brainalign_jax.language.models.blocks.architecture import TransformerConfig
+from brainalign_jax.language.models.blocks.blocks import BlockGates, Interventions
+from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.names import check_known
 
 ALL = -1  # every block, or every head

@@ -9,13 +9,13 @@ from safetensors.numpy import load_file, save_file
 
 from brainalign_jax.language.models import checkpoint as checkpoints
 from brainalign_jax.language.models import (
-    filling,
     load_model,
     locate,
     read_architecture,
     read_config,
     read_tensors,
 )
+from brainalign_jax.language.models.weights import filling
 from brainalign_jax.language.tokens import load_tokenizer
 
 

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from brainalign_jax.language.models import hidden_states, load_model, resolve
-from brainalign_jax.language.models import transformer as transformer_module
+from brainalign_jax.language.models.blocks import transformer as transformer_module
 from brainalign_jax.language.models.interventions import (
     ALL,
     Parts,
@@ -257,8 +257,8 @@ def test_all_drawn_anew_is_the_untrained_model(checkpoint, expected_states):
 
 
 def test_rotary_positions_cannot_be_drawn(tmp_path):
-    from brainalign_jax.language.models.llama import Llama
-    from brainalign_jax.language.models.transformer import TransformerConfig
+    from brainalign_jax.language.models.blocks.transformer import TransformerConfig
+    from brainalign_jax.language.models.families.llama import Llama
 
     config = TransformerConfig(
         family="llama",

@@ -7,9 +7,9 @@ import pytest
 from flax import nnx
 
 from brainalign_jax.language.models import GPT2, OPT, Bert
-from brainalign_jax.language.models.attention import packed_inputs, text_inputs
-from brainalign_jax.language.models.blocks import apply_block, layer_inputs
-from brainalign_jax.language.models.transformer import TransformerConfig
+from brainalign_jax.language.models.blocks.attention import packed_inputs, text_inputs
+from brainalign_jax.language.models.blocks.blocks import apply_block, layer_inputs
+from brainalign_jax.language.models.blocks.transformer import TransformerConfig
 
 SIZES = dict(vocab_size=50, width=16, n_layers=2, n_heads=2, ffn_width=24, max_length=12)
 SIZES |= dict(norm_eps=1e-5, embed_width=16)

@@ -6,8 +6,9 @@ import pytest
 from flax import nnx
 from transformers import AutoConfig, BertConfig, GPT2Config, OPTConfig
 
-from brainalign_jax.language.models import GPT2, OPT, Bert, bert, gpt2, list_models, opt, resolve
-from brainalign_jax.language.models.families import FAMILIES
+from brainalign_jax.language.models import GPT2, OPT, Bert, list_models, resolve
+from brainalign_jax.language.models.families import bert, gpt2, opt
+from brainalign_jax.language.models.families.table import FAMILIES
 
 
 def bert_model(layers, width, heads):

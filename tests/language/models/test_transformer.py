@@ -8,14 +8,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from brainalign_jax.language.models import (
-    TransformerConfig,
-    hidden_states,
-    load_model,
-)
-from brainalign_jax.language.models.activations import ACTIVATIONS
-from brainalign_jax.language.models.attention import text_inputs
-from brainalign_jax.language.models.blocks import apply_block, layer_inputs
+from brainalign_jax.language.models import TransformerConfig, hidden_states, load_model
+from brainalign_jax.language.models.blocks.activations import ACTIVATIONS
+from brainalign_jax.language.models.blocks.attention import text_inputs
+from brainalign_jax.language.models.blocks.blocks import apply_block, layer_inputs
 
 TINY = ["bert-mlm", "gpt2-lm", "opt-lm", "opt-350m"]
 MORE = [

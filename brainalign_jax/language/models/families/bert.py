@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from brainalign_jax.language.models.sources import Source, linear, norm, table
-from brainalign_jax.language.models.transformer import (
+from brainalign_jax.language.models.blocks.transformer import (
     Embedding,
     LanguageModel,
     Norm,
@@ -21,6 +20,7 @@ from brainalign_jax.language.models.transformer import (
     gated,
     refuse_options,
 )
+from brainalign_jax.language.models.weights.sources import Source, linear, norm, table
 
 PREFIXES = ("bert.",)
 NOT_ENCODER = (

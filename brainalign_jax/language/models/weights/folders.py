@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from brainalign_jax.language.models.json_files import read_json
+from brainalign_jax.language.models.weights.json_files import read_json
 
 # In order of preference.
 WEIGHT_NAMES = (

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from brainalign_jax.language.models.bert import Bert
-from brainalign_jax.language.models.sources import Source, linear, norm, table
-from brainalign_jax.language.models.transformer import TransformerConfig, refuse_options
+from brainalign_jax.language.models.blocks.transformer import TransformerConfig, refuse_options
+from brainalign_jax.language.models.families.bert import Bert
+from brainalign_jax.language.models.weights.sources import Source, linear, norm, table
 
 PREFIXES = ("distilbert.",)
 NOT_ENCODER = (

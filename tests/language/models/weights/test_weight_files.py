@@ -12,7 +12,7 @@ from flax.traverse_util import unflatten_dict
 from safetensors.numpy import load_file, save_file
 
 from brainalign_jax.language.models import fingerprint, hidden_states, load_model, read_tensors
-from brainalign_jax.language.models.weight_files import flax_to_torch_name
+from brainalign_jax.language.models.weights.weight_files import flax_to_torch_name
 
 TINY = ["bert-mlm", "gpt2-lm", "opt-lm"]
 

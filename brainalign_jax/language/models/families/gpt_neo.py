@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from brainalign_jax.language.models.gpt2 import GPT2
-from brainalign_jax.language.models.sources import Source, linear, norm, table
-from brainalign_jax.language.models.transformer import TransformerConfig, refuse_options
+from brainalign_jax.language.models.blocks.transformer import TransformerConfig, refuse_options
+from brainalign_jax.language.models.families.gpt2 import GPT2
+from brainalign_jax.language.models.weights.sources import Source, linear, norm, table
 
 PREFIXES = ("transformer.",)
 NOT_ENCODER = (

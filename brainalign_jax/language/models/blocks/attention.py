@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainalign_jax.language.models.architecture import TransformerConfig
-from brainalign_jax.language.models.layers import at_least_float32, matmul_precision
+from brainalign_jax.language.models.blocks.architecture import TransformerConfig
+from brainalign_jax.language.models.blocks.layers import at_least_float32, matmul_precision
 
 
 class TextInputs(NamedTuple):

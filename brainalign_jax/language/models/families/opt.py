@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from brainalign_jax.language.models.sources import Source, linear, norm, table
-from brainalign_jax.language.models.transformer import (
+from brainalign_jax.language.models.blocks.transformer import (
     Embedding,
     LanguageModel,
     TransformerConfig,
     gated,
     refuse_options,
 )
+from brainalign_jax.language.models.weights.sources import Source, linear, norm, table
 
 PREFIXES = ("model.decoder.", "decoder.")
 NOT_ENCODER = (

@@ -14,14 +14,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from brainalign_jax.language.models.rotary import rotary_frequencies
-from brainalign_jax.language.models.sources import Source, linear, norm, table
-from brainalign_jax.language.models.transformer import (
+from brainalign_jax.language.models.blocks.rotary import rotary_frequencies
+from brainalign_jax.language.models.blocks.transformer import (
     Embedding,
     LanguageModel,
     TransformerConfig,
     refuse_options,
 )
+from brainalign_jax.language.models.weights.sources import Source, linear, norm, table
 
 PREFIXES = ("model.",)
 NOT_ENCODER = (

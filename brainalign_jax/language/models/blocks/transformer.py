@@ -14,16 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from brainalign_jax.language.models.architecture import TransformerConfig, refuse_options
-from brainalign_jax.language.models.attention import text_inputs
-from brainalign_jax.language.models.blocks import (
+from brainalign_jax.language.models.blocks.architecture import TransformerConfig, refuse_options
+from brainalign_jax.language.models.blocks.attention import text_inputs
+from brainalign_jax.language.models.blocks.blocks import (
     Blocks,
     Interventions,
     SubLayers,
     apply_block,
     layer_inputs,
 )
-from brainalign_jax.language.models.layers import Dense, Embedding, Norm
+from brainalign_jax.language.models.blocks.layers import Dense, Embedding, Norm
 from brainalign_jax.names import check_known
 
 __all__ = [

@@ -21,9 +21,9 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
-from brainalign_jax.language.models import plain_pickle
-from brainalign_jax.language.models.plain_pickle import Malformed, Name, Refused
-from brainalign_jax.language.models.unchanged_file import UnchangedFile
+from brainalign_jax.language.models.weights import plain_pickle
+from brainalign_jax.language.models.weights.plain_pickle import Malformed, Name, Refused
+from brainalign_jax.language.models.weights.unchanged_file import UnchangedFile
 
 _MOST_PICKLE = 64_000_000  # bytes; a model of 10,000 tensors needs two million
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C

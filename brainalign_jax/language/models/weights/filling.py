@@ -18,9 +18,9 @@ import numpy as np
 from flax import nnx
 
 from brainalign_jax.language.memory import device_bytes
-from brainalign_jax.language.models.sources import Source
-from brainalign_jax.language.models.transformer import LanguageModel, TransformerConfig
-from brainalign_jax.language.models.weight_files import Tensors
+from brainalign_jax.language.models.blocks.transformer import LanguageModel, TransformerConfig
+from brainalign_jax.language.models.weights.sources import Source
+from brainalign_jax.language.models.weights.weight_files import Tensors
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 Placement = Callable[[str, tuple[int, ...]], jax.sharding.Sharding | None]

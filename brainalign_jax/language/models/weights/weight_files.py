@@ -14,15 +14,15 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from brainalign_jax.language.models.folders import (
+from brainalign_jax.language.models.weights.folders import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     WEIGHT_NAMES,
     folder_message,
 )
-from brainalign_jax.language.models.json_files import read_json
-from brainalign_jax.language.models.torch_file import TorchFile
-from brainalign_jax.language.models.unchanged_file import UnchangedFile
+from brainalign_jax.language.models.weights.json_files import read_json
+from brainalign_jax.language.models.weights.torch_file import TorchFile
+from brainalign_jax.language.models.weights.unchanged_file import UnchangedFile
 
 # What PyTorch's wrappers put into names: of a compiled, sharded or checkpointed part of a model, and
 # of a whole one on several devices.

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from brainalign_jax.language.models.json_files import read_json
-from brainalign_jax.language.models.weight_files import (
+from brainalign_jax.language.models.weights.json_files import read_json
+from brainalign_jax.language.models.weights.weight_files import (
     Tensors,
     adapter_files,
     open_weight_file,

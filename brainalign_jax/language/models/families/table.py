@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from brainalign_jax.language.models import (
+from brainalign_jax.language.models.blocks.transformer import LanguageModel
+from brainalign_jax.language.models.families import (
     bert,
     distilbert,
     gpt2,
@@ -14,7 +15,6 @@ from brainalign_jax.language.models import (
     opt,
     roberta,
 )
-from brainalign_jax.language.models.transformer import LanguageModel
 
 # The module gives `architecture`, `sources`, `PREFIXES` and `NOT_ENCODER`.
 FAMILIES: dict[str, tuple[ModuleType, type[LanguageModel]]] = {

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from brainalign_jax.language.models.torch_file import TorchFile
+from brainalign_jax.language.models.weights.torch_file import TorchFile
 
 BASE = np.arange(24, dtype=np.float32)
 

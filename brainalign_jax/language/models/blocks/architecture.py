@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from brainalign_jax.language.models.activations import ACTIVATIONS
+from brainalign_jax.language.models.blocks.activations import ACTIVATIONS
 from brainalign_jax.names import unknown
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from brainalign_jax.language.models.filling import Placement
+from brainalign_jax.language.models.weights.filling import Placement
 
 # Which axis of a parameter is divided, counted from the last: the heads and the feed-forward
 # features of every block, which meet again in the sum of the next product; rows of the vocabulary.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from brainalign_jax.language.models.weight_files import Tensors
+from brainalign_jax.language.models.weights.weight_files import Tensors
 
 _BOTH = "bert", "roberta", "distilbert"
 _CAUSAL = "gpt2", "gpt_neox", "llama"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from brainalign_jax.language.models import bert
-from brainalign_jax.language.models.transformer import TransformerConfig
+from brainalign_jax.language.models.blocks.transformer import TransformerConfig
+from brainalign_jax.language.models.families import bert
 
 PREFIXES = ("roberta.",)
 NOT_ENCODER = (

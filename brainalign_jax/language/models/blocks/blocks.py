@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from brainalign_jax.language.models.activations import ACTIVATIONS
-from brainalign_jax.language.models.architecture import TransformerConfig
-from brainalign_jax.language.models.attention import TextInputs, attend, rotate
-from brainalign_jax.language.models.layers import Dense, Norm
+from brainalign_jax.language.models.blocks.activations import ACTIVATIONS
+from brainalign_jax.language.models.blocks.architecture import TransformerConfig
+from brainalign_jax.language.models.blocks.attention import TextInputs, attend, rotate
+from brainalign_jax.language.models.blocks.layers import Dense, Norm
 
 
 class BlockGates(NamedTuple):

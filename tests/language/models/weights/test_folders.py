@@ -9,7 +9,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from brainalign_jax.language.models import load_model, locate, read_config, resolve
-from brainalign_jax.language.models.families import FAMILIES
+from brainalign_jax.language.models.families.table import FAMILIES
 from brainalign_jax.language.models.registry import split_revision
 
 COMMITS = "1" * 40, "2" * 40

@@ -1,0 +1,1 @@
+"""Files to parameters: folders, formats, adapters, and what fills a model."""
