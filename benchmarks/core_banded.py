@@ -5,7 +5,7 @@ import numpy as np
 
 from benchmarks.measure import Job
 from benchmarks.peers import _on_device, torch_device
-from brainalign_jax.align import banded_ridge, banded_search
+from brainalign_jax.align.ridge import banded_ridge, banded_search
 
 N_WORDS, WIDTHS, N_TARGETS, N_GAMMAS, N_FOLDS = 1000, (300, 768, 2000), 5000, 5, 5
 ALPHAS = np.logspace(-1, 5, 16).astype(np.float32)

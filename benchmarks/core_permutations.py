@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.measure import Job
-from brainalign_jax.align import inference, linalg, ridge
+from brainalign_jax.align import linalg, ridge
+from brainalign_jax.align.stats import inference
 
 N_PERMUTATIONS = 1000
 _WORDS, _FEATURES, _WIDTH, _FOLDS = 180, 180, 384, 18

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks import peers
 from benchmarks.measure import Job
-from brainalign_jax.align import ridge_folds
+from brainalign_jax.align.ridge import ridge_folds
 from brainalign_jax.estimators import cross_validated_ridge
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks import peers
 from benchmarks.measure import Job
-from brainalign_jax.align import rsa_tiles
+from brainalign_jax.align.rsa import rsa_tiles
 
 N_SUBJECTS, N_LAYERS, N_WORDS, WIDTH = 8, 13, 1000, 768
 

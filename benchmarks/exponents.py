@@ -10,7 +10,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks.measure import call_times
-from brainalign_jax.align import linalg, procrustes, retrieval, ridge_cv, ridge_folds, rsa
+from brainalign_jax.align import linalg, procrustes, retrieval, rsa
+from brainalign_jax.align.ridge import ridge_cv, ridge_folds
 
 _ALPHAS = tuple(10.0**power for power in range(8))
 _FOLDS = 5

@@ -17,7 +17,7 @@ import numpy as np
 import scipy.stats
 from absl import app, flags
 
-from brainalign_jax.align import rsa_tiles
+from brainalign_jax.align.rsa import rsa_tiles
 
 _ITEMS = flags.DEFINE_integer("items", 20_000, "Items, the rows of every RDM.", 2)
 _SUBJECTS = flags.DEFINE_integer("subjects", 1, "Source RDMs.", 1)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from brainalign_jax.align import partial_rsa, rsa
+from brainalign_jax.align import rsa
+from brainalign_jax.align.rsa import partial_rsa
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.evidence.chance import permutation_p, score_interval

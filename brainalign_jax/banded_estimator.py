@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
 
-from brainalign_jax.align import banded_descent, banded_search
+from brainalign_jax.align.ridge import banded_descent, banded_search
 from brainalign_jax.estimators import _checked_alphas, _column_means, _fold_masks, _validated
 
 _STATIC = ("n_train", "n_test", "fit_intercept", "score", "target_batch")

@@ -14,7 +14,8 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from brainalign_jax.align import linalg, procrustes, ridge, ridge_cv, ridge_folds
+from brainalign_jax.align import linalg, procrustes, ridge
+from brainalign_jax.align.ridge import ridge_cv, ridge_folds
 from brainalign_jax.names import check_known
 from brainalign_jax.threads import one_blas_thread
 

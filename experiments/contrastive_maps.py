@@ -66,7 +66,7 @@ OPTIONS = (
 
 
 def _compare(values: dict[str, object], text: str) -> None:
-    from brainalign_jax.align.contrastive import Training
+    from brainalign_jax.align.retrieval.contrastive import Training
     from brainalign_jax.studies.contrastive import Trial, run_comparison, text_comparison
     from brainalign_jax.study.options import Scoring
     from brainalign_jax.study.protocol import protocol

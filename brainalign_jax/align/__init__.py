@@ -1,6 +1,7 @@
 """Numerics: pure functions on one problem, batched from outside with `vmap`.
 
-`align.ridge`, `.procrustes`, `.rsa`, `.retrieval` and the others are modules, loaded when used.
+`align.ridge`, `.procrustes`, `.rsa`, `.retrieval` and `.stats` are folders of modules, loaded when used;
+every module is found here, too (`align.ridge_cv`).
 
 >>> import brainalign_jax as ba
 >>> import jax
@@ -10,15 +11,30 @@
 [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
 """
 
+import functools
 import importlib
 import pkgutil
 
 
 def __getattr__(name: str):
-    if name.startswith("_") or name not in __dir__():
+    home = _homes().get(name)
+    if home is None:
         raise AttributeError(f"brainalign_jax.align has no module {name!r}")
-    return importlib.import_module(f"{__name__}.{name}")
+    return importlib.import_module(home)
 
 
 def __dir__() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(_homes())
+
+
+@functools.cache
+def _homes() -> dict[str, str]:
+    """Every module by its name, those in the folders as well; a folder goes before its module."""
+    homes = {}
+    for folder in pkgutil.iter_modules(__path__):
+        homes[folder.name] = f"{__name__}.{folder.name}"
+        if folder.ispkg:
+            inside = pkgutil.iter_modules([f"{path}/{folder.name}" for path in __path__])
+            for module in inside:
+                homes.setdefault(module.name, f"{homes[folder.name]}.{module.name}")
+    return homes

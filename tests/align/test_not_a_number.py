@@ -9,24 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from brainalign_jax.align import (
-    banded_ridge,
-    banded_search,
+from brainalign_jax.align import linalg, procrustes, retrieval, ridge, rsa
+from brainalign_jax.align.procrustes import hyperalignment
+from brainalign_jax.align.retrieval import contrastive
+from brainalign_jax.align.ridge import banded_ridge, banded_search, filters, partial_ridge
+from brainalign_jax.align.rsa import noise_ceiling, partial_rsa, rsa_tiles
+from brainalign_jax.align.stats import (
     bootstrap,
-    contrastive,
-    filters,
-    hyperalignment,
     inference,
-    linalg,
-    noise_ceiling,
-    partial_ridge,
-    partial_rsa,
-    procrustes,
     reliability,
-    retrieval,
-    ridge,
-    rsa,
-    rsa_tiles,
     scaling_slope,
     scoring,
     surrogates,

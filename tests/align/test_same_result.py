@@ -8,7 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from brainalign_jax.align import procrustes, retrieval, ridge_folds, rsa, rsa_tiles
+from brainalign_jax.align import procrustes, retrieval, rsa
+from brainalign_jax.align.ridge import ridge_folds
+from brainalign_jax.align.rsa import rsa_tiles
 from brainalign_jax.estimators import cross_validated_ridge
 
 ALPHAS = np.logspace(-2, 3, 6).astype(np.float32)

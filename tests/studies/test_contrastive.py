@@ -11,7 +11,7 @@ import pytest
 from recordings import make_embeddings, make_responses
 
 from brainalign_jax.align import linalg, ridge
-from brainalign_jax.align.contrastive import Training
+from brainalign_jax.align.retrieval.contrastive import Training
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.contrastive import maps as contrastive_maps
 from brainalign_jax.studies.contrastive import training as contrastive_training

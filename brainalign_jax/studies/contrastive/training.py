@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainalign_jax import __version__
-from brainalign_jax.align import contrastive, linalg, procrustes, retrieval, ridge
-from brainalign_jax.align.contrastive import Training
+from brainalign_jax.align import linalg, procrustes, retrieval, ridge
+from brainalign_jax.align.retrieval import contrastive
+from brainalign_jax.align.retrieval.contrastive import Training
 from brainalign_jax.language import Embeddings
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.responses import WordResponses

@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainalign_jax.align import linalg, partial_ridge, scoring
+from brainalign_jax.align import linalg
+from brainalign_jax.align.ridge import partial_ridge
+from brainalign_jax.align.stats import scoring
 
 _TOGETHER = 8  # recordings worked at once
 _ROUNDING = 1e-5  # of a time course's deviation; a prediction below it is none

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainalign_jax.align import inference, linalg
+from brainalign_jax.align import linalg
+from brainalign_jax.align.stats import inference
 from brainalign_jax.study.evidence.draws import Draw
 from brainalign_jax.study.score.fold_work import Part, Work
 from brainalign_jax.study.score.methods import FoldProblem, Ridge, RidgeState, pools_folds

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.align import bootstrap
+from brainalign_jax.align.stats import bootstrap
 from brainalign_jax.study.computation import compiled
 from brainalign_jax.study.evidence.table import METRIC, EvidencePlan
 from brainalign_jax.study.results import GROUP, ResultTable

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.align import noise_ceiling, partial_rsa, rsa
+from brainalign_jax.align import rsa
+from brainalign_jax.align.rsa import noise_ceiling, partial_rsa
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study.computation import Computation, compiled

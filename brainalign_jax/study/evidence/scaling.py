@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.align import bootstrap, scaling_slope
+from brainalign_jax.align.stats import bootstrap, scaling_slope
 from brainalign_jax.study.evidence.table import METRIC, EvidencePlan
 from brainalign_jax.study.names import UNTRAINED, without_seed
 from brainalign_jax.study.results import GROUP, SELECTED, ResultTable

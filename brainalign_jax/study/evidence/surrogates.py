@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from brainalign_jax.align import surrogates
+from brainalign_jax.align.stats import surrogates
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.responses import WordResponses
 

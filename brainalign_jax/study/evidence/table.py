@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.align import bootstrap
+from brainalign_jax.align.stats import bootstrap
 from brainalign_jax.language import resolve
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study.computation import compiled

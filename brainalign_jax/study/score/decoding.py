@@ -5,7 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from brainalign_jax.align import linalg, retrieval, scoring
+from brainalign_jax.align import linalg, retrieval
+from brainalign_jax.align.stats import scoring
 from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.score.folds import Split
 

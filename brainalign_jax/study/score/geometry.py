@@ -6,7 +6,8 @@ from concurrent.futures import Executor
 import jax
 import numpy as np
 
-from brainalign_jax.align import rsa, rsa_tiles
+from brainalign_jax.align import rsa
+from brainalign_jax.align.rsa import rsa_tiles
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.score import preparation

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from scipy.linalg import eigh
 
-from brainalign_jax.align import hyperalignment
+from brainalign_jax.align.procrustes import hyperalignment
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.score import group_kernels

@@ -15,7 +15,8 @@ from typing import Protocol as TypingProtocol
 import jax
 import jax.numpy as jnp
 
-from brainalign_jax.align import filters, linalg, procrustes, retrieval, ridge, rsa
+from brainalign_jax.align import linalg, procrustes, retrieval, ridge, rsa
+from brainalign_jax.align.ridge import filters
 from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.registry import METHODS
 from brainalign_jax.study.score import decoding

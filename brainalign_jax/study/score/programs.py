@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from brainalign_jax.align import filters, linalg
+from brainalign_jax.align import linalg
+from brainalign_jax.align.ridge import filters
 from brainalign_jax.study.computation import compiled
 from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.score import decoding

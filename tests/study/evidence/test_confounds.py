@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist, squareform
 
-from brainalign_jax.align import partial_rsa
+from brainalign_jax.align.rsa import partial_rsa
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.evidence import confounds
 

@@ -1,0 +1,43 @@
+"""Representational similarity: dissimilarity matrices, their comparison, noise ceilings, reliability."""
+
+from brainalign_jax.align.rsa.rsa import (
+    COMPARISONS,
+    METRICS,
+    MOST_ITEMS,
+    check_comparison,
+    check_items,
+    check_metric,
+    check_scores,
+    compare,
+    compare_vectors,
+    comparison_vector,
+    doubled_ranks,
+    exact_ranks,
+    pair_places,
+    place_of_pair,
+    rank_distances,
+    rdm,
+    scores,
+    unit_rows,
+)
+
+__all__ = [
+    "COMPARISONS",
+    "METRICS",
+    "MOST_ITEMS",
+    "check_comparison",
+    "check_items",
+    "check_metric",
+    "check_scores",
+    "compare",
+    "compare_vectors",
+    "comparison_vector",
+    "doubled_ranks",
+    "exact_ranks",
+    "pair_places",
+    "place_of_pair",
+    "rank_distances",
+    "rdm",
+    "scores",
+    "unit_rows",
+]
