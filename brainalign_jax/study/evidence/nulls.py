@@ -148,7 +148,8 @@ def _scores(bench, pool, one, subject, method, wanted, plan, progress) -> dict[P
             of_parts = held_nulls.score(work, draws, pool, k=k)
             found |= {part: values / asked for part, values in of_parts.items()}
         elif _moves_words(work, draws):
-            moved, counts = bench.reworded(subject, problem, draws)
+            rows = [draw.rows for draw in draws]
+            moved, counts = bench.reworded(subject, problem, rows)
             futures = [pool.submit(_score_reworded, work, fold, moved, k) for fold in folds]
             by_fold = [future.result() for future in futures]
             for part in work.layers:
