@@ -13,11 +13,10 @@ from brainalign_jax.align import linalg, procrustes, retrieval, ridge, rsa
 from brainalign_jax.align.procrustes import hyperalignment
 from brainalign_jax.align.retrieval import contrastive
 from brainalign_jax.align.ridge import banded_ridge, banded_search, filters, partial_ridge
-from brainalign_jax.align.rsa import noise_ceiling, partial_rsa, rsa_tiles
+from brainalign_jax.align.rsa import noise_ceiling, partial_rsa, reliability, rsa_tiles
 from brainalign_jax.align.stats import (
     bootstrap,
     inference,
-    reliability,
     scaling_slope,
     scoring,
     surrogates,
