@@ -9,6 +9,7 @@ presented, its punctuation included; the space before it is the word's.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -242,29 +243,31 @@ def _batches(jobs: list[_Job], length: int, batch_tokens: int, pad_id: int) -> I
     jobs: by length, the shortest first. Fewer jobs than would fill a batch share a smaller one.
     """
     single = all(len(place) == 1 for _, place, _, _ in jobs)
-    begin, same_length = 0, 0
-    while begin < len(jobs):
-        if not same_length:
-            time = min(max(_SHORTEST, _power_of_two(len(jobs[begin][0]))), length)
-            same_length = sum(len(job[0]) <= time for job in jobs[begin:])
-            rows = min(max(1, batch_tokens // time), _power_of_two(same_length))
-        part = jobs[begin : begin + min(rows, same_length)]
-        begin += len(part)
-        same_length -= len(part)
-        ids = np.full((rows, time), pad_id, np.int32)
-        mask = np.zeros((rows, time), np.int32)
-        mask[:, 0] = 1  # a row without any token would have a softmax over nothing
-        places, targets, owners = [], [], []
-        for line, (tokens, place, target, row) in enumerate(part):
-            ids[line, : len(tokens)], mask[line, : len(tokens)] = tokens, 1
-            places.append(line * time + place)
-            targets.append(target)
-            owners.append(row)
-        size = rows if single else rows * time
-        padded = np.zeros((2, size), np.int32)
-        found = np.concatenate(places), np.concatenate(targets)
-        padded[:, : len(found[0])] = found
-        yield _Batch(ids, mask, padded[0], padded[1], np.concatenate(owners))
+
+    def padded_length(job: _Job) -> int:
+        return min(max(_SHORTEST, _power_of_two(len(job[0]))), length)
+
+    for time, group in itertools.groupby(jobs, padded_length):
+        alike = list(group)
+        rows = min(max(1, batch_tokens // time), _power_of_two(len(alike)))
+        for start in range(0, len(alike), rows):
+            yield _batch(alike[start : start + rows], rows, time, pad_id, single=single)
+
+
+def _batch(jobs: list[_Job], rows: int, time: int, pad_id: int, *, single: bool) -> _Batch:
+    ids = np.full((rows, time), pad_id, np.int32)
+    mask = np.zeros((rows, time), np.int32)
+    mask[:, 0] = 1  # a row without any token would have a softmax over nothing
+    places, targets, owners = [], [], []
+    for line, (tokens, place, target, row) in enumerate(jobs):
+        ids[line, : len(tokens)], mask[line, : len(tokens)] = tokens, 1
+        places.append(line * time + place)
+        targets.append(target)
+        owners.append(row)
+    padded = np.zeros((2, rows if single else rows * time), np.int32)
+    found = np.concatenate(places), np.concatenate(targets)
+    padded[:, : len(found[0])] = found
+    return _Batch(ids, mask, padded[0], padded[1], np.concatenate(owners))
 
 
 def _power_of_two(number: int) -> int:
