@@ -5,7 +5,6 @@ what its calls need (threads, caches), the library does.
 """
 
 import gc
-import importlib.metadata
 import os
 import platform
 import statistics
@@ -21,6 +20,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 import brainalign_jax
+from brainalign_jax.machine import package_version
 
 _PACKAGES = (
     "jax",
@@ -177,11 +177,7 @@ def matmul_rates(
 def machine() -> dict:
     """What the figures depend on: processor, memory, devices, BLAS libraries, variables, versions."""
     versions = {"python": platform.python_version(), "brainalign_jax": brainalign_jax.__version__}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
+    versions |= {package: package_version(package) for package in _PACKAGES}
     return {
         "platform": platform.platform(),
         "processor": _first_line("/proc/cpuinfo", "model name") or platform.processor(),

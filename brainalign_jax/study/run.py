@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import importlib.metadata
 import platform
 import tempfile
 import warnings
@@ -15,6 +14,7 @@ from brainalign_jax import __version__
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings, embed, resolve
 from brainalign_jax.language.models import checkpoint
+from brainalign_jax.machine import package_version
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import computation as computing
@@ -137,7 +137,7 @@ def run_study(
     processes.agree(
         "their options",
         lambda: {
-            "versions": {"brainalign_jax": __version__, "jax": importlib.metadata.version("jax")},
+            "versions": {"brainalign_jax": __version__, "jax": package_version("jax")},
             "dataset": {"name": dataset.name, "subjects": dataset.subjects},
             "words": dataset.stimulus.fingerprint(),
             "models": models,
@@ -376,9 +376,6 @@ def _embeddings(
 
 def _versions() -> dict[str, str]:
     versions = {"brainalign_jax": __version__, "python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # no reason to lose what has been computed
-            versions[name] = "not installed"
+    # One that is missing is no reason to lose what has been computed.
+    versions |= {name: package_version(name) or "not installed" for name in _PACKAGES}
     return versions | {"platform": platform.platform(), "machine": platform.machine()}
