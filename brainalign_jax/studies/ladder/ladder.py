@@ -23,6 +23,7 @@ from brainalign_jax.study.evidence.draws import default_kind
 from brainalign_jax.study.evidence.table import METRIC, EvidencePlan
 from brainalign_jax.study.outputs import CONTENTS, new_outputs
 from brainalign_jax.study.protocol import Protocol, protocol
+from brainalign_jax.study.registry import BUILT_IN
 from brainalign_jax.study.results import ResultTable, write_parquet
 from brainalign_jax.study.run import Embedding, run_study
 from brainalign_jax.study.score.sweep import Scoring
@@ -103,7 +104,7 @@ def run_ladder(
     models: Sequence[str],
     output_dir: str | Path,
     *,
-    methods: Sequence[str] = ("procrustes", "ridge", "rsa"),
+    methods: Sequence[str] = BUILT_IN,
     steps: Sequence[str] | None = None,
     fixed: Mapping[str, object] | None = None,
     k: int = 10,
