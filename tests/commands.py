@@ -1,5 +1,6 @@
-"""Experiments as a user runs them: in a process of their own, since their flags share names."""
+"""Processes of their own: experiments as a user runs them, programs that see several devices."""
 
+import os
 import subprocess
 import sys
 
@@ -14,3 +15,9 @@ def run_experiment(name: str, settings: dict) -> subprocess.CompletedProcess:
 def fixed(choices: dict) -> str:
     """Choices of a protocol as the value of --fixed."""
     return ",".join(f"{name}={value}" for name, value in choices.items())
+
+
+def with_devices(count: int) -> dict[str, str]:
+    """This environment for a process that finds so many devices on the CPU."""
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
+    return {**os.environ, "XLA_FLAGS": flags}

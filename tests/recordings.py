@@ -18,6 +18,12 @@ def make_responses(stimulus, values, *, subject="S1"):
     return WordResponses(subject, values, stimulus, np.ones(len(values), bool), {})
 
 
+def write_vectors(path, values):
+    """A file of word vectors [N, D], of word0, word1 and so on."""
+    lines = (" ".join(f"{x:.4f}" for x in row) for row in values)
+    path.write_text("".join(f"word{i} {line}\n" for i, line in enumerate(lines)), "utf-8")
+
+
 def planted_study(n_layers=5, n_words=60, n_subjects=2, width=12, seed=0):
     """(responses of some subjects, embeddings of one model): its layer 1 is in the brain."""
     rng = np.random.default_rng(seed)

@@ -65,9 +65,8 @@ def test_studies_in_two_threads_score_as_one_after_the_other(tmp_path):
     responses, _ = recordings.planted_study(n_subjects=2, n_words=40)
     people = {one.subject: one for one in responses}
     dataset = ba.Dataset("planted", tuple(people), responses[0].stimulus, people.__getitem__)
-    vectors, rng = tmp_path / "vectors.txt", np.random.default_rng(0)
-    lines = (" ".join(f"{x:.4f}" for x in rng.standard_normal(8)) for _ in range(40))
-    vectors.write_text("".join(f"word{i} {line}\n" for i, line in enumerate(lines)))
+    vectors = tmp_path / "vectors.txt"
+    recordings.write_vectors(vectors, np.random.default_rng(0).standard_normal((40, 8)))
     settings = {
         method: ba.Scoring((method,), ba.protocol("audited", timed=False, n_folds=4), (10,))
         for method in ("ridge", "rsa")

@@ -1,12 +1,12 @@
 """Surprisal out of the pass that makes the vectors, against `surprisal`'s own pass, a text a row."""
 
 import csv
-import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import commands
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -207,8 +207,7 @@ def test_a_model_divided_among_four_devices(tmp_path):
             textwrap.dedent(SHARDED).format(path=path),
             tmp_path,
         ],
-        env=os.environ
-        | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"},
+        env=commands.with_devices(4),
         capture_output=True,
         text=True,
         timeout=300,

@@ -1,11 +1,11 @@
 """One result, whatever the way: batches, packing, layouts, devices, caches and interruptions."""
 
-import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+import commands
 import jax
 import numpy as np
 import pytest
@@ -217,10 +217,9 @@ SHARDED = """
 
 def test_a_model_divided_among_four_devices(tmp_path):
     code = textwrap.dedent(SHARDED).format(path=[str(HERE.parents[1]), str(HERE.parents[2])])
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)],
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        env=commands.with_devices(4) | {"JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         timeout=300,

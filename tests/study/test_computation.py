@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import jax
 import numpy as np
 import pandas as pd
 import pytest
-from recordings import planted_study
+from recordings import planted_study, write_vectors
 
 from brainalign_jax.align import linalg
 from brainalign_jax.language.cache import EmbeddingCache
@@ -181,8 +182,7 @@ scoring = Scoring(("procrustes", "ridge", "rsa"), protocol("audited", timed=Fals
 found = score_subjects("p", responses, embeddings, scoring, computation=Computation(layers=8))
 found.to_parquet({str(tmp_path / "four.parquet")!r})
 """
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
-    finish(run(code, XLA_FLAGS=flags))
+    finish(run(code, **commands.with_devices(4)))
     found = pd.read_parquet(tmp_path / "four.parquet")
     pd.testing.assert_frame_equal(found, expected, atol=1e-5, check_dtype=False)
 
@@ -202,12 +202,7 @@ def test_two_processes_share_a_study(tmp_path):
     vectors = {}
     for name in ("a", "b"):
         vectors[name] = tmp_path / f"{name}.txt"
-        vectors[name].write_text(
-            "\n".join(
-                f"word{i} " + " ".join(f"{x:.4f}" for x in rng.standard_normal(12))
-                for i in range(60)
-            )
-        )
+        write_vectors(vectors[name], rng.standard_normal((60, 12)))
     models = [f"static:{path}" for path in vectors.values()]
     code = """
 join, output, shared = {join!r}, {output!r}, {shared!r}
