@@ -7,7 +7,8 @@ Recording and word vectors are noise that knows nothing of one another; both are
 the folds of the audited protocol with the purge asked for, and compared by RSA. Each study has p-values of
 99 draws of each kind: of circular shifts, of shifts of 20 s and more alone (up to version 0.2.0), and of
 blocks of 30 s. Exact p-values have p <= .04 in .04 of the studies. Expect .02 to .06 of shifts in the
-scores that decode, at every smoothness, and .05 to .10 of shifts of 20 s and more from 2.5 words on.
+scores that decode, at every smoothness, and .05 to .10 of shifts of 20 s and more from 2.5 words on; of RDMs
+no more than .04 of shifts, and none from 2.5 words on, where 120 words hold too few independent ones.
 
 Prints a Markdown table and writes JSON with the distribution of p. An hour on 2 cores with 300 studies.
 """

@@ -27,11 +27,13 @@ N_DRAWS = 99
 
 class Scorer(NamedTuple):
     """orders: kind -> [P, N] the words in the order of a draw. score: (responses, vectors, all orders, the
-    real one first) -> [1 + P, metrics]."""
+    real one first) -> [1 + P, metrics]. floor: the kind whose p is no smaller than 1 / the number of
+    independent draws."""
 
     metrics: tuple[str, ...]
     orders: dict[str, np.ndarray]
     score: Callable
+    floor: str = ""
 
 
 def story(n_words: int, n_runs: int) -> Stimulus:
@@ -137,6 +139,7 @@ def comparison(stimulus: Stimulus, n_draws: int) -> Scorer:
         ("rdm", "rdm_partial"),
         orders,
         lambda *both: np.stack([np.asarray(x) for x in score(*both)], axis=1),
+        "shift",
     )
 
 
@@ -154,7 +157,10 @@ def p_values(
             null = scores[start : start + len(orders)]
             start += len(orders)
             found[kind].append(
-                [permutation_p(scores[0, i], null[:, i]) for i in range(scores.shape[1])]
+                [
+                    permutation_p(scores[0, i], null[:, i], shifts=kind == scorer.floor)
+                    for i in range(scores.shape[1])
+                ]
             )
     return {kind: np.array(values) for kind, values in found.items()}
 

@@ -217,7 +217,8 @@ def _read_sources(path: Path, options: dict) -> dict[str, _Source]:
         if "header" in npz_names(path):
             stimulus = WordResponses.load(path).stimulus
             return {path.stem: _Source(path, None, None, stimulus, str(path))}
-        table: ColumnTable | ArrayTable = ArrayTable(path)
+        chosen = {name: options[name] for name in ("drop_columns", "feature_columns")}
+        table: ColumnTable | ArrayTable = ArrayTable(path, **chosen)
     else:
         table = ColumnTable(path, **options)
     words, timing, subjects = table.items()

@@ -134,6 +134,17 @@ def _shared(labels: np.ndarray, index: np.ndarray, size: int) -> np.ndarray:
     return (occurs @ occurs.T > 0).astype(float)
 
 
+def default_order(stimulus: Stimulus, n_types: int) -> str:
+    """The kind of `mantel_permutations` that fits the words.
+
+    Items for words without onsets or runs, blocks for those in runs, as the sentences of passages are; with
+    onsets shifts where there are 40 types or more, else blocks.
+    """
+    if stimulus.onsets is not None:
+        return "shifts" if n_types >= _FEWEST_SHIFTED else "blocks"
+    return "items" if stimulus.run is None else "blocks"
+
+
 def mantel_permutations(
     stimulus: Stimulus,
     types: np.ndarray,
@@ -149,9 +160,8 @@ def mantel_permutations(
 
     types: [T'] as in `Confounds`; eligible: [N] tokens, as there.
     kind: "items", one by one; "blocks" of types that follow one another by mean onset, within runs;
-      "shifts" of all types along that order in a circle. None: items for words without onsets or runs,
-      blocks for those in runs, as the sentences of passages are; with onsets shifts where there are 40
-      types or more, else blocks. Types of several runs belong to that of their first token.
+      "shifts" of all types along that order in a circle, by ever more types. None: `default_order`. Types
+      of several runs belong to that of their first token.
     block: types to a block; None for as many as leave a dozen blocks, 20 at most, and for whole runs of
       items without onsets, of which there are four or more.
 
@@ -162,10 +172,7 @@ def mantel_permutations(
     """
     order, runs = _time_order(stimulus, types, lower=lower, eligible=eligible)
     n_types = len(order)
-    if kind is None:
-        kind = "items" if stimulus.run is None else "blocks"
-        if stimulus.onsets is not None:
-            kind = "shifts" if n_types >= _FEWEST_SHIFTED else "blocks"
+    kind = default_order(stimulus, n_types) if kind is None else kind
     whole_runs = block is None and stimulus.onsets is None and len(np.unique(runs)) >= 4
     if block is None:
         block = n_types if whole_runs and kind == "blocks" else max(1, min(20, n_types // 12))

@@ -18,7 +18,11 @@ from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study.computation import Computation, compiled
 from brainalign_jax.study.evidence.chance import permutation_p
-from brainalign_jax.study.evidence.confounds import confound_rdms, mantel_permutations
+from brainalign_jax.study.evidence.confounds import (
+    confound_rdms,
+    default_order,
+    mantel_permutations,
+)
 from brainalign_jax.study.score import geometry, preparation
 from brainalign_jax.study.score.problem import Scoring
 from brainalign_jax.study.score.workbench import layer_numbers
@@ -45,8 +49,9 @@ def rsa_evidence(
 
     rsa: mean over subjects of the correlation of RDMs; partial: with the confounds held constant;
     group_rdm: correlation with the mean of the subjects' RDMs. p: one-sided, each corrected over the
-    model's layers by the largest of every permutation; NaN without permutations. ceiling_lower and
-    ceiling_upper: mean over subjects, as rsatoolbox bounds it.
+    model's layers by the largest of every permutation, and of shifts in time no smaller than 1 / the number
+    of independent ones; NaN without permutations. ceiling_lower and ceiling_upper: mean over subjects, as
+    rsatoolbox bounds it.
     """
     protocol, empty = scoring.protocol.of_method("rsa"), pd.DataFrame(columns=list(COLUMNS))
     vocabulary, token_to_type = dataset.stimulus.types(lower=scoring.lower)
@@ -114,7 +119,8 @@ def rsa_evidence(
                     scores,
                 )
             )
-    return _rows(tables, names)
+    shifts = default_order(dataset.stimulus, len(types)) == "shifts"
+    return _rows(tables, names, shifts)
 
 
 class _Scores(NamedTuple):
@@ -124,7 +130,9 @@ class _Scores(NamedTuple):
     drawn: dict[str, np.ndarray]
 
 
-def _rows(tables: list[tuple[pd.DataFrame, _Scores]], names: Sequence[str]) -> pd.DataFrame:
+def _rows(
+    tables: list[tuple[pd.DataFrame, _Scores]], names: Sequence[str], shifts: bool
+) -> pd.DataFrame:
     """Rows with COLUMNS in the order of the models, each of whose layers are one family of tests."""
     place = pd.concat([rows for rows, _ in tables], ignore_index=True)
     for column in tables[0][1].observed:
@@ -134,7 +142,8 @@ def _rows(tables: list[tuple[pd.DataFrame, _Scores]], names: Sequence[str]) -> p
         place[column], place[p] = observed, np.nan
         for name in names if len(drawn) else ():
             mine = (place["model"] == name).to_numpy()
-            place.loc[mine, p] = permutation_p(observed[mine], drawn[:, mine].max(axis=1))
+            largest = drawn[:, mine].max(axis=1)
+            place.loc[mine, p] = permutation_p(observed[mine], largest, shifts=shifts)
     order = place["model"].map({name: i for i, name in enumerate(names)})
     place = place.iloc[order.argsort(kind="stable")].reset_index(drop=True)
     return place[list(COLUMNS)]

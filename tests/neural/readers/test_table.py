@@ -247,17 +247,50 @@ def test_an_index_that_was_written_with_the_table_is_no_feature(tmp_path, name):
     ],
 )
 def test_what_looks_like_no_feature_is_refused_until_named(tmp_path, name, column, what):
-    path = tmp_path / "P01.csv"
-    path.write_text(lines(f"word,{name},f1", word, column, value))
-    with pytest.raises(ValueError, match=re.escape(what)) as refused:
+    text = tmp_path / "P01.csv"
+    text.write_text(lines(f"word,{name},f1", word, column, value))
+    arrays = pd.read_csv(text, keep_default_na=False)
+    np.savez(
+        tmp_path / "P02.npz",
+        words=arrays["word"].to_numpy(str),
+        values=arrays[[name, "f1"]].to_numpy(),
+        feature_names=np.array([name, "f1"]),
+    )
+    for path in (text, tmp_path / "P02.npz"):
+        with pytest.raises(ValueError, match=re.escape(what)) as refused:
+            open_dataset("table", path).load(path.stem)
+        assert f"{path}: column {name!r}" in str(refused.value)
+        without = open_dataset("table", path, drop_columns=[name]).load(path.stem)
+        assert without.values.shape == (N_ROWS, 1)
+        for named in ("*", [name, "f1"]):
+            responses = open_dataset("table", path, feature_columns=named).load(path.stem)
+            assert responses.meta["feature_names"] == [name, "f1"]
+        only = open_dataset("table", path, feature_columns="f*").load(path.stem)
+        assert only.meta["feature_names"] == ["f1"]
+        np.testing.assert_array_equal(only.values, without.values)
+
+
+def test_features_of_arrays_without_names_are_numbered(tmp_path):
+    values = np.column_stack([VALUES, np.arange(10)])
+    path = tmp_path / "P01.npz"
+    values = np.tile(values, (3, 1))
+    values[:, 3] = np.arange(30)
+    np.savez(path, words=np.array(WORDS * 3), values=values)
+    with pytest.raises(ValueError, match="column 'feature 3' counts the rows"):
         open_dataset("table", path).load("P01")
-    assert f"{path}: column {name!r}" in str(refused.value)
-    assert open_dataset("table", path, drop_columns=[name]).load("P01").values.shape == (N_ROWS, 1)
-    for named in ("*", [name, "f1"]):
-        responses = open_dataset("table", path, feature_columns=named).load("P01")
-        assert responses.meta["feature_names"] == [name, "f1"]
-    only = open_dataset("table", path, feature_columns="f*").load("P01")
-    assert only.meta["feature_names"] == ["f1"]
+    kept = open_dataset("table", path, drop_columns="feature 3").load("P01")
+    np.testing.assert_array_equal(kept.values, values[:, :3].astype(np.float32))
+    for options, message in (
+        ({"drop_columns": "feature 9"}, "no column 'feature 9' to drop"),
+        ({"feature_columns": "v*"}, r"no column 'v\*' for a feature"),
+        ({"drop_columns": [f"feature {i}" for i in range(4)]}, "leaves no features"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            open_dataset("table", path, **options).load("P01")
+    np.savez(path, words=np.array(WORDS), values=VALUES, feature_names=np.array(["a", "b", "a"]))
+    assert open_dataset("table", path).load("P01").meta["feature_names"] == ["a", "b", "a"]
+    with pytest.raises(ValueError, match="names some features twice"):
+        open_dataset("table", path, drop_columns="b").load("P01")
 
 
 def test_several_times_of_a_response_are_features(tmp_path):

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from recordings import make_responses
+from scipy import signal
 from scipy.stats import binom, binomtest
 
 from brainalign_jax.stimulus import Stimulus
@@ -162,3 +163,24 @@ def test_a_score_that_is_no_number_has_no_p_value():
     np.testing.assert_array_equal(found, [np.nan, 1 / 3, np.nan])
     assert np.isnan(chance.permutation_p(0.3, np.array([0.1, np.nan])))
     assert np.isnan(table.p_value(np.array([0.3]), np.array([[0.1], [np.nan]]))).all()
+
+
+@pytest.mark.parametrize(("memory", "share"), [(0.0, 1.0), (0.5, 1 / 3), (0.9, 1 / 19)])
+def test_scores_with_a_memory_are_worth_fewer_draws(memory, share):
+    # A process x[t] = memory x[t - 1] + noise has (1 - memory) / (1 + memory) as many independent values.
+    shocks = np.random.default_rng(7).standard_normal(20_000)
+    series = signal.lfilter([1.0], [1.0, -memory], shocks)
+    assert chance.independent_draws(series) == pytest.approx(share * len(series), rel=0.1)
+    assert 1 <= chance.independent_draws(series[:3]) <= 3
+    assert chance.independent_draws(np.full(9, 0.3)) == 1
+
+
+def test_p_of_shifts_is_no_smaller_than_independent_shifts_allow():
+    scores = np.convolve(np.random.default_rng(3).standard_normal(140), np.ones(21), "valid") / 21
+    best = scores.max() + 1
+    assert chance.permutation_p(best, scores) == pytest.approx(1 / 121)
+    allowed = 1 / chance.independent_draws(scores)
+    assert 1 / 40 < allowed == chance.permutation_p(best, scores, shifts=True)
+    # A p that is larger anyway stays.
+    assert chance.permutation_p(scores.min(), scores, shifts=True) == 1
+    assert np.isnan(chance.permutation_p(np.nan, scores, shifts=True))

@@ -77,13 +77,7 @@ def sort_columns(
         if name in seen:
             raise ValueError(f"{path} has two columns {name!r}; name each column once")
         seen.add(name)
-    dropped = set()
-    for name in drop_columns:
-        found = _matches(name, names)
-        if not found:
-            raise ValueError(f"{path} has no column {name!r} to drop; {nearest(name, names)}")
-        dropped.update(found[:1])
-    kept = [name for name in names if name not in dropped]
+    kept = without_dropped(path, names, drop_columns)
     word = _only(path, word_column, kept)
     if word is None:
         raise ValueError(
@@ -96,16 +90,7 @@ def sort_columns(
     timing = {name: column for name, column in found.items() if column not in (None, subject)}
     others = [name for name in kept if name != subject and name not in timing.values()]
     if feature_columns is not None:
-        wanted = []
-        for pattern in feature_columns:
-            some = [name for name in others if fnmatchcase(shown(name), pattern)]
-            some = some or _matches(pattern, others)
-            if not some:
-                raise ValueError(
-                    f"{path} has no column {pattern!r} for a feature; {nearest(pattern, others)}"
-                )
-            wanted += some
-        others = [name for name in others if name in wanted]
+        others = selected(path, others, feature_columns)
     elif "" in map(shown, others) and shown(names[0]) != "":
         raise ValueError(
             f"{path}: column {list(map(shown, names)).index('') + 1} has no name: an index that was "
@@ -113,6 +98,31 @@ def sort_columns(
             "that name"
         )
     return Columns(word, subject, timing, tuple(others), feature_columns is not None)
+
+
+def without_dropped(path: Path, names: Sequence[str], drop_columns: Sequence[str]) -> list[str]:
+    """The names without the dropped ones. Raises ValueError for a dropped one that is not there."""
+    dropped = set()
+    for name in drop_columns:
+        same = _matches(name, names)
+        if not same:
+            raise ValueError(f"{path} has no column {name!r} to drop; {nearest(name, names)}")
+        dropped.update(same[:1])
+    return [name for name in names if name not in dropped]
+
+
+def selected(path: Path, names: Sequence[str], feature_columns: Sequence[str]) -> list[str]:
+    """The names that match a name or pattern, in order. Raises ValueError for a pattern that matches none."""
+    wanted: set[str] = set()
+    for pattern in feature_columns:
+        some = [name for name in names if fnmatchcase(shown(name), pattern)]
+        some = some or _matches(pattern, names)
+        if not some:
+            raise ValueError(
+                f"{path} has no column {pattern!r} for a feature; {nearest(pattern, names)}"
+            )
+        wanted.update(some)
+    return [name for name in names if name in wanted]
 
 
 def may_be_index(name: str) -> bool:

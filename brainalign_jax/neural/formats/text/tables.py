@@ -25,8 +25,10 @@ from brainalign_jax.neural.formats.text.columns import (
     check_order,
     counts_rows,
     may_be_index,
+    selected,
     shown,
     sort_columns,
+    without_dropped,
 )
 from brainalign_jax.neural.formats.text.delimited import MISSING, DelimitedText, described_text
 
@@ -316,15 +318,23 @@ class ColumnTable:
 
 class ArrayTable:
     """A `.npz` of plain arrays: `words` [N] text, `values` [N, V]; optional `onsets`, `durations`,
-    `run`, `sentence` [N] and `feature_names` [V] text. Used as a `ColumnTable`; never unpickled."""
+    `run`, `sentence` [N] and `feature_names` [V] text, "feature 0", ... without. Used as a `ColumnTable`,
+    with the same drop_columns and feature_columns; never unpickled."""
 
     subject_column = None
     ignored = index = ()
     features: tuple[str, ...] = ()
     _KNOWN = ("words", "values", "feature_names", *TIMING.values())
 
-    def __init__(self, path: str | Path):
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        drop_columns: Sequence[str] = (),
+        feature_columns: Sequence[str] | None = None,
+    ):
         self.path = Path(path)
+        self._dropped, self._wanted = drop_columns, feature_columns
         self._names = npz_names(self.path)
         unknown = [name for name in self._names if name not in self._KNOWN]
         missing = [name for name in ("words", "values") if name not in self._names]
@@ -361,7 +371,9 @@ class ArrayTable:
         return Items(texts, timing, None)
 
     def check_order(self, values: np.ndarray, run: np.ndarray | None) -> None:
-        """Nothing: the array of values was made of features alone."""
+        """As of a `ColumnTable`."""
+        if self._wanted is None:
+            check_order(self.path, values, self.features, run)
 
     def values(self, rows: np.ndarray | None = None) -> Values:
         """Features of the rows (boolean mask; None: all); sets `features`."""
@@ -371,21 +383,42 @@ class ArrayTable:
                 f"{self.path}: values has shape {values.shape} and dtype {values.dtype}; give a "
                 "matrix of numbers [words, features]"
             )
+        columns = self._chosen(values.shape[1])
+        values = values[:, columns] if len(columns) < values.shape[1] else values
         values, centred = as_float32(values if rows is None else values[rows])
-        names = np.array([f"feature {column}" for column in range(values.shape[1])])
-        if "feature_names" in self._names:
-            names = self._read("feature_names")
-        if names.shape != values.shape[1:] or names.dtype.kind != "U":
-            raise ValueError(
-                f"{self.path}: feature_names has shape {names.shape} and dtype {names.dtype} for "
-                f"{values.shape[1]} features; give one text a feature"
-            )
-        self.features = tuple(str(name) for name in names)
         problem = ""
         if not (finite := np.isfinite(values)).all():
             row, column = (int(index[0]) for index in np.nonzero(~finite))
             problem = f"feature {self.features[column]!r} is {values[row, column]} in row {row + 1}"
         return Values(values, problem, centred)
+
+    def _chosen(self, n_columns: int) -> list[int]:
+        """Which columns of the values are features; sets `features`."""
+        array = np.array([f"feature {column}" for column in range(n_columns)])
+        if "feature_names" in self._names:
+            array = self._read("feature_names")
+        if array.shape != (n_columns,) or array.dtype.kind != "U":
+            raise ValueError(
+                f"{self.path}: feature_names has shape {array.shape} and dtype {array.dtype} for "
+                f"{n_columns} features; give one text a feature"
+            )
+        names = array.tolist()
+        if self._dropped or self._wanted is not None:
+            if len(set(names)) < n_columns:
+                raise ValueError(
+                    f"{self.path}: feature_names names some features twice: name each once to choose "
+                    "among them"
+                )
+            kept = without_dropped(self.path, names, self._dropped)
+            kept = kept if self._wanted is None else selected(self.path, kept, self._wanted)
+            if not kept:
+                raise ValueError(f"{self.path}: drop_columns leaves no features; drop fewer")
+        else:
+            kept = names
+            check_features(self.path, names)
+        self.features = tuple(kept)
+        places = {name: column for column, name in enumerate(names)}
+        return list(range(n_columns)) if kept is names else [places[name] for name in kept]
 
     def _read(self, name: str) -> np.ndarray:
         try:
