@@ -17,7 +17,7 @@ from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.score import preparation, programs
 from brainalign_jax.study.score.decoding import LayerVectors
-from brainalign_jax.study.score.methods import METHODS, FoldProblem
+from brainalign_jax.study.score.methods import FoldProblem, method_of
 from brainalign_jax.study.score.problem import folds_of, reworded
 
 LEVELS = (0.02, 0.04, 0.05, 0.1, 0.2)
@@ -76,7 +76,7 @@ def decoder(name: str, stimulus: Stimulus, width: int, purge: float, n_draws: in
     n_words = len(stimulus)
     chosen = protocol("audited", purge=purge, layer_selection="test")
     scoring = Scoring((name,), chosen, (10,))
-    method = METHODS[name](chosen)
+    method = method_of(name, chosen)
     every = np.ones(n_words, bool)
     empty = WordResponses("noise", np.zeros((n_words, width), np.float32), stimulus, every, {})
     problem = folds_of(empty, scoring, inner=method.uses_inner_folds)

@@ -29,6 +29,7 @@ _DOOR = {
     "Embeddings": ("brainalign_jax.language.embeddings", "Embeddings"),
     "run_study": ("brainalign_jax.study.run", "run_study"),
     "protocol": ("brainalign_jax.study.protocol", "protocol"),
+    "register_method": ("brainalign_jax.study.registry", "register_method"),
     "Scoring": ("brainalign_jax.study.options", "Scoring"),
     "EvidencePlan": ("brainalign_jax.study.options", "EvidencePlan"),
     "ResultTable": ("brainalign_jax.study.results", "ResultTable"),

@@ -25,7 +25,7 @@ from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.computation import Computation, cores
 from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.score import decoding, geometry, preparation, programs
-from brainalign_jax.study.score.methods import METHODS, Method, pools_folds
+from brainalign_jax.study.score.methods import Method, method_of, pools_folds
 from brainalign_jax.study.score.problem import Problem, Scoring, folds_of
 
 _SHARE = 0.8  # of the memory there is, where no budget is given
@@ -119,7 +119,7 @@ def fit(
     """
     budget = int(_SHARE * available_bytes()) if max_memory is None else int(max_memory)
     on_cpu = jax.local_devices()[0].platform == "cpu"
-    inner = any(METHODS[name](scoring.protocol).uses_inner_folds for name in scoring.methods)
+    inner = any(method_of(name, scoring.protocol).uses_inner_folds for name in scoring.methods)
     problem = folds_of(responses, scoring, inner=inner)
     for tried, share in _smaller(computation):
         limit = int(share * budget)
@@ -172,7 +172,7 @@ class _Study:
 
     def stages(self) -> tuple[Stage, ...]:
         protocol, item = self.scoring.protocol, np.dtype(self.computation.dtype).itemsize
-        methods = [METHODS[name](protocol.of_method(name)) for name in self.scoring.methods]
+        methods = [method_of(name, protocol) for name in self.scoring.methods]
         blocks = [block for model in self.models for block in model]
         size = held_bytes(self.responses)
         n_held = self.n_subjects if not size else min(self.n_subjects, self.limit // size)

@@ -40,6 +40,7 @@ from brainalign_jax.study.progress import (
     Stage,
 )
 from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.registry import identity_of
 from brainalign_jax.study.report import plots, report
 from brainalign_jax.study.report.verdict import with_evidence
 from brainalign_jax.study.results import ResultTable, group_rows
@@ -142,6 +143,7 @@ def run_study(
             "words": dataset.stimulus.fingerprint(),
             "models": models,
             "scoring": scoring and dataclasses.asdict(scoring),
+            "methods": [identity_of(name) for name in (scoring or Scoring()).methods],
             "embedding": vars(embedding),
             "computation": {name: getattr(computation, name) for name in ("dtype", "precision")},
             "evidence": evidence and dataclasses.asdict(evidence),

@@ -23,6 +23,7 @@ from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.progress import Progress
+from brainalign_jax.study.registry import identity_of
 from brainalign_jax.study.results import about_model, read_cell, tidy, write_cell
 from brainalign_jax.study.score.workbench import Job, Workbench, layer_numbers
 
@@ -171,7 +172,7 @@ def cell_paths(
                 "dataset": dataset,
                 "responses": recording,
                 "embeddings": vectors[model],
-                "method": method,
+                "method": identity_of(method),
                 "protocol": scoring.protocol.fields(),
                 "ks": scoring.ks,
                 "layers": scoring.layers,

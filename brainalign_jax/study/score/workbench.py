@@ -21,7 +21,7 @@ from brainalign_jax.study.score import geometry, preparation, programs
 from brainalign_jax.study.score.decoding import LayerVectors
 from brainalign_jax.study.score.fold_work import Part, Work
 from brainalign_jax.study.score.group import GroupRecording
-from brainalign_jax.study.score.methods import METHODS, FoldProblem, Method, Ridge, pools_folds
+from brainalign_jax.study.score.methods import FoldProblem, Method, Ridge, method_of, pools_folds
 from brainalign_jax.study.score.problem import Problem, Scoring, check_words, folds_of, reworded
 from brainalign_jax.study.score.rows import decoding_rows, rank_rows, rsa_rows, selected_rows
 
@@ -120,8 +120,8 @@ class Workbench:
 
     def works(self, subject: int, name: str, models: list[int]) -> tuple[Problem, list[Work]]:
         """The folds of a subject, and what is to be done in each: once for all models that share sources."""
-        protocol = self.scoring.protocol.of_method(name)
-        method = METHODS[name](protocol)
+        method = method_of(name, self.scoring.protocol)
+        protocol = method.protocol
         problem = self._problem(subject, inner=method.uses_inner_folds)
         groups: dict[tuple, list[Part]] = {}
         for part in self.parts:

@@ -9,7 +9,7 @@ from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.score import group, programs
-from brainalign_jax.study.score.methods import METHODS
+from brainalign_jax.study.score.methods import method_of
 from brainalign_jax.study.score.problem import Scoring, folds_of
 from brainalign_jax.study.score.sweep import score_subjects
 
@@ -118,7 +118,7 @@ def test_a_group_source_is_what_the_methods_take(name):
     scoring = Scoring((name,), protocol("audited", timed=False, n_folds=3), (10,))
     problem = folds_of(responses[0], scoring)
     source = group.hyperaligned(responses, problem.folds.outer.train, n_components=10)
-    method = METHODS[name](scoring.protocol)
+    method = method_of(name, scoring.protocol)
     layer = programs.layers(shared[None].astype(np.float32), span=method.spans_vectors)
     hits = total = 0
     for index in range(3):

@@ -1,160 +1,19 @@
-"""The three methods of comparison, each as `prepare` (once per subject and fold) and `evaluate`.
-
-`prepare(source, fold) -> state` holds all that does not depend on the language model: every layer of
-every model shares it. `evaluate(state, source, layer, fold) -> dict` scores one layer and is mapped over
-layers from outside. Both are traced, so they work on masks and static shapes.
-
-A word's vector is the same wherever it occurs, so that token rows are summed to word types once, in
-`prepare`, and what is done for each layer has T rows instead of N.
-"""
+"""Ridge regression as a method of a study, its penalty chosen in inner folds."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-from typing import Protocol as TypingProtocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from brainalign_jax.align import linalg, procrustes, retrieval, ridge, rsa
+from brainalign_jax.align import linalg, retrieval, ridge
 from brainalign_jax.align.ridge import filters
 from brainalign_jax.study.protocol import Protocol
-from brainalign_jax.study.registry import METHODS
+from brainalign_jax.study.registry import register_method
 from brainalign_jax.study.score import decoding
 from brainalign_jax.study.score.decoding import LayerVectors, Map
-from brainalign_jax.study.score.folds import Split, query_rows, type_means, type_sums
-
-
-class FoldProblem(NamedTuple):
-    """What one fold of one subject asks: outer split, inner splits [I, ...], token -> type [N].
-
-    inner is None for methods that choose nothing.
-    """
-
-    outer: Split
-    inner: Split | None
-    token_to_type: jax.Array
-
-
-class Method(TypingProtocol):
-    """A way to compare one subject's responses with one layer's vectors."""
-
-    name: str
-    # What matters of the responses: their inner "products", those of rows "centred" over the
-    # voxels, or all "values"; see `preparation.prepare_responses`.
-    form: str
-    uses_inner_folds: bool
-    # Whether the model's vectors may be rotated into the axes that they span.
-    spans_vectors: bool
-    # Whether it asks for inner products of vectors less their own mean over the axes; see `LayerVectors`.
-    correlates_vectors: bool
-
-    def prepare(self, source: jax.Array, fold: FoldProblem) -> Any:
-        """What all layers of all models share, from responses [N, R]."""
-
-    def evaluate(
-        self, state: Any, source: jax.Array, layer: LayerVectors, fold: FoldProblem
-    ) -> dict[str, jax.Array]:
-        """rank_nn and rank_csls [Q] of the true words, and scalar scores of the predictions.
-
-        With protocol.layer_selection="inner_folds" also layer_loss, a scalar by which layers of all
-        models are compared within the training words: the lower, the better. Of methods that pool the
-        folds similarity [Q, T] with the candidates in the place of both ranks; see `pools_folds`.
-        """
-
-
-def pools_folds(method: Method) -> bool:
-    """Whether the ranks of a fold's words depend on the predictions of the other folds, too."""
-    return getattr(method, "pools_folds", False)
-
-
-def _n_types(fold: FoldProblem) -> int:
-    return fold.outer.candidates.shape[-1]
-
-
-class Nested(NamedTuple):
-    """What a method prepared for the outer split, and for the inner ones with a leading axis [I] or None."""
-
-    outer: Any
-    inner: Any
-
-
-class _Nested:
-    """A method without parameters of its own to choose: the inner folds serve to choose the layer."""
-
-    protocol: Protocol
-
-    @property
-    def uses_inner_folds(self) -> bool:
-        return self.protocol.layer_selection == "inner_folds"
-
-    def prepare(self, source: jax.Array, fold: FoldProblem) -> Nested:
-        def one(split: Split):
-            return self._prepare(source, split, (fold.token_to_type, _n_types(fold)))
-
-        inner = jax.lax.map(one, fold.inner) if self.uses_inner_folds else None
-        return Nested(one(fold.outer), inner)
-
-    def evaluate(self, state: Nested, source, layer: LayerVectors, fold: FoldProblem):
-        found = self._decode(state.outer, source, layer, fold.outer)
-        if not self.uses_inner_folds:
-            return found
-
-        def total(inputs):
-            one, split = inputs
-            ranks = self._decode(one, source, layer, split, csls=False)["rank_nn"]
-            return (ranks * split.query_mask.astype(ranks.dtype)).sum()
-
-        count = fold.inner.query_mask.sum().astype(source.dtype)
-        loss = jax.lax.map(total, (state.inner, fold.inner)).sum() / count
-        return found | {"layer_loss": loss}
-
-
-class ProcrustesState(NamedTuple):
-    """Mean training response of each type [T, R], tokens of each type [T], responses asked about [Q, R]."""
-
-    means: jax.Array
-    counts: jax.Array
-    queries: jax.Array
-
-
-@dataclass(frozen=True)
-class Procrustes(_Nested):
-    """Rotation of the responses onto the model's vectors."""
-
-    protocol: Protocol
-    name: str = "procrustes"
-    form: str = "products"
-    spans_vectors: bool = True
-    correlates_vectors: bool = False
-
-    def _prepare(self, source: jax.Array, split: Split, sizes: tuple) -> ProcrustesState:
-        asked = query_rows(source, split, *sizes, queries=self.protocol.queries)
-        return ProcrustesState(*type_means(source, split.train, *sizes), asked)
-
-    def _decode(self, state: ProcrustesState, source, layer, split: Split, *, csls: bool = True):
-        # The mean over a type's tokens, weighted by their number, has the same cross-covariance
-        # with the vectors as the tokens themselves.
-        fitted = procrustes.fit(
-            state.means, layer.values, state.counts, center=self.protocol.center
-        )
-        map = Map(fitted.rotation, fitted.source_mean, fitted.target_mean)
-        mean = map.target_mean
-        vectors = layer.values
-        others = None
-        if csls and self.protocol.csls_queries == "all_words":
-            by_type = self.protocol.queries == "types"
-            others = (state.means, state.counts) if by_type else (source, split.train)
-        return decoding.decode(
-            map,
-            state.queries,
-            source,
-            vectors,
-            mean,
-            split,
-            self.protocol,
-            csls=csls,
-            others=others,
-        )
+from brainalign_jax.study.score.folds import Split, query_rows, type_sums
+from brainalign_jax.study.score.methods.base import FoldProblem, n_types
 
 
 class RidgeFactors(NamedTuple):
@@ -196,6 +55,7 @@ class RidgeState(NamedTuple):
     basis_error: jax.Array
 
 
+@register_method("ridge")
 @dataclass(frozen=True)
 class Ridge:
     """Ridge regression from the responses to the model's vectors, alpha chosen in inner folds.
@@ -248,7 +108,7 @@ class Ridge:
         self, factors: RidgeFactors, source: jax.Array, fold: FoldProblem
     ) -> RidgeState:
         """The state of `prepare` from the factors of the same training rows, whatever words they are."""
-        train, sizes = fold.outer.train, (fold.token_to_type, _n_types(fold))
+        train, sizes = fold.outer.train, (fold.token_to_type, n_types(fold))
         by_type = factors.outer._replace(
             basis=type_sums(factors.outer.basis, train, *sizes),
             weights=type_sums(train.astype(source.dtype), train, *sizes),
@@ -410,73 +270,3 @@ def _combine(coefficients: jax.Array | None, x: jax.Array) -> jax.Array:
     if coefficients is None:
         return x
     return jnp.tensordot(coefficients, x, 1, precision="highest")
-
-
-class SimilarityProfiles(NamedTuple):
-    """Unit vectors [Q, T] of the queries' similarities to the training words; [T] their mask."""
-
-    queries: jax.Array
-    training_types: jax.Array
-
-
-@dataclass(frozen=True)
-class SimilarityDecoding(_Nested):
-    """Decoding by similarity alone, no map fitted: second-order retrieval.
-
-    A tested word is known by its similarities to the training words, in the brain and in the model;
-    its brain profile is compared with the model profile of every candidate. The RSA score itself is
-    `geometry.scores`, over all words. Reference: Anderson, Zinszer & Raizada (2016),
-    NeuroImage 128:44-53.
-    """
-
-    protocol: Protocol
-    name: str = "rsa"
-    spans_vectors: bool = False
-
-    @property
-    def form(self) -> str:
-        return {"spearman": "values", "cosine": "products"}.get(self.protocol.rdm_metric, "centred")
-
-    @property
-    def correlates_vectors(self) -> bool:
-        return self.form == "centred"
-
-    def _prepare(self, source: jax.Array, split: Split, sizes: tuple) -> SimilarityProfiles:
-        means, counts = type_means(source, split.train, *sizes)
-        training_types = (counts > 0).astype(source.dtype)
-        mean = linalg.weighted_mean(source, split.train) * self.protocol.center
-        asked = query_rows(source, split, *sizes, queries=self.protocol.queries)
-        # Centred rows have the correlation as their cosine.
-        metric = "spearman" if self.form == "values" else "cosine"
-        known = rsa.unit_rows(means - mean, metric=metric)
-        profile = linalg.matmul(rsa.unit_rows(asked - mean, metric=metric), known.T)
-        return SimilarityProfiles(_unit_profiles(profile, training_types), training_types)
-
-    def _decode(self, state: SimilarityProfiles, source, layer, split: Split, *, csls: bool = True):
-        vectors = layer.values
-        mean = linalg.weighted_mean(vectors, state.training_types) * self.protocol.center
-        metric = self.protocol.rdm_metric
-        metric = "correlation" if metric == "euclidean" else metric
-        if layer.products is not None:
-            similar = decoding.cosines(layer, mean)
-        else:
-            similar = linalg.gram(rsa.unit_rows(vectors - mean, metric=metric))
-        # A training word's similarity with itself has no counterpart in a tested word's profile:
-        # it is replaced by the mean of its row, which says nothing.
-        itself = jnp.eye(similar.shape[0], dtype=bool)
-        others = jnp.where(itself, 0, state.training_types[None, :])
-        row_mean = (similar * others).sum(axis=1) / jnp.maximum(others.sum(axis=1), 1)
-        similar = jnp.where(itself, row_mean[:, None], similar)
-        candidates = _unit_profiles(similar, state.training_types)
-        similarity = linalg.product(state.queries, candidates.T)
-        return decoding.ranks(similarity, split, self.protocol, csls=csls)
-
-
-def _unit_profiles(profiles: jax.Array, training_types: jax.Array) -> jax.Array:
-    """Profiles [Q, T] centred over the training types and of unit length, zero elsewhere."""
-    mean = linalg.matmul(profiles, linalg.normalized_weights(training_types, profiles.dtype))
-    centred = (profiles - mean[:, None]) * training_types[None, :]
-    return rsa.unit_rows(centred, metric="cosine")
-
-
-METHODS.update({"procrustes": Procrustes, "ridge": Ridge, "rsa": SimilarityDecoding})
