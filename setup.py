@@ -47,7 +47,7 @@ setup(
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.33",
         "pandas>=2.2",
-        "pooch>=1.8",
+        "platformdirs>=4",
         "pyarrow>=16",  # pandas writes the result tables with it
         "requests>=2.31",
         "safetensors>=0.5",

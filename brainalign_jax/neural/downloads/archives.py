@@ -77,7 +77,6 @@ def unpack(archive: Path, folder: Path, unpack_to: str) -> dict[str, str]:
     Folders of the name `unpack_to` that hold the whole archive are left out of the paths, so that
     P01.tar with P01/a.mat, or with a.mat alone, gives P01/a.mat. All is unpacked to a folder of its
     own and moved when it is complete; files of the same path are replaced.
-    pooch's own Unzip and Untar are not used: on Python 3.11 Untar follows links and "..".
     Raises ValueError, before anything is written, for a member with an absolute path, "..", a
     drive letter or a link, and for two members of one path; ChecksumError (a ValueError) for a
     damaged archive; OSError where the disk is too small.

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
-import shutil
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pooch
+import platformdirs
 
 from brainalign_jax.files import user_path
 from brainalign_jax.names import check_known
@@ -26,7 +23,6 @@ from brainalign_jax.neural.downloads.records import (
     Record,
     lock,
     sha256_of,
-    work_folder,
 )
 from brainalign_jax.neural.downloads.releases import Release, ReleaseFile, release_info
 from brainalign_jax.neural.downloads.transfer import (
@@ -99,7 +95,7 @@ def _data_folder(data_dir: str | os.PathLike | None) -> Path:
         return user_path(data_dir, "data_dir", "a folder, or None for the usual one")
     if DATA in os.environ:
         return user_path(os.environ[DATA], DATA, "a folder, or unset the variable")
-    return user_path(pooch.os_cache("brainalign_jax"), "the user's cache folder")
+    return user_path(platformdirs.user_cache_dir("brainalign_jax"), "the user's cache folder")
 
 
 def _is_offline() -> bool:
@@ -257,37 +253,18 @@ class _Fetch:
             downloader = ResumingDownloader(part, expected, self.patience, self.progress)
             try:
                 try:
-                    self._through_pooch(file, url, expected, downloader)
+                    downloader(url, target)
                 except WrongBytes:
                     if not downloader.resumed:
                         raise
                     # It may be the part of an earlier call that was wrong.
-                    self._through_pooch(file, url, expected, downloader)
+                    downloader(url, target)
             except (WrongBytes, DownloadError) as error:
                 failures.append(error)
                 continue
             self._settle(file, downloader.digest, OFFICIAL if official else FIRST, url)
             return
         raise self._failure(file, failures, official)
-
-    def _through_pooch(
-        self, file: ReleaseFile, url: str, expected: str | None, downloader: ResumingDownloader
-    ) -> None:
-        # In a folder of its own, because pooch leaves an empty file where it is killed.
-        target = self.record.folder / file.path
-        incoming = work_folder(self.record.folder, file.path)
-        shutil.rmtree(incoming, ignore_errors=True)
-        depot = pooch.Pooch(
-            path=incoming,
-            base_url="",
-            registry={target.name: None if expected is None else f"sha256:{expected}"},
-            urls={target.name: url},
-        )
-        try:
-            with _quiet_pooch():
-                os.replace(depot.fetch(target.name, downloader=downloader), target)
-        finally:
-            shutil.rmtree(incoming, ignore_errors=True)
 
     def _expected(self, file: ReleaseFile, official: str | None) -> str | None:
         entry = self.record.entry(file.path)
@@ -339,15 +316,3 @@ class _Fetch:
                 UserWarning,
                 stacklevel=4,
             )
-
-
-@contextmanager
-def _quiet_pooch() -> Iterator[None]:
-    """Without pooch's own messages, which name the folder of the work instead of the file's."""
-    logger = pooch.get_logger()
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

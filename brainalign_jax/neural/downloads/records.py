@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -10,12 +11,11 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import filelock
-import pooch
 
 from brainalign_jax.files import new_file
 
 FILE_NAME = "downloads.json"
-WORK = ".downloads"
+_LOCKS = ".downloads"
 _FORMAT = 1
 OFFICIAL, FIRST, BY_HAND = "official", "first download", "placed by hand"
 
@@ -94,7 +94,8 @@ class Record:
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    return pooch.file_hash(str(path), alg="sha256")
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def lock(folder: Path, name: str) -> AbstractContextManager:
@@ -104,11 +105,6 @@ def lock(folder: Path, name: str) -> AbstractContextManager:
     """
     if not os.access(folder, os.W_OK):
         return nullcontext()
-    path = work_folder(folder, name)
-    path.parent.mkdir(exist_ok=True)
-    return filelock.FileLock(path.with_name(path.name + ".lock"))
-
-
-def work_folder(folder: Path, name: str) -> Path:
-    """Where something may be kept while `name` in `folder` is written, by who holds its lock."""
-    return folder / WORK / name.replace("/", "__")
+    locks = folder / _LOCKS
+    locks.mkdir(exist_ok=True)
+    return filelock.FileLock(locks / f"{name.replace('/', '__')}.lock")

@@ -14,12 +14,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import pooch
 import requests
 import urllib3
 from tqdm import tqdm
 
 from brainalign_jax import __version__
+from brainalign_jax.neural.downloads.records import sha256_of
 
 # A part that was cut keeps all but the last of these: no more than this many bytes come twice.
 _CHUNK = 32 * 1024
@@ -128,7 +128,7 @@ def read_url(url: str, patience: Patience) -> bytes:
 
 @dataclass
 class ResumingDownloader:
-    """A downloader for pooch that goes on where an earlier, cut download ended.
+    """Downloads a file, and goes on where an earlier, cut download ended.
 
     part: where the bytes are kept until all are here; what the server said of them is beside it in
     a .json. The rest is asked for by Range and If-Range, so that a file that changed meanwhile is
@@ -146,7 +146,7 @@ class ResumingDownloader:
     digest: str | None = field(default=None, init=False)
     resumed: bool = field(default=False, init=False)
 
-    def __call__(self, url: str, output_file: str | os.PathLike, pooch_: object = None) -> None:
+    def __call__(self, url: str, output_file: Path) -> None:
         self.resumed = False
         most = self._size(url)
 
@@ -157,7 +157,7 @@ class ResumingDownloader:
 
         _persist(lambda: _diagnosed(lambda: self._attempt(url), url, self.patience),
                  self.patience, progressed)  # fmt: skip
-        self.digest = pooch.file_hash(str(self.part), alg="sha256")
+        self.digest = sha256_of(self.part)
         if self.sha256 is not None and self.digest != self.sha256.lower():
             self.discard()
             raise WrongBytes(

@@ -14,7 +14,6 @@ import warnings
 import zipfile
 
 import numpy as np
-import pooch
 import pytest
 from release_server import ReleaseServer
 
@@ -134,7 +133,11 @@ def test_subjects_are_chosen_as_in_the_reader(server, release, tmp_path):
 
 def test_the_folder_is_the_argument_the_environment_or_the_cache(release, tmp_path, monkeypatch):
     chosen = {"subjects": 1, **QUICK}
-    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    cache = "Library/Caches" if sys.platform == "darwin" else ".cache"
+    assert fetch(release, **chosen) == tmp_path / cache / "brainalign_jax" / "tiny"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert fetch(release, **chosen) == tmp_path / "cache" / "brainalign_jax" / "tiny"
     monkeypatch.setenv("BRAINALIGN_DATA", str(tmp_path / "env"))
     assert fetch(release, **chosen) == tmp_path / "env" / "tiny"
