@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
-from brainalign_jax.neural.downloads.transfer import ChecksumError
+from brainalign_jax.neural.downloads.transfer import ChecksumError, check_space
 
 _BLOCK = 1 << 20
 # Python unpacks what it reads of other kinds of .zip in one go, whatever comes of it.
@@ -83,7 +83,8 @@ def unpack(archive: Path, folder: Path, unpack_to: str) -> dict[str, str]:
     """
     with _members(archive) as members:
         places = _places(archive, members, unpack_to)
-        _check_space(archive, folder, sum(member.size for member in members))
+        size = sum(member.size for member in members)
+        check_space(folder, size, f"{archive} unpacks to {size / 1e9:.2f} GB", " and fetch again")
         scratch = folder / f".unpack-{archive.name}"
         shutil.rmtree(scratch, ignore_errors=True)  # of a process that was ended here
         scratch.mkdir()
@@ -200,13 +201,3 @@ def _copy(archive: Path, member: Member, target: Path) -> str:
             "archive and fetch again"
         )
     return digest.hexdigest()
-
-
-def _check_space(archive: Path, folder: Path, size: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"{archive} unpacks to {size / 1e9:.2f} GB and {folder} has {free / 1e9:.2f} GB left; "
-            "free some and fetch again",
-        )

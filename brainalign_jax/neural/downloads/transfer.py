@@ -8,15 +8,16 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import requests
-import urllib3
 from tqdm import tqdm
+from urllib3.exceptions import ReadTimeoutError
 
 from brainalign_jax import __version__
 from brainalign_jax.neural.downloads.records import sha256_of
@@ -25,22 +26,25 @@ from brainalign_jax.neural.downloads.records import sha256_of
 _CHUNK = 32 * 1024
 _LONGEST_PAGE = 2**26  # bytes of a listing
 _LONGEST_WAIT = 60.0  # seconds between two tries
-_PASSING = {
-    HTTPStatus.REQUEST_TIMEOUT,
-    HTTPStatus.TOO_EARLY,
-    HTTPStatus.TOO_MANY_REQUESTS,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-    HTTPStatus.BAD_GATEWAY,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    HTTPStatus.GATEWAY_TIMEOUT,
-}
+_PASSING = (408, 425, 429, 500, 502, 503, 504)  # another try may bring the file
+_BROKEN = (
+    requests.ConnectionError,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+)
 # Bodies are counted and continued as stored: no compression on the way.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"brainalign_jax/{__version__}"}
 _T = TypeVar("_T")
 
 
 class DownloadError(OSError):
-    """An address that did not give the file."""
+    """An address that did not give the file.
+
+    passing: another try may bring it. wait: the seconds before it that the server asks for.
+    """
+
+    passing = False
+    wait: float | None = None
 
 
 class DownloadTimeout(DownloadError, TimeoutError):
@@ -80,20 +84,8 @@ class Patience:
             )
 
 
-class _Passing(Exception):
-    """A failure that may pass, and the seconds the server asks to wait."""
-
-    def __init__(self, failure: DownloadError, wait: float | None = None):
-        super().__init__(str(failure))
-        self.failure, self.wait = failure, wait
-
-
-class _StartOver(Exception):
-    """The part that is here does not continue in what the server has."""
-
-
 class _PartState(NamedTuple):
-    """What the server said of the file that a part belongs to."""
+    """What the server said of the file that a part belongs to; length is that of the whole file."""
 
     url: str
     etag: str | None = None
@@ -106,13 +98,19 @@ class _PartState(NamedTuple):
         strong = self.etag if self.etag and not self.etag.startswith("W/") else None
         return strong or self.modified
 
+    def differs(self, other: _PartState) -> bool:
+        """Whether anything that both say is not the same."""
+        return any(
+            None not in said and said[0] != said[1] for said in zip(self, other, strict=True)
+        )
+
 
 def read_url(url: str, patience: Patience) -> bytes:
     """The body behind an address, for pages and listings. Raises DownloadError."""
 
     def attempt() -> bytes:
-        with _get(url, patience) as response:
-            body = bytearray()
+        body = bytearray()
+        with _answer(url, patience, {}) as response:
             # Unpacked in small pieces, as a server's few bytes may be packed for many.
             for piece in response.iter_content(2**14):
                 body += piece
@@ -121,9 +119,9 @@ def read_url(url: str, patience: Patience) -> bytes:
                         f"{url} does not end after {_LONGEST_PAGE:,} bytes: it is no list of files; "
                         "try again later, or get the files by hand"
                     )
-            return bytes(body)
+        return bytes(body)
 
-    return _persist(lambda: _diagnosed(attempt, url, patience), patience)
+    return _persist(attempt, patience)
 
 
 @dataclass
@@ -148,15 +146,7 @@ class ResumingDownloader:
 
     def __call__(self, url: str, output_file: Path) -> None:
         self.resumed = False
-        most = self._size(url)
-
-        def progressed() -> bool:
-            nonlocal most
-            before, most = most, max(most, self._size(url))
-            return most > before
-
-        _persist(lambda: _diagnosed(lambda: self._attempt(url), url, self.patience),
-                 self.patience, progressed)  # fmt: skip
+        _persist(lambda: self._attempt(url), self.patience, lambda: self._size(url))
         self.digest = sha256_of(self.part)
         if self.sha256 is not None and self.digest != self.sha256.lower():
             self.discard()
@@ -170,6 +160,10 @@ class ResumingDownloader:
         """Remove the part and what is known of it."""
         self.part.unlink(missing_ok=True)
         self._state_file.unlink(missing_ok=True)
+
+    @property
+    def _name(self) -> str:
+        return self.part.name.removesuffix(".part")
 
     @property
     def _state_file(self) -> Path:
@@ -187,53 +181,58 @@ class ResumingDownloader:
         return self.part.stat().st_size if there else 0
 
     def _attempt(self, url: str) -> None:
-        state, size = self._state(), self._size(url)
-        if size and not (state.validator or self.sha256):
-            self.discard()  # nothing would tell a mixture of two versions
-            size = 0
-        try:
-            if not size or size != state.length:
-                self._continue(url, size)
-            else:
-                self.resumed = True
-        except _StartOver:
+        if not self._continue(url):
             self.discard()
-            self._continue(url, 0)
+            self._continue(url)
 
-    def _continue(self, url: str, size: int) -> None:
-        state, headers = self._state(), {}
+    def _continue(self, url: str) -> bool:
+        """Get what is missing; False where the part does not continue in what the server has."""
+        state, size, headers = self._state(), self._size(url), {}
         if size:
+            if not (state.validator or self.sha256):
+                return False  # nothing would tell a mixture of two versions
+            if size == state.length:
+                self.resumed = True
+                return True
             headers["Range"] = f"bytes={size}-"
             if state.validator:
                 headers["If-Range"] = state.validator
-        with _get(url, self.patience, headers) as response:
+        with _answer(url, self.patience, headers) as response:
             if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                raise _StartOver
-            _refuse_page(response, url, self.part)
-            now = _state_of(response, url)
-            if response.status_code == HTTPStatus.PARTIAL_CONTENT:
-                total = _checked_range(response, state, now, size)
-                self.resumed = True
-                _check_space(self.part, None if total is None else total - size)
-            else:
-                size, total, self.resumed = 0, now.length, False
-                _check_space(self.part, total)
+                return False
+            kind = response.headers.get("Content-Type", "")
+            if kind.startswith("text/html") and not self._name.endswith((".html", ".htm")):
+                # An error page or a form, sent as if it were the file.
+                raise DownloadError(f"{url} answered with a web page instead of {self._name}")
+            now, start = _state_of(response, url)
+            self.resumed = response.status_code == HTTPStatus.PARTIAL_CONTENT
+            # Servers exist that ignore If-Range, so that what was said is compared here too.
+            if self.resumed and (start != size or state.differs(now)):
+                return False
+            total = state.length if self.resumed and now.length is None else now.length
+            size = size if self.resumed else 0
+            if total is not None:
+                need = f"{self._name} needs {(total - size) / 1e9:.2f} GB more"
+                remedy = ", or name another folder by data_dir or BRAINALIGN_DATA"
+                check_space(self.part.parent, total - size, need, remedy)
+            if not self.resumed:
                 # In this order: a part never stands beside what was said of another file.
                 self.part.unlink(missing_ok=True)
                 self._state_file.write_text(json.dumps(now._asdict()), "utf-8")
             self._receive(response, size, total)
-        if total is not None and self._size(url) < total:
-            raise _Passing(
-                DownloadError(f"{url} was cut after {self._size(url):,} of {total:,} bytes")
-            )
-        if total is not None and self._size(url) > total:
-            self.discard()
-            raise _Passing(DownloadError(f"{url} sent more than the {total:,} bytes it announced"))
+        size = self._size(url)
+        if total is not None and size != total:
+            error = DownloadError(f"{url} was cut after {size:,} of {total:,} bytes")
+            if size > total:
+                self.discard()
+                error = DownloadError(f"{url} sent more than the {total:,} bytes it announced")
+            error.passing = True
+            raise error
+        return True
 
     def _receive(self, response: requests.Response, size: int, total: int | None) -> None:
-        name = self.part.name.removesuffix(".part")
         bar = tqdm(
-            total=total, initial=size, unit="B", unit_scale=True, desc=name, leave=False,
+            total=total, initial=size, unit="B", unit_scale=True, desc=self._name, leave=False,
             disable=not self.progress,
         )  # fmt: skip
         with bar, open(self.part, "ab") as stream:
@@ -245,109 +244,80 @@ class ResumingDownloader:
 
 
 def _persist(
-    attempt: Callable[[], _T], patience: Patience, progressed: Callable[[], bool] = lambda: False
+    attempt: Callable[[], _T], patience: Patience, size: Callable[[], int] = lambda: 0
 ) -> _T:
-    failures = 0
+    """`attempt()`, again where it may pass. size: how much is there, to tell what is new."""
+    failures, most = 0, size()
     while True:
         try:
             return attempt()
-        except _Passing as passing:
-            failures = 1 if progressed() else failures + 1
-            if failures > patience.retries:
-                raise passing.failure from passing.__cause__
-            wait = patience.backoff * 2 ** (failures - 1) if passing.wait is None else passing.wait
+        except DownloadError as error:
+            failures = 1 if size() > most else failures + 1
+            most = max(most, size())
+            if not error.passing or failures > patience.retries:
+                raise
+            wait = patience.backoff * 2 ** (failures - 1) if error.wait is None else error.wait
             time.sleep(min(wait, _LONGEST_WAIT))
 
 
-def _diagnosed(attempt: Callable[[], _T], url: str, patience: Patience) -> _T:
-    """`attempt()`, with the errors of requests told apart: those that may pass, and those not."""
+@contextmanager
+def _answer(url: str, patience: Patience, headers: dict[str, str]) -> Iterator[requests.Response]:
+    """The open answer that brings the file, or the part that is asked for.
+
+    Raises DownloadError for any other, and where the reading of the answer fails.
+    """
+    asked = _HEADERS | headers
     try:
-        return attempt()
+        with requests.get(url, headers=asked, stream=True, timeout=patience.timeout) as answer:
+            status = answer.status_code
+            if status not in ((200, 206, 416) if "Range" in headers else (200,)):
+                failure = DownloadError(f"{url} answered {status} {answer.reason or ''}".rstrip())
+                wait = answer.headers.get("Retry-After", "")
+                failure.passing = status in _PASSING
+                failure.wait = float(wait) if wait.isdecimal() else None
+                raise failure
+            yield answer
     except requests.RequestException as error:
-        cause = error.args[0] if error.args else None
-        if isinstance(error, requests.Timeout) or isinstance(
-            cause, urllib3.exceptions.ReadTimeoutError
-        ):
-            stalled = f"{url} sent no byte for {patience.timeout:g} s; try again later, or allow "
-            raise _Passing(DownloadTimeout(stalled + "more with timeout=")) from error
-        if isinstance(error, requests.exceptions.SSLError) or not isinstance(
-            error,
-            requests.ConnectionError
-            | requests.exceptions.ChunkedEncodingError
-            | requests.exceptions.ContentDecodingError,
-        ):
-            raise DownloadError(f"{url} cannot be read: {error}") from error
-        reason = getattr(cause, "reason", None) or error  # without the pool and its retries
-        raise _Passing(DownloadError(f"the connection to {url} failed: {reason}")) from error
+        raise _diagnosed(error, url, patience) from error
 
 
-def _get(url: str, patience: Patience, headers: dict | None = None) -> requests.Response:
-    """The open response; raises for every status that brings neither the file nor a part of it."""
-    response = requests.get(
-        url, headers=_HEADERS | (headers or {}), stream=True, timeout=patience.timeout
-    )
-    status, asked_part = response.status_code, "Range" in (headers or {})
-    if status == HTTPStatus.OK:
-        return response
-    if asked_part and status in (
-        HTTPStatus.PARTIAL_CONTENT,
-        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-    ):
-        return response
-    response.close()
-    failure = DownloadError(f"{url} answered {status} {response.reason or ''}".rstrip())
-    if status not in _PASSING:
-        raise failure
-    wait = response.headers.get("Retry-After", "")
-    raise _Passing(failure, float(wait) if wait.isdecimal() else None)
+def _diagnosed(error: requests.RequestException, url: str, patience: Patience) -> DownloadError:
+    """What an error of requests means: some may pass, others not."""
+    cause = error.args[0] if error.args else error
+    reason = getattr(cause, "reason", None) or cause  # without the pool and its retries
+    if isinstance(error, requests.Timeout) or isinstance(reason, ReadTimeoutError):
+        failure = DownloadTimeout(
+            f"{url} sent no byte for {patience.timeout:g} s; try again later, or allow more with "
+            "timeout="
+        )
+    elif isinstance(error, _BROKEN) and not isinstance(error, requests.exceptions.SSLError):
+        failure = DownloadError(f"the connection to {url} failed: {reason}")
+    else:
+        return DownloadError(f"{url} cannot be read: {error}")
+    failure.passing = True
+    return failure
 
 
-def _state_of(response: requests.Response, url: str) -> _PartState:
+def _state_of(response: requests.Response, url: str) -> tuple[_PartState, int | None]:
+    """What the server says of the file, and with which byte of it a part begins, if it says so."""
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        return _PartState(url)  # the numbers are those of the compressed body
-    length = response.headers.get("Content-Length", "")
-    return _PartState(
+        return _PartState(url), None  # the numbers are those of the compressed body
+    said = re.fullmatch(
+        r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)", response.headers.get("Content-Range", "")
+    )
+    length = said[2] if said else response.headers.get("Content-Length", "")
+    state = _PartState(
         url,
         response.headers.get("ETag"),
         response.headers.get("Last-Modified"),
         int(length) if length.isdecimal() else None,
     )
+    return state, int(said[1]) if said else None
 
 
-def _checked_range(
-    response: requests.Response, state: _PartState, now: _PartState, size: int
-) -> int | None:
-    """The file's whole length, or _StartOver where the answer does not continue the part.
-
-    Servers exist that ignore If-Range, so that the validators are compared here too.
-    """
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-    changed = any(
-        old is not None and new is not None and old != new
-        for old, new in ((state.etag, now.etag), (state.modified, now.modified))
-    )
-    if found is None or int(found[1]) != size or changed:
-        raise _StartOver
-    total = None if found[2] == "*" else int(found[2])
-    if state.length is not None and total is not None and total != state.length:
-        raise _StartOver
-    return state.length if total is None else total
-
-
-def _refuse_page(response: requests.Response, url: str, part: Path) -> None:
-    """An error page or a form, sent as if it were the file."""
-    name = part.name.removesuffix(".part")
-    kind = response.headers.get("Content-Type", "")
-    if kind.startswith("text/html") and not name.endswith((".html", ".htm")):
-        raise DownloadError(f"{url} answered with a web page instead of {name}")
-
-
-def _check_space(part: Path, needed: int | None) -> None:
-    free = shutil.disk_usage(part.parent).free
-    if needed is not None and needed > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"{part.name.removesuffix('.part')} needs {needed / 1e9:.2f} GB more and "
-            f"{part.parent} has {free / 1e9:.2f} GB left; free some, or name another folder by "
-            "data_dir or BRAINALIGN_DATA",
-        )
+def check_space(folder: Path, size: int, need: str, remedy: str) -> None:
+    """Raises OSError where the folder's disk has less left. need, remedy: the message's two ends."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        left = f"{folder} has {free / 1e9:.2f} GB left"
+        raise OSError(errno.ENOSPC, f"{need} and {left}; free some{remedy}")
