@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import lzma
 import os
 import shutil
@@ -13,9 +12,12 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
+from brainalign_jax.neural.downloads.records import sha256_of
 from brainalign_jax.neural.downloads.transfer import ChecksumError, check_space
 
 _BLOCK = 1 << 20
@@ -35,8 +37,6 @@ _DAMAGE = (
     MemoryError,  # a dictionary of .xz as large as its header says
     RecursionError,
 )
-
-
 _NAMING = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -108,37 +108,10 @@ def _members(archive: Path) -> Iterator[list[Member]]:
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zipped:
-                packed = sum(info.compress_size for info in zipped.infolist())
-                if packed > archive.stat().st_size:
-                    raise zipfile.BadZipFile("its members overlap")
-                for info in zipped.infolist():
-                    if info.compress_type not in _IN_PIECES:
-                        raise ValueError(
-                            f"{archive}: {info.filename!r} is packed by {_method(info)}, of which some "
-                            "bytes may unpack to gigabytes at once; unpack it by hand into the folder"
-                        )
-                yield [
-                    Member(
-                        info.filename,
-                        info.file_size,
-                        not stat.S_ISLNK(info.external_attr >> 16),
-                        lambda info=info: zipped.open(info),
-                    )
-                    for info in zipped.infolist()
-                    if not info.is_dir()
-                ]
+                yield _of_zip(archive, zipped)
         else:
             with tarfile.open(archive, tarinfo=_Header) as tarred:
-                yield [
-                    Member(
-                        info.name,
-                        info.size,
-                        info.isreg(),
-                        lambda info=info: tarred.extractfile(info),
-                    )
-                    for info in _counted(tarred)
-                    if not info.isdir()
-                ]
+                yield _of_tar(tarred)
     except (*_DAMAGE, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # of the disk; a length beyond all files is an invalid argument
@@ -148,16 +121,40 @@ def _members(archive: Path) -> Iterator[list[Member]]:
         ) from error
 
 
-def _method(info: zipfile.ZipInfo) -> str:
-    return zipfile.compressor_names.get(info.compress_type, f"method {info.compress_type}")
+def _of_zip(archive: Path, zipped: zipfile.ZipFile) -> list[Member]:
+    infos = zipped.infolist()
+    if sum(info.compress_size for info in infos) > archive.stat().st_size:
+        raise zipfile.BadZipFile("its members overlap")
+    for info in infos:
+        if info.compress_type not in _IN_PIECES:
+            kind = info.compress_type
+            raise ValueError(
+                f"{archive}: {info.filename!r} is packed by "
+                f"{zipfile.compressor_names.get(kind, f'method {kind}')}, of which some bytes may "
+                "unpack to gigabytes at once; unpack it by hand into the folder"
+            )
+    return [
+        Member(
+            info.filename,
+            info.file_size,
+            not stat.S_ISLNK(info.external_attr >> 16),
+            partial(zipped.open, info),
+        )
+        for info in infos
+        if not info.is_dir()
+    ]
 
 
-def _counted(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The headers of a .tar; some KB of zeros may unpack to more of them than memory holds."""
-    for number, info in enumerate(archive, 1):
-        if number > _MOST_MEMBERS:
-            raise tarfile.ReadError(f"more than {_MOST_MEMBERS} members")
-        yield info
+def _of_tar(tarred: tarfile.TarFile) -> list[Member]:
+    # Some KB of zeros may unpack to more headers than memory holds.
+    infos = list(islice(tarred, _MOST_MEMBERS + 1))
+    if len(infos) > _MOST_MEMBERS:
+        raise tarfile.ReadError(f"more than {_MOST_MEMBERS} members")
+    return [
+        Member(info.name, info.size, info.isreg(), partial(tarred.extractfile, info))
+        for info in infos
+        if not info.isdir()
+    ]
 
 
 def _places(archive: Path, members: list[Member], unpack_to: str) -> list[str | None]:
@@ -188,16 +185,12 @@ def _places(archive: Path, members: list[Member], unpack_to: str) -> list[str | 
 
 def _copy(archive: Path, member: Member, target: Path) -> str:
     target.parent.mkdir(parents=True, exist_ok=True)
-    digest, size = hashlib.sha256(), 0
+    # Both kinds of readers end at the announced length, for which the space was checked.
     with member.open() as source, open(target, "wb") as stream:
-        # No further than announced: the space was checked for that much.
-        while size <= member.size and (block := source.read(_BLOCK)):
-            digest.update(block)
-            stream.write(block)
-            size += len(block)
-    if size != member.size:
+        shutil.copyfileobj(source, stream, _BLOCK)
+    if target.stat().st_size != member.size:
         raise ChecksumError(
             f"{archive}: {member.name} is not {member.size:,} bytes long as announced; delete the "
             "archive and fetch again"
         )
-    return digest.hexdigest()
+    return sha256_of(target)
