@@ -28,6 +28,7 @@ from brainalign_jax.neural.downloads.releases import Release, ReleaseFile, relea
 from brainalign_jax.neural.downloads.transfer import (
     ChecksumError,
     DownloadError,
+    DownloadTimeout,
     Patience,
     ResumingDownloader,
     WrongBytes,
@@ -77,17 +78,14 @@ def fetch(
     """
     release = name if isinstance(name, Release) else release_info(name)
     wanted = _wanted(release, subjects)
-    fetching = _Fetch(
-        release,
-        Record(_data_folder(data_dir) / release.name),
-        Patience(timeout, retries, backoff),
-        _is_offline() if offline is None else offline,
-        verify,
-        progress,
-    )
+    record = Record(_data_folder(data_dir) / release.name)
+    patience = Patience(timeout, retries, backoff)
+    offline = _is_offline() if offline is None else offline
+    addresses = Addresses(release, patience)
+    fetching = _Fetch(release, record, addresses, patience, offline, verify, progress)
     print(release.describe(), file=sys.stderr)
     fetching.run(wanted)
-    return fetching.record.folder
+    return record.folder
 
 
 def _data_folder(data_dir: str | os.PathLike | None) -> Path:
@@ -125,15 +123,12 @@ class _Fetch:
 
     release: Release
     record: Record
+    addresses: Addresses
     patience: Patience
     offline: bool
     verify: bool
     progress: bool
     unchecked: list[str] = field(default_factory=list)
-    addresses: Addresses = field(init=False)
-
-    def __post_init__(self):
-        self.addresses = Addresses(self.release, self.patience)
 
     def run(self, wanted: list[ReleaseFile]) -> None:
         try:
@@ -294,8 +289,8 @@ class _Fetch:
                 f"{what} is not the one whose checksum is {known}: {reasons}. The wrong bytes were "
                 f"removed. {remedy}. {self._by_hand(file)}"
             )
-        kind = type(failures[-1]) if failures else DownloadError
-        kind = kind if issubclass(kind, DownloadError) else DownloadError
+        stalled = failures and isinstance(failures[-1], DownloadTimeout)
+        kind = DownloadTimeout if stalled else DownloadError
         return kind(f"{what} cannot be had: {reasons}. {self._by_hand(file)}")
 
     def _missing_message(self, missing: list[ReleaseFile]) -> str:
