@@ -2,7 +2,7 @@
 
     python -m benchmarks.memory --output=out/memory.json
 
-About four minutes on 2 cores. Prints a Markdown table: what `study.plan` predicts, the peak resident set
+About four minutes on 2 cores. Prints a Markdown table: what `study.memory` predicts, the peak resident set
 that the system measured, and both less what the process held before the study began. Expect the peak
 within 25 % of the plan.
 """
@@ -32,7 +32,7 @@ import numpy as np
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.study import plan
+from brainalign_jax.study import memory
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.score.sweep import Scoring, score_subjects
 n, v, layers, width, methods, name = json.loads(sys.argv[1])
@@ -46,8 +46,8 @@ scoring = Scoring(tuple(methods), protocol(name, timed=False, n_folds=4, n_inner
 blocks = [[values.shape for _, values in vectors.blocks()]]
 # What this process holds of the vectors already is not to be counted a second time.
 held = vectors.values.nbytes
-before = plan.resident_bytes() - held - values.nbytes
-planned = plan.fit(responses, blocks, scoring)
+before = memory.resident_bytes() - held - values.nbytes
+planned = memory.fit(responses, blocks, scoring)
 score_subjects("p", [responses], vectors, scoring, computation=planned.computation)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 print(json.dumps({"planned": planned.peak - held, "peak": peak, "before": before,

@@ -34,8 +34,7 @@ from brainalign_jax.studies.regions.encoding import run_region_encoding
 from brainalign_jax.studies.regions.recordings import alice_regions
 from brainalign_jax.studies.regions.table import RegionTable
 from brainalign_jax.studies.replication.replication import Grid, replicate
-from brainalign_jax.study import computation
-from brainalign_jax.study.evidence import controls
+from brainalign_jax.study import computation, controls
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import ResultTable
 from brainalign_jax.study.run import run_study

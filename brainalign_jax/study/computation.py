@@ -21,7 +21,7 @@ PRECISIONS = ("highest", "high", "default", "tensorfloat32", "bfloat16")
 class Computation:
     """Choices that change how long a study takes and how exact it is, not what it measures.
 
-    `plan.fit` lowers layers, batch and threads to the memory.
+    `memory.fit` lowers layers, batch and threads to the memory.
     """
 
     dtype: str = described("Type of all numbers computed with.", "float32", choices=DTYPES)

@@ -131,6 +131,38 @@ def gather(rows: pd.DataFrame | None) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else None
 
 
+def gathered_scores(
+    tables: Sequence[pd.DataFrame],
+    subjects: Mapping[str, str],
+    models: Sequence[str],
+    order: Sequence[str],
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Rows, and subjects' fingerprints, of all processes in the order of models and subjects.
+
+    Raises: ValueError where processes that shared a subject had other recordings of it.
+    """
+    rows = gathered(tables)
+    told = gather(pd.DataFrame(list(subjects.items()), columns=["subject", "fingerprint"]))
+    fingerprints: dict[str, str] = {}
+    for subject, fingerprint in zip(told["subject"], told["fingerprint"], strict=True):
+        if fingerprints.setdefault(subject, fingerprint) != fingerprint:
+            raise ValueError(
+                f"two processes of this study have other recordings of {subject}: give all the same data"
+            )
+    place = [
+        rows["model"].map({name: i for i, name in enumerate(models)}),
+        rows["subject"].map({name: i for i, name in enumerate(order)}),
+    ]
+    rows = rows.iloc[np.lexsort(place[::-1])].reset_index(drop=True)
+    return rows, {subject: fingerprints[subject] for subject in order}
+
+
+def gathered(tables: Sequence[pd.DataFrame], columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Rows of the tables of all processes, one after the other; none with these columns."""
+    rows = gather(pd.concat(tables, ignore_index=True) if len(tables) else None)
+    return pd.DataFrame(columns=list(columns)) if rows is None else rows
+
+
 def _gather_bytes(content: bytes) -> Sequence[bytes]:
     mine = np.frombuffer(content, np.uint8)
     sizes = np.asarray(multihost_utils.process_allgather(np.array([len(mine)], np.int32))).reshape(

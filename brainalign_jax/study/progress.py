@@ -62,8 +62,9 @@ class Progress:
 
     def update(self, n: float = 1) -> None:
         """So many pieces more of the running stage are done."""
-        self._done[self._running] += n
-        self._draw()
+        if self._running:
+            self._done[self._running] += n
+            self._draw()
 
     def done(self, name: str) -> float:
         """Pieces of a stage that are done."""

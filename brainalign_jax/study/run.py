@@ -1,32 +1,31 @@
 """One call from a data set and model names to a saved table, figures and a report."""
 
 import dataclasses
-import datetime
-import platform
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from brainalign_jax import __version__
 from brainalign_jax.files import output_folder
-from brainalign_jax.language import Embeddings, embed, resolve
-from brainalign_jax.language.models import checkpoint
+from brainalign_jax.language import Embeddings
 from brainalign_jax.machine import package_version
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import computation as computing
-from brainalign_jax.study import outputs, plan, processes, shares
+from brainalign_jax.study import memory, outputs, processes
 from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.context import Study, fitting_scoring
+from brainalign_jax.study.controls import is_control
 from brainalign_jax.study.evidence.chance import chance_rows
-from brainalign_jax.study.evidence.controls import control_vectors, is_control
 from brainalign_jax.study.evidence.gather import group_tables
 from brainalign_jax.study.evidence.nulls import COLUMNS as NULL_COLUMNS
 from brainalign_jax.study.evidence.nulls import score_nulls
 from brainalign_jax.study.evidence.table import null_plan, role, with_controls
-from brainalign_jax.study.names import seed_of, without_seed
+from brainalign_jax.study.manifest import manifest
 from brainalign_jax.study.options import Embedding, EvidencePlan, Scoring
 from brainalign_jax.study.progress import (
     CEILINGS,
@@ -39,25 +38,22 @@ from brainalign_jax.study.progress import (
     Progress,
     Stage,
 )
-from brainalign_jax.study.protocol import protocol
-from brainalign_jax.study.registry import identity_of
 from brainalign_jax.study.report import plots, report
 from brainalign_jax.study.report.verdict import with_evidence
 from brainalign_jax.study.results import ResultTable, group_rows
 from brainalign_jax.study.score import sweep
 from brainalign_jax.study.score.group import KINDS as GROUP_KINDS
-from brainalign_jax.study.score.problem import check_axes, fitting_ks, folds_of
+from brainalign_jax.study.score.problem import check_axes, check_words, fitting_ks, folds_of
 from brainalign_jax.threads import in_turn
 
 # Of a model's facts: where it lies, and its vectors' last bits, may differ between machines.
 _MACHINE = ("fingerprint", "source", "geometry")
-_PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "nilearn", "scikit-learn")
 
 
 @in_turn
 def run_study(
     dataset: Dataset,
-    models: Sequence[str],
+    models: Sequence[str | Embeddings] | str | Embeddings,
     scoring: Scoring | None = None,
     output_dir: str | Path | None = None,
     *,
@@ -77,7 +73,8 @@ def run_study(
 
     Args:
       dataset: an opened data set; its subjects are read a few at a time.
-      models: names, ids, folders, "static:FILE" or "untrained:MODEL"; or one of them.
+      models: names, ids, folders, "static:FILE" or "untrained:MODEL", or `Embeddings` of the data set's words
+        from anywhere; or one of them.
       scoring: methods, protocol, ks, layers, lower, seed; by default all methods under the audited
         protocol that fits the words.
       output_dir: results.parquet, manifest.json, report.html and figures are written there, finished cells
@@ -115,269 +112,212 @@ def run_study(
     >>> bool(summary.csls_avg[0] > summary.chance[0])
     True
     """
-    if output_dir is None and cache_dir is None:
-        with tempfile.TemporaryDirectory(prefix="brainalign-") as scratch:
-            return run_study(
-                dataset,
-                models,
-                scoring,
-                embedding=embedding,
-                computation=computation,
-                max_memory=max_memory,
-                report_k=report_k,
-                evidence=evidence,
-                group_decoding=group_decoding,
-                cache_dir=scratch,
-                command=command,
-                simulated=simulated,
-                notes=notes,
-                progress=progress,
-            )
-    output = None if output_dir is None else output_folder(output_dir, "output_dir")
-    cache = output if cache_dir is None else output_folder(cache_dir, "cache_dir")
-    processes.agree(
-        "their options",
-        lambda: {
-            "versions": {"brainalign_jax": __version__, "jax": package_version("jax")},
-            "dataset": {"name": dataset.name, "subjects": dataset.subjects},
-            "words": dataset.stimulus.fingerprint(),
-            "models": models,
-            "scoring": scoring and dataclasses.asdict(scoring),
-            "methods": [identity_of(name) for name in (scoring or Scoring()).methods],
-            "embedding": vars(embedding),
-            "computation": {name: getattr(computation, name) for name in ("dtype", "precision")},
-            "evidence": evidence and dataclasses.asdict(evidence),
-            "report_k": report_k,
-            "group_decoding": group_decoding,
-        },
-    )
-    scoring = _scoring_for(dataset, scoring)
-    models = [models] if isinstance(models, str) else models
-    if report_k not in scoring.ks:
-        raise ValueError(
-            f"report_k={report_k} is not among ks={scoring.ks}: add it (--report_k, --ks)"
+    with tempfile.TemporaryDirectory(prefix="brainalign-") as scratch:
+        output = None if output_dir is None else output_folder(output_dir, "output_dir")
+        cache = Path(scratch) if output is None else output
+        if cache_dir is not None:
+            cache = output_folder(cache_dir, "cache_dir")
+        several = [models] if isinstance(models, str | Embeddings) else list(models)
+        given = {model.model: model for model in several if isinstance(model, Embeddings)}
+        names = [model.model if isinstance(model, Embeddings) else model for model in several]
+        study = Study(
+            dataset,
+            tuple(dict.fromkeys(names)),
+            fitting_scoring(dataset, scoring),
+            computation,
+            embedding,
+            evidence,
+            tuple(group_decoding),
+            report_k,
+            given,
+            cache,
         )
-    if not models:
+        study, left_out = prepare(study, max_memory=max_memory, progress=progress)
+        notes = [*notes, *left_out]
+        scores = score(study)
+        extra = {"command": command, "simulated": simulated, "notes": notes}
+        table = judge(study, scores, manifest(study, scores.models, scores.subjects, **extra))
+        write(study, table, output, notes)
+        return table
+
+
+def prepare(study: Study, *, max_memory: int | None, progress: bool) -> tuple[Study, list[str]]:
+    """The study with controls, memory plan and word vectors, and what is noted of it.
+
+    Raises: ValueError or FileNotFoundError as `run_study`, before anything is written.
+    """
+    processes.agree("their options", lambda: _asked(study))
+    dataset, scoring, names = study.dataset, study.scoring, study.models
+    if study.k not in scoring.ks:
+        raise ValueError(
+            f"report_k={study.k} is not among ks={scoring.ks}: add it (--report_k, --ks)"
+        )
+    if not names:
         raise ValueError("name at least one model")
-    for kind in group_decoding:
+    for kind in study.group_decoding:
         check_known("group decoding", kind, GROUP_KINDS)
-    models = list(dict.fromkeys(models))
-    if embedding.bos == "auto" and scoring.protocol.first_token == "tokenizer":
-        embedding = dataclasses.replace(embedding, bos="never")
-    if evidence is not None:
-        models = with_controls(models, dataset, evidence, lower=scoring.lower, seed=scoring.seed)
+    if study.embedding.bos == "auto" and scoring.protocol.first_token == "tokenizer":
+        embedding = dataclasses.replace(study.embedding, bos="never")
+        study = dataclasses.replace(study, embedding=embedding)
+    if study.evidence is not None:
+        named = [name for name in names if name not in study.given]
+        options = dict(lower=scoring.lower, seed=scoring.seed)
+        others = with_controls(named, dataset, study.evidence, **options)
+        study = dataclasses.replace(study, models=tuple(dict.fromkeys([*names, *others])))
     computing.keep_compiled_programs()
-    plan_of_nulls = null_plan(evidence, dataset)
-    mine = shares.by_subject(processes.block(len(models) * len(dataset.subjects)), models)
-    stages = _stages(dataset, models, scoring, evidence, plan_of_nulls, mine)
-    shown = Progress(stages, show=progress)
-
-    def vectors_of(name: str, told: Callable[[float], None] | bool = False) -> Embeddings:
-        return _embeddings(name, dataset, scoring, embedding, cache / "embeddings", told)
-
+    shown = Progress(_stages(study), show=progress)
+    study = dataclasses.replace(study, progress=shown)
+    notes: list[str] = []
     with processes.together(), shown.stage(PLAN):
         # First, so that a missing model is told at once.
-        shapes = [_embeddings_shapes(name, dataset, scoring, vectors_of) for name in models]
+        shapes = {name: study.shapes(name) for name in study.models}
         first = dataset.load(dataset.subjects[0])
-        scoring, report_k, left_out = fitting_ks(first, scoring, report_k)
+        for vectors in study.given.values():
+            check_words(first, vectors, scoring)
+        scoring, k, left_out = fitting_ks(first, scoring, study.k)
         if left_out:
-            warnings.warn(left_out, stacklevel=2)
-            notes = [*notes, left_out]
+            warnings.warn(left_out, stacklevel=4)
+            notes.append(left_out)
         widths = [
             min(shape[2] for shape in blocks)
-            for name, blocks in zip(models, shapes, strict=True)
+            for name, blocks in shapes.items()
             if not is_control(name)
         ]
         check_axes(scoring.protocol, widths)
         scoring = sweep.with_common_axes(scoring, widths or [0])
-        chosen = plan.fit(
+        planned = memory.fit(
             first,
-            shapes,
+            list(shapes.values()),
             scoring,
-            computation,
+            study.computation,
             n_subjects=len(dataset.subjects),
             max_memory=max_memory,
         )
         shown.update()
-        shown.note(chosen.text() if shown.live else chosen.text().splitlines()[0])
-
-    with processes.together(), shown.stage(VECTORS):
-        for index in processes.every_nth(len(models)):
-            before = shown.done(VECTORS)
-            vectors_of(models[index], shown.update)
-            shown.update(before + 1 - shown.done(VECTORS))  # what was in the cache tells nothing
-    tables, ranks, nulls, subjects, facts = [], [], [], {}, {}
-    with processes.together():
-        for name in models:
-            vectors = vectors_of(name)
-            facts[name] = {"name": name, "fingerprint": vectors.fingerprint(), **vectors.meta}
-    processes.agree(
-        "their models or recordings",
-        lambda: (
-            {
-                name: {key: value for key, value in meta.items() if key not in _MACHINE}
-                for name, meta in facts.items()
-            }
-            | {f"recording of {dataset.subjects[0]}": first.fingerprint()}
-        ),
+        shown.note(planned.text() if shown.live else planned.text().splitlines()[0])
+    study = dataclasses.replace(
+        study,
+        scoring=scoring,
+        k=k,
+        first=first,
+        planned=planned,
+        computation=planned.computation,
     )
+    with processes.together(), shown.stage(VECTORS):
+        for index in processes.every_nth(len(study.models)):
+            before = shown.done(VECTORS)
+            study.vectors(study.models[index], shown.update)
+            shown.update(before + 1 - shown.done(VECTORS))  # what was in the cache tells nothing
+    return study, notes
+
+
+class StudyScores(NamedTuple):
+    """rows: of all subjects, without the group's; ranks, nulls: of this process's share; models: the facts of
+    each; subjects: the fingerprint of each one's recording."""
+
+    rows: pd.DataFrame
+    ranks: list[pd.DataFrame]
+    nulls: list[pd.DataFrame]
+    models: list[dict]
+    subjects: dict[str, str]
+
+
+def score(study: Study) -> StudyScores:
+    """The scores and null draws of a study that is prepared."""
+    facts = {}
     with processes.together():
-        for chunk, wanted in shares.chunks(dataset, mine, first, chosen.responses_bytes):
-            subjects |= {one.subject: one.fingerprint() for one in chunk}
-            for group in shares.groups(wanted, vectors_of, chosen.embeddings_bytes):
-                options = dict(
-                    cells=cache / "cells", computation=chosen.computation, progress=shown
-                )
-                with shown.stage(SCORES):
-                    found = sweep.score(dataset.name, chunk, group, scoring, **options)
-                tables.append(found.rows)
-                ranks.append(found.ranks)
-                tested = [one for one in group if role(one.model) == "model"]
-                if plan_of_nulls and tested:
-                    with shown.stage(NULLS):
+        for name in study.models:
+            vectors = study.vectors(name)
+            facts[name] = {"name": name, "fingerprint": vectors.fingerprint(), **vectors.meta}
+    processes.agree("their models or recordings", lambda: _read(study, facts))
+    nulls_wanted = null_plan(study.evidence, study.dataset)
+    options = dict(cells=study.cells, computation=study.computation, progress=study.progress)
+    tables, ranks, nulls, subjects = [], [], [], {}
+    with processes.together():
+        for chunk, names in study.subject_chunks():
+            subjects |= {responses.subject: responses.fingerprint() for responses in chunk}
+            for group in study.model_groups(names):
+                common = study.dataset.name, chunk
+                with study.progress.stage(SCORES):
+                    scores = sweep.score(*common, group, study.scoring, **options)
+                tables.append(scores.rows)
+                ranks.append(scores.ranks)
+                tested = [vectors for vectors in group if role(vectors.model) == "model"]
+                if nulls_wanted and tested:
+                    with study.progress.stage(NULLS):
                         drawn = score_nulls(
-                            dataset.name,
-                            chunk,
-                            tested,
-                            scoring,
-                            plan_of_nulls,
-                            k=report_k,
-                            **options,
+                            *common, tested, study.scoring, nulls_wanted, k=study.k, **options
                         )
                     nulls.append(drawn)
-    rows, subjects = shares.gathered(tables, subjects, models, dataset.subjects)
-    table = ResultTable(
-        pd.concat([rows, group_rows(rows)], ignore_index=True),
-        {
-            "command": command,
-            **({"working_folder": str(Path.cwd())} if command else {}),
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": _versions(),
-            "seed": scoring.seed,
-            "dataset": {"name": dataset.name, **dataset.meta},
-            "simulated": simulated,
-            "notes": list(notes),
-            "protocol": scoring.protocol.fields(),
-            "methods": list(scoring.methods),
-            "ks": list(scoring.ks),
-            "report_k": report_k,
-            "layers": scoring.layers,
-            "lower": scoring.lower,
-            "models": list(facts.values()),
-            "computation": chosen.fields(),
-            "subjects": subjects,
-            "stimulus": dataset.stimulus.fingerprint(),
-            "n_words": len(dataset.stimulus),
-            "n_types": len(dataset.stimulus.types(lower=scoring.lower)[0]),
-        },
+    rows, subjects = processes.gathered_scores(
+        tables, subjects, study.models, study.dataset.subjects
     )
-    extras = group_tables(
-        dataset,
-        models,
-        vectors_of,
-        scoring,
-        chosen.computation,
-        evidence=evidence,
-        group_decoding=group_decoding,
-        k=report_k,
-        progress=shown,
-    )
-    with shown.stage(REPORT):
-        if evidence is not None:
-            outer, _, token_to_type = folds_of(first, scoring, inner=False).folds
-            extras["chance"] = chance_rows(outer, token_to_type, scoring.ks)
-            extras["ranks"] = shares.everything(ranks)
-            extras["nulls"] = shares.everything(nulls, NULL_COLUMNS)
-            table = with_evidence(table, extras, evidence, k=report_k)
-        elif group_decoding:
-            table = dataclasses.replace(table, extras={"group_decoding": extras["group_decoding"]})
-        with processes.together():
-            if processes.index() == 0 and output is not None:
-                figures = plots.draw_figures(table, k=report_k)
-                with outputs.new_outputs(output) as new:
-                    table.write(new)
-                    plots.save_figures(figures, new / "figures")
-                    report.write_report(table, new, k=report_k, notes=notes, figures=figures)
-        shown.update()
+    return StudyScores(rows, ranks, nulls, list(facts.values()), subjects)
+
+
+def judge(study: Study, scores: StudyScores, facts: dict) -> ResultTable:
+    """The table of the scores, with the evidence beside them; facts: its manifest."""
+    rows = pd.concat([scores.rows, group_rows(scores.rows)], ignore_index=True)
+    table = ResultTable(rows, facts)
+    extras = group_tables(study)
+    with study.progress.stage(REPORT):
+        if study.evidence is not None:
+            outer, _, token_to_type = folds_of(study.first, study.scoring, inner=False).folds
+            extras["chance"] = chance_rows(outer, token_to_type, study.scoring.ks)
+            extras["ranks"] = processes.gathered(scores.ranks)
+            extras["nulls"] = processes.gathered(scores.nulls, NULL_COLUMNS)
+            return with_evidence(table, extras, study.evidence, k=study.k)
+    if study.group_decoding:
+        extras = {"group_decoding": extras["group_decoding"]}
+        return dataclasses.replace(table, extras=extras)
     return table
 
 
-def _scoring_for(dataset: Dataset, scoring: Scoring | None) -> Scoring:
-    """The scoring with a protocol: the audited one that fits the words, where none was chosen."""
-    words = dataset.stimulus
-    fitting = dict(timed=words.onsets is not None, grouped=words.run is not None)
-    scoring = scoring or Scoring()
-    if scoring.protocol is None:
-        scoring = dataclasses.replace(scoring, protocol=protocol("audited", **fitting))
-    return scoring
+def write(study: Study, table: ResultTable, output: Path | None, notes: Sequence[str]) -> None:
+    """Table, figures and report into the folder, by the first process; None writes nothing."""
+    with study.progress.stage(REPORT):
+        with processes.together():
+            if processes.index() == 0 and output is not None:
+                figures = plots.draw_figures(table, k=study.k)
+                with outputs.new_outputs(output) as new:
+                    table.write(new)
+                    plots.save_figures(figures, new / "figures")
+                    report.write_report(table, new, k=study.k, notes=notes, figures=figures)
+        study.progress.update()
 
 
-def _stages(
-    dataset: Dataset, models: Sequence[str], scoring, evidence, plan_of_nulls, mine
-) -> dict[str, Stage]:
+def _asked(study: Study) -> dict:
+    versions = {"brainalign_jax": __version__, "jax": package_version("jax")}
+    return {"versions": versions, **study.asked()}
+
+
+def _read(study: Study, facts: dict[str, dict]) -> dict:
+    """What processes that share a study must have read alike."""
+    portable = {
+        name: {key: value for key, value in meta.items() if key not in _MACHINE}
+        for name, meta in facts.items()
+    }
+    recording = f"recording of {study.dataset.subjects[0]}"
+    return portable | {recording: study.first.fingerprint()}
+
+
+def _stages(study: Study) -> dict[str, Stage]:
     """What is to be done, and how many seconds a piece of it may take on two cores."""
-    n_methods, n_cells = len(scoring.methods), sum(map(len, mine.values()))
-    tested = sum(role(name) == "model" for names in mine.values() for name in names)
-    cell = 0.1 * (len(dataset.stimulus.types(lower=scoring.lower)[0]) / 130) ** 2
+    share, evidence, scoring = study.share(), study.evidence, study.scoring
+    n_methods, n_cells = len(scoring.methods), sum(map(len, share.values()))
+    tested = sum(role(name) == "model" for names in share.values() for name in names)
+    cell = 0.1 * (len(study.dataset.stimulus.types(lower=scoring.lower)[0]) / 130) ** 2
     stages = {
         PLAN: Stage(1, 6.0 * n_methods),
-        VECTORS: Stage(len(processes.every_nth(len(models))), 2.0, "models"),
+        VECTORS: Stage(len(processes.every_nth(len(study.models))), 2.0, "models"),
         SCORES: Stage(n_cells * n_methods, cell, "scores"),
     }
-    if plan_of_nulls and tested:
-        draws = tested * n_methods * plan_of_nulls.n_draws
+    nulls_wanted = null_plan(evidence, study.dataset)
+    if nulls_wanted and tested:
+        draws = tested * n_methods * nulls_wanted.n_draws
         stages[NULLS] = Stage(draws, 0.15 * cell, "draws")
-    if evidence is not None and evidence.ceilings and len(dataset.subjects) > 1:
-        stages[CEILINGS] = Stage(len(dataset.subjects), 1 + n_methods * cell, "subjects")
+    if evidence is not None and evidence.ceilings and len(study.dataset.subjects) > 1:
+        stages[CEILINGS] = Stage(len(study.dataset.subjects), 1 + n_methods * cell, "subjects")
     if evidence is not None and "rsa" in scoring.methods:
         stages[TESTS] = Stage(1, 5 * (1 + cell))
     return stages | {REPORT: Stage(1, 5.0)}
-
-
-def _embeddings_shapes(
-    name: str,
-    dataset: Dataset,
-    scoring: sweep.Scoring,
-    vectors_of: Callable[[str], Embeddings],
-) -> list[tuple[int, int, int]]:
-    """(layers, types, width) of each block of layers of equal width, before a model is run."""
-    spec = None if is_control(name) else resolve(without_seed(name))
-    if spec is None or spec.kind == "static":
-        return [values.shape for _, values in vectors_of(name).blocks()]
-    folder = checkpoint.locate(spec.source, weights=spec.kind == "checkpoint")
-    config = checkpoint.read_architecture(folder, family=spec.family)
-    if spec.kind == "checkpoint":
-        checkpoint.weight_files(folder)
-    n_types = len(dataset.stimulus.types(lower=scoring.lower)[0])
-    return [(config.n_layers + 1, n_types, config.width)]
-
-
-def _embeddings(
-    name: str,
-    dataset: Dataset,
-    scoring: sweep.Scoring,
-    embedding: Embedding,
-    folder: Path,
-    progress: Callable[[float], None] | bool,
-) -> Embeddings:
-    """The model's vectors of the data set's words, from the cache in `folder` if they are there."""
-    if is_control(name):
-        return control_vectors(name, dataset, lower=scoring.lower, seed=scoring.seed)
-    seed = seed_of(name)
-    vectors = embed(
-        dataset.stimulus,
-        without_seed(name),
-        lower=scoring.lower,
-        seed=scoring.seed if seed is None else seed,
-        progress=progress,
-        cache_dir=folder,
-        **vars(embedding),
-    )
-    return dataclasses.replace(vectors, model=name)
-
-
-def _versions() -> dict[str, str]:
-    versions = {"brainalign_jax": __version__, "python": platform.python_version()}
-    # One that is missing is no reason to lose what has been computed.
-    versions |= {name: package_version(name) or "not installed" for name in _PACKAGES}
-    return versions | {"platform": platform.platform(), "machine": platform.machine()}

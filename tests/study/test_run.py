@@ -6,7 +6,10 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from recordings import make_embeddings
 
+from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.study.options import EvidencePlan
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import COLUMNS, METRICS, ResultTable
 from brainalign_jax.study.run import Embedding, run_study
@@ -175,3 +178,25 @@ def test_results_are_loaded_as_saved_and_damage_is_named(dataset, vectors_file, 
         ResultTable.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="manifest.json is missing"):
         ResultTable.load(tmp_path / "elsewhere")
+
+
+def test_vectors_that_are_handed_in_score_as_those_of_a_file(dataset, vectors_file, planted, words):
+    options = dict(
+        scoring=Scoring(("ridge",), SCORING.protocol, (1, 10)),
+        evidence=EvidencePlan(n_nulls=19, controls=(), n_bootstraps=100),
+        progress=False,
+    )
+    of_file = run_study(dataset, [f"static:{vectors_file}"], **options)
+    values = np.float32([[f"{x:.6f}" for x in row] for row in planted[0][1]])
+    handed = run_study(dataset, make_embeddings(words, values[None], name="mine"), **options)
+    assert [model["name"] for model in handed.manifest["models"]] == ["mine"]
+    for table in ("rows", "nulls", "evidence"):
+        one, other = (
+            (study.rows if table == "rows" else study.extras[table]) for study in (of_file, handed)
+        )
+        np.testing.assert_array_equal(one["method"], other["method"])
+        for column in {"value", "score", "p", "null_mean"} & set(one):
+            np.testing.assert_array_equal(one[column], other[column], err_msg=column)
+    strange = make_embeddings(Stimulus.from_words(["other", "words"]), values[None, :2], name="odd")
+    with pytest.raises(ValueError, match="odd"):
+        run_study(dataset, [strange], **options)

@@ -26,8 +26,8 @@ from brainalign_jax.studies.regions.recordings import RegionRecordings
 from brainalign_jax.studies.regions.table import RegionTable, effect_rows
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
-from brainalign_jax.study.evidence.words import token_features
 from brainalign_jax.study.options import Encoding
+from brainalign_jax.study.words import token_features
 
 UNTRAINED = "untrained:"
 # Sets of nuisances, from few to many; the models are compared with the last two.

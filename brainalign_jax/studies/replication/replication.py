@@ -19,7 +19,6 @@ from brainalign_jax.studies.replication import report
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.evidence import intervals
 from brainalign_jax.study.evidence.table import EvidencePlan
-from brainalign_jax.study.evidence.words import is_isolated
 from brainalign_jax.study.outputs import CONTENTS, new_outputs
 from brainalign_jax.study.protocol import PROTOCOLS, protocol
 from brainalign_jax.study.registry import BUILT_IN
@@ -27,6 +26,7 @@ from brainalign_jax.study.results import ResultTable, write_parquet
 from brainalign_jax.study.run import Embedding, run_study
 from brainalign_jax.study.score.problem import fitting_ks, folds_of
 from brainalign_jax.study.score.sweep import Scoring
+from brainalign_jax.study.words import is_isolated
 
 # Of each family the sizes that the paper has; other families are taken whole.
 PAPER_MODELS = {

@@ -24,9 +24,7 @@ import pandas as pd
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
-from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.options import Scoring
-from brainalign_jax.study.progress import Progress
+from brainalign_jax.study.context import Study
 from brainalign_jax.study.results import POOLED, SELECTED
 from brainalign_jax.study.score import group_kernels, sweep
 
@@ -117,22 +115,16 @@ def _embeddings(kernel, types, name: str, n_others: int, *, lower: bool, scaling
 COLUMNS = ("subject", "method", "metric", "k", "value")
 
 
-def score_ceilings(
-    dataset: Dataset,
-    scoring: Scoring,
-    computation: Computation,
-    *,
-    k: int,
-    progress: Progress | None = None,
-) -> pd.DataFrame:
+def score_ceilings(study: Study) -> pd.DataFrame:
     """P@k (CSLS) and rank accuracy of each subject and method by the other subjects, with COLUMNS.
 
     Subjects are read one after the other, twice. No rows where there is one subject only.
     """
+    dataset, scoring = study.dataset, study.scoring
     if len(dataset.subjects) < 2:
         return pd.DataFrame(columns=list(COLUMNS))
     protocol = dataclasses.replace(scoring.protocol, layer_selection="inner_folds", vector_axes=0)
-    of_others = dataclasses.replace(scoring, protocol=protocol, ks=(k,), layers=None)
+    of_others = dataclasses.replace(scoring, protocol=protocol, ks=(study.k,), layers=None)
     kernels = {
         subject: scaled_kernel(dataset.load(subject), lower=scoring.lower)
         for subject in dataset.subjects
@@ -143,13 +135,12 @@ def score_ceilings(
             total - kernels[subject], f"{OTHERS}{subject}", dataset, lower=scoring.lower
         )
         rows = sweep.score_subjects(
-            dataset.name, [dataset.load(subject)], others, of_others, computation=computation
+            dataset.name, [dataset.load(subject)], others, of_others, computation=study.computation
         )
         wanted = rows["metric"].isin(["precision_csls", "rank_accuracy"])
         wanted &= (rows["fold"] == POOLED) & (rows["layer"] == SELECTED)
         tables.append(rows.loc[wanted, list(COLUMNS)])
-        if progress is not None:
-            progress.update()
+        study.progress.update()
     return pd.concat(tables, ignore_index=True)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.study.evidence.words import is_text, token_features
+from brainalign_jax.study.words import is_text, token_features
 
 CAPS = (1, 2, 4, 8, 16)  # seconds
 NEAR = tuple(f"temporal_distance_to_{cap}s" for cap in CAPS)

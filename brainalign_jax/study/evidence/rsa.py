@@ -5,7 +5,7 @@ pairs, with whole blocks or shifts in time where words have onsets (`confounds.m
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,8 +15,8 @@ import pandas as pd
 from brainalign_jax.align import rsa
 from brainalign_jax.align.rsa import noise_ceiling, partial_rsa
 from brainalign_jax.language import Embeddings
-from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.study.computation import Computation, compiled
+from brainalign_jax.study.computation import compiled
+from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.chance import permutation_p
 from brainalign_jax.study.evidence.confounds import (
     confound_rdms,
@@ -35,16 +35,7 @@ _BLOCK = 50  # permutations in one compiled call
 _LAYERS = 16  # of all models, in one compiled call
 
 
-def rsa_evidence(
-    dataset: Dataset,
-    names: Sequence[str],
-    vectors_of: Callable[[str], Embeddings],
-    scoring: Scoring,
-    computation: Computation,
-    *,
-    n_permutations: int,
-    seed: int = 0,
-) -> pd.DataFrame:
+def rsa_evidence(study: Study) -> pd.DataFrame:
     """One row a model and layer, with COLUMNS; none where the RDMs do not fit into computation.rdm_bytes.
 
     rsa: mean over subjects of the correlation of RDMs; partial: with the confounds held constant;
@@ -53,6 +44,8 @@ def rsa_evidence(
     of independent ones; NaN without permutations. ceiling_lower and ceiling_upper: mean over subjects, as
     rsatoolbox bounds it.
     """
+    dataset, scoring, computation = study.dataset, study.scoring, study.computation
+    n_permutations = study.evidence.n_permutations
     protocol, empty = scoring.protocol.of_method("rsa"), pd.DataFrame(columns=list(COLUMNS))
     vocabulary, token_to_type = dataset.stimulus.types(lower=scoring.lower)
     eligible = token_to_type >= 0
@@ -76,11 +69,11 @@ def rsa_evidence(
             n_permutations,
             lower=scoring.lower,
             eligible=eligible,
-            random_state=seed,
+            random_state=study.evidence.seed,
         )
     groups: dict[int, list[tuple[str, np.ndarray, np.ndarray]]] = {}
-    for name in names:
-        for numbers, values in _wanted_layers(vectors_of(name), scoring):
+    for name in study.models:
+        for numbers, values in _wanted_layers(study.vectors(name), scoring):
             width = values.shape[-1] if protocol.pca != "none" else 0
             groups.setdefault(width, []).append((name, numbers, values))
     with computation.context():
@@ -120,7 +113,7 @@ def rsa_evidence(
                 )
             )
     shifts = default_order(dataset.stimulus, len(types)) == "shifts"
-    return _rows(tables, names, shifts)
+    return _rows(tables, study.models, shifts)
 
 
 class _Scores(NamedTuple):

@@ -13,13 +13,13 @@ from brainalign_jax.align.stats import bootstrap
 from brainalign_jax.language import resolve
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study.computation import compiled
-from brainalign_jax.study.evidence import chance
-from brainalign_jax.study.evidence.controls import (
+from brainalign_jax.study.controls import (
     SHIPPED,
     control_names,
     control_vectors,
     is_control,
 )
+from brainalign_jax.study.evidence import chance
 from brainalign_jax.study.evidence.draws import default_kind
 from brainalign_jax.study.evidence.nulls import NullPlan
 from brainalign_jax.study.names import UNTRAINED, with_seed, without_seed

@@ -10,6 +10,7 @@ from scipy.stats import false_discovery_control
 
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence import ceilings, nulls, rsa
 from brainalign_jax.study.evidence.table import (
     EvidencePlan,
@@ -227,7 +228,7 @@ def test_a_ceiling_is_high_where_subjects_share_their_responses(words, planted):
     for responses in (alike, apart):
         by_name = {one.subject: one for one in responses}
         dataset = Dataset("x", tuple(by_name), words, by_name.__getitem__)
-        rows = ceilings.score_ceilings(dataset, SCORING, Computation(), k=5)
+        rows = ceilings.score_ceilings(Study(dataset, (), SCORING, k=5))
         assert set(rows["subject"]) == set(by_name) and set(rows["method"]) == {"procrustes", "rsa"}
         found.append(rows[rows["metric"] == "rank_accuracy"]["value"].mean())
     assert found[0] > 0.95 and 0.35 < found[1] < 0.65
@@ -243,9 +244,8 @@ def test_rsa_has_p_values_and_bounds(studies, words, planted):
     assert mine["ceiling_lower"] < mine["ceiling_upper"]
     other = absent.extras["rsa"]
     assert other[other["model"].str.startswith("static:")]["p"].item() > 0.05
-    none = rsa.rsa_evidence(
-        dataset, [], lambda name: None, SCORING, Computation(rdm_bytes=1), n_permutations=9
-    )
+    few = Computation(rdm_bytes=1)
+    none = rsa.rsa_evidence(Study(dataset, (), SCORING, few, evidence=EvidencePlan()))
     assert none.empty
 
 
@@ -260,9 +260,9 @@ def test_rsa_evidence_tests_the_score_of_the_table(words, name):
     model = make_embeddings(words, vectors)
     scoring = Scoring(("rsa",), protocol(name, timed=False, csls_k=5), (5,), layers=(0, 1))
     dataset = Dataset("x", ("S0",), words, {"S0": one}.__getitem__)
-    found = rsa.rsa_evidence(
-        dataset, ["m"], lambda name: model, scoring, Computation(), n_permutations=9
-    ).set_index("layer")
+    evidence = EvidencePlan(n_permutations=9)
+    study = Study(dataset, ("m",), scoring, evidence=evidence, given={"m": model})
+    found = rsa.rsa_evidence(study).set_index("layer")
     rows = score_subjects("x", [one], model, scoring)
     rows = rows[rows["metric"] == "rsa"].set_index("layer")
     assert list(found.index) == [0, 1]

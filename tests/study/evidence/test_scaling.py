@@ -6,7 +6,7 @@ import pytest
 from recordings import make_embeddings, make_responses
 
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence import scaling
 from brainalign_jax.study.evidence.gather import score_groups
 from brainalign_jax.study.evidence.table import EvidencePlan
@@ -135,7 +135,7 @@ def test_a_group_is_decoded_better_than_its_noisy_members(words, kind):
     dataset = Dataset("x", tuple(by_name), words, by_name.__getitem__)
     scoring = Scoring(("ridge",), protocol("audited", timed=False, n_folds=5), (10,))
     model = make_embeddings(words, vectors)
-    rows = score_groups(dataset, ["m"], lambda name: model, scoring, Computation(), kinds=(kind,))
+    rows = score_groups(Study(dataset, ("m",), scoring, group_decoding=(kind,), given={"m": model}))
     from brainalign_jax.study.score.sweep import score_subjects
 
     single = score_subjects("x", members, model, scoring)

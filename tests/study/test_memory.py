@@ -8,7 +8,7 @@ import pytest
 from recordings import planted_study
 
 from brainalign_jax.neural.responses import WordResponses
-from brainalign_jax.study import plan
+from brainalign_jax.study import memory
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.score import programs
@@ -25,7 +25,7 @@ SCORING = Scoring(
 def held():
     """What this process holds is another number at every look."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "resident_bytes", lambda: 100 * MIB)
+        patch.setattr(memory, "resident_bytes", lambda: 100 * MIB)
         yield
 
 
@@ -38,7 +38,7 @@ def study():
 
 @pytest.fixture(scope="module")
 def planned(study):
-    return plan.fit(*study, SCORING, Computation(layers=8, batch=1, threads=2), max_memory=2**36)
+    return memory.fit(*study, SCORING, Computation(layers=8, batch=1, threads=2), max_memory=2**36)
 
 
 def test_what_is_asked_is_kept_where_it_fits(planned):
@@ -72,7 +72,7 @@ def test_the_programs_are_counted_as_xla_counts_them(study, planned):
 
 def test_a_small_budget_lowers_what_is_done_at_once(study, planned):
     asked = Computation(layers=8, batch=1, threads=2)
-    lowered = plan.fit(*study, SCORING, asked, max_memory=planned.peak - 1)
+    lowered = memory.fit(*study, SCORING, asked, max_memory=planned.peak - 1)
     assert lowered.peak < planned.peak
     assert lowered.computation.threads == 1
 
@@ -82,19 +82,19 @@ def test_responses_on_disk_are_not_counted(study, planned, tmp_path):
     path = tmp_path / "values.npy"
     np.save(path, responses.values)
     mapped = WordResponses("S0", np.load(path, mmap_mode="r"), responses.stimulus)
-    found = plan.fit(mapped, models, SCORING, planned.computation, max_memory=2**36)
-    assert plan.held_bytes(responses) == responses.values.nbytes
+    found = memory.fit(mapped, models, SCORING, planned.computation, max_memory=2**36)
+    assert memory.held_bytes(responses) == responses.values.nbytes
     assert [stage.parts["responses"] for stage in found.stages] == [0] * len(found.stages)
 
 
 def test_a_study_that_cannot_fit_names_the_least_budget_and_that_one_does(study):
     start = Computation(layers=2, batch=1, threads=1)
     with pytest.raises(ValueError, match="needs at least .* GiB but may use 0.00") as error:
-        plan.fit(*study, SCORING, start, max_memory=MIB)
+        memory.fit(*study, SCORING, start, max_memory=MIB)
     least = float(str(error.value).partition("--max_memory_gb=")[2].split()[0])
-    assert plan.fit(*study, SCORING, start, max_memory=int(least * 2**30)).peak > MIB
+    assert memory.fit(*study, SCORING, start, max_memory=int(least * 2**30)).peak > MIB
 
 
 def test_memory_of_this_machine_is_found(monkeypatch):
     monkeypatch.undo()
-    assert plan.available_bytes() > 100 * MIB
+    assert memory.available_bytes() > 100 * MIB

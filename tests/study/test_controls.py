@@ -9,10 +9,10 @@ from scipy.ndimage import gaussian_filter1d
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.study.evidence import controls
-from brainalign_jax.study.evidence.words import token_features
+from brainalign_jax.study import controls
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.score.sweep import Scoring, score_subjects
+from brainalign_jax.study.words import token_features
 
 TEXT = [
     "The",

@@ -16,7 +16,7 @@ from brainalign_jax.language import Embeddings
 from brainalign_jax.names import check_known, unknown
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.study.evidence.words import (
+from brainalign_jax.study.words import (
     GROUPS,
     UNTIMED_NOTE,
     is_isolated,

@@ -1,0 +1,57 @@
+"""What a table says of how it came about: data, models, choices, versions."""
+
+import datetime
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from brainalign_jax import __version__
+from brainalign_jax.machine import package_version
+from brainalign_jax.study.context import Study
+
+_PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "nilearn", "scikit-learn")
+
+
+def manifest(
+    study: Study,
+    models: Sequence[dict],
+    subjects: dict[str, str],
+    *,
+    command: str,
+    simulated: bool,
+    notes: Sequence[str],
+) -> dict:
+    """The facts of a study that is scored, JSON-serialisable.
+
+    models: the facts of each. subjects: the fingerprint of each one's recording. Else as of `run_study`.
+    """
+    dataset, scoring = study.dataset, study.scoring
+    return {
+        "command": command,
+        **({"working_folder": str(Path.cwd())} if command else {}),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": _versions(),
+        "seed": scoring.seed,
+        "dataset": {"name": dataset.name, **dataset.meta},
+        "simulated": simulated,
+        "notes": list(notes),
+        "protocol": scoring.protocol.fields(),
+        "methods": list(scoring.methods),
+        "ks": list(scoring.ks),
+        "report_k": study.k,
+        "layers": scoring.layers,
+        "lower": scoring.lower,
+        "models": list(models),
+        "computation": study.planned.fields(),
+        "subjects": subjects,
+        "stimulus": dataset.stimulus.fingerprint(),
+        "n_words": len(dataset.stimulus),
+        "n_types": len(dataset.stimulus.types(lower=scoring.lower)[0]),
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {"brainalign_jax": __version__, "python": platform.python_version()}
+    # One that is missing is no reason to lose what has been computed.
+    versions |= {name: package_version(name) or "not installed" for name in _PACKAGES}
+    return versions | {"platform": platform.platform(), "machine": platform.machine()}
