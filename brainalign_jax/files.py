@@ -94,7 +94,7 @@ def output_file(value: str | os.PathLike, name: str) -> Path:
         raise IsADirectoryError(errno.EISDIR, f"{name}: this is a folder", str(path))
     output_folder(path if not path.parent.is_dir() else path.parent, name)
     longest = os.pathconf(path.anchor, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
-    if len(os.fsencode(path.name)) + 14 > longest:  # with what `new_file` adds
+    if len(os.fsencode(path.name)) > longest:
         raise OSError(errno.ENAMETOOLONG, f"{name}: the name is too long", str(path))
     return path
 
@@ -249,7 +249,7 @@ def _take_lock(handle: int) -> bool:
 
 
 def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
 
 
 def _new_temporary(path: Path) -> tuple[int, Path]:

@@ -8,18 +8,16 @@ multiple of 64 bytes. So a recording is streamed to the file voxel by voxel, and
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import secrets
 import struct
 import zipfile
-from contextlib import suppress
+from contextlib import ExitStack
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from brainalign_jax.files import user_path
+from brainalign_jax.files import new_file, user_path
 from brainalign_jax.neural.fields import (
     FLOAT,
     as_columns,
@@ -38,8 +36,9 @@ _STIMULUS = ("onsets", "durations", "sentence", "run")
 _SPACE = "space."
 _ALIGNMENT = 64
 _ALIGNMENT_FIELD = 0xD935  # zipalign's extra field of a zip member
-_SIZES_FIELD = 20  # bytes of the extra field of members that may exceed 4 GB
-_LOCAL_HEADER = struct.Struct("<4s5H3L2H")  # APPNOTE.TXT of PKWARE, 4.3.7
+_HEADER_BYTES = (
+    50  # of a member that may exceed 4 GB, in front of its content, beside its name and padding
+)
 
 
 class ResponseWriter:
@@ -102,26 +101,18 @@ class ResponseWriter:
     def __enter__(self) -> ResponseWriter:
         if self._written or self._member is not None:
             raise ValueError(f"{self.path}: a ResponseWriter is used once; make another one")
-        self._temporary = self.path.with_name(
-            f".{self.path.name[:40]}.{secrets.token_hex(6)}.partial"
-        )
-        self._archive = self._file = None
-        try:
-            self._file = self._temporary.open("xb")
-            self._archive = zipfile.ZipFile(self._file, "w")
+        with ExitStack() as stack:
+            file = stack.enter_context(new_file(self.path))
+            archive = stack.enter_context(zipfile.ZipFile(file, "w"))
             for name, array in self._arrays.items():
-                content = io.BytesIO()
-                np.lib.format.write_array(content, np.asanyarray(array), allow_pickle=False)
-                self._archive.writestr(zipfile.ZipInfo(name + ".npy"), content.getbuffer())
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
+                    np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
             info = zipfile.ZipInfo("values.npy")
-            start = self._file.tell() + _LOCAL_HEADER.size + len(info.filename) + _SIZES_FIELD
-            info.extra = _padding(start)
-            self._member = self._archive.open(info, "w", force_zip64=True)
+            info.extra = _padding(file.tell() + _HEADER_BYTES + len(info.filename))
+            self._member = stack.enter_context(archive.open(info, "w", force_zip64=True))
             layout = {"descr": FLOAT.str, "fortran_order": True, "shape": self._shape}
             np.lib.format.write_array_header_1_0(self._member, layout)
-        except BaseException:
-            self._discard()
-            raise
+            self._closing = stack.pop_all()
         return self
 
     def write(self, block: np.ndarray) -> None:
@@ -152,33 +143,15 @@ class ResponseWriter:
         self._written += block.shape[1]
 
     def __exit__(self, kind, *exception) -> None:
-        if kind is not None:
-            self._discard()
-            return
-        try:
-            if self._written != self._shape[1]:
-                raise ValueError(
-                    f"subject {self._subject}: {self._written} of {self._shape[1]} columns were "
-                    f"written; {self.path} is not made: write all of them"
-                )
-            self._member.close()
-            self._archive.close()
-            self._file.close()
-            os.replace(self._temporary, self.path)
-        except BaseException:
-            self._discard()
-            raise
         self._member = None
-
-    def _discard(self) -> None:
-        try:
-            for part in (self._member, self._archive, self._file):
-                with suppress(OSError, ValueError):  # on a full disk closing fails as well
-                    if part is not None:
-                        part.close()
-        finally:
-            self._member = None
-            self._temporary.unlink(missing_ok=True)
+        if kind is not None or self._written == self._shape[1]:
+            self._closing.__exit__(kind, *exception)
+            return
+        with self._closing:
+            raise ValueError(
+                f"subject {self._subject}: {self._written} of {self._shape[1]} columns were "
+                f"written; {self.path} is not made: write all of them"
+            )
 
 
 class StoredResponses(NamedTuple):
@@ -240,7 +213,7 @@ def _read(file: BinaryIO, archive: zipfile.ZipFile, verify: bool) -> StoredRespo
         for name, info in members.items()
         if name not in ("header", "values")
     }
-    values = _mapped(file, members["values"]) if header["version"] == VERSION else None
+    values = _mapped(file, archive, members["values"]) if header["version"] == VERSION else None
     checked = values is not None
     if values is None:
         values = read_member(archive, members["values"])
@@ -263,35 +236,19 @@ def _read(file: BinaryIO, archive: zipfile.ZipFile, verify: bool) -> StoredRespo
     )
 
 
-def _mapped(file: BinaryIO, info: zipfile.ZipInfo) -> np.memmap | None:
+def _mapped(file: BinaryIO, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.memmap | None:
     """The member mapped, read-only; None where it is not as `ResponseWriter` writes it."""
-    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+    if info.compress_type != zipfile.ZIP_STORED:
         return None
-    file.seek(info.header_offset)
-    signature, _, flags, method, _, _, crc, _, _, n_name, n_extra = _LOCAL_HEADER.unpack(
-        file.read(_LOCAL_HEADER.size)
-    )
-    name = file.read(n_name)
-    streamed = flags & 8  # then the checksum follows the content
-    if (
-        signature != b"PK\x03\x04"
-        or method != zipfile.ZIP_STORED
-        or name != info.orig_filename.encode()
-        or (crc != info.CRC and not streamed)
-    ):
-        raise ValueError(f"the directory of the archive does not describe {info.filename}")
-    start = file.seek(n_extra, os.SEEK_CUR)
-    end = start + info.file_size
-    if end > os.fstat(file.fileno()).st_size:
-        raise ValueError(f"{info.filename} reaches beyond the end of the file")
-    version = np.lib.format.read_magic(file)
-    if version != (1, 0):
+    with archive.open(info):  # zipfile reads and checks the member's own header
+        start = file.tell()
+    if np.lib.format.read_magic(file) != (1, 0):
         return None
     shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
     offset = file.tell()
     if dtype != FLOAT or not FLOAT.isnative or len(shape) != 2 or not fortran_order:
         return None
-    if offset + shape[0] * shape[1] * FLOAT.itemsize != end:
+    if offset + shape[0] * shape[1] * FLOAT.itemsize != start + info.file_size:
         raise ValueError(f"{info.filename} has not the length of its shape {shape}")
     if offset % FLOAT.itemsize:
         return None
