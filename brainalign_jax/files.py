@@ -1,10 +1,11 @@
-"""A user's path made absolute; files that are written completely or not at all, and files with a seal."""
+"""A user's path made absolute; files and tables written completely or not at all, and files with a seal."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import re
 import secrets
@@ -13,7 +14,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 try:
     import fcntl
@@ -25,6 +29,8 @@ _DAY = 86_400.0  # seconds, after which what cannot be locked is taken for left 
 _SEAL = b"\nbrainalign_jax seal 1, SHA-256 "
 _SEAL_BYTES = len(_SEAL) + 64 + 1
 _BLOCK = 2**20
+_SMALL = 2**26  # bytes of a table that nothing is said about
+_PACKED = 1000  # times that a table of results can be packed
 
 
 class Damaged(ValueError):
@@ -154,6 +160,29 @@ def sealed_bytes(path: Path) -> bytes:
     """All that was written to a file of `new_sealed_file`. Raises: as `sealed_file`."""
     with sealed_file(path) as file:
         return file.read()[:-_SEAL_BYTES]
+
+
+def write_parquet(rows: pd.DataFrame, path: Path, *, sealed: bool = False) -> None:
+    """Write a table whole or not at all. sealed: as by `new_sealed_file`."""
+    with (new_sealed_file if sealed else new_file)(path) as file:
+        file.write(rows.to_parquet(index=False))
+
+
+def read_parquet(content: bytes) -> pd.DataFrame:
+    """The table that the bytes of a Parquet file hold.
+
+    Raises: Damaged where they hold none, or declare one that so few bytes cannot hold.
+    """
+    import pandas as pd
+    from pyarrow import parquet
+
+    try:
+        declared = parquet.read_metadata(io.BytesIO(content))
+        if 8 * declared.num_rows * declared.num_columns > max(_SMALL, _PACKED * len(content)):
+            raise ValueError(f"{len(content):,} bytes declare {declared.num_rows:,} rows")
+        return pd.read_parquet(io.BytesIO(content))
+    except Exception as error:
+        raise Damaged(str(error)) from error
 
 
 class _Sealing:

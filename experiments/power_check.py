@@ -34,9 +34,9 @@ OPTIONS = (
 
 
 def _power(values: dict[str, object], text: str) -> None:
+    from brainalign_jax.files import write_parquet
     from brainalign_jax.studies.checks.power import power
     from brainalign_jax.study.computation import keep_compiled_programs
-    from brainalign_jax.study.results import write_parquet
 
     keep_compiled_programs()
     output = values["output_dir"]

@@ -1,10 +1,12 @@
-"""A user's path made absolute, and files that are written completely or not at all."""
+"""A user's path made absolute, and files and tables that are written completely or not at all."""
 
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from brainalign_jax.files import (
@@ -15,10 +17,12 @@ from brainalign_jax.files import (
     new_folder,
     new_sealed_file,
     plain_text,
+    read_parquet,
     remove_leftovers,
     sealed_bytes,
     spreadsheet_text,
     user_path,
+    write_parquet,
 )
 
 
@@ -154,6 +158,27 @@ def test_threads_and_processes_of_the_same_number_write_to_one_place(tmp_path, m
     assert len(content) == 50_000 and len({*content}) == 1
     assert written.stat().st_mode & 0o777 == 0o666 & ~before
     assert _umask() == before, "a thread took the mask of another for the process's own"
+
+
+def test_a_table_is_written_whole_and_read_back(tmp_path):
+    rows = pd.DataFrame({"model": ["a", None], "k": [1, 2], "value": [0.5, np.nan]}, index=[7, 8])
+    write_parquet(rows, tmp_path / "x.parquet")
+    write_parquet(rows, tmp_path / "x.cell", sealed=True)
+    for content in ((tmp_path / "x.parquet").read_bytes(), sealed_bytes(tmp_path / "x.cell")):
+        pd.testing.assert_frame_equal(read_parquet(content), rows.reset_index(drop=True))
+        for end in (0, 3, 100, len(content) - 1):
+            with pytest.raises(Damaged):
+                read_parquet(content[:end])
+    with pytest.raises(Exception, match="k"):
+        write_parquet(rows.assign(k=[1, "b"]), tmp_path / "x.parquet")
+    assert read_parquet((tmp_path / "x.parquet").read_bytes())["k"].tolist() == [1, 2]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_table_larger_than_its_bytes_can_hold_is_not_unpacked():
+    content = pd.DataFrame({"k": np.zeros(10_000_000, np.int8)}).to_parquet(index=False)
+    with pytest.raises(Damaged, match=r"bytes declare 10,000,000 rows"):
+        read_parquet(content)
 
 
 def _umask():

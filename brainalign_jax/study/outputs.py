@@ -7,7 +7,6 @@ told from one that belongs.
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterator
@@ -15,7 +14,16 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from brainalign_jax.files import leftovers, locked, new_file, new_folder, remove_leftovers, sync
+from brainalign_jax.files import (
+    Damaged,
+    leftovers,
+    locked,
+    new_file,
+    new_folder,
+    read_parquet,
+    remove_leftovers,
+    sync,
+)
 
 MANIFEST = "manifest.json"
 # Of what is built of studies and has no manifest that can be loaded.
@@ -166,8 +174,8 @@ def read_table(folder: Path, name: str, files: dict[str, str] | None) -> pd.Data
             "bytes: run the study again"
         )
     try:
-        return pd.read_parquet(io.BytesIO(content))
-    except Exception as error:
+        return read_parquet(content)
+    except Damaged as error:
         raise ValueError(f"{path} is damaged ({error}): run the study again") from error
 
 

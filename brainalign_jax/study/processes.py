@@ -5,7 +5,6 @@ themselves, others are told the coordinator's address. Every process computes on
 """
 
 import contextlib
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 
@@ -13,6 +12,8 @@ import jax
 import numpy as np
 import pandas as pd
 from jax.experimental import multihost_utils
+
+from brainalign_jax.files import read_parquet
 
 
 def join(
@@ -122,12 +123,8 @@ def gather(rows: pd.DataFrame | None) -> pd.DataFrame:
     """The rows of all processes, in the order of the processes; None for no rows."""
     if jax.process_count() == 1:
         return rows
-    content = io.BytesIO()
-    if rows is not None:
-        rows.to_parquet(content, index=False)
-    parts = [
-        pd.read_parquet(io.BytesIO(part)) for part in _gather_bytes(content.getvalue()) if part
-    ]
+    content = b"" if rows is None else rows.to_parquet(index=False)
+    parts = [read_parquet(part) for part in _gather_bytes(content) if part]
     return pd.concat(parts, ignore_index=True) if parts else None
 
 

@@ -1,14 +1,13 @@
 """Tidy results: one row a score, saved as parquet with a JSON manifest."""
 
 import dataclasses
-import io
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.files import Damaged, new_file, new_sealed_file, sealed_bytes, user_path
+from brainalign_jax.files import Damaged, read_parquet, sealed_bytes, user_path, write_parquet
 from brainalign_jax.language import Embeddings
 from brainalign_jax.study import outputs
 from brainalign_jax.study.outputs import EXTRAS
@@ -253,18 +252,9 @@ def tidy(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def write_parquet(rows: pd.DataFrame, path: Path) -> None:
-    """Write a table whole or not at all."""
-    with new_file(path) as file:
-        rows.to_parquet(file, index=False)
-
-
 def write_cell(rows: pd.DataFrame, path: Path) -> None:
     """Keep the table of a finished piece of work, whole or not at all, with a checksum."""
-    content = io.BytesIO()
-    rows.to_parquet(content, index=False)
-    with new_sealed_file(path) as file:
-        file.write(content.getvalue())
+    write_parquet(rows, path, sealed=True)
 
 
 def read_cell(path: Path | None) -> pd.DataFrame | None:
@@ -272,7 +262,7 @@ def read_cell(path: Path | None) -> pd.DataFrame | None:
     if path is None or not path.is_file():
         return None
     try:
-        return pd.read_parquet(io.BytesIO(sealed_bytes(path)))
+        return read_parquet(sealed_bytes(path))
     except FileNotFoundError:  # removed meanwhile
         return None
     except Damaged as error:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from brainalign_jax.files import output_folder
+from brainalign_jax.files import output_folder, write_parquet
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.neural.simulate import release_schedule, schedule_runs, simulate_harry_potter
@@ -23,7 +23,7 @@ from brainalign_jax.study.computation import Computation, keep_compiled_programs
 from brainalign_jax.study.evidence.nulls import NullPlan, score_nulls
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.registry import BUILT_IN
-from brainalign_jax.study.results import POOLED, write_parquet
+from brainalign_jax.study.results import POOLED
 from brainalign_jax.study.score import sweep
 
 COLUMNS = (

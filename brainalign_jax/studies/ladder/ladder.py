@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.files import output_folder
+from brainalign_jax.files import output_folder, write_parquet
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.studies.ladder import report
@@ -24,7 +24,7 @@ from brainalign_jax.study.evidence.table import METRIC, EvidencePlan
 from brainalign_jax.study.outputs import CONTENTS, new_outputs
 from brainalign_jax.study.protocol import Protocol, protocol
 from brainalign_jax.study.registry import BUILT_IN
-from brainalign_jax.study.results import ResultTable, write_parquet
+from brainalign_jax.study.results import ResultTable
 from brainalign_jax.study.run import Embedding, run_study
 from brainalign_jax.study.score.sweep import Scoring
 

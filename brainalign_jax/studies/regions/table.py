@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.files import user_path
+from brainalign_jax.files import user_path, write_parquet
 from brainalign_jax.studies.regions.recordings import RegionRecordings
 from brainalign_jax.study import outputs
-from brainalign_jax.study.results import GROUP, write_parquet
+from brainalign_jax.study.results import GROUP
 
 COLUMNS = (
     "dataset", "part", "region", "subject", "model", "nuisances", "metric", "value", "low", "high",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from brainalign_jax.files import output_folder
+from brainalign_jax.files import output_folder, write_parquet
 from brainalign_jax.language import list_models
 from brainalign_jax.names import check_known, unknown
 from brainalign_jax.neural.readers import Dataset
@@ -22,7 +22,7 @@ from brainalign_jax.study.evidence.table import EvidencePlan
 from brainalign_jax.study.outputs import CONTENTS, new_outputs
 from brainalign_jax.study.protocol import PROTOCOLS, protocol
 from brainalign_jax.study.registry import BUILT_IN
-from brainalign_jax.study.results import ResultTable, write_parquet
+from brainalign_jax.study.results import ResultTable
 from brainalign_jax.study.run import Embedding, run_study
 from brainalign_jax.study.score.problem import fitting_ks, folds_of
 from brainalign_jax.study.score.sweep import Scoring

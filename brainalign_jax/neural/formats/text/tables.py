@@ -235,10 +235,8 @@ class ColumnTable:
         """Raise ValueError where columns of a Parquet file are packed so far that they cannot be data."""
         if self._text is not None:
             return
-        from pyarrow import parquet
-
         wanted = set(names)
-        with _parquet_damage(self.path), parquet.ParquetFile(self.path) as file:
+        with _parquet_file(self.path) as file:
             for group in range(file.metadata.num_row_groups):
                 part, n_bytes = file.metadata.row_group(group), 0
                 for column in range(part.num_columns):
@@ -287,14 +285,14 @@ class ColumnTable:
 
     def _batches(self, strings: Sequence[str], numbers: Sequence[str]) -> Iterator:
         import pyarrow as pa
-        from pyarrow import csv, parquet
+        from pyarrow import csv
 
+        if self._text is None:
+            with _parquet_file(self.path) as file:
+                rows = max(1, min(4096, _BLOCK // (8 * len([*strings, *numbers]))))
+                yield from file.iter_batches(rows, columns=[*strings, *numbers])
+            return
         try:
-            if self._text is None:
-                with parquet.ParquetFile(self.path) as file:
-                    rows = max(1, min(4096, _BLOCK // (8 * len([*strings, *numbers]))))
-                    yield from file.iter_batches(rows, columns=[*strings, *numbers])
-                return
             types = {name: pa.string() for name in strings}
             types |= {name: pa.float64() for name in numbers}
             wide = self._text.encoding == "utf-16"
@@ -310,9 +308,9 @@ class ColumnTable:
             ) as reader:
                 yield from reader
         except (pa.ArrowException, OSError, UnicodeError, MemoryError) as error:
-            place = self._text.locate(numbers) if self._text else ""
             raise ValueError(
-                f"{self.path} is not a complete table: {place or error}; correct it or write it again"
+                f"{self.path} is not a complete table: {self._text.locate(numbers) or error}; correct it or "
+                "write it again"
             ) from error
 
 
@@ -449,9 +447,8 @@ def npz_names(path: str | Path) -> tuple[str, ...]:
 def _parquet_schema(path: Path) -> tuple[list[str], set[str], int]:
     """The columns' names, those of numbers, and the number of rows."""
     import pyarrow as pa
-    from pyarrow import parquet
 
-    with _parquet_damage(path), parquet.ParquetFile(path) as file:
+    with _parquet_file(path) as file:
         schema, n_rows = file.schema_arrow, file.metadata.num_rows
     kinds = (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean, pa.types.is_decimal)
     numeric = {field.name for field in schema if any(kind(field.type) for kind in kinds)}
@@ -461,11 +458,13 @@ def _parquet_schema(path: Path) -> tuple[list[str], set[str], int]:
 
 
 @contextmanager
-def _parquet_damage(path: Path):
+def _parquet_file(path: Path) -> Iterator:
     import pyarrow as pa
+    from pyarrow import parquet
 
     try:
-        yield
+        with parquet.ParquetFile(path) as file:
+            yield file
     except (pa.ArrowException, OSError, UnicodeError, MemoryError) as error:
         raise ValueError(
             f"{path} is not a Parquet file, or is truncated ({error}); write it again"
