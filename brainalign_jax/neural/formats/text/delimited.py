@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import itertools
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -89,44 +91,32 @@ class DelimitedText:
         place = {name: at for at, name in enumerate(names)}
         wanted = [place[name] for name in columns]
         size = max(1, _PART // (8 * len(wanted)))
-        part: list[np.ndarray] = []
-        start = 0
-        for number, row in enumerate(rows):
-            fits = len(row) == len(names)
-            texts = [row[at] for at in wanted] if fits else []
-            try:
-                values = np.array(texts, np.float64)
-            except ValueError:
-                values = None
-            if values is None or not fits or any("_" in text for text in texts):
-                values = self._values_of(number + 1, row, names, columns)
-            part.append(values)
-            if len(part) == size:
-                yield start, np.stack(part)
-                part, start = [], number + 1
-        if part:
+        values = (self._numbers_of(*line, names, wanted) for line in enumerate(rows, 1))
+        for start in itertools.count(0, size):
+            if not (part := list(itertools.islice(values, size))):
+                return
             yield start, np.stack(part)
 
-    def _values_of(
-        self, number: int, row: list[str], names: list[str], columns: Sequence[str]
+    def _numbers_of(
+        self, number: int, row: list[str], names: list[str], wanted: list[int]
     ) -> np.ndarray:
-        if problem := _row_problem(number, row, names, set(columns)):
+        """The numbers in the places `wanted` of a row."""
+        texts = [row[at] for at in wanted] if len(row) == len(names) else ["_"]
+        if not any("_" in text for text in texts):
+            with contextlib.suppress(ValueError):
+                return np.array(texts, np.float64)
+        if problem := _row_problem(number, row, names, {names[at] for at in wanted}):
             raise ValueError(
                 f"{self.path} is not a complete table: {problem}; correct it or write it again"
             )
-        texts = dict(zip(names, row, strict=True))
-        return np.array(
-            [np.nan if texts[name].strip() in MISSING else float(texts[name]) for name in columns]
-        )
+        return np.array([np.nan if text.strip() in MISSING else float(text) for text in texts])
 
     def _first_rows(self) -> tuple[list[str], list[list[str]]]:
         """The columns' names and the first rows that have as many fields; few of a wide table."""
         rows = self.rows()
         names = next(rows, [])
         many = min(_PEEK, max(3, _PEEK_FIELDS // max(len(names), 1)))
-        return names, [
-            row for row, _ in zip(rows, range(many), strict=False) if len(row) == len(names)
-        ]
+        return names, [row for row in itertools.islice(rows, many) if len(row) == len(names)]
 
     def locate(self, numbers: Sequence[str]) -> str:
         """What is wrong in the first bad row, "" if nothing is; numbers: columns that must be numeric.
@@ -168,7 +158,8 @@ class DelimitedText:
         except UnicodeError as error:
             if self.encoding != "utf-16":  # text is decoded some lines ahead: find the line itself
                 lines = self.path.read_bytes().splitlines()
-                number = next(i for i, line in enumerate(lines) if not _is_utf8(line))
+                same = (line.decode(errors="ignore").encode() == line for line in lines)
+                number = list(same).index(False)
             raise ValueError(
                 f"{self.path} is not text in UTF-8 in line {number + 1} ({error}); save the whole "
                 "file in one encoding, UTF-8"
@@ -219,11 +210,3 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return "_" not in text
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

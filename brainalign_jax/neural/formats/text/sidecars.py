@@ -93,9 +93,9 @@ def read_table(path: str | Path) -> Table:
         raise FileNotFoundError(f"there is no table at {path}")
     separator = "," if path.suffix.lower() == ".csv" else "\t"
     text = DelimitedText(path, separator=separator)
-    rows = _rows(text)
+    rows = list(text.rows())
     if len(rows) != text.n_rows + 1 or any("\n" in field for row in rows for field in row):
-        rows = _rows(DelimitedText(path, separator=separator, quotes=False))
+        rows = list(DelimitedText(path, separator=separator, quotes=False).rows())
     names = rows[0] if rows else []
     if not names or "" in names or len(set(names)) < len(names):
         raise ValueError(
@@ -367,7 +367,3 @@ def read_labels(path: str | Path, regions: Sequence[int]) -> tuple[str, ...]:
     if missing:
         raise ValueError(f"{path} has no name for region {missing[0]} of the atlas; add it")
     return tuple(known[int(region)] for region in regions)
-
-
-def _rows(text: DelimitedText) -> list[list[str]]:
-    return list(text.rows())
