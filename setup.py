@@ -48,6 +48,7 @@ setup(
         "orbax-checkpoint>=0.11.33",
         "pandas>=2.2",
         "platformdirs>=4",
+        "psutil>=5.9",
         "pyarrow>=16",  # pandas writes the result tables with it
         "requests>=2.31",
         "safetensors>=0.5",

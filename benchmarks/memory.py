@@ -30,6 +30,7 @@ STUDY = """
 import json, resource, sys, tempfile
 import numpy as np
 from brainalign_jax.language import Embeddings
+from brainalign_jax.machine import resident_bytes
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study import memory
@@ -46,7 +47,7 @@ scoring = Scoring(tuple(methods), protocol(name, timed=False, n_folds=4, n_inner
 blocks = [[values.shape for _, values in vectors.blocks()]]
 # What this process holds of the vectors already is not to be counted a second time.
 held = vectors.values.nbytes
-before = memory.resident_bytes() - held - values.nbytes
+before = resident_bytes() - held - values.nbytes
 planned = memory.fit(responses, blocks, scoring)
 score_subjects("p", [responses], vectors, scoring, computation=planned.computation)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

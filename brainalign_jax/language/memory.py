@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import jax
 
-from brainalign_jax.machine import left_memory, total_memory
+from brainalign_jax.machine import free_memory
+
+
+def accelerator_bytes() -> int:
+    """Memory of the smallest local accelerator, in bytes; 0 without one, or where it does not tell."""
+    stats = [device.memory_stats() for device in jax.local_devices() if device.platform != "cpu"]
+    return min((int((told or {}).get("bytes_limit", 0)) for told in stats), default=0)
 
 
 def device_bytes() -> int:
-    """Memory of the smallest local device, in bytes; the CPU's is what the process may still take."""
-    sizes = []
-    for device in jax.local_devices():
-        stats = device.memory_stats() if device.platform != "cpu" else None
-        if stats and stats.get("bytes_limit"):
-            sizes.append(int(stats["bytes_limit"]))
-    return min(sizes) if sizes else _available() // _simulated()
+    """Memory of the smallest local device, in bytes; the CPU's is what the process may still take.
 
-
-def _simulated() -> int:
-    """Devices that share the memory of this machine."""
-    return jax.local_device_count() if jax.default_backend() == "cpu" else 1
-
-
-def _available() -> int:
-    # Half of all, where nothing tells what is left.
-    return left_memory() or (total_memory() or 8 << 30) // 2
+    Devices that are simulated on the CPU share it.
+    """
+    simulated = jax.local_device_count() if jax.default_backend() == "cpu" else 1
+    return accelerator_bytes() or free_memory() // simulated

@@ -11,16 +11,15 @@ are first reduced to the R <= N axes that they span, so that the primal factor i
 
 import dataclasses
 import math
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import numpy as np
 
-from brainalign_jax.machine import free_memory
+from brainalign_jax.language.memory import accelerator_bytes
+from brainalign_jax.machine import free_memory, resident_bytes
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.computation import Computation, cores
 from brainalign_jax.study.protocol import Protocol
@@ -300,18 +299,4 @@ def _reduction(n_rows: int, n_features: int) -> dict[str, int]:
 
 def available_bytes() -> int:
     """Memory of the smallest local accelerator, or what the machine has left for this process."""
-    device = jax.local_devices()[0]
-    if device.platform != "cpu":
-        limits = [(one.memory_stats() or {}).get("bytes_limit", 0) for one in jax.local_devices()]
-        if min(limits) > 0:
-            return min(limits)
-    return resident_bytes() + free_memory()
-
-
-def resident_bytes() -> int:
-    """Memory that this process holds now; 0 where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return accelerator_bytes() or resident_bytes() + free_memory()
