@@ -96,7 +96,7 @@ def output_file(value: str | os.PathLike, name: str) -> Path:
     Raises: as `output_folder`; IsADirectoryError where a folder has this name.
     """
     path = user_path(value, name, "a file")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise IsADirectoryError(errno.EISDIR, f"{name}: this is a folder", str(path))
     output_folder(path if not path.parent.is_dir() else path.parent, name)
     longest = os.pathconf(path.anchor, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255

@@ -16,6 +16,7 @@ from brainalign_jax.files import (
     new_file,
     new_folder,
     new_sealed_file,
+    output_file,
     plain_text,
     read_parquet,
     remove_leftovers,
@@ -158,6 +159,16 @@ def test_threads_and_processes_of_the_same_number_write_to_one_place(tmp_path, m
     assert len(content) == 50_000 and len({*content}) == 1
     assert written.stat().st_mode & 0o777 == 0o666 & ~before
     assert _umask() == before, "a thread took the mask of another for the process's own"
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
+    path = tmp_path / ("é" * 127 + "x")
+    assert output_file(path, "path") == path
+    with new_file(path) as file:
+        file.write(b"x")
+    assert path.read_bytes() == b"x" and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(OSError, match="path: the name is too long"):
+        output_file(path.with_name(path.name + "x"), "path")
 
 
 def test_a_table_is_written_whole_and_read_back(tmp_path):
