@@ -6,7 +6,6 @@ protocol fits on all rows.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,14 +23,14 @@ from brainalign_jax.study.evidence import held_nulls
 from brainalign_jax.study.evidence.draws import KINDS, Draw, draw_nulls, moved_rows
 from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.progress import Progress
-from brainalign_jax.study.results import read_cell, write_cell
 from brainalign_jax.study.score import preparation, programs
+from brainalign_jax.study.score.cells import Cells
 from brainalign_jax.study.score.decoding import LayerVectors
 from brainalign_jax.study.score.fold_work import Part, Work
 from brainalign_jax.study.score.folds import Split
 from brainalign_jax.study.score.methods import FoldProblem, Ridge
 from brainalign_jax.study.score.problem import words_leave_rows
-from brainalign_jax.study.score.sweep import cell_paths, with_common_axes
+from brainalign_jax.study.score.sweep import with_common_axes
 from brainalign_jax.study.score.workbench import Workbench
 
 COLUMNS = ("dataset", "subject", "model", "method", "layer", "null", "draw", "metric", "k", "value")
@@ -83,53 +82,25 @@ def score_nulls(
     scoring = with_common_axes(scoring, [model.values.shape[-1] for model in models])
     protocol = dataclasses.replace(scoring.protocol, layer_selection="test")
     scoring = dataclasses.replace(scoring, protocol=protocol, ks=(k,))
-    tables: dict[tuple[int, str, int], pd.DataFrame] = {}
-    places = list(itertools.product(range(len(responses)), scoring.methods, range(len(models))))
-    paths = cell_paths(
-        cells,
-        dataset,
-        responses,
-        models,
-        scoring,
-        computation,
-        suffix=".null.cell",
-        null=dataclasses.asdict(plan),
-    )
-    todo: dict[tuple[int, str], list[int]] = {}
-    for place in places:
-        table = read_cell(paths.get(place))
-        if table is not None:
-            tables[place] = table
-        else:
-            todo.setdefault(place[:2], []).append(place[2])
+    sides = dataset, responses, models, scoring, computation
+    kept = Cells(cells, *sides, suffixes=(".null.cell",), null=dataclasses.asdict(plan))
     if progress is not None:
-        progress.update(len(tables) * plan.n_draws)
-    with (
-        computation.context(),
-        ThreadPoolExecutor(computation.workers()) as pool,
-    ):
+        progress.update(kept.n_known * plan.n_draws)
+    with computation.context(), ThreadPoolExecutor(computation.workers()) as pool:
         bench = Workbench(responses, models, scoring, computation, pool)
-        for (subject, method), wanted in todo.items():
-            values = _scores(
-                bench, pool, responses[subject], subject, method, wanted, plan, progress
-            )
+        for (subject, method), wanted in kept.todo().items():
+            recording = responses[subject]
+            values = _scores(bench, pool, recording, subject, method, wanted, plan, progress)
             for model in wanted:
-                place = subject, method, model
                 parts = sorted(part for part in values if part[0] == model)
-                tables[place] = pd.concat(
+                rows = pd.concat(
                     [_rows(values[part], bench.parts[part], plan, k) for part in parts],
                     ignore_index=True,
-                ).assign(
-                    dataset=dataset,
-                    subject=responses[subject].subject,
-                    model=models[model].model,
-                    method=method,
-                )[list(COLUMNS)]
-                if cells:
-                    write_cell(tables[place], paths[place])
-    if not tables:
-        return pd.DataFrame(columns=list(COLUMNS))
-    return pd.concat([tables[place] for place in places], ignore_index=True)
+                )
+                who = {"subject": recording.subject, "model": models[model].model, "method": method}
+                rows = rows.assign(dataset=dataset, **who)[list(COLUMNS)]
+                kept.keep((subject, method, model), rows)
+    return kept.joined()[0]
 
 
 def _scores(bench, pool, one, subject, method, wanted, plan, progress) -> dict[Part, np.ndarray]:

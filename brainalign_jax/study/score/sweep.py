@@ -6,9 +6,6 @@ all models. Folds are worked at the same time where the machine has cores to spa
 
 import collections
 import dataclasses
-import hashlib
-import itertools
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,15 +13,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from brainalign_jax import __version__
-from brainalign_jax.files import remove_leftovers
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.progress import Progress
-from brainalign_jax.study.registry import identity_of
-from brainalign_jax.study.results import about_model, read_cell, tidy, write_cell
+from brainalign_jax.study.results import about_model, tidy
+from brainalign_jax.study.score.cells import Cells
 from brainalign_jax.study.score.workbench import Job, Workbench, layer_numbers
 
 __all__ = ["Scores", "Scoring", "score", "score_subjects"]
@@ -68,47 +63,27 @@ def score(
     abouts = [about_model(model) for model in models]
     for model in models:
         layer_numbers(model, scoring.layers)
-    places = itertools.product(range(len(responses)), scoring.methods, range(len(models)))
-    paths = cell_paths(cells, dataset, responses, models, scoring, computation)
-    tables: dict[tuple[int, str, int], pd.DataFrame] = {}
-    ranks: dict[tuple[int, str, int], pd.DataFrame] = {}
-    todo: dict[tuple[int, str], list[int]] = {}
-    for subject, method, model in places:
-        path = paths.get((subject, method, model))
-        table = read_cell(path)
-        of_words = None if table is None else read_cell(_ranks_path(path))
-        if of_words is None:
-            todo.setdefault((subject, method), []).append(model)
-        else:
-            tables[subject, method, model], ranks[subject, method, model] = table, of_words
+    sides = dataset, responses, models, scoring, computation
+    kept = Cells(cells, *sides, suffixes=(".cell", ".ranks.cell"))
     if progress is not None:
-        progress.update(len(tables))
+        progress.update(kept.n_known)
 
     def finish(job: Job) -> None:
-        for model, table, of_words in job.tables():
-            place = job.subject, job.method, model
+        for model, rows, ranks in job.tables():
             who = {
                 "subject": responses[job.subject].subject,
                 "model": models[model].model,
                 "method": job.method,
             }
-            ranks[place] = of_words.assign(**who)[[*who, *of_words.columns]]
-            tables[place] = tidy(
-                table.assign(
-                    dataset=dataset,
-                    **who,
-                    **abouts[model],
-                    protocol=scoring.protocol.name,
-                )
-            )
-            if cells:
-                write_cell(ranks[place], _ranks_path(paths[place]))
-                write_cell(tables[place], paths[place])
+            of_words = ranks.assign(**who)[[*who, *ranks.columns]]
+            about = {"dataset": dataset, **who, **abouts[model], "protocol": scoring.protocol.name}
+            kept.keep((job.subject, job.method, model), tidy(rows.assign(**about)), of_words)
             if progress is not None:
                 progress.update()
 
     with computation.context(), ThreadPoolExecutor(computation.workers()) as pool:
         bench = Workbench(responses, models, scoring, computation, pool)
+        todo = kept.todo()
         bench.compare_geometries(todo)
         # While the folds of one subject are worked, the next one's responses are made ready.
         pending: collections.deque[Job] = collections.deque()
@@ -124,11 +99,7 @@ def score(
         finally:
             for job in pending:  # after an error
                 job.cancel()
-    order = itertools.product(range(len(models)), range(len(responses)), scoring.methods)
-    order = [(subject, method, model) for model, subject, method in order]
-    return Scores(
-        *(pd.concat([x[place] for place in order], ignore_index=True) for x in (tables, ranks))
-    )
+    return Scores(*kept.joined())
 
 
 def with_common_axes(scoring: Scoring, widths: Sequence[int]) -> Scoring:
@@ -138,50 +109,3 @@ def with_common_axes(scoring: Scoring, widths: Sequence[int]) -> Scoring:
     axes = min(widths) if len(set(widths)) > 1 else 0
     chosen = dataclasses.replace(scoring.protocol, vector_axes=axes)
     return dataclasses.replace(scoring, protocol=chosen)
-
-
-def _ranks_path(path: Path) -> Path:
-    return path.with_suffix(".ranks.cell")
-
-
-def cell_paths(
-    cells: Path | None,
-    dataset: str,
-    responses,
-    models,
-    scoring: Scoring,
-    computation: Computation,
-    *,
-    suffix: str = ".cell",
-    **more,
-) -> dict[tuple[int, str, int], Path]:
-    """Where each subject, method and model is kept: a fingerprint of all that decides its rows.
-
-    more: what else decides them, by name.
-    """
-    if cells is None:
-        return {}
-    remove_leftovers(Path(cells))
-    vectors = [model.fingerprint() for model in models]
-    paths = {}
-    for subject, one in enumerate(responses):
-        recording = one.fingerprint()
-        for method, model in itertools.product(scoring.methods, range(len(models))):
-            parts = {
-                "version": __version__,
-                "dataset": dataset,
-                "responses": recording,
-                "embeddings": vectors[model],
-                "method": identity_of(method),
-                "protocol": scoring.protocol.fields(),
-                "ks": scoring.ks,
-                "layers": scoring.layers,
-                "lower": scoring.lower,
-                "seed": scoring.seed,
-                "dtype": computation.dtype,
-                "precision": computation.precision,
-                **more,
-            }
-            digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-            paths[subject, method, model] = Path(cells) / f"{digest}{suffix}"
-    return paths
