@@ -120,7 +120,7 @@ def _scores(bench, pool, one, subject, method, wanted, plan, progress) -> dict[P
             found |= {part: values / asked for part, values in of_parts.items()}
         elif _moves_words(work, draws):
             rows = [draw.rows for draw in draws]
-            moved, counts = bench.reworded(subject, problem, rows)
+            moved, counts = bench.reworded(subject, work.method, rows)
             futures = [pool.submit(_score_reworded, work, fold, moved, k) for fold in folds]
             by_fold = [future.result() for future in futures]
             for part in work.layers:

@@ -73,10 +73,34 @@ class Job:
                 future.cancel()
 
 
+class SharedProblem:
+    """The folds of equal words, and what is made of them once: the words moved by each draw, and the layers
+    that each fold's training words scale and reduce, by part."""
+
+    def __init__(self, problem: Problem):
+        self.problem = problem
+        self.moved: tuple[FoldProblem, np.ndarray] | None = None
+        self.reduced: dict[tuple, list[list[LayerVectors]]] = {}
+
+
+class SubjectSources:
+    """What is prepared of one subject's responses, by what it is prepared for."""
+
+    def __init__(self, subject: int = -1):
+        self.subject = subject
+        self.prepared: dict[tuple, np.ndarray] = {}
+        self.means: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
+        self.voxel_scores: dict[int, dict] = {}  # by model
+
+
 class Workbench:
     """What the cells of a sweep share: folds, prepared responses, prepared layers.
 
     parts: the layer numbers of each (model, block of layers of equal width).
+
+    What is kept, and when it goes: problems and RSA rows stay as long as the bench. Prepared responses are of
+    one subject, and go when the next one's are asked for. Prepared layers stay until responses of another
+    width ask for them, and then take their place.
     """
 
     def __init__(
@@ -102,11 +126,10 @@ class Workbench:
             most=computation.layers,
             devices=self._mesh.size,
         )
-        self._problems: dict[tuple, Problem] = {}
-        self._layers: dict[tuple, list[LayerVectors]] = {}
-        self._reduced: dict[tuple, list[list[LayerVectors]]] = {}
-        self._sources: tuple[int, dict] = (-1, {})  # of one subject
-        self._reworded: dict[int, tuple[FoldProblem, np.ndarray]] = {}  # of each of self._problems
+        self._problems: dict[tuple, SharedProblem] = {}
+        # By part and how it is prepared: the features it is reduced to, and its chunks.
+        self._layers: dict[tuple, tuple[int | None, list[LayerVectors]]] = {}
+        self._sources = SubjectSources()
         self._geometry: dict[tuple[int, Part], tuple[np.ndarray, int]] = {}
 
     def job(self, subject: int, name: str, models: list[int]) -> Job:
@@ -122,7 +145,8 @@ class Workbench:
         """The folds of a subject, and what is to be done in each: once for all models that share sources."""
         method = method_of(name, self.scoring.protocol)
         protocol = method.protocol
-        problem = self._problem(subject, inner=method.uses_inner_folds)
+        shared = self._problem(subject, inner=method.uses_inner_folds)
+        problem = shared.problem
         groups: dict[tuple, list[Part]] = {}
         for part in self.parts:
             if part[0] in models:
@@ -133,7 +157,7 @@ class Workbench:
             layers = {part: self._prepared_layers(part, method, source.shape[-1]) for part in parts}
             n_axes = protocol.vector_axes
             reduced = {
-                part: self._fold_layers(part, chunks, method, problem)
+                part: self._fold_layers(part, chunks, method, shared)
                 for part, chunks in layers.items()
                 if protocol.scales_in_folds or 0 < n_axes < chunks[0].values.shape[-1]
             }
@@ -144,31 +168,36 @@ class Workbench:
             )
         return problem, works
 
-    def _problem(self, subject: int, *, inner: bool) -> Problem:
-        one = self.responses[subject]
-        key = (one.stimulus.fingerprint(), one.valid.tobytes(), inner)
+    def _problem(self, subject: int, *, inner: bool) -> SharedProblem:
+        recording = self.responses[subject]
+        key = (recording.stimulus.fingerprint(), recording.valid.tobytes(), inner)
         if key not in self._problems:
             for model in self._models:
-                check_words(one, model, self.scoring)
-            self._problems[key] = folds_of(one, self.scoring, inner=inner)
+                check_words(recording, model, self.scoring)
+            self._problems[key] = SharedProblem(folds_of(recording, self.scoring, inner=inner))
         return self._problems[key]
 
     def reworded(
-        self, subject: int, problem: Problem, draws: Sequence[np.ndarray]
+        self, subject: int, method: Method, draws: Sequence[np.ndarray]
     ) -> tuple[FoldProblem, np.ndarray]:
-        """The folds of a problem with the words moved by each draw, and the words [P] that each asks for.
+        """A subject's folds with the words moved by each draw, and the words [P] that each asks for.
 
-        draws: each the token [N] whose response each token takes.
+        draws: each the token [N] whose response each token takes, the same in all calls.
         Subjects and methods of the same problem share them.
         """
-        known = self._reworded.get(id(problem))
-        if known is None:
+        shared = self._problem(subject, inner=method.uses_inner_folds)
+        if shared.moved is None:
             # The token that takes the response of token i has its word at i.
             words = np.stack([np.argsort(rows) for rows in draws])
-            moved = reworded(self.responses[subject], problem, self.scoring, words)
-            asked = moved.outer.query_mask.sum(axis=(1, 2), dtype=np.float64)
-            known = self._reworded[id(problem)] = moved, asked
-        return known
+            moved = reworded(self.responses[subject], shared.problem, self.scoring, words)
+            shared.moved = moved, moved.outer.query_mask.sum(axis=(1, 2), dtype=np.float64)
+        return shared.moved
+
+    def _of_subject(self, subject: int) -> SubjectSources:
+        """What is prepared of a subject; that of the one before goes."""
+        if self._sources.subject != subject:
+            self._sources = SubjectSources(subject)
+        return self._sources
 
     def _source(
         self,
@@ -181,20 +210,18 @@ class Workbench:
         folds: bool,
     ):
         """Prepared responses of a subject, [N, R], or [F, N, R] with what is fitted on each fold."""
-        one = self.responses[subject]
-        if self._sources[0] != subject:
-            self._sources = (subject, {})
-        known = self._sources[1]
+        prepared = self._of_subject(subject).prepared
         key = (
             form,
             folds and preparation.fits_each_fold(protocol),
             *self._fitted_to(part, protocol),
         )
-        if key not in known:
-            known[key] = self.prepared(
-                subject, part, form, protocol, problem, one.values, folds=folds
+        if key not in prepared:
+            values = self.responses[subject].values
+            prepared[key] = self.prepared(
+                subject, part, form, protocol, problem, values, folds=folds
             )
-        return known[key]
+        return prepared[key]
 
     def prepared(
         self,
@@ -208,12 +235,13 @@ class Workbench:
         folds: bool = True,
     ) -> np.ndarray:
         """Responses [N, V] of a subject prepared for a part: [N, R], or [F, N, R]."""
-        one, model = self.responses[subject], part[0]
-        if folds and isinstance(one, GroupRecording):
-            return one.fold_values(problem.folds.outer.train > 0).astype(self._computation.dtype)
-        _, token_to_type = one.stimulus.types(lower=self.scoring.lower)
-        own = values is one.values
-        known = self._sources[1].setdefault(("voxels", model), {}) if own else {}
+        recording, model = self.responses[subject], part[0]
+        if folds and isinstance(recording, GroupRecording):
+            train = problem.folds.outer.train > 0
+            return recording.fold_values(train).astype(self._computation.dtype)
+        _, token_to_type = recording.stimulus.types(lower=self.scoring.lower)
+        own = values is recording.values
+        known = self._of_subject(subject).voxel_scores.setdefault(model, {}) if own else {}
         return preparation.prepare_responses(
             values,
             problem.eligible,
@@ -221,7 +249,7 @@ class Workbench:
             width=self._width(part),
             train=problem.folds.outer.train > 0 if folds else None,
             score=preparation.voxel_score(
-                one, self._models[model].values[0], token_to_type, known, values=values
+                recording, self._models[model].values[0], token_to_type, known, values=values
             ),
             form=form,
             dtype=self._computation.dtype,
@@ -270,31 +298,27 @@ class Workbench:
         fewer = 0 < protocol.vector_axes < self._width(part)
         correlate = method.correlates_vectors and not fewer and not protocol.scales_in_folds
         ways = dict(span=method.spans_vectors and not protocol.scales_in_folds, correlate=correlate)
-        key = (part, (*ways.values(), protocol.vector_scaling), reduced)
-        if key not in self._layers:
-            # Those that were reduced to another subject's width serve no more.
-            for old in [k for k in self._layers if k[:2] == key[:2]]:
-                del self._layers[old]
+        key = (part, *ways.values(), protocol.vector_scaling)
+        if key not in self._layers or self._layers[key][0] != reduced:
             values = self._values(part, protocol, n_features)
             size = self._chunks[self._width(part)]
-            self._layers[key] = [
-                programs.layers(chunk, **ways) for chunk in programs.chunks(values, size)
-            ]
-        return self._layers[key]
+            chunks = [programs.layers(chunk, **ways) for chunk in programs.chunks(values, size)]
+            self._layers[key] = reduced, chunks
+        return self._layers[key][1]
 
     def _fold_layers(
-        self, part: Part, chunks: list[LayerVectors], method: Method, problem: Problem
+        self, part: Part, chunks: list[LayerVectors], method: Method, shared: SharedProblem
     ) -> list[list[LayerVectors]]:
         """The part's chunks as each fold's training words scale and reduce them, by `Work.folds`."""
         protocol, pooled = method.protocol, pools_folds(method)
         ways = method.spans_vectors, protocol.vector_scaling, pooled
-        key = (part, ways, id(problem), chunks[0].values.shape)
-        if key not in self._reduced:
-            folds = [slice(None)] if pooled else range(len(problem.folds.outer.train))
-            self._reduced[key] = [
-                programs.reduced_layers(chunks, problem, fold, protocol) for fold in folds
+        key = (part, ways, chunks[0].values.shape)
+        if key not in shared.reduced:
+            folds = [slice(None)] if pooled else range(len(shared.problem.folds.outer.train))
+            shared.reduced[key] = [
+                programs.reduced_layers(chunks, shared.problem, fold, protocol) for fold in folds
             ]
-        return self._reduced[key]
+        return shared.reduced[key]
 
     def compare_geometries(self, todo: dict[tuple[int, str], list[int]]) -> None:
         """The RSA scores of all (subject, "rsa") -> models of `todo`: each RDM is made once.
@@ -307,7 +331,7 @@ class Workbench:
         for (subject, method), models in todo.items():
             if method != "rsa":
                 continue
-            problem = self._problem(subject, inner=False)
+            problem = self._problem(subject, inner=False).problem
             words = problem.folds.token_to_type, problem.eligible
             for part in self.parts:
                 if part[0] not in models:
@@ -318,7 +342,7 @@ class Workbench:
                 alike = (*self._fitted_to(part, protocol), *(x.tobytes() for x in words))
                 group = groups.setdefault(alike, {})
                 group.setdefault((part, width), {})[subject] = self._means(
-                    part, protocol, source, *words
+                    subject, part, protocol, source, *words
                 )
         for group in groups.values():
             known: dict[int, jax.Array] = {}
@@ -335,13 +359,13 @@ class Workbench:
                 for subject, row in zip(means, found, strict=True):
                     self._geometry[subject, part] = row, len(types)
 
-    def _means(self, part: Part, protocol: Protocol, source, token_to_type, eligible):
-        """(types that have eligible tokens [T'], the mean responses to them) of the current subject."""
-        known = self._sources[1]
-        key = ("means", *self._fitted_to(part, protocol))
-        if key not in known:
-            known[key] = preparation.type_means(source, token_to_type, eligible)
-        return known[key]
+    def _means(self, subject: int, part: Part, protocol: Protocol, source, *words):
+        """(types that have eligible tokens [T'], a subject's mean responses to them)."""
+        means = self._of_subject(subject).means
+        key = self._fitted_to(part, protocol)
+        if key not in means:
+            means[key] = preparation.type_means(source, *words)
+        return means[key]
 
     def geometry_rows(self, subject: int, part: Part) -> pd.DataFrame:
         """Rows of the RSA score."""
