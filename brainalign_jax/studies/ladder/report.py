@@ -9,13 +9,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from brainalign_jax.files import new_file
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study.evidence.table import EvidencePlan
 from brainalign_jax.study.report import figure_parts, page, summary
-from brainalign_jax.study.report.display import model_styles, short_names
-from brainalign_jax.study.report.evidence import percent
-from brainalign_jax.study.report.verdict import interval, number
+from brainalign_jax.study.report.figure_parts import GREY, model_styles, plain_axis
+from brainalign_jax.study.report.wording import (
+    counted,
+    interval,
+    number,
+    percent,
+    short_names,
+    span,
+)
 
 LABELS = {
     "paper": "the paper's protocol",
@@ -35,7 +40,6 @@ LABELS = {
     "first_token": "+ the model's first token",
     "rdms": "+ audited RDMs",
 }
-_GREY = "#777777"
 
 
 def write(
@@ -49,15 +53,12 @@ def write(
     """Write ladder.png and report.html to the folder; returns the sentences that the page opens with."""
     said = sentences(rows)
     figure = draw(rows)
-    content = figure_parts.png_bytes(figure)
-    with new_file(Path(folder) / "ladder.png") as file:
-        file.write(content)
+    figure_parts.save(figure, Path(folder) / "ladder.png")
     k = int(rows["k"].iloc[0])
     title = f"{dataset.name}: from the paper's protocol to the audited one"
-    n_subjects = int(rows["n_subjects"].max())
     names = short_names(rows["model"].unique())
     lead = (
-        f"{n_subjects} subject{'s' * (n_subjects != 1)}, {len(dataset.stimulus)} words. Models: "
+        f"{counted(int(rows['n_subjects'].max()), 'subject')}, {len(dataset.stimulus)} words. Models: "
         f"{', '.join(names.values())}. Each step keeps the choices of those before it."
     )
     warning = [f'<p class="warning"><strong>{escape(summary.SIMULATED_WARNING)}</strong></p>']
@@ -112,9 +113,10 @@ def _sentence(part: pd.DataFrame, method: str) -> str:
             f"By {method}, {what} falls most at the step {_named(after)}, {fall}. {ends}. No null was drawn: "
             "whether a recording without the words scores as much is not known."
         )
+    last_p = part.loc[part["step"] == part["step"].max(), "p"].dropna()
     ends += (
         f", its null from {number(first['null'])} to {number(last['null'])} (chance "
-        f"{number(last['chance'])}); the last step's p is {_p_values(part)}."
+        f"{number(last['chance'])}); the last step's p is {span(last_p.min(), last_p.max())}."
     )
     drop = steps["above"].diff().idxmin()
     here, previous = steps.loc[drop], steps.loc[drop - 1]
@@ -148,12 +150,6 @@ def _shared(fall: float, shared: float) -> str:
     return "the null shares less than half of that fall."
 
 
-def _p_values(part: pd.DataFrame) -> str:
-    last = part.loc[part["step"] == part["step"].max(), "p"].dropna()
-    low, high = last.min(), last.max()
-    return f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}"
-
-
 def draw(rows: pd.DataFrame) -> Figure:
     """One panel a method, steps from above: scores with their intervals, and the null of each step."""
     methods, models = list(dict.fromkeys(rows["method"])), list(dict.fromkeys(rows["model"]))
@@ -175,7 +171,7 @@ def draw(rows: pd.DataFrame) -> Figure:
                 (line["null_upper"] - line["null_lower"])[known],
                 left=line["null_lower"][known],
                 height=0.8 * share,
-                color=_GREY,
+                color=GREY,
                 alpha=0.35,
                 linewidth=0,
             )
@@ -202,16 +198,14 @@ def draw(rows: pd.DataFrame) -> Figure:
         axis.axvline(rows["chance"].mean(), color="black", linestyle=":", linewidth=1.1, zorder=1)
         axis.set_title(method, fontsize=11)
         axis.set_xlabel(f"P@{int(rows['k'].iloc[0])}, CSLS", fontsize=11)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="x", color="#DDDDDD", linewidth=0.6)
-        axis.set_axisbelow(True)
+        plain_axis(axis, "x")
     axes[0].set_yticks(steps["step"], [LABELS[name] for name in steps["name"]], fontsize=10)
     axes[0].set_ylim(steps["step"].max() + 0.6, -0.6)
     axes[0].set_xlim(left=0)
     entries = [(Line2D([], [], **{**styles[m], "linewidth": 1.4}), names[m]) for m in models]
     entries.append((Line2D([], [], color="black", linestyle=":"), "uniform chance"))
     if rows["null_mean"].notna().any():
-        entries.append((Patch(color=_GREY, alpha=0.45), "null of the same step: middle 90 %, mean"))
+        entries.append((Patch(color=GREY, alpha=0.45), "null of the same step: middle 90 %, mean"))
     handles, labels = zip(*entries, strict=True)
     columns = 3 if len(methods) > 1 else 1
     extra = -(-len(entries) // columns)

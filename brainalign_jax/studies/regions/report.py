@@ -8,17 +8,16 @@ from matplotlib.figure import Figure
 
 from brainalign_jax.studies.regions import verdict
 from brainalign_jax.studies.regions.table import RegionTable
-from brainalign_jax.studies.regions.verdict import number, plain_names, signed
-from brainalign_jax.study.report import display, page
-from brainalign_jax.study.report.display import OKABE_ITO
-
-_GREY = "#666666"
+from brainalign_jax.studies.regions.verdict import plain_names
+from brainalign_jax.study.report import page
+from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
+from brainalign_jax.study.report.wording import fraction, recorded, short_names, signed
 
 
 def write_region_report(table: RegionTable, folder: str | Path) -> Path:
     """Write `folder`/report.html, one file without scripts or external resources."""
     manifest = table.manifest
-    model = display.short_names([manifest["model"]])[manifest["model"]]
+    model = short_names([manifest["model"]])[manifest["model"]]
     title = f"{manifest['dataset']['name']}: what {model} adds to {plain_names(_few(table))}"
     verdicts = verdict.verdicts(table)
     parts = []
@@ -77,11 +76,11 @@ def draw_regions(table: RegionTable, part: str) -> Figure:
             rows["value"], at, xerr=spread, fmt=marker, color=colour, label=label, markersize=5
         )
         if metric == "unique_r" and name == model:
-            axis.plot(rows["null_95"], at, "|", color=_GREY, markersize=14, label="95 % of shifted")
+            axis.plot(rows["null_95"], at, "|", color=GREY, markersize=14, label="95 % of shifted")
     ceiling = table.group("ceiling").loc[part].loc[regions, "value"]
-    left.plot(ceiling, y, "|", color=_GREY, markersize=16, label="ceiling")
+    left.plot(ceiling, y, "|", color=GREY, markersize=16, label="ceiling")
     for axis, label in ((left, "r (mean over subjects)"), (right, "Δr beside the nuisances")):
-        axis.axvline(0, color=_GREY, linewidth=0.8)
+        axis.axvline(0, color=GREY, linewidth=0.8)
         axis.set_xlabel(label)
         axis.set_yticks(y, regions)
         axis.spines[["top", "right"]].set_visible(False)
@@ -122,7 +121,7 @@ def _method(table: RegionTable) -> str:
         "circle, the same for all subjects, and everything is fitted and chosen anew; the largest of all "
         "regions is compared, so that p holds for all regions together. p of r: as many recordings turned "
         "as a whole. The least p there can be is "
-        f"{number(1 / (1 + shifts))}. A model survives where p < .05, the interval of Δr is above zero "
+        f"{fraction(1 / (1 + shifts))}. A model survives where p < .05, the interval of Δr is above zero "
         "and so is that of r of both together. That a model adds nothing means that nothing can be told "
         "from chance here, not that there is nothing."
     )
@@ -148,8 +147,8 @@ def _scores(table: RegionTable, part: str) -> list[str]:
         rows = table.group(metric, model=name, nuisances="+".join(names)).loc[part]
         cells = []
         for row in rows.itertuples():
-            value = signed(row.value) if metric == "unique_r" else number(row.value)
-            cells.append(value + f" ({number(row.p_max)})" * bool(np.isfinite(row.p_max)))
+            value = signed(row.value) if metric == "unique_r" else fraction(row.value)
+            cells.append(value + f" ({fraction(row.p_max)})" * bool(np.isfinite(row.p_max)))
         lines.append([label, *cells])
     header = ["score", *rows.index]
     note = (
@@ -201,17 +200,8 @@ def _facts(table: RegionTable) -> str:
         if manifest.get(key)
     ]
     return page.table(
-        ["fact", "value"], [[key, _text(value)] for key, value in facts if value is not None]
+        ["fact", "value"], [[key, recorded(value)] for key, value in facts if value is not None]
     )
-
-
-def _text(value) -> str:
-    """A manifest's value for a reader."""
-    if isinstance(value, dict):
-        return "; ".join(f"{key}: {_text(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_text, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _caption(table: RegionTable, part: str) -> str:

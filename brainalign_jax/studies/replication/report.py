@@ -10,15 +10,13 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from brainalign_jax.files import new_file
 from brainalign_jax.study.evidence.table import METRIC
 from brainalign_jax.study.report import figure_parts, page, summary, verdict
-from brainalign_jax.study.report.display import OKABE_ITO, short_names
-from brainalign_jax.study.report.evidence import confidence, percent, verdict_section
-from brainalign_jax.study.report.verdict import interval, number
+from brainalign_jax.study.report.evidence import confidence, verdict_section
+from brainalign_jax.study.report.figure_parts import GREY, colours, plain_axis
+from brainalign_jax.study.report.wording import interval, number, percent, short_names
 from brainalign_jax.study.results import ResultTable
 
-_GREY = "#777777"
 _CHANCE = (Line2D([], [], color="black", linestyle=":", linewidth=1.2), "chance")
 _CHOSEN = {
     "inner folds": "chosen in inner folds",
@@ -40,9 +38,7 @@ def write(
     level = percent(confidence(next(iter(tables.values()))))
     figures = draw(tables, layers, k=k)
     for name, (figure, _) in figures.items():
-        content = figure_parts.png_bytes(figure)
-        with new_file(Path(folder) / "figures" / f"{name}.png") as file:
-            file.write(content)
+        figure_parts.save(figure, Path(folder) / "figures" / f"{name}.png")
     warning = [f'<p class="warning"><strong>{escape(summary.SIMULATED_WARNING)}</strong></p>']
     body = [
         "<h1>Li et al. 2023, under its own protocol and the audited one</h1>",
@@ -167,24 +163,23 @@ def draw(tables: Tables, layers: pd.DataFrame, *, k: int) -> dict[str, tuple[Fig
 
 def by_size(models: pd.DataFrame, k: int) -> Figure:
     """Rows: protocols; columns: methods; lines: families."""
-    families = list(dict.fromkeys(models["family"].fillna("other")))
-    colours = {family: OKABE_ITO[i % len(OKABE_ITO)] for i, family in enumerate(families)}
+    by_family = colours(dict.fromkeys(models["family"].fillna("other")))
     figure, panels = _panels(models)
     for (name, method), axis in panels.items():
         part = models[(models["protocol"] == name) & (models["method"] == method)]
         for family, line in part.groupby(part["family"].fillna("other"), sort=False):
             line = line[line["n_params"] > 0].sort_values("n_params")
             sizes = line["n_params"] / 1e6
-            _points(axis, sizes, line, colours[family])
-            axis.plot(sizes, line["null_mean"], "_", color=_GREY, markersize=11, mew=2)
+            _points(axis, sizes, line, by_family[family])
+            axis.plot(sizes, line["null_mean"], "_", color=GREY, markersize=11, mew=2)
         axis.axhline(part["chance"].mean(), color="black", linestyle=":", linewidth=1.1)
         axis.set_xscale("log")
         figure_parts.log_sizes(axis.xaxis)
     _label(panels, "parameters (millions, log scale)", f"P@{k}, CSLS")
     axis.set_ylim(bottom=0)
-    entries = [(Line2D([], [], color=colours[f], marker="o"), f) for f in families]
+    entries = [(Line2D([], [], color=c, marker="o"), family) for family, c in by_family.items()]
     if models["null_mean"].notna().any():
-        tick = Line2D([], [], linestyle="", marker="_", color=_GREY, markersize=11, mew=2)
+        tick = Line2D([], [], linestyle="", marker="_", color=GREY, markersize=11, mew=2)
         entries.append((tick, "mean of the null"))
     figure_parts.legend(figure, [*entries, _CHANCE])
     return figure
@@ -195,19 +190,19 @@ def by_depth(rows: pd.DataFrame, label: str) -> Figure:
     order = rows.drop_duplicates("model").sort_values("n_params", na_position="last")["model"]
     names = short_names(list(order))
     shades = colormaps["viridis"](np.linspace(0, 0.88, len(order)))
-    colours = dict(zip(order, shades, strict=True))
+    by_model = dict(zip(order, shades, strict=True))
     figure, panels = _panels(rows)
     for (name, method), axis in panels.items():
         part = rows[(rows["protocol"] == name) & (rows["method"] == method)]
         for index, model in enumerate(order):
             line = part[part["model"] == model].sort_values("layer")
             dodge = 0.012 * (index - (len(order) - 1) / 2)
-            _points(axis, line["depth"] + dodge, line, colours[model])
+            _points(axis, line["depth"] + dodge, line, by_model[model])
         axis.axhline(part["chance"].mean(), color="black", linestyle=":", linewidth=1.1)
     _label(panels, "relative depth", label)
     if not (rows["metric"] == "rsa").all():
         axis.set_ylim(bottom=0)
-    entries = [(Line2D([], [], color=colours[m], marker="o"), names[m]) for m in order]
+    entries = [(Line2D([], [], color=by_model[m], marker="o"), names[m]) for m in order]
     dotted = "zero" if (rows["metric"] == "rsa").all() else _CHANCE[1]
     figure_parts.legend(figure, [*entries, (_CHANCE[0], dotted)])
     return figure
@@ -218,14 +213,14 @@ def by_dataset(models: pd.DataFrame, k: int) -> Figure:
     datasets = list(dict.fromkeys(models["dataset"]))
     order = list(dict.fromkeys(models["model"]))
     names = short_names(order)
-    colours = {m: OKABE_ITO[i % len(OKABE_ITO)] for i, m in enumerate(order)}
+    by_model = colours(order)
     figure, panels = _panels(models)
     for (name, method), axis in panels.items():
         part = models[(models["protocol"] == name) & (models["method"] == method)]
         for index, model in enumerate(order):
             line = part[part["model"] == model]
             place = line["dataset"].map(datasets.index) + 0.6 * (index + 0.5) / len(order) - 0.3
-            _points(axis, place, line, colours[model], line="")
+            _points(axis, place, line, by_model[model], line="")
         for place, dataset in enumerate(datasets):
             chance = part.loc[part["dataset"] == dataset, "chance"].mean()
             axis.plot([place - 0.4, place + 0.4], [chance] * 2, ":", color="black", linewidth=1.3)
@@ -234,7 +229,7 @@ def by_dataset(models: pd.DataFrame, k: int) -> Figure:
     _label(panels, "", f"P@{k}, CSLS")
     axis.set_ylim(bottom=0)
     entries = [
-        (Line2D([], [], color=colours[m], marker="o", linestyle=""), names[m]) for m in order
+        (Line2D([], [], color=by_model[m], marker="o", linestyle=""), names[m]) for m in order
     ]
     figure_parts.legend(figure, [*entries, _CHANCE])
     return figure
@@ -249,9 +244,7 @@ def _panels(rows: pd.DataFrame) -> tuple[Figure, dict]:
     for row, name in zip(grid, protocols, strict=True):
         for axis, method in zip(row, methods, strict=True):
             axis.set_title(f"{method}, {name} protocol", fontsize=11)
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-            axis.set_axisbelow(True)
+            plain_axis(axis, "y")
             panels[name, method] = axis
     return figure, panels
 

@@ -9,11 +9,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from brainalign_jax.study.report import page, verdict
-from brainalign_jax.study.report.display import OKABE_ITO, short_names
-from brainalign_jax.study.report.verdict import interval, number
+from brainalign_jax.study.report.figure_parts import GREY, LEVEL_COLOURS, OKABE_ITO, plain_axis
+from brainalign_jax.study.report.wording import interval, number, percent, short_names
 from brainalign_jax.study.results import ResultTable
-
-_GREY = "#777777"
 
 
 def verdict_section(table: ResultTable) -> list[str]:
@@ -62,11 +60,11 @@ def evidence_figure(found: pd.DataFrame) -> Figure:
                 [line["null_mean"], line["null_high"]],
                 place - 0.3,
                 place + 0.3,
-                color=_GREY,
+                color=GREY,
                 alpha=0.3,
                 linewidth=0,
             )
-            axis.plot([line["null_mean"]] * 2, [place - 0.3, place + 0.3], color=_GREY, linewidth=2)
+            axis.plot([line["null_mean"]] * 2, [place - 0.3, place + 0.3], color=GREY, linewidth=2)
         axis.plot(
             [line["chance"]] * 2, [place - 0.3, place + 0.3], "--", color="black", linewidth=1
         )
@@ -103,15 +101,13 @@ def evidence_figure(found: pd.DataFrame) -> Figure:
     axis.set_xlim(left=0)
     k = int(models["k"].iloc[0])
     axis.set_xlabel(f"P@{k}, CSLS (fraction of words)", fontsize=11)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(axis="x", color="#DDDDDD", linewidth=0.6)
-    axis.set_axisbelow(True)
+    plain_axis(axis, "x")
     entries = [
         (Line2D([], [], color=OKABE_ITO[0], marker="o", markersize=8), "score and its interval"),
         (Line2D([], [], color="black", linestyle="--"), "uniform chance"),
     ]
     if models["null_mean"].notna().any():
-        entries.append((Patch(color=_GREY, alpha=0.4), "null: its mean to the highest draws"))
+        entries.append((Patch(color=GREY, alpha=0.4), "null: its mean to the highest draws"))
     for kind, marker, colour, label in (
         ("control", "X", OKABE_ITO[1], "strongest nuisance or untrained control"),
         ("static", "D", OKABE_ITO[4], "static word vectors"),
@@ -133,11 +129,6 @@ def confidence(table: ResultTable) -> float:
     """Of the study's bootstrap intervals, as its evidence was asked for."""
     plan = table.manifest.get("evidence")
     return float(plan["confidence"]) if isinstance(plan, dict) and "confidence" in plan else 0.95
-
-
-def percent(share: float) -> str:
-    """ "95 %" of 0.95."""
-    return f"{100 * share:.3g} %"
 
 
 def _caption(found: pd.DataFrame, level: float) -> str:
@@ -213,7 +204,7 @@ def _evidence_table(table: ResultTable, found: pd.DataFrame) -> str:
 
 def _verdict_list(table: ResultTable) -> list[str]:
     items = "".join(
-        f'<li><strong style="color:{page.COLOURS[one.level]}">{escape(one.answer)}.</strong> '
+        f'<li><strong style="color:{LEVEL_COLOURS[one.level]}">{escape(one.answer)}.</strong> '
         f"{escape(one.text)}</li>"
         for one in verdict.verdicts(table)
     )

@@ -23,21 +23,10 @@ def fragment(body: Iterable[str]) -> str:
     return f'<style>{style}</style><div class="brainalign">{"".join(body)}</div>'
 
 
-# What a verdict's level looks like.
-COLOURS = {
-    "real": "#009E73",
-    "static": "#009E73",
-    "uncertain": "#E69F00",
-    "explained": "#E69F00",
-    "chance": "#D55E00",
-    "untested": "#8a8a8a",
-}
-
-
 def verdict(question: str, answer: str, text: str, level: str, legend: str = "") -> str:
-    """The box that a page opens with. level: of COLOURS; legend: what the numbers in the text mean."""
+    """The box that a page opens with. level: of `LEVEL_COLOURS`; legend: of the numbers in the text."""
     return (
-        f'<section class="verdict" style="border-color:{COLOURS[level]}">'
+        f'<section class="verdict" style="border-color:{figure_parts.LEVEL_COLOURS[level]}">'
         f'<p class="question">{escape(question)}</p>'
         f'<p class="answer">{escape(answer)}</p>'
         f"<p>{escape(text)}</p>"

@@ -13,14 +13,18 @@ from brainalign_jax.options import meanings
 from brainalign_jax.study.evidence.chance import score_interval
 from brainalign_jax.study.names import UNTRAINED
 from brainalign_jax.study.protocol import PROTOCOLS, Protocol
-from brainalign_jax.study.report import display, page, plots, summary
-from brainalign_jax.study.report.evidence import (
-    confidence,
-    evidence_section,
-    percent,
-    verdict_section,
-)
+from brainalign_jax.study.report import page, plots, summary
+from brainalign_jax.study.report.evidence import confidence, evidence_section, verdict_section
 from brainalign_jax.study.report.vectors import vectors_section
+from brainalign_jax.study.report.wording import (
+    counted,
+    interval,
+    number,
+    percent,
+    recorded,
+    short_names,
+    span,
+)
 from brainalign_jax.study.results import GROUP, SELECTED, ResultTable
 
 MEANINGS = meanings(Protocol)
@@ -95,12 +99,12 @@ def _dataset(table: ResultTable) -> str:
 
 def _scope(table: ResultTable) -> str:
     rows = table.rows
-    names = display.short_names(rows["model"].unique())
+    names = short_names(rows["model"].unique())
     subjects = rows.loc[rows["subject"] != GROUP, "subject"].nunique()
     words = table.manifest.get("n_words")
     return (
-        f"{subjects} subject{'s' * (subjects != 1)}"
-        + (f", {_text(words)} words" if words is not None else "")
+        counted(subjects, "subject")
+        + (f", {recorded(words)} words" if words is not None else "")
         + f". Models: {', '.join(names.values())}. "
         f"Methods: {', '.join(rows['method'].unique())}. Protocol: {rows['protocol'].iloc[0]}."
     )
@@ -129,7 +133,7 @@ def _group_section(table: ResultTable, k: int) -> list[str]:
     rows = table.extras.get("group_decoding")
     if rows is None or rows.empty:
         return []
-    names = display.short_names(rows["model"].unique())
+    names = short_names(rows["model"].unique())
     rows = rows[(rows["metric"] == "precision_csls") & (rows["k"] == k)]
     lines = []
     for (kind, model, method), part in rows.groupby(["subject", "model", "method"], sort=False):
@@ -138,9 +142,9 @@ def _group_section(table: ResultTable, k: int) -> list[str]:
         bounds = score_interval(round(line["value"] * line["n_items"]), line["n_items"])
         lines.append(
             [
-                kind, names[model], method, summary.score(line["value"]),
-                f"[{summary.score(bounds.lower)}, {summary.score(bounds.upper)}]",
-                summary.score(line["chance"]),
+                kind, names[model], method, number(line["value"]),
+                interval(bounds.lower, bounds.upper),
+                number(line["chance"]),
             ]
         )  # fmt: skip
     header = ["group", "model", "method", f"P@{k}", "interval", "chance"]
@@ -172,8 +176,8 @@ def _caption(name: str, table: ResultTable, k: int) -> str:
         return (
             f"Precision at {k} with CSLS by layer, one panel a method; layer 0 is the embedding "
             f"output. Lines: mean over subjects.{spread}{dashed} Grey dashed line: chance "
-            f"({summary.score(chance)}); grey band: 99 % of the scores of one subject who guesses "
-            f"{n_items:,} independent words ({summary.score(low)} to {summary.score(high)}). The "
+            f"({number(chance)}); grey band: 99 % of the scores of one subject who guesses "
+            f"{n_items:,} independent words ({span(low, high)}). The "
             f"band is of one subject, not of the mean, and {summary.dependence(table)}."
         )
     if name == "precision_by_k":
@@ -208,7 +212,7 @@ def _protocol_section(table: ResultTable) -> list[str]:
         value = list(value) if isinstance(value, tuple) else value
         differs = name in usual and usual[name] != value
         changed |= differs
-        rows.append([name, _text(value) + " *" * differs, MEANINGS.get(name, "")])
+        rows.append([name, recorded(value) + " *" * differs, MEANINGS.get(name, "")])
     star = f"<p>* differs from the {escape(str(fields['name']))} protocol's default.</p>" * changed
     return [page.table(["choice", "value", "meaning"], rows), star]
 
@@ -232,7 +236,7 @@ def _facts_section(table: ResultTable) -> list[str]:
         found = table.rows[columns].drop_duplicates().rename(columns={"model": "name"})
         models = found.to_dict("records")
     models = [model if isinstance(model, dict) else {"name": str(model)} for model in models]
-    short = display.short_names([str(model.get("name")) for model in models])
+    short = short_names([str(model.get("name")) for model in models])
     for model in models:
         facts = [
             _fact(key, value)
@@ -243,7 +247,7 @@ def _facts_section(table: ResultTable) -> list[str]:
         parts += [f"<h3>Model {escape(name)}</h3>", page.table(["fact", "value"], facts)]
     subjects = manifest.get("subjects")
     if isinstance(subjects, dict) and subjects:
-        lines = [[str(name), _text(value)] for name, value in subjects.items()]
+        lines = [[str(name), recorded(value)] for name, value in subjects.items()]
         inner = page.table(["subject", "fingerprint (sha256)"], lines)
         parts.append(f"<details><summary>Fingerprints of the subjects</summary>{inner}</details>")
     return parts
@@ -254,19 +258,8 @@ def _known(value) -> bool:
     return not (value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)))
 
 
-def _text(value) -> str:
-    """A manifest's value for a reader."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        return "; ".join(f"{key}: {_text(item)}" for key, item in value.items()) or "none"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_text, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _fact(name: str, value) -> list[str]:
     """One line of a table of facts; counts (n_...) with thousands apart."""
     if name.startswith("n_") and isinstance(value, (int, float)) and value == int(value):
         return [name, f"{int(value):,}"]
-    return [name, _text(value)]
+    return [name, recorded(value)]

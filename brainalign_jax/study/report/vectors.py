@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from html import escape
 
 from brainalign_jax.language.geometry import complaint
-from brainalign_jax.study.report import display, page
+from brainalign_jax.study.report import page
+from brainalign_jax.study.report.wording import short_names
 from brainalign_jax.study.results import ResultTable
 
 _LEGEND = (
@@ -18,7 +19,7 @@ _LEGEND = (
 def complaints(table: ResultTable) -> list[str]:
     """A sentence for each model whose vectors few words or dimensions rule."""
     facts = _facts(table)
-    names = display.short_names([str(model["name"]) for model in facts])
+    names = short_names([str(model["name"]) for model in facts])
     found = []
     for model in facts:
         text = complaint(model["geometry"], table.manifest.get("n_types") or 1)
@@ -36,7 +37,7 @@ def vectors_section(table: ResultTable) -> list[str]:
     facts = _facts(table)
     if not facts:
         return []
-    names = display.short_names([str(model["name"]) for model in facts])
+    names = short_names([str(model["name"]) for model in facts])
     lines = [[names[model["name"]], *_cells(model)] for model in facts]
     header = [
         "model", "before the texts", "first words", "longest 1 % of words", "three dimensions", "cosine",
