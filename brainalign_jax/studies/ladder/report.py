@@ -1,6 +1,5 @@
 """What a walk between the protocols says: in sentences, in a figure, on a page."""
 
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -55,30 +54,21 @@ def write(
     figure = draw(rows)
     figure_parts.save(figure, Path(folder) / "ladder.png")
     k = int(rows["k"].iloc[0])
-    title = f"{dataset.name}: from the paper's protocol to the audited one"
     names = short_names(rows["model"].unique())
-    lead = (
-        f"{counted(int(rows['n_subjects'].max()), 'subject')}, {len(dataset.stimulus)} words. Models: "
-        f"{', '.join(names.values())}. Each step keeps the choices of those before it."
+    page.write(
+        Path(folder) / "report.html",
+        "ladder",
+        title=f"{dataset.name}: from the paper's protocol to the audited one",
+        lead=f"{counted(int(rows['n_subjects'].max()), 'subject')}, {len(dataset.stimulus)} words. Models: "
+        f"{', '.join(names.values())}. Each step keeps the choices of those before it.",
+        warning=summary.SIMULATED_WARNING if simulated else "",
+        sentences=said,
+        figure=page.picture("ladder", figure, _caption(rows, k)),
+        steps=_steps_table(rows),
+        k=k,
+        scores=_scores_table(rows, names, k),
+        command=command,
     )
-    warning = [f'<p class="warning"><strong>{escape(summary.SIMULATED_WARNING)}</strong></p>']
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="lead">{escape(lead)}</p>',
-        *warning * simulated,
-        '<section class="headline"><p><strong>Which choice makes the score?</strong></p>',
-        *(f"<p>{escape(one)}</p>" for one in said),
-        "</section>",
-        page.figure("ladder", figure, _caption(rows, k)),
-        "<h2>Steps</h2>",
-        _steps_table(rows),
-        f"<h2>Scores, P@{k}</h2>",
-        _scores_table(rows, names, k),
-        "<p>The report of each step is in the folder steps/ beside this page; all choices and scores are "
-        "in ladder.parquet.</p>",
-        f"<p class='small'>{escape(command)}</p>" * bool(command),
-    ]
-    page.write(Path(folder) / "report.html", title, body)
     return said
 
 
@@ -232,16 +222,16 @@ def _caption(rows: pd.DataFrame, k: int) -> str:
     return text
 
 
-def _steps_table(rows: pd.DataFrame) -> str:
+def _steps_table(rows: pd.DataFrame) -> page.Table:
     steps = rows.drop_duplicates("step").sort_values("step")
     lines = [
         [str(step), name, LABELS[name].removeprefix("+ "), changed or "–"]
         for step, name, changed in zip(steps["step"], steps["name"], steps["changed"], strict=True)
     ]
-    return page.table(["step", "name", "what it does", "fields it sets"], lines)
+    return page.Table(["step", "name", "what it does", "fields it sets"], lines)
 
 
-def _scores_table(rows: pd.DataFrame, names: dict[str, str], k: int) -> str:
+def _scores_table(rows: pd.DataFrame, names: dict[str, str], k: int) -> page.Table:
     header = [
         "step", "model", "method", "layer", f"P@{k}", "interval", "null", "null, middle 90 %", "p",
     ]  # fmt: skip
@@ -259,4 +249,4 @@ def _scores_table(rows: pd.DataFrame, names: dict[str, str], k: int) -> str:
         ]
         for _, line in rows.sort_values(["method", "model", "step"], kind="stable").iterrows()
     ]
-    return page.table(header, lines, numbers_from=3)
+    return page.Table(header, lines, 3)

@@ -1,6 +1,5 @@
 """The report of a region encoding: verdicts first, then table and figure, one HTML file."""
 
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -18,37 +17,32 @@ def write_region_report(table: RegionTable, folder: str | Path) -> Path:
     """Write `folder`/report.html, one file without scripts or external resources."""
     manifest = table.manifest
     model = short_names([manifest["model"]])[manifest["model"]]
-    title = f"{manifest['dataset']['name']}: what {model} adds to {plain_names(_few(table))}"
-    verdicts = verdict.verdicts(table)
-    parts = []
-    for part in manifest["parts"]:
-        items = "\n".join(
-            f"<li>{_first_bold(one.text) if one.survives else escape(one.text)}</li>"
-            for one in verdicts
-            if one.part == part
-        )
-        parts += [f"<h2>Region by region, {escape(part)}</h2>", f"<ul>{items}</ul>"]
-    question = f"Does the model explain the recordings beyond {plain_names(_few(table))}?"
+    nuisances = plain_names(_few(table))
     level, answer = verdict.answer(table)
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="lead">{escape(_scope(table, model))}</p>',
-        page.verdict(question, answer, verdict.headline(table), level),
-        *parts,
-        f'<p class="small">{escape(_method(table))}</p>',
-        "<h2>Scores</h2>",
-        *(part for name in manifest["parts"] for part in _scores(table, name)),
-        "<h2>Figures</h2>",
-        *(
-            page.figure(f"regions {part}", draw_regions(table, part), _caption(table, part))
-            for part in manifest["parts"]
-        ),
-        "<h2>Variance, divided</h2>",
-        *_variance(table),
-        "<h2>Data, model and run</h2>",
-        _facts(table),
+    verdicts = verdict.verdicts(table)
+    sections = [
+        {
+            "name": part,
+            "verdicts": [_first_bold(each) for each in verdicts if each.part == part],
+            "scores": _scores(table, part),
+            "figure": page.picture(
+                f"regions {part}", draw_regions(table, part), _caption(table, part)
+            ),
+        }
+        for part in manifest["parts"]
     ]
-    return page.write(Path(folder) / "report.html", title, body)
+    return page.write(
+        Path(folder) / "report.html",
+        "regions",
+        title=f"{manifest['dataset']['name']}: what {model} adds to {nuisances}",
+        lead=_scope(table, model),
+        nuisances=nuisances,
+        answer={"level": level, "answer": answer, "text": verdict.headline(table)},
+        sections=sections,
+        how=_method(table),
+        variance=_variance(table),
+        facts=_facts(table),
+    )
 
 
 def draw_regions(table: RegionTable, part: str) -> Figure:
@@ -90,10 +84,12 @@ def draw_regions(table: RegionTable, part: str) -> Figure:
     return figure
 
 
-def _first_bold(text: str) -> str:
-    """A verdict with its first sentence in bold."""
-    first, stop, rest = text.partition("). ")
-    return f"<strong>{escape(first + stop.rstrip())}</strong> {escape(rest)}"
+def _first_bold(verdict_of: verdict.Verdict) -> tuple[str, str]:
+    """(what is bold, the rest): the first sentence of a region that survives."""
+    if not verdict_of.survives:
+        return "", verdict_of.text
+    first, stop, rest = verdict_of.text.partition("). ")
+    return first + stop.rstrip(), rest
 
 
 def _few(table: RegionTable) -> list[str]:
@@ -127,7 +123,7 @@ def _method(table: RegionTable) -> str:
     )
 
 
-def _scores(table: RegionTable, part: str) -> list[str]:
+def _scores(table: RegionTable, part: str) -> page.Table:
     model = table.manifest["model"]
     twin = "untrained:" + model
     columns = [("ceiling", "ceiling", "", ())]
@@ -155,14 +151,10 @@ def _scores(table: RegionTable, part: str) -> list[str]:
         "In brackets: p against the largest of all regions. p of each region alone and the false discovery "
         "rate over regions are in region_encoding.parquet."
     )
-    return [
-        f"<h3>{escape(part)}</h3>",
-        page.table(header, lines, numbers_from=1),
-        f'<p class="small">{note}</p>',
-    ]
+    return page.Table(header, lines, 1, note)
 
 
-def _variance(table: RegionTable) -> list[str]:
+def _variance(table: RegionTable) -> page.Table:
     """r2 of nuisances, model and both; what only one of the two explains, and what either does."""
     model, few = table.manifest["model"], "+".join(_few(table))
     own = table.group("r2", nuisances=few)["value"]
@@ -187,10 +179,10 @@ def _variance(table: RegionTable) -> list[str]:
         "Share of the variance explained in the test blocks about their means, mean over subjects; "
         f"nuisances: {plain_names(_few(table))}. Below zero a prediction is worse than the mean."
     )
-    return [page.table(header, lines, numbers_from=1), f'<p class="small">{note}</p>']
+    return page.Table(header, lines, 1, note)
 
 
-def _facts(table: RegionTable) -> str:
+def _facts(table: RegionTable) -> page.Table:
     manifest = table.manifest
     facts = [(f"dataset: {key}", value) for key, value in manifest["dataset"].items()]
     facts += [(f"choice: {key}", value) for key, value in manifest["encoding"].items()]
@@ -199,7 +191,7 @@ def _facts(table: RegionTable) -> str:
         for key in ("model", "subjects", "stimulus", "command", "created", "versions")
         if manifest.get(key)
     ]
-    return page.table(
+    return page.Table(
         ["fact", "value"], [[key, recorded(value)] for key, value in facts if value is not None]
     )
 

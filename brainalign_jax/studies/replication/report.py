@@ -1,7 +1,6 @@
 """What the studies of a replication say together: verdicts, scaling, signatures, figures, one page."""
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from brainalign_jax.study.evidence.table import METRIC
 from brainalign_jax.study.report import figure_parts, page, summary, verdict
-from brainalign_jax.study.report.evidence import confidence, verdict_section
+from brainalign_jax.study.report.evidence import answer, confidence
 from brainalign_jax.study.report.figure_parts import GREY, colours, plain_axis
 from brainalign_jax.study.report.wording import interval, number, percent, short_names
 from brainalign_jax.study.results import ResultTable
@@ -35,46 +34,34 @@ def write(
     simulated: bool = False,
 ) -> None:
     """Write figures/*.png and report.html. layers: of `intervals.by_layer`."""
-    level = percent(confidence(next(iter(tables.values()))))
     figures = draw(tables, layers, k=k)
     for name, (figure, _) in figures.items():
         figure_parts.save(figure, Path(folder) / "figures" / f"{name}.png")
-    warning = [f'<p class="warning"><strong>{escape(summary.SIMULATED_WARNING)}</strong></p>']
-    body = [
-        "<h1>Li et al. 2023, under its own protocol and the audited one</h1>",
-        *warning * simulated,
-        *_verdicts(tables, k),
-        "<h2>Model size</h2>",
-        *_size_text(tables),
-        "<h2>Figures</h2>",
-        *(page.figure(name, figure, caption) for name, (figure, caption) in figures.items()),
-        f"<h2>CSLS-AVG and CSLS-MAX, P@{k}</h2>",
-        _csls_table(tables, k),
-        f'<p class="small">CSLS-AVG: mean over subjects, with its {level} interval over subjects and words. '
-        "CSLS-MAX: the best subject, which is optimistic. Under the paper's protocol the layer is picked "
-        "on these very scores.</p>",
-        f'<p class="small">{escape(command)}</p>' * bool(command),
-    ]
-    page.write(Path(folder) / "report.html", "Replication of Li et al. 2023", body)
+    page.write(
+        Path(folder) / "report.html",
+        "replication",
+        title="Replication of Li et al. 2023",
+        warning=summary.SIMULATED_WARNING if simulated else "",
+        datasets=[_dataset(tables, name, k) for name in dict.fromkeys(name for name, _ in tables)],
+        sizes=_sizes(tables),
+        figures=[page.picture(name, *drawn) for name, drawn in figures.items()],
+        k=k,
+        scores=_csls_table(tables, k),
+        confidence=percent(confidence(next(iter(tables.values())))),
+        command=command,
+    )
 
 
-def _verdicts(tables: Tables, k: int) -> list[str]:
-    parts = []
-    for dataset in dict.fromkeys(name for name, _ in tables):
-        parts.append(f"<h2>{escape(dataset)}</h2>")
-        audited = tables.get((dataset, "audited"))
-        if audited is None:
-            parts.append(f'<p class="warning">{escape(summary.PAPER_WARNING)}</p>')
-        else:
-            parts += verdict_section(audited)
-        parts.append(f"<p>{escape(_highest(tables, dataset, k))}</p>")
-        links = [
-            f'<a href="{escape(dataset)}/{name}/report.html">{name}</a>'
-            for of, name in tables
-            if of == dataset
-        ]
-        parts.append(f"<p>Reports by protocol: {', '.join(links)}</p>")
-    return parts
+def _dataset(tables: Tables, name: str, k: int) -> dict:
+    """What is said of one data set: the answer of the audited protocol, or a warning; the best scores."""
+    audited = tables.get((name, "audited"))
+    return {
+        "name": name,
+        "warning": summary.PAPER_WARNING if audited is None else "",
+        "answer": answer(audited) if audited is not None else None,
+        "highest": _highest(tables, name, k),
+        "protocols": [protocol for of, protocol in tables if of == name],
+    }
 
 
 def _highest(tables: Tables, dataset: str, k: int) -> str:
@@ -95,17 +82,18 @@ def _highest(tables: Tables, dataset: str, k: int) -> str:
     return f"Highest P@{k}: {', '.join(texts)}; chance {number(best['chance'])}."
 
 
-def _size_text(tables: Tables) -> list[str]:
-    parts = []
-    for (dataset, name), table in tables.items():
-        texts = verdict.scaling_text(table)
-        parts += [f"<p>{escape(f'{dataset}, {name} protocol. {text}')}</p>" for text in texts]
+def _sizes(tables: Tables) -> list[str]:
+    """What is said of growth with size."""
+    texts = [
+        f"{dataset}, {name} protocol. {text}"
+        for (dataset, name), table in tables.items()
+        for text in verdict.scaling_text(table)
+    ]
     audited = [table for (_, name), table in tables.items() if name == "audited"]
-    parts += [f"<p>{escape(text)}</p>" for text in verdict.signatures(audited)]
-    return parts or ["<p>Fewer than two sizes: nothing is said of growth with size.</p>"]
+    return texts + verdict.signatures(audited)
 
 
-def _csls_table(tables: Tables, k: int) -> str:
+def _csls_table(tables: Tables, k: int) -> page.Table:
     header = [
         "data set", "protocol", "model", "method", "layer", "CSLS-AVG", "interval", "CSLS-MAX", "chance",
         "null", "p",
@@ -124,7 +112,7 @@ def _csls_table(tables: Tables, k: int) -> str:
                     number(mine["p"]),
                 ]
             )  # fmt: skip
-    return page.table(header, lines, numbers_from=4)
+    return page.Table(header, lines, 4)
 
 
 def draw(tables: Tables, layers: pd.DataFrame, *, k: int) -> dict[str, tuple[Figure, str]]:

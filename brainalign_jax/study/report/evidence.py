@@ -1,6 +1,4 @@
-"""The report's first screen: the verdict, then what it rests on."""
-
-from html import escape
+"""What a report opens with, the verdict, and what it rests on: plain values for the templates."""
 
 import numpy as np
 import pandas as pd
@@ -9,41 +7,34 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from brainalign_jax.study.report import page, verdict
-from brainalign_jax.study.report.figure_parts import GREY, LEVEL_COLOURS, OKABE_ITO, plain_axis
+from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO, plain_axis
 from brainalign_jax.study.report.wording import interval, number, percent, short_names
 from brainalign_jax.study.results import ResultTable
 
 
-def verdict_section(table: ResultTable) -> list[str]:
-    """The answer in one word and one paragraph; empty without evidence."""
-    found = verdict.overall(table)
-    if found is None:
-        return []
+def answer(table: ResultTable) -> dict | None:
+    """The verdict of the data set and what its numbers need: k, confidence. None without evidence."""
+    said = verdict.overall(table)
+    if said is None:
+        return None
     k = int(table.extras["evidence"]["k"].iloc[0])
-    legend = (
-        f"P@{k}: share of the words whose true vector is among the {k} nearest to what the brain's response "
-        f"predicts. In brackets: {percent(confidence(table))} intervals. The null: the same analysis where "
-        "words and responses do not belong together."
-    )
-    return [page.verdict("Is the alignment real?", found.answer, found.text, found.level, legend)]
+    return {"verdict": said, "k": k, "confidence": percent(confidence(table))}
 
 
-def evidence_section(table: ResultTable) -> list[str]:
-    """Figure, table, single verdicts, scaling and signatures; empty without evidence."""
+def evidence_values(table: ResultTable) -> dict | None:
+    """Figure, table, single verdicts, model size, signatures and RSA; None without evidence."""
     found = table.extras.get("evidence")
     if found is None or found.empty:
-        return []
-    parts = [
-        "<h2>Evidence</h2>",
-        page.figure("evidence", evidence_figure(found), _caption(found, confidence(table))),
-        _evidence_table(table, found),
-        *_verdict_list(table),
-        *_guesses(table, found),
-    ]
-    notes = [*verdict.scaling_text(table), *verdict.signatures([table])]
-    if notes:
-        parts += ["<h3>Model size</h3>", *(f"<p>{escape(note)}</p>" for note in notes)]
-    return parts + _rsa_section(table)
+        return None
+    caption = _caption(found, confidence(table))
+    return {
+        "figure": page.picture("evidence", evidence_figure(found), caption),
+        "scores": _evidence_table(table, found),
+        "verdicts": verdict.verdicts(table),
+        "guesses": _guesses(table, found),
+        "sizes": [*verdict.scaling_text(table), *verdict.signatures([table])],
+        "rsa": _rsa_table(table),
+    }
 
 
 def evidence_figure(found: pd.DataFrame) -> Figure:
@@ -150,7 +141,7 @@ def _caption(found: pd.DataFrame, level: float) -> str:
     return text
 
 
-def _evidence_table(table: ResultTable, found: pd.DataFrame) -> str:
+def _evidence_table(table: ResultTable, found: pd.DataFrame) -> page.Table:
     names = short_names(found["model"].unique())
     header = [
         "model",
@@ -197,27 +188,16 @@ def _evidence_table(table: ResultTable, found: pd.DataFrame) -> str:
         "methods. Calibrated: 0 is the null's mean, 1 the ceiling. Untrained twins and controls have "
         "random weights or no model at all; they have no null of their own and are calibrated by the models'."
     )
-    return page.table([*header, *columns.values()], rows, numbers_from=2) + (
-        f'<p class="small">{escape(note)}</p>'
-    )
+    return page.Table([*header, *columns.values()], rows, 2, note)
 
 
-def _verdict_list(table: ResultTable) -> list[str]:
-    items = "".join(
-        f'<li><strong style="color:{LEVEL_COLOURS[one.level]}">{escape(one.answer)}.</strong> '
-        f"{escape(one.text)}</li>"
-        for one in verdict.verdicts(table)
-    )
-    return ["<h3>Each model and method</h3>", f"<ul>{items}</ul>"]
-
-
-def _guesses(table: ResultTable, found: pd.DataFrame) -> list[str]:
+def _guesses(table: ResultTable, found: pd.DataFrame) -> str:
     guesses = table.extras.get("chance")
     if guesses is None or guesses.empty:
-        return []
+        return ""
     k = int(found["k"].iloc[0])
     line = guesses[guesses["k"] == k].iloc[0]
-    text = (
+    return (
         f"Guesses at k = {k}: uniform {number(line['uniform'])}, one subject within "
         f"[{number(line['lower'])}, {number(line['upper'])}] (binomial, 95 %); one ranking for all words "
         f"of a fold [{number(line['constant_lower'])}, {number(line['constant_upper'])}] "
@@ -225,13 +205,12 @@ def _guesses(table: ResultTable, found: pd.DataFrame) -> list[str]:
         f"{number(line['training_types'])} ({number(line['training_tokens'])} over tokens), in the whole "
         f"stimulus {number(line['stimulus_types'])} ({number(line['stimulus_tokens'])} over tokens)."
     )
-    return [f"<p>{escape(text)}</p>"]
 
 
-def _rsa_section(table: ResultTable) -> list[str]:
+def _rsa_table(table: ResultTable) -> page.Table | None:
     found = table.extras.get("rsa")
     if found is None or found.empty:
-        return []
+        return None
     names = short_names(found["model"].unique())
     rows = []
     for name, part in found.groupby("model", sort=False):
@@ -250,15 +229,11 @@ def _rsa_section(table: ResultTable) -> list[str]:
         )
     header = ["model", "best layer", "RSA", "p", "partial", "p", "group RDM", "p"]
     line = found.iloc[0]
-    text = (
+    note = (
         f"RSA over {int(line['n_items'])} word types: mean over subjects; with confounds held constant "
         f"({line['confounds'] or 'none known'}); of the mean RDM of the subjects. p: "
         f"{int(line['n_permutations'])} permutations of words (blocks or shifts in time), corrected over "
         f"layers. Noise ceiling: {number(line['ceiling_lower'])} (each subject by the others) to "
         f"{number(line['ceiling_upper'])}."
     )
-    return [
-        "<h3>Dissimilarities (RSA)</h3>",
-        page.table(header, rows, numbers_from=1),
-        f'<p class="small">{escape(text)}</p>',
-    ]
+    return page.Table(header, rows, 1, note)

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterable
-from html import escape
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +13,8 @@ from brainalign_jax.study.evidence.chance import score_interval
 from brainalign_jax.study.names import UNTRAINED
 from brainalign_jax.study.protocol import PROTOCOLS, Protocol
 from brainalign_jax.study.report import page, plots, summary
-from brainalign_jax.study.report.evidence import confidence, evidence_section, verdict_section
-from brainalign_jax.study.report.vectors import vectors_section
+from brainalign_jax.study.report.evidence import answer, confidence, evidence_values
+from brainalign_jax.study.report.vectors import vectors_table
 from brainalign_jax.study.report.wording import (
     counted,
     interval,
@@ -48,47 +47,38 @@ def write_report(
     """
     summary.check(table, k)
     figures = plots.draw_figures(table, k=k) if figures is None else figures
-    title = f"{_dataset(table)}: language models and brain responses"
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="lead">{escape(_scope(table))}</p>',
-        *(
-            f'<p class="warning"><strong>{escape(text)}</strong></p>'
-            for text in summary.warnings(table)
-        ),
-        *(verdict_section(table) or _headline(table, k)),
-        *(f'<p class="note">{escape(text)}</p>' for text in notes),
-        *evidence_section(table),
-        *_summary_section(table, k),
-        *_group_section(table, k),
-        *vectors_section(table),
-        "<h2>Figures</h2>",
-        *(page.figure(name, figure, _caption(name, table, k)) for name, figure in figures.items()),
-        "<h2>Protocol</h2>",
-        *_protocol_section(table),
-        "<h2>Data, models and run</h2>",
-        *_facts_section(table),
-    ]
-    return page.write(Path(folder) / "report.html", title, body)
+    return page.write(
+        Path(folder) / "report.html",
+        "study",
+        title=f"{_dataset(table)}: language models and brain responses",
+        lead=_scope(table),
+        opening=_opening(table, k),
+        notes=tuple(notes),
+        evidence=evidence_values(table),
+        summary=_summary(table, k),
+        group=_group_table(table, k),
+        vectors=vectors_table(table),
+        figures=[
+            page.picture(name, figure, _caption(name, table, k)) for name, figure in figures.items()
+        ],
+        **_protocol(table),
+        facts=_run_facts(table),
+        models=_model_facts(table),
+        subjects=_fingerprints(table),
+    )
 
 
 def first_screen(table: ResultTable, *, k: int = 10) -> str:
     """What a report opens with, as HTML for a notebook: warnings, verdict and the summary."""
     summary.check(table, k)
-    return page.fragment(
-        [
-            *(
-                f'<p class="warning"><strong>{escape(text)}</strong></p>'
-                for text in summary.warnings(table)
-            ),
-            *(verdict_section(table) or _headline(table, k)),
-            *_summary_section(table, k),
-        ]
-    )
+    return page.render("first_screen", opening=_opening(table, k), summary=_summary(table, k))
 
 
-def _headline(table: ResultTable, k: int) -> list[str]:
-    return [f'<p class="headline">{escape(summary.headline(table, k=k))}</p>']
+def _opening(table: ResultTable, k: int) -> dict:
+    """Warnings, then the answer; where there is no evidence, a headline."""
+    said = answer(table)
+    headline = "" if said else summary.headline(table, k=k)
+    return {"warnings": summary.warnings(table), "answer": said, "headline": headline}
 
 
 def _dataset(table: ResultTable) -> str:
@@ -110,29 +100,19 @@ def _scope(table: ResultTable) -> str:
     )
 
 
-def _summary_section(table: ResultTable, k: int) -> list[str]:
+def _summary(table: ResultTable, k: int) -> dict | None:
     header, rows = summary.summary_cells(table, k)
     if not rows:
-        return []
-    legend = (
-        f"P@{k} with CSLS: the fraction of words whose true vector is among the {k} nearest. "
-        "CSLS-AVG: mean over subjects at the layer shown. CSLS-MAX: the best subject. "
-        "Rank accuracy: 1 where the true word always comes first, 0.5 by chance, at that layer. RSA: "
-        "correlation of the RDMs at the layer where it is highest; the other methods have none."
-    )
-    return [
-        f"<h2>Summary, P@{k}</h2>",
-        page.table(header, rows, numbers_from=2),
-        f"<p>{escape(summary.selection_note(table, k))}</p>",
-        f'<p class="small">{escape(legend)}</p>',
-    ]
+        return None
+    selection = summary.selection_note(table, k)
+    return {"k": k, "scores": page.Table(header, rows, 2), "selection": selection}
 
 
-def _group_section(table: ResultTable, k: int) -> list[str]:
+def _group_table(table: ResultTable, k: int) -> page.Table | None:
     """All subjects decoded as one, at the layer that inner folds chose, else at the best."""
     rows = table.extras.get("group_decoding")
     if rows is None or rows.empty:
-        return []
+        return None
     names = short_names(rows["model"].unique())
     rows = rows[(rows["metric"] == "precision_csls") & (rows["k"] == k)]
     lines = []
@@ -153,11 +133,7 @@ def _group_section(table: ResultTable, k: int) -> list[str]:
         "space learnt from each fold's training words. Interval: exact binomial, as if words were "
         "independent."
     )
-    return [
-        "<h3>All subjects decoded as one</h3>",
-        page.table(header, lines, numbers_from=3),
-        f'<p class="small">{escape(note)}</p>',
-    ]
+    return page.Table(header, lines, 3, note)
 
 
 def _caption(name: str, table: ResultTable, k: int) -> str:
@@ -199,12 +175,9 @@ def _caption(name: str, table: ResultTable, k: int) -> str:
     )
 
 
-def _protocol_section(table: ResultTable) -> list[str]:
+def _protocol(table: ResultTable) -> dict:
+    """The protocol's choices, and whether one differs from its default."""
     fields = summary.protocol_fields(table)
-    if not fields:
-        return [
-            f"<p>{escape(str(table.rows['protocol'].iloc[0]))} (its fields were not recorded)</p>"
-        ]
     named = PROTOCOLS.get(fields.get("name"))
     usual = json.loads(json.dumps(named.fields())) if named else {}
     rows, changed = [], False
@@ -213,13 +186,15 @@ def _protocol_section(table: ResultTable) -> list[str]:
         differs = name in usual and usual[name] != value
         changed |= differs
         rows.append([name, recorded(value) + " *" * differs, MEANINGS.get(name, "")])
-    star = f"<p>* differs from the {escape(str(fields['name']))} protocol's default.</p>" * changed
-    return [page.table(["choice", "value", "meaning"], rows), star]
+    return {
+        "protocol": fields["name"] if changed else table.rows["protocol"].iloc[0],
+        "choices": page.Table(["choice", "value", "meaning"], rows) if fields else None,
+        "changed": changed,
+    }
 
 
-def _facts_section(table: ResultTable) -> list[str]:
+def _run_facts(table: ResultTable) -> page.Table:
     manifest = table.manifest
-    parts = []
     dataset = manifest.get("dataset")
     facts = [
         (f"dataset: {key}" if key != "name" else "dataset", value)
@@ -229,37 +204,47 @@ def _facts_section(table: ResultTable) -> list[str]:
     facts += [("number of subjects", rows["subject"].nunique())]
     shown_below = ("dataset", "protocol", "models", "subjects")
     facts += [(key, value) for key, value in manifest.items() if key not in shown_below]
-    parts.append(page.table(["fact", "value"], [_fact(*fact) for fact in facts if _known(fact[1])]))
-    models = manifest.get("models")
+    return _fact_table(facts)
+
+
+def _model_facts(table: ResultTable) -> list[tuple[str, page.Table]]:
+    """(short name, facts) of every model."""
+    models = table.manifest.get("models")
     if not models:
         columns = ["model", "family", "n_params", "n_layers"]
         found = table.rows[columns].drop_duplicates().rename(columns={"model": "name"})
         models = found.to_dict("records")
     models = [model if isinstance(model, dict) else {"name": str(model)} for model in models]
     short = short_names([str(model.get("name")) for model in models])
-    for model in models:
-        facts = [
-            _fact(key, value)
-            for key, value in model.items()
-            if _known(value) and key != "geometry"  # has a section of its own
-        ]
-        name = short.get(model.get("name"), "")
-        parts += [f"<h3>Model {escape(name)}</h3>", page.table(["fact", "value"], facts)]
-    subjects = manifest.get("subjects")
-    if isinstance(subjects, dict) and subjects:
-        lines = [[str(name), recorded(value)] for name, value in subjects.items()]
-        inner = page.table(["subject", "fingerprint (sha256)"], lines)
-        parts.append(f"<details><summary>Fingerprints of the subjects</summary>{inner}</details>")
-    return parts
+    # The geometry has a section of its own.
+    return [
+        (
+            short.get(model.get("name"), ""),
+            _fact_table((key, value) for key, value in model.items() if key != "geometry"),
+        )
+        for model in models
+    ]
 
 
-def _known(value) -> bool:
+def _fingerprints(table: ResultTable) -> page.Table | None:
+    subjects = table.manifest.get("subjects")
+    if not isinstance(subjects, dict) or not subjects:
+        return None
+    lines = [[str(name), recorded(value)] for name, value in subjects.items()]
+    return page.Table(["subject", "fingerprint (sha256)"], lines)
+
+
+def _fact_table(facts: Iterable[tuple[str, object]]) -> page.Table:
+    """What is known of the facts; counts (n_...) with thousands apart."""
+    lines = []
+    for name, value in facts:
+        counts = name.startswith("n_") and isinstance(value, (int, float))
+        if _given(value):
+            whole = counts and float(value).is_integer()
+            lines.append([name, f"{int(value):,}" if whole else recorded(value)])
+    return page.Table(["fact", "value"], lines)
+
+
+def _given(value) -> bool:
     """Whether there is a value: neither None nor NaN."""
     return not (value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)))
-
-
-def _fact(name: str, value) -> list[str]:
-    """One line of a table of facts; counts (n_...) with thousands apart."""
-    if name.startswith("n_") and isinstance(value, (int, float)) and value == int(value):
-        return [name, f"{int(value):,}"]
-    return [name, recorded(value)]

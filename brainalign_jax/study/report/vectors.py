@@ -1,7 +1,6 @@
 """What the report says of the models' vectors: first tokens, and whether few words or dimensions rule."""
 
 from collections.abc import Sequence
-from html import escape
 
 from brainalign_jax.language.geometry import complaint
 from brainalign_jax.study.report import page
@@ -32,21 +31,17 @@ def complaints(table: ResultTable) -> list[str]:
     return found
 
 
-def vectors_section(table: ResultTable) -> list[str]:
-    """A table with a line for each model, as HTML."""
+def vectors_table(table: ResultTable) -> page.Table | None:
+    """A line for each model; None where nothing is known."""
     facts = _facts(table)
     if not facts:
-        return []
+        return None
     names = short_names([str(model["name"]) for model in facts])
     lines = [[names[model["name"]], *_cells(model)] for model in facts]
     header = [
         "model", "before the texts", "first words", "longest 1 % of words", "three dimensions", "cosine",
     ]  # fmt: skip
-    return [
-        "<h2>Geometry of the vectors</h2>",
-        page.table(header, lines, numbers_from=2),
-        f'<p class="small">{escape(_LEGEND)}</p>',
-    ]
+    return page.Table(header, lines, 2, _LEGEND)
 
 
 def _facts(table: ResultTable) -> list[dict]:
