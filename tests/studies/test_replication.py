@@ -150,3 +150,13 @@ def test_protocols_and_data_sets_are_checked_first(dataset, model, tmp_path):
     with pytest.raises(ValueError, match="give each once"):
         replicate([dataset, dataset], what, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_figure_by_data_set_leaves_room_for_a_model_that_lacks_one():
+    models = pd.DataFrame(
+        {"dataset": ["a", "b", "b"], "model": ["small", "small", "large"], "score": [0.2, 0.3, 0.4]}
+    ).assign(method="ridge", protocol=["paper", "audited", "audited"], chance=0.1)
+    models = models.assign(lower=models["score"] - 0.1, upper=models["score"] + 0.1)
+    figure = report.by_dataset(models, 10)
+    drawn = [len(bars[0].get_xdata()) for axis in figure.axes for bars in axis.containers]
+    assert drawn == [1, 0, 1, 1]

@@ -173,10 +173,7 @@ def draw(rows: pd.DataFrame) -> Figure:
             axis.errorbar(
                 line["score"],
                 place,
-                xerr=[
-                    (line["score"] - line["lower"]).clip(lower=0),
-                    (line["upper"] - line["score"]).clip(lower=0),
-                ],
+                xerr=figure_parts.bars(line),
                 color=style["color"],
                 fmt=style["marker"],
                 markersize=5,
@@ -196,13 +193,10 @@ def draw(rows: pd.DataFrame) -> Figure:
     entries.append((Line2D([], [], color="black", linestyle=":"), "uniform chance"))
     if rows["null_mean"].notna().any():
         entries.append((Patch(color=GREY, alpha=0.45), "null of the same step: middle 90 %, mean"))
-    handles, labels = zip(*entries, strict=True)
     columns = 3 if len(methods) > 1 else 1
     extra = -(-len(entries) // columns)
     figure.set_figheight(figure.get_figheight() + 0.22 * extra)
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5
-    )
+    figure_parts.legend_below(figure, entries, columns)
     return figure
 
 
@@ -237,16 +231,10 @@ def _scores_table(rows: pd.DataFrame, names: dict[str, str], k: int) -> page.Tab
     ]  # fmt: skip
     lines = [
         [
-            line["name"],
-            names[line["model"]],
-            line["method"],
-            str(int(line["layer"])),
-            number(line["score"]),
-            interval(line["lower"], line["upper"]),
-            number(line["null_mean"]),
-            interval(line["null_lower"], line["null_upper"]),
-            number(line["p"]),
+            line["name"], names[line["model"]], line["method"], str(int(line["layer"])),
+            number(line["score"]), interval(line["lower"], line["upper"]), number(line["null_mean"]),
+            interval(line["null_lower"], line["null_upper"]), number(line["p"]),
         ]
         for _, line in rows.sort_values(["method", "model", "step"], kind="stable").iterrows()
-    ]
+    ]  # fmt: skip
     return page.Table(header, lines, 3)

@@ -10,7 +10,7 @@ from brainalign_jax.studies.regions.table import RegionTable
 from brainalign_jax.studies.regions.verdict import plain_names
 from brainalign_jax.study.report import page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
-from brainalign_jax.study.report.wording import fraction, recorded, short_names, signed
+from brainalign_jax.study.report.wording import fraction, short_names, signed
 
 
 def write_region_report(table: RegionTable, folder: str | Path) -> Path:
@@ -84,11 +84,11 @@ def draw_regions(table: RegionTable, part: str) -> Figure:
     return figure
 
 
-def _first_bold(verdict_of: verdict.Verdict) -> tuple[str, str]:
+def _first_bold(judged: verdict.Verdict) -> tuple[str, str]:
     """(what is bold, the rest): the first sentence of a region that survives."""
-    if not verdict_of.survives:
-        return "", verdict_of.text
-    first, stop, rest = verdict_of.text.partition("). ")
+    if not judged.survives:
+        return "", judged.text
+    first, stop, rest = judged.text.partition("). ")
     return first + stop.rstrip(), rest
 
 
@@ -159,19 +159,9 @@ def _variance(table: RegionTable) -> page.Table:
     model, few = table.manifest["model"], "+".join(_few(table))
     own = table.group("r2", nuisances=few)["value"]
     alone, joint = (table.group("r2", model=model, nuisances=names)["value"] for names in ("", few))
+    shares = own, alone, joint, joint - own, joint - alone, own + alone - joint
     lines = [
-        [
-            f"{region}, {part}",
-            *(signed(one.loc[part, region]) for one in (own, alone, joint)),
-            *(
-                signed(x)
-                for x in (
-                    (joint - own).loc[part, region],
-                    (joint - alone).loc[part, region],
-                    (own + alone - joint).loc[part, region],
-                )
-            ),
-        ]
+        [f"{region}, {part}", *(signed(share.loc[part, region]) for share in shares)]
         for part, region in own.index
     ]
     header = ["region", "nuisances", "model", "both", "model only", "nuisances only", "either"]
@@ -191,9 +181,7 @@ def _facts(table: RegionTable) -> page.Table:
         for key in ("model", "subjects", "stimulus", "command", "created", "versions")
         if manifest.get(key)
     ]
-    return page.Table(
-        ["fact", "value"], [[key, recorded(value)] for key, value in facts if value is not None]
-    )
+    return page.facts(facts)
 
 
 def _caption(table: RegionTable, part: str) -> str:

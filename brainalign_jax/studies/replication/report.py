@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -153,8 +154,7 @@ def by_size(models: pd.DataFrame, k: int) -> Figure:
     """Rows: protocols; columns: methods; lines: families."""
     by_family = colours(dict.fromkeys(models["family"].fillna("other")))
     figure, panels = _panels(models)
-    for (name, method), axis in panels.items():
-        part = models[(models["protocol"] == name) & (models["method"] == method)]
+    for axis, part in panels:
         for family, line in part.groupby(part["family"].fillna("other"), sort=False):
             line = line[line["n_params"] > 0].sort_values("n_params")
             sizes = line["n_params"] / 1e6
@@ -180,19 +180,18 @@ def by_depth(rows: pd.DataFrame, label: str) -> Figure:
     shades = colormaps["viridis"](np.linspace(0, 0.88, len(order)))
     by_model = dict(zip(order, shades, strict=True))
     figure, panels = _panels(rows)
-    for (name, method), axis in panels.items():
-        part = rows[(rows["protocol"] == name) & (rows["method"] == method)]
+    for axis, part in panels:
         for index, model in enumerate(order):
             line = part[part["model"] == model].sort_values("layer")
             dodge = 0.012 * (index - (len(order) - 1) / 2)
             _points(axis, line["depth"] + dodge, line, by_model[model])
         axis.axhline(part["chance"].mean(), color="black", linestyle=":", linewidth=1.1)
     _label(panels, "relative depth", label)
-    if not (rows["metric"] == "rsa").all():
+    is_rsa = (rows["metric"] == "rsa").all()
+    if not is_rsa:
         axis.set_ylim(bottom=0)
     entries = [(Line2D([], [], color=by_model[m], marker="o"), names[m]) for m in order]
-    dotted = "zero" if (rows["metric"] == "rsa").all() else _CHANCE[1]
-    figure_parts.legend(figure, [*entries, (_CHANCE[0], dotted)])
+    figure_parts.legend(figure, [*entries, (_CHANCE[0], "zero" if is_rsa else _CHANCE[1])])
     return figure
 
 
@@ -203,11 +202,12 @@ def by_dataset(models: pd.DataFrame, k: int) -> Figure:
     names = short_names(order)
     by_model = colours(order)
     figure, panels = _panels(models)
-    for (name, method), axis in panels.items():
-        part = models[(models["protocol"] == name) & (models["method"] == method)]
+    for axis, part in panels:
         for index, model in enumerate(order):
             line = part[part["model"] == model]
-            place = line["dataset"].map(datasets.index) + 0.6 * (index + 0.5) / len(order) - 0.3
+            # As numbers, also where a data set has no score of this model and method.
+            place = line["dataset"].map(datasets.index).astype(float)
+            place += 0.6 * (index + 0.5) / len(order) - 0.3
             _points(axis, place, line, by_model[model], line="")
         for place, dataset in enumerate(datasets):
             chance = part.loc[part["dataset"] == dataset, "chance"].mean()
@@ -223,34 +223,32 @@ def by_dataset(models: pd.DataFrame, k: int) -> Figure:
     return figure
 
 
-def _panels(rows: pd.DataFrame) -> tuple[Figure, dict]:
+def _panels(rows: pd.DataFrame) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
+    """A figure, and its panels with the rows of their protocol and method."""
     protocols, methods = (list(dict.fromkeys(rows[c])) for c in ("protocol", "method"))
     size = (max(3.6 * len(methods), 6.4) + 0.6, 2.9 * len(protocols) + 0.6)
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     grid = figure.subplots(len(protocols), len(methods), sharex=True, sharey=True, squeeze=False)
-    panels = {}
+    panels = []
     for row, name in zip(grid, protocols, strict=True):
         for axis, method in zip(row, methods, strict=True):
             axis.set_title(f"{method}, {name} protocol", fontsize=11)
             plain_axis(axis, "y")
-            panels[name, method] = axis
+            part = rows[(rows["protocol"] == name) & (rows["method"] == method)]
+            panels.append((axis, part))
     return figure, panels
 
 
 def _points(axis, places, rows: pd.DataFrame, colour, line: str = "-") -> None:
     """Scores with their intervals; a bar is missing where there is no interval."""
-    bars = [
-        (rows["score"] - rows["lower"]).clip(lower=0),
-        (rows["upper"] - rows["score"]).clip(lower=0),
-    ]
     axis.errorbar(
-        places, rows["score"], yerr=bars, color=colour, fmt="o" + line, markersize=4, linewidth=1.3,
-        elinewidth=1.0, capsize=2,
+        places, rows["score"], yerr=figure_parts.bars(rows), color=colour, fmt="o" + line, markersize=4,
+        linewidth=1.3, elinewidth=1.0, capsize=2,
     )  # fmt: skip
 
 
-def _label(panels: dict, x: str, y: str) -> None:
-    for axis in panels.values():
+def _label(panels: list[tuple[Axes, pd.DataFrame]], x: str, y: str) -> None:
+    for axis, _ in panels:
         spec = axis.get_subplotspec()
         if spec.is_last_row():
             axis.set_xlabel(x, fontsize=11)

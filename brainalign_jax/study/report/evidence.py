@@ -7,9 +7,20 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from brainalign_jax.study.report import page, verdict
-from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO, plain_axis
+from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO, bars, legend_below, plain_axis
 from brainalign_jax.study.report.wording import interval, number, percent, short_names
 from brainalign_jax.study.results import ResultTable
+
+# What a score is compared with: lines across its place, and marks.
+_TICKS = {
+    "null_mean": {"color": GREY, "linewidth": 2},
+    "chance": {"color": "black", "linewidth": 1, "linestyle": "--"},
+    "ceiling": {"color": OKABE_ITO[2], "linewidth": 2.5},
+}
+_MARKS = {
+    "control_score": {"marker": "X", "color": OKABE_ITO[1], "markersize": 7, "linestyle": ""},
+    "static_score": {"marker": "D", "color": OKABE_ITO[4], "markersize": 7, "linestyle": ""},
+}
 
 
 def answer(table: ResultTable) -> dict | None:
@@ -46,44 +57,18 @@ def evidence_figure(found: pd.DataFrame) -> Figure:
     axis = figure.subplots()
     places = np.arange(len(models))[::-1]
     for place, (_, line) in zip(places, models.iterrows(), strict=True):
+        ends = [place - 0.3, place + 0.3]
         if np.isfinite(line["null_mean"]):
-            axis.fill_between(
-                [line["null_mean"], line["null_high"]],
-                place - 0.3,
-                place + 0.3,
-                color=GREY,
-                alpha=0.3,
-                linewidth=0,
-            )
-            axis.plot([line["null_mean"]] * 2, [place - 0.3, place + 0.3], color=GREY, linewidth=2)
-        axis.plot(
-            [line["chance"]] * 2, [place - 0.3, place + 0.3], "--", color="black", linewidth=1
-        )
-        if np.isfinite(line["ceiling"]):
-            ceiling = [line["ceiling"]] * 2
-            axis.plot(ceiling, [place - 0.3, place + 0.3], color=OKABE_ITO[2], linewidth=2.5)
-        for kind, marker, colour in (
-            ("control", "X", OKABE_ITO[1]),
-            ("static", "D", OKABE_ITO[4]),
-        ):
-            if np.isfinite(line[f"{kind}_score"]):
-                axis.plot(
-                    line[f"{kind}_score"], place, marker, color=colour, markersize=7, zorder=3
-                )
-        axis.errorbar(
-            line["score"],
-            place,
-            xerr=[
-                [max(line["score"] - line["lower"], 0)],
-                [max(line["upper"] - line["score"], 0)],
-            ],
-            fmt="o",
-            color=OKABE_ITO[0],
-            markersize=8,
-            capsize=3,
-            linewidth=1.8,
-            zorder=4,
-        )
+            null = line["null_mean"], line["null_high"]
+            axis.fill_between(null, *ends, color=GREY, alpha=0.3, linewidth=0)
+        for column, style in _TICKS.items():
+            axis.plot([line[column]] * 2, ends, **style)
+        for column, style in _MARKS.items():
+            axis.plot(line[column], place, zorder=3, **style)
+    axis.errorbar(
+        models["score"], places, xerr=bars(models), fmt="o", color=OKABE_ITO[0], markersize=8, capsize=3,
+        linewidth=1.8, zorder=4,
+    )  # fmt: skip
     labels = [
         f"{names[m]}\n{method}" for m, method in zip(models["model"], models["method"], strict=True)
     ]
@@ -97,22 +82,17 @@ def evidence_figure(found: pd.DataFrame) -> Figure:
         (Line2D([], [], color=OKABE_ITO[0], marker="o", markersize=8), "score and its interval"),
         (Line2D([], [], color="black", linestyle="--"), "uniform chance"),
     ]
-    if models["null_mean"].notna().any():
-        entries.append((Patch(color=GREY, alpha=0.4), "null: its mean to the highest draws"))
-    for kind, marker, colour, label in (
-        ("control", "X", OKABE_ITO[1], "strongest nuisance or untrained control"),
-        ("static", "D", OKABE_ITO[4], "static word vectors"),
-    ):
-        if models[f"{kind}_score"].notna().any():
-            entries.append(
-                (Line2D([], [], linestyle="", marker=marker, color=colour, markersize=7), label)
-            )
-    if models["ceiling"].notna().any():
-        entries.append(
-            (Line2D([], [], color=OKABE_ITO[2], linewidth=2.5), "other subjects' responses")
-        )
-    handles, texts = zip(*entries, strict=True)
-    figure.legend(handles, texts, loc="outside lower center", ncols=1, frameon=False, fontsize=10.5)
+    compared = {
+        "null_mean": (Patch(color=GREY, alpha=0.4), "null: its mean to the highest draws"),
+        "control_score": (
+            Line2D([], [], **_MARKS["control_score"]),
+            "strongest nuisance or untrained control",
+        ),
+        "static_score": (Line2D([], [], **_MARKS["static_score"]), "static word vectors"),
+        "ceiling": (Line2D([], [], **_TICKS["ceiling"]), "other subjects' responses"),
+    }
+    entries += [entry for column, entry in compared.items() if models[column].notna().any()]
+    legend_below(figure, entries, 1, size=10.5)
     return figure
 
 
@@ -144,39 +124,23 @@ def _caption(found: pd.DataFrame, level: float) -> str:
 def _evidence_table(table: ResultTable, found: pd.DataFrame) -> page.Table:
     names = short_names(found["model"].unique())
     header = [
-        "model",
-        "method",
-        "layer",
-        f"P@{int(found['k'].iloc[0])}",
-        f"{percent(confidence(table))} interval",
-        "null",
-        "p",
-        "p, FDR",
-    ]
+        "model", "method", "layer", f"P@{int(found['k'].iloc[0])}", f"{percent(confidence(table))} interval",
+    ]  # fmt: skip
     columns = {
-        "ceiling": "ceiling",
-        "calibrated": "calibrated",
-        "score_tokens": "token mean",
-        "score_types": "type mean",
-        "score_hapax": "hapaxes",
-    }
-    columns = {c: label for c, label in columns.items() if found[c].notna().any()}
-    rows = []
+        "null_mean": "null", "p": "p", "p_fdr": "p, FDR", "ceiling": "ceiling", "calibrated": "calibrated",
+        "score_tokens": "token mean", "score_types": "type mean", "score_hapax": "hapaxes",
+    }  # fmt: skip
+    always = ("null_mean", "p", "p_fdr")
+    columns = {c: columns[c] for c in columns if c in always or found[c].notna().any()}
     order = {"model": 0, "untrained": 1, "control": 2}
-    for _, line in found.sort_values("role", key=lambda x: x.map(order), kind="stable").iterrows():
-        rows.append(
-            [
-                names[line["model"]],
-                line["method"],
-                str(int(line["layer"])),
-                number(line["score"]),
-                interval(line["lower"], line["upper"]),
-                number(line["null_mean"]),
-                number(line["p"]),
-                number(line["p_fdr"]),
-                *(number(line[c]) for c in columns),
-            ]
-        )
+    ordered = found.sort_values("role", key=lambda roles: roles.map(order), kind="stable")
+    rows = [
+        [
+            names[line["model"]], line["method"], str(int(line["layer"])), number(line["score"]),
+            interval(line["lower"], line["upper"]), *(number(line[c]) for c in columns),
+        ]
+        for _, line in ordered.iterrows()
+    ]  # fmt: skip
     kinds = found["selection"].unique()
     note = (
         f"Layer and score: chosen in {kinds[0]}."
@@ -199,8 +163,8 @@ def _guesses(table: ResultTable, found: pd.DataFrame) -> str:
     line = guesses[guesses["k"] == k].iloc[0]
     return (
         f"Guesses at k = {k}: uniform {number(line['uniform'])}, one subject within "
-        f"[{number(line['lower'])}, {number(line['upper'])}] (binomial, 95 %); one ranking for all words "
-        f"of a fold [{number(line['constant_lower'])}, {number(line['constant_upper'])}] "
+        f"{interval(line['lower'], line['upper'])} (binomial, 95 %); one ranking for all words "
+        f"of a fold {interval(line['constant_lower'], line['constant_upper'])} "
         "(hypergeometric); the most frequent words first, as counted in the training words "
         f"{number(line['training_types'])} ({number(line['training_tokens'])} over tokens), in the whole "
         f"stimulus {number(line['stimulus_types'])} ({number(line['stimulus_tokens'])} over tokens)."
@@ -212,21 +176,11 @@ def _rsa_table(table: ResultTable) -> page.Table | None:
     if found is None or found.empty:
         return None
     names = short_names(found["model"].unique())
+    columns = ["rsa", "p", "partial", "p_partial", "group_rdm", "p_group_rdm"]
     rows = []
     for name, part in found.groupby("model", sort=False):
         line = part.loc[part["rsa"].idxmax()]
-        rows.append(
-            [
-                names[name],
-                str(int(line["layer"])),
-                number(line["rsa"]),
-                number(line["p"]),
-                number(line["partial"]),
-                number(line["p_partial"]),
-                number(line["group_rdm"]),
-                number(line["p_group_rdm"]),
-            ]
-        )
+        rows.append([names[name], str(int(line["layer"])), *(number(line[c]) for c in columns)])
     header = ["model", "best layer", "RSA", "p", "partial", "p", "group RDM", "p"]
     line = found.iloc[0]
     note = (

@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import wrap
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -113,6 +114,14 @@ def panels(count: int, *, width: float = 3.7) -> tuple[Figure, np.ndarray]:
     return figure, grid[:count]
 
 
+def bars(rows: pd.DataFrame) -> list[pd.Series]:
+    """How far the intervals of scores reach below and above them; NaN where there is none."""
+    return [
+        (rows["score"] - rows["lower"]).clip(lower=0),
+        (rows["upper"] - rows["score"]).clip(lower=0),
+    ]
+
+
 def line(colour: str, **style) -> Line2D:
     """A line for a legend."""
     return Line2D([], [], color=colour, **{"linewidth": 1.2, **style})
@@ -126,9 +135,17 @@ def legend(figure: Figure, entries: list[tuple]) -> None:
     columns = int(np.clip(figure.get_figwidth() / (0.085 * longest + 0.6), 1, len(entries)))
     n_lines = sum(label.count("\n") + 1 for label in labels)
     figure.set_figheight(figure.get_figheight() + 0.2 * np.ceil(n_lines / columns) + 0.2)
+    legend_below(figure, zip(handles, labels, strict=True), columns)
+
+
+def legend_below(
+    figure: Figure, entries: Iterable[tuple], columns: int, *, size: float = 9.5
+) -> None:
+    """The entries as they are, in so many columns below the panels."""
+    handles, labels = zip(*entries, strict=True)
     labels = [_plain(label) for label in labels]
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=size
     )
 
 

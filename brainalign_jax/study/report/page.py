@@ -4,15 +4,17 @@ The HTML is in templates/, one a kind of report. What they are given is plain va
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import jinja2
+import pandas as pd
 from matplotlib.figure import Figure
 
 from brainalign_jax.files import new_file
 from brainalign_jax.study.report import figure_parts
+from brainalign_jax.study.report.wording import recorded
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("brainalign_jax.study.report"),
@@ -31,6 +33,17 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[str]]
     numbers_from: int = 99
     note: str = ""
+
+
+def facts(known: Iterable[tuple[str, object]]) -> Table:
+    """A table of names and values but for those that are missing; counts (n_...) with thousands apart."""
+    lines = []
+    for name, value in known:
+        if not (pd.api.types.is_scalar(value) and pd.isna(value)):
+            counts = name.startswith("n_") and isinstance(value, (int, float))
+            whole = counts and float(value).is_integer()
+            lines.append([name, f"{int(value):,}" if whole else recorded(value)])
+    return Table(["fact", "value"], lines)
 
 
 class Picture(NamedTuple):

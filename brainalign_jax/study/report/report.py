@@ -1,11 +1,9 @@
 """The report of a study: one HTML file that stands alone."""
 
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from brainalign_jax.options import meanings
@@ -204,7 +202,7 @@ def _run_facts(table: ResultTable) -> page.Table:
     facts += [("number of subjects", rows["subject"].nunique())]
     shown_below = ("dataset", "protocol", "models", "subjects")
     facts += [(key, value) for key, value in manifest.items() if key not in shown_below]
-    return _fact_table(facts)
+    return page.facts(facts)
 
 
 def _model_facts(table: ResultTable) -> list[tuple[str, page.Table]]:
@@ -220,7 +218,7 @@ def _model_facts(table: ResultTable) -> list[tuple[str, page.Table]]:
     return [
         (
             short.get(model.get("name"), ""),
-            _fact_table((key, value) for key, value in model.items() if key != "geometry"),
+            page.facts((key, value) for key, value in model.items() if key != "geometry"),
         )
         for model in models
     ]
@@ -232,19 +230,3 @@ def _fingerprints(table: ResultTable) -> page.Table | None:
         return None
     lines = [[str(name), recorded(value)] for name, value in subjects.items()]
     return page.Table(["subject", "fingerprint (sha256)"], lines)
-
-
-def _fact_table(facts: Iterable[tuple[str, object]]) -> page.Table:
-    """What is known of the facts; counts (n_...) with thousands apart."""
-    lines = []
-    for name, value in facts:
-        counts = name.startswith("n_") and isinstance(value, (int, float))
-        if _given(value):
-            whole = counts and float(value).is_integer()
-            lines.append([name, f"{int(value):,}" if whole else recorded(value)])
-    return page.Table(["fact", "value"], lines)
-
-
-def _given(value) -> bool:
-    """Whether there is a value: neither None nor NaN."""
-    return not (value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)))
