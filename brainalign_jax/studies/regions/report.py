@@ -18,6 +18,7 @@ def write_region_report(table: RegionTable, folder: str | Path) -> Path:
     manifest = table.manifest
     model = short_names([manifest["model"]])[manifest["model"]]
     nuisances = plain_names(_few(table))
+    shifts = int(table.rows["n_null"].max())
     level, answer = verdict.answer(table)
     verdicts = verdict.verdicts(table)
     sections = [
@@ -39,7 +40,9 @@ def write_region_report(table: RegionTable, folder: str | Path) -> Path:
         nuisances=nuisances,
         answer={"level": level, "answer": answer, "text": verdict.headline(table)},
         sections=sections,
-        how=_method(table),
+        encoding=manifest["encoding"],
+        shifts=shifts,
+        least_p=fraction(1 / (1 + shifts)),
         variance=_variance(table),
         facts=_facts(table),
     )
@@ -105,24 +108,6 @@ def _scope(table: RegionTable, model: str) -> str:
     )
 
 
-def _method(table: RegionTable) -> str:
-    choices = table.manifest["encoding"]
-    shifts = int(table.rows["n_null"].max())
-    return (
-        f"r: correlation of predicted and measured time courses within each of {choices['n_folds']} "
-        "contiguous test blocks, mean over blocks and subjects; ridge, its penalties and the model's "
-        f"layer are fitted on the other volumes less {choices['purge']:g} s around the block. Δr: r of "
-        "nuisances and model together less r of the nuisances. Intervals: bootstrap over subjects. p of "
-        f"Δr: {shifts} recordings in which what the nuisances leave of the time courses is turned in a "
-        "circle, the same for all subjects, and everything is fitted and chosen anew; the largest of all "
-        "regions is compared, so that p holds for all regions together. p of r: as many recordings turned "
-        "as a whole. The least p there can be is "
-        f"{fraction(1 / (1 + shifts))}. A model survives where p < .05, the interval of Δr is above zero "
-        "and so is that of r of both together. That a model adds nothing means that nothing can be told "
-        "from chance here, not that there is nothing."
-    )
-
-
 def _scores(table: RegionTable, part: str) -> page.Table:
     model = table.manifest["model"]
     twin = "untrained:" + model
@@ -147,11 +132,7 @@ def _scores(table: RegionTable, part: str) -> page.Table:
             cells.append(value + f" ({fraction(row.p_max)})" * bool(np.isfinite(row.p_max)))
         lines.append([label, *cells])
     header = ["score", *rows.index]
-    note = (
-        "In brackets: p against the largest of all regions. p of each region alone and the false discovery "
-        "rate over regions are in region_encoding.parquet."
-    )
-    return page.Table(header, lines, 1, note)
+    return page.Table(header, lines, 1)
 
 
 def _variance(table: RegionTable) -> page.Table:

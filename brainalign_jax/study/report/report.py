@@ -126,12 +126,7 @@ def _group_table(table: ResultTable, k: int) -> page.Table | None:
             ]
         )  # fmt: skip
     header = ["group", "model", "method", f"P@{k}", "interval", "chance"]
-    note = (
-        "All subjects as one: summed, their responses side by side; hyperaligned, the mean in a shared "
-        "space learnt from each fold's training words. Interval: exact binomial, as if words were "
-        "independent."
-    )
-    return page.Table(header, lines, 3, note)
+    return page.Table(header, lines, 3)
 
 
 def _caption(name: str, table: ResultTable, k: int) -> str:

@@ -7,13 +7,6 @@ from brainalign_jax.study.report import page
 from brainalign_jax.study.report.wording import short_names
 from brainalign_jax.study.results import ResultTable
 
-_LEGEND = (
-    "Before the texts: what the model reads before the first word of each, never pooled. First words: their "
-    "norm over that of the others. Longest 1 % of words, three dimensions: the share of the variance that "
-    "they hold. Each at the layer where it is largest, named behind it. Cosine: of different words, the "
-    "largest mean."
-)
-
 
 def complaints(table: ResultTable) -> list[str]:
     """A sentence for each model whose vectors few words or dimensions rule."""
@@ -41,7 +34,7 @@ def vectors_table(table: ResultTable) -> page.Table | None:
     header = [
         "model", "before the texts", "first words", "longest 1 % of words", "three dimensions", "cosine",
     ]  # fmt: skip
-    return page.Table(header, lines, 2, _LEGEND)
+    return page.Table(header, lines, 2)
 
 
 def _facts(table: ResultTable) -> list[dict]:
