@@ -40,9 +40,9 @@ def facts(known: Iterable[tuple[str, object]]) -> Table:
     lines = []
     for name, value in known:
         if not (pd.api.types.is_scalar(value) and pd.isna(value)):
-            counts = name.startswith("n_") and isinstance(value, (int, float))
-            whole = counts and float(value).is_integer()
-            lines.append([name, f"{int(value):,}" if whole else recorded(value)])
+            whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+            counts = whole and name.startswith("n_")
+            lines.append([name, f"{int(value):,}" if counts else recorded(value)])
     return Table(["fact", "value"], lines)
 
 

@@ -50,3 +50,14 @@ def test_a_value_that_is_missing_is_an_error(tmp_path):
 
 def test_every_level_has_a_colour():
     assert set(figure_parts.LEVEL_COLOURS) == set(LEVELS)
+
+
+def test_facts_leave_out_what_is_missing_and_set_thousands_apart():
+    known = {
+        "n_words": 1234, "n_params": 2e6, "n_odd": 1.5, "n_huge": float("inf"), "seed": 12345, "none": None,
+        "nan": float("nan"), "both": [1, None], "flag": True,
+    }  # fmt: skip
+    assert page.facts(known.items()).rows == [
+        ["n_words", "1,234"], ["n_params", "2,000,000"], ["n_odd", "1.5"], ["n_huge", "inf"],
+        ["seed", "12345"], ["both", "1, None"], ["flag", "yes"],
+    ]  # fmt: skip
