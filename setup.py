@@ -29,7 +29,10 @@ setup(
     # `experiments` and `benchmarks` are run from the repository and never installed: names as
     # common as these would clash with other people's packages.
     packages=find_packages(include=["brainalign_jax", "brainalign_jax.*"]),
-    package_data={"brainalign_jax": ["data/*.txt", "py.typed"]},
+    package_data={
+        "brainalign_jax": ["data/*.txt", "py.typed"],
+        "brainalign_jax.study.report": ["templates/*.html.jinja"],
+    },
     entry_points={"console_scripts": ["brainalign = brainalign_jax.cli:main"]},
     python_requires=">=3.11",
     install_requires=[
@@ -39,6 +42,7 @@ setup(
         "h5py>=3.11",  # MATLAB 7.3 files
         "huggingface_hub>=1.0",
         "jax>=0.10.2",
+        "jinja2>=3.1",
         "matplotlib>=3.9",
         "ml_dtypes>=0.5",
         "nibabel>=5.3",

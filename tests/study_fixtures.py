@@ -30,7 +30,7 @@ def planted(words):
     return vectors, responses
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def dataset(words, planted):
     """The planted recordings as a data set."""
     _, responses = planted

@@ -24,7 +24,7 @@ PROMISED = (
 # What takes long to import, and what starts a JAX backend.
 HEAVY = (
     "jax", "flax", "transformers", "nilearn", "nibabel", "pandas", "scipy", "sklearn", "matplotlib", "h5py",
-    "numpy",
+    "numpy", "jinja2",
 )  # fmt: skip
 
 

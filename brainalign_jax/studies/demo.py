@@ -13,7 +13,7 @@ from brainalign_jax.stimulus import Stimulus, split_sentences
 from brainalign_jax.study.evidence.table import EvidencePlan
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.registry import BUILT_IN
-from brainalign_jax.study.report.display import short_names
+from brainalign_jax.study.report.wording import short_names
 from brainalign_jax.study.results import GROUP, ResultTable
 from brainalign_jax.study.run import run_study
 from brainalign_jax.study.score.sweep import Scoring

@@ -118,6 +118,19 @@ def made_up(scores, null_means, half):
     ).assign(lower=lambda x: x["score"] - half, upper=lambda x: x["score"] + half)  # fmt: skip
 
 
+def test_everything_on_the_page_is_escaped(tmp_path):
+    evil = "<script>alert('x')</script>"
+    rows = made_up([0.4, 0.2, 0.15], [0.1, 0.1, 0.1], 0.01)
+    rows = rows.assign(
+        model=evil, method=evil, changed=evil, layer=1, n_subjects=2, n_draws=5, null_lower=0.05,
+        null_upper=0.2,
+    )  # fmt: skip
+    dataset = Dataset(evil, ("S1",), Stimulus.from_words(["a", "b"]), lambda subject: None)
+    ladder_report.write(rows, tmp_path, dataset=dataset, command=evil)
+    page = (tmp_path / "report.html").read_text()
+    assert "<script" not in page and page.count("&lt;script&gt;") >= 14
+
+
 def test_the_sentence_names_the_step_where_the_score_above_the_null_falls_most():
     (text,) = ladder_report.sentences(made_up([0.4, 0.2, 0.15], [0.1, 0.1, 0.1], 0.01))
     assert 'above its null falls most at the step "audited folds" (folds)' in text

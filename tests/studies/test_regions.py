@@ -348,6 +348,22 @@ def test_report_opens_with_the_verdict(found, tmp_path):
         RegionTable.load(tmp_path / "other")
 
 
+def test_everything_in_the_report_is_escaped(found, tmp_path):
+    _, table = found
+    evil = "<script>alert('x')</script>"
+    rows = table.rows.assign(part=evil)
+    for column in ("model", "nuisances", "region"):
+        rows[column] = rows[column].str.replace(r"model|sound_power|idle", evil, regex=True)
+    names = [["rate", evil]]
+    manifest = table.manifest | {
+        "dataset": {"name": evil, evil: evil}, "subjects": [evil], "model": evil, "command": evil,
+        "models": dict.fromkeys((evil, f"untrained:{evil}"), {}), "parts": [evil], "compared_with": names,
+        "nuisance_sets": names, "regions": dict.fromkeys(("paced", "spoken", evil), evil),
+    }  # fmt: skip
+    page = write_region_report(RegionTable(rows, manifest), tmp_path).read_text()
+    assert "<script" not in page and page.count("&lt;script&gt;") > 30
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_release_from_files_to_report(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

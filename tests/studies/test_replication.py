@@ -1,5 +1,7 @@
 """The paper's grid on small recordings: presets, both protocols, intervals, one page."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from recordings import make_responses
 
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.studies.replication import report
 from brainalign_jax.studies.replication.replication import Grid, grid, replicate
 from brainalign_jax.study.evidence import intervals
 from brainalign_jax.study.evidence.table import EvidencePlan
@@ -58,26 +61,58 @@ def model(tmp_path_factory, words, planted):
     return f"static:{path}"
 
 
-def test_both_protocols_stand_side_by_side(dataset, model, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def written(dataset, model, tmp_path_factory):
+    """(folder, tables) of a grid, written by a relative path."""
+    folder = tmp_path_factory.mktemp("grid")
     options = dict(fixed={"csls_k": 10, "n_folds": 4}, ks=(1, 10), evidence=PLAN, progress=False)
-    tables = replicate([dataset], Grid((model,), ("procrustes", "rsa")), ".", **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return folder, replicate([dataset], Grid((model,), ("procrustes", "rsa")), ".", **options)
+
+
+def test_both_protocols_stand_side_by_side(written):
+    folder, tables = written
     assert list(tables) == [("planted", "paper"), ("planted", "audited")]
-    rows = pd.read_parquet(tmp_path / "results.parquet")
+    rows = pd.read_parquet(folder / "results.parquet")
     assert set(rows["protocol"]) == {"paper", "audited"}
-    layers = pd.read_parquet(tmp_path / "layers.parquet")
+    layers = pd.read_parquet(folder / "layers.parquet")
     assert set(layers["metric"]) == {"precision_csls", "rsa"}
     assert (layers["lower"] <= layers["score"] + 1e-6).all()
     assert (layers["upper"] >= layers["score"] - 1e-6).all()
     assert layers[["lower", "upper"]].notna().all().all()
-    evidence = pd.read_parquet(tmp_path / "evidence.parquet").set_index(["protocol", "method"])
+    evidence = pd.read_parquet(folder / "evidence.parquet").set_index(["protocol", "method"])
     assert evidence.loc[("audited", "procrustes"), "p"] == pytest.approx(0.2)
     assert np.isnan(evidence.loc[("paper", "procrustes"), "p"])
-    page = (tmp_path / "report.html").read_text()
+    page = (folder / "report.html").read_text()
     assert "Is the alignment real?" in page and "planted/audited/report.html" in page
     assert "http" not in page.replace("http-equiv", "")
-    assert (tmp_path / "planted" / "paper" / "report.html").is_file()
-    assert list((tmp_path / "figures").glob("*by_layer.png"))
+    assert (folder / "planted" / "paper" / "report.html").is_file()
+    assert list((folder / "figures").glob("*by_layer.png"))
+
+
+@pytest.mark.parametrize("protocols", [("paper", "audited"), ("paper",)])
+def test_everything_on_the_page_is_escaped(written, tmp_path, protocols):
+    folder, tables = written
+    evil = "<script>alert('x')"  # a slash would name a folder
+
+    def renamed(frame):
+        return frame.assign(**{c: evil for c in ("dataset", "model", "family") if c in frame})
+
+    tables = {
+        (evil, name): dataclasses.replace(
+            table,
+            rows=renamed(table.rows),
+            extras={key: renamed(extra) for key, extra in table.extras.items()},
+        )
+        for (_, name), table in tables.items()
+        if name in protocols
+    }
+    layers = renamed(pd.read_parquet(folder / "layers.parquet"))
+    report.write(tables, layers, tmp_path, k=10, command=evil, simulated=True)
+    page = (tmp_path / "report.html").read_text()
+    assert "SIMULATED" in page and ("smooth noise" in page) == ("audited" not in protocols)
+    assert "<script" not in page and page.count("&lt;script&gt;") > 10
 
 
 def test_an_interval_of_a_layer_holds_the_share_of_hits(dataset, model, tmp_path):
@@ -115,3 +150,13 @@ def test_protocols_and_data_sets_are_checked_first(dataset, model, tmp_path):
     with pytest.raises(ValueError, match="give each once"):
         replicate([dataset, dataset], what, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_figure_by_data_set_leaves_room_for_a_model_that_lacks_one():
+    models = pd.DataFrame(
+        {"dataset": ["a", "b", "b"], "model": ["small", "small", "large"], "score": [0.2, 0.3, 0.4]}
+    ).assign(method="ridge", protocol=["paper", "audited", "audited"], chance=0.1)
+    models = models.assign(lower=models["score"] - 0.1, upper=models["score"] + 0.1)
+    figure = report.by_dataset(models, 10)
+    drawn = [len(bars[0].get_xdata()) for axis in figure.axes for bars in axis.containers]
+    assert drawn == [1, 0, 1, 1]

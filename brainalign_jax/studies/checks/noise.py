@@ -23,6 +23,7 @@ from brainalign_jax.study.computation import Computation, keep_compiled_programs
 from brainalign_jax.study.evidence.nulls import NullPlan, score_nulls
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.registry import BUILT_IN
+from brainalign_jax.study.report.wording import number, span
 from brainalign_jax.study.results import POOLED
 from brainalign_jax.study.score import sweep
 
@@ -207,15 +208,15 @@ def text(found: pd.DataFrame) -> str:
     """The table as aligned text, with a sentence on what it shows."""
     shown = found.copy()
     for name in ("score", "score_types", "chance", "null_mean", "null_low", "null_high"):
-        shown[name] = shown[name].map(lambda x: "–" if pd.isna(x) else f"{x:.3f}")
+        shown[name] = shown[name].map(number)
     shown["n_draws"] = shown["n_draws"].map(lambda x: "–" if pd.isna(x) else f"{x:.0f}")
     sentences = []
     paper = found[(found["protocol"] == "paper") & (found["method"] == "procrustes")]
     if len(paper):
         low, high = paper["score"].min(), paper["score"].max()
         sentences.append(
-            f"Under the paper's protocol noise scores {low:.3f} to {high:.3f} by Procrustes, where uniform "
-            f"chance is {paper['chance'].mean():.3f}."
+            f"Under the paper's protocol noise scores {span(low, high)} by Procrustes, where uniform "
+            f"chance is {number(paper['chance'].mean())}."
         )
     audited = found[(found["protocol"] == "audited") & found["null_low"].notna()]
     if len(audited):

@@ -1,6 +1,5 @@
 """What a walk between the protocols says: in sentences, in a figure, on a page."""
 
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +8,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from brainalign_jax.files import new_file
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study.evidence.table import EvidencePlan
 from brainalign_jax.study.report import figure_parts, page, summary
-from brainalign_jax.study.report.display import model_styles, short_names
-from brainalign_jax.study.report.evidence import percent
-from brainalign_jax.study.report.verdict import interval, number
+from brainalign_jax.study.report.figure_parts import GREY, model_styles, plain_axis
+from brainalign_jax.study.report.wording import (
+    counted,
+    interval,
+    number,
+    percent,
+    short_names,
+    span,
+)
 
 LABELS = {
     "paper": "the paper's protocol",
@@ -35,7 +39,6 @@ LABELS = {
     "first_token": "+ the model's first token",
     "rdms": "+ audited RDMs",
 }
-_GREY = "#777777"
 
 
 def write(
@@ -49,35 +52,23 @@ def write(
     """Write ladder.png and report.html to the folder; returns the sentences that the page opens with."""
     said = sentences(rows)
     figure = draw(rows)
-    content = figure_parts.png_bytes(figure)
-    with new_file(Path(folder) / "ladder.png") as file:
-        file.write(content)
+    figure_parts.save(figure, Path(folder) / "ladder.png")
     k = int(rows["k"].iloc[0])
-    title = f"{dataset.name}: from the paper's protocol to the audited one"
-    n_subjects = int(rows["n_subjects"].max())
     names = short_names(rows["model"].unique())
-    lead = (
-        f"{n_subjects} subject{'s' * (n_subjects != 1)}, {len(dataset.stimulus)} words. Models: "
-        f"{', '.join(names.values())}. Each step keeps the choices of those before it."
+    page.write(
+        Path(folder) / "report.html",
+        "ladder",
+        title=f"{dataset.name}: from the paper's protocol to the audited one",
+        lead=f"{counted(int(rows['n_subjects'].max()), 'subject')}, {len(dataset.stimulus)} words. Models: "
+        f"{', '.join(names.values())}. Each step keeps the choices of those before it.",
+        warning=summary.SIMULATED_WARNING if simulated else "",
+        sentences=said,
+        figure=page.picture("ladder", figure, _caption(rows, k)),
+        steps=_steps_table(rows),
+        k=k,
+        scores=_scores_table(rows, names, k),
+        command=command,
     )
-    warning = [f'<p class="warning"><strong>{escape(summary.SIMULATED_WARNING)}</strong></p>']
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="lead">{escape(lead)}</p>',
-        *warning * simulated,
-        '<section class="headline"><p><strong>Which choice makes the score?</strong></p>',
-        *(f"<p>{escape(one)}</p>" for one in said),
-        "</section>",
-        page.figure("ladder", figure, _caption(rows, k)),
-        "<h2>Steps</h2>",
-        _steps_table(rows),
-        f"<h2>Scores, P@{k}</h2>",
-        _scores_table(rows, names, k),
-        "<p>The report of each step is in the folder steps/ beside this page; all choices and scores are "
-        "in ladder.parquet.</p>",
-        f"<p class='small'>{escape(command)}</p>" * bool(command),
-    ]
-    page.write(Path(folder) / "report.html", title, body)
     return said
 
 
@@ -112,9 +103,10 @@ def _sentence(part: pd.DataFrame, method: str) -> str:
             f"By {method}, {what} falls most at the step {_named(after)}, {fall}. {ends}. No null was drawn: "
             "whether a recording without the words scores as much is not known."
         )
+    last_p = part.loc[part["step"] == part["step"].max(), "p"].dropna()
     ends += (
         f", its null from {number(first['null'])} to {number(last['null'])} (chance "
-        f"{number(last['chance'])}); the last step's p is {_p_values(part)}."
+        f"{number(last['chance'])}); the last step's p is {span(last_p.min(), last_p.max())}."
     )
     drop = steps["above"].diff().idxmin()
     here, previous = steps.loc[drop], steps.loc[drop - 1]
@@ -148,12 +140,6 @@ def _shared(fall: float, shared: float) -> str:
     return "the null shares less than half of that fall."
 
 
-def _p_values(part: pd.DataFrame) -> str:
-    last = part.loc[part["step"] == part["step"].max(), "p"].dropna()
-    low, high = last.min(), last.max()
-    return f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}"
-
-
 def draw(rows: pd.DataFrame) -> Figure:
     """One panel a method, steps from above: scores with their intervals, and the null of each step."""
     methods, models = list(dict.fromkeys(rows["method"])), list(dict.fromkeys(rows["model"]))
@@ -175,7 +161,7 @@ def draw(rows: pd.DataFrame) -> Figure:
                 (line["null_upper"] - line["null_lower"])[known],
                 left=line["null_lower"][known],
                 height=0.8 * share,
-                color=_GREY,
+                color=GREY,
                 alpha=0.35,
                 linewidth=0,
             )
@@ -187,10 +173,7 @@ def draw(rows: pd.DataFrame) -> Figure:
             axis.errorbar(
                 line["score"],
                 place,
-                xerr=[
-                    (line["score"] - line["lower"]).clip(lower=0),
-                    (line["upper"] - line["score"]).clip(lower=0),
-                ],
+                xerr=figure_parts.bars(line),
                 color=style["color"],
                 fmt=style["marker"],
                 markersize=5,
@@ -202,23 +185,18 @@ def draw(rows: pd.DataFrame) -> Figure:
         axis.axvline(rows["chance"].mean(), color="black", linestyle=":", linewidth=1.1, zorder=1)
         axis.set_title(method, fontsize=11)
         axis.set_xlabel(f"P@{int(rows['k'].iloc[0])}, CSLS", fontsize=11)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="x", color="#DDDDDD", linewidth=0.6)
-        axis.set_axisbelow(True)
+        plain_axis(axis, "x")
     axes[0].set_yticks(steps["step"], [LABELS[name] for name in steps["name"]], fontsize=10)
     axes[0].set_ylim(steps["step"].max() + 0.6, -0.6)
     axes[0].set_xlim(left=0)
     entries = [(Line2D([], [], **{**styles[m], "linewidth": 1.4}), names[m]) for m in models]
     entries.append((Line2D([], [], color="black", linestyle=":"), "uniform chance"))
     if rows["null_mean"].notna().any():
-        entries.append((Patch(color=_GREY, alpha=0.45), "null of the same step: middle 90 %, mean"))
-    handles, labels = zip(*entries, strict=True)
+        entries.append((Patch(color=GREY, alpha=0.45), "null of the same step: middle 90 %, mean"))
     columns = 3 if len(methods) > 1 else 1
     extra = -(-len(entries) // columns)
     figure.set_figheight(figure.get_figheight() + 0.22 * extra)
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5
-    )
+    figure_parts.legend_below(figure, entries, columns)
     return figure
 
 
@@ -238,31 +216,25 @@ def _caption(rows: pd.DataFrame, k: int) -> str:
     return text
 
 
-def _steps_table(rows: pd.DataFrame) -> str:
+def _steps_table(rows: pd.DataFrame) -> page.Table:
     steps = rows.drop_duplicates("step").sort_values("step")
     lines = [
         [str(step), name, LABELS[name].removeprefix("+ "), changed or "–"]
         for step, name, changed in zip(steps["step"], steps["name"], steps["changed"], strict=True)
     ]
-    return page.table(["step", "name", "what it does", "fields it sets"], lines)
+    return page.Table(["step", "name", "what it does", "fields it sets"], lines)
 
 
-def _scores_table(rows: pd.DataFrame, names: dict[str, str], k: int) -> str:
+def _scores_table(rows: pd.DataFrame, names: dict[str, str], k: int) -> page.Table:
     header = [
         "step", "model", "method", "layer", f"P@{k}", "interval", "null", "null, middle 90 %", "p",
     ]  # fmt: skip
     lines = [
         [
-            line["name"],
-            names[line["model"]],
-            line["method"],
-            str(int(line["layer"])),
-            number(line["score"]),
-            interval(line["lower"], line["upper"]),
-            number(line["null_mean"]),
-            interval(line["null_lower"], line["null_upper"]),
-            number(line["p"]),
+            line["name"], names[line["model"]], line["method"], str(int(line["layer"])),
+            number(line["score"]), interval(line["lower"], line["upper"]), number(line["null_mean"]),
+            interval(line["null_lower"], line["null_upper"]), number(line["p"]),
         ]
         for _, line in rows.sort_values(["method", "model", "step"], kind="stable").iterrows()
-    ]
-    return page.table(header, lines, numbers_from=3)
+    ]  # fmt: skip
+    return page.Table(header, lines, 3)

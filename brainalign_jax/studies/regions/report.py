@@ -1,6 +1,5 @@
 """The report of a region encoding: verdicts first, then table and figure, one HTML file."""
 
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -8,48 +7,45 @@ from matplotlib.figure import Figure
 
 from brainalign_jax.studies.regions import verdict
 from brainalign_jax.studies.regions.table import RegionTable
-from brainalign_jax.studies.regions.verdict import number, plain_names, signed
-from brainalign_jax.study.report import display, page
-from brainalign_jax.study.report.display import OKABE_ITO
-
-_GREY = "#666666"
+from brainalign_jax.studies.regions.verdict import plain_names
+from brainalign_jax.study.report import page
+from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
+from brainalign_jax.study.report.wording import fraction, short_names, signed
 
 
 def write_region_report(table: RegionTable, folder: str | Path) -> Path:
     """Write `folder`/report.html, one file without scripts or external resources."""
     manifest = table.manifest
-    model = display.short_names([manifest["model"]])[manifest["model"]]
-    title = f"{manifest['dataset']['name']}: what {model} adds to {plain_names(_few(table))}"
-    verdicts = verdict.verdicts(table)
-    parts = []
-    for part in manifest["parts"]:
-        items = "\n".join(
-            f"<li>{_first_bold(one.text) if one.survives else escape(one.text)}</li>"
-            for one in verdicts
-            if one.part == part
-        )
-        parts += [f"<h2>Region by region, {escape(part)}</h2>", f"<ul>{items}</ul>"]
-    question = f"Does the model explain the recordings beyond {plain_names(_few(table))}?"
+    model = short_names([manifest["model"]])[manifest["model"]]
+    nuisances = plain_names(_few(table))
+    shifts = int(table.rows["n_null"].max())
     level, answer = verdict.answer(table)
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="lead">{escape(_scope(table, model))}</p>',
-        page.verdict(question, answer, verdict.headline(table), level),
-        *parts,
-        f'<p class="small">{escape(_method(table))}</p>',
-        "<h2>Scores</h2>",
-        *(part for name in manifest["parts"] for part in _scores(table, name)),
-        "<h2>Figures</h2>",
-        *(
-            page.figure(f"regions {part}", draw_regions(table, part), _caption(table, part))
-            for part in manifest["parts"]
-        ),
-        "<h2>Variance, divided</h2>",
-        *_variance(table),
-        "<h2>Data, model and run</h2>",
-        _facts(table),
+    verdicts = verdict.verdicts(table)
+    sections = [
+        {
+            "name": part,
+            "verdicts": [_first_bold(each) for each in verdicts if each.part == part],
+            "scores": _scores(table, part),
+            "figure": page.picture(
+                f"regions {part}", draw_regions(table, part), _caption(table, part)
+            ),
+        }
+        for part in manifest["parts"]
     ]
-    return page.write(Path(folder) / "report.html", title, body)
+    return page.write(
+        Path(folder) / "report.html",
+        "regions",
+        title=f"{manifest['dataset']['name']}: what {model} adds to {nuisances}",
+        lead=_scope(table, model),
+        nuisances=nuisances,
+        answer={"level": level, "answer": answer, "text": verdict.headline(table)},
+        sections=sections,
+        encoding=manifest["encoding"],
+        shifts=shifts,
+        least_p=fraction(1 / (1 + shifts)),
+        variance=_variance(table),
+        facts=_facts(table),
+    )
 
 
 def draw_regions(table: RegionTable, part: str) -> Figure:
@@ -77,11 +73,11 @@ def draw_regions(table: RegionTable, part: str) -> Figure:
             rows["value"], at, xerr=spread, fmt=marker, color=colour, label=label, markersize=5
         )
         if metric == "unique_r" and name == model:
-            axis.plot(rows["null_95"], at, "|", color=_GREY, markersize=14, label="95 % of shifted")
+            axis.plot(rows["null_95"], at, "|", color=GREY, markersize=14, label="95 % of shifted")
     ceiling = table.group("ceiling").loc[part].loc[regions, "value"]
-    left.plot(ceiling, y, "|", color=_GREY, markersize=16, label="ceiling")
+    left.plot(ceiling, y, "|", color=GREY, markersize=16, label="ceiling")
     for axis, label in ((left, "r (mean over subjects)"), (right, "Δr beside the nuisances")):
-        axis.axvline(0, color=_GREY, linewidth=0.8)
+        axis.axvline(0, color=GREY, linewidth=0.8)
         axis.set_xlabel(label)
         axis.set_yticks(y, regions)
         axis.spines[["top", "right"]].set_visible(False)
@@ -91,10 +87,12 @@ def draw_regions(table: RegionTable, part: str) -> Figure:
     return figure
 
 
-def _first_bold(text: str) -> str:
-    """A verdict with its first sentence in bold."""
-    first, stop, rest = text.partition("). ")
-    return f"<strong>{escape(first + stop.rstrip())}</strong> {escape(rest)}"
+def _first_bold(judged: verdict.Verdict) -> tuple[str, str]:
+    """(what is bold, the rest): the first sentence of a region that survives."""
+    if not judged.survives:
+        return "", judged.text
+    first, stop, rest = judged.text.partition("). ")
+    return first + stop.rstrip(), rest
 
 
 def _few(table: RegionTable) -> list[str]:
@@ -110,25 +108,7 @@ def _scope(table: RegionTable, model: str) -> str:
     )
 
 
-def _method(table: RegionTable) -> str:
-    choices = table.manifest["encoding"]
-    shifts = int(table.rows["n_null"].max())
-    return (
-        f"r: correlation of predicted and measured time courses within each of {choices['n_folds']} "
-        "contiguous test blocks, mean over blocks and subjects; ridge, its penalties and the model's "
-        f"layer are fitted on the other volumes less {choices['purge']:g} s around the block. Δr: r of "
-        "nuisances and model together less r of the nuisances. Intervals: bootstrap over subjects. p of "
-        f"Δr: {shifts} recordings in which what the nuisances leave of the time courses is turned in a "
-        "circle, the same for all subjects, and everything is fitted and chosen anew; the largest of all "
-        "regions is compared, so that p holds for all regions together. p of r: as many recordings turned "
-        "as a whole. The least p there can be is "
-        f"{number(1 / (1 + shifts))}. A model survives where p < .05, the interval of Δr is above zero "
-        "and so is that of r of both together. That a model adds nothing means that nothing can be told "
-        "from chance here, not that there is nothing."
-    )
-
-
-def _scores(table: RegionTable, part: str) -> list[str]:
+def _scores(table: RegionTable, part: str) -> page.Table:
     model = table.manifest["model"]
     twin = "untrained:" + model
     columns = [("ceiling", "ceiling", "", ())]
@@ -148,39 +128,21 @@ def _scores(table: RegionTable, part: str) -> list[str]:
         rows = table.group(metric, model=name, nuisances="+".join(names)).loc[part]
         cells = []
         for row in rows.itertuples():
-            value = signed(row.value) if metric == "unique_r" else number(row.value)
-            cells.append(value + f" ({number(row.p_max)})" * bool(np.isfinite(row.p_max)))
+            value = signed(row.value) if metric == "unique_r" else fraction(row.value)
+            cells.append(value + f" ({fraction(row.p_max)})" * bool(np.isfinite(row.p_max)))
         lines.append([label, *cells])
     header = ["score", *rows.index]
-    note = (
-        "In brackets: p against the largest of all regions. p of each region alone and the false discovery "
-        "rate over regions are in region_encoding.parquet."
-    )
-    return [
-        f"<h3>{escape(part)}</h3>",
-        page.table(header, lines, numbers_from=1),
-        f'<p class="small">{note}</p>',
-    ]
+    return page.Table(header, lines, 1)
 
 
-def _variance(table: RegionTable) -> list[str]:
+def _variance(table: RegionTable) -> page.Table:
     """r2 of nuisances, model and both; what only one of the two explains, and what either does."""
     model, few = table.manifest["model"], "+".join(_few(table))
     own = table.group("r2", nuisances=few)["value"]
     alone, joint = (table.group("r2", model=model, nuisances=names)["value"] for names in ("", few))
+    shares = own, alone, joint, joint - own, joint - alone, own + alone - joint
     lines = [
-        [
-            f"{region}, {part}",
-            *(signed(one.loc[part, region]) for one in (own, alone, joint)),
-            *(
-                signed(x)
-                for x in (
-                    (joint - own).loc[part, region],
-                    (joint - alone).loc[part, region],
-                    (own + alone - joint).loc[part, region],
-                )
-            ),
-        ]
+        [f"{region}, {part}", *(signed(share.loc[part, region]) for share in shares)]
         for part, region in own.index
     ]
     header = ["region", "nuisances", "model", "both", "model only", "nuisances only", "either"]
@@ -188,10 +150,10 @@ def _variance(table: RegionTable) -> list[str]:
         "Share of the variance explained in the test blocks about their means, mean over subjects; "
         f"nuisances: {plain_names(_few(table))}. Below zero a prediction is worse than the mean."
     )
-    return [page.table(header, lines, numbers_from=1), f'<p class="small">{note}</p>']
+    return page.Table(header, lines, 1, note)
 
 
-def _facts(table: RegionTable) -> str:
+def _facts(table: RegionTable) -> page.Table:
     manifest = table.manifest
     facts = [(f"dataset: {key}", value) for key, value in manifest["dataset"].items()]
     facts += [(f"choice: {key}", value) for key, value in manifest["encoding"].items()]
@@ -200,18 +162,7 @@ def _facts(table: RegionTable) -> str:
         for key in ("model", "subjects", "stimulus", "command", "created", "versions")
         if manifest.get(key)
     ]
-    return page.table(
-        ["fact", "value"], [[key, _text(value)] for key, value in facts if value is not None]
-    )
-
-
-def _text(value) -> str:
-    """A manifest's value for a reader."""
-    if isinstance(value, dict):
-        return "; ".join(f"{key}: {_text(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_text, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return page.facts(facts)
 
 
 def _caption(table: RegionTable, part: str) -> str:

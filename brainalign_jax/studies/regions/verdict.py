@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from brainalign_jax.studies.regions.table import RegionTable
+from brainalign_jax.study.report.wording import fraction, listed, probability, signed
 
 LEVEL = 0.05
 PLAIN = {
@@ -30,8 +30,7 @@ class Verdict(NamedTuple):
 
 def plain_names(names: Sequence[str]) -> str:
     """ "word rate, sound power and word length" of nuisances."""
-    names = [PLAIN.get(name, name) for name in names]
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return listed(PLAIN.get(name, name) for name in names)
 
 
 def verdicts(table: RegionTable) -> list[Verdict]:
@@ -81,10 +80,10 @@ def verdicts(table: RegionTable) -> list[Verdict]:
             )
         alone, base = row("r", ()), row("r", few, "")
         text.append(
-            f"Alone, {plain_names(few)} reach r = {number(base['value'])} "
-            f"({probability(base['p_max'])}) and the language model r = {number(alone['value'])} "
+            f"Alone, {plain_names(few)} reach r = {fraction(base['value'])} "
+            f"({probability(base['p_max'])}) and the language model r = {fraction(alone['value'])} "
             f"({probability(alone['p_max'])}), where the other listeners' mean reaches "
-            f"{number(row('ceiling', (), '')['value'])}."
+            f"{fraction(row('ceiling', (), '')['value'])}."
         )
         found.append(Verdict(part, region, bool(survives), bool(survives_all), " ".join(text)))
     return found
@@ -99,20 +98,20 @@ def headline(table: RegionTable) -> str:
         kept = [one.region for one in mine if one.survives]
         both = [one.region for one in mine if one.survives_all]
         text = f"{part}: beside {plain_names(sets[0])}, the language model explains " + (
-            f"{len(kept)} of {len(mine)} regions ({_listed(kept)})" if kept else "no region"
+            f"{len(kept)} of {len(mine)} regions ({listed(kept)})" if kept else "no region"
         )
         if not kept:
             text += f" of {len(mine)}"
         if kept and len(sets) > 1:
             text += f"; beside {plain_names(sets[-1])}, " + (
-                "the same" if both == kept else _listed(both) if both else "none"
+                "the same" if both == kept else listed(both) if both else "none"
             )
         found.append(text + ".")
     return " ".join(found)
 
 
 def answer(table: RegionTable) -> tuple[str, str]:
-    """(level of `page.COLOURS`, the answer): where the model survives the first nuisances in every part."""
+    """(level of `figure_parts.LEVEL_COLOURS`, the answer): where the model survives in every part."""
     found = verdicts(table)
     names, parts = table.manifest["regions"], table.manifest["parts"]
     kept = [{one.region for one in found if one.part == part and one.survives} for part in parts]
@@ -122,8 +121,8 @@ def answer(table: RegionTable) -> tuple[str, str]:
     everywhere = [names.get(r, r) for r in regions if all(r in one for one in kept)]
     if not everywhere:
         some = [part for part, regions_of in zip(parts, kept, strict=True) if regions_of]
-        return "uncertain", f"Not clear: in different regions of {_listed(some)}"
-    return "real", f"Yes, in {len(everywhere)} of {len(regions)} regions: {_listed(everywhere)}"
+        return "uncertain", f"Not clear: in different regions of {listed(some)}"
+    return "real", f"Yes, in {len(everywhere)} of {len(regions)} regions: {listed(everywhere)}"
 
 
 def _exceeds(unique: pd.Series, joint: pd.Series) -> bool:
@@ -135,26 +134,3 @@ def _change(row: pd.Series) -> str:
         f"Δr = {signed(row['value'])}, 95 % interval {signed(row['low'])} to {signed(row['high'])}, "
         f"{probability(row['p_max'])}"
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
-
-
-def number(value: float) -> str:
-    """Three decimals without the zero before the point, "–" for none."""
-    if value is None or not np.isfinite(value):
-        return "–"
-    text = f"{abs(value):.3f}"
-    return ("−" if value < 0 and float(text) else "") + text.removeprefix("0")
-
-
-def signed(value: float) -> str:
-    """As `number`, with its sign."""
-    text = number(value)
-    return text if text[0] in "−–" else "+" + text
-
-
-def probability(p: float) -> str:
-    """ "p = .012"; "no p" where there is none."""
-    return "no p" if not np.isfinite(p) else f"p = {number(p)}"

@@ -1,24 +1,22 @@
 """What the studies of a replication say together: verdicts, scaling, signatures, figures, one page."""
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from brainalign_jax.files import new_file
 from brainalign_jax.study.evidence.table import METRIC
 from brainalign_jax.study.report import figure_parts, page, summary, verdict
-from brainalign_jax.study.report.display import OKABE_ITO, short_names
-from brainalign_jax.study.report.evidence import confidence, percent, verdict_section
-from brainalign_jax.study.report.verdict import interval, number
+from brainalign_jax.study.report.evidence import answer, confidence
+from brainalign_jax.study.report.figure_parts import GREY, colours, plain_axis
+from brainalign_jax.study.report.wording import interval, number, percent, short_names
 from brainalign_jax.study.results import ResultTable
 
-_GREY = "#777777"
 _CHANCE = (Line2D([], [], color="black", linestyle=":", linewidth=1.2), "chance")
 _CHOSEN = {
     "inner folds": "chosen in inner folds",
@@ -37,48 +35,34 @@ def write(
     simulated: bool = False,
 ) -> None:
     """Write figures/*.png and report.html. layers: of `intervals.by_layer`."""
-    level = percent(confidence(next(iter(tables.values()))))
     figures = draw(tables, layers, k=k)
     for name, (figure, _) in figures.items():
-        content = figure_parts.png_bytes(figure)
-        with new_file(Path(folder) / "figures" / f"{name}.png") as file:
-            file.write(content)
-    warning = [f'<p class="warning"><strong>{escape(summary.SIMULATED_WARNING)}</strong></p>']
-    body = [
-        "<h1>Li et al. 2023, under its own protocol and the audited one</h1>",
-        *warning * simulated,
-        *_verdicts(tables, k),
-        "<h2>Model size</h2>",
-        *_size_text(tables),
-        "<h2>Figures</h2>",
-        *(page.figure(name, figure, caption) for name, (figure, caption) in figures.items()),
-        f"<h2>CSLS-AVG and CSLS-MAX, P@{k}</h2>",
-        _csls_table(tables, k),
-        f'<p class="small">CSLS-AVG: mean over subjects, with its {level} interval over subjects and words. '
-        "CSLS-MAX: the best subject, which is optimistic. Under the paper's protocol the layer is picked "
-        "on these very scores.</p>",
-        f'<p class="small">{escape(command)}</p>' * bool(command),
-    ]
-    page.write(Path(folder) / "report.html", "Replication of Li et al. 2023", body)
+        figure_parts.save(figure, Path(folder) / "figures" / f"{name}.png")
+    page.write(
+        Path(folder) / "report.html",
+        "replication",
+        title="Replication of Li et al. 2023",
+        warning=summary.SIMULATED_WARNING if simulated else "",
+        datasets=[_dataset(tables, name, k) for name in dict.fromkeys(name for name, _ in tables)],
+        sizes=_sizes(tables),
+        figures=[page.picture(name, *drawn) for name, drawn in figures.items()],
+        k=k,
+        scores=_csls_table(tables, k),
+        confidence=percent(confidence(next(iter(tables.values())))),
+        command=command,
+    )
 
 
-def _verdicts(tables: Tables, k: int) -> list[str]:
-    parts = []
-    for dataset in dict.fromkeys(name for name, _ in tables):
-        parts.append(f"<h2>{escape(dataset)}</h2>")
-        audited = tables.get((dataset, "audited"))
-        if audited is None:
-            parts.append(f'<p class="warning">{escape(summary.PAPER_WARNING)}</p>')
-        else:
-            parts += verdict_section(audited)
-        parts.append(f"<p>{escape(_highest(tables, dataset, k))}</p>")
-        links = [
-            f'<a href="{escape(dataset)}/{name}/report.html">{name}</a>'
-            for of, name in tables
-            if of == dataset
-        ]
-        parts.append(f"<p>Reports by protocol: {', '.join(links)}</p>")
-    return parts
+def _dataset(tables: Tables, name: str, k: int) -> dict:
+    """What is said of one data set: the answer of the audited protocol, or a warning; the best scores."""
+    audited = tables.get((name, "audited"))
+    return {
+        "name": name,
+        "warning": summary.PAPER_WARNING if audited is None else "",
+        "answer": answer(audited) if audited is not None else None,
+        "highest": _highest(tables, name, k),
+        "protocols": [protocol for of, protocol in tables if of == name],
+    }
 
 
 def _highest(tables: Tables, dataset: str, k: int) -> str:
@@ -99,17 +83,18 @@ def _highest(tables: Tables, dataset: str, k: int) -> str:
     return f"Highest P@{k}: {', '.join(texts)}; chance {number(best['chance'])}."
 
 
-def _size_text(tables: Tables) -> list[str]:
-    parts = []
-    for (dataset, name), table in tables.items():
-        texts = verdict.scaling_text(table)
-        parts += [f"<p>{escape(f'{dataset}, {name} protocol. {text}')}</p>" for text in texts]
+def _sizes(tables: Tables) -> list[str]:
+    """What is said of growth with size."""
+    texts = [
+        f"{dataset}, {name} protocol. {text}"
+        for (dataset, name), table in tables.items()
+        for text in verdict.scaling_text(table)
+    ]
     audited = [table for (_, name), table in tables.items() if name == "audited"]
-    parts += [f"<p>{escape(text)}</p>" for text in verdict.signatures(audited)]
-    return parts or ["<p>Fewer than two sizes: nothing is said of growth with size.</p>"]
+    return texts + verdict.signatures(audited)
 
 
-def _csls_table(tables: Tables, k: int) -> str:
+def _csls_table(tables: Tables, k: int) -> page.Table:
     header = [
         "data set", "protocol", "model", "method", "layer", "CSLS-AVG", "interval", "CSLS-MAX", "chance",
         "null", "p",
@@ -128,7 +113,7 @@ def _csls_table(tables: Tables, k: int) -> str:
                     number(mine["p"]),
                 ]
             )  # fmt: skip
-    return page.table(header, lines, numbers_from=4)
+    return page.Table(header, lines, 4)
 
 
 def draw(tables: Tables, layers: pd.DataFrame, *, k: int) -> dict[str, tuple[Figure, str]]:
@@ -167,24 +152,22 @@ def draw(tables: Tables, layers: pd.DataFrame, *, k: int) -> dict[str, tuple[Fig
 
 def by_size(models: pd.DataFrame, k: int) -> Figure:
     """Rows: protocols; columns: methods; lines: families."""
-    families = list(dict.fromkeys(models["family"].fillna("other")))
-    colours = {family: OKABE_ITO[i % len(OKABE_ITO)] for i, family in enumerate(families)}
+    by_family = colours(dict.fromkeys(models["family"].fillna("other")))
     figure, panels = _panels(models)
-    for (name, method), axis in panels.items():
-        part = models[(models["protocol"] == name) & (models["method"] == method)]
+    for axis, part in panels:
         for family, line in part.groupby(part["family"].fillna("other"), sort=False):
             line = line[line["n_params"] > 0].sort_values("n_params")
             sizes = line["n_params"] / 1e6
-            _points(axis, sizes, line, colours[family])
-            axis.plot(sizes, line["null_mean"], "_", color=_GREY, markersize=11, mew=2)
+            _points(axis, sizes, line, by_family[family])
+            axis.plot(sizes, line["null_mean"], "_", color=GREY, markersize=11, mew=2)
         axis.axhline(part["chance"].mean(), color="black", linestyle=":", linewidth=1.1)
         axis.set_xscale("log")
         figure_parts.log_sizes(axis.xaxis)
     _label(panels, "parameters (millions, log scale)", f"P@{k}, CSLS")
     axis.set_ylim(bottom=0)
-    entries = [(Line2D([], [], color=colours[f], marker="o"), f) for f in families]
+    entries = [(Line2D([], [], color=c, marker="o"), family) for family, c in by_family.items()]
     if models["null_mean"].notna().any():
-        tick = Line2D([], [], linestyle="", marker="_", color=_GREY, markersize=11, mew=2)
+        tick = Line2D([], [], linestyle="", marker="_", color=GREY, markersize=11, mew=2)
         entries.append((tick, "mean of the null"))
     figure_parts.legend(figure, [*entries, _CHANCE])
     return figure
@@ -195,21 +178,20 @@ def by_depth(rows: pd.DataFrame, label: str) -> Figure:
     order = rows.drop_duplicates("model").sort_values("n_params", na_position="last")["model"]
     names = short_names(list(order))
     shades = colormaps["viridis"](np.linspace(0, 0.88, len(order)))
-    colours = dict(zip(order, shades, strict=True))
+    by_model = dict(zip(order, shades, strict=True))
     figure, panels = _panels(rows)
-    for (name, method), axis in panels.items():
-        part = rows[(rows["protocol"] == name) & (rows["method"] == method)]
+    for axis, part in panels:
         for index, model in enumerate(order):
             line = part[part["model"] == model].sort_values("layer")
             dodge = 0.012 * (index - (len(order) - 1) / 2)
-            _points(axis, line["depth"] + dodge, line, colours[model])
+            _points(axis, line["depth"] + dodge, line, by_model[model])
         axis.axhline(part["chance"].mean(), color="black", linestyle=":", linewidth=1.1)
     _label(panels, "relative depth", label)
-    if not (rows["metric"] == "rsa").all():
+    is_rsa = (rows["metric"] == "rsa").all()
+    if not is_rsa:
         axis.set_ylim(bottom=0)
-    entries = [(Line2D([], [], color=colours[m], marker="o"), names[m]) for m in order]
-    dotted = "zero" if (rows["metric"] == "rsa").all() else _CHANCE[1]
-    figure_parts.legend(figure, [*entries, (_CHANCE[0], dotted)])
+    entries = [(Line2D([], [], color=by_model[m], marker="o"), names[m]) for m in order]
+    figure_parts.legend(figure, [*entries, (_CHANCE[0], "zero" if is_rsa else _CHANCE[1])])
     return figure
 
 
@@ -218,14 +200,15 @@ def by_dataset(models: pd.DataFrame, k: int) -> Figure:
     datasets = list(dict.fromkeys(models["dataset"]))
     order = list(dict.fromkeys(models["model"]))
     names = short_names(order)
-    colours = {m: OKABE_ITO[i % len(OKABE_ITO)] for i, m in enumerate(order)}
+    by_model = colours(order)
     figure, panels = _panels(models)
-    for (name, method), axis in panels.items():
-        part = models[(models["protocol"] == name) & (models["method"] == method)]
+    for axis, part in panels:
         for index, model in enumerate(order):
             line = part[part["model"] == model]
-            place = line["dataset"].map(datasets.index) + 0.6 * (index + 0.5) / len(order) - 0.3
-            _points(axis, place, line, colours[model], line="")
+            # As numbers, also where a data set has no score of this model and method.
+            place = line["dataset"].map(datasets.index).astype(float)
+            place += 0.6 * (index + 0.5) / len(order) - 0.3
+            _points(axis, place, line, by_model[model], line="")
         for place, dataset in enumerate(datasets):
             chance = part.loc[part["dataset"] == dataset, "chance"].mean()
             axis.plot([place - 0.4, place + 0.4], [chance] * 2, ":", color="black", linewidth=1.3)
@@ -234,42 +217,38 @@ def by_dataset(models: pd.DataFrame, k: int) -> Figure:
     _label(panels, "", f"P@{k}, CSLS")
     axis.set_ylim(bottom=0)
     entries = [
-        (Line2D([], [], color=colours[m], marker="o", linestyle=""), names[m]) for m in order
+        (Line2D([], [], color=by_model[m], marker="o", linestyle=""), names[m]) for m in order
     ]
     figure_parts.legend(figure, [*entries, _CHANCE])
     return figure
 
 
-def _panels(rows: pd.DataFrame) -> tuple[Figure, dict]:
+def _panels(rows: pd.DataFrame) -> tuple[Figure, list[tuple[Axes, pd.DataFrame]]]:
+    """A figure, and its panels with the rows of their protocol and method."""
     protocols, methods = (list(dict.fromkeys(rows[c])) for c in ("protocol", "method"))
     size = (max(3.6 * len(methods), 6.4) + 0.6, 2.9 * len(protocols) + 0.6)
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     grid = figure.subplots(len(protocols), len(methods), sharex=True, sharey=True, squeeze=False)
-    panels = {}
+    panels = []
     for row, name in zip(grid, protocols, strict=True):
         for axis, method in zip(row, methods, strict=True):
             axis.set_title(f"{method}, {name} protocol", fontsize=11)
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-            axis.set_axisbelow(True)
-            panels[name, method] = axis
+            plain_axis(axis, "y")
+            part = rows[(rows["protocol"] == name) & (rows["method"] == method)]
+            panels.append((axis, part))
     return figure, panels
 
 
 def _points(axis, places, rows: pd.DataFrame, colour, line: str = "-") -> None:
     """Scores with their intervals; a bar is missing where there is no interval."""
-    bars = [
-        (rows["score"] - rows["lower"]).clip(lower=0),
-        (rows["upper"] - rows["score"]).clip(lower=0),
-    ]
     axis.errorbar(
-        places, rows["score"], yerr=bars, color=colour, fmt="o" + line, markersize=4, linewidth=1.3,
-        elinewidth=1.0, capsize=2,
+        places, rows["score"], yerr=figure_parts.bars(rows), color=colour, fmt="o" + line, markersize=4,
+        linewidth=1.3, elinewidth=1.0, capsize=2,
     )  # fmt: skip
 
 
-def _label(panels: dict, x: str, y: str) -> None:
-    for axis in panels.values():
+def _label(panels: list[tuple[Axes, pd.DataFrame]], x: str, y: str) -> None:
+    for axis, _ in panels:
         spec = axis.get_subplotspec()
         if spec.is_last_row():
             axis.set_xlabel(x, fontsize=11)

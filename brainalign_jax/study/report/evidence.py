@@ -1,6 +1,4 @@
-"""The report's first screen: the verdict, then what it rests on."""
-
-from html import escape
+"""What a report opens with, the verdict, and what it rests on: plain values for the templates."""
 
 import numpy as np
 import pandas as pd
@@ -9,43 +7,45 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from brainalign_jax.study.report import page, verdict
-from brainalign_jax.study.report.display import OKABE_ITO, short_names
-from brainalign_jax.study.report.verdict import interval, number
+from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO, bars, legend_below, plain_axis
+from brainalign_jax.study.report.wording import interval, number, percent, short_names
 from brainalign_jax.study.results import ResultTable
 
-_GREY = "#777777"
+# What a score is compared with: lines across its place, and marks.
+_TICKS = {
+    "null_mean": {"color": GREY, "linewidth": 2},
+    "chance": {"color": "black", "linewidth": 1, "linestyle": "--"},
+    "ceiling": {"color": OKABE_ITO[2], "linewidth": 2.5},
+}
+_MARKS = {
+    "control_score": {"marker": "X", "color": OKABE_ITO[1], "markersize": 7, "linestyle": ""},
+    "static_score": {"marker": "D", "color": OKABE_ITO[4], "markersize": 7, "linestyle": ""},
+}
 
 
-def verdict_section(table: ResultTable) -> list[str]:
-    """The answer in one word and one paragraph; empty without evidence."""
-    found = verdict.overall(table)
-    if found is None:
-        return []
+def answer(table: ResultTable) -> dict | None:
+    """The verdict of the data set and what its numbers need: k, confidence. None without evidence."""
+    said = verdict.overall(table)
+    if said is None:
+        return None
     k = int(table.extras["evidence"]["k"].iloc[0])
-    legend = (
-        f"P@{k}: share of the words whose true vector is among the {k} nearest to what the brain's response "
-        f"predicts. In brackets: {percent(confidence(table))} intervals. The null: the same analysis where "
-        "words and responses do not belong together."
-    )
-    return [page.verdict("Is the alignment real?", found.answer, found.text, found.level, legend)]
+    return {"verdict": said, "k": k, "confidence": percent(confidence(table))}
 
 
-def evidence_section(table: ResultTable) -> list[str]:
-    """Figure, table, single verdicts, scaling and signatures; empty without evidence."""
+def evidence_values(table: ResultTable) -> dict | None:
+    """Figure, table, single verdicts, model size, signatures and RSA; None without evidence."""
     found = table.extras.get("evidence")
     if found is None or found.empty:
-        return []
-    parts = [
-        "<h2>Evidence</h2>",
-        page.figure("evidence", evidence_figure(found), _caption(found, confidence(table))),
-        _evidence_table(table, found),
-        *_verdict_list(table),
-        *_guesses(table, found),
-    ]
-    notes = [*verdict.scaling_text(table), *verdict.signatures([table])]
-    if notes:
-        parts += ["<h3>Model size</h3>", *(f"<p>{escape(note)}</p>" for note in notes)]
-    return parts + _rsa_section(table)
+        return None
+    caption = _caption(found, confidence(table))
+    return {
+        "figure": page.picture("evidence", evidence_figure(found), caption),
+        "scores": _evidence_table(table, found),
+        "verdicts": verdict.verdicts(table),
+        "guesses": _guesses(table, found),
+        "sizes": [*verdict.scaling_text(table), *verdict.signatures([table])],
+        "rsa": _rsa_table(table),
+    }
 
 
 def evidence_figure(found: pd.DataFrame) -> Figure:
@@ -57,44 +57,18 @@ def evidence_figure(found: pd.DataFrame) -> Figure:
     axis = figure.subplots()
     places = np.arange(len(models))[::-1]
     for place, (_, line) in zip(places, models.iterrows(), strict=True):
+        ends = [place - 0.3, place + 0.3]
         if np.isfinite(line["null_mean"]):
-            axis.fill_between(
-                [line["null_mean"], line["null_high"]],
-                place - 0.3,
-                place + 0.3,
-                color=_GREY,
-                alpha=0.3,
-                linewidth=0,
-            )
-            axis.plot([line["null_mean"]] * 2, [place - 0.3, place + 0.3], color=_GREY, linewidth=2)
-        axis.plot(
-            [line["chance"]] * 2, [place - 0.3, place + 0.3], "--", color="black", linewidth=1
-        )
-        if np.isfinite(line["ceiling"]):
-            ceiling = [line["ceiling"]] * 2
-            axis.plot(ceiling, [place - 0.3, place + 0.3], color=OKABE_ITO[2], linewidth=2.5)
-        for kind, marker, colour in (
-            ("control", "X", OKABE_ITO[1]),
-            ("static", "D", OKABE_ITO[4]),
-        ):
-            if np.isfinite(line[f"{kind}_score"]):
-                axis.plot(
-                    line[f"{kind}_score"], place, marker, color=colour, markersize=7, zorder=3
-                )
-        axis.errorbar(
-            line["score"],
-            place,
-            xerr=[
-                [max(line["score"] - line["lower"], 0)],
-                [max(line["upper"] - line["score"], 0)],
-            ],
-            fmt="o",
-            color=OKABE_ITO[0],
-            markersize=8,
-            capsize=3,
-            linewidth=1.8,
-            zorder=4,
-        )
+            null = line["null_mean"], line["null_high"]
+            axis.fill_between(null, *ends, color=GREY, alpha=0.3, linewidth=0)
+        for column, style in _TICKS.items():
+            axis.plot([line[column]] * 2, ends, **style)
+        for column, style in _MARKS.items():
+            axis.plot(line[column], place, zorder=3, **style)
+    axis.errorbar(
+        models["score"], places, xerr=bars(models), fmt="o", color=OKABE_ITO[0], markersize=8, capsize=3,
+        linewidth=1.8, zorder=4,
+    )  # fmt: skip
     labels = [
         f"{names[m]}\n{method}" for m, method in zip(models["model"], models["method"], strict=True)
     ]
@@ -103,29 +77,22 @@ def evidence_figure(found: pd.DataFrame) -> Figure:
     axis.set_xlim(left=0)
     k = int(models["k"].iloc[0])
     axis.set_xlabel(f"P@{k}, CSLS (fraction of words)", fontsize=11)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(axis="x", color="#DDDDDD", linewidth=0.6)
-    axis.set_axisbelow(True)
+    plain_axis(axis, "x")
     entries = [
         (Line2D([], [], color=OKABE_ITO[0], marker="o", markersize=8), "score and its interval"),
         (Line2D([], [], color="black", linestyle="--"), "uniform chance"),
     ]
-    if models["null_mean"].notna().any():
-        entries.append((Patch(color=_GREY, alpha=0.4), "null: its mean to the highest draws"))
-    for kind, marker, colour, label in (
-        ("control", "X", OKABE_ITO[1], "strongest nuisance or untrained control"),
-        ("static", "D", OKABE_ITO[4], "static word vectors"),
-    ):
-        if models[f"{kind}_score"].notna().any():
-            entries.append(
-                (Line2D([], [], linestyle="", marker=marker, color=colour, markersize=7), label)
-            )
-    if models["ceiling"].notna().any():
-        entries.append(
-            (Line2D([], [], color=OKABE_ITO[2], linewidth=2.5), "other subjects' responses")
-        )
-    handles, texts = zip(*entries, strict=True)
-    figure.legend(handles, texts, loc="outside lower center", ncols=1, frameon=False, fontsize=10.5)
+    compared = {
+        "null_mean": (Patch(color=GREY, alpha=0.4), "null: its mean to the highest draws"),
+        "control_score": (
+            Line2D([], [], **_MARKS["control_score"]),
+            "strongest nuisance or untrained control",
+        ),
+        "static_score": (Line2D([], [], **_MARKS["static_score"]), "static word vectors"),
+        "ceiling": (Line2D([], [], **_TICKS["ceiling"]), "other subjects' responses"),
+    }
+    entries += [entry for column, entry in compared.items() if models[column].notna().any()]
+    legend_below(figure, entries, 1, size=10.5)
     return figure
 
 
@@ -133,11 +100,6 @@ def confidence(table: ResultTable) -> float:
     """Of the study's bootstrap intervals, as its evidence was asked for."""
     plan = table.manifest.get("evidence")
     return float(plan["confidence"]) if isinstance(plan, dict) and "confidence" in plan else 0.95
-
-
-def percent(share: float) -> str:
-    """ "95 %" of 0.95."""
-    return f"{100 * share:.3g} %"
 
 
 def _caption(found: pd.DataFrame, level: float) -> str:
@@ -159,42 +121,26 @@ def _caption(found: pd.DataFrame, level: float) -> str:
     return text
 
 
-def _evidence_table(table: ResultTable, found: pd.DataFrame) -> str:
+def _evidence_table(table: ResultTable, found: pd.DataFrame) -> page.Table:
     names = short_names(found["model"].unique())
     header = [
-        "model",
-        "method",
-        "layer",
-        f"P@{int(found['k'].iloc[0])}",
-        f"{percent(confidence(table))} interval",
-        "null",
-        "p",
-        "p, FDR",
-    ]
+        "model", "method", "layer", f"P@{int(found['k'].iloc[0])}", f"{percent(confidence(table))} interval",
+    ]  # fmt: skip
     columns = {
-        "ceiling": "ceiling",
-        "calibrated": "calibrated",
-        "score_tokens": "token mean",
-        "score_types": "type mean",
-        "score_hapax": "hapaxes",
-    }
-    columns = {c: label for c, label in columns.items() if found[c].notna().any()}
-    rows = []
+        "null_mean": "null", "p": "p", "p_fdr": "p, FDR", "ceiling": "ceiling", "calibrated": "calibrated",
+        "score_tokens": "token mean", "score_types": "type mean", "score_hapax": "hapaxes",
+    }  # fmt: skip
+    always = ("null_mean", "p", "p_fdr")
+    columns = {c: columns[c] for c in columns if c in always or found[c].notna().any()}
     order = {"model": 0, "untrained": 1, "control": 2}
-    for _, line in found.sort_values("role", key=lambda x: x.map(order), kind="stable").iterrows():
-        rows.append(
-            [
-                names[line["model"]],
-                line["method"],
-                str(int(line["layer"])),
-                number(line["score"]),
-                interval(line["lower"], line["upper"]),
-                number(line["null_mean"]),
-                number(line["p"]),
-                number(line["p_fdr"]),
-                *(number(line[c]) for c in columns),
-            ]
-        )
+    ordered = found.sort_values("role", key=lambda roles: roles.map(order), kind="stable")
+    rows = [
+        [
+            names[line["model"]], line["method"], str(int(line["layer"])), number(line["score"]),
+            interval(line["lower"], line["upper"]), *(number(line[c]) for c in columns),
+        ]
+        for _, line in ordered.iterrows()
+    ]  # fmt: skip
     kinds = found["selection"].unique()
     note = (
         f"Layer and score: chosen in {kinds[0]}."
@@ -206,68 +152,42 @@ def _evidence_table(table: ResultTable, found: pd.DataFrame) -> str:
         "methods. Calibrated: 0 is the null's mean, 1 the ceiling. Untrained twins and controls have "
         "random weights or no model at all; they have no null of their own and are calibrated by the models'."
     )
-    return page.table([*header, *columns.values()], rows, numbers_from=2) + (
-        f'<p class="small">{escape(note)}</p>'
-    )
+    return page.Table([*header, *columns.values()], rows, 2, note)
 
 
-def _verdict_list(table: ResultTable) -> list[str]:
-    items = "".join(
-        f'<li><strong style="color:{page.COLOURS[one.level]}">{escape(one.answer)}.</strong> '
-        f"{escape(one.text)}</li>"
-        for one in verdict.verdicts(table)
-    )
-    return ["<h3>Each model and method</h3>", f"<ul>{items}</ul>"]
-
-
-def _guesses(table: ResultTable, found: pd.DataFrame) -> list[str]:
+def _guesses(table: ResultTable, found: pd.DataFrame) -> str:
     guesses = table.extras.get("chance")
     if guesses is None or guesses.empty:
-        return []
+        return ""
     k = int(found["k"].iloc[0])
     line = guesses[guesses["k"] == k].iloc[0]
-    text = (
+    return (
         f"Guesses at k = {k}: uniform {number(line['uniform'])}, one subject within "
-        f"[{number(line['lower'])}, {number(line['upper'])}] (binomial, 95 %); one ranking for all words "
-        f"of a fold [{number(line['constant_lower'])}, {number(line['constant_upper'])}] "
+        f"{interval(line['lower'], line['upper'])} (binomial, 95 %); one ranking for all words "
+        f"of a fold {interval(line['constant_lower'], line['constant_upper'])} "
         "(hypergeometric); the most frequent words first, as counted in the training words "
         f"{number(line['training_types'])} ({number(line['training_tokens'])} over tokens), in the whole "
         f"stimulus {number(line['stimulus_types'])} ({number(line['stimulus_tokens'])} over tokens)."
     )
-    return [f"<p>{escape(text)}</p>"]
 
 
-def _rsa_section(table: ResultTable) -> list[str]:
+def _rsa_table(table: ResultTable) -> page.Table | None:
     found = table.extras.get("rsa")
     if found is None or found.empty:
-        return []
+        return None
     names = short_names(found["model"].unique())
+    columns = ["rsa", "p", "partial", "p_partial", "group_rdm", "p_group_rdm"]
     rows = []
     for name, part in found.groupby("model", sort=False):
         line = part.loc[part["rsa"].idxmax()]
-        rows.append(
-            [
-                names[name],
-                str(int(line["layer"])),
-                number(line["rsa"]),
-                number(line["p"]),
-                number(line["partial"]),
-                number(line["p_partial"]),
-                number(line["group_rdm"]),
-                number(line["p_group_rdm"]),
-            ]
-        )
+        rows.append([names[name], str(int(line["layer"])), *(number(line[c]) for c in columns)])
     header = ["model", "best layer", "RSA", "p", "partial", "p", "group RDM", "p"]
     line = found.iloc[0]
-    text = (
+    note = (
         f"RSA over {int(line['n_items'])} word types: mean over subjects; with confounds held constant "
         f"({line['confounds'] or 'none known'}); of the mean RDM of the subjects. p: "
         f"{int(line['n_permutations'])} permutations of words (blocks or shifts in time), corrected over "
         f"layers. Noise ceiling: {number(line['ceiling_lower'])} (each subject by the others) to "
         f"{number(line['ceiling_upper'])}."
     )
-    return [
-        "<h3>Dissimilarities (RSA)</h3>",
-        page.table(header, rows, numbers_from=1),
-        f'<p class="small">{escape(text)}</p>',
-    ]
+    return page.Table(header, rows, 1, note)

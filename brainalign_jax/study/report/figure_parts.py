@@ -1,16 +1,38 @@
-"""Parts that figures share: panels, legends below them that fit, labels, and their PNG."""
+"""Parts that figures share: colours, panels, legends below them that fit, labels, and their PNG.
+
+Colours are those of Okabe and Ito, told apart by readers with any colour vision.
+"""
 
 import weakref
+from collections.abc import Iterable, Sequence
 from io import BytesIO
+from pathlib import Path
 from textwrap import wrap
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from brainalign_jax.files import new_file
+from brainalign_jax.study.names import UNTRAINED, without_seed
+
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREY = "#666666"  # nulls, chance, ceilings: what scores are compared with
+# What a verdict's level looks like.
+LEVEL_COLOURS = {
+    "real": OKABE_ITO[2],
+    "static": OKABE_ITO[2],
+    "uncertain": OKABE_ITO[4],
+    "explained": OKABE_ITO[4],
+    "chance": OKABE_ITO[1],
+    "untested": "#8a8a8a",
+}
 DPI = 150
+_MARKERS = "osD^vPX"
 _DRAWN: weakref.WeakKeyDictionary[Figure, bytes] = weakref.WeakKeyDictionary()
 
 
@@ -21,6 +43,44 @@ def png_bytes(figure: Figure) -> bytes:
         figure.savefig(buffer, format="png", dpi=DPI)
         _DRAWN[figure] = buffer.getvalue()
     return _DRAWN[figure]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure's PNG, whole or not at all."""
+    content = png_bytes(figure)
+    with new_file(path) as file:
+        file.write(content)
+
+
+def model_styles(models: Sequence[str]) -> dict[str, dict]:
+    """Line styles by model; an untrained twin is dashed in the colour of its trained model."""
+    trained = {name: without_seed(name).removeprefix(UNTRAINED) for name in models}
+    bases = list(dict.fromkeys(trained.values()))
+    styles = {}
+    for name in models:
+        index = bases.index(trained[name])
+        untrained = name.startswith(UNTRAINED)
+        styles[name] = {
+            "color": OKABE_ITO[index % len(OKABE_ITO)],
+            "marker": _MARKERS[(index // len(OKABE_ITO) + index) % len(_MARKERS)],
+            "markersize": 4.5,
+            "markerfacecolor": "white" if untrained else OKABE_ITO[index % len(OKABE_ITO)],
+            "linestyle": "--" if untrained else "-",
+            "linewidth": 1.8,
+        }
+    return styles
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour for each name, in turn."""
+    return {name: OKABE_ITO[i % len(OKABE_ITO)] for i, name in enumerate(names)}
+
+
+def plain_axis(axis: Axes, grid: str) -> None:
+    """No frame at the top and right, and faint lines behind the data. grid: "x" or "y"."""
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis=grid, color="#DDDDDD", linewidth=0.6)
+    axis.set_axisbelow(True)
 
 
 def log_sizes(axis: Axis) -> None:
@@ -47,13 +107,19 @@ def panels(count: int, *, width: float = 3.7) -> tuple[Figure, np.ndarray]:
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     grid = figure.subplots(n_rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axis in grid:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-        axis.set_axisbelow(True)
+        plain_axis(axis, "y")
         axis.tick_params(labelsize=10, labelbottom=True)
     for axis in grid[count:]:
         axis.set_visible(False)
     return figure, grid[:count]
+
+
+def bars(rows: pd.DataFrame) -> list[pd.Series]:
+    """How far the intervals of scores reach below and above them; NaN where there is none."""
+    return [
+        (rows["score"] - rows["lower"]).clip(lower=0),
+        (rows["upper"] - rows["score"]).clip(lower=0),
+    ]
 
 
 def line(colour: str, **style) -> Line2D:
@@ -69,9 +135,17 @@ def legend(figure: Figure, entries: list[tuple]) -> None:
     columns = int(np.clip(figure.get_figwidth() / (0.085 * longest + 0.6), 1, len(entries)))
     n_lines = sum(label.count("\n") + 1 for label in labels)
     figure.set_figheight(figure.get_figheight() + 0.2 * np.ceil(n_lines / columns) + 0.2)
+    legend_below(figure, zip(handles, labels, strict=True), columns)
+
+
+def legend_below(
+    figure: Figure, entries: Iterable[tuple], columns: int, *, size: float = 9.5
+) -> None:
+    """The entries as they are, in so many columns below the panels."""
+    handles, labels = zip(*entries, strict=True)
     labels = [_plain(label) for label in labels]
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9.5
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=size
     )
 
 

@@ -14,14 +14,13 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import binom
 
-from brainalign_jax.files import new_file
 from brainalign_jax.names import check_known
 from brainalign_jax.study.names import UNTRAINED
 from brainalign_jax.study.report import figure_parts
-from brainalign_jax.study.report.display import OKABE_ITO, model_styles, short_names
+from brainalign_jax.study.report.figure_parts import GREY, colours, model_styles
+from brainalign_jax.study.report.wording import mean_of_subjects, number, short_names
 from brainalign_jax.study.results import GROUP, POOLED, SELECTED, ResultTable
 
-_GREY = "#666666"
 _MOST_WITH_POINTS = 4  # models beyond which the subjects' points would cover the lines
 INTERVALS = "bars: intervals of the mean"
 _METRIC_NAMES = {"precision_csls": "CSLS", "precision_nn": "nearest neighbour"}
@@ -39,13 +38,13 @@ def precision_by_layer(table: ResultTable, *, k: int, metric: str = "precision_c
     figure, axes = figure_parts.panels(len(rows["method"].unique()))
     low, high, chance, n_items = chance_interval(rows)
     for axis in axes:
-        axis.axhspan(low, high, color=_GREY, alpha=0.18, linewidth=0, zorder=0)
-        axis.axhline(chance, color=_GREY, linestyle="--", linewidth=1.2, zorder=1, label="chance")
+        axis.axhspan(low, high, color=GREY, alpha=0.18, linewidth=0, zorder=0)
+        axis.axhline(chance, color=GREY, linestyle="--", linewidth=1.2, zorder=1, label="chance")
     reference = (
-        Patch(color=_GREY, alpha=0.18, linewidth=0),
-        figure_parts.line(_GREY, linestyle="--"),
+        Patch(color=GREY, alpha=0.18, linewidth=0),
+        figure_parts.line(GREY, linestyle="--"),
     )
-    label = f"chance {chance:.3f}, 99 % binomial band of one subject (n = {n_items:,} words)"
+    label = f"chance {number(chance)}, 99 % binomial band of one subject (n = {n_items:,} words)"
     _draw_layers(figure, axes, rows, (reference, label), _bounds(table, metric, k))
     axes[0].set_ylim(bottom=0)
     figure_parts.label(
@@ -65,10 +64,10 @@ def rsa_by_layer(table: ResultTable) -> Figure:
         raise ValueError('the table has no rows of the metric "rsa": add the method "rsa"')
     figure, axes = figure_parts.panels(len(rows["method"].unique()), width=6.2)
     for axis in axes:
-        axis.axhline(0, color=_GREY, linestyle="--", linewidth=1.2, zorder=1, label="zero")
+        axis.axhline(0, color=GREY, linestyle="--", linewidth=1.2, zorder=1, label="zero")
     bounds = _bounds(table, "rsa", 0)
     _draw_layers(
-        figure, axes, rows, (figure_parts.line(_GREY, linestyle="--"), "no similarity"), bounds
+        figure, axes, rows, (figure_parts.line(GREY, linestyle="--"), "no similarity"), bounds
     )
     figure_parts.label(axes, "layer (0 = embeddings)", "RSA score (correlation of RDMs)")
     return figure
@@ -90,7 +89,7 @@ def precision_by_k(table: ResultTable, *, k: int = 10, metric: str = "precision_
             chosen = (everything["model"] == model) & (everything["method"] == method)
             line = everything[chosen & (everything["layer"] == layer)].sort_values("k")
             axis.plot(line["k"], line["value"], label=model, zorder=3, **styles[model])
-        axis.plot(line["k"], line["chance"], "--", color=_GREY, linewidth=1.2, label="chance")
+        axis.plot(line["k"], line["chance"], "--", color=GREY, linewidth=1.2, label="chance")
         axis.set_title(method, fontsize=11)
         axis.set_xscale("log")
         axis.set_xticks(line["k"], [f"{value:g}" for value in line["k"]])
@@ -98,7 +97,7 @@ def precision_by_k(table: ResultTable, *, k: int = 10, metric: str = "precision_
     axes[0].set_ylim(bottom=0)
     figure_parts.label(axes, "k (log scale)", f"P@k, {_METRIC_NAMES[metric]} (fraction of words)")
     figure_parts.legend(
-        figure, [*_model_entries(styles), (figure_parts.line(_GREY, linestyle="--"), "chance")]
+        figure, [*_model_entries(styles), (figure_parts.line(GREY, linestyle="--"), "chance")]
     )
     return figure
 
@@ -119,20 +118,19 @@ def precision_by_model_size(table: ResultTable, *, k: int) -> Figure:
     )
     keys = ["method", "family", "untrained", "n_params", "model"]
     scores = group.groupby(keys, sort=True)["value"].agg(["max", "mean"]).reset_index()
-    families = list(dict.fromkeys(group["family"]))
-    colours = {name: OKABE_ITO[i % len(OKABE_ITO)] for i, name in enumerate(families)}
+    by_family = colours(dict.fromkeys(group["family"]))
     methods = list(dict.fromkeys(group["method"]))
     figure, axes = figure_parts.panels(len(methods))
     for axis, method in zip(axes, methods, strict=True):
         axis.axhline(
-            group["chance"].mean(), color=_GREY, linestyle=":", linewidth=1.2, label="chance"
+            group["chance"].mean(), color=GREY, linestyle=":", linewidth=1.2, label="chance"
         )
         part = scores[scores["method"] == method]
         for (family, untrained), line in part.groupby(["family", "untrained"], sort=False):
             twin = {"linestyle": "--", "marker": "^"} if untrained else {}
             for column, style in _SIZE_STYLES.items():
                 label = f"{UNTRAINED * untrained}{family} {column}"
-                style = {**style, **twin, "color": colours[family]}
+                style = {**style, **twin, "color": by_family[family]}
                 axis.plot(line["n_params"] / 1e6, line[column], label=label, **style)
         axis.set_title(method, fontsize=11)
         axis.set_xscale("log")
@@ -141,13 +139,13 @@ def precision_by_model_size(table: ResultTable, *, k: int) -> Figure:
         figure_parts.log_sizes(axis.xaxis)
     axes[0].set_ylim(bottom=0)
     figure_parts.label(axes, "parameters (millions, log scale)", f"P@{k}, CSLS (fraction of words)")
-    entries = [(figure_parts.line(colours[name]), name) for name in families]
+    entries = [(figure_parts.line(colour), name) for name, colour in by_family.items()]
     if scores["untrained"].any():
-        entries.append((figure_parts.line(_GREY, linestyle="--", marker="^"), "untrained models"))
+        entries.append((figure_parts.line(GREY, linestyle="--", marker="^"), "untrained models"))
     entries += [
-        (figure_parts.line(_GREY, **_SIZE_STYLES["max"]), "best layer"),
-        (figure_parts.line(_GREY, **_SIZE_STYLES["mean"]), "mean over layers"),
-        (figure_parts.line(_GREY, linestyle=":"), "chance"),
+        (figure_parts.line(GREY, **_SIZE_STYLES["max"]), "best layer"),
+        (figure_parts.line(GREY, **_SIZE_STYLES["mean"]), "mean over layers"),
+        (figure_parts.line(GREY, linestyle=":"), "chance"),
     ]
     figure_parts.legend(figure, entries)
     return figure
@@ -178,10 +176,8 @@ def save_figures(figures: dict[str, Figure], folder: Path) -> dict[str, Path]:
     """Write figures as <name>.png (150 dpi), each whole or not at all."""
     paths = {}
     for name, figure in figures.items():
-        content = figure_parts.png_bytes(figure)
         paths[name] = Path(folder) / f"{name}.png"
-        with new_file(paths[name]) as file:
-            file.write(content)
+        figure_parts.save(figure, paths[name])
     return paths
 
 
@@ -281,15 +277,14 @@ def _draw_layers(
         axis.set_title(method, fontsize=11)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     sample = (
-        figure_parts.line(_GREY, linestyle="", marker="|", markersize=9)
+        figure_parts.line(GREY, linestyle="", marker="|", markersize=9)
         if bounds is not None
-        else figure_parts.line(_GREY, linestyle="", marker="o", markersize=2.5)
+        else figure_parts.line(GREY, linestyle="", marker="o", markersize=2.5)
         if len(models) <= _MOST_WITH_POINTS
-        else Patch(color=_GREY, alpha=0.4, linewidth=0)
+        else Patch(color=GREY, alpha=0.4, linewidth=0)
     )
-    mean = f"mean of {n_subjects} subjects" if n_subjects != 1 else "one subject"
     lines = [
-        (figure_parts.line(_GREY, linewidth=1.8), f"lines: {mean}"),
+        (figure_parts.line(GREY, linewidth=1.8), f"lines: {mean_of_subjects(n_subjects)}"),
         *[(sample, note)] * bool(note),
     ]
     figure_parts.legend(figure, [*_model_entries(styles), *lines, reference])

@@ -1,26 +1,27 @@
 """The report of a study: one HTML file that stands alone."""
 
 import json
-import math
 from collections.abc import Iterable
-from html import escape
 from pathlib import Path
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from brainalign_jax.options import meanings
 from brainalign_jax.study.evidence.chance import score_interval
 from brainalign_jax.study.names import UNTRAINED
 from brainalign_jax.study.protocol import PROTOCOLS, Protocol
-from brainalign_jax.study.report import display, page, plots, summary
-from brainalign_jax.study.report.evidence import (
-    confidence,
-    evidence_section,
+from brainalign_jax.study.report import page, plots, summary
+from brainalign_jax.study.report.evidence import answer, confidence, evidence_values
+from brainalign_jax.study.report.vectors import vectors_table
+from brainalign_jax.study.report.wording import (
+    counted,
+    interval,
+    number,
     percent,
-    verdict_section,
+    recorded,
+    short_names,
+    span,
 )
-from brainalign_jax.study.report.vectors import vectors_section
 from brainalign_jax.study.results import GROUP, SELECTED, ResultTable
 
 MEANINGS = meanings(Protocol)
@@ -44,47 +45,38 @@ def write_report(
     """
     summary.check(table, k)
     figures = plots.draw_figures(table, k=k) if figures is None else figures
-    title = f"{_dataset(table)}: language models and brain responses"
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="lead">{escape(_scope(table))}</p>',
-        *(
-            f'<p class="warning"><strong>{escape(text)}</strong></p>'
-            for text in summary.warnings(table)
-        ),
-        *(verdict_section(table) or _headline(table, k)),
-        *(f'<p class="note">{escape(text)}</p>' for text in notes),
-        *evidence_section(table),
-        *_summary_section(table, k),
-        *_group_section(table, k),
-        *vectors_section(table),
-        "<h2>Figures</h2>",
-        *(page.figure(name, figure, _caption(name, table, k)) for name, figure in figures.items()),
-        "<h2>Protocol</h2>",
-        *_protocol_section(table),
-        "<h2>Data, models and run</h2>",
-        *_facts_section(table),
-    ]
-    return page.write(Path(folder) / "report.html", title, body)
+    return page.write(
+        Path(folder) / "report.html",
+        "study",
+        title=f"{_dataset(table)}: language models and brain responses",
+        lead=_scope(table),
+        opening=_opening(table, k),
+        notes=tuple(notes),
+        evidence=evidence_values(table),
+        summary=_summary(table, k),
+        group=_group_table(table, k),
+        vectors=vectors_table(table),
+        figures=[
+            page.picture(name, figure, _caption(name, table, k)) for name, figure in figures.items()
+        ],
+        **_protocol(table),
+        facts=_run_facts(table),
+        models=_model_facts(table),
+        subjects=_fingerprints(table),
+    )
 
 
 def first_screen(table: ResultTable, *, k: int = 10) -> str:
     """What a report opens with, as HTML for a notebook: warnings, verdict and the summary."""
     summary.check(table, k)
-    return page.fragment(
-        [
-            *(
-                f'<p class="warning"><strong>{escape(text)}</strong></p>'
-                for text in summary.warnings(table)
-            ),
-            *(verdict_section(table) or _headline(table, k)),
-            *_summary_section(table, k),
-        ]
-    )
+    return page.render("first_screen", opening=_opening(table, k), summary=_summary(table, k))
 
 
-def _headline(table: ResultTable, k: int) -> list[str]:
-    return [f'<p class="headline">{escape(summary.headline(table, k=k))}</p>']
+def _opening(table: ResultTable, k: int) -> dict:
+    """Warnings, then the answer; where there is no evidence, a headline."""
+    said = answer(table)
+    headline = "" if said else summary.headline(table, k=k)
+    return {"warnings": summary.warnings(table), "answer": said, "headline": headline}
 
 
 def _dataset(table: ResultTable) -> str:
@@ -95,41 +87,31 @@ def _dataset(table: ResultTable) -> str:
 
 def _scope(table: ResultTable) -> str:
     rows = table.rows
-    names = display.short_names(rows["model"].unique())
+    names = short_names(rows["model"].unique())
     subjects = rows.loc[rows["subject"] != GROUP, "subject"].nunique()
     words = table.manifest.get("n_words")
     return (
-        f"{subjects} subject{'s' * (subjects != 1)}"
-        + (f", {_text(words)} words" if words is not None else "")
+        counted(subjects, "subject")
+        + (f", {recorded(words)} words" if words is not None else "")
         + f". Models: {', '.join(names.values())}. "
         f"Methods: {', '.join(rows['method'].unique())}. Protocol: {rows['protocol'].iloc[0]}."
     )
 
 
-def _summary_section(table: ResultTable, k: int) -> list[str]:
+def _summary(table: ResultTable, k: int) -> dict | None:
     header, rows = summary.summary_cells(table, k)
     if not rows:
-        return []
-    legend = (
-        f"P@{k} with CSLS: the fraction of words whose true vector is among the {k} nearest. "
-        "CSLS-AVG: mean over subjects at the layer shown. CSLS-MAX: the best subject. "
-        "Rank accuracy: 1 where the true word always comes first, 0.5 by chance, at that layer. RSA: "
-        "correlation of the RDMs at the layer where it is highest; the other methods have none."
-    )
-    return [
-        f"<h2>Summary, P@{k}</h2>",
-        page.table(header, rows, numbers_from=2),
-        f"<p>{escape(summary.selection_note(table, k))}</p>",
-        f'<p class="small">{escape(legend)}</p>',
-    ]
+        return None
+    selection = summary.selection_note(table, k)
+    return {"k": k, "scores": page.Table(header, rows, 2), "selection": selection}
 
 
-def _group_section(table: ResultTable, k: int) -> list[str]:
+def _group_table(table: ResultTable, k: int) -> page.Table | None:
     """All subjects decoded as one, at the layer that inner folds chose, else at the best."""
     rows = table.extras.get("group_decoding")
     if rows is None or rows.empty:
-        return []
-    names = display.short_names(rows["model"].unique())
+        return None
+    names = short_names(rows["model"].unique())
     rows = rows[(rows["metric"] == "precision_csls") & (rows["k"] == k)]
     lines = []
     for (kind, model, method), part in rows.groupby(["subject", "model", "method"], sort=False):
@@ -138,22 +120,13 @@ def _group_section(table: ResultTable, k: int) -> list[str]:
         bounds = score_interval(round(line["value"] * line["n_items"]), line["n_items"])
         lines.append(
             [
-                kind, names[model], method, summary.score(line["value"]),
-                f"[{summary.score(bounds.lower)}, {summary.score(bounds.upper)}]",
-                summary.score(line["chance"]),
+                kind, names[model], method, number(line["value"]),
+                interval(bounds.lower, bounds.upper),
+                number(line["chance"]),
             ]
         )  # fmt: skip
     header = ["group", "model", "method", f"P@{k}", "interval", "chance"]
-    note = (
-        "All subjects as one: summed, their responses side by side; hyperaligned, the mean in a shared "
-        "space learnt from each fold's training words. Interval: exact binomial, as if words were "
-        "independent."
-    )
-    return [
-        "<h3>All subjects decoded as one</h3>",
-        page.table(header, lines, numbers_from=3),
-        f'<p class="small">{escape(note)}</p>',
-    ]
+    return page.Table(header, lines, 3)
 
 
 def _caption(name: str, table: ResultTable, k: int) -> str:
@@ -172,8 +145,8 @@ def _caption(name: str, table: ResultTable, k: int) -> str:
         return (
             f"Precision at {k} with CSLS by layer, one panel a method; layer 0 is the embedding "
             f"output. Lines: mean over subjects.{spread}{dashed} Grey dashed line: chance "
-            f"({summary.score(chance)}); grey band: 99 % of the scores of one subject who guesses "
-            f"{n_items:,} independent words ({summary.score(low)} to {summary.score(high)}). The "
+            f"({number(chance)}); grey band: 99 % of the scores of one subject who guesses "
+            f"{n_items:,} independent words ({span(low, high)}). The "
             f"band is of one subject, not of the mean, and {summary.dependence(table)}."
         )
     if name == "precision_by_k":
@@ -195,12 +168,9 @@ def _caption(name: str, table: ResultTable, k: int) -> str:
     )
 
 
-def _protocol_section(table: ResultTable) -> list[str]:
+def _protocol(table: ResultTable) -> dict:
+    """The protocol's choices, and whether one differs from its default."""
     fields = summary.protocol_fields(table)
-    if not fields:
-        return [
-            f"<p>{escape(str(table.rows['protocol'].iloc[0]))} (its fields were not recorded)</p>"
-        ]
     named = PROTOCOLS.get(fields.get("name"))
     usual = json.loads(json.dumps(named.fields())) if named else {}
     rows, changed = [], False
@@ -208,14 +178,16 @@ def _protocol_section(table: ResultTable) -> list[str]:
         value = list(value) if isinstance(value, tuple) else value
         differs = name in usual and usual[name] != value
         changed |= differs
-        rows.append([name, _text(value) + " *" * differs, MEANINGS.get(name, "")])
-    star = f"<p>* differs from the {escape(str(fields['name']))} protocol's default.</p>" * changed
-    return [page.table(["choice", "value", "meaning"], rows), star]
+        rows.append([name, recorded(value) + " *" * differs, MEANINGS.get(name, "")])
+    return {
+        "protocol": fields["name"] if changed else table.rows["protocol"].iloc[0],
+        "choices": page.Table(["choice", "value", "meaning"], rows) if fields else None,
+        "changed": changed,
+    }
 
 
-def _facts_section(table: ResultTable) -> list[str]:
+def _run_facts(table: ResultTable) -> page.Table:
     manifest = table.manifest
-    parts = []
     dataset = manifest.get("dataset")
     facts = [
         (f"dataset: {key}" if key != "name" else "dataset", value)
@@ -225,48 +197,31 @@ def _facts_section(table: ResultTable) -> list[str]:
     facts += [("number of subjects", rows["subject"].nunique())]
     shown_below = ("dataset", "protocol", "models", "subjects")
     facts += [(key, value) for key, value in manifest.items() if key not in shown_below]
-    parts.append(page.table(["fact", "value"], [_fact(*fact) for fact in facts if _known(fact[1])]))
-    models = manifest.get("models")
+    return page.facts(facts)
+
+
+def _model_facts(table: ResultTable) -> list[tuple[str, page.Table]]:
+    """(short name, facts) of every model."""
+    models = table.manifest.get("models")
     if not models:
         columns = ["model", "family", "n_params", "n_layers"]
         found = table.rows[columns].drop_duplicates().rename(columns={"model": "name"})
         models = found.to_dict("records")
     models = [model if isinstance(model, dict) else {"name": str(model)} for model in models]
-    short = display.short_names([str(model.get("name")) for model in models])
-    for model in models:
-        facts = [
-            _fact(key, value)
-            for key, value in model.items()
-            if _known(value) and key != "geometry"  # has a section of its own
-        ]
-        name = short.get(model.get("name"), "")
-        parts += [f"<h3>Model {escape(name)}</h3>", page.table(["fact", "value"], facts)]
-    subjects = manifest.get("subjects")
-    if isinstance(subjects, dict) and subjects:
-        lines = [[str(name), _text(value)] for name, value in subjects.items()]
-        inner = page.table(["subject", "fingerprint (sha256)"], lines)
-        parts.append(f"<details><summary>Fingerprints of the subjects</summary>{inner}</details>")
-    return parts
+    short = short_names([str(model.get("name")) for model in models])
+    # The geometry has a section of its own.
+    return [
+        (
+            short.get(model.get("name"), ""),
+            page.facts((key, value) for key, value in model.items() if key != "geometry"),
+        )
+        for model in models
+    ]
 
 
-def _known(value) -> bool:
-    """Whether there is a value: neither None nor NaN."""
-    return not (value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)))
-
-
-def _text(value) -> str:
-    """A manifest's value for a reader."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        return "; ".join(f"{key}: {_text(item)}" for key, item in value.items()) or "none"
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_text, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _fact(name: str, value) -> list[str]:
-    """One line of a table of facts; counts (n_...) with thousands apart."""
-    if name.startswith("n_") and isinstance(value, (int, float)) and value == int(value):
-        return [name, f"{int(value):,}"]
-    return [name, _text(value)]
+def _fingerprints(table: ResultTable) -> page.Table | None:
+    subjects = table.manifest.get("subjects")
+    if not isinstance(subjects, dict) or not subjects:
+        return None
+    lines = [[str(name), recorded(value)] for name, value in subjects.items()]
+    return page.Table(["subject", "fingerprint (sha256)"], lines)

@@ -1,12 +1,11 @@
 """What a study says in words and numbers: warnings, headline and summary table, without HTML."""
 
-import math
-
 from brainalign_jax.names import nearest
 from brainalign_jax.study.names import UNTRAINED
-from brainalign_jax.study.report import display, plots
+from brainalign_jax.study.report import plots
 from brainalign_jax.study.report.vectors import complaints
 from brainalign_jax.study.report.verdict import overall
+from brainalign_jax.study.report.wording import mean_of_subjects, number, short_names, span
 from brainalign_jax.study.results import GROUP, ResultTable
 
 PAPER_WARNING = (
@@ -107,19 +106,18 @@ def headline(table: ResultTable, *, k: int) -> str:
     summary = table.summary(k=k)
     if summary.empty:
         return "No word retrieval was scored: see the figures for what was."
-    names = display.short_names(summary["model"])
+    names = short_names(summary["model"])
     best = summary.loc[summary["csls_avg"].idxmax()]
     rows = table.pooled("precision_csls", k=k)
     low, high, _, n_items = plots.chance_interval(rows)
     group = rows[rows["subject"] == GROUP]
     count = rows.loc[rows["subject"] != GROUP, "subject"].nunique()
-    subjects = f"mean of {count} subjects" if count != 1 else "one subject"
     place = "above" if best["csls_avg"] > high else "below" if best["csls_avg"] < low else "inside"
     sentences = [
         f"Best: {names[best['model']]} layer {best['layer']} by {best['method']}, "
-        f"P@{k} {score(best['csls_avg'])} ({subjects}); chance {score(best['chance'])}.",
+        f"P@{k} {number(best['csls_avg'])} ({mean_of_subjects(count)}); chance {number(best['chance'])}.",
         f"Chance for one subject who guesses {n_items:,} independent words: 99 % interval "
-        f"{score(low)} to {score(high)}; the best score is {place} it.",
+        f"{span(low, high)}; the best score is {place} it.",
         f"It is the highest of {len(group)} scores (models × methods × layers), and "
         f"{dependence(table)}: this is no test of significance.",
     ]
@@ -132,7 +130,7 @@ def headline(table: ResultTable, *, k: int) -> str:
         line = twin.iloc[0]
         sentences.insert(
             1,
-            f"The same architecture untrained reaches {score(line['csls_avg'])} "
+            f"The same architecture untrained reaches {number(line['csls_avg'])} "
             f"(layer {line['layer']}).",
         )
     return " ".join(sentences)
@@ -143,11 +141,6 @@ def dependence(table: ResultTable) -> str:
     if protocol_fields(table).get("folds") in _TEXT_FOLDS:
         return "words of a text are not independent"
     return "layers and subjects share the same words"
-
-
-def score(value: float) -> str:
-    """A score with three decimals, "–" where there is none."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def protocol_fields(table: ResultTable) -> dict:
@@ -164,10 +157,10 @@ def summary_cells(table: ResultTable, k: int) -> tuple[list[str], list[list[str]
     columns = [
         c for c in _COLUMNS if not (c in ("rank_accuracy", "rsa") and summary[c].isna().all())
     ]
-    names = display.short_names(summary["model"])
+    names = short_names(summary["model"])
     rows = [
         [
-            names[value] if column == "model" else str(value) if i < 3 else score(value)
+            names[value] if column == "model" else str(value) if i < 3 else number(value)
             for i, (column, value) in enumerate(zip(columns, line, strict=True))
         ]
         for line in summary[columns].itertuples(index=False)

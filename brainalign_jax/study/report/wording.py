@@ -1,18 +1,85 @@
-"""How a model is shown: its short name, colour, marker and line.
+"""What users read, said in one way: numbers, intervals, p-values, shares, lists, counts, names of models."""
 
-Colours are those of Okabe and Ito, told apart by readers with any colour vision.
-"""
-
+import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from brainalign_jax.study.names import UNTRAINED, without_seed
 
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = "osD^vPX"
 # Last parts of a folder path that say nothing of the model; a commit names a hub snapshot.
 _GENERIC = re.compile(r"models?|checkpoints?|snapshots?|[0-9a-f]{40}", re.IGNORECASE)
+
+
+def known(value: float | None) -> bool:
+    """Whether there is a number: neither None nor NaN."""
+    return value is not None and math.isfinite(value)
+
+
+def number(value: float | None) -> str:
+    """Three decimals, "–" where there is none."""
+    return f"{value:.3f}" if known(value) else "–"
+
+
+def fraction(value: float | None) -> str:
+    """Three decimals without the zero before the point, for correlations and their p; "–" for none."""
+    if not known(value):
+        return "–"
+    text = f"{abs(value):.3f}"
+    return ("−" if value < 0 and float(text) else "") + text.removeprefix("0")
+
+
+def signed(value: float | None) -> str:
+    """As `fraction`, with its sign."""
+    text = fraction(value)
+    return text if text[0] in "−–" else "+" + text
+
+
+def probability(p: float | None) -> str:
+    """ "p = .012"; "no p" where there is none."""
+    return f"p = {fraction(p)}" if known(p) else "no p"
+
+
+def interval(lower: float | None, upper: float | None) -> str:
+    """An interval in brackets, "" where there is none."""
+    return f"[{number(lower)}, {number(upper)}]" if known(lower) and known(upper) else ""
+
+
+def span(low: float, high: float) -> str:
+    """ "0.010 to 0.020" of the smallest and the largest number, "0.010" where they are the same."""
+    return number(low) if low == high else f"{number(low)} to {number(high)}"
+
+
+def percent(share: float) -> str:
+    """ "95 %" of 0.95."""
+    return f"{100 * share:.3g} %"
+
+
+def listed(names: Iterable[str]) -> str:
+    """ "a, b and c", each name once."""
+    names = list(dict.fromkeys(names))
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 subject", "3 subjects"."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def mean_of_subjects(count: int) -> str:
+    """What a score is: "mean of 3 subjects" or "one subject"."""
+    return f"mean of {count} subjects" if count != 1 else "one subject"
+
+
+def recorded(value: object) -> str:
+    """A manifest's value for a reader."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {recorded(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(recorded, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def short_names(models: Sequence[str], *, width: int = 40) -> dict[str, str]:
@@ -34,25 +101,6 @@ def short_names(models: Sequence[str], *, width: int = 40) -> dict[str, str]:
         for name, text in names.items()
     }
     return cut if len(set(cut.values())) == len(names) else names
-
-
-def model_styles(models: Sequence[str]) -> dict[str, dict]:
-    """Line styles by model; an untrained twin is dashed in the colour of its trained model."""
-    trained = {name: without_seed(name).removeprefix(UNTRAINED) for name in models}
-    bases = list(dict.fromkeys(trained.values()))
-    styles = {}
-    for name in models:
-        index = bases.index(trained[name])
-        untrained = name.startswith(UNTRAINED)
-        styles[name] = {
-            "color": OKABE_ITO[index % len(OKABE_ITO)],
-            "marker": _MARKERS[(index // len(OKABE_ITO) + index) % len(_MARKERS)],
-            "markersize": 4.5,
-            "markerfacecolor": "white" if untrained else OKABE_ITO[index % len(OKABE_ITO)],
-            "linestyle": "--" if untrained else "-",
-            "linewidth": 1.8,
-        }
-    return styles
 
 
 def split_prefix(name: str) -> tuple[str, str]:
