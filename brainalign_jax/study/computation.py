@@ -178,5 +178,5 @@ def keep_compiled_programs() -> Path | None:
     else:
         folder = user_path(given, _CACHE, "a folder, or nothing at all to keep no programs")
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     return folder

@@ -187,7 +187,7 @@ def _rsa_table(table: ResultTable) -> page.Table | None:
         f"RSA over {int(line['n_items'])} word types: mean over subjects; with confounds held constant "
         f"({line['confounds'] or 'none known'}); of the mean RDM of the subjects. p: "
         f"{int(line['n_permutations'])} permutations of words (blocks or shifts in time), corrected over "
-        f"layers. Noise ceiling: {number(line['ceiling_lower'])} (each subject by the others) to "
-        f"{number(line['ceiling_upper'])}."
+        f"layers; of shifts, no smaller than 1 / the number of independent ones. Noise ceiling: "
+        f"{number(line['ceiling_lower'])} (each subject by the others) to {number(line['ceiling_upper'])}."
     )
     return page.Table(header, rows, 1, note)
