@@ -16,7 +16,7 @@ from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.contrastive import maps as contrastive_maps
 from brainalign_jax.studies.contrastive import training as contrastive_training
 from brainalign_jax.studies.contrastive.checkpoints import Checkpoints, train
-from brainalign_jax.studies.contrastive.maps import bootstrap_interval, compare, score_subject
+from brainalign_jax.studies.contrastive.maps import compare, score_subject
 from brainalign_jax.studies.contrastive.training import Trial, read_words, select_alphas, train_maps
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import ResultTable
@@ -182,15 +182,6 @@ def test_repeated_words_are_an_error(planted):
     responses = make_responses(stimulus, planted[1][0].values)
     with pytest.raises(ValueError, match="60 responses to 50 words"):
         read_words(responses, embeddings, SCORING)
-
-
-def test_bootstrap_interval_is_that_of_the_normal_approximation():
-    values = np.random.default_rng(0).normal(0.3, 2.0, size=400)
-    low, high = bootstrap_interval(values)
-    half = 1.96 * values.std() / 20
-    assert low == pytest.approx(values.mean() - half, abs=0.02)
-    assert high == pytest.approx(values.mean() + half, abs=0.02)
-    assert bootstrap_interval(np.full(5, 0.25)) == [0.25, 0.25]
 
 
 def test_a_comparison_is_written_and_taken_up_again(dataset, planted, tmp_path, monkeypatch):

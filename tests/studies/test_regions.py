@@ -22,7 +22,7 @@ from brainalign_jax.studies.regions.encoding import (
 )
 from brainalign_jax.studies.regions.recordings import RegionRecordings, alice_regions
 from brainalign_jax.studies.regions.report import write_region_report
-from brainalign_jax.studies.regions.table import RegionTable, effect_rows, false_discovery
+from brainalign_jax.studies.regions.table import RegionTable, effect_rows
 from brainalign_jax.studies.regions.verdict import answer, headline, verdicts
 
 FEW = Encoding(
@@ -315,8 +315,6 @@ def test_evidence_by_hand():
         spread = values[:, region].std() / np.sqrt(S)
         assert row.high - row.low == pytest.approx(2 * 1.96 * spread, rel=0.15)
     np.testing.assert_allclose(group["q"], stats.false_discovery_control(group["p"]))
-    p = rng.random(12) ** 3
-    np.testing.assert_allclose(false_discovery(p), stats.false_discovery_control(p))
 
 
 def test_bad_recordings_are_told():

@@ -25,6 +25,7 @@ from brainalign_jax.studies.contrastive.training import (
     select_alphas,
     train_maps,
 )
+from brainalign_jax.study.evidence.chance import mean_interval
 from brainalign_jax.study.results import (
     GROUP,
     POOLED,
@@ -119,14 +120,6 @@ def _rows(ranks: dict, words: Words, ks: tuple[int, ...], layers) -> pd.DataFram
 # The comparison.
 
 
-def bootstrap_interval(values: np.ndarray, *, seed: int = 0, level: float = 0.95) -> list[float]:
-    """Percentile interval of the mean of values [S], subjects drawn with replacement."""
-    values = np.asarray(values, np.float64)
-    drawn = np.random.default_rng(seed).integers(len(values), size=(_RESAMPLES, len(values)))
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    return [float(q) for q in np.quantile(values[drawn].mean(axis=1), tails)]
-
-
 def compare(rows: pd.DataFrame, *, k: int = 10, metric: str = "precision_csls") -> list[dict]:
     """Each method against ridge, subject by subject: one dict a method and layer choice.
 
@@ -155,7 +148,7 @@ def compare(rows: pd.DataFrame, *, k: int = 10, metric: str = "precision_csls") 
                     "ridge": float(base.mean()),
                     "value": float(other.mean()),
                     "difference": float(difference.mean()),
-                    "interval": bootstrap_interval(difference),
+                    "interval": _interval(difference),
                     "subjects_better": int((difference > 0).sum()),
                     "subjects_worse": int((difference < 0).sum()),
                     "n_subjects": len(difference),
@@ -233,3 +226,7 @@ def run_comparison(
     )
     table.save(output)
     return table
+
+
+def _interval(difference: np.ndarray) -> list[float]:
+    return [float(bound) for bound in mean_interval(difference, n_bootstrap=_RESAMPLES)]

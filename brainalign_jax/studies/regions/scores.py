@@ -16,6 +16,7 @@ import numpy as np
 from brainalign_jax.align import linalg
 from brainalign_jax.align.ridge import partial_ridge
 from brainalign_jax.align.stats import scoring
+from brainalign_jax.study.score.folds import near
 
 _TOGETHER = 8  # recordings worked at once
 _ROUNDING = 1e-5  # of a time course's deviation; a prediction below it is none
@@ -105,13 +106,9 @@ def time_folds(
 
 def _away(mask, test, times, run, purge) -> np.ndarray:
     """mask [N] without the rows within `purge` seconds of a tested row of the same run."""
-    near = np.zeros(len(mask), bool)
-    for label in np.unique(run[test]):
-        tested = times[test[run[test] == label]]
-        gap = np.abs(times[:, None] - tested).min(axis=1)
-        near |= (run == label) & (gap <= purge)
-    near[test] = True
-    return mask & ~near
+    tested = np.zeros(len(mask), bool)
+    tested[test] = True
+    return mask & ~near(times, run, tested, purge) & ~tested
 
 
 def _padded(parts: Sequence[np.ndarray], size: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ import pandas as pd
 from brainalign_jax.files import user_path, write_parquet
 from brainalign_jax.studies.regions.recordings import RegionRecordings
 from brainalign_jax.study import outputs
+from brainalign_jax.study.evidence import chance
 from brainalign_jax.study.results import GROUP
 
 COLUMNS = (
@@ -17,7 +18,9 @@ COLUMNS = (
 )  # fmt: skip
 METRICS = ("ceiling", "r", "r2", "unique_r", "unique_r2", "unique_r_over_untrained")
 FILE = "region_encoding.parquet"
-_TIE = 1e-5  # rounding of a float32 correlation, and of the difference of two
+# Rounding of a float32 correlation, and of the difference of two: a model that no fold uses adds exactly
+# nothing in the recording and in a shifted one alike, and two fits must not tell them apart.
+_TIE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def effect_rows(
     """
     values = np.asarray(values, np.float64)
     mean = values.mean(axis=0)
-    low, high = interval(values, n_bootstrap=n_bootstrap, random_state=random_state)
+    low, high = chance.mean_interval(values, n_bootstrap=n_bootstrap, seed=random_state)
     parts, regions = np.array(recordings.parts), np.array(recordings.regions)
     frame = {"dataset": recordings.dataset, "part": parts, "region": regions, **what}
     group = pd.DataFrame(
@@ -92,12 +95,13 @@ def effect_rows(
     if null is not None and len(null):
         means = np.asarray(null, np.float64).mean(axis=1)  # [P, R]
         group["null_mean"], group["null_95"] = means.mean(axis=0), np.quantile(means, 0.95, axis=0)
-        group["p"], group["n_null"] = p_value(mean, means), len(means)
+        group["p"] = chance.permutation_p(mean, means, tie=_TIE)
+        group["n_null"] = len(means)
         for part in dict.fromkeys(recordings.parts):
             mine = parts == part
-            largest = means[:, mine].max(axis=1, keepdims=True)
-            group.loc[mine, "p_max"] = p_value(mean[mine], largest)
-            group.loc[mine, "q"] = false_discovery(group.loc[mine, "p"].to_numpy())
+            largest = means[:, mine].max(axis=1)
+            group.loc[mine, "p_max"] = chance.permutation_p(mean[mine], largest, tie=_TIE)
+            group.loc[mine, "q"] = chance.adjusted_p(group.loc[mine, "p"].to_numpy())
     each = [
         pd.DataFrame({**frame, "subject": subject, "value": values[row]})
         for row, subject in enumerate(recordings.subjects)
@@ -108,32 +112,3 @@ def effect_rows(
     found["n_null"] = found["n_null"].fillna(0).astype(np.int64)
     found["chosen"] = found["chosen"].fillna("").astype(str)
     return found
-
-
-def p_value(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
-    """(1 + null scores [P, R or 1] at least as high as observed [R], but for rounding) / (1 + P).
-
-    A model that no fold uses adds exactly nothing in the recording and in a shifted one alike: the rounding
-    of two fits, 1e-7 or so, must not tell them apart. NaN where a score or one of its draws is no number.
-    """
-    p = (1 + (null >= observed - _TIE).sum(axis=0)) / (1 + len(null))
-    return np.where(np.isfinite(observed) & np.isfinite(null).all(axis=0), p, np.nan)
-
-
-def interval(
-    values: np.ndarray, *, n_bootstrap: int, random_state: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """95 % percentile interval [R] of the mean over subjects of values [S, R], subjects drawn anew."""
-    n = len(values)
-    drawn = np.random.default_rng(random_state).multinomial(n, np.full(n, 1 / n), n_bootstrap)
-    low, high = np.quantile(drawn @ values / n, (0.025, 0.975), axis=0)
-    return low, high
-
-
-def false_discovery(p: np.ndarray) -> np.ndarray:
-    """Benjamini and Hochberg's q of p-values [R]: the least false discovery rate that each passes."""
-    order = np.argsort(p)
-    scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
-    q = np.empty(len(p))
-    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1)
-    return q

@@ -195,20 +195,21 @@ def chance_rows(
 
 
 def permutation_p(
-    observed: np.ndarray | float, null: np.ndarray, *, shifts: bool = False
+    observed: np.ndarray | float, null: np.ndarray, *, shifts: bool = False, tie: float = _TIE
 ) -> np.ndarray | float:
-    """(1 + draws [P] that reach each observed score) / (1 + P).
+    """(1 + draws [P] that reach each observed score [R]) / (1 + P); or draws [P, R], of each score its own.
 
-    A draw reaches a score that it equals but for rounding: shares of hits are often tied. NaN for a score
-    that is no finite number, and for all where a draw is none.
+    A draw reaches a score that it equals but for rounding, of up to `tie`: shares of hits are often tied. NaN
+    for a score that is no finite number, or one of whose draws is none.
     shifts: the draws are of ever larger shifts in time; p is then no smaller than 1 / `independent_draws`.
     """
     null, scores = np.asarray(null, float), np.ravel(np.asarray(observed, float))
-    reached = null[:, None] >= scores - _TIE
+    draws = null if null.ndim == 2 else null[:, None]
+    reached = draws >= scores - tie
     p = (1 + reached.sum(axis=0)) / (1 + len(reached))
     if shifts and len(null) > 1:
         p = np.maximum(p, 1 / independent_draws(null))
-    p = np.where(np.isfinite(scores) & np.isfinite(null).all(), p, np.nan)
+    p = np.where(np.isfinite(scores) & np.isfinite(draws).all(axis=0), p, np.nan)
     return p.reshape(np.shape(observed)) if np.ndim(observed) else float(p[0])
 
 
@@ -230,6 +231,16 @@ def independent_draws(scores: np.ndarray) -> float:
     ends = np.flatnonzero(lags <= 0)
     count = len(centred) / (1 + 2 * lags[: ends[0] if len(ends) else None].sum())
     return float(np.clip(count, 1, len(centred)))
+
+
+def mean_interval(
+    values: np.ndarray, *, n_bootstrap: int, confidence: float = 0.95, seed: int = 0
+) -> Bounds:
+    """Percentile interval of the mean over subjects of values [S, ...], subjects drawn anew."""
+    n = len(values)
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_bootstrap)
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    return Bounds(*np.quantile(drawn @ np.asarray(values, float) / n, tails, axis=0))
 
 
 def adjusted_p(p_values: np.ndarray, *, dependent: bool = False) -> np.ndarray:

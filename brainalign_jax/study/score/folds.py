@@ -131,7 +131,7 @@ def _finish(
     train = [eligible & ~test for test in tests]
     if protocol.purge > 0 and stimulus.onsets is not None:
         train = [
-            mask & ~_near(stimulus, test, protocol.purge)
+            mask & ~near(stimulus.onsets, stimulus.run, test, protocol.purge)
             for mask, test in zip(train, tests, strict=True)
         ]
     if protocol.hold_out_types:
@@ -153,20 +153,20 @@ def _finish(
     return Folds(np.stack(train), np.stack(tests))
 
 
-def _near(stimulus: Stimulus, test: np.ndarray, purge: float) -> np.ndarray:
-    """Tokens [N] whose onset is within `purge` seconds of a tested token of the same run."""
-    near = np.zeros(len(stimulus), bool)
-    run = np.zeros(len(stimulus), int) if stimulus.run is None else stimulus.run
+def near(onsets: np.ndarray, run: np.ndarray | None, test: np.ndarray, purge: float) -> np.ndarray:
+    """Rows [N] whose onset [N] is within `purge` seconds of a tested row [N] of the same run [N] or None."""
+    close = np.zeros(len(onsets), bool)
+    run = np.zeros(len(onsets), int) if run is None else run
     for label in np.unique(run[test]):
-        tested = np.sort(stimulus.onsets[test & (run == label)])
+        tested = np.sort(onsets[test & (run == label)])
         rows = np.flatnonzero(run == label)
-        after = np.searchsorted(tested, stimulus.onsets[rows])
+        after = np.searchsorted(tested, onsets[rows])
         gap = np.minimum(
-            np.abs(stimulus.onsets[rows] - tested[np.maximum(after - 1, 0)]),
-            np.abs(stimulus.onsets[rows] - tested[np.minimum(after, len(tested) - 1)]),
+            np.abs(onsets[rows] - tested[np.maximum(after - 1, 0)]),
+            np.abs(onsets[rows] - tested[np.minimum(after, len(tested) - 1)]),
         )
-        near[rows] |= gap <= purge
-    return near
+        close[rows] |= gap <= purge
+    return close
 
 
 def _mask(rows: np.ndarray, size: int) -> np.ndarray:

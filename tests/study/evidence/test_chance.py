@@ -9,7 +9,6 @@ from scipy import signal
 from scipy.stats import binom, binomtest
 
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.studies.regions import table
 from brainalign_jax.study.evidence import chance
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.score.folds import Folds, Split, split_arrays
@@ -162,7 +161,8 @@ def test_a_score_that_is_no_number_has_no_p_value():
     found = chance.permutation_p(np.array([np.nan, 0.3, np.inf]), null)
     np.testing.assert_array_equal(found, [np.nan, 1 / 3, np.nan])
     assert np.isnan(chance.permutation_p(0.3, np.array([0.1, np.nan])))
-    assert np.isnan(table.p_value(np.array([0.3]), np.array([[0.1], [np.nan]]))).all()
+    each = chance.permutation_p(np.array([0.3, 0.3]), np.array([[0.1, 0.2], [np.nan, 0.4]]))
+    np.testing.assert_array_equal(each, [np.nan, 2 / 3])
 
 
 @pytest.mark.parametrize(("memory", "share"), [(0.0, 1.0), (0.5, 1 / 3), (0.9, 1 / 19)])
@@ -184,3 +184,14 @@ def test_p_of_shifts_is_no_smaller_than_independent_shifts_allow():
     # A p that is larger anyway stays.
     assert chance.permutation_p(scores.min(), scores, shifts=True) == 1
     assert np.isnan(chance.permutation_p(np.nan, scores, shifts=True))
+
+
+def test_the_interval_of_a_mean_is_that_of_the_normal_approximation():
+    values = np.random.default_rng(0).normal(0.3, 2.0, size=(400, 2)) + [0, 5]
+    found = chance.mean_interval(values, n_bootstrap=10_000)
+    half = 1.96 * values.std(axis=0) / 20
+    np.testing.assert_allclose(found.lower, values.mean(axis=0) - half, atol=0.02)
+    np.testing.assert_allclose(found.upper, values.mean(axis=0) + half, atol=0.02)
+    narrow = chance.mean_interval(values[:, 0], n_bootstrap=10_000, confidence=0.5)
+    assert found.lower[0] < narrow.lower < narrow.upper < found.upper[0]
+    assert chance.mean_interval(np.full(5, 0.25), n_bootstrap=100) == (0.25, 0.25)
