@@ -29,6 +29,7 @@ _DAY = 86_400.0  # seconds, after which what cannot be locked is taken for left 
 _SEAL = b"\nbrainalign_jax seal 1, SHA-256 "
 _SEAL_BYTES = len(_SEAL) + 64 + 1
 _BLOCK = 2**20
+_LONGEST_NAME = 255  # bytes, of most file systems
 _SMALL = 2**26  # bytes of a table that nothing is said about
 _PACKED = 1000  # times that a table of results can be packed
 
@@ -278,7 +279,11 @@ def _take_lock(handle: int) -> bool:
 
 
 def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
+    """A name beside the path's that begins as it does, so far as there is room for what comes behind it."""
+    name, end = path.name, f".{secrets.token_hex(8)}.tmp"
+    while len(os.fsencode(f".{name}{end}")) > _LONGEST_NAME:
+        name = name[:-1]
+    return path.with_name(f".{name}{end}")
 
 
 def _new_temporary(path: Path) -> tuple[int, Path]:

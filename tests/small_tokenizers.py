@@ -69,6 +69,32 @@ ODD = (
     "tab\tand\n\nlines",
     "last",
 )
+# Names of characters of scripts that have no spaces between words, as far as the words above have them.
+_TIGHT = (
+    "CJK ",
+    "HIRAGANA",
+    "KATAKANA",
+    "HALFWIDTH KATAKANA",
+    "FULLWIDTH",
+    "THAI",
+    "LAO",
+    "IDEOGRAPHIC",
+)
+_TIGHT_SIGNS = "「」、。"
+
+
+def as_written(words):
+    """The words as one text, by the names of the characters that meet."""
+
+    def tight(character):
+        return character in _TIGHT_SIGNS or unicodedata.name(character, "").startswith(_TIGHT)
+
+    text = ""
+    for word in words:
+        text += " " * bool(text and not (tight(text[-1]) and tight(word[0]))) + word
+    return text
+
+
 # How Llama 3 cuts a text before it merges: digits by threes, the space before a number alone.
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"

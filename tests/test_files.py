@@ -171,6 +171,18 @@ def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
         output_file(path.with_name(path.name + "x"), "path")
 
 
+def test_what_is_left_is_found_by_a_long_name(tmp_path):
+    for name in ("a" * 100 + "1", "a" * 100 + "2"):
+        (tmp_path / f".{name}.{'0' * 16}.tmp").write_bytes(b"")
+    assert [path.name[:103] for path in leftovers(tmp_path, "a" * 100 + "2")] == [
+        "." + "a" * 100 + "2."
+    ]
+    with new_file(tmp_path / ("b" * 100)) as file:
+        names = [path.name for path in tmp_path.glob(".b*")]
+        assert len(names) == 1 and names[0].startswith("." + "b" * 100 + ".")
+        file.write(b"x")
+
+
 def test_a_table_is_written_whole_and_read_back(tmp_path):
     rows = pd.DataFrame({"model": ["a", None], "k": [1, 2], "value": [0.5, np.nan]}, index=[7, 8])
     write_parquet(rows, tmp_path / "x.parquet")

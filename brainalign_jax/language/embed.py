@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from brainalign_jax.files import user_path
-from brainalign_jax.language import contexts, extraction
+from brainalign_jax.language import contexts, extraction, writing
 from brainalign_jax.language.cache import EmbeddingCache
 from brainalign_jax.language.contextual import LONGEST, contextual_vectors
 from brainalign_jax.language.embeddings import Embeddings
@@ -192,6 +192,7 @@ def embed(
     meta |= {"interventions": str(specification)} if specification else {}
     meta |= {"sublayers": sublayers} if sublayers else {}
     meta |= {"surprisal": "nats"} if surprisal else {}
+    meta |= {} if writing.only_spaces(stimulus.words) else {"words_joined": "as their script does"}
     read_head = functools.partial(load_head, spec, seed=seed, revision=revision)
 
     def weights() -> str:

@@ -26,7 +26,7 @@ from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.heads import Head, load_head
 from brainalign_jax.language.models.interventions import Specification, gates, parse, reinitialise
 from brainalign_jax.language.models.registry import ModelSpec
-from brainalign_jax.language.tokens import BOS, WordTokenizer, load_tokenizer, text_of
+from brainalign_jax.language.tokens import BOS, WordTokenizer, load_tokenizer
 from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.threads import check_not_forked
@@ -178,13 +178,8 @@ def _pieces(tokenizer, texts, prefix, suffix, length, blank) -> tuple[list[_Piec
     for start in range(0, len(texts), 1024):
         part = texts[start : start + 1024]
         words = [text.words for text in part]
-        joined = [text_of(text, blank=blank) for text in words]
-        groups = tokenizer.backend.encode_batch(joined, add_special_tokens=False)
-        for text, encoded, group in zip(
-            part, tokenizer.encode(words, blank=blank), groups, strict=True
-        ):
-            bounds = encoded.bounds
-            owner = np.array([-1 if g is None else g for g in group.word_ids], np.int64)
+        for text, encoded in zip(part, tokenizer.encode(words, blank=blank), strict=True):
+            bounds, owner = encoded.bounds, encoded.pretokens
             row_of = dict(text.targets)
             fits = [p for p in sorted(row_of) if 0 < bounds[p + 1] - bounds[p] <= budget]
             lost += [row_of[p] for p in set(row_of) - set(fits)]

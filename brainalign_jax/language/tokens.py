@@ -1,14 +1,17 @@
 """Words and sub-tokens: which sub-tokens are which word's, in text a model reads as running text.
 
-The words of a text are joined by single spaces and tokenised as one string; a sub-token belongs to
-the word whose characters its offsets cover. Neither `is_split_into_words` (wrong ids for byte-level
-BPE in transformers 5) nor `word_ids()` (splits "isn't") is used. The rules:
+The words of a text are joined as their script joins them (`writing`: by single spaces, or by nothing)
+and tokenised as one string; a sub-token belongs to the word whose characters its offsets cover. Neither
+`is_split_into_words` (wrong ids for byte-level BPE in transformers 5) nor `word_ids()` (splits "isn't") is
+used. The rules:
 
 - the space before a word is that word's, so a sub-token that is only that space ("Ġ") is too;
 - a word is pooled over the sub-tokens that overlap its core, from its first to its last letter or
   digit: "dog." is pooled over "dog" only, "isn't" over "isn", "'" and "t". A sub-token that spans
   core and punctuation counts. A word without a core ("--") is pooled over all its sub-tokens;
-- the byte tokens of one character share its offsets and count alike.
+- the byte tokens of one character share its offsets and count alike;
+- between words with nothing between them, a sub-token that would be of both is none: the text is cut there,
+  and what follows is tokenised as the middle of a text.
 """
 
 from __future__ import annotations
@@ -24,23 +27,36 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from brainalign_jax.language.models.weights.json_files import read_json
+from brainalign_jax.language.writing import RunningText, running_text
 from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import core_span
 
 BOS = ("auto", "always", "never")
 _BOTH_WAYS = ("bert", "distilbert", "roberta")  # they never get a first token beside their own
 _LLAMAS = ("llama", "mistral")
+_LINE_END = "\n"
 _SEPARATOR = "<|endoftext|>"  # between texts in the training of GPT-2, Pythia, Qwen and SmolLM
 
 
 class EncodedText(NamedTuple):
     """One text. ids: [n] sub-token ids without special tokens; pooled: for every word the indices
     into ids that make its vector; bounds: [words + 1], word w with its punctuation and the space
-    before it is ids[bounds[w]:bounds[w + 1]]."""
+    before it is ids[bounds[w]:bounds[w + 1]]; pretokens: [n] which of the tokenizer's own words a sub-token
+    is of, -1 for none."""
 
     ids: np.ndarray
     pooled: tuple[tuple[int, ...], ...]
     bounds: np.ndarray
+    pretokens: np.ndarray
+
+
+class _SubTokens(NamedTuple):
+    """Of a text: ids, the characters that each covers, its form, and its pretoken or None."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    tokens: list[str]
+    word_ids: list[int | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,37 +117,93 @@ class WordTokenizer:
         blank: a space before the first word, too, as where it follows another.
         """
         spaced = [[" ".join(word.split()) for word in words] for words in texts]
-        joined = [text_of(words, blank=blank) for words in spaced]
-        encodings = self.backend.encode_batch(joined, add_special_tokens=False)
-        return [
-            _assign(words, text, encoding)
-            for words, text, encoding in zip(spaced, joined, encodings, strict=True)
+        written = [running_text(words, blank=blank) for words in spaced]
+        encodings = self.backend.encode_batch(
+            [text for text, _ in written], add_special_tokens=False
+        )
+        encoded = []
+        for words, running, encoding in zip(spaced, written, encodings, strict=True):
+            sub_tokens = _SubTokens(
+                encoding.ids, encoding.offsets, encoding.tokens, encoding.word_ids
+            )
+            encoded.append(_assign(words, running, self._uncrossed(words, running, sub_tokens)))
+        return encoded
+
+    def _uncrossed(
+        self, words: Sequence[str], running: RunningText, sub_tokens: _SubTokens
+    ) -> _SubTokens:
+        """The sub-tokens with the text cut where one would be of two words that nothing stands between."""
+        text, starts = running
+        ends = [start + len(word) for start, word in zip(starts, words, strict=True)]
+        tight = {after for end, after in zip(ends, starts[1:], strict=False) if end == after}
+        if not tight:
+            return sub_tokens
+        cuts: set[int] = set()
+        # A cut can move the others' sub-tokens; there are no more rounds than words.
+        while crossed := tight & {
+            place for begin, end in sub_tokens.offsets for place in range(begin + 1, end)
+        }:
+            cuts |= crossed
+            places = [0, *sorted(cuts), len(text)]
+            pieces = [self._piece(text, *pair) for pair in zip(places, places[1:], strict=False)]
+            sub_tokens = _joined(pieces)
+            tight -= cuts
+        return sub_tokens
+
+    def _piece(self, text: str, begin: int, end: int) -> _SubTokens:
+        """The sub-tokens of a part of a text, as they are in its middle."""
+        # A line's end before it keeps a tokenizer from putting its own blank there; its sub-tokens go.
+        lead = _LINE_END * (begin > 0)
+        encoding = self.backend.encode(lead + text[begin:end], add_special_tokens=False)
+        kept = [
+            place
+            for place, (first, last) in enumerate(encoding.offsets)
+            if last > len(lead) or not lead
         ]
+        shift = begin - len(lead)
+        return _SubTokens(
+            [encoding.ids[place] for place in kept],
+            [
+                tuple(max(edge, len(lead)) + shift for edge in encoding.offsets[place])
+                for place in kept
+            ],
+            [encoding.tokens[place] for place in kept],
+            [encoding.word_ids[place] for place in kept],
+        )
 
     def budget(self, max_length: int) -> int:
         """How many sub-tokens of text fit into max_length beside the special tokens."""
         return max_length - len(self.prefix) - len(self.suffix)
 
 
-def text_of(words: Sequence[str], *, blank: bool = False) -> str:
-    """The text that `WordTokenizer.encode` reads of words."""
-    return " " * blank + " ".join(" ".join(word.split()) for word in words)
+def _joined(pieces: Sequence[_SubTokens]) -> _SubTokens:
+    """The sub-tokens of pieces one after the other; pretokens of two pieces are two."""
+    whole = _SubTokens([], [], [], [])
+    for piece in pieces:
+        known = [place for place in whole.word_ids if place is not None]
+        shift = 1 + max(known, default=-1)
+        whole.ids.extend(piece.ids)
+        whole.offsets.extend(piece.offsets)
+        whole.tokens.extend(piece.tokens)
+        whole.word_ids.extend(None if place is None else place + shift for place in piece.word_ids)
+    return whole
 
 
-def _assign(words: Sequence[str], text: str, encoding) -> EncodedText:
+def _assign(words: Sequence[str], running: RunningText, encoding: _SubTokens) -> EncodedText:
+    text, starts = running
     # The word each character belongs to, and the same for the characters of the cores only.
     owner = [0] * len(text)
     core = [-1] * len(text)
-    start = len(text) - len(" ".join(words))
-    for index, word in enumerate(words):
-        space = max(start - 1, 0)
+    end = 0
+    for index, (word, start) in enumerate(zip(words, starts, strict=True)):
+        space = end
         owner[space : start + len(word)] = [index] * (start + len(word) - space)
         first, stop = core_span(word)
         if first == stop:
             first, stop = 0, len(word)
         begin = space if first == 0 else start + first
         core[begin : start + stop] = [index] * (start + stop - begin)
-        start += len(word) + 1
+        end = start + len(word)
 
     pooled: list[list[int]] = [[] for _ in words]
     token_word = np.zeros(len(encoding.ids), np.int64)
@@ -151,8 +223,12 @@ def _assign(words: Sequence[str], text: str, encoding) -> EncodedText:
     token_word = np.maximum.accumulate(token_word)
     bounds = np.searchsorted(token_word, np.arange(len(words) + 1))
     _refuse_shared(words, encoding, pooled, bounds.tolist())
+    pretokens = [-1 if place is None else place for place in encoding.word_ids]
     return EncodedText(
-        np.asarray(encoding.ids, np.int32), tuple(tuple(tokens) for tokens in pooled), bounds
+        np.asarray(encoding.ids, np.int32),
+        tuple(tuple(tokens) for tokens in pooled),
+        bounds,
+        np.asarray(pretokens, np.int64),
     )
 
 

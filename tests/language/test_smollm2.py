@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import smollm2
+from small_tokenizers import surface
 
 import brainalign_jax as ba
 from brainalign_jax.language.tokens import load_tokenizer
@@ -75,3 +76,19 @@ def test_words_alone_decode_brains_with_the_first_token(model, shared_data):
         scores[bos] = table.summary().mean_over_layers.iloc[0]
     assert scores["auto"] > 0.15
     assert scores["never"] < 0.12
+
+
+def test_chinese_is_read_without_blanks(model):
+    words = ("小王子", "说", "：", "“", "请", "给", "我", "画", "一只", "绵羊", "。", "”")
+    sentence = [0] * len(words)
+    chinese = ba.Stimulus.from_words(words, sentence=sentence)
+    tokenizer = load_tokenizer(model)
+    (encoded,) = tokenizer.encode([words])
+    assert surface(tokenizer, encoded.ids) == "".join(words)
+    vectors, _ = embedded(chinese, model, context="sentence", level="token")
+    assert vectors.meta["words_joined"] == "as their script does"
+    assert np.isfinite(vectors.values).all()
+    english = ba.Stimulus.from_words(STORY.split()[:8], sentence=[0] * 8)
+    assert "words_joined" not in embedded(english, model)[0].meta
+    bits = ba.surprisal(chinese, model, unit="bits")
+    assert np.isfinite(bits).all() and (bits[1:] > 0).all()
