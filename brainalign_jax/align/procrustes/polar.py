@@ -154,8 +154,8 @@ def _rotate_with_mean(
         outer = (
             reflected(mean.left, toward_left)[1:, None] * reflected(mean.right, toward_right)[1:]
         )
-        others = None if rows is None else reflected(rows, toward_left)[:, 1:]
-        moved = _rotate(others, rest[1:, 1:] + outer, algorithm, rank_bound)
+        rest_rows = None if rows is None else reflected(rows, toward_left)[:, 1:]
+        moved = _rotate(rest_rows, rest[1:, 1:] + outer, algorithm, rank_bound)
         moved = reflected(jnp.pad(moved, ((rows is None, 0), (1, 0))), toward_right)
         if rows is None:
             return reflected(moved.T, toward_left).T + left[:, None] * right
@@ -195,10 +195,10 @@ def _rotate(
     if algorithm == "svd":
         return _svd(rows, cross)
     if algorithm == "gram":
-        one = functools.partial(_gram_or_svd, trailing=_trailing(min(cross.shape), rank_bound))
+        by_gram = functools.partial(_gram_or_svd, trailing=_trailing(min(cross.shape), rank_bound))
         if rows is None:
-            return jax.custom_batching.sequential_vmap(functools.partial(one, None))(cross)
-        return jax.custom_batching.sequential_vmap(one)(rows, cross)
+            return jax.custom_batching.sequential_vmap(functools.partial(by_gram, None))(cross)
+        return jax.custom_batching.sequential_vmap(by_gram)(rows, cross)
     return _left(rows, _iterated(cross, algorithm))
 
 

@@ -84,10 +84,10 @@ def refit(
         inside = linalg.matmul(factor.basis.T, y)
         # The part of y outside the basis is left out: it has no influence on any prediction.
         solved = linalg.matmul(factor.basis, inside * gain)
-        mine = index == index[0]
+        same_gamma = index == index[0]
         window = jax.lax.dynamic_slice(coef, (0, start), (len(mask), batch))
-        window = jnp.where(mine, solved, window)
-        return start + mine.sum(dtype=start.dtype), jax.lax.dynamic_update_slice(
+        window = jnp.where(same_gamma, solved, window)
+        return start + same_gamma.sum(dtype=start.dtype), jax.lax.dynamic_update_slice(
             coef, window, (jnp.zeros_like(start), start)
         )
 

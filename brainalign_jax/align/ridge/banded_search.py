@@ -264,15 +264,15 @@ def random_search(
 ) -> BandedRidge:
     """`search`, then `refit` to all rows of the folds. Arguments as in `search`."""
     options = dict(options, fit_intercept=fit_intercept, target_batch=target_batch)
-    found = search(grams, targets, train, test, gammas, alphas, **options)
+    chosen = search(grams, targets, train, test, gammas, alphas, **options)
     return refit(
         grams,
         targets,
         fitted_rows(train, test, targets.dtype),
         gammas,
-        found.gamma_index,
-        jnp.asarray(alphas, targets.dtype)[found.alpha_index],
-        found.errors,
+        chosen.gamma_index,
+        jnp.asarray(alphas, targets.dtype)[chosen.alpha_index],
+        chosen.errors,
         fit_intercept=fit_intercept,
         target_batch=target_batch,
     )

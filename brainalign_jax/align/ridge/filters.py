@@ -141,11 +141,11 @@ def spanning_alphas(
             break
         picked.append(int(error.argmax()))
         # lstsq, not Gram-Schmidt: the rows are nearly dependent by design
-        found = np.linalg.lstsq(rows[picked].T, rows.T, rcond=1e-13)[0].T
-        found[picked] = np.eye(len(picked))
-        left = rows - found @ rows[picked]
+        coefficients = np.linalg.lstsq(rows[picked].T, rows.T, rcond=1e-13)[0].T
+        coefficients[picked] = np.eye(len(picked))
+        left = rows - coefficients @ rows[picked]
     scale = np.where(largest > 0, largest, 1)
-    return SpanningAlphas(np.array(picked, np.int32), found * scale / scale[picked].T)
+    return SpanningAlphas(np.array(picked, np.int32), coefficients * scale / scale[picked].T)
 
 
 def filter_skeleton(

@@ -109,8 +109,8 @@ def _spectrum_beside_mean(train: jax.Array) -> tuple[jax.Array, jax.Array]:
             [vectors, leading[:, None]], axis=1
         )
 
-    found = (jnp.abs(leading).max() > 0) & (change <= 16 * jnp.finfo(train.dtype).eps)
-    return jax.lax.cond(found, apart, _spectrum, train)
+    stands_out = (jnp.abs(leading).max() > 0) & (change <= 16 * jnp.finfo(train.dtype).eps)
+    return jax.lax.cond(stands_out, apart, _spectrum, train)
 
 
 def _drop_null(eigenvalues: jax.Array, vectors: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -121,9 +121,9 @@ def partial_from_correlations(
     left, right = (1 - (x**2).sum(axis=1) for x in (brain, model))
     size = jnp.outer(left, right)
     rounding = size <= (64 * jnp.finfo(values.dtype).eps) ** 2
-    found = (brain_model - shared) / jnp.sqrt(jnp.where(rounding, 1, size))
+    partial = (brain_model - shared) / jnp.sqrt(jnp.where(rounding, 1, size))
     known = jnp.isfinite(size) & jnp.isfinite(brain_model) & jnp.isfinite(values).all()
-    return jnp.where(known, jnp.where(rounding, 0, found), jnp.nan)
+    return jnp.where(known, jnp.where(rounding, 0, partial), jnp.nan)
 
 
 class MantelProblem(NamedTuple):

@@ -186,9 +186,9 @@ def bca(
     share = jnp.clip((below + level / 2) / size, 0.5 / size, 1 - 0.5 / size)
     bias = ndtri(share)
     cubes = squares = jnp.zeros((), drawn.dtype)
-    for one in left_out:
-        n_units = one.shape[0]
-        influence = (n_units - 1) * (one.mean() - one)
+    for without_unit in left_out:
+        n_units = without_unit.shape[0]
+        influence = (n_units - 1) * (without_unit.mean() - without_unit)
         cubes += (influence**3).sum() / n_units**3
         squares += (influence**2).sum() / n_units**2
     tiny = (8 * jnp.finfo(drawn.dtype).eps * jnp.abs(estimate)) ** 2
