@@ -128,4 +128,4 @@ def split_r2(targets: jax.Array, split: jax.Array, weights: jax.Array | None = N
     centred = linalg.center(targets, linalg.weighted_mean(targets, mask), mask)
     total = (centred**2).sum(axis=0)
     product = ((2 * centred - split.sum(axis=0)) * split * mask[:, None]).sum(axis=1)
-    return jnp.where(total == 0, 0, product / jnp.where(total == 0, 1, total))
+    return linalg.ratio(product, total, total == 0)

@@ -108,7 +108,7 @@ def fold_targets(
     if score == "r2":
         centred = linalg.center(test, linalg.weighted_mean(test, fold.test_mask), fold.test_mask)
         total = (centred**2).sum(axis=0)
-        scale = jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), jnp.nan)
+        scale = jnp.where(total > 0, linalg.divided(1, total), jnp.nan)
     else:
         scale = jnp.broadcast_to(1 / jnp.maximum(fold.test_mask.sum(), 1), test.shape[1:])
     if fit_intercept:

@@ -222,7 +222,7 @@ def _fold_input(full, fold: FoldRows, y: jax.Array, covariance):
 
 def _gain(eigenvalues: jax.Array, alphas: jax.Array, floor: jax.Array) -> jax.Array:
     """1 / (w + alpha) [T, R], zero in the directions an alpha does not use."""
-    inverse = 1 / jnp.where(eigenvalues > 0, eigenvalues, 1)
+    inverse = linalg.divided(1, eigenvalues)
     return filters.shrinkage(eigenvalues, alphas, floor) * inverse
 
 

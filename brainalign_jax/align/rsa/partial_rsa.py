@@ -79,7 +79,7 @@ def _unit(residual: jax.Array) -> jax.Array:
     """Of unit length, or zero where no more than rounding is left of a vector that had it."""
     norm = jnp.linalg.norm(residual)
     rounding = norm <= 64 * jnp.finfo(residual.dtype).eps
-    return jnp.where(rounding, 0, residual / jnp.where(rounding, 1, norm))
+    return linalg.ratio(residual, norm, rounding)
 
 
 def partial_correlations(

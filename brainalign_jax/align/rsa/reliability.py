@@ -27,8 +27,7 @@ def spearman_brown(correlation: jax.Array, factor: float = 2.0) -> jax.Array:
     factor r / (1 + (factor - 1) r). Where that is below -1, which no reliability is, -1.
     """
     denominator = 1 + (factor - 1) * correlation
-    safe = jnp.where(denominator > 0, denominator, 1)
-    corrected = jnp.maximum(factor * correlation / safe, -1)
+    corrected = jnp.maximum(linalg.divided(factor * correlation, denominator), -1)
     reliability = jnp.where(denominator > 0, corrected, -1)
     return jnp.where(jnp.isfinite(correlation), reliability, jnp.nan)
 

@@ -220,7 +220,7 @@ def _paired_mean(rows: jax.Array, *, metric: str) -> jax.Array:
     if rsa.exact_ranks(rows, metric=metric):
         squares = (rows**2).sum(axis=1)
         both = jnp.sqrt(squares * jnp.roll(squares, rows.shape[0] // 2))
-        similarity = jnp.where(both == 0, 0, similarity / jnp.where(both == 0, 1, both))
+        similarity = linalg.ratio(similarity, both, both == 0)
     return 1 - similarity.mean()
 
 

@@ -31,7 +31,7 @@ def hat_matrix(factor: ridge.RidgeFactor, alpha: jax.Array) -> jax.Array:
     alpha: scalar. Columns of rows left out are zero. With an intercept constants are mapped to zero.
     """
     total = factor.eigenvalues + jnp.asarray(alpha, factor.eigenvalues.dtype)
-    gains = jnp.where(total <= 0, 0, 1 / jnp.where(total <= 0, 1, total))
+    gains = linalg.ratio(1, total, total <= 0)
     return linalg.matmul(factor.scores * gains, factor.basis.T)
 
 
