@@ -155,10 +155,10 @@ class RidgeAligner(MultiOutputMixin, RegressorMixin, BaseEstimator):
             else:
                 masks = _fold_masks(check_cv(self.cv, y).split(x, y), len(x))
                 rows = ridge_folds.fold_rows(*masks)
-                found = cross_validated_ridge(
+                chosen = cross_validated_ridge(
                     source, centred, alphas_, rows, shared=shared, **options
                 )
-                coef, index, errors = map(np.array, (found.weights, found.index, found.errors))
+                coef, index, errors = map(np.array, (chosen.weights, chosen.index, chosen.errors))
                 if self.solver_ == "dual":
                     coef = source.T @ coef
 
@@ -252,8 +252,8 @@ def cross_validated_ridge(
             folds = _factor_folds(gram, rows, fit_intercept=fit_intercept)
         tolerance = 1e-5 if x.dtype == np.float32 else 1e-10
         span = ridge_folds.span_alphas(full, folds, alphas, tolerance=tolerance)
-        found = _cross_validate(full, folds, rows, targets, alphas, span, tile=tile, shared=shared)
-        return jax.block_until_ready(found)
+        chosen = _cross_validate(full, folds, rows, targets, alphas, span, tile=tile, shared=shared)
+        return jax.block_until_ready(chosen)
 
 
 def _fold_masks(splits, n: int) -> np.ndarray:

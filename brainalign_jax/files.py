@@ -222,11 +222,11 @@ def locked(folder: Path) -> Iterator[None]:
 
 def leftovers(folder: Path, prefix: str = "") -> list[Path]:
     """What processes that died left of their temporary files and folders; of names that begin so."""
-    found = []
+    abandoned = []
     for path in _temporaries(folder, prefix):
         with _held_if_left(path) as left:
-            found += [path] if left else []
-    return found
+            abandoned += [path] if left else []
+    return abandoned
 
 
 def remove_leftovers(folder: Path, prefix: str = "") -> None:
@@ -241,8 +241,8 @@ def remove_leftovers(folder: Path, prefix: str = "") -> None:
 
 
 def _temporaries(folder: Path, prefix: str) -> list[Path]:
-    found = [path for path in folder.glob(".*.tmp") if path.name.startswith(f".{prefix}")]
-    return [path for path in sorted(found) if _TEMPORARY.fullmatch(path.name)]
+    candidates = [path for path in folder.glob(".*.tmp") if path.name.startswith(f".{prefix}")]
+    return [path for path in sorted(candidates) if _TEMPORARY.fullmatch(path.name)]
 
 
 @contextlib.contextmanager

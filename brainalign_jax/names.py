@@ -45,11 +45,11 @@ def nearest(name: object, known: Iterable[str], *, listing: str = "") -> str:
     if len(names) <= _WHOLE:
         return f"known: {', '.join(names) or 'none'}"
     folded: dict[str, str] = {}
-    for one in names:
-        folded.setdefault(one.casefold(), one)
+    for known_name in names:
+        folded.setdefault(known_name.casefold(), known_name)
     # Names unlike any other still show what a known one looks like, where nothing lists them.
     near = get_close_matches(str(name).casefold(), folded, _NEAREST, 0.6 if listing else 0.0)
-    shown = ", ".join(folded[one] for one in near)
+    shown = ", ".join(folded[folded_name] for folded_name in near)
     if not listing:
         return f"the nearest of {len(names)}: {shown}"
     return f"the nearest: {shown}; " * bool(near) + f"{listing} lists all {len(names)}"

@@ -211,7 +211,7 @@ def options_of(
 
     without_defaults: in place of every default, a text of where it comes from.
     """
-    hints, found = typing.get_type_hints(cls), []
+    hints, options = typing.get_type_hints(cls), []
     for field in dataclasses.fields(cls):
         about = field.metadata
         if field.name in skip or "help" not in about or about["flag"] == "":
@@ -220,7 +220,7 @@ def options_of(
         help = about["help"]
         if without_defaults:
             default, help = None, f"{help} Default: {without_defaults}."
-        found.append(
+        options.append(
             Option(
                 about["flag"] or field.name,
                 "choice" if about["choices"] else kind_of(hints[field.name]),
@@ -233,7 +233,7 @@ def options_of(
                 **bounds_of(about),
             )
         )
-    return tuple(found)
+    return tuple(options)
 
 
 def picked(options: Iterable[Option], *names: str, **changes) -> tuple[Option, ...]:
@@ -245,7 +245,7 @@ def picked(options: Iterable[Option], *names: str, **changes) -> tuple[Option, .
 def kind_of(hint: object) -> str:
     """The kind of an option from the type of a field; X | None is X."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        (hint,) = [one for one in typing.get_args(hint) if one is not type(None)]
+        (hint,) = [member for member in typing.get_args(hint) if member is not type(None)]
     if typing.get_origin(hint) is tuple:
         return {int: "ints", float: "floats", str: "list"}[typing.get_args(hint)[0]]
     return {bool: "bool", int: "int", float: "float", str: "text"}[hint]

@@ -25,11 +25,20 @@ def product(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision=asked or "highest")
 
 
+def divided(x: jax.Array | float, size: jax.Array) -> jax.Array:
+    """x / size; x as it is where size is not positive."""
+    return x / jnp.where(size > 0, size, 1)
+
+
+def ratio(part: jax.Array | float, whole: jax.Array, undefined: jax.Array) -> jax.Array:
+    """part / whole, and 0 where it is undefined, whatever the two are there."""
+    return jnp.where(undefined, 0, part / jnp.where(undefined, 1, whole))
+
+
 def normalized_weights(weights: jax.Array, dtype) -> jax.Array:
     """[N] weights that sum to one; all-zero weights stay zero."""
     weights = weights.astype(dtype)
-    total = weights.sum()
-    return weights / jnp.where(total > 0, total, jnp.ones_like(total))
+    return divided(weights, weights.sum())
 
 
 def weighted_mean(x: jax.Array, weights: jax.Array) -> jax.Array:
@@ -68,10 +77,8 @@ def unit_rows(x: jax.Array) -> jax.Array:
 
 def unit(x: jax.Array) -> jax.Array:
     """The vector [n] scaled to length one, whatever its size; a zero vector stays zero."""
-    largest = jnp.abs(x).max()
-    x = x / jnp.where(largest > 0, largest, 1)
-    norm = jnp.sqrt((x**2).sum())
-    return x / jnp.where(norm > 0, norm, 1)
+    x = divided(x, jnp.abs(x).max())
+    return divided(x, jnp.sqrt((x**2).sum()))
 
 
 def reflector(unit_vector: jax.Array) -> jax.Array:

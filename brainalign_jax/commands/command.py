@@ -45,10 +45,10 @@ class Command:
 
     def groups(self) -> dict[str, list[Option]]:
         """Options by their group, in order."""
-        found: dict[str, list[Option]] = {}
+        by_group: dict[str, list[Option]] = {}
         for option in self.options:
-            found.setdefault(option.group, []).append(option)
-        return found
+            by_group.setdefault(option.group, []).append(option)
+        return by_group
 
 
 def define(
@@ -116,16 +116,16 @@ def _numbers(option: Option, text: str, several: Sequence[str]) -> object:
     kind = int if option.kind.startswith("int") else float
     what = "whole numbers" if kind is int else "numbers"
     try:
-        found = tuple(kind(part) for part in several)
+        numbers = tuple(kind(part) for part in several)
     except ValueError:
         raise ValueError(f"{sign}={text} must be {what}, as {sign}={_example(option)}") from None
-    for number in found:
+    for number in numbers:
         check_number(f"{sign}={text}", number, **option.bounds())
     if option.kind.endswith("s"):
-        return found
-    if len(found) != 1:
+        return numbers
+    if len(numbers) != 1:
         raise ValueError(f"{sign}={text} must be one number")
-    return found[0]
+    return numbers[0]
 
 
 def _example(option: Option) -> str:
@@ -137,16 +137,16 @@ def pairs(name: str, text: str) -> dict[str, str]:
 
     Raises: ValueError for an item without "=" or given twice.
     """
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for item in _parts(text):
         key, equals, value = item.partition("=")
         key = key.strip()
         if not equals or not key or not value:
             raise ValueError(f"--{name} takes name=value, not {item!r}")
-        if key in found:
+        if key in values:
             raise ValueError(f"--{name} names {key!r} twice: give each once")
-        found[key] = value
-    return found
+        values[key] = value
+    return values
 
 
 def _parts(text: str) -> list[str]:
@@ -217,7 +217,7 @@ def help_text(command: Command) -> str:
                 text = text[1:]
             else:
                 lines.append(first)
-            lines += [" " * 30 + one for one in text]
+            lines += [" " * 30 + line for line in text]
     blank = "  "
     lines += ["", *textwrap.wrap(STATUSES, _WIDTH, initial_indent=blank, subsequent_indent=blank)]
     return "\n".join(lines) + "\n"

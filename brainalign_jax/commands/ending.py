@@ -132,7 +132,7 @@ _PEERS = (
 def explained(error: Exception) -> str | None:
     """What is said of an exception that can be expected, in a line with the remedy; None for others."""
     if isinstance(error, OSError) and error.strerror:
-        places = [str(one) for one in (error.filename, error.filename2) if one is not None]
+        places = [str(path) for path in (error.filename, error.filename2) if path is not None]
         remedy = _BY_NUMBER.get(error.errno)
         said = f"{' -> '.join(places)}: " * bool(places) + error.strerror
         return said + f": {remedy}" * bool(remedy)

@@ -15,8 +15,8 @@ _STUDY = Option(
     "study", "path", None, "Folder of a finished study.", "data", required=True, positional=True
 )
 _MORE = tuple(
-    dataclasses.replace(one, default=None, help=f"{one.help} Default: as in the study.")
-    for one in align.PLAN
+    dataclasses.replace(option, default=None, help=f"{option.help} Default: as in the study.")
+    for option in align.PLAN
 )
 
 

@@ -31,21 +31,21 @@ def protocol_fields(values: dict[str, str]) -> dict[str, object]:
     Raises: ValueError for an unknown field, or a value of another type or out of the field's range.
     """
     fields = {field.name: field for field in dataclasses.fields(Protocol) if field.name != "name"}
-    found = {}
+    converted = {}
     for name, text in values.items():
         check_known("field", name, fields, of="--fixed", listing="help(Protocol)")
         field = fields[name]
         try:
-            found[name] = _converted(field.type, text)
+            converted[name] = _converted(field.type, text)
         except ValueError as error:
             raise ValueError(f"--fixed: {name}={text} is no {_NAMES[field.type]}") from error
         if field.metadata["choices"]:
             check_known(f"--fixed: {name}=", text, field.metadata["choices"])
         if field.type not in (bool, str):
-            several = found[name] if isinstance(found[name], tuple) else (found[name],)
+            several = converted[name] if isinstance(converted[name], tuple) else (converted[name],)
             for number in several:
                 check_number(f"--fixed: {name}={text}", number, **bounds_of(field.metadata))
-    return found
+    return converted
 
 
 def _converted(kind: type, text: str) -> object:

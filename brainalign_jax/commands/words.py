@@ -145,12 +145,12 @@ def _surprisal(values: dict[str, object], text: str) -> None:
     stimulus = _words(values)
     from brainalign_jax.language import surprisal
 
-    found: dict[str, object] = {}
+    surprisals: dict[str, object] = {}
     passed = ("context", "window", "stride", "metric", "bos", "seed")
     for model in values["models"]:
-        found[model] = surprisal(stimulus, model, **{name: values[name] for name in passed})
-        write_surprisal(values["output"], stimulus.words, found)
-        _say_surprisal(model, found[model], values["output"])
+        surprisals[model] = surprisal(stimulus, model, **{name: values[name] for name in passed})
+        write_surprisal(values["output"], stimulus.words, surprisals)
+        _say_surprisal(model, surprisals[model], values["output"])
 
 
 def _cache(values: dict[str, object], text: str) -> None:

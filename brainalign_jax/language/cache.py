@@ -67,15 +67,15 @@ class EmbeddingCache:
         one waits.
         """
         name = entry_name(fields)
-        found, fault = self._read(name)
-        if found is not None:
-            return found
+        entry, fault = self._read(name)
+        if entry is not None:
+            return entry
         _start_backend()
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked(name):
-            found, fault = self._read(name)
-            if found is not None:
-                return found
+            entry, fault = self._read(name)
+            if entry is not None:
+                return entry
             remove_leftovers(self.folder, name)
             self._remove_earlier(name)
             if fault is not None:
@@ -95,7 +95,7 @@ class EmbeddingCache:
 
     def entries(self) -> list[Entry]:
         """What is in the folder, in order of name."""
-        found = []
+        listed = []
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
             kind = _kind(path)
             if kind is None:
@@ -110,7 +110,7 @@ class EmbeddingCache:
                     if not isinstance(header.get("types"), list):
                         header = {}
             files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-            found.append(
+            listed.append(
                 Entry(
                     path.name,
                     kind,
@@ -121,7 +121,7 @@ class EmbeddingCache:
                     time.time() - path.stat().st_mtime,
                 )
             )
-        return found
+        return listed
 
     def faults(self) -> dict[str, str]:
         """name -> what is wrong, of every entry whose arrays or header are damaged."""

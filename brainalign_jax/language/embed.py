@@ -158,12 +158,12 @@ def embed(
             raise ValueError(f"{spec.name} has no parts: leave interventions and sublayers out")
         if surprisal:
             raise ValueError(f"{spec.name} predicts no words: leave surprisal out")
-        found = _kept(
+        static_vectors = _kept(
             cache,
             {"model": spec.name, "missing": missing, **meta, **_static_files(spec, cache)},
             lambda saver: _embed_static(spec, rows, meta, missing=missing, stimulus=stimulus),
         )
-        return _told(found)
+        return _told(static_vectors)
     untrained = spec.kind == "untrained"
     folder = checkpoint.locate(spec.source, revision=revision, weights=not untrained)
     config = checkpoint.read_architecture(folder, family=spec.family)
@@ -254,8 +254,8 @@ def embed(
 
 def _with_geometry(vectors: Embeddings, first: np.ndarray | None = None) -> Embeddings:
     """The vectors with what `geometry` says of them in their meta."""
-    found = geometry([values for _, values in vectors.blocks()], first)
-    about = described(found, vectors.types)
+    layer_geometry = geometry([values for _, values in vectors.blocks()], first)
+    about = described(layer_geometry, vectors.types)
     return dataclasses.replace(vectors, meta=vectors.meta | {"geometry": about})
 
 

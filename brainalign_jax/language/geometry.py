@@ -66,8 +66,8 @@ def _of_layer(layer: np.ndarray, first: np.ndarray | None) -> tuple:
     by_dimension = np.sort(squares.sum(axis=0))[::-1]
     ratio = np.nan
     if first is not None and first.any() and not first.all():
-        others = np.median(norms[~first])
-        ratio = np.median(norms[first]) / others if others else np.inf
+        later_norm = np.median(norms[~first])
+        ratio = np.median(norms[first]) / later_norm if later_norm else np.inf
     unit = layer / np.where(norms > 0, norms, 1)[:, None]
     pairs = n_words * (n_words - 1)
     cosine = (np.square(unit.sum(axis=0)).sum() - (norms > 0).sum()) / pairs if pairs else np.nan
@@ -82,19 +82,21 @@ def _of_layer(layer: np.ndarray, first: np.ndarray | None) -> tuple:
     )
 
 
-def described(found: Geometry, words: Sequence[str]) -> dict:
+def described(measured: Geometry, words: Sequence[str]) -> dict:
     """The geometry as JSON, with the words of the layer where the fewest hold the most."""
 
     def numbers(values: np.ndarray) -> list:
         return [None if np.isnan(value) else float(f"{value:.4g}") for value in values]
 
-    worst = int(np.nanargmax(np.r_[found.top_share, -1]))
+    worst = int(np.nanargmax(np.r_[measured.top_share, -1]))
     return {
-        "top_share": numbers(found.top_share),
-        "first_ratio": numbers(found.first_ratio),
-        "dimension_share": numbers(found.dimension_share),
-        "mean_cosine": numbers(found.mean_cosine),
-        "longest_words": [words[row] for row in found.longest[min(worst, len(found.longest) - 1)]],
+        "top_share": numbers(measured.top_share),
+        "first_ratio": numbers(measured.first_ratio),
+        "dimension_share": numbers(measured.dimension_share),
+        "mean_cosine": numbers(measured.mean_cosine),
+        "longest_words": [
+            words[row] for row in measured.longest[min(worst, len(measured.longest) - 1)]
+        ],
     }
 
 
@@ -105,27 +107,27 @@ def complaint(about: dict, n_words: int) -> str | None:
     `MOST_IN_DIMENSIONS`.
     """
     n_top = max(1, round(_TOP * n_words))
-    found = []
+    complaints = []
     layers, worst, value = _beyond(about["top_share"], MOST_HELD + n_top / n_words)
     if layers and n_words >= _FEWEST_WORDS:
         words = ", ".join(repr(word) for word in about["longest_words"])
-        found.append(
+        complaints.append(
             f"{n_top} of {n_words} words hold up to {value:.0%} of the variance in {layers} (layer {worst} "
             f"most; the longest: {words})"
         )
     layers, worst, value = _beyond(about["first_ratio"], LONGEST_FIRST)
     if layers:
-        found.append(
+        complaints.append(
             f"words that open a text are up to {value:.3g} times as long as the others in {layers} (layer "
             f"{worst} most): what is scored there is mostly whether a word opens a text"
         )
     layers, worst, value = _beyond(about["dimension_share"], MOST_IN_DIMENSIONS)
     if layers:
-        found.append(
+        complaints.append(
             f"{_N_DIMENSIONS} dimensions hold up to {value:.0%} of the variance in {layers} (layer {worst} "
             "most)"
         )
-    return "; ".join(found) or None
+    return "; ".join(complaints) or None
 
 
 def _beyond(values: Sequence[float | None], bound: float) -> tuple[str, int, float]:

@@ -155,12 +155,14 @@ class Packing:
         """What is scored of the sequences (member, start in the B x T), padded with what is
         scored for no word: a row beyond the last."""
         parts = [
-            (at + one.place, one.target, one.row) for m, at in starts for one in [self._scored[m]]
+            (at + scored.place, scored.target, scored.row)
+            for m, at in starts
+            for scored in [self._scored[m]]
         ]
-        found = np.concatenate(parts, axis=1)
+        joined = np.concatenate(parts, axis=1)
         padded = np.zeros((3, self._n_scored[shape]), np.int32)
         padded[2] = self.n_presented
-        padded[:, : found.shape[1]] = found
+        padded[:, : joined.shape[1]] = joined
         return Scored(*padded)
 
 
@@ -176,7 +178,7 @@ def sub_tokens_of(sequences: Sequences, token_to_row: np.ndarray, pooling: str) 
     """What is pooled: for every sequence (token [k], row [k], weight [k], number of words that end in it)."""
     counts = np.bincount(token_to_row[token_to_row >= 0]).tolist()
     row_of = token_to_row.tolist()
-    found: list[tuple[list, list, list]] = [([], [], []) for _ in sequences.ids]
+    by_sequence: list[tuple[list, list, list]] = [([], [], []) for _ in sequences.ids]
     words = [0] * len(sequences.ids)
 
     def add(member: int, owners: tuple[int, ...], tokens: tuple[int, ...], share: float) -> None:
@@ -184,7 +186,7 @@ def sub_tokens_of(sequences: Sequences, token_to_row: np.ndarray, pooling: str) 
             rows = ((row_of[owners[0]], 1),)
         else:
             rows = Counter(row_of[owner] for owner in owners).items()
-        token, row_at, weight = found[member]
+        token, row_at, weight = by_sequence[member]
         for row, times in rows:
             token += tokens
             row_at += [row] * len(tokens)
@@ -203,7 +205,7 @@ def sub_tokens_of(sequences: Sequences, token_to_row: np.ndarray, pooling: str) 
         words[pieces[-1][0]] += len(owners)
     return [
         (np.array(token, np.int64), np.array(row, np.int64), np.array(weight), count)
-        for (token, row, weight), count in zip(found, words, strict=True)
+        for (token, row, weight), count in zip(by_sequence, words, strict=True)
     ]
 
 

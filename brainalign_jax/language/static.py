@@ -46,7 +46,7 @@ def read_vectors(
     forms = [[form.encode("utf-8", "replace") for form in _forms(word)] for word in words]
     wanted = {form for options in forms for form in options}
     best = {options[0] for options in forms}
-    found: dict[bytes, np.ndarray] = {}
+    vectors: dict[bytes, np.ndarray] = {}
     width = 0
     for number, word, vector in _lines(path, wanted):
         width = width or len(vector)
@@ -54,7 +54,7 @@ def read_vectors(
             raise ValueError(
                 f"{path}, line {number}: the vector of {word.decode()!r} is not finite"
             )
-        found.setdefault(word, vector)
+        vectors.setdefault(word, vector)
         best.discard(word)
         if not best:
             break
@@ -63,10 +63,10 @@ def read_vectors(
         dict.fromkeys(
             word
             for word, options in zip(words, forms, strict=True)
-            if not any(form in found for form in options)
+            if not any(form in vectors for form in options)
         )
     )
-    if absent and (missing == "error" or not found):
+    if absent and (missing == "error" or not vectors):
         shown = ", ".join(repr(word) for word in absent[:10])
         raise ValueError(
             f"{path} lacks {len(absent)} of {len(set(words))} words: {shown}"
@@ -76,8 +76,8 @@ def read_vectors(
     values = np.zeros((len(words), width), np.float32)
     for row, options in enumerate(forms):
         for form in options:
-            if form in found:
-                values[row] = found[form]
+            if form in vectors:
+                values[row] = vectors[form]
                 break
     return StaticVectors(values, absent)
 

@@ -89,7 +89,7 @@ def extract(
     shapes = jax.eval_shape(lambda: pooled_states.empty_sums(model, n_rows, last=last))
     sums = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
 
-    def one_layer(step: Callable[[int, jax.Array], tuple]) -> np.ndarray:
+    def layer_sums(step: Callable[[int, jax.Array], tuple]) -> np.ndarray:
         total = jnp.zeros((1, n_rows, config.width), jnp.float32)
         for number in range(len(arrays)):
             total = step(number, total)
@@ -115,7 +115,7 @@ def extract(
             states[number] = keep(x)
             return total
 
-        sums.states[0] = one_layer(embed)
+        sums.states[0] = layer_sums(embed)
     else:
         begin = saved.done
         sums = Sums(saved.arrays["states"], saved.arrays.get("final"))
@@ -126,21 +126,21 @@ def extract(
 
     inputs = layer_inputs(config, interventions)
     for layer, parameters in _layers_from(layers, begin, config.n_layers):
-        one = jax.tree.map(lambda leaf, at=layer: leaf[at], inputs)
+        layer_input = jax.tree.map(lambda leaf, at=layer: leaf[at], inputs)
 
         step = functools.partial(
             _through_block,
             layers.block_graph,
             config,
             parameters,
-            one,
+            layer_input,
             states,
             arrays,
             shared,
             keep,
             last,
         )
-        total = one_layer(step)
+        total = layer_sums(step)
         if layer + 1 < n_pooled:
             sums.states[layer + 1] = total
         if saver is not None and layer + 1 < config.n_layers and saver.due():

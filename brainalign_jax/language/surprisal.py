@@ -154,11 +154,11 @@ def word_surprisal(
         )
     graph, state = nnx.split((model, head))
     for batch in _batches(jobs, length, batch_tokens, tokenizer.pad_id):
-        found = _run_compiled(
+        log_probabilities = _run_compiled(
             graph, state, batch.ids, batch.mask, batch.place, batch.target, interventions
         )
-        found = np.asarray(found, np.float64)[: len(batch.row)]
-        np.subtract.at(values, batch.row, found)
+        log_probabilities = np.asarray(log_probabilities, np.float64)[: len(batch.row)]
+        np.subtract.at(values, batch.row, log_probabilities)
     texts_read = [(piece.ids, piece.spans) for piece in pieces]
     scoring.give_up_on_unknown(values, texts_read, tokenizer, stimulus)
     if lost:
@@ -203,10 +203,10 @@ _Job = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 def _causal_work(pieces: list[_Piece]) -> Iterator[_Job]:
     for piece in pieces:
-        found = scoring.predicted(piece.ids, piece.spans)
-        if len(found.row):
+        scored = scoring.predicted(piece.ids, piece.spans)
+        if len(scored.row):
             # The last sub-token predicts nothing that is scored.
-            yield piece.ids[: found.place.max() + 2], *found
+            yield piece.ids[: scored.place.max() + 2], *scored
 
 
 def _masked_work(pieces: list[_Piece], metric: str, mask_id: int) -> Iterator[_Job]:
@@ -260,8 +260,8 @@ def _batch(jobs: list[_Job], rows: int, time: int, pad_id: int, *, single: bool)
         targets.append(target)
         owners.append(row)
     padded = np.zeros((2, rows if single else rows * time), np.int32)
-    found = np.concatenate(places), np.concatenate(targets)
-    padded[:, : len(found[0])] = found
+    joined = np.concatenate(places), np.concatenate(targets)
+    padded[:, : len(joined[0])] = joined
     return _Batch(ids, mask, padded[0], padded[1], np.concatenate(owners))
 
 

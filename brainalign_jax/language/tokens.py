@@ -314,10 +314,10 @@ def load_tokenizer(folder: str | Path, *, family: str | None = None) -> WordToke
 def _refuse_shared_ids(file: Path, backend: Tokenizer) -> None:
     """Special tokens that the vocabulary lacks get ids of words: the model would read those words."""
     for number, token in backend.get_added_tokens_decoder().items():
-        other = backend.model.id_to_token(number)
-        if other not in (None, token.content):
+        word = backend.model.id_to_token(number)
+        if word not in (None, token.content):
             raise ValueError(
-                f"{file}: {token.content!r} and {other!r} share the id {number}, since the vocabulary lacks "
+                f"{file}: {token.content!r} and {word!r} share the id {number}, since the vocabulary lacks "
                 "the special tokens: add them to it under their ids, or take the file of the checkpoint's "
                 "repository"
             )
@@ -353,8 +353,8 @@ def _chosen_prefix(
 def tokenizer_files(folder: str | Path) -> list[Path]:
     """The files of a checkpoint folder that decide how text is tokenised, in order of name."""
     patterns = "*token*.json", "vocab.*", "merges.txt", "*.model"
-    found = {path for pattern in patterns for path in Path(folder).glob(pattern)}
-    return sorted(path for path in found if path.is_file())
+    paths = {path for pattern in patterns for path in Path(folder).glob(pattern)}
+    return sorted(path for path in paths if path.is_file())
 
 
 def _read_json(path: Path) -> dict:

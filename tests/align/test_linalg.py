@@ -37,6 +37,17 @@ def test_weighted_mean_with_fractional_weights(precision, rng):
     precision.close(mean, oracles.weighted_mean(x, weights))
 
 
+def test_divided_keeps_what_has_no_positive_size():
+    sizes = np.array([2, 0, -1, np.nan], np.float32)
+    np.testing.assert_array_equal(linalg.divided(np.float32(3), sizes), [1.5, 3, 3, 3])
+
+
+def test_a_ratio_is_zero_where_it_is_undefined():
+    parts, wholes = np.array([1, np.nan, 3], np.float32), np.array([2, 0, np.nan], np.float32)
+    undefined = np.array([False, True, True])
+    np.testing.assert_array_equal(linalg.ratio(parts, wholes, undefined), [0.5, 0, 0])
+
+
 def test_gram(precision, rng):
     x = rng.normal(size=(N, V))
     precision.close(linalg.gram(precision.array(x)), np.einsum("iv,jv->ij", x, x))

@@ -79,10 +79,10 @@ def fit(
     total = jnp.where(total > 0, total, 1)
 
     def rotate(template):
-        def one(x):
+        def rotate_subject(x):
             return polar.isometry(linalg.matmul(x.T, template), algorithm=algorithm)
 
-        return jax.lax.map(one, rows)
+        return jax.lax.map(rotate_subject, rows)
 
     def factors(moved):
         if not scale:
@@ -100,8 +100,8 @@ def fit(
         scales = factors(moved)
         moved = moved * scales[:, None, None]
         template = moved.mean(axis=0)
-        found = ((moved - template) ** 2).sum() / total
-        return template, rotation, scales, found, jnp.abs(error - found), count + 1
+        new_error = ((moved - template) ** 2).sum() / total
+        return template, rotation, scales, new_error, jnp.abs(error - new_error), count + 1
 
     def going_on(state):
         return (state[4] > tolerance) & (state[5] < max_iterations)

@@ -35,7 +35,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from brainalign_jax.align.linalg import matmul, reflected, reflector, unit
+from brainalign_jax.align.linalg import divided, matmul, reflected, reflector, unit
 
 ALGORITHMS = ("svd", "gram", "qdwh", "newton_schulz")
 # Singular values below this share of the largest are lost in a float32 Gram matrix; see `_gram`.
@@ -154,8 +154,8 @@ def _rotate_with_mean(
         outer = (
             reflected(mean.left, toward_left)[1:, None] * reflected(mean.right, toward_right)[1:]
         )
-        others = None if rows is None else reflected(rows, toward_left)[:, 1:]
-        moved = _rotate(others, rest[1:, 1:] + outer, algorithm, rank_bound)
+        rest_rows = None if rows is None else reflected(rows, toward_left)[:, 1:]
+        moved = _rotate(rest_rows, rest[1:, 1:] + outer, algorithm, rank_bound)
         moved = reflected(jnp.pad(moved, ((rows is None, 0), (1, 0))), toward_right)
         if rows is None:
             return reflected(moved.T, toward_left).T + left[:, None] * right
@@ -195,10 +195,10 @@ def _rotate(
     if algorithm == "svd":
         return _svd(rows, cross)
     if algorithm == "gram":
-        one = functools.partial(_gram_or_svd, trailing=_trailing(min(cross.shape), rank_bound))
+        by_gram = functools.partial(_gram_or_svd, trailing=_trailing(min(cross.shape), rank_bound))
         if rows is None:
-            return jax.custom_batching.sequential_vmap(functools.partial(one, None))(cross)
-        return jax.custom_batching.sequential_vmap(one)(rows, cross)
+            return jax.custom_batching.sequential_vmap(functools.partial(by_gram, None))(cross)
+        return jax.custom_batching.sequential_vmap(by_gram)(rows, cross)
     return _left(rows, _iterated(cross, algorithm))
 
 
@@ -289,7 +289,7 @@ def _gram(
         anew = matmul(_left(rows, left), right)
         moved = moved + matmul(anew - matmul(moved, small), small.T)
     smallest = jnp.sqrt(jnp.maximum(values.min(initial=jnp.inf), 0))
-    return moved, smallest / jnp.where(largest > 0, largest, 1)
+    return moved, divided(smallest, largest)
 
 
 def _outside(rows: jax.Array, basis: jax.Array) -> jax.Array:
@@ -310,9 +310,9 @@ def _iterated(cross: jax.Array, algorithm: str) -> jax.Array:
     x = _unit_scale(cross.T if wide else cross)
     gram = matmul(x.T, x)
     size = jnp.sqrt((gram**2).sum())
-    gram = gram / jnp.where(size > 0, size, 1)
+    gram = divided(gram, size)
     bound = jnp.sqrt(size * jnp.sqrt(jnp.sqrt((matmul(gram, gram) ** 2).sum())))
-    x = x / jnp.where(bound > 0, bound, 1)
+    x = divided(x, bound)
     schedule = _schedule(algorithm, rank_tolerance(cross.shape, cross.dtype))
     if algorithm == "qdwh":
         for coefficients in schedule:
@@ -327,8 +327,7 @@ def _iterated(cross: jax.Array, algorithm: str) -> jax.Array:
 
 def _unit_scale(x: jax.Array) -> jax.Array:
     """x with its largest entry at one, so that powers of it neither overflow nor vanish."""
-    largest = jnp.abs(x).max()
-    return x / jnp.where(largest > 0, largest, 1)
+    return divided(x, jnp.abs(x).max())
 
 
 def _polynomial_step(x: jax.Array, a: jax.Array, b: jax.Array, c: jax.Array) -> jax.Array:

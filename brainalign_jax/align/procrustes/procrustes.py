@@ -220,13 +220,13 @@ def fit_folds(
     """
     sums = totals(source, target, weights)
 
-    def one_fold(fold) -> ProcrustesMap:
+    def fit_fold(fold) -> ProcrustesMap:
         moments = without(sums, *fold, center=center)
         return fit_moments(
             moments, algorithm=algorithm, rank_bound=_training_rows(held_out, source)
         )
 
-    return jax.lax.map(one_fold, (held_out, mask))
+    return jax.lax.map(fit_fold, (held_out, mask))
 
 
 def predict_folds(
@@ -245,7 +245,7 @@ def predict_folds(
     """
     sums = totals(source, target, weights)
 
-    def one_fold(fold) -> jax.Array:
+    def predict_fold(fold) -> jax.Array:
         moments = without(sums, *fold, center=center)
         moved = polar.rotate(
             source[fold[0]] - moments.source_mean,
@@ -256,7 +256,7 @@ def predict_folds(
         )
         return moved + moments.target_mean
 
-    return jax.lax.map(one_fold, (held_out, mask))
+    return jax.lax.map(predict_fold, (held_out, mask))
 
 
 def _training_rows(held_out: jax.Array, source: jax.Array) -> int:

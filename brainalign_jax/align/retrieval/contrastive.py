@@ -177,7 +177,7 @@ def init(
     rows = _rows(source, target, weights, validation)
     square = (linalg.matmul(rows.source, initial) ** 2).sum(axis=1)
     size = jnp.sqrt(linalg.weighted_mean(square[:, None], rows.train)[0])
-    weight = _constrained(initial / jnp.where(size > 0, size, 1), training)
+    weight = _constrained(linalg.divided(initial, size), training)
     # No map is better than one whose rows are no numbers, and the initial one would be kept.
     known = jnp.isfinite(rows.source).all() & jnp.isfinite(rows.target).all()
     weight = jnp.where(known, weight, jnp.nan)

@@ -98,12 +98,12 @@ def search_mean(x: jax.Array, k: int) -> jax.Array:
         # With +inf in a row its mean is infinite, and so is the answer.
         done=(n_there <= k) | ~jnp.isfinite(mean),
     )
-    found = lax.while_loop(
+    final = lax.while_loop(
         lambda bracket: ~bracket.done.all(),
         lambda bracket: _narrow(bracket, x, k, mean, n_there),
         start,
     )
-    return jnp.where(jnp.isfinite(mean), found.best, mean)
+    return jnp.where(jnp.isfinite(mean), final.best, mean)
 
 
 def sum_pairs(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -150,14 +150,14 @@ def _narrow(
     best = jnp.where(done, best, jnp.minimum(best, t + excess / k))
     between = low.above - high.above
     # The mean of the entries in doubt is where the tangents at both ends meet, below f.
-    some = high.above > 0
-    from_low = low.excess - jnp.where(some, high.excess + high.above * (high.at - low.at), 0)
+    any_above = high.above > 0
+    from_low = low.excess - jnp.where(any_above, high.excess + high.above * (high.at - low.at), 0)
     from_high = n_there * (mean - high.at) - high.excess  # where low is still -inf
     unbounded = jnp.isinf(low.at)
     centre = jnp.where(unbounded, high.at, low.at) + jnp.where(
         unbounded, from_high, from_low
     ) / jnp.maximum(between, 1)
-    floor = centre + jnp.where(some, high.excess + high.above * (high.at - centre), 0) / k
+    floor = centre + jnp.where(any_above, high.excess + high.above * (high.at - centre), 0) / k
     resolution = 2 * jnp.finfo(x.dtype).eps * jnp.maximum(jnp.abs(best), jnp.abs(t))
     next_bits = _middle(low.at, high.at)
     done |= (above == k) | (best - floor <= resolution) | (next_bits == low.at)
@@ -191,8 +191,8 @@ def _guess(low: _End, high: _End, k: jax.Array, mean: jax.Array) -> jax.Array:
     normal = jnp.sqrt(jnp.pi).astype(k.dtype) * lax.erf_inv(1 - k / jnp.maximum(low.above, 1))
     from_low = low.at + low_scale * jnp.where(low.at == mean, normal, near_low)
     from_high = high.at - high_scale * near_high
-    one_end = jnp.where(near_low < near_high, from_low, from_high)
-    return jnp.where((high.above < 1) | jnp.isinf(low.at), one_end, between)
+    from_one_end = jnp.where(near_low < near_high, from_low, from_high)
+    return jnp.where((high.above < 1) | jnp.isinf(low.at), from_one_end, between)
 
 
 def _middle(low: jax.Array, high: jax.Array) -> jax.Array:

@@ -87,8 +87,8 @@ def _run_lengths(ordered: jax.Array) -> jax.Array:
 
     def same(distance):
         ahead = place + distance
-        other = jnp.take_along_axis(ordered, jnp.minimum(ahead, size - 1), axis=1)
-        return (ahead < size) & (other == ordered)
+        value_ahead = jnp.take_along_axis(ordered, jnp.minimum(ahead, size - 1), axis=1)
+        return (ahead < size) & (value_ahead == ordered)
 
     def longer(width):
         return same(width).any()

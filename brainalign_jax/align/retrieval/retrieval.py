@@ -212,9 +212,9 @@ def ranks(scores: jax.Array, gold: jax.Array) -> jax.Array:
     scores = jax.lax.optimization_barrier(scores)
     gold = gold[:, None].astype(jnp.int32)
     own = jnp.take_along_axis(scores, gold, axis=1)
-    other = jnp.arange(scores.shape[1], dtype=jnp.int32) != gold
-    above = ((scores > own) & other).sum(axis=1)
-    ties = ((scores == own) & other).sum(axis=1)
+    not_gold = jnp.arange(scores.shape[1], dtype=jnp.int32) != gold
+    above = ((scores > own) & not_gold).sum(axis=1)
+    ties = ((scores == own) & not_gold).sum(axis=1)
     rank = 1 + above.astype(scores.dtype) + ties.astype(scores.dtype) / 2
     return jnp.where(jnp.isnan(scores).any(axis=1), jnp.full_like(rank, scores.shape[1]), rank)
 

@@ -64,7 +64,7 @@ def descend(
     optimiser = optax.adam(learning_rate)
     rows = banded_search.fitted_rows(train, test, dtype)
 
-    def one_target(problem):
+    def descend_target(problem):
         target, known, start = problem
 
         def objective(log_delta):
@@ -97,7 +97,7 @@ def descend(
         return best, best_error
 
     problems = targets.T, errors.astype(dtype), log_deltas.T.astype(dtype)
-    best, errors = jax.lax.map(one_target, problems, batch_size=target_batch)
+    best, errors = jax.lax.map(descend_target, problems, batch_size=target_batch)
     return best.T, errors
 
 

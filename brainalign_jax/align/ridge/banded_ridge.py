@@ -84,10 +84,10 @@ def refit(
         inside = linalg.matmul(factor.basis.T, y)
         # The part of y outside the basis is left out: it has no influence on any prediction.
         solved = linalg.matmul(factor.basis, inside * gain)
-        mine = index == index[0]
+        same_gamma = index == index[0]
         window = jax.lax.dynamic_slice(coef, (0, start), (len(mask), batch))
-        window = jnp.where(mine, solved, window)
-        return start + mine.sum(dtype=start.dtype), jax.lax.dynamic_update_slice(
+        window = jnp.where(same_gamma, solved, window)
+        return start + same_gamma.sum(dtype=start.dtype), jax.lax.dynamic_update_slice(
             coef, window, (jnp.zeros_like(start), start)
         )
 
@@ -128,4 +128,4 @@ def split_r2(targets: jax.Array, split: jax.Array, weights: jax.Array | None = N
     centred = linalg.center(targets, linalg.weighted_mean(targets, mask), mask)
     total = (centred**2).sum(axis=0)
     product = ((2 * centred - split.sum(axis=0)) * split * mask[:, None]).sum(axis=1)
-    return jnp.where(total == 0, 0, product / jnp.where(total == 0, 1, total))
+    return linalg.ratio(product, total, total == 0)

@@ -108,7 +108,7 @@ def fold_targets(
     if score == "r2":
         centred = linalg.center(test, linalg.weighted_mean(test, fold.test_mask), fold.test_mask)
         total = (centred**2).sum(axis=0)
-        scale = jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), jnp.nan)
+        scale = jnp.where(total > 0, linalg.divided(1, total), jnp.nan)
     else:
         scale = jnp.broadcast_to(1 / jnp.maximum(fold.test_mask.sum(), 1), test.shape[1:])
     if fit_intercept:
@@ -264,15 +264,15 @@ def random_search(
 ) -> BandedRidge:
     """`search`, then `refit` to all rows of the folds. Arguments as in `search`."""
     options = dict(options, fit_intercept=fit_intercept, target_batch=target_batch)
-    found = search(grams, targets, train, test, gammas, alphas, **options)
+    chosen = search(grams, targets, train, test, gammas, alphas, **options)
     return refit(
         grams,
         targets,
         fitted_rows(train, test, targets.dtype),
         gammas,
-        found.gamma_index,
-        jnp.asarray(alphas, targets.dtype)[found.alpha_index],
-        found.errors,
+        chosen.gamma_index,
+        jnp.asarray(alphas, targets.dtype)[chosen.alpha_index],
+        chosen.errors,
         fit_intercept=fit_intercept,
         target_batch=target_batch,
     )

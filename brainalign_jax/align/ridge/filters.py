@@ -45,7 +45,7 @@ def shrinkage(
     alphas = jnp.asarray(alphas, eigenvalues.dtype)[:, None]
     floor = jnp.asarray(floor, eigenvalues.dtype)
     dropped = (eigenvalues <= 0) | ((eigenvalues <= floor) & (alphas <= floor))
-    return jnp.where(dropped, 0, eigenvalues / jnp.where(dropped, 1, eigenvalues + alphas))
+    return linalg.ratio(eigenvalues, eigenvalues + alphas, dropped)
 
 
 def filter_basis(
@@ -67,11 +67,11 @@ def filter_basis(
             "`basis_size` gives the size that a tolerance needs"
         )
     kept = shrinkage(eigenvalues, alphas, floor)
-    inverse = jnp.where(eigenvalues > 0, 1 / jnp.where(eigenvalues > 0, eigenvalues, 1), 0)
+    inverse = jnp.where(eigenvalues > 0, linalg.divided(1, eigenvalues), 0)
     if size == alphas.shape[0]:
         return FilterBasis(kept * inverse, jnp.eye(size, dtype=eigenvalues.dtype))
     largest = kept.max(axis=1, keepdims=True)
-    rows = kept / jnp.where(largest > 0, largest, 1)
+    rows = linalg.divided(kept, largest)
     functions = jnp.linalg.svd(rows, full_matrices=False)[2][:size]
     functions = jnp.pad(functions, ((0, size - functions.shape[0]), (0, 0)))
     # Projected, not taken from the SVD: the best coefficients for the functions as they were rounded.
@@ -141,11 +141,11 @@ def spanning_alphas(
             break
         picked.append(int(error.argmax()))
         # lstsq, not Gram-Schmidt: the rows are nearly dependent by design
-        found = np.linalg.lstsq(rows[picked].T, rows.T, rcond=1e-13)[0].T
-        found[picked] = np.eye(len(picked))
-        left = rows - found @ rows[picked]
+        coefficients = np.linalg.lstsq(rows[picked].T, rows.T, rcond=1e-13)[0].T
+        coefficients[picked] = np.eye(len(picked))
+        left = rows - coefficients @ rows[picked]
     scale = np.where(largest > 0, largest, 1)
-    return SpanningAlphas(np.array(picked, np.int32), found * scale / scale[picked].T)
+    return SpanningAlphas(np.array(picked, np.int32), coefficients * scale / scale[picked].T)
 
 
 def filter_skeleton(
@@ -163,7 +163,7 @@ def filter_skeleton(
       alpha in terms of those, zero beyond the rank; rank, a scalar.
     """
     total = eigenvalues[None, :] + alphas[:, None]
-    gains = jnp.where(total <= 0, 0, eigenvalues[None, :] / jnp.where(total <= 0, 1, total))
+    gains = linalg.ratio(eigenvalues[None, :], total, total <= 0)
     n_alphas = len(alphas)
 
     def add(k, state):
@@ -174,7 +174,7 @@ def filter_skeleton(
         norm = (direction**2).sum()
         needed = (worst[pivot] > tolerance) & (norm > 0)
         # The pivot's own share is exactly one, so that an alpha in the list is its own filter.
-        share = linalg.matmul(residual, direction) / jnp.where(norm > 0, norm, 1)
+        share = linalg.divided(linalg.matmul(residual, direction), norm)
         share = jnp.where(jnp.arange(n_alphas) == pivot, 1, share) * needed.astype(gains.dtype)
         residual = residual - share[:, None] * direction[None, :]
         coefficients = coefficients - share[:, None] * coefficients[pivot][None, :]

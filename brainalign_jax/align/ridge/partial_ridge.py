@@ -35,7 +35,7 @@ def nuisance_operators(nuisances: jax.Array, weights: jax.Array, lambdas: jax.Ar
     columns = _standardised(nuisances, mask)
     fitted = ridge.factor_primal(columns, mask, fit_intercept=False)
     total = fitted.eigenvalues + lambdas[:, None] * mask.sum()
-    gains = jnp.where(fitted.eigenvalues > 0, 1 / jnp.where(total > 0, total, 1), 0)
+    gains = jnp.where(fitted.eigenvalues > 0, linalg.divided(1, total), 0)
     return mean + linalg.matmul(fitted.scores * gains[:, None, :], fitted.basis.T)
 
 
@@ -73,7 +73,7 @@ def operators(
     """
     size = fitted.eigenvalues.sum() / jnp.maximum(fitted.weights.sum(), 1)
     total = fitted.eigenvalues + jnp.asarray(alphas, fitted.eigenvalues.dtype)[:, None] * size
-    gains = jnp.where(fitted.eigenvalues > 0, 1 / jnp.where(total > 0, total, 1), 0)
+    gains = jnp.where(fitted.eigenvalues > 0, linalg.divided(1, total), 0)
     added = linalg.matmul(fitted.scores[rows] * gains[:, None, :], fitted.basis.T)
     joint = nuisance[:, None, rows] + added
     return joint.reshape(-1, *joint.shape[2:])

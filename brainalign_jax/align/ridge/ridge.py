@@ -73,7 +73,7 @@ def factor_primal(
     train = features * mask[:, None]
     eigenvalues, vectors = _spectrum(train) if fit_intercept else _spectrum_beside_mean(train)
     root = jnp.sqrt(eigenvalues)
-    inverse_root = jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)
+    inverse_root = jnp.where(root > 0, linalg.divided(1, root), 0)
     return RidgeFactor(
         eigenvalues,
         linalg.matmul(features, vectors) * root,
@@ -109,8 +109,8 @@ def _spectrum_beside_mean(train: jax.Array) -> tuple[jax.Array, jax.Array]:
             [vectors, leading[:, None]], axis=1
         )
 
-    found = (jnp.abs(leading).max() > 0) & (change <= 16 * jnp.finfo(train.dtype).eps)
-    return jax.lax.cond(found, apart, _spectrum, train)
+    stands_out = (jnp.abs(leading).max() > 0) & (change <= 16 * jnp.finfo(train.dtype).eps)
+    return jax.lax.cond(stands_out, apart, _spectrum, train)
 
 
 def _drop_null(eigenvalues: jax.Array, vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -129,7 +129,7 @@ def _project(factor: RidgeFactor, targets: jax.Array) -> tuple[jax.Array, jax.Ar
 def _filter(eigenvalues: jax.Array, alpha: jax.Array) -> jax.Array:
     """1 / (eigenvalue + alpha), and 0 where both are zero (the minimum-norm solution)."""
     total = eigenvalues + alpha
-    return jnp.where(total <= 0, 0, 1 / jnp.where(total <= 0, 1, total))
+    return linalg.ratio(1, total, total <= 0)
 
 
 def predict(factor: RidgeFactor, targets: jax.Array, alpha: jax.Array) -> jax.Array:

@@ -138,7 +138,7 @@ def _errors(full, folds, rows: FoldRows, cut, alphas, span, tiles) -> jax.Array:
     # rotating the targets is less work than forming the operators
     project = folds is not None and tiles.count <= size * n_test
 
-    def one_fold(sums, values):
+    def add_fold(sums, values):
         fold, factor = values
         if factor is None:
             operators = jax.lax.map(lambda a: _fold_operator(full, fold, a), alphas[indices])
@@ -171,7 +171,7 @@ def _errors(full, folds, rows: FoldRows, cut, alphas, span, tiles) -> jax.Array:
     n_folds = rows.test.shape[0]
     n_sums = size if direct else 1 + size + len(pairs)
     start = jnp.zeros((n_sums, tiles.count), alphas.dtype)
-    sums = jax.lax.scan(one_fold, start, (rows, folds))[0]
+    sums = jax.lax.scan(add_fold, start, (rows, folds))[0]
     if direct:
         return sums
     step = coefficients - reference
@@ -222,7 +222,7 @@ def _fold_input(full, fold: FoldRows, y: jax.Array, covariance):
 
 def _gain(eigenvalues: jax.Array, alphas: jax.Array, floor: jax.Array) -> jax.Array:
     """1 / (w + alpha) [T, R], zero in the directions an alpha does not use."""
-    inverse = 1 / jnp.where(eigenvalues > 0, eigenvalues, 1)
+    inverse = linalg.divided(1, eigenvalues)
     return filters.shrinkage(eigenvalues, alphas, floor) * inverse
 
 

@@ -151,8 +151,8 @@ def factor(gram: jax.Array, weights: jax.Array, *, fit_intercept: bool = True) -
         count = jnp.maximum(mask.sum(), 1)
         lift = jnp.trace(kernel) / count
         kernel = kernel + lift / count * mask[:, None] * mask
-    one = jnp.asarray(fit_intercept, gram.dtype)
-    return RowsFactor(*_spectrum(kernel, size), lift, mask, one, None)
+    with_intercept = jnp.asarray(fit_intercept, gram.dtype)
+    return RowsFactor(*_spectrum(kernel, size), lift, mask, with_intercept, None)
 
 
 def factor_primal(
@@ -164,14 +164,14 @@ def factor_primal(
         features = features - linalg.weighted_mean(features, mask)
     features = linalg.masked_rows(features, mask)
     spectrum = _spectrum(linalg.matmul(features.T, features))
-    one = jnp.asarray(fit_intercept, features.dtype)
-    return RowsFactor(*spectrum, jnp.zeros_like(one), mask, one, features)
+    with_intercept = jnp.asarray(fit_intercept, features.dtype)
+    return RowsFactor(*spectrum, jnp.zeros_like(with_intercept), mask, with_intercept, features)
 
 
 def factor_folds(gram: jax.Array, rows: FoldRows, *, fit_intercept: bool = True) -> FoldFactor:
     """Dual factor of each fold, from the Gram matrix [N, N]; arguments as in `factor`."""
 
-    def one_fold(train, train_mask, test, test_mask):
+    def fold_grams(train, train_mask, test, test_mask):
         inside, across = gram[train][:, train], gram[test][:, train]
         if fit_intercept:
             w = linalg.normalized_weights(train_mask, gram.dtype)
@@ -183,7 +183,7 @@ def factor_folds(gram: jax.Array, rows: FoldRows, *, fit_intercept: bool = True)
         across = across * test_mask[:, None] * train_mask
         return inside * train_mask[:, None] * train_mask, across, size
 
-    inside, across, size = jax.vmap(one_fold)(*rows.astype(gram.dtype)[:4])
+    inside, across, size = jax.vmap(fold_grams)(*rows.astype(gram.dtype)[:4])
     eigenvalues, vectors, floor = _spectrum(inside, size)
     return FoldFactor(eigenvalues, vectors, linalg.matmul(across, vectors), floor)
 
@@ -193,7 +193,7 @@ def factor_folds_primal(full: RowsFactor, rows: FoldRows) -> FoldFactor:
     features = full.features
     total = linalg.matmul(features.T, features)
 
-    def one_fold(fold):
+    def fold_covariance(fold):
         if fold.holds_out_less:
             held = features[fold.left_out] * fold.left_out_mask[:, None]
             inside = total - linalg.matmul(held.T, held)
@@ -204,7 +204,7 @@ def factor_folds_primal(full: RowsFactor, rows: FoldRows) -> FoldFactor:
         inside = inside - fold.train_mask.sum() * mean[:, None] * mean
         return inside, (features[fold.test] - mean) * fold.test_mask[:, None]
 
-    inside, test = jax.vmap(one_fold)(rows.astype(features.dtype))
+    inside, test = jax.vmap(fold_covariance)(rows.astype(features.dtype))
     eigenvalues, vectors, floor = _spectrum(inside)
     return FoldFactor(eigenvalues, vectors, linalg.matmul(test, vectors), floor)
 

@@ -69,10 +69,10 @@ def noise_ceiling(
     def bounds(subject) -> NoiseCeiling:
         own, rank = subject
         own = rsa.comparison_vector(own, method=method)
-        others = rsa.comparison_vector(total - rank, method=method)
+        pooled_others = rsa.comparison_vector(total - rank, method=method)
         lower, upper = (
             rsa.compare_vectors(own[None], mean[None], method=method)[0, 0]
-            for mean in (others, pooled)
+            for mean in (pooled_others, pooled)
         )
         return NoiseCeiling(lower, upper)
 

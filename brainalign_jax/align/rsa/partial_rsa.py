@@ -79,7 +79,7 @@ def _unit(residual: jax.Array) -> jax.Array:
     """Of unit length, or zero where no more than rounding is left of a vector that had it."""
     norm = jnp.linalg.norm(residual)
     rounding = norm <= 64 * jnp.finfo(residual.dtype).eps
-    return jnp.where(rounding, 0, residual / jnp.where(rounding, 1, norm))
+    return linalg.ratio(residual, norm, rounding)
 
 
 def partial_correlations(
@@ -121,9 +121,9 @@ def partial_from_correlations(
     left, right = (1 - (x**2).sum(axis=1) for x in (brain, model))
     size = jnp.outer(left, right)
     rounding = size <= (64 * jnp.finfo(values.dtype).eps) ** 2
-    found = (brain_model - shared) / jnp.sqrt(jnp.where(rounding, 1, size))
+    partial = (brain_model - shared) / jnp.sqrt(jnp.where(rounding, 1, size))
     known = jnp.isfinite(size) & jnp.isfinite(brain_model) & jnp.isfinite(values).all()
-    return jnp.where(known, jnp.where(rounding, 0, found), jnp.nan)
+    return jnp.where(known, jnp.where(rounding, 0, partial), jnp.nan)
 
 
 class MantelProblem(NamedTuple):

@@ -27,10 +27,9 @@ def spearman_brown(correlation: jax.Array, factor: float = 2.0) -> jax.Array:
     factor r / (1 + (factor - 1) r). Where that is below -1, which no reliability is, -1.
     """
     denominator = 1 + (factor - 1) * correlation
-    safe = jnp.where(denominator > 0, denominator, 1)
-    corrected = jnp.maximum(factor * correlation / safe, -1)
-    found = jnp.where(denominator > 0, corrected, -1)
-    return jnp.where(jnp.isfinite(correlation), found, jnp.nan)
+    corrected = jnp.maximum(linalg.divided(factor * correlation, denominator), -1)
+    reliability = jnp.where(denominator > 0, corrected, -1)
+    return jnp.where(jnp.isfinite(correlation), reliability, jnp.nan)
 
 
 def draw_splits(n_repeats: int, n_splits: int = 100, *, random_state: int = 0) -> np.ndarray:
@@ -66,10 +65,10 @@ def split_half(repeats: jax.Array, splits: jax.Array, weights: jax.Array | None 
     A voxel that is constant in a half counts as 0 there.
     """
 
-    def one(split):
+    def split_correlations(split):
         return scoring.pearson(*_halves(repeats, split), weights)
 
-    return spearman_brown(jax.lax.map(one, splits).mean(axis=0))
+    return spearman_brown(jax.lax.map(split_correlations, splits).mean(axis=0))
 
 
 def split_half_rdm(
@@ -85,11 +84,11 @@ def split_half_rdm(
     tau-a is no correlation and is corrected all the same.
     """
 
-    def one(split):
+    def split_correlation(split):
         first, second = (rsa.rdm(half, metric=metric) for half in _halves(repeats, split))
         return rsa.compare(first, second, method=method)
 
-    return spearman_brown(jax.lax.map(one, splits).mean())
+    return spearman_brown(jax.lax.map(split_correlation, splits).mean())
 
 
 def _halves(repeats: jax.Array, split: jax.Array) -> tuple[jax.Array, jax.Array]:

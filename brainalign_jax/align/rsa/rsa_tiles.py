@@ -93,12 +93,16 @@ def scores(
     held = _rdms_held(sources, targets, method=method, tile=tile, memory_bytes=memory_bytes)
     prepare = functools.partial(_prepare, metric=metric, method=method, tile=tile)
     result = np.empty((n_sources, targets.shape[0]), np.result_type(sources, targets))
-    for some in _blocks(n_sources, min(n_sources, held - 1)):
-        kept = prepare(sources[some])
-        for others in _blocks(targets.shape[0], held - (some.stop - some.start)):
-            taken = prepare(targets[others])
+    for source_block in _blocks(n_sources, min(n_sources, held - 1)):
+        kept = prepare(sources[source_block])
+        for target_block in _blocks(
+            targets.shape[0], held - (source_block.stop - source_block.start)
+        ):
+            taken = prepare(targets[target_block])
             sums = _products(kept, taken, metric=metric, n_items=n_items, tile=tile)
-            result[some, others] = _correlations(sums, kept.centre, taken.centre, n_items=n_items)
+            result[source_block, target_block] = _correlations(
+                sums, kept.centre, taken.centre, n_items=n_items
+            )
     return result
 
 
@@ -119,20 +123,20 @@ def _condensed(sources, targets, *, metric: str, method: str) -> np.ndarray:
 
     def vector(x):
         with jax.enable_x64(double):
-            found = _vector(x, metric=metric, method=method)
-            return found.block_until_ready()
+            rdm_vector = _vector(x, metric=metric, method=method)
+            return rdm_vector.block_until_ready()
 
     # The first of each shape goes ahead, or every worker would compile the same program.
     same = sources.shape[2] == targets.shape[2] and sources.dtype == targets.dtype
     heads = [sources[0]] if same else [sources[0], targets[0]]
     tails = [*sources[1:], *targets[len(heads) - 1 :]]
     if _workers() == 1:
-        heads, tails = ([vector(x) for x in some] for some in (heads, tails))
+        heads, tails = ([vector(x) for x in items] for items in (heads, tails))
     else:
         with ThreadPoolExecutor(_workers()) as pool:
-            heads, tails = (list(pool.map(vector, some)) for some in (heads, tails))
-    n_others = sources.shape[0] - 1
-    first, second = [heads[0], *tails[:n_others]], [*heads[1:], *tails[n_others:]]
+            heads, tails = (list(pool.map(vector, items)) for items in (heads, tails))
+    n_later_sources = sources.shape[0] - 1
+    first, second = [heads[0], *tails[:n_later_sources]], [*heads[1:], *tails[n_later_sources:]]
     return np.asarray(_compare_all(first, second, method=method))
 
 
@@ -178,7 +182,7 @@ def _blocks(total: int, size: int) -> Iterator[slice]:
 def _prepare(x: jax.Array, *, metric: str, method: str, tile: int) -> TiledRdms:
     """The RDMs of the rows of x [B, N, D], each ranked once where the comparison asks for it."""
 
-    def one(x):
+    def rdms_of(x):
         rows = _tiled_rows(x, metric=metric, tile=tile)
         n_items = x.shape[0]
         centre = _paired_mean(rows[:n_items], metric=metric)
@@ -187,7 +191,7 @@ def _prepare(x: jax.Array, *, metric: str, method: str, tile: int) -> TiledRdms:
         ranks = rank_table(rows, metric=metric, n_items=n_items, tile=tile)
         return TiledRdms(rows, 0 * centre, ranks)
 
-    return jax.lax.map(one, x)
+    return jax.lax.map(rdms_of, x)
 
 
 def _tiled_rows(x: jax.Array, *, metric: str, tile: int) -> jax.Array:
@@ -209,14 +213,14 @@ def _tiled_rows(x: jax.Array, *, metric: str, tile: int) -> jax.Array:
 
 def _paired_mean(rows: jax.Array, *, metric: str) -> jax.Array:
     """Mean distance of each row of [N, D] to the one half way round: near the mean of all."""
-    other = jnp.roll(rows, rows.shape[0] // 2, axis=0)
+    opposite = jnp.roll(rows, rows.shape[0] // 2, axis=0)
     if metric == "euclidean":
-        return jnp.linalg.norm(rows - other, axis=1).mean()
-    similarity = (rows * other).sum(axis=1)
+        return jnp.linalg.norm(rows - opposite, axis=1).mean()
+    similarity = (rows * opposite).sum(axis=1)
     if rsa.exact_ranks(rows, metric=metric):
         squares = (rows**2).sum(axis=1)
         both = jnp.sqrt(squares * jnp.roll(squares, rows.shape[0] // 2))
-        similarity = jnp.where(both == 0, 0, similarity / jnp.where(both == 0, 1, both))
+        similarity = linalg.ratio(similarity, both, both == 0)
     return 1 - similarity.mean()
 
 
@@ -232,7 +236,7 @@ def _tile_distances(rows, start, *, metric: str, n_items: int, tile: int):
     if metric == "euclidean":
         distances = jax.lax.map(lambda row: jnp.linalg.norm(second - row, axis=1), first)
     elif rsa.exact_ranks(rows, metric=metric):
-        squares = ((some**2).sum(axis=1) for some in (first, second))
+        squares = ((tile_rows**2).sum(axis=1) for tile_rows in (first, second))
         distances = rsa.rank_distances(linalg.matmul(first, second.T), *squares)
     else:
         distances = 1 - linalg.matmul(first, second.T)
@@ -282,18 +286,18 @@ def _products(a: TiledRdms, b: TiledRdms, *, metric: str, n_items: int, tile: in
         # Looked up in one flat table: a slice of [B, K] would copy a whole table for each tile.
         table = rdms.ranks.reshape(-1)
 
-        def one(index):
+        def rdm_values(index):
             rows = jax.lax.dynamic_index_in_dim(rdms.rows, index, keepdims=False)
             distances, valid = _tile_distances(
                 rows, start, metric=metric, n_items=n_items, tile=tile
             )
             if n_keys:
-                found = table[index * n_keys + _distance_keys(distances)].astype(distances.dtype)
+                compared = table[index * n_keys + _distance_keys(distances)].astype(distances.dtype)
             else:
-                found = distances - rdms.centre[index]
-            return jnp.where(valid, found, 0).reshape(-1)
+                compared = distances - rdms.centre[index]
+            return jnp.where(valid, compared, 0).reshape(-1)
 
-        return jax.lax.map(one, jnp.arange(n_rdms, dtype=jnp.int32))
+        return jax.lax.map(rdm_values, jnp.arange(n_rdms, dtype=jnp.int32))
 
     def products(start):
         both = values(a, start), values(b, start)

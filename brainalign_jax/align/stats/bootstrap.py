@@ -80,7 +80,7 @@ def subject_means(scores: jax.Array, mask: jax.Array, item_counts: jax.Array) ->
     counts, mask = item_counts.astype(scores.dtype), mask.astype(scores.dtype)
     total = linalg.matmul(counts, jnp.where(mask > 0, scores * mask, 0).T)
     size = linalg.matmul(counts, mask.T)
-    return jnp.where(size > 0, total / jnp.where(size > 0, size, 1), jnp.nan)
+    return jnp.where(size > 0, linalg.divided(total, size), jnp.nan)
 
 
 def group_means(means: jax.Array, subject_counts: jax.Array) -> jax.Array:
@@ -91,7 +91,7 @@ def group_means(means: jax.Array, subject_counts: jax.Array) -> jax.Array:
     known = ~jnp.isnan(means)
     weights = jnp.where(known, subject_counts.astype(means.dtype), 0)
     total = weights.sum(axis=-1)
-    mean = (weights * jnp.where(known, means, 0)).sum(axis=-1) / jnp.where(total > 0, total, 1)
+    mean = linalg.divided((weights * jnp.where(known, means, 0)).sum(axis=-1), total)
     return jnp.where(total > 0, mean, jnp.nan)
 
 
@@ -186,9 +186,9 @@ def bca(
     share = jnp.clip((below + level / 2) / size, 0.5 / size, 1 - 0.5 / size)
     bias = ndtri(share)
     cubes = squares = jnp.zeros((), drawn.dtype)
-    for one in left_out:
-        n_units = one.shape[0]
-        influence = (n_units - 1) * (one.mean() - one)
+    for without_unit in left_out:
+        n_units = without_unit.shape[0]
+        influence = (n_units - 1) * (without_unit.mean() - without_unit)
         cubes += (influence**3).sum() / n_units**3
         squares += (influence**2).sum() / n_units**2
     tiny = (8 * jnp.finfo(drawn.dtype).eps * jnp.abs(estimate)) ** 2

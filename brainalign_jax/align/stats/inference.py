@@ -31,7 +31,7 @@ def hat_matrix(factor: ridge.RidgeFactor, alpha: jax.Array) -> jax.Array:
     alpha: scalar. Columns of rows left out are zero. With an intercept constants are mapped to zero.
     """
     total = factor.eigenvalues + jnp.asarray(alpha, factor.eigenvalues.dtype)
-    gains = jnp.where(total <= 0, 0, 1 / jnp.where(total <= 0, 1, total))
+    gains = linalg.ratio(1, total, total <= 0)
     return linalg.matmul(factor.scores * gains, factor.basis.T)
 
 
@@ -88,9 +88,9 @@ def permuted_ranks(
         r_source = neighbours.mean_of_largest(near, min(csls_k, *cosines.shape))
         return PermutedRanks(*reversed(retrieval.rank_both(cosines, gold, r_source)))
 
-    found = jax.vmap(ranks)(cosines, queries, query_mask)
-    outside = jnp.asarray(gram.shape[0], found.nn.dtype)
-    return PermutedRanks(*(jnp.where(query_mask > 0, x, outside) for x in found))
+    fold_ranks = jax.vmap(ranks)(cosines, queries, query_mask)
+    outside = jnp.asarray(gram.shape[0], fold_ranks.nn.dtype)
+    return PermutedRanks(*(jnp.where(query_mask > 0, x, outside) for x in fold_ranks))
 
 
 def _spread(hats, gram, weights, scale) -> jax.Array:

@@ -54,7 +54,7 @@ def subject_slopes(
     size = log10_parameters.astype(dtype)
     member = (families[:, None] == jnp.arange(n_families)).astype(dtype)
     count = linalg.matmul(weights, member)
-    mean = linalg.matmul(weights * size, member) / jnp.where(count > 0, count, 1)
+    mean = linalg.divided(linalg.matmul(weights * size, member), count)
     centred = weights * (size - linalg.matmul(mean, member.T))
     square = (centred**2).sum(axis=1)
     tiny = (8 * jnp.finfo(dtype).eps * jnp.abs(size).max()) ** 2 * size.shape[0]

@@ -31,13 +31,8 @@ def pearson(
         variance <= eps * (w * x**2).sum(axis=0) for x, variance in ((target, va), (prediction, vb))
     ]
     known = jnp.isfinite(va) & jnp.isfinite(vb)
-    found = _ratio(covariance, jnp.sqrt(va) * jnp.sqrt(vb), constant[0] | constant[1])
-    return jnp.where(known, found, jnp.nan)
-
-
-def _ratio(part: jax.Array, whole: jax.Array, constant: jax.Array) -> jax.Array:
-    """part / whole, 0 where there is nothing but rounding."""
-    return jnp.where(constant, 0, part / jnp.where(constant, 1, whole))
+    correlation = linalg.ratio(covariance, jnp.sqrt(va) * jnp.sqrt(vb), constant[0] | constant[1])
+    return jnp.where(known, correlation, jnp.nan)
 
 
 def r2(target: jax.Array, prediction: jax.Array, weights: jax.Array | None = None) -> jax.Array:
@@ -53,5 +48,5 @@ def r2(target: jax.Array, prediction: jax.Array, weights: jax.Array | None = Non
     total = (w * centred**2).sum(axis=0)
     eps = (8 * jnp.finfo(target.dtype).eps) ** 2
     constant = total <= eps * (w * target**2).sum(axis=0)
-    found = jnp.where(constant, 0, 1 - residual / jnp.where(constant, 1, total))
-    return jnp.where(jnp.isfinite(total) & jnp.isfinite(residual), found, jnp.nan)
+    explained = jnp.where(constant, 0, 1 - residual / jnp.where(constant, 1, total))
+    return jnp.where(jnp.isfinite(total) & jnp.isfinite(residual), explained, jnp.nan)

@@ -45,7 +45,7 @@ def autocorrelation(x: jax.Array, *, n_lags: int | None = None) -> jax.Array:
     padded = jnp.fft.rfft(x - x.mean(axis=0), 2 * n_times, axis=0)
     power = (padded.real**2 + padded.imag**2).sum(axis=1)
     products = jnp.fft.irfft(power, 2 * n_times)[:n_lags]
-    return products / jnp.where(products[0] > 0, products[0], 1)
+    return linalg.divided(products, products[0])
 
 
 def ar1_autocorrelation(x: jax.Array) -> jax.Array:

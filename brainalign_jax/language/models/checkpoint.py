@@ -190,22 +190,22 @@ def read_config(folder: Path, *, family: str | None = None) -> Any:
 
     path = Path(folder) / "config.json"
     if not path.is_file():
-        other = folder_message(Path(folder))
+        message = folder_message(Path(folder))
         raise FileNotFoundError(
-            other or f"no {path}; download the checkpoint's config.json into {folder}."
+            message or f"no {path}; download the checkpoint's config.json into {folder}."
         )
     fields = read_json(path)
     # The state-space models' own format names no type, but their part.
-    found = fields.get("model_type") or family or ("mamba" if "ssm_cfg" in fields else None)
-    if not isinstance(found, str) or found not in FAMILIES:
+    model_type = fields.get("model_type") or family or ("mamba" if "ssm_cfg" in fields else None)
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         architectures = fields.get("architectures")
-        raise ValueError(f"{path}: {unsupported_family(found, architectures, FAMILIES)}")
+        raise ValueError(f"{path}: {unsupported_family(model_type, architectures, FAMILIES)}")
     refuse_quantised_config(fields, path)
     check_sizes(fields, path)
-    config_class = type(AutoConfig.for_model(found))
+    config_class = type(AutoConfig.for_model(model_type))
     known = {name: value for name, value in fields.items() if name not in _OF_HEADS}
     try:
-        return config_class.from_dict({**known, "model_type": found})
+        return config_class.from_dict({**known, "model_type": model_type})
     except Exception as error:  # the strict dataclasses of transformers have their own errors
         said = " ".join(str(error).split())[:300]
         raise ValueError(f"{path} does not fit {config_class.__name__}: {said}") from error

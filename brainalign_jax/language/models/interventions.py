@@ -92,13 +92,13 @@ def parse(text: str | Mapping[str, Any] | Specification | None) -> Specification
         return _from_mapping(text)
     if not isinstance(text, str):
         raise ValueError(f"interventions={text!r}: {_HELP}.")
-    found: dict[str, dict[str, Any]] = {"off": {}, "reinitialised": {}}
+    parts_by_kind: dict[str, dict[str, Any]] = {"off": {}, "reinitialised": {}}
     seed = 0
     for item in filter(None, (item.strip() for item in text.split(","))):
         name, _, value = item.partition(":")
         kind = "reinitialised" if name.startswith("reinit-") else "off"
         name = name.removeprefix("reinit-")
-        parts = found[kind]
+        parts = parts_by_kind[kind]
         if name == "seed" and value.isdigit() and kind == "off":
             seed = int(value)
         elif name == "positions" and not value:
@@ -110,7 +110,7 @@ def parse(text: str | Mapping[str, Any] | Specification | None) -> Specification
             parts.setdefault(_SHORT[name], []).extend(_numbers(value, item))
         else:
             raise ValueError(f"interventions: {item!r} is not understood; {_HELP}.")
-    return Specification(_parts(found["off"]), _parts(found["reinitialised"]), seed)
+    return Specification(_parts(parts_by_kind["off"]), _parts(parts_by_kind["reinitialised"]), seed)
 
 
 def gates(
@@ -249,15 +249,15 @@ def _numbers(text: str, item: str) -> list[int]:
     return list(range(int(first), int(last) + 1))
 
 
-def _parts(found: Mapping[str, Any]) -> Parts:
-    lists = {name: tuple(sorted(set(found.get(name, ())))) for name in _SHORT.values()}
-    return Parts(**lists, positions=bool(found.get("positions", False)))
+def _parts(given: Mapping[str, Any]) -> Parts:
+    lists = {name: tuple(sorted(set(given.get(name, ())))) for name in _SHORT.values()}
+    return Parts(**lists, positions=bool(given.get("positions", False)))
 
 
 def _from_mapping(mapping: Mapping[str, Any]) -> Specification:
     for name in mapping:
         check_known("part", name, ("off", "reinitialised", "seed"), of="interventions")
-    found: dict[str, Parts] = {}
+    parts_by_kind: dict[str, Parts] = {}
     for kind in ("off", "reinitialised"):
         given = mapping.get(kind) or {}
         if not isinstance(given, Mapping):
@@ -280,8 +280,8 @@ def _from_mapping(mapping: Mapping[str, Any]) -> Specification:
             if name == "heads" and any(np.shape(pair) != (2,) for pair in values):
                 raise ValueError(f"interventions: {kind}.heads is {values!r}, not [[block, head]].")
             parts[name] = [tuple(pair) for pair in values] if name == "heads" else list(values)
-        found[kind] = _parts(parts)
+        parts_by_kind[kind] = _parts(parts)
     seed = mapping.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise ValueError(f"interventions: the seed is {seed!r}; give an integer of at least 0.")
-    return Specification(found["off"], found["reinitialised"], seed)
+    return Specification(parts_by_kind["off"], parts_by_kind["reinitialised"], seed)

@@ -181,9 +181,9 @@ def refuse_options(config: Any, supported: Mapping[str, Any]) -> None:
     """
     wrong = []
     for option, value in supported.items():
-        found = getattr(config, option, None)
-        if found is not None and found != value and not (isinstance(found, dict) and not found):
-            wrong.append(f"{option}={found!r} (only {value!r})")
+        given = getattr(config, option, None)
+        if given is not None and given != value and not (isinstance(given, dict) and not given):
+            wrong.append(f"{option}={given!r} (only {value!r})")
     if wrong:
         raise ValueError(
             f"config.json asks for what the {config.model_type} model here does not implement: "

@@ -50,8 +50,7 @@ def rotary_frequencies(config: Any, head_size: int, *, partial: bool = False) ->
     if not 0 < base < math.inf:
         raise ValueError(f"rope_theta={base} is no positive number; correct config.json.")
     exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
-    one = np.float32(1)
-    turns = one / (base ** exponents.astype(np.float64)).astype(np.float32)
+    turns = np.float32(1) / (base ** exponents.astype(np.float64)).astype(np.float32)
     if kind == "linear":
         turns = turns / np.float32(options["factor"])
     elif kind == "llama3":

@@ -64,17 +64,17 @@ class Adapter:
         _check(fields, self.config_path)
         self._fields, self.tensors = fields, open_weight_file(self.path)
         names: dict[str, dict[str, str]] = {}
-        other = []
+        unknown_names = []
         for name in self.tensors:
-            found = _TENSOR.fullmatch(name)
-            if found is None:
-                other.append(name)
+            match = _TENSOR.fullmatch(name)
+            if match is None:
+                unknown_names.append(name)
             else:
-                names.setdefault(standard_name(found[1]), {})[found[2]] = name
-        if other:
+                names.setdefault(standard_name(match[1]), {})[match[2]] = name
+        if unknown_names:
             raise ValueError(
                 f"{self.path} holds what is no LoRA matrix of a linear layer: "
-                f"{', '.join(other[:5])}; {_REMEDY}."
+                f"{', '.join(unknown_names[:5])}; {_REMEDY}."
             )
         halves = [module for module, pair in names.items() if len(pair) < 2]
         if halves or not names:

@@ -116,13 +116,15 @@ class Weights:
             source, groups = self.sources[path], self._names(path)
             shape = self._leaves[path][1].shape
             # A view of nothing, for the shapes of the parts.
-            one = np.broadcast_to(np.float32(0), shape[1:] if path.startswith("blocks.") else shape)
-            parts = [source.stored_shape(part.shape) for part in source.split(one)]
+            placeholder = np.broadcast_to(
+                np.float32(0), shape[1:] if path.startswith("blocks.") else shape
+            )
+            parts = [source.stored_shape(part.shape) for part in source.split(placeholder)]
             for name, expected in ((n, e) for g in groups for n, e in zip(g, parts, strict=True)):
-                found, dtype = self.tensors.header(name)
-                if found != expected:
+                stored_shape, dtype = self.tensors.header(name)
+                if stored_shape != expected:
                     faults.append(
-                        f"{self.stored[name]} has shape {found}, config.json wants {expected}"
+                        f"{self.stored[name]} has shape {stored_shape}, config.json wants {expected}"
                     )
                 elif dtype not in _FLOATS:
                     faults.append(f"{self.stored[name]} has dtype {dtype}, not a float")
@@ -130,12 +132,12 @@ class Weights:
             raise misfit(self.folder, self.config, faults)
 
     def _filled(self, fill: Callable[[str], jax.Array]) -> nnx.State:
-        found = {}
+        filled = {}
         # A table is twice in memory while it is filled: while the rest is not there yet.
         for path in sorted(self._leaves, key=lambda path: path.startswith("blocks.")):
             keys, leaf = self._leaves[path]
-            found[path] = keys, leaf.replace(fill(path))
-        return nnx.from_flat_state([found[path] for path in self._leaves])
+            filled[path] = keys, leaf.replace(fill(path))
+        return nnx.from_flat_state([filled[path] for path in self._leaves])
 
     def _parameter(self, path: str, layer: int | None = None) -> jax.Array:
         """A parameter, or that of one block alone."""
@@ -149,10 +151,10 @@ class Weights:
             values = self.tensors[groups[0][0]]
             return jax.device_put(source.arrange(values).astype(self.dtype), sharding)
         whole = _empty(shape, self.dtype, sharding)
-        one = np.broadcast_to(np.float32(0), shape[1:] if stacked else shape)
+        placeholder = np.broadcast_to(np.float32(0), shape[1:] if stacked else shape)
         for index, group in enumerate(groups):
             start = 0
-            for name, part in zip(group, source.split(one), strict=True):
+            for name, part in zip(group, source.split(placeholder), strict=True):
                 values = self.tensors[name]
                 place = (index,) * stacked + (0,) * (part.ndim - 1) + (start,)
                 whole = _placer(source, stacked, sharding)(whole, values, place)

@@ -139,9 +139,9 @@ def folder_message(folder: Path) -> str | None:
 def format_message(where: str, names: Iterable[str]) -> str | None:
     """What files of these names are, where none is a checkpoint's; None if nothing that is known."""
     for pattern, what, remedy in _OTHERS:
-        found = [name for name in names if re.fullmatch(pattern, name)]
-        if found:
-            return f"{where} holds {what} ({', '.join(found[:3])}): {remedy}."
+        matching = [name for name in names if re.fullmatch(pattern, name)]
+        if matching:
+            return f"{where} holds {what} ({', '.join(matching[:3])}): {remedy}."
     return None
 
 

@@ -91,15 +91,17 @@ def unsupported_family(model_type: Any, architectures: Any, supported: Iterable[
 
 def refuse_quantised_config(fields: dict, path: Path) -> None:
     """Raises: ValueError where config.json says that the weights are quantised."""
-    found = fields.get("quantization_config")
-    if not found:
+    settings = fields.get("quantization_config")
+    if not settings:
         return
-    found = found if isinstance(found, dict) else {}
-    method = found.get("quant_method")
-    if method is None and (found.get("load_in_4bit") or found.get("load_in_8bit")):
+    settings = settings if isinstance(settings, dict) else {}
+    method = settings.get("quant_method")
+    if method is None and (settings.get("load_in_4bit") or settings.get("load_in_8bit")):
         method = "bitsandbytes"
-    bits = found.get("bits") or found.get("w_bit")
-    bits = bits or (4 if found.get("load_in_4bit") else 8 if found.get("load_in_8bit") else None)
+    bits = settings.get("bits") or settings.get("w_bit")
+    bits = bits or (
+        4 if settings.get("load_in_4bit") else 8 if settings.get("load_in_8bit") else None
+    )
     said = repr(method)[1:41] if method and isinstance(method, str) else "an unnamed method"
     said = said.rstrip("'") + (f", {bits} bits" if isinstance(bits, int) else "")
     raise ValueError(f"{path} has a quantization_config: {_quantised(said)}")

@@ -235,12 +235,12 @@ class _Machine:
 
 def pairs_to_dict(pairs: Any) -> dict:
     """A dictionary of (key, value) pairs; Malformed where a key is no string or number."""
-    found = {}
+    dictionary = {}
     for key, value in pairs:
         if not isinstance(key, str | int | float | None):
             raise Malformed(f"a {type(key).__name__} as key")
-        found[key] = value
-    return found
+        dictionary[key] = value
+    return dictionary
 
 
 def _kind_of(value: Any) -> str:

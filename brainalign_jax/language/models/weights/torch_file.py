@@ -166,10 +166,10 @@ class TorchFile(Mapping[str, np.ndarray]):
                 f"{path} holds {type(saved).__name__}, not a dictionary of named tensors; save "
                 "the model's state_dict() instead."
             )
-        other = [name for name, value in saved.items() if not isinstance(value, _LazyTensor)]
-        if other:
+        not_tensors = [name for name, value in saved.items() if not isinstance(value, _LazyTensor)]
+        if not_tensors:
             raise ValueError(
-                f"{path} holds entries that are not tensors: {', '.join(other[:10])}; save the "
+                f"{path} holds entries that are not tensors: {', '.join(not_tensors[:10])}; save the "
                 "model's state_dict() alone."
             )
         self._tensors: dict[str, _LazyTensor] = dict(saved)

@@ -279,10 +279,10 @@ def _chosen_file(folder: Path) -> Path:
     for name in WEIGHT_NAMES:
         if (folder / name).is_file():
             return folder / name
-    found = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    file_names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
     raise FileNotFoundError(
         f"{folder} holds no weights: none of {', '.join(WEIGHT_NAMES)}; it holds "
-        f"{_first(found) if found else 'nothing'}. "
+        f"{_first(file_names) if file_names else 'nothing'}. "
         + (
             folder_message(folder)
             or "Download the checkpoint's weights into it, or use untrained:MODEL, which needs "
