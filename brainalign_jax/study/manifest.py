@@ -3,11 +3,13 @@
 import datetime
 import platform
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from brainalign_jax import __version__
 from brainalign_jax.machine import package_version
 from brainalign_jax.study.context import Study
+from brainalign_jax.study.protocol import Protocol
 
 _PACKAGES = ("jax", "jaxlib", "flax", "transformers", "numpy", "nilearn", "scikit-learn")
 
@@ -31,16 +33,11 @@ def manifest(
         **({"working_folder": str(Path.cwd())} if command else {}),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": _versions(),
-        "seed": scoring.seed,
         "dataset": {"name": dataset.name, **dataset.meta},
         "simulated": simulated,
         "notes": list(notes),
-        "protocol": scoring.protocol.fields(),
-        "methods": list(scoring.methods),
-        "ks": list(scoring.ks),
+        **{field.name: _plain(getattr(scoring, field.name)) for field in fields(scoring)},
         "report_k": study.k,
-        "layers": scoring.layers,
-        "lower": scoring.lower,
         "models": list(models),
         "computation": study.planned.fields(),
         "subjects": subjects,
@@ -48,6 +45,12 @@ def manifest(
         "n_words": len(dataset.stimulus),
         "n_types": len(dataset.stimulus.types(lower=scoring.lower)[0]),
     }
+
+
+def _plain(choice: object) -> object:
+    if isinstance(choice, Protocol):
+        return choice.fields()
+    return list(choice) if isinstance(choice, tuple) else choice
 
 
 def _versions() -> dict[str, str]:

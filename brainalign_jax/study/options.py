@@ -142,7 +142,7 @@ class EvidencePlan:
 @documented
 @dataclass(frozen=True)
 class Encoding:
-    """How time courses of regions are predicted from a model, see `studies.encoding`."""
+    """How time courses of regions are predicted from a model, see `studies.regions.encoding`."""
 
     design: str = described(
         "Canonical response (hrf), or a Lanczos filter with delays, from which the regression learns the "

@@ -16,6 +16,7 @@ from brainalign_jax.study.report.wording import (
     counted,
     interval,
     number,
+    p_value,
     percent,
     short_names,
     span,
@@ -106,7 +107,7 @@ def _sentence(part: pd.DataFrame, method: str) -> str:
     last_p = part.loc[part["step"] == part["step"].max(), "p"].dropna()
     ends += (
         f", its null from {number(first['null'])} to {number(last['null'])} (chance "
-        f"{number(last['chance'])}); the last step's p is {span(last_p.min(), last_p.max())}."
+        f"{number(last['chance'])}); the last step's p is {span(last_p.min(), last_p.max(), p_value)}."
     )
     drop = steps["above"].diff().idxmin()
     here, previous = steps.loc[drop], steps.loc[drop - 1]
@@ -233,7 +234,7 @@ def _scores_table(rows: pd.DataFrame, names: dict[str, str], k: int) -> page.Tab
         [
             line["name"], names[line["model"]], line["method"], str(int(line["layer"])),
             number(line["score"]), interval(line["lower"], line["upper"]), number(line["null_mean"]),
-            interval(line["null_lower"], line["null_upper"]), number(line["p"]),
+            interval(line["null_lower"], line["null_upper"]), p_value(line["p"]),
         ]
         for _, line in rows.sort_values(["method", "model", "step"], kind="stable").iterrows()
     ]  # fmt: skip

@@ -10,7 +10,7 @@ from brainalign_jax.studies.regions.table import RegionTable
 from brainalign_jax.studies.regions.verdict import plain_names
 from brainalign_jax.study.report import page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
-from brainalign_jax.study.report.wording import fraction, short_names, signed
+from brainalign_jax.study.report.wording import fraction, p_value, short_names, signed
 
 
 def write_region_report(table: RegionTable, folder: str | Path) -> Path:
@@ -42,7 +42,7 @@ def write_region_report(table: RegionTable, folder: str | Path) -> Path:
         sections=sections,
         encoding=manifest["encoding"],
         shifts=shifts,
-        least_p=fraction(1 / (1 + shifts)),
+        least_p=p_value(1 / (1 + shifts)),
         variance=_variance(table),
         facts=_facts(table),
     )
@@ -129,7 +129,7 @@ def _scores(table: RegionTable, part: str) -> page.Table:
         cells = []
         for row in rows.itertuples():
             value = signed(row.value) if metric == "unique_r" else fraction(row.value)
-            cells.append(value + f" ({fraction(row.p_max)})" * bool(np.isfinite(row.p_max)))
+            cells.append(value + f" ({p_value(row.p_max)})" * bool(np.isfinite(row.p_max)))
         lines.append([label, *cells])
     header = ["score", *rows.index]
     return page.Table(header, lines, 1)

@@ -14,7 +14,7 @@ from brainalign_jax.study.evidence.table import METRIC
 from brainalign_jax.study.report import figure_parts, page, summary, verdict
 from brainalign_jax.study.report.evidence import answer, confidence
 from brainalign_jax.study.report.figure_parts import GREY, colours, plain_axis
-from brainalign_jax.study.report.wording import interval, number, percent, short_names
+from brainalign_jax.study.report.wording import interval, number, p_value, percent, short_names
 from brainalign_jax.study.results import ResultTable
 
 _CHANCE = (Line2D([], [], color="black", linestyle=":", linewidth=1.2), "chance")
@@ -110,7 +110,7 @@ def _csls_table(tables: Tables, k: int) -> page.Table:
                     dataset, name, names[line["model"]], line["method"], str(line["layer"]),
                     number(line["csls_avg"]), interval(mine["lower"], mine["upper"]),
                     number(line["csls_max"]), number(line["chance"]), number(mine["null_mean"]),
-                    number(mine["p"]),
+                    p_value(mine["p"]),
                 ]
             )  # fmt: skip
     return page.Table(header, lines, 4)

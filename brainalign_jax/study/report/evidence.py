@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 
 from brainalign_jax.study.report import page, verdict
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO, bars, legend_below, plain_axis
-from brainalign_jax.study.report.wording import interval, number, percent, short_names
+from brainalign_jax.study.report.wording import interval, number, p_value, percent, short_names
 from brainalign_jax.study.results import ResultTable
 
 # What a score is compared with: lines across its place, and marks.
@@ -137,7 +137,7 @@ def _evidence_table(table: ResultTable, found: pd.DataFrame) -> page.Table:
     rows = [
         [
             names[line["model"]], line["method"], str(int(line["layer"])), number(line["score"]),
-            interval(line["lower"], line["upper"]), *(number(line[c]) for c in columns),
+            interval(line["lower"], line["upper"]), *(_cell(line, column) for column in columns),
         ]
         for _, line in ordered.iterrows()
     ]  # fmt: skip
@@ -171,6 +171,11 @@ def _guesses(table: ResultTable, found: pd.DataFrame) -> str:
     )
 
 
+def _cell(line: pd.Series, column: str) -> str:
+    """A number of a row, printed as what its column holds."""
+    return (p_value if column == "p" or column.startswith("p_") else number)(line[column])
+
+
 def _rsa_table(table: ResultTable) -> page.Table | None:
     found = table.extras.get("rsa")
     if found is None or found.empty:
@@ -180,7 +185,9 @@ def _rsa_table(table: ResultTable) -> page.Table | None:
     rows = []
     for name, part in found.groupby("model", sort=False):
         line = part.loc[part["rsa"].idxmax()]
-        rows.append([names[name], str(int(line["layer"])), *(number(line[c]) for c in columns)])
+        rows.append(
+            [names[name], str(int(line["layer"])), *(_cell(line, column) for column in columns)]
+        )
     header = ["model", "best layer", "RSA", "p", "partial", "p", "group RDM", "p"]
     line = found.iloc[0]
     note = (

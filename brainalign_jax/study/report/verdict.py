@@ -14,6 +14,8 @@ from brainalign_jax.study.report.wording import (
     known,
     listed,
     number,
+    p_value,
+    probability,
     short_names,
 )
 from brainalign_jax.study.results import ResultTable
@@ -134,9 +136,9 @@ def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
         )
         return Verdict("untested", text, *who)
     nested = line["selection"] == "inner folds"
-    p = f"p = {number(line['p'])}" + " for the best layer" * nested
-    if known(line["p_fdr"]) and round(line["p_fdr"], 3) != round(line["p"], 3):
-        p += f", {number(line['p_fdr'])} over all models"
+    p = probability(line["p"]) + " for the best layer" * nested
+    if known(line["p_fdr"]) and p_value(line["p_fdr"]) != p_value(line["p"]):
+        p += f", {p_value(line['p_fdr'])} over all models"
     null = f"{_NULLS[line['null']]} gives {number(line['null_mean'])}"
     n_draws = int(line["n_draws"])
     if line["p_fdr"] >= ALPHA:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from brainalign_jax.study.names import UNTRAINED, without_seed
 
@@ -22,7 +22,7 @@ def number(value: float | None) -> str:
 
 
 def fraction(value: float | None) -> str:
-    """Three decimals without the zero before the point, for correlations and their p; "–" for none."""
+    """Three decimals without the zero before the point, for correlations; "–" for none."""
     if not known(value):
         return "–"
     text = f"{abs(value):.3f}"
@@ -35,9 +35,15 @@ def signed(value: float | None) -> str:
     return text if text[0] in "−–" else "+" + text
 
 
+def p_value(p: float | None) -> str:
+    """A p-value: three decimals, "< 0.001" where they would be none, "–" where there is none."""
+    return "< 0.001" if known(p) and p < 0.0005 else number(p)
+
+
 def probability(p: float | None) -> str:
-    """ "p = .012"; "no p" where there is none."""
-    return f"p = {fraction(p)}" if known(p) else "no p"
+    """ "p = 0.012" or "p < 0.001"; "no p" where there is none."""
+    text = p_value(p)
+    return "no p" if text == "–" else f"p {text}" if text[0] == "<" else f"p = {text}"
 
 
 def interval(lower: float | None, upper: float | None) -> str:
@@ -45,9 +51,9 @@ def interval(lower: float | None, upper: float | None) -> str:
     return f"[{number(lower)}, {number(upper)}]" if known(lower) and known(upper) else ""
 
 
-def span(low: float, high: float) -> str:
+def span(low: float, high: float, printed: Callable[[float], str] = number) -> str:
     """ "0.010 to 0.020" of the smallest and the largest number, "0.010" where they are the same."""
-    return number(low) if low == high else f"{number(low)} to {number(high)}"
+    return printed(low) if low == high else f"{printed(low)} to {printed(high)}"
 
 
 def percent(share: float) -> str:

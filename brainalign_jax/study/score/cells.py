@@ -1,5 +1,6 @@
 """Cells of a study, subject x method x model: which are known, which are to be worked, where each is kept."""
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -97,6 +98,12 @@ def _paths(folder, dataset, responses, models, scoring, computation, what) -> di
         return {}
     remove_leftovers(Path(folder))
     vectors = [model.fingerprint() for model in models]
+    # A choice that is added to Scoring decides, too.
+    chosen = {
+        field.name: getattr(scoring, field.name)
+        for field in dataclasses.fields(scoring)
+        if field.name not in ("methods", "protocol")
+    }
     identities = {method: identity_of(method) for method in scoring.methods}
     paths = {}
     for subject, recording in enumerate(responses):
@@ -109,10 +116,7 @@ def _paths(folder, dataset, responses, models, scoring, computation, what) -> di
                 "embeddings": vectors[model],
                 "method": identities[method],
                 "protocol": scoring.protocol.fields(),
-                "ks": scoring.ks,
-                "layers": scoring.layers,
-                "lower": scoring.lower,
-                "seed": scoring.seed,
+                **chosen,
                 "dtype": computation.dtype,
                 "precision": computation.precision,
                 **what,

@@ -129,7 +129,8 @@ def _finish(
     may_be_empty: bool = False,
 ) -> Folds:
     train = [eligible & ~test for test in tests]
-    if protocol.purge > 0 and stimulus.onsets is not None:
+    purged = protocol.purge > 0 and stimulus.onsets is not None
+    if purged:
         train = [
             mask & ~near(stimulus.onsets, stimulus.run, test, protocol.purge)
             for mask, test in zip(train, tests, strict=True)
@@ -140,15 +141,16 @@ def _finish(
         tests = [test & ~np.isin(groups, groups[eligible & ~test]) for test in tests]
     for fold, (fit, test) in enumerate(zip(train, tests, strict=True)):
         if np.unique(groups[fit]).size < 2 or not (test.any() or may_be_empty):
-            lack = (
-                "a word to test that occurs in it only"
-                if not test.any()
-                else "two word types to train on"
-            )
+            lack, remedy = "two word types to train on", "ask for more folds"
+            if purged:
+                remedy += f", or shorten --purge, which is {protocol.purge:g} s"
+            if not (test.any() or may_be_empty):
+                lack = "a word to test that occurs in it only"
+                remedy = "ask for fewer folds"
+                remedy += ", or use --hold_out_types=false" * protocol.hold_out_types
             raise ValueError(
                 f"{kind} {fold} of {len(tests)} lacks {lack}, of {len(np.unique(groups[eligible]))} "
-                "word types in all: change the number of folds, shorten --purge or use "
-                "--hold_out_types=false"
+                f"word types in all: {remedy}"
             )
     return Folds(np.stack(train), np.stack(tests))
 

@@ -98,8 +98,8 @@ def fitting_ks(
 def folds_of(responses: WordResponses, scoring: Scoring, *, inner: bool = True) -> Problem:
     """Folds, with or without inner ones, and candidates of one recording.
 
-    Raises: ValueError if there are too few words for the folds, or if k or csls_k is above the
-    number of candidates.
+    Raises: ValueError, naming the subject, if there are too few words for the folds, or if k or csls_k is
+    above the number of candidates.
     """
     protocol = scoring.protocol
     vocabulary, token_to_type = responses.stimulus.types(lower=scoring.lower)
@@ -117,7 +117,12 @@ def folds_of(responses: WordResponses, scoring: Scoring, *, inner: bool = True) 
                 f"{responses.subject!r}: lower {option} (--{option})"
             )
     _, groups = responses.stimulus.types(lower=True)
-    outer = outer_folds(responses.stimulus, groups, eligible, protocol, seed=scoring.seed)
+    drawn = responses.stimulus, groups
+    try:
+        outer = outer_folds(*drawn, eligible, protocol, seed=scoring.seed)
+        within = inner_folds(*drawn, outer.train, protocol, seed=scoring.seed) if inner else None
+    except ValueError as error:
+        raise ValueError(f"subject {responses.subject!r}: {error}") from error
     arrays = split_arrays(
         outer,
         token_to_type,
@@ -126,8 +131,7 @@ def folds_of(responses: WordResponses, scoring: Scoring, *, inner: bool = True) 
         least=protocol.csls_k,
     )
     inner_arrays = None
-    if inner:
-        within = inner_folds(responses.stimulus, groups, outer.train, protocol, seed=scoring.seed)
+    if within is not None:
         inner_arrays = _inner_arrays(within, outer.train, token_to_type, protocol)
     token_to_type = np.maximum(token_to_type, 0).astype(np.int32)
     return Problem(eligible, counts, FoldProblem(arrays, inner_arrays, token_to_type), n_candidates)

@@ -8,6 +8,7 @@ from brainalign_jax.study.report.wording import (
     interval,
     listed,
     number,
+    p_value,
     percent,
     probability,
     recorded,
@@ -87,7 +88,10 @@ def test_numbers_are_said_in_one_way():
     assert [number(x) for x in (0.1234, -1.0, None, nan)] == ["0.123", "-1.000", "–", "–"]
     assert [fraction(x) for x in (0.1234, -0.5, -0.0001, nan)] == [".123", "−.500", ".000", "–"]
     assert [signed(x) for x in (0.1234, -0.5, nan)] == ["+.123", "−.500", "–"]
-    assert [probability(x) for x in (0.012, nan)] == ["p = .012", "no p"]
+    assert [p_value(x) for x in (0.012, 0.0005, 0.0004, 1.0, nan)] == [
+        "0.012", "0.001", "< 0.001", "1.000", "–",
+    ]  # fmt: skip
+    assert [probability(x) for x in (0.012, 1e-5, nan)] == ["p = 0.012", "p < 0.001", "no p"]
     assert interval(0.1, 0.25) == "[0.100, 0.250]" and interval(0.1, nan) == ""
     assert (span(0.1, 0.2), span(0.1, 0.1)) == ("0.100 to 0.200", "0.100")
     assert [percent(x) for x in (0.95, 0.999, 0.05)] == ["95 %", "99.9 %", "5 %"]
