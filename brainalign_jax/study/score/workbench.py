@@ -146,7 +146,7 @@ class Workbench:
 
     def _problem(self, subject: int, *, inner: bool) -> Problem:
         one = self.responses[subject]
-        key = (one.stimulus.fingerprint(), one.valid.tobytes(), inner)
+        key = (one.stimulus.fingerprint(attributes=False), one.valid.tobytes(), inner)
         if key not in self._problems:
             for model in self._models:
                 check_words(one, model, self.scoring)
