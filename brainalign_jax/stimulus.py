@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from brainalign_jax.attributes import Attributes
+from brainalign_jax.names import check_known
 
 # Titles and other abbreviations whose full stop does not end a sentence.
 _ABBREVIATION = re.compile(
@@ -160,6 +163,8 @@ class Stimulus:
     durations: [N] float64, seconds, not negative; None where unknown.
     sentence: [N] int32, index of the word's sentence, not decreasing within a run; None if unknown.
     run: [N] int32, the scanner run; None means one run. Text never continues across runs.
+    attributes: name -> [N], what else is known of the items, see `Attributes`: float64 with NaN, or text
+        with "", where unknown. No vector and no score depends on them.
 
     Raises ValueError for arrays of another length, non-finite or decreasing times, times that cannot be
     seconds (a median gap above 60 s, more than 100 words in a second), blank words.
@@ -175,6 +180,7 @@ class Stimulus:
     durations: np.ndarray | None = None
     sentence: np.ndarray | None = None
     run: np.ndarray | None = None
+    attributes: Mapping[str, np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.words, str):
@@ -202,6 +208,7 @@ class Stimulus:
             "durations": _times("durations", self.durations, n),
             "sentence": _indices("sentence", self.sentence, n),
             "run": _indices("run", self.run, n),
+            "attributes": Attributes(self.attributes, n),
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -308,10 +315,30 @@ class Stimulus:
             name: None if (value := getattr(self, name)) is None else value[rows]
             for name in ("onsets", "durations", "sentence", "run")
         }
-        return Stimulus(tuple(self.words[row] for row in rows), **arrays)
+        attributes = {name: values[rows] for name, values in self.attributes.items()}
+        words = tuple(self.words[row] for row in rows)
+        return Stimulus(words, **arrays, attributes=attributes)
 
-    def fingerprint(self) -> str:
-        """SHA-256 (hex) over all fields: equal for equal stimuli, on every machine."""
+    def attribute(self, name: str) -> np.ndarray:
+        """Values [N] of an attribute. Raises ValueError with the known ones for an unknown name."""
+        check_known("attribute", name, self.attributes, of="the words")
+        return self.attributes[name]
+
+    def with_attributes(self, **arrays) -> Stimulus:
+        """The stimulus with these attributes, [N] each, beside those it has or in their place.
+
+        >>> import brainalign_jax as ba
+        >>> words = ba.Stimulus.from_words(["sun", "idea"]).with_attributes(concreteness=[4.8, 1.6])
+        >>> words.select([1]).attribute("concreteness")
+        array([1.6])
+        """
+        return replace(self, attributes={**self.attributes, **arrays})
+
+    def fingerprint(self, *, attributes: bool = True) -> str:
+        """SHA-256 (hex) over all fields: equal for equal stimuli, on every machine.
+
+        attributes: whether those that there are count, too; they change no vector and no score.
+        """
         digest = hashlib.sha256(b"brainalign_jax.Stimulus.1")
         for word in self.words:
             data = word.encode("utf-8", "surrogatepass")
@@ -327,11 +354,13 @@ class Stimulus:
             if value is not None:
                 # Adding zero turns -0.0 into 0.0.
                 digest.update((value + 0).astype(dtype).tobytes())
+        if attributes and self.attributes:
+            digest.update(b"attributes" + self.attributes.digest())
         return digest.hexdigest()
 
     @classmethod
     def from_words(cls, words: Iterable[str], **fields) -> Stimulus:
-        """A stimulus from any iterable of words; `fields` are onsets, durations, sentence, run."""
+        """A stimulus from any iterable of words; `fields` are the other fields."""
         return cls(words if isinstance(words, str) else tuple(words), **fields)
 
 

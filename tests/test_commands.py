@@ -206,3 +206,18 @@ def test_some_layers_are_scored_with_all_the_evidence(here):
         "static:../vectors.txt": [0],
     }
     assert set(table.extras["rsa"]["model"]) == set(scored.index)
+
+
+def test_attributes_of_a_table_are_told_and_in_the_manifest(here, capsys):
+    lines = [f"{word},{len(set(word))}" for word in WORDS[::2]]
+    (here / "norms.csv").write_text("\n".join(["word,signs", *lines]) + "\n")
+    arguments = [
+        "align", "--dataset=table", "--data_dir=../the data", "--models=static:../vectors.txt",
+        "--methods=ridge", "--evidence=false", "--progress=false", "--output_dir=out",
+    ]  # fmt: skip
+    assert cli.main([*arguments, "--attributes=norms.csv"]) == 0
+    assert "norms.csv: known of the words: signs of 50.0%" in capsys.readouterr().out
+    manifest = json.loads((here / "out" / "manifest.json").read_text())
+    assert manifest["dataset"]["attributes"]["known_of"] == {"signs": 0.5}
+    assert cli.main([*arguments, "--attributes=gone.csv"]) == 1
+    assert "there is no table of attributes at" in capsys.readouterr().err

@@ -30,6 +30,13 @@ READER_OPTIONS = Option(
     "radius=6mm,window=-2:2; `brainalign datasets NAME` lists them.",
     DATA,
 )
+ATTRIBUTES = Option(
+    "attributes",
+    "path",
+    None,
+    "Table (.csv, .tsv) of what is known of the words: a column word or row (from 1), the others attributes.",
+    DATA,
+)
 OUTPUT_DIR = Option("output_dir", "path", None, "Folder to write to.", DATA, required=True)
 MODELS = Option(
     "models",
@@ -56,6 +63,7 @@ OPTIONS = (
     DATA_DIR,
     SUBJECTS,
     READER_OPTIONS,
+    ATTRIBUTES,
     OUTPUT_DIR,
     MODELS,
     *EMBEDDING,
@@ -124,9 +132,19 @@ def open_data(values: dict[str, object]):
 
     with misuse():
         options = convert_options(values["dataset"], values["reader_options"] or {})
-    return open_dataset(
-        values["dataset"], values["data_dir"], subjects=values["subjects"], **options
+    attributes = values.get("attributes")
+    dataset = open_dataset(
+        values["dataset"],
+        values["data_dir"],
+        subjects=values["subjects"],
+        attributes=attributes,
+        **options,
     )
+    if attributes is not None:
+        shares = dataset.meta["attributes"]["known_of"].items()
+        said = ", ".join(f"{name} of {share:.1%}" for name, share in shares)
+        print(f"{shown_path(attributes)}: known of the words: {said}")
+    return dataset
 
 
 def evidence_plan(values: dict[str, object]) -> EvidencePlan:

@@ -151,7 +151,7 @@ def embed(
         "source": spec.source,
         "level": level,
         "lower": bool(lower),
-        "stimulus": stimulus.fingerprint(),
+        "stimulus": stimulus.fingerprint(attributes=False),
     }
     if spec.kind == "static":
         if specification or sublayers:

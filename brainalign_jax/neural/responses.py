@@ -158,6 +158,13 @@ class WordResponses:
             space=None if self.space is None else self.space.select(index),
         )
 
+    def with_attributes(self, **arrays) -> WordResponses:
+        """The responses with these attributes of their words, see `Stimulus.with_attributes`."""
+        stimulus = self.stimulus.with_attributes(**arrays)
+        names = ("subject", "values", "valid", "meta", "space")
+        fields = {name: getattr(self, name) for name in names}
+        return self._made(contents=False, stimulus=stimulus, **fields)
+
     def to_image(self, scores: np.ndarray, *, fill: float = 0.0) -> Any:
         """Scores of the columns as an image of the source, see `VoxelSpace.to_image`.
 
@@ -208,12 +215,14 @@ class WordResponses:
             raise unreadable(path, error) from error
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over all fields: equal for equal responses, on every machine.
+        """SHA-256 (hex) over all fields but the words' attributes, which no score depends on.
 
-        Reads all values once, in blocks of columns; their order in memory does not count.
+        Equal for equal responses, on every machine. Reads all values once, in blocks of columns;
+        their order in memory does not count.
         """
         digest = hashlib.sha256(b"brainalign_jax.WordResponses.2")
-        header = [self.subject, self.meta, list(self.values.shape), self.stimulus.fingerprint()]
+        words = self.stimulus.fingerprint(attributes=False)
+        header = [self.subject, self.meta, list(self.values.shape), words]
         if self.space is not None:
             header.append(self.space.fingerprint())
         digest.update(json.dumps(header, sort_keys=True).encode())

@@ -1,9 +1,10 @@
 """The file of a `WordResponses`: written in blocks of columns, read by mapping it into memory.
 
 One `.npz` without compression or pickles, which plain `np.load` reads too. Its members: `header` (JSON as
-bytes: format, version, subject, words, meta), `valid`, the arrays of the stimulus, those of the space
-as `space.NAME`, and `values` [N, V] float32, last, column after column (Fortran order) and at a
-multiple of 64 bytes. So a recording is streamed to the file voxel by voxel, and read from it lazily.
+bytes: format, version, subject, words, meta), `valid`, the arrays of the stimulus, its attributes as
+`attribute.NAME`, the arrays of the space as `space.NAME`, and `values` [N, V] float32, last, column after
+column (Fortran order) and at a multiple of 64 bytes. So a recording is streamed to the file voxel by
+voxel, and read from it lazily.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ FORMAT = "brainalign_jax.WordResponses"
 VERSION = 2  # 1: written by np.savez in C order, without a space
 _STIMULUS = ("onsets", "durations", "sentence", "run")
 _SPACE = "space."
+_ATTRIBUTE = "attribute."
 _ALIGNMENT = 64
 _ALIGNMENT_FIELD = 0xD935  # zipalign's extra field of a zip member
 _HEADER_BYTES = (
@@ -92,6 +94,7 @@ class ResponseWriter:
         for name in _STIMULUS:
             if (value := getattr(stimulus, name)) is not None:
                 self._arrays[name] = value
+        self._arrays |= {_ATTRIBUTE + name: value for name, value in stimulus.attributes.items()}
         if space is not None:
             self._arrays |= {_SPACE + name: value for name, value in space.to_arrays().items()}
         self._words = stimulus.words
@@ -205,7 +208,9 @@ def _read(file: BinaryIO, archive: zipfile.ZipFile, verify: bool) -> StoredRespo
         )
     # A member whose name is damaged would else count as one that was never there.
     known = {"header", "values", "valid", *_STIMULUS}
-    unknown = [name for name in members if name not in known and not name.startswith(_SPACE)]
+    unknown = [
+        name for name in members if name not in known and not name.startswith((_SPACE, _ATTRIBUTE))
+    ]
     if unknown:
         raise ValueError(f"it holds {unknown[0]!r}, which is no part of word responses")
     arrays = {
@@ -219,12 +224,12 @@ def _read(file: BinaryIO, archive: zipfile.ZipFile, verify: bool) -> StoredRespo
         values = read_member(archive, members["values"])
     if verify and (damaged := archive.testzip()):
         raise ValueError(f"{damaged} does not have its checksum")
-    stimulus = Stimulus(tuple(header["words"]), **{name: arrays.get(name) for name in _STIMULUS})
-    place = {
-        name.removeprefix(_SPACE): array
-        for name, array in arrays.items()
-        if name.startswith(_SPACE)
-    }
+    place, attributes = (
+        {name.removeprefix(kind): array for name, array in arrays.items() if name.startswith(kind)}
+        for kind in (_SPACE, _ATTRIBUTE)
+    )
+    own = {name: arrays.get(name) for name in _STIMULUS}
+    stimulus = Stimulus(tuple(header["words"]), **own, attributes=attributes)
     return StoredResponses(
         header["subject"],
         values,

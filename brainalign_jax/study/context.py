@@ -133,7 +133,7 @@ class Study:
         """What processes that share a study must have been asked alike, JSON-serialisable."""
         return {
             "dataset": {"name": self.dataset.name, "subjects": self.dataset.subjects},
-            "words": self.dataset.stimulus.fingerprint(),
+            "words": self.dataset.stimulus.fingerprint(attributes=False),
             "models": self.models,
             "vectors": {name: vectors.fingerprint() for name, vectors in self.given.items()},
             "scoring": dataclasses.asdict(self.scoring),

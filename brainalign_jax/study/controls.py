@@ -329,7 +329,7 @@ def _embeddings(
         "source": name,
         "level": "type",
         "lower": bool(lower),
-        "stimulus": stimulus.fingerprint(),
+        "stimulus": stimulus.fingerprint(attributes=False),
         "family": family,
         "n_params": None,
         "n_layers": 0,

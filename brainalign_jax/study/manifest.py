@@ -41,7 +41,7 @@ def manifest(
         "models": list(models),
         "computation": study.planned.fields(),
         "subjects": subjects,
-        "stimulus": dataset.stimulus.fingerprint(),
+        "stimulus": dataset.stimulus.fingerprint(attributes=False),
         "n_words": len(dataset.stimulus),
         "n_types": len(dataset.stimulus.types(lower=scoring.lower)[0]),
     }

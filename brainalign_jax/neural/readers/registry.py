@@ -14,6 +14,7 @@ import numpy as np
 
 from brainalign_jax.files import user_path
 from brainalign_jax.names import check_known
+from brainalign_jax.neural.attributes import join_attributes
 from brainalign_jax.neural.readout import Processing
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
@@ -101,13 +102,15 @@ def open_dataset(
     data_dir: str | os.PathLike,
     *,
     subjects: str | Iterable[str] | None = None,
+    attributes: str | os.PathLike | None = None,
     **options,
 ) -> Dataset:
     """Open a data set by name: its words now, its subjects when `Dataset.load` asks for them.
 
     data_dir: the release's folder, or the folder that holds it. subjects: names, or None for all
-    usable ones. options: the reader's own keyword arguments, such as `radius`, and where it reads
-    scans the choices of `Processing`, such as `kind` or `high_pass`.
+    usable ones. attributes: a table with more of the words, see `join_attributes`; `Dataset.meta` says
+    of which share of them each is known. options: the reader's own keyword arguments, such as
+    `radius`, and where it reads scans the choices of `Processing`, such as `kind` or `high_pass`.
     Raises ValueError for an unknown name, subject or option, with the nearest known ones, and
     FileNotFoundError for a missing folder or file, with the place the release comes from.
 
@@ -128,12 +131,19 @@ def open_dataset(
         given = {key: options.pop(key) for key in _PROCESSING if key in options}
         options["processing"] = Processing(**given)
     dataset = reader(user_path(data_dir, "data_dir"), subjects=subjects, **options)
+    stimulus, meta, joined = dataset.stimulus, dataset.meta, {}
+    if attributes is not None:
+        stimulus, coverage = join_attributes(stimulus, attributes)
+        joined = {key: stimulus.attributes[key] for key in coverage}
+        known_of = {"file": Path(attributes).name, "known_of": coverage}
+        meta = {**meta, "attributes": known_of}
 
     def load(subject: str) -> WordResponses:
         (chosen,) = choose_subjects(name, dataset.subjects, [subject])
-        return dataset.load(chosen)
+        responses = dataset.load(chosen)
+        return responses.with_attributes(**joined) if joined else responses
 
-    return replace(dataset, load=load)
+    return replace(dataset, load=load, stimulus=stimulus, meta=meta)
 
 
 def reader_of(name: str) -> Reader:

@@ -22,8 +22,9 @@ def check_same_words(responses: Sequence[WordResponses]) -> None:
     if not responses:
         raise ValueError("no responses were given: name at least one subject")
     first = responses[0]
+    words = first.stimulus.fingerprint(attributes=False)
     for one in responses[1:]:
-        if one.stimulus.fingerprint() != first.stimulus.fingerprint():
+        if one.stimulus.fingerprint(attributes=False) != words:
             raise ValueError(
                 f"subjects {first.subject!r} and {one.subject!r} did not see the same words at the same "
                 "times: a group needs one stimulus"

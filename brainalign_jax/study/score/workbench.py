@@ -170,7 +170,7 @@ class Workbench:
 
     def _problem(self, subject: int, *, inner: bool) -> SharedProblem:
         recording = self.responses[subject]
-        key = (recording.stimulus.fingerprint(), recording.valid.tobytes(), inner)
+        key = (recording.stimulus.fingerprint(attributes=False), recording.valid.tobytes(), inner)
         if key not in self._problems:
             for model in self._models:
                 check_words(recording, model, self.scoring)

@@ -69,6 +69,17 @@ def read_items(file: MatlabFile, path: Path, experiment: str, n: int) -> Items:
     return Items(words, passages + 1, categories)
 
 
+def item_attributes(items: Items, experiment: str) -> dict[str, object]:
+    """What the files say of the items, as the attributes of a stimulus."""
+    told = {
+        "experiment": (experiment,) * len(items.words),
+        "passage": items.passages,
+        "topic": items.categories,
+        "concreteness": items.concreteness,
+    }
+    return {name: values for name, values in told.items() if values is not None}
+
+
 def row_order(own: Items, items: Items, path: Path) -> np.ndarray:
     """The row of every item in a file that may have them in another order."""
     if own.words == items.words:

@@ -46,7 +46,7 @@ def read_pereira180(
     M14, M15, M16 and M17 of the study and of `pereira2018`, matched voxel by voxel against an
     independent copy; the others have the study's names. `meta["participant"]` is the study's.
     bad_voxels: "raise" or "drop" for components that are constant or not finite.
-    `vectors` holds "glove42B_300" [180, 300] and "concreteness" [180, 1].
+    `vectors` holds "glove42B_300" [180, 300] and "concreteness" [180, 1], which is the words' attribute, too.
     Raises FileNotFoundError, or ValueError for a damaged file, an unknown subject or bad voxels.
     Reference: Pereira et al. 2018, Nature Communications 9:963.
     """
@@ -78,7 +78,8 @@ def read_pereira180(
                 f"{path} lists the {what} {twice!r} twice; get the file again from {SOURCE}"
             )
     try:
-        stimulus = Stimulus(words)
+        concreteness = arrays["concreteness"].astype(np.float64).reshape(n, -1)[:, 0]
+        stimulus = Stimulus(words, attributes={"concreteness": concreteness})
     except ValueError as error:
         raise ValueError(f"{path}: {error}; get the file again from {SOURCE}") from error
     chosen = choose_subjects(NAME, known, subjects)

@@ -16,6 +16,7 @@ from brainalign_jax.neural.readers.options import Whole
 from brainalign_jax.neural.readers.pereira.items import (
     EXPERIMENTS,
     Items,
+    item_attributes,
     read_items,
     row_order,
     shipped_vectors,
@@ -68,6 +69,8 @@ def read_pereira2018(
         shown one after the other and share their topic, so folds must not part them
         (folds="leave_run_out" does not), and no context reaches into another passage. Scanner runs
         are not in the release. `meta` lists "passages" and "categories" (topics) too.
+        The items' attributes are "experiment" and, where the files have them, "passage", "topic" and
+        "concreteness".
     paradigms: of experiment 1: "mean", "pictures", "sentences", "wordclouds" or "apart". It showed
         every word in a sentence, with pictures and in a word cloud. "mean" averages the three, as the
         pereira180 release does. "pictures", "sentences" or "wordclouds": that one,
@@ -103,7 +106,12 @@ def read_pereira2018(
             stacklevel=2,
         )
     try:
-        stimulus = Stimulus(items.words, sentence=np.arange(len(items.words)), run=items.passages)
+        stimulus = Stimulus(
+            items.words,
+            sentence=np.arange(len(items.words)),
+            run=items.passages,
+            attributes=item_attributes(items, experiment),
+        )
     except ValueError as error:
         raise ValueError(f"{first}: {error}") from error
     meta = {

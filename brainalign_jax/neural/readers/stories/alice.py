@@ -184,6 +184,7 @@ def read_stimulus(data_dir: str | Path, *, pause: float = 0.6, max_sentence: int
         durations=offsets - onsets,
         sentence=sentences_by_pause(onsets, offsets, pause=pause, max_words=max_sentence),
         run=np.zeros(len(onsets), np.int32),
+        attributes={"story": (NAME,) * len(onsets)},
     )
 
 

@@ -91,6 +91,7 @@ def read_harry_potter(
         durations=durations[keep],
         sentence=split_sentences(words, run),
         run=run,
+        attributes={"story": (NAME,) * len(words), "section": run},
     )
     meta = {
         "dataset": NAME,

@@ -83,7 +83,12 @@ def read_natural_stories(
         made_by = f"pauses of {pause:g} s or more, at most {max_sentence} words long"
         sentence = _sentences_by_pause(first.onsets, durations, run, pause, max_sentence)
     stimulus = Stimulus(
-        first.words, onsets=first.onsets, durations=durations, sentence=sentence, run=run
+        first.words,
+        onsets=first.onsets,
+        durations=durations,
+        sentence=sentence,
+        run=run,
+        attributes={"section": run},
     )
     lasting = (
         "until the next word, at most 1 s" if word_duration is None else f"{word_duration:g} s"

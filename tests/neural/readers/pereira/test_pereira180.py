@@ -35,6 +35,8 @@ def test_pereira_drops_the_zero_component_and_offers_vectors(tmp_path):
     assert responses.meta["zero_components"] == [7] and responses.valid.all()
     assert dataset.vectors["glove42B_300"].shape == (8, 300)
     np.testing.assert_allclose(dataset.vectors["concreteness"][:, 0], arrays["concreteness"])
+    known = dataset.load(dataset.subjects[0]).stimulus.attribute("concreteness")
+    np.testing.assert_array_equal(known, arrays["concreteness"])
     assert open_dataset("pereira180", tmp_path / "pereira180", subjects="M02").subjects == ("M02",)
 
 

@@ -70,6 +70,10 @@ def test_sentences_and_values_are_the_planted_ones(release, experiment):
     assert stimulus.sentence.tolist() == list(range(len(stimulus)))
     assert len(set(dataset.meta["categories"])) == 24
     assert dataset.meta["categories"][0] == "category 1"
+    attributes = dataset.stimulus.attributes
+    assert sorted(attributes) == ["experiment", "passage", "topic"]
+    assert attributes["topic"].tolist() == dataset.meta["categories"]
+    assert attributes["passage"].tolist() == dataset.meta["passages"]
     responses = dataset.load("P01")
     planted = simulation.values("P01", f"examples_{experiment}")
     np.testing.assert_array_equal(responses.values, planted.astype(np.float32))
