@@ -124,7 +124,7 @@ def fit(
         limit = int(share * budget)
         rdms = max(min(tried.rdm_bytes, int(_HELD * budget)), _LEAST_RDMS)
         tried = dataclasses.replace(tried, rdm_bytes=rdms)
-        counted = _Study(responses, models, scoring, problem, tried, n_subjects, limit, on_cpu)
+        counted = _Counted(responses, models, scoring, problem, tried, n_subjects, limit, on_cpu)
         stages = counted.stages()
         # Looked at now, for what XLA took to compile stays; the first subject, which is there already,
         # is counted with the stages.
@@ -157,7 +157,7 @@ def _smaller(computation: Computation) -> Iterator[tuple[Computation, float]]:
 
 
 @dataclass(frozen=True)
-class _Study:
+class _Counted:
     """What the stages of a study are counted from; limit: bytes of responses, and of vectors, at a time."""
 
     responses: WordResponses

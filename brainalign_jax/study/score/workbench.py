@@ -1,4 +1,4 @@
-"""The cells of a sweep: one subject and method with all models, worked fold by fold.
+"""Cells being worked: one subject and method with all models, fold by fold.
 
 What several cells need is made once: folds of equal words, prepared responses of a subject, prepared
 layers of a model. `Workbench` keeps it, `Job` is the work on one subject and method. Layers of a model

@@ -30,8 +30,12 @@ class FoldProblem(NamedTuple):
 
 
 class Method(TypingProtocol):
-    """A way to compare one subject's responses with one layer's vectors."""
+    """A way to compare one subject's responses with one layer's vectors; hashable, made of a protocol.
 
+    One that has an attribute `pools_folds` which is true is given all folds at once, see `pools_folds`.
+    """
+
+    protocol: Protocol
     name: str
     # What matters of the responses: their inner "products", those of rows "centred" over the
     # voxels, or all "values"; see `preparation.prepare_responses`.
@@ -74,7 +78,11 @@ class Nested(NamedTuple):
 
 
 class NestedMethod:
-    """A method without parameters of its own to choose: the inner folds serve to choose the layer."""
+    """A method without parameters of its own to choose: the inner folds serve to choose the layer.
+
+    A subclass has `_prepare(source [N, R], split, (token_to_type [N], T)) -> state` of one split, and
+    `_decode(state, source, layer, split, csls=True) -> ranks` of its queries as `decoding.ranks` gives them.
+    """
 
     protocol: Protocol
 
@@ -83,22 +91,22 @@ class NestedMethod:
         return self.protocol.layer_selection == "inner_folds"
 
     def prepare(self, source: jax.Array, fold: FoldProblem) -> Nested:
-        def one(split: Split):
+        def of_split(split: Split):
             return self._prepare(source, split, (fold.token_to_type, n_types(fold)))
 
-        inner = jax.lax.map(one, fold.inner) if self.uses_inner_folds else None
-        return Nested(one(fold.outer), inner)
+        inner = jax.lax.map(of_split, fold.inner) if self.uses_inner_folds else None
+        return Nested(of_split(fold.outer), inner)
 
     def evaluate(self, state: Nested, source, layer: LayerVectors, fold: FoldProblem):
-        found = self._decode(state.outer, source, layer, fold.outer)
+        scores = self._decode(state.outer, source, layer, fold.outer)
         if not self.uses_inner_folds:
-            return found
+            return scores
 
         def total(inputs):
-            one, split = inputs
-            ranks = self._decode(one, source, layer, split, csls=False)["rank_nn"]
+            state_of_split, split = inputs
+            ranks = self._decode(state_of_split, source, layer, split, csls=False)["rank_nn"]
             return (ranks * split.query_mask.astype(ranks.dtype)).sum()
 
         count = fold.inner.query_mask.sum().astype(source.dtype)
         loss = jax.lax.map(total, (state.inner, fold.inner)).sum() / count
-        return found | {"layer_loss": loss}
+        return scores | {"layer_loss": loss}
