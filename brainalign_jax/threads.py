@@ -1,14 +1,17 @@
-"""What threads and processes must know of one another: BLAS's own threads, and processes that were forked."""
+"""What threads and processes must know of one another: turns, BLAS's threads, forks; and reading ahead."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import os
+import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
+_T = TypeVar("_T")
 _lock = threading.Lock()
 _turn = threading.RLock()
 _inside = 0  # how many are in `one_blas_thread`
@@ -52,6 +55,48 @@ def in_turn(function: Callable) -> Callable:
             return function(*args, **kwargs)
 
     return called
+
+
+def read_ahead(items: Iterable[_T], ahead: int = 1) -> Iterator[_T]:
+    """The items, made in a thread of their own up to `ahead` before they are asked for.
+
+    Raises what making an item raised, where that item is asked for.
+    """
+    ready: queue.Queue = queue.Queue(ahead)
+    stop = threading.Event()
+
+    def put(entry) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(entry, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((None, StopIteration()))
+        except BaseException as error:  # handed on to whoever asks for the next item
+            put((None, error))
+
+    thread = threading.Thread(target=work, name="read ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        stop.set()
+        if threading.current_thread() is not thread:  # garbage is collected in any thread
+            thread.join()
 
 
 def check_not_forked() -> None:

@@ -147,3 +147,19 @@ def test_a_pool_forked_after_jax_is_refused_with_the_remedy():
 
 def test_this_process_was_not_forked():
     threads.check_not_forked()
+
+
+def test_items_are_made_ahead_and_errors_arrive():
+    def items():
+        yield 1
+        yield 2
+        raise ValueError("a word without sub-tokens")
+
+    got = []
+    with pytest.raises(ValueError, match="without sub-tokens"):
+        for item in threads.read_ahead(items()):
+            got.append(item)
+    assert got == [1, 2]
+    stopped = threads.read_ahead(iter(range(10**9)))
+    assert next(stopped) == 0
+    stopped.close()

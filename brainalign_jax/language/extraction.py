@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -17,6 +15,7 @@ from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.heads import Head
 from brainalign_jax.language.packing import Batch, Packing
 from brainalign_jax.language.pooled_states import Sums
+from brainalign_jax.threads import read_ahead
 
 
 class Saved(NamedTuple):
@@ -88,7 +87,7 @@ def extract(
         )
 
     waiting: tuple[jax.Array, int] | None = None
-    for number, batch in enumerate(prefetched(packing.batches(start)), start):
+    for number, batch in enumerate(read_ahead(packing.batches(start), 2), start):
         token = running.add(step, batch)
         # One batch waits on the device while another is computed.
         if waiting is not None:
@@ -180,41 +179,3 @@ def _named(sums: Sums) -> dict[str, np.ndarray]:
 
 def _sums(arrays: dict[str, np.ndarray]) -> Sums:
     return Sums(arrays["states"], arrays.get("final"), arrays.get("surprisal"))
-
-
-def prefetched(items: Iterable, ahead: int = 2) -> Iterator:
-    """The items, made in a thread of their own up to `ahead` before they are asked for."""
-    ready: queue.Queue = queue.Queue(ahead)
-    stop = threading.Event()
-
-    def put(entry) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(entry, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for item in items:
-                if not put((item, None)):
-                    return
-            put((None, StopIteration()))
-        except BaseException as error:  # handed on to whoever asks for the next item
-            put((None, error))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = ready.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            yield item
-    finally:
-        stop.set()
-        thread.join()

@@ -41,23 +41,29 @@ def gap(before: str, after: str) -> str:
 def running_text(words: Sequence[str], *, blank: bool = False) -> RunningText:
     """The words as one text; whitespace inside a word becomes one space.
 
-    blank: a space before the first word, too, as where it follows another.
+    blank: what stands before the first word where it follows another of its script, too.
     """
-    parts, starts, length = [" " * blank], [], int(blank)
+    spaced = blank and not (words and _begins_unspaced(words[0]))
+    parts, starts, length = [" " * spaced], [], int(spaced)
     previous = None
     for word in words:
-        spaced = " ".join(word.split())
-        between = "" if previous is None else gap(previous, spaced)
+        word = " ".join(word.split())
+        between = "" if previous is None else gap(previous, word)
         starts.append(length + len(between))
-        parts += [between, spaced]
-        length += len(between) + len(spaced)
-        previous = spaced
+        parts += [between, word]
+        length += len(between) + len(word)
+        previous = word
     return RunningText("".join(parts), tuple(starts))
 
 
 def only_spaces(words: Sequence[str]) -> bool:
-    """Whether a space stands between all neighbouring words."""
-    return all(gap(*pair) for pair in zip(words, words[1:], strict=False))
+    """Whether a space stands between all neighbouring words, and would before each one."""
+    between = (gap(*pair) for pair in zip(words, words[1:], strict=False))
+    return not any(map(_begins_unspaced, words)) and all(between)
+
+
+def _begins_unspaced(word: str) -> bool:
+    return _unspaced(_seen(word.strip())[:1])
 
 
 def _seen(word: str) -> str:

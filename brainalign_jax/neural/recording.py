@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from tqdm import tqdm
 
 from brainalign_jax.neural.space import VoxelSpace
 from brainalign_jax.neural.voxels import VoxelAudit, check_confounds, report_voxels
+from brainalign_jax.threads import read_ahead
 
 _BLOCK_BYTES = 2**24  # of a block of voxels as float64: small enough for the cache of a CPU to help
 
@@ -171,7 +170,7 @@ class Scan:
             leave=False,
         )
         # Reading and conversion in one thread, audit and all that follows in the caller's.
-        self._rest = _ahead(self._converted(size))
+        self._rest = read_ahead(self._converted(size))
         start = 0
         with closing(self._rest), shown:
             for block in self._rest:
@@ -220,42 +219,3 @@ def _blocks(bold, size: int) -> Iterator[np.ndarray]:
         return
     for start in range(0, bold.shape[1], size):
         yield np.asarray(bold[:, start : start + size])
-
-
-def _ahead(iterator: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """The items of an iterator that a second thread keeps one step ahead."""
-    items: queue.Queue = queue.Queue(maxsize=1)
-    stop = threading.Event()
-
-    def put(item) -> bool:
-        while not stop.is_set():
-            try:
-                items.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for item in iterator:
-                if not put((item, None)):
-                    return
-            put((None, None))
-        except BaseException as error:  # raised again where the items are used
-            put((None, error))
-
-    thread = threading.Thread(target=work, name="read ahead", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = items.get()
-            if error is not None:
-                raise error
-            if item is None:
-                return
-            yield item
-    finally:
-        stop.set()
-        if threading.current_thread() is not thread:  # garbage is collected in any thread
-            thread.join()

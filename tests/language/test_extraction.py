@@ -172,22 +172,6 @@ def test_an_interrupted_extraction_goes_on(style, streamed):
         assert sum(words) == packing.n_words * (5 if streamed else 1)
 
 
-def test_batches_are_prepared_ahead_and_errors_arrive():
-    def items():
-        yield 1
-        yield 2
-        raise ValueError("a word without sub-tokens")
-
-    got = []
-    with pytest.raises(ValueError, match="without sub-tokens"):
-        for item in extraction.prefetched(items()):
-            got.append(item)
-    assert got == [1, 2]
-    stopped = extraction.prefetched(iter(range(10**9)))
-    assert next(stopped) == 0
-    stopped.close()
-
-
 SHARDED = """
     import sys
     sys.path[:0] = {path!r}
