@@ -74,7 +74,7 @@ def equal_sizes(items: Items, *, n_folds: int, n_train: int | None = None) -> Si
 def draw_cells(items: Items, sizes: Sizes, *, n_splits: int, rng: np.random.Generator) -> Cells:
     """Cells of every condition trained on and tested, each fold of each of n_splits splits."""
     n_conditions = len(items.names)
-    found: list[tuple[np.ndarray, np.ndarray, int, int]] = []
+    drawn: list[tuple[np.ndarray, np.ndarray, int, int]] = []
     for _ in range(n_splits):
         for tested in range(n_conditions):
             own = np.flatnonzero(items.condition == tested)
@@ -86,8 +86,8 @@ def draw_cells(items: Items, sizes: Sizes, *, n_splits: int, rng: np.random.Gene
                     others = np.flatnonzero(items.condition == trained)
                     pool = own[~held] if trained == tested else others
                     train = rng.choice(pool, sizes.n_train, replace=False)
-                    found.append((train, test, trained, tested))
-    return Cells(*(np.array(part) for part in zip(*found, strict=True)))
+                    drawn.append((train, test, trained, tested))
+    return Cells(*(np.array(part) for part in zip(*drawn, strict=True)))
 
 
 def exchanged(items: Items, rng: np.random.Generator) -> Items:

@@ -48,15 +48,15 @@ def split_conditions(text: str | Sequence[str]) -> tuple[str, ...]:
     ('concreteness<3', 'concreteness>=4')
     """
     parts = text.split(";") if isinstance(text, str) else text
-    found = tuple(part.strip() for part in parts if part.strip())
-    if not 2 <= len(found) <= _MOST or len(set(found)) < len(found):
+    conditions = tuple(part.strip() for part in parts if part.strip())
+    if not 2 <= len(conditions) <= _MOST or len(set(conditions)) < len(conditions):
         raise ValueError(
-            f"there are {len(set(found))} conditions in {text!r}: give two to {_MOST} with ; between "
+            f"there are {len(set(conditions))} conditions in {text!r}: give two to {_MOST} with ; between "
             "them, as concreteness<3;concreteness>=4"
         )
-    for condition in found:
+    for condition in conditions:
         _terms(condition)
-    return found
+    return conditions
 
 
 def condition_mask(stimulus: Stimulus, condition: str) -> np.ndarray:
@@ -138,7 +138,7 @@ def items_in(
 
 def _terms(condition: str) -> list[tuple[str, str, str]]:
     """(attribute, sign, value) of each term. Raises ValueError for what is none."""
-    found = []
+    terms = []
     for term in condition.split("&"):
         match = _TERM.fullmatch(term)
         if match is None or not match.group(3):
@@ -146,8 +146,8 @@ def _terms(condition: str) -> list[tuple[str, str, str]]:
                 f"condition {condition!r}: {term.strip()!r} is no attribute, sign and value, as "
                 "concreteness<3, concreteness>=q67, topic=animals or topic=animals|tools"
             )
-        found.append(match.groups())
-    return found
+        terms.append(match.groups())
+    return terms
 
 
 def _number(values: np.ndarray, text: str, condition: str) -> float:

@@ -69,8 +69,8 @@ def run_generalisation(
     """
     names = split_conditions(conditions)
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
-    given = {one.model: one for one in models if isinstance(one, Embeddings)}
-    models = tuple(one.model if isinstance(one, Embeddings) else one for one in models)
+    given = {model.model: model for model in models if isinstance(model, Embeddings)}
+    models = tuple(model.model if isinstance(model, Embeddings) else model for model in models)
     chosen = cell_protocol() if scoring.protocol is None else _checked(scoring.protocol)
     scoring = replace(scoring, protocol=chosen)
     eligible = np.ones(len(dataset.stimulus), bool)
@@ -132,9 +132,11 @@ def run_generalisation(
                     told,
                 )
                 ranks = ranks._replace(ceiling=ceilings, null_cells=null)
-                found = rows_of(ranks, items, observed, sizes, plan, ks=ks, seed=scoring.seed)
+                rows_found = rows_of(ranks, items, observed, sizes, plan, ks=ks, seed=scoring.seed)
                 tables.append(
-                    found.assign(dataset=dataset.name, model=embeddings.model, method=method.name)
+                    rows_found.assign(
+                        dataset=dataset.name, model=embeddings.model, method=method.name
+                    )
                 )
     table = GeneralisationTable(
         pd.concat(tables, ignore_index=True)[list(COLUMNS)],
@@ -156,7 +158,8 @@ def run_generalisation(
             "lower": scoring.lower,
             "seed": scoring.seed,
             "models": [
-                {"name": one.model, "fingerprint": one.fingerprint(), **one.meta} for one in vectors
+                {"name": model.model, "fingerprint": model.fingerprint(), **model.meta}
+                for model in vectors
             ],
             "subjects": fingerprints,
             "stimulus": dataset.stimulus.fingerprint(),
@@ -196,26 +199,26 @@ def _rng(seed: int, draw: int) -> np.random.Generator:
 def _people(dataset: Dataset, items, methods, lower: bool, fingerprints: dict) -> dict:
     """form -> the rows [I, R] of every subject; fingerprints of the recordings on the side."""
     _, token_to_type = dataset.stimulus.types(lower=lower)
-    found: dict[str, list[np.ndarray]] = {method.form: [] for method in methods}
+    rows_by_form: dict[str, list[np.ndarray]] = {method.form: [] for method in methods}
     for subject in dataset.subjects:
         responses = dataset.load(subject)
         fingerprints[subject] = responses.fingerprint()
-        for form, rows in found.items():
+        for form, rows in rows_by_form.items():
             rows.append(scores.item_rows(responses, items, token_to_type, form))
-    return found
+    return rows_by_form
 
 
 def _ceilings(sources, cells: Cells, sizes, method, centring: str) -> np.ndarray | None:
     """Ranks [S, F, Q] of the tested words by the other people's responses; None for a single person."""
     if len(sources) < 2 or len(sources[0]) > _CEILING_WORDS:
         return None
-    found = []
+    ranks_of_subjects = []
     for subject, source in enumerate(sources):
         others = [rows for index, rows in enumerate(sources) if index != subject]
         layer = scores.others_layer(others)[None]
         ranks = scores.score_cells(source, layer, cells, sizes, method, centring=centring).ranks
-        found.append(ranks[:, 0])
-    return np.stack(found)
+        ranks_of_subjects.append(ranks[:, 0])
+    return np.stack(ranks_of_subjects)
 
 
 def _ranked(
@@ -227,10 +230,12 @@ def _ranked(
 
     def of_subject(source):
         with computation.context():
-            found = scores.score_cells(source, values, joined, sizes, method, centring=centring)
-        chosen = found.loss.argmin(axis=1)
-        selected = found.ranks[np.arange(len(chosen)), chosen]
-        return np.concatenate([selected[:, None], found.ranks], axis=1)
+            cell_scores = scores.score_cells(
+                source, values, joined, sizes, method, centring=centring
+            )
+        chosen = cell_scores.loss.argmin(axis=1)
+        selected = cell_scores.ranks[np.arange(len(chosen)), chosen]
+        return np.concatenate([selected[:, None], cell_scores.ranks], axis=1)
 
     every = []
     with ThreadPoolExecutor(computation.workers()) as pool:

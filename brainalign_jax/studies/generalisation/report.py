@@ -28,24 +28,28 @@ def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
     names = list(manifest["conditions"])
     title = f"{manifest['dataset']['name']}: {' and '.join(names)}"
     level, answer = verdict.answer(table)
-    found = verdict.verdicts(table)
-    labels = short_names([one.model for one in found])
+    verdicts = verdict.verdicts(table)
+    labels = short_names([shown.model for shown in verdicts])
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="lead">{escape(_scope(table))}</p>',
-        page.verdict(QUESTION, answer, verdict.headline(table), level),
-        f"<ul>{''.join(f'<li>{escape(one.text)}</li>' for one in found)}</ul>",
+        page.verdict(QUESTION, answer, verdict.explanation(table), level),
+        f"<ul>{''.join(f'<li>{escape(shown.text)}</li>' for shown in verdicts)}</ul>",
         f'<p class="small">{escape(_how(table))}</p>',
         "<h2>Cells and gaps</h2>",
         page.table(
             _HEADER,
-            [line for one in found for line in _lines(table, one, labels[one.model])],
+            [line for shown in verdicts for line in _lines(table, shown, labels[shown.model])],
             numbers_from=4,
         ),
         "<h2>Person by person</h2>",
         *(
-            page.figure(f"gap {one.method} {labels[one.model]}", draw_gaps(table, one), _caption(one, labels))
-            for one in found
+            page.figure(
+                f"gap {shown.method} {labels[shown.model]}",
+                draw_gaps(table, shown),
+                _caption(shown, labels),
+            )
+            for shown in verdicts
         ),
         "<h2>Data, models and run</h2>",
         page.table(["fact", "value"], _facts(table)),
@@ -53,14 +57,14 @@ def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
     return page.write(Path(folder) / "report.html", title, body)
 
 
-def draw_gaps(table: GeneralisationTable, one: verdict.Verdict) -> Figure:
+def draw_gaps(table: GeneralisationTable, shown: verdict.Verdict) -> Figure:
     """Rank accuracy of each person within and across conditions, a panel a condition tested."""
     names = list(table.manifest["conditions"])
     figure = Figure(figsize=(2.6 * len(names) + 1.2, 3.4), layout="constrained")
     axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axis, tested in zip(axes, names, strict=True):
         for subject in [*table.manifest["subjects"], GROUP]:
-            rows = verdict.chosen_lines(table, one.model, one.method, subject)
+            rows = verdict.chosen_lines(table, shown.model, shown.method, subject)
             rows = rows[(rows["tested_on"] == tested) & (rows["trained_on"] != "")]
             same = rows["trained_on"] == tested
             pair = [rows.loc[same, "value"].mean(), rows.loc[~same, "value"].mean()]
@@ -76,23 +80,24 @@ def draw_gaps(table: GeneralisationTable, one: verdict.Verdict) -> Figure:
     return figure
 
 
-def _caption(one: verdict.Verdict, labels: dict[str, str]) -> str:
+def _caption(shown: verdict.Verdict, labels: dict[str, str]) -> str:
     return (
-        f"{one.method}, {labels[one.model]}: a line a person, the mean in orange; the grey line is chance. "
-        "The same words with the same candidates, after training on the rest of theirs, and on others."
+        f"{shown.method}, {labels[shown.model]}: a line a person, the mean in orange; the grey line is "
+        "chance. The same words with the same candidates, after training on the rest of their condition and "
+        "on another."
     )
 
 
-def _lines(table: GeneralisationTable, one: verdict.Verdict, label: str) -> list[list[str]]:
-    rows = verdict.chosen_lines(table, one.model, one.method)
-    found = []
+def _lines(table: GeneralisationTable, shown: verdict.Verdict, label: str) -> list[list[str]]:
+    rows = verdict.chosen_lines(table, shown.model, shown.method)
+    lines = []
     for _, line in rows.iterrows():
         gap = line["trained_on"] == ""
         tested = "all conditions" if line["tested_on"] == ALL else line["tested_on"]
-        found.append(
+        lines.append(
             [
                 label,
-                one.method,
+                shown.method,
                 "gap: within less across" if gap else line["trained_on"],
                 tested,
                 number(line["value"]),
@@ -102,7 +107,7 @@ def _lines(table: GeneralisationTable, one: verdict.Verdict, label: str) -> list
                 number(line["p"]),
             ]
         )
-    return found
+    return lines
 
 
 def _scope(table: GeneralisationTable) -> str:
@@ -133,7 +138,7 @@ def _facts(table: GeneralisationTable) -> list[list[str]]:
     facts = [(f"dataset: {key}", value) for key, value in manifest["dataset"].items()]
     facts += [(f"choice: {key}", value) for key, value in manifest["plan"].items()]
     facts += [(f"protocol: {key}", value) for key, value in manifest["protocol"].items()]
-    facts += [("models", ", ".join(one["name"] for one in manifest["models"]))]
+    facts += [("models", ", ".join(model["name"] for model in manifest["models"]))]
     facts += [("subjects", ", ".join(manifest["subjects"]))]
     facts += [
         (key, manifest[key]) for key in ("seed", "stimulus", "command", "created", "versions")

@@ -75,21 +75,21 @@ def item_layers(
 ) -> tuple[list[int], np.ndarray]:
     """(layer numbers, vectors [L, I, E] of the items), in the axes they span where the method allows it."""
     wanted = None if layers is None else tuple(layers)
-    numbers, found = [], []
+    numbers, layer_rows = [], []
     blocks = zip(layer_numbers(embeddings, wanted), embeddings.blocks(), strict=True)
     for chosen, (known, values) in blocks:
         for layer in chosen:
             rows = np.asarray(values[known.index(layer)][items.types], np.float64)
             numbers.append(layer)
-            found.append(_layer_rows(rows, method))
-    return numbers, _stacked(found)
+            layer_rows.append(_layer_rows(rows, method))
+    return numbers, _stacked(layer_rows)
 
 
 def others_layer(rows: Sequence[np.ndarray]) -> np.ndarray:
     """The responses of several people [I, R] as the vectors [I, E] of a layer: a ceiling for the model's."""
     gram = np.zeros((len(rows[0]), len(rows[0])))
-    for one in rows:
-        products = np.asarray(one, np.float64) @ np.asarray(one, np.float64).T
+    for responses in rows:
+        products = np.asarray(responses, np.float64) @ np.asarray(responses, np.float64).T
         gram += products / np.trace(products)
     variances, axes = np.linalg.eigh(gram)
     return (axes * np.sqrt(np.maximum(variances, 0))).astype(np.float32)
@@ -115,7 +115,7 @@ def score_cells(
     n_cells, block = len(rows), min(_BLOCK, len(rows))
     starts = range(0, n_cells, block)
     filled = np.concatenate([rows, np.repeat(rows[-1:], -n_cells % block, axis=0)])
-    found = [
+    blocks = [
         _scored(
             source,
             layers,
@@ -126,7 +126,7 @@ def score_cells(
         )
         for start in starts
     ]
-    ranks, loss = (np.concatenate([np.asarray(part[i]) for part in found]) for i in (0, 1))
+    ranks, loss = (np.concatenate([np.asarray(part[i]) for part in blocks]) for i in (0, 1))
     return CellScores(ranks[:n_cells], loss[:n_cells])
 
 

@@ -72,7 +72,7 @@ class GeneralisationTable:
         from brainalign_jax.studies.generalisation import verdict
 
         return "\n".join(
-            [verdict.headline(self), *(f"- {one.text}" for one in verdict.verdicts(self))]
+            [verdict.headline(self), *(f"- {judged.text}" for judged in verdict.verdicts(self))]
         )
 
     def line(self, **wanted) -> pd.Series:
@@ -117,7 +117,7 @@ def rows_of(
     for k in ks:
         metrics["precision", k] = lambda ranks, k=k: (ranks <= k).astype(np.float64)
     counts = _resamples(ranks.observed.shape[0], len(items.types), plan, seed)
-    found = []
+    tables = []
     for (metric, k), score in metrics.items():
         scores = score(np.asarray(ranks.observed, np.float64))
         values = _cell_means(scores, cells, len(items.names))
@@ -125,21 +125,23 @@ def rows_of(
         if len(ranks.null):
             drawn = np.stack(
                 [
-                    _cell_means(score(np.asarray(one, np.float64)), own, len(items.names))
-                    for one, own in zip(ranks.null, ranks.null_cells, strict=True)
+                    _cell_means(score(np.asarray(drawn_ranks, np.float64)), own, len(items.names))
+                    for drawn_ranks, own in zip(ranks.null, ranks.null_cells, strict=True)
                 ]
             )
         ceiling = np.full(values.shape[:-1] + (1,), np.nan)
         if ranks.ceiling is not None:
             ceiling = _cell_means(score(ranks.ceiling[:, :, None]), cells, len(items.names))
         by_item = _by_item(scores, cells, items)
-        found.append(
-            _metric_rows(ranks, items, cells, values, drawn, ceiling, by_item, counts, plan).assign(
+        tables.append(
+            _metric_rows(
+                ranks, items, values, drawn, ceiling, by_item, counts, plan.confidence
+            ).assign(
                 metric=lambda rows, metric=metric: rows["gap"].map({True: GAP, False: ""}) + metric,
                 k=k,
             )
         )
-    rows = pd.concat(found, ignore_index=True)
+    rows = pd.concat(tables, ignore_index=True)
     return rows.assign(candidates=n, n_train=sizes.n_train).drop(columns="gap")
 
 
@@ -156,27 +158,26 @@ def gaps(values: np.ndarray) -> np.ndarray:
 def _cell_means(scores: np.ndarray, cells: Cells, n_conditions: int) -> np.ndarray:
     """Mean scores [S, C trained, C tested, L] of scores [S, F, L, Q]."""
     means = scores.mean(axis=-1)
-    found = np.empty((len(scores), n_conditions, n_conditions, scores.shape[2]))
+    values = np.empty((len(scores), n_conditions, n_conditions, scores.shape[2]))
     for trained in range(n_conditions):
         for tested in range(n_conditions):
             chosen = (cells.trained == trained) & (cells.tested == tested)
-            found[:, trained, tested] = means[:, chosen].mean(axis=1)
-    return found
+            values[:, trained, tested] = means[:, chosen].mean(axis=1)
+    return values
 
 
 def _by_item(scores: np.ndarray, cells: Cells, items: Items) -> tuple[np.ndarray, np.ndarray]:
     """(mean scores [C, S, I, L] of each item after training on each condition, times tested [I])."""
     n_conditions = len(items.names)
-    found = np.zeros((n_conditions, len(scores), len(items.types), scores.shape[2]))
-    times = np.zeros(len(items.types))
+    totals = np.zeros((n_conditions, len(scores), len(items.types), scores.shape[2]))
     for trained in range(n_conditions):
         chosen = cells.trained == trained
         test = cells.test[chosen].ravel()
         moved = np.moveaxis(scores[:, chosen], 2, 3).reshape(len(scores), -1, scores.shape[2])
         for subject in range(len(scores)):
-            np.add.at(found[trained, subject], test, moved[subject])
-        times = np.bincount(test, minlength=len(times)).astype(np.float64)
-    return found / np.maximum(times, 1)[:, None], times
+            np.add.at(totals[trained, subject], test, moved[subject])
+        times = np.bincount(test, minlength=len(items.types)).astype(np.float64)
+    return totals / np.maximum(times, 1)[:, None], times
 
 
 def _resamples(n_subjects: int, n_items: int, plan: Generalisation, seed: int) -> tuple:
@@ -190,20 +191,30 @@ _interval = jax.jit(bootstrap.hierarchical, static_argnames=("confidence", "meth
 
 
 def _metric_rows(
-    ranks, items, cells, values, drawn, ceiling, by_item, counts, plan
+    ranks: Ranks,
+    items: Items,
+    values: np.ndarray,
+    drawn: np.ndarray,
+    ceiling: np.ndarray,
+    by_item: tuple[np.ndarray, np.ndarray],
+    counts: tuple,
+    confidence: float,
 ) -> pd.DataFrame:
-    """Rows of one metric: cells, then gaps."""
+    """Rows of one metric: cells, then gaps.
+
+    values: [S, C, C, L]; drawn: [B, S, C, C, L]; ceiling: [S, C, C, 1]; by_item: of `_by_item`; counts: of
+    the bootstrap.
+    """
     n_conditions, names = len(items.names), items.names
     item_scores, times = by_item
-    tested_often = np.zeros(len(items.types)) + times
-    n_tested = [int((tested_often[items.condition == c] > 0).sum()) for c in range(n_conditions)]
+    n_tested = [int((times[items.condition == c] > 0).sum()) for c in range(n_conditions)]
     own_gaps, null_gaps = gaps(values), gaps(drawn)
     rows = []
 
     def bounds(of_items: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
         mask = np.broadcast_to(weights, of_items.shape).astype(np.float32)
-        found = _interval(of_items.astype(np.float32), mask, *counts, confidence=plan.confidence)
-        return float(found.lower), float(found.upper)
+        interval = _interval(of_items.astype(np.float32), mask, *counts, confidence=confidence)
+        return float(interval.lower), float(interval.upper)
 
     def add(trained, tested, observed, null, top, of_items, weights, n_items):
         """Rows of a cell or gap: observed [S, L], null [B, S, L], top [S], of_items [S, I, L]."""

@@ -57,17 +57,34 @@ def verdicts(table: GeneralisationTable) -> list[Verdict]:
 
 def headline(table: GeneralisationTable) -> str:
     """The answer of all models and methods in a sentence."""
-    found = verdicts(table)
-    answer = _common(found)
+    judged = verdicts(table)
+    answer = _common(judged)
     text = f"{ANSWERS[answer]}."
-    if len({one.answer for one in found}) > 1:
+    if len({verdict.answer for verdict in judged}) > 1:
         by_answer: dict[str, list[str]] = {}
-        labels = short_names(list(dict.fromkeys(one.model for one in found)))
-        for one in found:
-            by_answer.setdefault(one.answer, []).append(f"{one.method}, {labels[one.model]}")
+        labels = short_names(list(dict.fromkeys(verdict.model for verdict in judged)))
+        for verdict in judged:
+            by_answer.setdefault(verdict.answer, []).append(
+                f"{verdict.method}, {labels[verdict.model]}"
+            )
         listed = "; ".join(f"{name}: {' and '.join(who)}" for name, who in by_answer.items())
         text = f"{ANSWERS[answer]}. The methods differ: {listed}."
     return text
+
+
+def explanation(table: GeneralisationTable) -> str:
+    """What the answer means, or how models and methods differ; with the mean rank accuracies."""
+    judged = verdicts(table)
+    rows = [chosen_lines(table, verdict.model, verdict.method) for verdict in judged]
+    cells = pd.concat(rows)
+    cells = cells[cells["trained_on"] != ""]
+    same = cells["trained_on"] == cells["tested_on"]
+    means = (
+        f"Rank accuracy is {number(cells.loc[same, 'value'].mean())} within conditions and "
+        f"{number(cells.loc[~same, 'value'].mean())} across, chance {CHANCE}."
+    )
+    text = headline(table).removeprefix(f"{ANSWERS[_common(judged)]}.").strip()
+    return f"{text or _PLAIN[judged[0].answer] + '.'} {means}"
 
 
 def answer(table: GeneralisationTable) -> tuple[str, str]:
@@ -93,9 +110,9 @@ def probability(p: float) -> str:
     return f"p = {number(p)}" if np.isfinite(p) else "no p"
 
 
-def _common(found: Sequence[Verdict]) -> str:
+def _common(judged: Sequence[Verdict]) -> str:
     """The answer that all give that decode anything; else that it is not clear."""
-    answers = {one.answer for one in found if one.answer != "nothing"}
+    answers = {verdict.answer for verdict in judged if verdict.answer != "nothing"}
     if not answers:
         return "nothing"
     return answers.pop() if len(answers) == 1 else "unclear"
@@ -109,15 +126,15 @@ def _verdict(table: GeneralisationTable, model: str, method: str, label: str) ->
     across = cells[cells["trained_on"] != cells["tested_on"]]
     carried = (across["lower"] > CHANCE).to_numpy()
     if not (within["lower"] > CHANCE).any():
-        found = "nothing"
+        conclusion = "nothing"
     elif not np.isfinite(gap["p"]):
-        found = "untested"
+        conclusion = "untested"
     elif gap["p"] < LEVEL and gap["lower"] > 0:
-        found = "in part" if carried.any() else "ends"
+        conclusion = "in part" if carried.any() else "ends"
     elif carried.all():
-        found = "holds"
+        conclusion = "holds"
     else:
-        found = "unclear"
+        conclusion = "unclear"
     said = [
         f"{method}, {label}: rank accuracy within conditions {number(within['value'].mean())}, across "
         f"{number(across['value'].mean())} (chance {CHANCE}); the gap is {number(gap['value'])} "
@@ -132,8 +149,8 @@ def _verdict(table: GeneralisationTable, model: str, method: str, label: str) ->
             f"Tested on {line['tested_on']}: {number(line['value'])} "
             f"{interval(line['lower'], line['upper'])}, {probability(line['p'])}."
         )
-    said.append(f"{_PLAIN[found]}.")
-    return Verdict(model, method, found, " ".join(said))
+    said.append(f"{_PLAIN[conclusion]}.")
+    return Verdict(model, method, conclusion, " ".join(said))
 
 
 _PLAIN = {
