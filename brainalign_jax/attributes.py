@@ -106,19 +106,19 @@ def _checked(name: str, values: object, n: int) -> np.ndarray:
                 f"attribute {name!r} has {size[row]} characters in row {row + 1}; shorten it to at most "
                 f"{LONGEST}"
             )
-        found = values.astype(f"U{max(1, size.max(initial=0))}")
+        checked = values.astype(f"U{max(1, size.max(initial=0))}")
     elif values.dtype.kind in "fiub":
-        found = values.astype(np.float64)
-        if np.isinf(found).any():
-            row = int(np.isinf(found).argmax())
+        checked = values.astype(np.float64)
+        if np.isinf(checked).any():
+            row = int(np.isinf(checked).argmax())
             raise ValueError(
-                f"attribute {name!r} is {found[row]} in row {row + 1}; give a finite number, or NaN where "
+                f"attribute {name!r} is {checked[row]} in row {row + 1}; give a finite number, or NaN where "
                 "it is unknown"
             )
     else:
         raise ValueError(f"attribute {name!r} has dtype {values.dtype}; give numbers or text")
-    found.flags.writeable = False
-    return found
+    checked.flags.writeable = False
+    return checked
 
 
 def _is_missing(value: object) -> bool:

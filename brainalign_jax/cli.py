@@ -16,6 +16,7 @@ from brainalign_jax.names import unknown
 COMMANDS = {
     "align": ("align", "ALIGN"),
     "evidence": ("evidence", "EVIDENCE"),
+    "generalise": ("generalise", "GENERALISE"),
     "embed": ("words", "EMBED"),
     "surprisal": ("words", "SURPRISAL"),
     "fetch": ("catalog", "FETCH"),

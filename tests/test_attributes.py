@@ -42,9 +42,9 @@ def test_numbers_and_text_are_kept_read_only_with_unknown_values():
     ],
 )
 def test_what_tables_hold_is_understood(values):
-    found = Attributes({"x": values}, 3)["x"]
-    assert found.shape == (3,) and found.dtype.kind in "fU"
-    assert known(found).sum() == pd.notna(pd.Series(values)).sum()
+    values_kept = Attributes({"x": values}, 3)["x"]
+    assert values_kept.shape == (3,) and values_kept.dtype.kind in "fU"
+    assert known(values_kept).sum() == pd.notna(pd.Series(values)).sum()
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_the_fingerprint_is_that_of_earlier_versions_where_there_are_no_attribut
     ]
     prints = [stimulus.fingerprint() for stimulus in described]
     assert len({PLAIN, *prints}) == 7
-    assert {one.fingerprint(attributes=False) for one in described} == {PLAIN}
+    assert {stimulus.fingerprint(attributes=False) for stimulus in described} == {PLAIN}
     in_turn = plain.with_attributes(b=[1, 2]).with_attributes(a=[1, 2])
     assert in_turn.fingerprint() == prints[-1]
     assert plain.with_attributes(a=[0.0, 1]).fingerprint() == (

@@ -13,6 +13,7 @@ from brainalign_jax.studies.replication import replication
 
 NAMES = (
     "contrastive_maps",
+    "generalisation",
     "noise_check",
     "power_check",
     "protocol_ladder",
@@ -96,6 +97,17 @@ def test_the_presets_are_those_that_there_are(monkeypatch):
             "contrastive_maps",
             ("--data_dir=d", "--model=m", "--output_dir=o", "--methods=cca"),
             "known: infonce, infonce_procrustes, rcsls, rcsls_procrustes",
+        ),
+        (
+            "generalisation",
+            (
+                "--dataset=alice",
+                "--data_dir=d",
+                "--models=m",
+                "--output_dir=o",
+                "--conditions=story",
+            ),
+            "there are 1 conditions in 'story': give two to 20",
         ),
     ],
 )

@@ -195,3 +195,40 @@ class Encoding:
 
     def __post_init__(self):
         check_fields(self)
+
+
+@documented
+@dataclass(frozen=True)
+class Generalisation:
+    """How it is asked whether what was fitted on some words holds for others: `studies.generalisation`."""
+
+    n_folds: int = described(
+        "Folds of each condition's words; the words of a fold are tested, and are the only candidates.",
+        8,
+        least=2,
+    )
+    n_train: int | None = described(
+        "Words trained on in every cell; as many as all cells can have if not given.",
+        None,
+        least=10,
+    )
+    n_splits: int = described(
+        "Times that folds and training words are drawn.", 3, least=1, most=1000
+    )
+    centring: str = described(
+        "What means are taken off the tested words and their candidates: their fold's own, so that "
+        "conditions may differ in the mean, or those of the training words.",
+        "fold",
+        choices=("fold", "training"),
+    )
+    n_nulls: int = described(
+        "Draws in which words exchange their conditions, 0 for none; the smallest p is 1 / (1 + n_nulls).",
+        100,
+        least=0,
+        most=100_000,
+    )
+    n_bootstraps: int = described("Resamples of people and words.", 2000, least=100, most=1_000_000)
+    confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
+
+    def __post_init__(self):
+        check_fields(self)

@@ -1,0 +1,95 @@
+"""`brainalign generalise`: does it hold for words of another condition than it was fitted on?"""
+
+from brainalign_jax.commands.align import (
+    ATTRIBUTES,
+    COMPUTATION,
+    DATA_DIR,
+    DATASET,
+    EMBEDDING,
+    MODELS,
+    OPTIONS,
+    OUTPUT_DIR,
+    PROGRESS,
+    PROTOCOL,
+    READER_OPTIONS,
+    SCORING,
+    SUBJECTS,
+    open_data,
+)
+from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.ending import misuse
+from brainalign_jax.options import Option, filled, options_of, picked
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.options import Embedding, Generalisation, Scoring
+
+CONDITIONS = Option(
+    "conditions",
+    "text",
+    None,
+    "Two or more with ; between them: attribute, sign and value, as concreteness<3;concreteness>=4, "
+    "concreteness<q33 (a quantile), topic=animals|tools, with & for several at once.",
+    PROTOCOL,
+    required=True,
+)
+_PLAN = options_of(Generalisation, PROTOCOL)
+_SCORING = (
+    *picked(SCORING, "methods"),
+    *picked(SCORING, "ks", default=(1, 3), help="The k of precision@k, below the words of a fold."),
+    *picked(SCORING, "layers", "lower"),
+    *picked(SCORING, "seed", help="Seed of every draw and of untrained weights."),
+)
+_COMPUTATION = picked(COMPUTATION, "dtype", "threads")
+
+GENERALISATION_OPTIONS = (
+    DATASET,
+    DATA_DIR,
+    SUBJECTS,
+    READER_OPTIONS,
+    ATTRIBUTES,
+    OUTPUT_DIR,
+    MODELS,
+    *EMBEDDING,
+    CONDITIONS,
+    *_SCORING,
+    *_PLAN,
+    *_COMPUTATION,
+    *picked(OPTIONS, "cache_dir", help="Where vectors are kept; below --output_dir if not given."),
+    PROGRESS,
+)
+
+
+def _generalise(values: dict[str, object], text: str) -> None:
+    from brainalign_jax.studies.generalisation import run_generalisation, split_conditions
+
+    with misuse():
+        plan = filled(Generalisation, _PLAN, values)
+        scoring = filled(Scoring, _SCORING, values)
+        conditions = split_conditions(values["conditions"])
+    table = run_generalisation(
+        open_data(values),
+        values["models"],
+        conditions,
+        values["output_dir"],
+        plan=plan,
+        scoring=scoring,
+        embedding=filled(Embedding, EMBEDDING, values),
+        computation=filled(Computation, _COMPUTATION, values),
+        cache_dir=values["cache_dir"],
+        command=text,
+        progress=values["progress"],
+    )
+    print(table.verdict())
+    print(f"report: {shown_path(values['output_dir'] / 'report.html')}")
+
+
+GENERALISE = Command(
+    "generalise",
+    "does it hold for words of another kind than it was fitted on: gaps between conditions, with a verdict",
+    (
+        "generalise --dataset=pereira180 --data_dir=data/pereira180 --models=bert-base --context=word "
+        "--conditions='concreteness<3;concreteness>=4' --output_dir=out/generalise",
+    ),
+    GENERALISATION_OPTIONS,
+    _generalise,
+    "vectors are kept in the cache, scores are not, and the same command begins anew",
+)

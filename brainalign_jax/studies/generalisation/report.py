@@ -1,0 +1,155 @@
+"""The report of a generalisation study: the verdict first, then cells, gaps and people, one HTML file."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from brainalign_jax.studies.generalisation import verdict
+from brainalign_jax.studies.generalisation.table import ALL, GeneralisationTable
+from brainalign_jax.study.report import page
+from brainalign_jax.study.report.display import OKABE_ITO, short_names
+from brainalign_jax.study.report.verdict import interval, number
+from brainalign_jax.study.results import GROUP
+
+_HEADER = (
+    "model", "method", "trained on", "tested on", "rank accuracy", "interval", "labels exchanged",
+    "ceiling", "p",
+)  # fmt: skip
+QUESTION = "Does it hold beyond the words that it was fitted on?"
+
+
+def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
+    """Write `folder`/report.html, one file without scripts or external resources."""
+    manifest = table.manifest
+    names = list(manifest["conditions"])
+    title = f"{manifest['dataset']['name']}: {' and '.join(names)}"
+    level, answer = verdict.answer(table)
+    verdicts = verdict.verdicts(table)
+    labels = short_names([shown.model for shown in verdicts])
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="lead">{escape(_scope(table))}</p>',
+        page.verdict(QUESTION, answer, verdict.explanation(table), level),
+        f"<ul>{''.join(f'<li>{escape(shown.text)}</li>' for shown in verdicts)}</ul>",
+        f'<p class="small">{escape(_how(table))}</p>',
+        "<h2>Cells and gaps</h2>",
+        page.table(
+            _HEADER,
+            [line for shown in verdicts for line in _lines(table, shown, labels[shown.model])],
+            numbers_from=4,
+        ),
+        "<h2>Person by person</h2>",
+        *(
+            page.figure(
+                f"gap {shown.method} {labels[shown.model]}",
+                draw_gaps(table, shown),
+                _caption(shown, labels),
+            )
+            for shown in verdicts
+        ),
+        "<h2>Data, models and run</h2>",
+        page.table(["fact", "value"], _facts(table)),
+    ]  # fmt: skip
+    return page.write(Path(folder) / "report.html", title, body)
+
+
+def draw_gaps(table: GeneralisationTable, shown: verdict.Verdict) -> Figure:
+    """Rank accuracy of each person within and across conditions, a panel a condition tested."""
+    names = list(table.manifest["conditions"])
+    figure = Figure(figsize=(2.6 * len(names) + 1.2, 3.4), layout="constrained")
+    axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axis, tested in zip(axes, names, strict=True):
+        for subject in [*table.manifest["subjects"], GROUP]:
+            rows = verdict.chosen_lines(table, shown.model, shown.method, subject)
+            rows = rows[(rows["tested_on"] == tested) & (rows["trained_on"] != "")]
+            same = rows["trained_on"] == tested
+            pair = [rows.loc[same, "value"].mean(), rows.loc[~same, "value"].mean()]
+            group = subject == GROUP
+            colour, width = (OKABE_ITO[1], 2.4) if group else (OKABE_ITO[0], 0.8)
+            axis.plot([0, 1], pair, "o-", color=colour, linewidth=width, markersize=4)
+        axis.axhline(verdict.CHANCE, color="#666666", linewidth=0.8)
+        axis.set_xticks([0, 1], ["within", "across"])
+        axis.set_xlim(-0.3, 1.3)
+        axis.set_title(f"tested on {tested}", fontsize="medium")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("rank accuracy")
+    return figure
+
+
+def _caption(shown: verdict.Verdict, labels: dict[str, str]) -> str:
+    return (
+        f"{shown.method}, {labels[shown.model]}: a line a person, the mean in orange; the grey line is "
+        "chance. The same words with the same candidates, after training on the rest of their condition and "
+        "on another."
+    )
+
+
+def _lines(table: GeneralisationTable, shown: verdict.Verdict, label: str) -> list[list[str]]:
+    rows = verdict.chosen_lines(table, shown.model, shown.method)
+    lines = []
+    for _, line in rows.iterrows():
+        gap = line["trained_on"] == ""
+        tested = "all conditions" if line["tested_on"] == ALL else line["tested_on"]
+        lines.append(
+            [
+                label,
+                shown.method,
+                "gap: within less across" if gap else line["trained_on"],
+                tested,
+                number(line["value"]),
+                interval(line["lower"], line["upper"]),
+                number(line["null_mean"]),
+                number(line["ceiling"]),
+                number(line["p"]),
+            ]
+        )
+    return lines
+
+
+def _scope(table: GeneralisationTable) -> str:
+    manifest, cells = table.manifest, table.manifest["cells"]
+    words = ", ".join(f"{name} ({count} words)" for name, count in manifest["conditions"].items())
+    return (
+        f"{len(manifest['subjects'])} people; {words}. In every cell {cells['n_train']} words are trained "
+        f"on, and a word is looked for among {cells['n_candidates']} that were not."
+    )
+
+
+def _how(table: GeneralisationTable) -> str:
+    plan = table.manifest["plan"]
+    return (
+        "Rank accuracy: 1 for the first of the candidates, 0 for the last. Each condition's words are parted "
+        f"into {table.manifest['cells']['n_folds']} folds, {plan['n_splits']} times; the words of a fold are "
+        "the only candidates, and are the same whatever was trained on. Layer and penalty are chosen in the "
+        f"training words. Intervals: bootstrap over people and words. p: {plan['n_nulls']} draws in which "
+        "words exchange their conditions and everything is fitted and chosen anew; a fold's words are then "
+        "of all conditions, and easier to tell apart, so that gaps are compared and not scores. Ceiling: the "
+        "other people's responses in place of the "
+        "model's vectors."
+    )
+
+
+def _facts(table: GeneralisationTable) -> list[list[str]]:
+    manifest = table.manifest
+    facts = [(f"dataset: {key}", value) for key, value in manifest["dataset"].items()]
+    facts += [(f"choice: {key}", value) for key, value in manifest["plan"].items()]
+    facts += [(f"protocol: {key}", value) for key, value in manifest["protocol"].items()]
+    facts += [("models", ", ".join(model["name"] for model in manifest["models"]))]
+    facts += [("subjects", ", ".join(manifest["subjects"]))]
+    facts += [
+        (key, manifest[key]) for key in ("seed", "stimulus", "command", "created", "versions")
+    ]
+    return [[key, _text(value)] for key, value in facts if value not in (None, "")]
+
+
+def _text(value: object) -> str:
+    """A manifest's value for a reader."""
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_text(part)}" for key, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, (float, np.floating)) else str(value)

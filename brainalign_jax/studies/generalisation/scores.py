@@ -1,0 +1,195 @@
+"""Ranks of the tested words in every cell, for one person: the methods of a study on the rows of each cell.
+
+All cells are of one size, so that a cell is a small problem of its own: its rows are gathered, rotated into
+the axes that they span, and scored by one compiled program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainalign_jax.align import linalg
+from brainalign_jax.language import Embeddings
+from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.studies.generalisation.cells import Cells, Sizes
+from brainalign_jax.studies.generalisation.conditions import Items
+from brainalign_jax.study.computation import compiled
+from brainalign_jax.study.protocol import Protocol
+from brainalign_jax.study.score import preparation
+from brainalign_jax.study.score.decoding import LayerVectors
+from brainalign_jax.study.score.folds import Folds, Split, split_arrays
+from brainalign_jax.study.score.methods import FoldProblem, Method, method_of
+from brainalign_jax.study.score.workbench import layer_numbers
+
+_BLOCK = 64  # cells in one compiled call
+
+
+class CellScores(NamedTuple):
+    """ranks: [F, L, Q] of each cell, layer and tested word among the cell's Q candidates; loss: [F, L] of
+    each layer in the inner folds of the training words."""
+
+    ranks: np.ndarray
+    loss: np.ndarray
+
+
+def cell_problem(sizes: Sizes, protocol: Protocol) -> FoldProblem:
+    """What every cell asks of its own rows: the training words first, then those tested.
+
+    Within the training words, which are in no order, penalty and layer are chosen in contiguous inner
+    folds; there, too, only the words held out are candidates.
+    """
+    n, size = sizes.n_train, sizes.n_train + sizes.n_candidates
+    rows = np.arange(size)
+
+    def splits(train: list[np.ndarray], test: list[np.ndarray]) -> Split:
+        masks = [np.stack([np.isin(rows, part) for part in parts]) for parts in (train, test)]
+        return split_arrays(Folds(*masks), rows, queries="types", candidates=masks[1])
+
+    outer = splits([rows[:n]], [rows[n:]])
+    blocks = np.array_split(rows[:n], min(protocol.n_inner_folds, n // 2))
+    inner = splits([np.setdiff1d(rows[:n], block) for block in blocks], blocks)
+    return FoldProblem(Split(*(part[0] for part in outer)), inner, rows.astype(np.int32))
+
+
+def item_rows(
+    responses: WordResponses, items: Items, token_to_type: np.ndarray, form: str
+) -> np.ndarray:
+    """A person's mean response [I, R] to each item, as a method of that form takes them."""
+    types, means = preparation.type_means(np.asarray(responses.values), token_to_type, items.rows)
+    means = means[np.searchsorted(types, items.types)].astype(np.float64)
+    scale = np.sqrt(np.square(means - means.mean(axis=0)).mean()) or 1.0
+    means = (means - means.mean(axis=0)) / scale  # of no account, but for rounding
+    if form == "values":
+        return means.astype(np.float32)
+    return preparation.lossless_reduction(means, center_rows=form == "centred")
+
+
+def item_layers(
+    embeddings: Embeddings, items: Items, layers: Sequence[int] | None, method: Method
+) -> tuple[list[int], np.ndarray]:
+    """(layer numbers, vectors [L, I, E] of the items), in the axes they span where the method allows it."""
+    wanted = None if layers is None else tuple(layers)
+    numbers, layer_rows = [], []
+    blocks = zip(layer_numbers(embeddings, wanted), embeddings.blocks(), strict=True)
+    for chosen, (known, values) in blocks:
+        for layer in chosen:
+            rows = np.asarray(values[known.index(layer)][items.types], np.float64)
+            numbers.append(layer)
+            layer_rows.append(_layer_rows(rows, method))
+    return numbers, _stacked(layer_rows)
+
+
+def others_layer(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """The responses of several people [I, R] as the vectors [I, E] of a layer: a ceiling for the model's."""
+    gram = np.zeros((len(rows[0]), len(rows[0])))
+    for responses in rows:
+        products = np.asarray(responses, np.float64) @ np.asarray(responses, np.float64).T
+        gram += products / np.trace(products)
+    variances, axes = np.linalg.eigh(gram)
+    return (axes * np.sqrt(np.maximum(variances, 0))).astype(np.float32)
+
+
+def score_cells(
+    source: np.ndarray,
+    layers: np.ndarray,
+    cells: Cells,
+    sizes: Sizes,
+    method: Method,
+    *,
+    centring: str = "fold",
+) -> CellScores:
+    """Scores of all cells for one person's rows [I, R] and layers [L, I, E].
+
+    centring: "fold" moves the tested words' responses, and their vectors, to the training words' means: that
+    one condition's mean lies elsewhere is then no loss of the map. "training" leaves them where they are.
+    """
+    problem = cell_problem(sizes, method.protocol)
+    rows = np.concatenate([cells.train, cells.test], axis=1).astype(np.int32)
+    # All calls have one shape: the last block is filled up.
+    n_cells, block = len(rows), min(_BLOCK, len(rows))
+    starts = range(0, n_cells, block)
+    filled = np.concatenate([rows, np.repeat(rows[-1:], -n_cells % block, axis=0)])
+    blocks = [
+        _scored(
+            source,
+            layers,
+            filled[start : start + block],
+            problem,
+            method=method,
+            n_moved=sizes.n_candidates if centring == "fold" else 0,
+        )
+        for start in starts
+    ]
+    ranks, loss = (np.concatenate([np.asarray(part[i]) for part in blocks]) for i in (0, 1))
+    return CellScores(ranks[:n_cells], loss[:n_cells])
+
+
+def decoding_method(name: str, protocol: Protocol, sizes: Sizes) -> Method:
+    """The method of that name for cells of these sizes."""
+    return method_of(name, protocol_of_cells(protocol, sizes))
+
+
+def protocol_of_cells(protocol: Protocol, sizes: Sizes) -> Protocol:
+    """The protocol with as many neighbours in CSLS as a cell has candidates, at most."""
+    return replace(protocol, csls_k=min(protocol.csls_k, sizes.n_candidates))
+
+
+def _layer_rows(rows: np.ndarray, method: Method) -> np.ndarray:
+    if method.correlates_vectors:
+        rows = rows - rows.mean(axis=1, keepdims=True)
+    if not (method.correlates_vectors or method.spans_vectors) or rows.shape[1] <= len(rows):
+        return rows.astype(np.float32)
+    return np.linalg.qr(rows.T, mode="r").T.astype(np.float32)
+
+
+def _stacked(layers: Sequence[np.ndarray]) -> np.ndarray:
+    """[L, I, E], the narrower ones with zeros behind them, which add nothing to inner products."""
+    width = max(layer.shape[1] for layer in layers)
+    return np.stack([np.pad(layer, ((0, 0), (0, width - layer.shape[1]))) for layer in layers])
+
+
+def _spanned(rows: jax.Array) -> jax.Array:
+    """Rows [M, E] in the axes that they span [M, min(M, E)]."""
+    if rows.shape[1] <= rows.shape[0]:
+        return rows
+    return jnp.linalg.qr(rows.T, mode="r").T
+
+
+def _moved(rows: jax.Array, n_moved: int) -> jax.Array:
+    """Rows [M, E] whose last n_moved have the mean of those before them."""
+    if not n_moved:
+        return rows
+    train, test = rows[:-n_moved], rows[-n_moved:]
+    return jnp.concatenate([train, test - test.mean(axis=0) + train.mean(axis=0)])
+
+
+def _scored_cells(source, layers, rows, problem, *, method: Method, n_moved: int):
+    """(ranks [F, L, Q], loss [F, L]) of cells whose items are rows [F, M], the last n_moved of them moved."""
+    problem = jax.tree.map(jnp.asarray, problem)
+    rotates = method.correlates_vectors or method.spans_vectors
+
+    def one_cell(items):
+        responses = _moved(source[items], n_moved)
+        responses = responses if method.form == "values" else _spanned(responses)
+        state = method.prepare(responses, problem)
+
+        def one_layer(layer):
+            values = _moved(layer[items], n_moved)
+            values = _spanned(values) if rotates else values
+            products = linalg.gram(values - values.mean(axis=0)) if rotates else None
+            vectors = LayerVectors(values, None, products)
+            scores = method.evaluate(state, responses, vectors, problem)
+            return scores["rank_nn"], scores["layer_loss"]
+
+        return jax.lax.map(one_layer, layers)
+
+    return jax.lax.map(one_cell, rows)
+
+
+_scored = compiled(_scored_cells, static_argnames=("method", "n_moved"))

@@ -1,0 +1,271 @@
+"""The tidy table of a generalisation study: a row a cell, and a row a gap, with their evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+
+from brainalign_jax.align.stats import bootstrap
+from brainalign_jax.files import user_path, write_parquet
+from brainalign_jax.studies.generalisation.cells import Cells, Sizes
+from brainalign_jax.studies.generalisation.conditions import Items
+from brainalign_jax.study import outputs
+from brainalign_jax.study.evidence.chance import permutation_p
+from brainalign_jax.study.options import Generalisation
+from brainalign_jax.study.results import GROUP
+
+COLUMNS = (
+    "dataset", "subject", "model", "layer", "method", "trained_on", "tested_on", "candidates", "metric", "k",
+    "value", "null_mean", "ceiling", "p", "n_train", "n_items", "lower", "upper",
+)  # fmt: skip
+FILE = "generalisation.parquet"
+GAP = "gap_"  # before a metric: within less across
+ALL = "all"  # conditions together
+
+
+@dataclass(frozen=True)
+class GeneralisationTable:
+    """rows: a DataFrame with `COLUMNS`; manifest: how they came about.
+
+    metric: "rank_accuracy" (chance one half) or "precision" at k (chance k / candidates) of the words of
+    `tested_on` among the `candidates` words of their fold, after training on n_train words of
+    `trained_on`. "gap_rank_accuracy", "gap_precision": training within the tested condition less across,
+    mean over the other conditions; trained_on is then "", and tested_on "all" for the mean over conditions.
+    subject "group" is the mean over subjects, with an interval over people and words (lower, upper).
+    null_mean: mean of the draws in which words exchange their conditions; p, of gaps: draws that reach it.
+    ceiling: the same cell with the other people's responses in place of the model's vectors. layer -1 is
+    chosen in each cell's training words.
+    """
+
+    rows: pd.DataFrame
+    manifest: dict
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the table and manifest.json, both or none, in place of an earlier study's files."""
+        folder = user_path(folder, "folder")
+        with outputs.new_outputs(folder) as new:
+            self.write(new)
+        return folder / FILE
+
+    def write(self, folder: Path) -> None:
+        """Write the files of `save` to a folder of `outputs.new_outputs`."""
+        write_parquet(self.rows, folder / FILE)
+        outputs.write_json(self.manifest, folder / outputs.MANIFEST)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> GeneralisationTable:
+        """Read what `save` wrote.
+
+        Raises: FileNotFoundError or ValueError naming the file that is missing, damaged or another study's.
+        """
+        folder = user_path(folder, "folder")
+        content, files = outputs.read_manifest(folder, "generalisation study")
+        return cls(outputs.read_table(folder, FILE, files), content)
+
+    def verdict(self) -> str:
+        """What the study says, in words."""
+        from brainalign_jax.studies.generalisation import verdict
+
+        return "\n".join(
+            [verdict.headline(self), *(f"- {judged.text}" for judged in verdict.verdicts(self))]
+        )
+
+    def line(self, **wanted) -> pd.Series:
+        """The one row whose columns have these values."""
+        rows = self.rows
+        for name, value in wanted.items():
+            rows = rows[rows[name] == value]
+        if len(rows) != 1:
+            raise ValueError(f"{len(rows)} rows have {wanted}: name more columns, or others")
+        return rows.iloc[0]
+
+
+class Ranks(NamedTuple):
+    """Ranks of the tested words by one method and model: of the cells as they are, and where labels are
+    exchanged.
+
+    subjects: names; layers: [L] numbers. observed: [S, F, L, Q]; ceiling: [S, F, Q] or None;
+    null: [B, S, F, L, Q]; null_cells: their cells, B of them.
+    """
+
+    subjects: tuple[str, ...]
+    layers: list[int]
+    observed: np.ndarray
+    ceiling: np.ndarray | None
+    null: np.ndarray
+    null_cells: list[Cells]
+
+
+def rows_of(
+    ranks: Ranks,
+    items: Items,
+    cells: Cells,
+    sizes: Sizes,
+    plan: Generalisation,
+    *,
+    ks: tuple[int, ...],
+    seed: int,
+) -> pd.DataFrame:
+    """Rows of the cells and gaps of one model and method, for each subject and the group."""
+    n = sizes.n_candidates
+    metrics = {("rank_accuracy", 0): lambda ranks: 1 - (ranks - 1) / (n - 1)}
+    for k in ks:
+        metrics["precision", k] = lambda ranks, k=k: (ranks <= k).astype(np.float64)
+    counts = _resamples(ranks.observed.shape[0], len(items.types), plan, seed)
+    tables = []
+    for (metric, k), score in metrics.items():
+        scores = score(np.asarray(ranks.observed, np.float64))
+        values = _cell_means(scores, cells, len(items.names))
+        drawn = np.zeros((0, *values.shape))
+        if len(ranks.null):
+            drawn = np.stack(
+                [
+                    _cell_means(score(np.asarray(drawn_ranks, np.float64)), own, len(items.names))
+                    for drawn_ranks, own in zip(ranks.null, ranks.null_cells, strict=True)
+                ]
+            )
+        ceiling = np.full(values.shape[:-1] + (1,), np.nan)
+        if ranks.ceiling is not None:
+            ceiling = _cell_means(score(ranks.ceiling[:, :, None]), cells, len(items.names))
+        by_item = _by_item(scores, cells, items)
+        tables.append(
+            _metric_rows(
+                ranks, items, values, drawn, ceiling, by_item, counts, plan.confidence
+            ).assign(
+                metric=lambda rows, metric=metric: rows["gap"].map({True: GAP, False: ""}) + metric,
+                k=k,
+            )
+        )
+    rows = pd.concat(tables, ignore_index=True)
+    return rows.assign(candidates=n, n_train=sizes.n_train).drop(columns="gap")
+
+
+def gaps(values: np.ndarray) -> np.ndarray:
+    """Within less the mean across [..., C + 1, L] of each condition tested, then their mean; of values
+    [..., C trained, C tested, L]."""
+    n = values.shape[-2]
+    within = np.moveaxis(np.diagonal(values, axis1=-3, axis2=-2), -1, -2)
+    across = (values.sum(axis=-3) - within) / (n - 1)
+    each = within - across
+    return np.concatenate([each, each.mean(axis=-2, keepdims=True)], axis=-2)
+
+
+def _cell_means(scores: np.ndarray, cells: Cells, n_conditions: int) -> np.ndarray:
+    """Mean scores [S, C trained, C tested, L] of scores [S, F, L, Q]."""
+    means = scores.mean(axis=-1)
+    values = np.empty((len(scores), n_conditions, n_conditions, scores.shape[2]))
+    for trained in range(n_conditions):
+        for tested in range(n_conditions):
+            chosen = (cells.trained == trained) & (cells.tested == tested)
+            values[:, trained, tested] = means[:, chosen].mean(axis=1)
+    return values
+
+
+def _by_item(scores: np.ndarray, cells: Cells, items: Items) -> tuple[np.ndarray, np.ndarray]:
+    """(mean scores [C, S, I, L] of each item after training on each condition, times tested [I])."""
+    n_conditions = len(items.names)
+    totals = np.zeros((n_conditions, len(scores), len(items.types), scores.shape[2]))
+    for trained in range(n_conditions):
+        chosen = cells.trained == trained
+        test = cells.test[chosen].ravel()
+        moved = np.moveaxis(scores[:, chosen], 2, 3).reshape(len(scores), -1, scores.shape[2])
+        for subject in range(len(scores)):
+            np.add.at(totals[trained, subject], test, moved[subject])
+        times = np.bincount(test, minlength=len(items.types)).astype(np.float64)
+    return totals / np.maximum(times, 1)[:, None], times
+
+
+def _resamples(n_subjects: int, n_items: int, plan: Generalisation, seed: int) -> tuple:
+    over = "both" if n_subjects > 1 else "items"
+    return bootstrap.draw_hierarchical(
+        n_subjects, n_items, plan.n_bootstraps, over=over, random_state=seed
+    )
+
+
+_interval = jax.jit(bootstrap.hierarchical, static_argnames=("confidence", "method"))
+
+
+def _metric_rows(
+    ranks: Ranks,
+    items: Items,
+    values: np.ndarray,
+    drawn: np.ndarray,
+    ceiling: np.ndarray,
+    by_item: tuple[np.ndarray, np.ndarray],
+    counts: tuple,
+    confidence: float,
+) -> pd.DataFrame:
+    """Rows of one metric: cells, then gaps.
+
+    values: [S, C, C, L]; drawn: [B, S, C, C, L]; ceiling: [S, C, C, 1]; by_item: of `_by_item`; counts: of
+    the bootstrap.
+    """
+    n_conditions, names = len(items.names), items.names
+    item_scores, times = by_item
+    n_tested = [int((times[items.condition == c] > 0).sum()) for c in range(n_conditions)]
+    own_gaps, null_gaps = gaps(values), gaps(drawn)
+    rows = []
+
+    def bounds(of_items: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+        mask = np.broadcast_to(weights, of_items.shape).astype(np.float32)
+        interval = _interval(of_items.astype(np.float32), mask, *counts, confidence=confidence)
+        return float(interval.lower), float(interval.upper)
+
+    def add(trained, tested, observed, null, top, of_items, weights, n_items):
+        """Rows of a cell or gap: observed [S, L], null [B, S, L], top [S], of_items [S, I, L]."""
+        gap = trained == ""
+        for place, layer in enumerate(ranks.layers):
+            every = np.append(observed[:, place], observed[:, place].mean())
+            several = np.concatenate(
+                [null[..., place], null[..., place].mean(axis=1, keepdims=True)], 1
+            )
+            tops = np.append(top, top.mean())
+            lower, upper = bounds(of_items[..., place], weights)
+            for index, subject in enumerate((*ranks.subjects, GROUP)):
+                group = subject == GROUP
+                known = len(several) > 0
+                p = permutation_p(every[index], several[:, index]) if gap and known else np.nan
+                rows.append(
+                    {
+                        "subject": subject, "layer": layer, "trained_on": trained, "tested_on": tested,
+                        "value": every[index], "ceiling": tops[index], "p": p, "n_items": n_items,
+                        "null_mean": several[:, index].mean() if known else np.nan,
+                        "lower": lower if group else np.nan, "upper": upper if group else np.nan,
+                        "gap": gap,
+                    }
+                )  # fmt: skip
+
+    for trained in range(n_conditions):
+        for tested in range(n_conditions):
+            add(
+                names[trained],
+                names[tested],
+                values[:, trained, tested],
+                drawn[:, :, trained, tested],
+                ceiling[:, trained, tested, 0],
+                item_scores[trained],
+                times * (items.condition == tested),
+                n_tested[tested],
+            )
+    within = item_scores[items.condition, :, np.arange(len(items.types))].transpose(1, 0, 2)
+    difference = within - (item_scores.sum(axis=0) - within) / (n_conditions - 1)
+    top_gaps = gaps(ceiling)[..., 0]
+    for tested in range(n_conditions + 1):
+        together = tested == n_conditions
+        weights = times if together else times * (items.condition == tested)
+        add(
+            "",
+            ALL if together else names[tested],
+            own_gaps[:, tested],
+            null_gaps[:, :, tested],
+            top_gaps[:, tested],
+            difference,
+            weights,
+            sum(n_tested) if together else n_tested[tested],
+        )
+    return pd.DataFrame(rows)

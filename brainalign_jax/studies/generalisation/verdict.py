@@ -1,0 +1,164 @@
+"""What a generalisation study shows, in plain words: whether it holds beyond what it was fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from brainalign_jax.studies.generalisation.table import ALL, GAP, GeneralisationTable
+from brainalign_jax.study.report.display import short_names
+from brainalign_jax.study.report.verdict import interval, number
+from brainalign_jax.study.results import GROUP, SELECTED
+
+LEVEL = 0.05
+CHANCE = 0.5
+# Answer -> level of `page.COLOURS`.
+LEVELS = {
+    "holds": "real",
+    "in part": "explained",
+    "ends": "chance",
+    "nothing": "chance",
+    "unclear": "uncertain",
+    "untested": "untested",
+}
+ANSWERS = {
+    "holds": "Yes: as far as can be told, it holds beyond what it was fitted on",
+    "in part": "In part: some of it holds, some is lost",
+    "ends": "No: it ends where training ends",
+    "nothing": "There is nothing to generalise: held-out words of the same condition are not decoded",
+    "unclear": "Not clear",
+    "untested": "Not tested: no draws in which words exchange their conditions",
+}
+
+
+class Verdict(NamedTuple):
+    """model, method; answer: of ANSWERS; text: the sentences."""
+
+    model: str
+    method: str
+    answer: str
+    text: str
+
+
+def verdicts(table: GeneralisationTable) -> list[Verdict]:
+    """One verdict a model and method, at the layer that the training words choose, by rank accuracy.
+
+    "nothing": in no condition is decoding within it above chance by the interval over people and words.
+    Else a gap is shown where its p is below .05 and its interval above zero; what is fitted across conditions
+    holds in every cell, in some or in none by the interval above chance.
+    """
+    pairs = table.rows[["model", "method"]].drop_duplicates().itertuples(index=False)
+    labels = short_names(list(dict.fromkeys(table.rows["model"])))
+    return [_verdict(table, model, method, labels[model]) for model, method in pairs]
+
+
+def headline(table: GeneralisationTable) -> str:
+    """The answer of all models and methods in a sentence."""
+    judged = verdicts(table)
+    answer = _common(judged)
+    text = f"{ANSWERS[answer]}."
+    if len({verdict.answer for verdict in judged}) > 1:
+        by_answer: dict[str, list[str]] = {}
+        labels = short_names(list(dict.fromkeys(verdict.model for verdict in judged)))
+        for verdict in judged:
+            by_answer.setdefault(verdict.answer, []).append(
+                f"{verdict.method}, {labels[verdict.model]}"
+            )
+        listed = "; ".join(f"{name}: {' and '.join(who)}" for name, who in by_answer.items())
+        text = f"{ANSWERS[answer]}. The methods differ: {listed}."
+    return text
+
+
+def explanation(table: GeneralisationTable) -> str:
+    """What the answer means, or how models and methods differ; with the mean rank accuracies."""
+    judged = verdicts(table)
+    rows = [chosen_lines(table, verdict.model, verdict.method) for verdict in judged]
+    cells = pd.concat(rows)
+    cells = cells[cells["trained_on"] != ""]
+    same = cells["trained_on"] == cells["tested_on"]
+    means = (
+        f"Rank accuracy is {number(cells.loc[same, 'value'].mean())} within conditions and "
+        f"{number(cells.loc[~same, 'value'].mean())} across, chance {CHANCE}."
+    )
+    text = headline(table).removeprefix(f"{ANSWERS[_common(judged)]}.").strip()
+    return f"{text or _PLAIN[judged[0].answer] + '.'} {means}"
+
+
+def answer(table: GeneralisationTable) -> tuple[str, str]:
+    """(level of `page.COLOURS`, the answer) of all models and methods."""
+    common = _common(verdicts(table))
+    return LEVELS[common], ANSWERS[common]
+
+
+def chosen_lines(
+    table: GeneralisationTable, model: str, method: str, subject: str = GROUP
+) -> pd.DataFrame:
+    """Rows of rank accuracy and its gaps at the layer that the training words choose."""
+    rows = table.rows
+    wanted = (rows["model"] == model) & (rows["method"] == method) & (rows["subject"] == subject)
+    wanted &= (rows["layer"] == SELECTED) & rows["metric"].isin(
+        ["rank_accuracy", GAP + "rank_accuracy"]
+    )
+    return rows[wanted]
+
+
+def probability(p: float) -> str:
+    """ "p = 0.012"; "no p" where there is none."""
+    return f"p = {number(p)}" if np.isfinite(p) else "no p"
+
+
+def _common(judged: Sequence[Verdict]) -> str:
+    """The answer that all give that decode anything; else that it is not clear."""
+    answers = {verdict.answer for verdict in judged if verdict.answer != "nothing"}
+    if not answers:
+        return "nothing"
+    return answers.pop() if len(answers) == 1 else "unclear"
+
+
+def _verdict(table: GeneralisationTable, model: str, method: str, label: str) -> Verdict:
+    rows = chosen_lines(table, model, method)
+    cells = rows[rows["trained_on"] != ""]
+    gap = rows[(rows["trained_on"] == "") & (rows["tested_on"] == ALL)].iloc[0]
+    within = cells[cells["trained_on"] == cells["tested_on"]]
+    across = cells[cells["trained_on"] != cells["tested_on"]]
+    carried = (across["lower"] > CHANCE).to_numpy()
+    if not (within["lower"] > CHANCE).any():
+        conclusion = "nothing"
+    elif not np.isfinite(gap["p"]):
+        conclusion = "untested"
+    elif gap["p"] < LEVEL and gap["lower"] > 0:
+        conclusion = "in part" if carried.any() else "ends"
+    elif carried.all():
+        conclusion = "holds"
+    else:
+        conclusion = "unclear"
+    said = [
+        f"{method}, {label}: rank accuracy within conditions {number(within['value'].mean())}, across "
+        f"{number(across['value'].mean())} (chance {CHANCE}); the gap is {number(gap['value'])} "
+        f"{interval(gap['lower'], gap['upper'])}, {probability(gap['p'])}."
+    ]
+    if np.isfinite(gap["ceiling"]):
+        said.append(
+            f"By the other people's responses in place of the model it is {number(gap['ceiling'])}."
+        )
+    for _, line in rows[(rows["trained_on"] == "") & (rows["tested_on"] != ALL)].iterrows():
+        said.append(
+            f"Tested on {line['tested_on']}: {number(line['value'])} "
+            f"{interval(line['lower'], line['upper'])}, {probability(line['p'])}."
+        )
+    said.append(f"{_PLAIN[conclusion]}.")
+    return Verdict(model, method, conclusion, " ".join(said))
+
+
+_PLAIN = {
+    "holds": "No loss is shown, and every condition is decoded after training on the others; a loss up to "
+    "the interval's end is not excluded",
+    "in part": "What is fitted on one condition decodes words of another, but fewer",
+    "ends": "What is fitted on one condition does not decode the words of another",
+    "nothing": "Within a condition held-out words are not told apart",
+    "unclear": "No loss is shown, but not every condition is decoded after training on the others",
+    "untested": "Whether the gap is more than chance was not tested",
+}
