@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from brainalign_jax.studies.generalisation import verdict
 from brainalign_jax.studies.generalisation.table import ALL, GeneralisationTable
 from brainalign_jax.study.report import page
-from brainalign_jax.study.report.display import OKABE_ITO, short_names
-from brainalign_jax.study.report.verdict import interval, number
+from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
+from brainalign_jax.study.report.wording import interval, number, p_value, short_names
 from brainalign_jax.study.results import GROUP
 
 _HEADER = (
     "model", "method", "trained on", "tested on", "rank accuracy", "interval", "labels exchanged",
     "ceiling", "p",
 )  # fmt: skip
-QUESTION = "Does it hold beyond the words that it was fitted on?"
 
 
 def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
@@ -30,31 +27,27 @@ def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
     level, answer = verdict.answer(table)
     verdicts = verdict.verdicts(table)
     labels = short_names([shown.model for shown in verdicts])
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="lead">{escape(_scope(table))}</p>',
-        page.verdict(QUESTION, answer, verdict.explanation(table), level),
-        f"<ul>{''.join(f'<li>{escape(shown.text)}</li>' for shown in verdicts)}</ul>",
-        f'<p class="small">{escape(_how(table))}</p>',
-        "<h2>Cells and gaps</h2>",
-        page.table(
-            _HEADER,
-            [line for shown in verdicts for line in _lines(table, shown, labels[shown.model])],
-            numbers_from=4,
-        ),
-        "<h2>Person by person</h2>",
-        *(
-            page.figure(
-                f"gap {shown.method} {labels[shown.model]}",
-                draw_gaps(table, shown),
-                _caption(shown, labels),
-            )
-            for shown in verdicts
-        ),
-        "<h2>Data, models and run</h2>",
-        page.table(["fact", "value"], _facts(table)),
-    ]  # fmt: skip
-    return page.write(Path(folder) / "report.html", title, body)
+    lines = [line for shown in verdicts for line in _lines(table, shown, labels[shown.model])]
+    figures = [
+        page.picture(
+            f"gap {shown.method} {labels[shown.model]}",
+            draw_gaps(table, shown),
+            _caption(shown, labels),
+        )
+        for shown in verdicts
+    ]
+    return page.write(
+        Path(folder) / "report.html",
+        "generalisation",
+        title=title,
+        lead=_scope(table),
+        answer={"level": level, "answer": answer, "text": verdict.explanation(table)},
+        verdicts=[shown.text for shown in verdicts],
+        how=_how(table),
+        cells=page.Table(_HEADER, lines, 4),
+        figures=figures,
+        facts=_facts(table),
+    )
 
 
 def draw_gaps(table: GeneralisationTable, shown: verdict.Verdict) -> Figure:
@@ -71,7 +64,7 @@ def draw_gaps(table: GeneralisationTable, shown: verdict.Verdict) -> Figure:
             group = subject == GROUP
             colour, width = (OKABE_ITO[1], 2.4) if group else (OKABE_ITO[0], 0.8)
             axis.plot([0, 1], pair, "o-", color=colour, linewidth=width, markersize=4)
-        axis.axhline(verdict.CHANCE, color="#666666", linewidth=0.8)
+        axis.axhline(verdict.CHANCE, color=GREY, linewidth=0.8)
         axis.set_xticks([0, 1], ["within", "across"])
         axis.set_xlim(-0.3, 1.3)
         axis.set_title(f"tested on {tested}", fontsize="medium")
@@ -104,7 +97,7 @@ def _lines(table: GeneralisationTable, shown: verdict.Verdict, label: str) -> li
                 interval(line["lower"], line["upper"]),
                 number(line["null_mean"]),
                 number(line["ceiling"]),
-                number(line["p"]),
+                p_value(line["p"]),
             ]
         )
     return lines
@@ -133,23 +126,14 @@ def _how(table: GeneralisationTable) -> str:
     )
 
 
-def _facts(table: GeneralisationTable) -> list[list[str]]:
+def _facts(table: GeneralisationTable) -> page.Table:
     manifest = table.manifest
-    facts = [(f"dataset: {key}", value) for key, value in manifest["dataset"].items()]
-    facts += [(f"choice: {key}", value) for key, value in manifest["plan"].items()]
-    facts += [(f"protocol: {key}", value) for key, value in manifest["protocol"].items()]
-    facts += [("models", ", ".join(model["name"] for model in manifest["models"]))]
-    facts += [("subjects", ", ".join(manifest["subjects"]))]
-    facts += [
+    known = [(f"dataset: {key}", value) for key, value in manifest["dataset"].items()]
+    known += [(f"choice: {key}", value) for key, value in manifest["plan"].items()]
+    known += [(f"protocol: {key}", value) for key, value in manifest["protocol"].items()]
+    known += [("models", ", ".join(model["name"] for model in manifest["models"]))]
+    known += [("subjects", ", ".join(manifest["subjects"]))]
+    known += [
         (key, manifest[key]) for key in ("seed", "stimulus", "command", "created", "versions")
     ]
-    return [[key, _text(value)] for key, value in facts if value not in (None, "")]
-
-
-def _text(value: object) -> str:
-    """A manifest's value for a reader."""
-    if isinstance(value, dict):
-        return "; ".join(f"{key}: {_text(part)}" for key, part in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(_text, value))
-    return f"{value:g}" if isinstance(value, (float, np.floating)) else str(value)
+    return page.facts((key, value) for key, value in known if value not in (None, ""))

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.studies.generalisation.table import ALL, GAP, GeneralisationTable
-from brainalign_jax.study.report.display import short_names
-from brainalign_jax.study.report.verdict import interval, number
+from brainalign_jax.study.report.wording import interval, number, probability, short_names
 from brainalign_jax.study.results import GROUP, SELECTED
 
 LEVEL = 0.05
@@ -103,11 +102,6 @@ def chosen_lines(
         ["rank_accuracy", GAP + "rank_accuracy"]
     )
     return rows[wanted]
-
-
-def probability(p: float) -> str:
-    """ "p = 0.012"; "no p" where there is none."""
-    return f"p = {number(p)}" if np.isfinite(p) else "no p"
 
 
 def _common(judged: Sequence[Verdict]) -> str:
