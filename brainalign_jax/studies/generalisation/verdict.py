@@ -46,8 +46,9 @@ def verdicts(table: GeneralisationTable) -> list[Verdict]:
     """One verdict a model and method, at the layer that the training words choose, by rank accuracy.
 
     "nothing": in no condition is decoding within it above chance by the interval over people and words.
-    Else a gap is shown where its p is below .05 and its interval above zero; what is fitted across conditions
-    holds in every cell, in some or in none by the interval above chance.
+    Else a gap, of all conditions or of one tested (whose p is multiplied by their number), is shown where its
+    p is below .05 and its interval above zero; with such a p and zero in the interval it is unclear. What is
+    fitted across conditions holds in every cell, in some or in none by the interval above chance.
     """
     pairs = table.rows[["model", "method"]].drop_duplicates().itertuples(index=False)
     labels = short_names(list(dict.fromkeys(table.rows["model"])))
@@ -116,6 +117,9 @@ def _verdict(table: GeneralisationTable, model: str, method: str, label: str) ->
     rows = chosen_lines(table, model, method)
     cells = rows[rows["trained_on"] != ""]
     gap = rows[(rows["trained_on"] == "") & (rows["tested_on"] == ALL)].iloc[0]
+    gaps = rows[rows["trained_on"] == ""]
+    tests = np.where(gaps["tested_on"] == ALL, 1, len(gaps) - 1)
+    unlikely = gaps["p"] * tests < LEVEL
     within = cells[cells["trained_on"] == cells["tested_on"]]
     across = cells[cells["trained_on"] != cells["tested_on"]]
     carried = (across["lower"] > CHANCE).to_numpy()
@@ -123,9 +127,9 @@ def _verdict(table: GeneralisationTable, model: str, method: str, label: str) ->
         conclusion = "nothing"
     elif not np.isfinite(gap["p"]):
         conclusion = "untested"
-    elif gap["p"] < LEVEL and gap["lower"] > 0:
+    elif (unlikely & (gaps["lower"] > 0)).any():
         conclusion = "in part" if carried.any() else "ends"
-    elif carried.all():
+    elif carried.all() and not unlikely.any():
         conclusion = "holds"
     else:
         conclusion = "unclear"
@@ -153,6 +157,7 @@ _PLAIN = {
     "in part": "What is fitted on one condition decodes words of another, but fewer",
     "ends": "What is fitted on one condition does not decode the words of another",
     "nothing": "Within a condition held-out words are not told apart",
-    "unclear": "No loss is shown, but not every condition is decoded after training on the others",
+    "unclear": "Neither a loss is shown beyond doubt, nor that there is none and every condition is decoded "
+    "after training on the others",
     "untested": "Whether the gap is more than chance was not tested",
 }
