@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import ClassVar, Self
 
 import pandas as pd
 
@@ -23,6 +25,8 @@ from brainalign_jax.files import (
     read_parquet,
     remove_leftovers,
     sync,
+    user_path,
+    write_parquet,
 )
 
 MANIFEST = "manifest.json"
@@ -157,6 +161,41 @@ def read_manifest(folder: Path, what: str) -> tuple[dict, dict[str, str] | None]
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}): run the study again") from error
     return content, files
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """The rows of what is built of studies, and the manifest of how they came about.
+
+    file_name: of the rows in a folder; kind: what the folder then holds, for messages. A subclass has both.
+    """
+
+    rows: pd.DataFrame
+    manifest: dict
+    file_name: ClassVar[str]
+    kind: ClassVar[str]
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the table and manifest.json, both or none, in place of an earlier study's files."""
+        folder = user_path(folder, "folder")
+        with new_outputs(folder) as new:
+            self.write(new)
+        return folder / self.file_name
+
+    def write(self, folder: Path) -> None:
+        """Write the files of `save` to a folder of `new_outputs`."""
+        write_parquet(self.rows, folder / self.file_name)
+        write_json(self.manifest, folder / MANIFEST)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises: FileNotFoundError or ValueError naming the file that is missing, damaged or another study's.
+        """
+        folder = user_path(folder, "folder")
+        content, files = read_manifest(folder, cls.kind)
+        return cls(read_table(folder, cls.file_name, files), content)
 
 
 def read_table(folder: Path, name: str, files: dict[str, str] | None) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -11,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.align.stats import bootstrap
-from brainalign_jax.files import user_path, write_parquet
 from brainalign_jax.studies.generalisation.cells import Cells, Sizes
 from brainalign_jax.studies.generalisation.conditions import Items
 from brainalign_jax.study import outputs
@@ -29,7 +27,7 @@ ALL = "all"  # conditions together
 
 
 @dataclass(frozen=True)
-class GeneralisationTable:
+class GeneralisationTable(outputs.StudyTable):
     """rows: a DataFrame with `COLUMNS`; manifest: how they came about.
 
     metric: "rank_accuracy" (chance one half) or "precision" at k (chance k / candidates) of the words of
@@ -42,30 +40,8 @@ class GeneralisationTable:
     chosen in each cell's training words.
     """
 
-    rows: pd.DataFrame
-    manifest: dict
-
-    def save(self, folder: str | Path) -> Path:
-        """Write the table and manifest.json, both or none, in place of an earlier study's files."""
-        folder = user_path(folder, "folder")
-        with outputs.new_outputs(folder) as new:
-            self.write(new)
-        return folder / FILE
-
-    def write(self, folder: Path) -> None:
-        """Write the files of `save` to a folder of `outputs.new_outputs`."""
-        write_parquet(self.rows, folder / FILE)
-        outputs.write_json(self.manifest, folder / outputs.MANIFEST)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> GeneralisationTable:
-        """Read what `save` wrote.
-
-        Raises: FileNotFoundError or ValueError naming the file that is missing, damaged or another study's.
-        """
-        folder = user_path(folder, "folder")
-        content, files = outputs.read_manifest(folder, "generalisation study")
-        return cls(outputs.read_table(folder, FILE, files), content)
+    file_name = FILE
+    kind = "generalisation study"
 
     def verdict(self) -> str:
         """What the study says, in words."""

@@ -1,12 +1,10 @@
 """The tidy table of a region encoding: one row a region, subject and score, with its evidence."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.files import user_path, write_parquet
 from brainalign_jax.studies.regions.recordings import RegionRecordings
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence import chance
@@ -24,7 +22,7 @@ _TIE = 1e-5
 
 
 @dataclass(frozen=True)
-class RegionTable:
+class RegionTable(outputs.StudyTable):
     """rows: a DataFrame with `COLUMNS`; manifest: how they came about.
 
     metric: "r", mean over folds of Pearson's r within the test blocks; "r2" about the blocks' means;
@@ -36,30 +34,8 @@ class RegionTable:
     chosen: the layer of each outer fold.
     """
 
-    rows: pd.DataFrame
-    manifest: dict
-
-    def save(self, folder: str | Path) -> Path:
-        """Write the table and manifest.json, both or none, in place of an earlier study's files."""
-        folder = user_path(folder, "folder")
-        with outputs.new_outputs(folder) as new:
-            self.write(new)
-        return folder / FILE
-
-    def write(self, folder: Path) -> None:
-        """Write the files of `save` to a folder of `outputs.new_outputs`."""
-        write_parquet(self.rows, folder / FILE)
-        outputs.write_json(self.manifest, folder / outputs.MANIFEST)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> "RegionTable":
-        """Read what `save` wrote.
-
-        Raises: FileNotFoundError or ValueError naming the file that is missing, damaged or another study's.
-        """
-        folder = user_path(folder, "folder")
-        content, files = outputs.read_manifest(folder, "region encoding")
-        return cls(outputs.read_table(folder, FILE, files), content)
+    file_name = FILE
+    kind = "region encoding"
 
     def group(self, metric: str, *, model: str = "", nuisances: str = "") -> pd.DataFrame:
         """Group rows of one score, one a region and part, indexed by (part, region)."""
