@@ -58,7 +58,8 @@ CHOICES = options_of(Protocol, PROTOCOL, without_defaults="by --protocol")
 PLAN = options_of(EvidencePlan, EVIDENCE)
 COMPUTATION = options_of(Computation, MACHINE)
 
-OPTIONS = (
+# What is compared with what, and where it goes.
+SIDES = (
     DATASET,
     DATA_DIR,
     SUBJECTS,
@@ -67,6 +68,9 @@ OPTIONS = (
     OUTPUT_DIR,
     MODELS,
     *EMBEDDING,
+)
+OPTIONS = (
+    *SIDES,
     Option(
         "protocol",
         "choice",

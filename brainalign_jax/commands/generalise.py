@@ -1,19 +1,13 @@
 """`brainalign generalise`: does it hold for words of another condition than it was fitted on?"""
 
 from brainalign_jax.commands.align import (
-    ATTRIBUTES,
     COMPUTATION,
-    DATA_DIR,
-    DATASET,
     EMBEDDING,
-    MODELS,
     OPTIONS,
-    OUTPUT_DIR,
     PROGRESS,
     PROTOCOL,
-    READER_OPTIONS,
     SCORING,
-    SUBJECTS,
+    SIDES,
     open_data,
 )
 from brainalign_jax.commands.command import Command, shown_path
@@ -41,14 +35,7 @@ _SCORING = (
 _COMPUTATION = picked(COMPUTATION, "dtype", "threads")
 
 GENERALISATION_OPTIONS = (
-    DATASET,
-    DATA_DIR,
-    SUBJECTS,
-    READER_OPTIONS,
-    ATTRIBUTES,
-    OUTPUT_DIR,
-    MODELS,
-    *EMBEDDING,
+    *SIDES,
     CONDITIONS,
     *_SCORING,
     *_PLAN,
