@@ -74,4 +74,6 @@ def _seen(word: str) -> str:
 
 
 def _unspaced(character: str) -> bool:
-    return any(first <= character <= last for first, last in _WITHOUT_SPACES)
+    return not character.isascii() and any(
+        first <= character <= last for first, last in _WITHOUT_SPACES
+    )
