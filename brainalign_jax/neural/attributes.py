@@ -122,7 +122,7 @@ def _by_row(
     source = np.full(len(stimulus), -1)
     for number, row in enumerate(rows):
         text = row[places["row"]].strip()
-        if not text.isdecimal() or not 1 <= int(text[:12]) <= len(stimulus):
+        if not text.isdecimal() or len(text) > 12 or not 1 <= int(text) <= len(stimulus):
             raise ValueError(
                 f"{path}: column 'row' holds {text[:40]!r} in row {number + 1}; rows of the data set count "
                 f"from 1 to {len(stimulus)}"

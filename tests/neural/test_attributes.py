@@ -65,6 +65,7 @@ def test_the_table_takes_the_place_of_what_the_release_says(tmp_path):
         ("row,x\n0,1\n", "column 'row' holds '0' in row 1; .* from 1 to 7"),
         ("row,x\n8,1\n", "column 'row' holds '8' in row 1; .* from 1 to 7"),
         ("row,x\n1.0,1\n", "column 'row' holds '1.0' in row 1"),
+        ("row,x\n0000000000019,1\n", "column 'row' holds '0000000000019' in row 1"),
         ("row,x\n1,1\n1,1\n", "rows 1 and 2 are both of row 1"),
         ("row,word,x\n1,sun,1\n", "holds 'sun' in row 1, where row 1 of the data set is 'The'"),
         ("word,x\nsun," + "a" * 201 + "\n", "column 'x' has 201 characters in row 1"),
