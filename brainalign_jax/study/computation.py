@@ -122,6 +122,11 @@ class compiled:  # noqa: N801
         )
 
     def __call__(self, *args, **kwargs):
+        import jax
+
+        # As a part of another program, or where only shapes are asked for, it takes no options.
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs))):
+            return self._function(*args, **kwargs)
         return self._jitted(*args, **kwargs)
 
     def n_programs(self) -> int:

@@ -274,3 +274,43 @@ print(json.dumps([cells, pathlib.Path(output, "report.html").exists()]))
     # Each keeps all vectors that it used, for the next time: the folder need not be shared.
     kept = [[one for one in cache.entries() if one.kind == "entry"] for cache in caches]
     assert [len(entries) for entries in kept] == [2, 2, 2]
+
+
+_PLANNED = """
+import sys
+sys.path[:0] = ["tests", "."]
+import jax
+from recordings import planted_study
+from brainalign_jax.study import computation, memory
+from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.score.sweep import Scoring, score_subjects
+
+responses, embeddings = planted_study()
+scoring = Scoring(("procrustes",), protocol("audited", timed=False, n_folds=4), (10,))
+sides = responses[0], [[embeddings.values.shape]], scoring
+memory.fit(*sides)
+score_subjects("p", responses[:1], embeddings, scoring)
+assert jax.default_backend() != "cpu" or computation._compiler_options(), "compiled slowly"
+"""
+
+
+def test_programs_compile_quickly_whatever_is_asked_for_first():
+    """A program that is only looked at takes no compiler options: asked within it, there were none."""
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+    done = subprocess.run(
+        [sys.executable, "-c", _PLANNED],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_program_within_another_takes_no_options(monkeypatch):
+    options = {"xla_backend_optimization_level": 1}
+    monkeypatch.setattr(computation, "_compiler_options", lambda: options)
+    double = computation.compiled(lambda x: 2 * x)
+    assert float(double(3.0)) == 6.0
+    assert float(jax.jit(lambda x: double(x) + 1)(3.0)) == 7.0
+    assert jax.eval_shape(double, jax.ShapeDtypeStruct((4,), "float32")).shape == (4,)
