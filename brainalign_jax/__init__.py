@@ -30,6 +30,7 @@ _DOOR = {
     "run_study": ("brainalign_jax.study.run", "run_study"),
     "protocol": ("brainalign_jax.study.protocol", "protocol"),
     "register_method": ("brainalign_jax.study.registry", "register_method"),
+    "register_measure": ("brainalign_jax.study.registry", "register_measure"),
     "Scoring": ("brainalign_jax.study.options", "Scoring"),
     "EvidencePlan": ("brainalign_jax.study.options", "EvidencePlan"),
     "ResultTable": ("brainalign_jax.study.results", "ResultTable"),

@@ -12,7 +12,7 @@ from brainalign_jax.neural.simulate import simulate_harry_potter, story_words
 from brainalign_jax.stimulus import Stimulus, split_sentences
 from brainalign_jax.study.evidence.table import EvidencePlan
 from brainalign_jax.study.protocol import protocol
-from brainalign_jax.study.registry import BUILT_IN
+from brainalign_jax.study.registry import DEFAULT
 from brainalign_jax.study.report.wording import short_names
 from brainalign_jax.study.results import GROUP, ResultTable
 from brainalign_jax.study.run import run_study
@@ -77,7 +77,7 @@ def run_demo(
     dataset = open_dataset(
         "harry_potter", output / "recordings", word_duration=options["word_duration"]
     )
-    methods = BUILT_IN
+    methods = DEFAULT
     table = run_study(
         dataset,
         (model,),

@@ -23,7 +23,8 @@ from brainalign_jax.machine import free_memory, resident_bytes
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.computation import Computation, cores
 from brainalign_jax.study.protocol import Protocol
-from brainalign_jax.study.score import decoding, geometry, preparation, programs
+from brainalign_jax.study.score import decoding, preparation, programs
+from brainalign_jax.study.score.measures import measure_of
 from brainalign_jax.study.score.methods import Method, method_of, pools_folds
 from brainalign_jax.study.score.problem import Problem, Scoring, folds_of
 
@@ -118,7 +119,7 @@ def fit(
     """
     budget = int(_SHARE * available_bytes()) if max_memory is None else int(max_memory)
     on_cpu = jax.local_devices()[0].platform == "cpu"
-    inner = any(method_of(name, scoring.protocol).uses_inner_folds for name in scoring.methods)
+    inner = any(method_of(name, scoring.protocol).uses_inner_folds for name in scoring.decoders)
     problem = folds_of(responses, scoring, inner=inner)
     for tried, share in _smaller(computation):
         limit = int(share * budget)
@@ -171,7 +172,8 @@ class _Counted:
 
     def stages(self) -> tuple[Stage, ...]:
         protocol, item = self.scoring.protocol, np.dtype(self.computation.dtype).itemsize
-        methods = [method_of(name, protocol) for name in self.scoring.methods]
+        methods = [method_of(name, protocol) for name in self.scoring.decoders]
+        measures = [measure_of(name, protocol) for name in self.scoring.measures]
         blocks = [block for model in self.models for block in model]
         size = held_bytes(self.responses)
         n_held = self.n_subjects if not size else min(self.n_subjects, self.limit // size)
@@ -179,9 +181,7 @@ class _Counted:
         sizes = [sum(4 * math.prod(block) for block in model) for model in self.models]
         vectors = max(max(sizes), min(sum(sizes), self.limit))
         held = {"responses": n_held * size, "vectors": vectors} if self.on_cpu else {}
-        forms = {method.form for method in methods}
-        if "rsa" in self.scoring.methods:
-            forms.add(geometry.form(protocol))
+        forms = {method.form for method in (*methods, *measures)}
         n_rows, n_features = self.responses.values.shape
         stages = []
         if self.on_cpu and forms - {"values"}:
@@ -190,10 +190,8 @@ class _Counted:
         columns = {method.name: self._columns(method.form, method.protocol) for method in methods}
         ways = {(method.spans_vectors, method.correlates_vectors) for method in methods}
         prepared = {(m.form, m.protocol.pca): columns[m.name] for m in methods}
-        if "rsa" in self.scoring.methods:
-            of_rsa = protocol.of_method("rsa")
-            compared = self._columns(geometry.form(protocol), of_rsa)
-            prepared[geometry.form(protocol), of_rsa.pca] = compared
+        compared = {m.form: self._columns(m.form, m.protocol) for m in measures}
+        prepared |= {(m.form, m.protocol.pca): compared[m.form] for m in measures}
         share = vectors / sum(sizes)
         kept = {
             "prepared responses": 2 * fits * n_rows * sum(prepared.values()) * item,
@@ -202,8 +200,8 @@ class _Counted:
             ),
         }
         n_types = blocks[0][1]
-        if "rsa" in self.scoring.methods:
-            kept["mean responses"] = n_types * compared * item
+        if measures:
+            kept["mean responses"] = n_types * sum(compared.values()) * item
         workers = self.computation.workers()
         with ThreadPoolExecutor(cores()) as pool:
             programs_of = [
@@ -223,10 +221,10 @@ class _Counted:
                 "compiler": _COMPILER * self.on_cpu,
             }
             stages.append(Stage(method.name, held | kept | work))
-        if "rsa" in self.scoring.methods:
-            wanted = geometry.needed_bytes(n_held, n_types, item, self.computation)
-            means = n_held * n_types * compared * item
-            rdms = {"RDMs": min(wanted, self.computation.rdm_bytes), "mean responses": means}
+        if measures:
+            wanted = [m.needed_bytes(n_held, n_types, self.computation) for m in measures]
+            means = n_held * n_types * sum(compared.values()) * item
+            rdms = {"RDMs": min(max(wanted), self.computation.rdm_bytes), "mean responses": means}
             stages.append(Stage("compare geometries", held | rdms))
         return tuple(stages)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from brainalign_jax.names import check_known
 from brainalign_jax.options import check_fields, described, documented
 from brainalign_jax.study.protocol import Protocol
-from brainalign_jax.study.registry import BUILT_IN, known_methods
+from brainalign_jax.study.registry import DEFAULT, decoders_of, known_methods, measures_of
 
 NULLS = ("items", "shift", "blocks", "noise")
 GROUPS = ("summed", "hyperaligned")
@@ -60,7 +60,11 @@ class Scoring:
     (1, 5, 10, 30, 50, 100)
     """
 
-    methods: tuple[str, ...] = described("What to score with: procrustes, ridge, rsa.", BUILT_IN)
+    methods: tuple[str, ...] = described(
+        "What to score with: procrustes, ridge, rsa decode words; rsa, cka, mutual_knn give one number for "
+        "all words.",
+        DEFAULT,
+    )
     protocol: Protocol | None = None
     ks: tuple[int, ...] = described(
         "The k of precision@k; of the default ones, those above the number of words are left out.",
@@ -84,12 +88,24 @@ class Scoring:
                 f"no method is given: name one or more of {', '.join(known_methods())}"
             )
         object.__setattr__(self, "methods", tuple(dict.fromkeys(self.methods)))
-        if self.protocol is not None and "rsa" in self.methods and self.protocol.n_voxels:
+        if self.protocol is not None and self.measures and self.protocol.n_voxels:
+            name = self.measures[0]
+            score = "the RSA score" if name == "rsa" else name
             raise ValueError(
-                "the RSA score compares all words at once, so that no words are left to select voxels "
-                "by: leave rsa out of the methods, or set n_voxels=0"
+                f"{score} compares all words at once, so that no words are left to select voxels "
+                f"by: leave {name} out of the methods, or set n_voxels=0"
             )
         object.__setattr__(self, "ks", tuple(dict.fromkeys(self.ks)))
+
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        """The methods that decode words."""
+        return decoders_of(self.methods)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The methods that give one number for all words; rsa is among both."""
+        return measures_of(self.methods)
 
 
 @documented

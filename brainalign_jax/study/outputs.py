@@ -33,7 +33,8 @@ MANIFEST = "manifest.json"
 # Of what is built of studies and has no manifest that can be loaded.
 CONTENTS = "contents.json"
 EXTRAS = (
-    "evidence", "scaling", "intervals", "ranks", "nulls", "ceilings", "chance", "rsa", "group_decoding",
+    "evidence", "scaling", "intervals", "ranks", "nulls", "ceilings", "chance", "rsa",
+    "similarity", "group_decoding",
 )  # fmt: skip
 _FIGURES = ("precision_by_layer", "precision_by_k", "precision_by_model_size", "rsa_by_layer")
 # What versions whose manifests did not name files may have written.

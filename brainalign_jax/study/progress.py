@@ -16,7 +16,7 @@ PLAN, VECTORS, SCORES, NULLS, CEILINGS, TESTS, REPORT = (
     "scores",
     "null draws",
     "noise ceilings",
-    "RSA tests",
+    "similarity tests",
     "evidence and report",
 )
 _PAUSE = 0.2  # seconds between two drawings

@@ -1,18 +1,31 @@
-"""Methods of scoring by name: those of `score.methods`, which enters them here, and any that users enter."""
+"""What a study scores with, by name: methods that decode words, and measures that give one number.
+
+Those of `score.methods` and `score.measures` enter themselves here, as any that users enter.
+"""
 
 import hashlib
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-BUILT_IN = ("procrustes", "ridge", "rsa")
+# What a study is scored with where nothing is named; rsa decodes and is a measure.
+DEFAULT = ("procrustes", "ridge", "rsa")
+_BUILT_IN_MEASURES = ("rsa", "cka", "mutual_knn")
+BUILT_IN = tuple(dict.fromkeys((*DEFAULT, *_BUILT_IN_MEASURES)))
+# What methods that decode are scored by; a measure's value has its own name.
+METRICS = (
+    "precision_csls", "precision_csls_tokens", "precision_csls_types", "precision_csls_hapax",
+    "precision_nn", "rank_accuracy", "pearson", "r2", "selected_layer",
+)  # fmt: skip
 # name -> what makes the method of a protocol, or the function of a linear map.
 METHODS: dict[str, Callable[..., Any]] = {}
+# name -> what makes the measure of a protocol, or the function of both sides.
+MEASURES: dict[str, Callable[..., Any]] = {}
 
 
 def register_method(name: str) -> Callable[[Callable], Callable]:
-    """Decorator that makes a measure known: a study is then asked for it by name, as for ridge.
+    """Decorator that makes a method known: a study is then asked for it by name, as for ridge.
 
     Of a function `fit(responses, vectors, weights)` the study decodes words through the linear map that it
     returns, with the folds, null draws, controls, ceilings and verdict of the built-in methods. It is
@@ -37,42 +50,104 @@ def register_method(name: str) -> Callable[[Callable], Callable]:
     >>> ba.Scoring(methods=("covariance", "ridge")).methods
     ('covariance', 'ridge')
     """
+    return _entering(METHODS, name, "method", f"{__package__}.score.methods.")
+
+
+def register_measure(name: str) -> Callable[[Callable], Callable]:
+    """Decorator that makes a measure of similarity known: a study is then asked for it by name, as for cka.
+
+    A measure is a function `similarity(responses, vectors)` of all words at once, of
+
+      `responses`: [T, R] mean response to each word type, in the axes that the responses span;
+      `vectors`: [T, E] of the layer;
+
+    both less their mean over the words, where the protocol centres. It is called by JAX and returns one
+    number: the higher, the more alike. Nothing is decoded: a study gives its values by layer, with
+    permutations of the words, controls, a ceiling and a verdict. A class is a whole measure, made of a
+    protocol: see `study.score.measures.base`.
+
+    Raises: as `register_method`.
+
+    >>> import brainalign_jax as ba
+    >>> import jax.numpy as jnp
+    >>> @ba.register_measure("rv")
+    ... def rv(responses, vectors):
+    ...     brain, model = responses @ responses.T, vectors @ vectors.T
+    ...     return (brain * model).sum() / jnp.linalg.norm(brain) / jnp.linalg.norm(model)
+    >>> ba.Scoring(methods=("rv", "ridge")).measures
+    ('rv',)
+    """
+    return _entering(MEASURES, name, "measure", f"{__package__}.score.measures.")
+
+
+def _entering(entries: dict, name: str, kind: str, home: str) -> Callable[[Callable], Callable]:
+    """Decorator that enters what is made under a name, which nothing else may hold."""
     if not name.isidentifier():
         raise ValueError(
-            f"{name!r} is no name of a method: write letters, digits and underscores, as partial_ridge"
+            f"{name!r} is no name of a {kind}: write letters, digits and underscores, as partial_ridge"
+        )
+
+    if name in METRICS:
+        raise ValueError(
+            f"{name!r} is what the scores of every method are called: register another name"
         )
 
     def enter(made: Callable) -> Callable:
         if not inspect.isclass(made) and not inspect.isfunction(made):
             raise TypeError(
-                f"the method {name!r} is a {type(made).__name__}: register a function or a class"
+                f"the {kind} {name!r} is a {type(made).__name__}: register a function or a class"
             )
-        holder = METHODS.get(name)
+        own = made.__module__.startswith(home)
+        holder = entries.get(name) or (not own and {**METHODS, **MEASURES}.get(name)) or None
         place = f"{made.__module__}.{made.__qualname__}"
         held = holder and f"{holder.__module__}.{holder.__qualname__}"
-        own = name in BUILT_IN and not made.__module__.startswith(f"{__package__}.score.methods.")
-        if (holder is not None and held != place) or own:
+        if (holder is not None and held != place) or (name in BUILT_IN and not own):
             raise ValueError(
-                f"the method {name!r} is taken by {held or __package__}; register another name"
+                f"the name {name!r} is taken by {held or __package__}; register another name"
             )
-        METHODS[name] = made
+        entries[name] = made
         return made
 
     return enter
 
 
+def measures_of(methods: Iterable[str]) -> tuple[str, ...]:
+    """Those of the methods that are measures of similarity."""
+    return tuple(name for name in methods if name in _BUILT_IN_MEASURES or name in MEASURES)
+
+
+def decoders_of(methods: Iterable[str]) -> tuple[str, ...]:
+    """Those of the methods that decode words."""
+    return tuple(name for name in methods if name in DEFAULT or name in METHODS)
+
+
+def check_decoders(methods: Iterable[str], what: str) -> None:
+    """Raises: ValueError for a method that decodes no words, which `what` needs."""
+    methods = tuple(methods)
+    for name in methods:
+        if name not in decoders_of(methods):
+            raise ValueError(
+                f"{name} gives a number and decodes no words, which {what} needs: choose from "
+                f"{', '.join(decoders_of(known_methods()))}"
+            )
+
+
 def known_methods() -> tuple[str, ...]:
     """The names that a study may be asked for."""
-    return tuple(dict.fromkeys((*BUILT_IN, *METHODS)))
+    return tuple(dict.fromkeys((*BUILT_IN, *METHODS, *MEASURES)))
 
 
 def identity_of(name: str) -> str:
     """What tells a method from others in what is kept of a study: its name, and what a user's one does."""
     if name in BUILT_IN:
         return name
-    made = METHODS[name]
-    text = _source(made) + (_traced(made) if inspect.isfunction(made) else "")
+    made = METHODS.get(name) or MEASURES[name]
+    shapes = _METHOD_SHAPES if name in METHODS else _METHOD_SHAPES[:2]
+    text = _source(made) + (_traced(made, shapes) if inspect.isfunction(made) else "")
     return f"{name} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+_METHOD_SHAPES = (9, 5), (9, 7), (9,)  # of a small example
 
 
 def _source(made: Callable) -> str:
@@ -82,14 +157,14 @@ def _source(made: Callable) -> str:
         return ""
 
 
-def _traced(fit: Callable) -> str:
+def _traced(function: Callable, shapes: tuple) -> str:
     """What the function computes, with all that it calls and refers to, as JAX sees it on a small example."""
     import jax
     import numpy as np
 
-    shapes = [jax.ShapeDtypeStruct(shape, np.float32) for shape in ((9, 5), (9, 7), (9,))]
+    sides = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
     try:
-        program = jax.make_jaxpr(fit)(*shapes)
+        program = jax.make_jaxpr(function)(*sides)
     except (
         Exception
     ):  # on so few words it may be wrong: then the study says so, or its text tells enough

@@ -16,10 +16,6 @@ COLUMNS = (
     "dataset", "subject", "model", "family", "n_params", "layer", "n_layers", "method", "protocol",
     "fold", "metric", "k", "value", "n_items", "chance",
 )  # fmt: skip
-METRICS = (
-    "precision_csls", "precision_csls_tokens", "precision_csls_types", "precision_csls_hapax",
-    "precision_nn", "rank_accuracy", "pearson", "r2", "rsa", "selected_layer",
-)  # fmt: skip
 POOLED = -1
 SELECTED = -1
 GROUP = "group"
@@ -32,8 +28,9 @@ class ResultTable:
 
     `fold` is -1 for the value pooled over folds, `layer` -1 for the layer that each fold's inner folds
     chose (its number is the metric "selected_layer") and `subject` is "group" for the mean over subjects.
-    `k` is 0 where the metric has none. `n_items` is the number of words scored, `chance` the value
-    that a guess would have (k / number of candidates for precision, 0.5 for rank accuracy, else 0).
+    `metric` is one of `registry.METRICS`, or a measure's name as `method` has it. `k` is 0 where the metric
+    has none. `n_items` is the number of words scored, `chance` the value that a guess would have (k / number
+    of candidates for precision, 0.5 for rank accuracy, else 0).
 
     `study` is a folder that `run_study` wrote:
 
@@ -96,6 +93,11 @@ class ResultTable:
         for column, value in only.items():
             chosen &= rows[column] == value
         return rows[chosen]
+
+    def measures(self) -> list[str]:
+        """The measures of similarity that were taken, in order: their metric is the method's name."""
+        rows = self.rows
+        return list(rows.loc[rows["metric"] == rows["method"], "metric"].unique())
 
     def __str__(self) -> str:
         """Verdict, warnings and the summary as text."""

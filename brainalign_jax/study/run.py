@@ -156,6 +156,10 @@ def prepare(study: Study, *, max_memory: int | None, progress: bool) -> tuple[St
         raise ValueError("name at least one model")
     for kind in study.group_decoding:
         check_known("group decoding", kind, GROUP_KINDS)
+    if study.group_decoding and not scoring.decoders:
+        raise ValueError(
+            f"{', '.join(scoring.methods)} decode no words: add a method for group decoding, or leave it out"
+        )
     if study.embedding.bos == "auto" and scoring.protocol.first_token == "tokenizer":
         embedding = dataclasses.replace(study.embedding, bos="never")
         study = dataclasses.replace(study, embedding=embedding)
@@ -243,10 +247,13 @@ def score(study: Study) -> StudyScores:
                 tables.append(scores.rows)
                 ranks.append(scores.ranks)
                 tested = [vectors for vectors in group if role(vectors.model) == "model"]
-                if nulls_wanted and tested:
+                if nulls_wanted and tested and study.scoring.decoders:
                     with study.progress.stage(NULLS):
+                        decoding = dataclasses.replace(
+                            study.scoring, methods=study.scoring.decoders
+                        )
                         drawn = score_nulls(
-                            *common, tested, study.scoring, nulls_wanted, k=study.k, **options
+                            *common, tested, decoding, nulls_wanted, k=study.k, **options
                         )
                     nulls.append(drawn)
     rows, subjects = processes.gathered_scores(
@@ -305,6 +312,7 @@ def _stages(study: Study) -> dict[str, Stage]:
     """What is to be done, and how many seconds a piece of it may take on two cores."""
     share, evidence, scoring = study.share(), study.evidence, study.scoring
     n_methods, n_cells = len(scoring.methods), sum(map(len, share.values()))
+    n_decoders = len(scoring.decoders)
     tested = sum(role(name) == "model" for names in share.values() for name in names)
     cell = 0.1 * (len(study.dataset.stimulus.types(lower=scoring.lower)[0]) / 130) ** 2
     stages = {
@@ -313,11 +321,12 @@ def _stages(study: Study) -> dict[str, Stage]:
         SCORES: Stage(n_cells * n_methods, cell, "scores"),
     }
     nulls_wanted = null_plan(evidence, study.dataset)
-    if nulls_wanted and tested:
-        draws = tested * n_methods * nulls_wanted.n_draws
+    if nulls_wanted and tested and n_decoders:
+        draws = tested * n_decoders * nulls_wanted.n_draws
         stages[NULLS] = Stage(draws, 0.15 * cell, "draws")
-    if evidence is not None and evidence.ceilings and len(study.dataset.subjects) > 1:
-        stages[CEILINGS] = Stage(len(study.dataset.subjects), 1 + n_methods * cell, "subjects")
-    if evidence is not None and "rsa" in scoring.methods:
+    several = len(study.dataset.subjects) > 1
+    if evidence is not None and evidence.ceilings and several and n_decoders:
+        stages[CEILINGS] = Stage(len(study.dataset.subjects), 1 + n_decoders * cell, "subjects")
+    if evidence is not None and scoring.measures:
         stages[TESTS] = Stage(1, 5 * (1 + cell))
     return stages | {REPORT: Stage(1, 5.0)}

@@ -11,7 +11,8 @@ from recordings import make_embeddings
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.options import EvidencePlan
 from brainalign_jax.study.protocol import protocol
-from brainalign_jax.study.results import COLUMNS, METRICS, ResultTable
+from brainalign_jax.study.registry import METRICS
+from brainalign_jax.study.results import COLUMNS, ResultTable
 from brainalign_jax.study.run import Embedding, run_study
 from brainalign_jax.study.score import workbench
 from brainalign_jax.study.score.sweep import Scoring
@@ -42,7 +43,7 @@ def test_a_study_writes_table_manifest_report_and_figures(dataset, vectors_file,
     rows = pd.read_parquet(tmp_path / "out" / "results.parquet")
     assert tuple(rows.columns) == COLUMNS
     pd.testing.assert_frame_equal(rows, table.rows, check_dtype=False)
-    assert set(rows["metric"]) <= set(METRICS)
+    assert set(rows["metric"]) <= {*METRICS, "rsa"}
     assert set(rows["subject"]) == {"S0", "S1", "group"}
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["command"] == "the command"

@@ -22,7 +22,7 @@ from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.computation import Computation, keep_compiled_programs
 from brainalign_jax.study.evidence.nulls import NullPlan, score_nulls
 from brainalign_jax.study.protocol import protocol
-from brainalign_jax.study.registry import BUILT_IN
+from brainalign_jax.study.registry import DEFAULT, check_decoders
 from brainalign_jax.study.report.wording import number, span
 from brainalign_jax.study.results import POOLED
 from brainalign_jax.study.score import sweep
@@ -94,7 +94,7 @@ def check_noise(
     gaps: Sequence[bool] = (False, True),
     widths: Sequence[int] = (512, 1351),
     protocols: Sequence[str] = ("paper", "audited"),
-    methods: Sequence[str] = BUILT_IN,
+    methods: Sequence[str] = DEFAULT,
     n_subjects: int = 2,
     n_voxels: int = 2000,
     autocorrelation: float = 0.7,
@@ -114,6 +114,7 @@ def check_noise(
 
     Raises: ValueError as the readers and the study do.
     """
+    check_decoders(methods, "the noise check")
     computation = computation or Computation()
     keep_compiled_programs()
     output, story = output_folder(output_dir, "output_dir"), story or make_story(seed=seed)

@@ -30,7 +30,7 @@ from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.evidence.chance import permutation_p, score_interval
 from brainalign_jax.study.evidence.nulls import NullPlan, score_nulls
 from brainalign_jax.study.protocol import protocol
-from brainalign_jax.study.registry import BUILT_IN
+from brainalign_jax.study.registry import DEFAULT, check_decoders
 from brainalign_jax.study.results import read_cell, write_cell
 from brainalign_jax.study.score import sweep
 
@@ -43,7 +43,7 @@ def power(
     *,
     n_studies: int = 50,
     n_null_studies: int | None = None,
-    methods: Sequence[str] = BUILT_IN,
+    methods: Sequence[str] = DEFAULT,
     n_draws: int = 99,
     seed: int = 0,
     cells: str | Path | None = None,
@@ -61,6 +61,7 @@ def power(
 
     Raises: ValueError where so few draws give no p below .05.
     """
+    check_decoders(methods, "the power check")
     if not exact_rate(n_draws):
         raise ValueError(f"n_draws={n_draws} give no p below {ALPHA}: draw 20 or more")
     if cells is not None:

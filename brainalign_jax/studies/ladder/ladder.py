@@ -23,7 +23,7 @@ from brainalign_jax.study.evidence.draws import default_kind
 from brainalign_jax.study.evidence.table import METRIC, EvidencePlan
 from brainalign_jax.study.outputs import CONTENTS, new_outputs
 from brainalign_jax.study.protocol import Protocol, protocol
-from brainalign_jax.study.registry import BUILT_IN
+from brainalign_jax.study.registry import DEFAULT, check_decoders
 from brainalign_jax.study.results import ResultTable
 from brainalign_jax.study.run import Embedding, run_study
 from brainalign_jax.study.score.sweep import Scoring
@@ -104,7 +104,7 @@ def run_ladder(
     models: Sequence[str],
     output_dir: str | Path,
     *,
-    methods: Sequence[str] = BUILT_IN,
+    methods: Sequence[str] = DEFAULT,
     steps: Sequence[str] | None = None,
     fixed: Mapping[str, object] | None = None,
     k: int = 10,
@@ -135,6 +135,7 @@ def run_ladder(
 
     Raises: ValueError as `ladder_steps` and `run_study`, before anything is scored.
     """
+    check_decoders(methods, "the ladder")
     stimulus, output = dataset.stimulus, output_folder(output_dir, "output_dir")
     timed, grouped = stimulus.onsets is not None, stimulus.run is not None
     how = dict(timed=timed, grouped=grouped, dataset=dataset.name, **(fixed or {}))

@@ -21,7 +21,7 @@ from brainalign_jax.study.evidence import intervals
 from brainalign_jax.study.evidence.table import EvidencePlan
 from brainalign_jax.study.outputs import CONTENTS, new_outputs
 from brainalign_jax.study.protocol import PROTOCOLS, protocol
-from brainalign_jax.study.registry import BUILT_IN
+from brainalign_jax.study.registry import DEFAULT, check_decoders
 from brainalign_jax.study.results import ResultTable
 from brainalign_jax.study.run import Embedding, run_study
 from brainalign_jax.study.score.problem import fitting_ks, folds_of
@@ -40,7 +40,7 @@ PAPER_MODELS = {
 class Preset:
     """What an experiment of the paper fixes; models and methods that are named win over it."""
 
-    methods: tuple[str, ...] = BUILT_IN
+    methods: tuple[str, ...] = DEFAULT
     families: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     dataset: str | None = None
@@ -110,6 +110,7 @@ def grid(
         raise ValueError(
             "no model is left: name some with --models or --families, or raise --max_params"
         )
+    check_decoders(methods or (), "the replication")
     return Grid(tuple(names), tuple(methods or chosen.methods))
 
 

@@ -124,7 +124,9 @@ def score_ceilings(study: Study) -> pd.DataFrame:
     if len(dataset.subjects) < 2:
         return pd.DataFrame(columns=list(COLUMNS))
     protocol = dataclasses.replace(scoring.protocol, layer_selection="inner_folds", vector_axes=0)
-    of_others = dataclasses.replace(scoring, protocol=protocol, ks=(study.k,), layers=None)
+    of_others = dataclasses.replace(
+        scoring, protocol=protocol, methods=scoring.decoders, ks=(study.k,), layers=None
+    )
     kernels = {
         subject: scaled_kernel(dataset.load(subject), lower=scoring.lower)
         for subject in dataset.subjects

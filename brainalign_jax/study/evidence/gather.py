@@ -7,7 +7,7 @@ import pandas as pd
 
 from brainalign_jax.study import processes, results
 from brainalign_jax.study.context import Study
-from brainalign_jax.study.evidence import rsa
+from brainalign_jax.study.evidence import rsa, similarity, table
 from brainalign_jax.study.evidence.ceilings import COLUMNS as CEILING_COLUMNS
 from brainalign_jax.study.evidence.ceilings import score_ceilings
 from brainalign_jax.study.progress import CEILINGS, TESTS
@@ -27,7 +27,8 @@ def score_groups(study: Study) -> pd.DataFrame:
     """
     dataset = study.dataset
     protocol = dataclasses.replace(study.scoring.protocol, scaling="none", pca="none", n_voxels=0)
-    scoring = dataclasses.replace(study.scoring, protocol=protocol)
+    methods = study.scoring.decoders
+    scoring = dataclasses.replace(study.scoring, protocol=protocol, methods=methods)
     members = [dataset.load(subject) for subject in dataset.subjects]
     tables = []
     for kind in study.group_decoding:
@@ -40,19 +41,21 @@ def score_groups(study: Study) -> pd.DataFrame:
                 scoring,
                 computation=study.computation,
             )
-            tables.append(rows[(rows["fold"] == POOLED) & (rows["metric"] != "rsa")])
+            decoded = ~rows["metric"].isin(scoring.measures)
+            tables.append(rows[(rows["fold"] == POOLED) & decoded])
     return pd.concat(tables, ignore_index=True)
 
 
 _COLUMNS = {
     "ceilings": CEILING_COLUMNS,
     "rsa": rsa.COLUMNS,
+    "similarity": table.COLUMNS,
     "group_decoding": results.COLUMNS,
 }
 
 
 def group_tables(study: Study) -> dict[str, pd.DataFrame]:
-    """The tables "ceilings", "rsa" and "group_decoding", empty where not asked for.
+    """The tables "ceilings", "rsa", "similarity" and "group_decoding", empty where not asked for.
 
     The first process computes them, all have them.
     """
@@ -62,13 +65,15 @@ def group_tables(study: Study) -> dict[str, pd.DataFrame]:
         if processes.index() == 0:
             if study.group_decoding:
                 made["group_decoding"] = score_groups(study)
-            if evidence is not None and evidence.ceilings:
+            if evidence is not None and evidence.ceilings and study.scoring.decoders:
                 several = len(study.dataset.subjects) > 1
                 with progress.stage(CEILINGS) if several else contextlib.nullcontext():
                     made["ceilings"] = score_ceilings(study)
-            if evidence is not None and "rsa" in study.scoring.methods:
+            if evidence is not None and study.scoring.measures:
                 with progress.stage(TESTS):
-                    made["rsa"] = rsa.rsa_evidence(study)
+                    if similarity.RSA in study.scoring.measures:
+                        made["rsa"] = rsa.rsa_evidence(study)
+                    made["similarity"] = similarity.similarity_evidence(study)
                     progress.update()
     return {
         name: processes.gathered([made[name]] if name in made else [], columns)

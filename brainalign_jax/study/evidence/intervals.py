@@ -21,17 +21,18 @@ COLUMNS = (
 
 
 def by_layer(table: ResultTable, plan: EvidencePlan, *, k: int) -> pd.DataFrame:
-    """One row a model, method and layer, with COLUMNS: P@k (CSLS), and the RSA score where there is one.
+    """One row a model, method and layer, with COLUMNS: P@k (CSLS), and the values of measures of similarity.
 
-    score: mean over subjects. Its interval is over subjects and words for P@k, over subjects for RSA (one
-    subject has none). depth: layer / number of blocks, 0 is the embedding output. table: with the extra
+    score: mean over subjects. Its interval is over subjects and words for P@k, over subjects for measures
+    (one subject has none). depth: layer / number of blocks, 0 is the embedding output. table: with the extra
     "ranks".
 
     Raises: ValueError without ranks, which a study keeps where it gathers evidence.
     """
     if "ranks" not in table.extras:
         raise ValueError("the table has no ranks of the words: run the study with an EvidencePlan")
-    found = [_of_precision(table, plan, k), _of_subjects(table, "rsa", plan)]
+    found = [_of_precision(table, plan, k)] if len(table.extras["ranks"]) else []
+    found += [_of_subjects(table, measure, plan) for measure in table.measures()]
     rows = pd.concat([part for part in found if len(part)], ignore_index=True)
     rows["depth"] = rows["layer"] / rows["n_layers"].clip(lower=1)
     return rows[list(COLUMNS)]

@@ -23,7 +23,8 @@ from brainalign_jax.study.evidence.confounds import (
     default_order,
     mantel_permutations,
 )
-from brainalign_jax.study.score import geometry, preparation
+from brainalign_jax.study.score import preparation
+from brainalign_jax.study.score.measures.base import word_centred
 from brainalign_jax.study.score.problem import Scoring
 from brainalign_jax.study.score.workbench import layer_numbers
 
@@ -175,7 +176,7 @@ def _brain(loaded, token_to_type, eligible, protocol, width: int, dtype: str) ->
 
 def _rdm(rows: np.ndarray, protocol) -> np.ndarray:
     """Condensed dissimilarities of the words [T, V]."""
-    rows = geometry.word_centred(rows) if protocol.center else rows
+    rows = word_centred(rows) if protocol.center else rows
     return np.asarray(_compiled_rdm(rows, metric=protocol.rdm_metric))
 
 

@@ -107,19 +107,21 @@ def summarise(
         of_others = _of(ceilings, method)
         line["ceiling"] = of_others["value"].mean() if len(of_others) else np.nan
         lines.append(line)
+    if not lines:  # nothing decodes words
+        return pd.DataFrame(columns=list(COLUMNS))
     found = pd.DataFrame(lines)
     found = found.reindex(columns=list(COLUMNS))
     found[["null_mean", "ceiling"]] = found[["null_mean", "ceiling"]].astype(float)
-    found = found.assign(**_calibrated(found))
+    found = found.assign(**calibrated(found))
     for kind in ("control", "static"):
         found[kind] = pd.Series([None] * len(found), dtype=object)
     tested = found["role"].eq("model") & found["p"].notna()
     found.loc[tested, "p_fdr"] = chance.adjusted_p(found.loc[tested, "p"].to_numpy())
     for index, line in found[found["role"] == "model"].iterrows():
-        for kind, rivals in _rivals(found, line).items():
-            if rivals.empty:
+        for kind, others in rivals(found, line).items():
+            if others.empty:
                 continue
-            rival = rivals.loc[rivals["score"].idxmax()]
+            rival = others.loc[others["score"].idxmax()]
             difference = _difference(
                 *chosen[line["model"], line["method"]],
                 *chosen[rival["model"], line["method"]],
@@ -228,7 +230,7 @@ def _against_nulls(table, nulls, group, model, method, layer, nested, plan: Evid
     return found
 
 
-def _calibrated(found: pd.DataFrame) -> dict[str, pd.Series]:
+def calibrated(found: pd.DataFrame) -> dict[str, pd.Series]:
     """Scores and bounds on the scale where 0 is the null's mean and 1 the ceiling.
 
     No null is drawn for twins and controls: theirs is that of the trained model, or the mean over the models
@@ -250,7 +252,7 @@ def _of(ceilings: pd.DataFrame, method: str) -> pd.DataFrame:
     return ceilings[(ceilings["method"] == method) & (ceilings["metric"] == METRIC)]
 
 
-def _rivals(found: pd.DataFrame, line: pd.Series) -> dict[str, pd.DataFrame]:
+def rivals(found: pd.DataFrame, line: pd.Series) -> dict[str, pd.DataFrame]:
     """Rows of the same method to compare a model with: "control" and "static"."""
     same = found[(found["method"] == line["method"]) & (found["model"] != line["model"])]
     twin = (same["model"].map(without_seed) == UNTRAINED + line["model"]).astype(bool)

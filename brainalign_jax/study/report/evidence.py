@@ -10,6 +10,7 @@ from brainalign_jax.study.report import page, verdict
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO, bars, legend_below, plain_axis
 from brainalign_jax.study.report.wording import interval, number, p_value, percent, short_names
 from brainalign_jax.study.results import ResultTable
+from brainalign_jax.study.score.measures import label_of
 
 # What a score is compared with: lines across its place, and marks.
 _TICKS = {
@@ -28,24 +29,34 @@ def answer(table: ResultTable) -> dict | None:
     said = verdict.overall(table)
     if said is None:
         return None
-    k = int(table.extras["evidence"]["k"].iloc[0])
+    k = int(verdict.tested(table)["k"].max())
     return {"verdict": said, "k": k, "confidence": percent(confidence(table))}
 
 
 def evidence_values(table: ResultTable) -> dict | None:
-    """Figure, table, single verdicts, model size, signatures and RSA; None without evidence."""
-    found = table.extras.get("evidence")
-    if found is None or found.empty:
+    """Figures, tables, single verdicts, model size, signatures and RSA; None without evidence."""
+    every = verdict.tested(table)
+    if every.empty:
         return None
-    caption = _caption(found, confidence(table))
+    parts = []
+    for (k, label), found in every.groupby([every["k"], _labels(every)], sort=False):
+        name = "evidence" if k else f"evidence {label}"
+        caption = _caption(found, confidence(table))
+        picture = page.picture(name, evidence_figure(found), caption)
+        parts.append({"figure": picture, "scores": _evidence_table(table, found)})
+    decoded = every[every["k"] > 0]
     return {
-        "figure": page.picture("evidence", evidence_figure(found), caption),
-        "scores": _evidence_table(table, found),
+        "parts": parts,
         "verdicts": verdict.verdicts(table),
-        "guesses": _guesses(table, found),
+        "guesses": _guesses(table, decoded) if len(decoded) else "",
         "sizes": [*verdict.scaling_text(table), *verdict.signatures([table])],
         "rsa": _rsa_table(table),
     }
+
+
+def _labels(found: pd.DataFrame) -> pd.Series:
+    """What each row's score is called: measures have one each, methods that decode share P@k."""
+    return found["method"].where(found["k"] == 0, "")
 
 
 def evidence_figure(found: pd.DataFrame) -> Figure:
@@ -74,13 +85,18 @@ def evidence_figure(found: pd.DataFrame) -> Figure:
     ]
     axis.set_yticks(places, labels, fontsize=10)
     axis.set_ylim(-0.6, len(models) - 0.4)
-    axis.set_xlim(left=0)
     k = int(models["k"].iloc[0])
-    axis.set_xlabel(f"P@{k}, CSLS (fraction of words)", fontsize=11)
+    if k:
+        axis.set_xlim(left=0)
+    label = f"P@{k}, CSLS (fraction of words)" if k else label_of(models["method"].iloc[0])
+    axis.set_xlabel(label, fontsize=11)
     plain_axis(axis, "x")
     entries = [
         (Line2D([], [], color=OKABE_ITO[0], marker="o", markersize=8), "score and its interval"),
-        (Line2D([], [], color="black", linestyle="--"), "uniform chance"),
+        (
+            Line2D([], [], color="black", linestyle="--"),
+            "uniform chance" if k else "unrelated vectors",
+        ),
     ]
     compared = {
         "null_mean": (Patch(color=GREY, alpha=0.4), "null: its mean to the highest draws"),
@@ -104,9 +120,11 @@ def confidence(table: ResultTable) -> float:
 
 def _caption(found: pd.DataFrame, level: float) -> str:
     models = found[found["role"] == "model"]
+    decoding = bool((found["k"] > 0).any())
     text = (
-        f"Every model and method. Blue: score with its {percent(level)} bootstrap interval over subjects and "
-        "words. Dashed: uniform chance. "
+        ("Every model and method. " if decoding else "Every model. ")
+        + f"Blue: score with its {percent(level)} bootstrap interval over subjects"
+        + (" and words. Dashed: uniform chance. " if decoding else ". Dashed: unrelated vectors. ")
     )
     if models["null_mean"].notna().any():
         text += (
@@ -123,8 +141,10 @@ def _caption(found: pd.DataFrame, level: float) -> str:
 
 def _evidence_table(table: ResultTable, found: pd.DataFrame) -> page.Table:
     names = short_names(found["model"].unique())
+    k = int(found["k"].iloc[0])
+    label = f"P@{k}" if k else "similarity"
     header = [
-        "model", "method", "layer", f"P@{int(found['k'].iloc[0])}", f"{percent(confidence(table))} interval",
+        "model", "method", "layer", label, f"{percent(confidence(table))} interval",
     ]  # fmt: skip
     columns = {
         "null_mean": "null", "p": "p", "p_fdr": "p, FDR", "ceiling": "ceiling", "calibrated": "calibrated",
@@ -147,6 +167,11 @@ def _evidence_table(table: ResultTable, found: pd.DataFrame) -> page.Table:
         if "inner folds" in kinds
         else "Layer and score: the layer that is best on these scores, which is optimistic."
     )
+    if not k:
+        note += (
+            f" {label_of(found['method'].iloc[0])}, of {int(found['n_items'].iloc[0])} word types that all "
+            "subjects have responses to; draws permute these (blocks, or shifts in time)."
+        )
     note += (
         " p: one-sided, of the best layer against the best layer of every draw; FDR: over models and "
         "methods. Calibrated: 0 is the null's mean, 1 the ceiling. Untrained twins and controls have "

@@ -1,4 +1,4 @@
-"""Figures of a study: scores by layer, by k and by model size, and RSA.
+"""Figures of a study: scores by layer, by k and by model size, and measures of similarity.
 
 Every function returns a `matplotlib.figure.Figure` without touching pyplot, so no display or
 backend is needed.
@@ -20,6 +20,7 @@ from brainalign_jax.study.report import figure_parts
 from brainalign_jax.study.report.figure_parts import GREY, colours, model_styles
 from brainalign_jax.study.report.wording import mean_of_subjects, number, short_names
 from brainalign_jax.study.results import GROUP, POOLED, SELECTED, ResultTable
+from brainalign_jax.study.score.measures import label_of
 
 _MOST_WITH_POINTS = 4  # models beyond which the subjects' points would cover the lines
 INTERVALS = "bars: intervals of the mean"
@@ -53,23 +54,27 @@ def precision_by_layer(table: ResultTable, *, k: int, metric: str = "precision_c
     return figure
 
 
-def rsa_by_layer(table: ResultTable) -> Figure:
-    """RSA score by layer: one line a model (mean over subjects), with a zero line.
+def similarity_by_layer(table: ResultTable, measure: str = "rsa") -> Figure:
+    """A measure of similarity by layer: one line a model (mean over subjects), and what unrelated ones have.
 
-    Raises: ValueError where the table has no RSA rows, or more than one data set or protocol.
+    Raises: ValueError where the table has no such rows, or more than one data set or protocol.
     """
     check_one_study(table)
-    rows = table.pooled("rsa")
+    rows = table.pooled(measure)
     if rows.empty:
-        raise ValueError('the table has no rows of the metric "rsa": add the method "rsa"')
+        raise ValueError(
+            f'the table has no rows of the metric "{measure}": add the method "{measure}"'
+        )
     figure, axes = figure_parts.panels(len(rows["method"].unique()), width=6.2)
     for axis in axes:
-        axis.axhline(0, color=GREY, linestyle="--", linewidth=1.2, zorder=1, label="zero")
-    bounds = _bounds(table, "rsa", 0)
+        axis.axhline(
+            rows["chance"].mean(), color=GREY, linestyle="--", linewidth=1.2, zorder=1, label="zero"
+        )
+    bounds = _bounds(table, measure, 0)
     _draw_layers(
         figure, axes, rows, (figure_parts.line(GREY, linestyle="--"), "no similarity"), bounds
     )
-    figure_parts.label(axes, "layer (0 = embeddings)", "RSA score (correlation of RDMs)")
+    figure_parts.label(axes, "layer (0 = embeddings)", label_of(measure))
     return figure
 
 
@@ -167,8 +172,8 @@ def draw_figures(table: ResultTable, *, k: int) -> dict[str, Figure]:
             figures["precision_by_k"] = precision_by_k(table, k=k)
         if precision["n_params"].dropna().nunique() > 1:
             figures["precision_by_model_size"] = precision_by_model_size(table, k=k)
-    if len(table.pooled("rsa")):
-        figures["rsa_by_layer"] = rsa_by_layer(table)
+    for measure in table.measures():
+        figures[f"{measure}_by_layer"] = similarity_by_layer(table, measure)
     return figures
 
 

@@ -23,6 +23,7 @@ from brainalign_jax.study.report.wording import (
     span,
 )
 from brainalign_jax.study.results import GROUP, SELECTED, ResultTable
+from brainalign_jax.study.score.measures import label_of
 
 MEANINGS = meanings(Protocol)
 
@@ -100,10 +101,13 @@ def _scope(table: ResultTable) -> str:
 
 def _summary(table: ResultTable, k: int) -> dict | None:
     header, rows = summary.summary_cells(table, k)
-    if not rows:
+    measured = page.Table(*summary.measure_cells(table), 2)
+    if not rows and not measured.rows:
         return None
-    selection = summary.selection_note(table, k)
-    return {"k": k, "scores": page.Table(header, rows, 2), "selection": selection}
+    selection = summary.selection_note(table, k) if rows else ""
+    scores = page.Table(header, rows, 2) if rows else None
+    measures = measured if measured.rows else None
+    return {"k": k, "scores": scores, "selection": selection, "measures": measures}
 
 
 def _group_table(table: ResultTable, k: int) -> page.Table | None:
@@ -134,7 +138,7 @@ def _caption(name: str, table: ResultTable, k: int) -> str:
     n_subjects = table.rows.loc[table.rows["subject"] != GROUP, "subject"].nunique()
     note = plots.spread_note(n_models, n_subjects)
     if "intervals" in table.extras:
-        over = "subjects" if name == "rsa_by_layer" else "subjects and words"
+        over = "subjects" if _measure(name, table) else "subjects and words"
         level = percent(confidence(table))
         note = f"{plots.INTERVALS}, {level} bootstrap over {over}"
     spread = f" {note[:1].upper()}{note[1:]}." * bool(note)
@@ -161,11 +165,19 @@ def _caption(name: str, table: ResultTable, k: int) -> str:
             "families by colour. Circles: best layer, picked on these scores; open squares: mean "
             f"over layers.{untrained} Grey dotted line: chance."
         )
-    return (
-        "Representational similarity by layer: correlation between the brain's and the model's "
-        f"dissimilarities of word pairs. Lines: mean over subjects.{spread}{dashed} "
-        "Grey dashed line: no similarity."
-    )
+    what = f"{label_of(_measure(name, table))} by layer, over all words."
+    if _measure(name, table) == "rsa":
+        what = (
+            "Representational similarity by layer: correlation between the brain's and the model's "
+            "dissimilarities of word pairs."
+        )
+    return f"{what} Lines: mean over subjects.{spread}{dashed} Grey dashed line: no similarity."
+
+
+def _measure(figure: str, table: ResultTable) -> str:
+    """The measure of similarity that a figure shows; "" for another."""
+    name = figure.removesuffix("_by_layer")
+    return name if name in table.measures() else ""
 
 
 def _protocol(table: ResultTable) -> dict:

@@ -61,18 +61,26 @@ def text_summary(table: ResultTable, *, k: int = 10) -> str:
         *([f"Features of the table: {features}"] if features else []),
     ]
     if rows:
-        lines = [header, *rows]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-        aligned = [
-            "  ".join(
-                cell.ljust(width) if i < 2 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        ]
-        aligned.insert(1, "-" * max(map(len, aligned)))
-        parts += ["\n".join(aligned), selection_note(table, k)]
+        parts += [_aligned(header, rows), selection_note(table, k)]
+    header, rows = measure_cells(table)
+    if rows:
+        parts.append(_aligned(header, rows))
     return "\n\n".join(parts) + "\n"
+
+
+def _aligned(header: list[str], rows: list[list[str]]) -> str:
+    """A table as text, its first two columns to the left."""
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    aligned = [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    aligned.insert(1, "-" * max(map(len, aligned)))
+    return "\n".join(aligned)
 
 
 def selection_note(table: ResultTable, k: int) -> str:
@@ -166,3 +174,18 @@ def summary_cells(table: ResultTable, k: int) -> tuple[list[str], list[list[str]
         for line in summary[columns].itertuples(index=False)
     ]
     return [_COLUMNS[c] for c in columns], rows
+
+
+def measure_cells(table: ResultTable) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, one a model and measure, of measures that no column of the summary shows."""
+    header = ["model", "measure", "best layer", "value", "unrelated vectors"]
+    names, rows = short_names(table.rows["model"].unique()), []
+    for measure in table.measures():
+        values = table.pooled(measure, subject=GROUP)
+        if measure == "rsa" and not table.summary().empty:
+            continue
+        for model, part in values.groupby("model", sort=False):
+            best = part.loc[part["value"].idxmax()]
+            numbers = number(best["value"]), number(best["chance"])
+            rows.append([names[model], measure, str(int(best["layer"])), *numbers])
+    return header, rows

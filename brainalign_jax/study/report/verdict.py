@@ -33,6 +33,12 @@ _ANSWERS = {
     "chance": "No",
     "untested": "Untested",
 }
+# By whether words are decoded: what vectors do, what is more, and what their controls do.
+_SAYS = {
+    True: ("find the right word", "more often", "do"),
+    False: ("resemble the responses", "more", "do"),
+}
+_FINDS = {True: "finds the right word", False: "resembles the responses"}
 _NULLS = {
     "items": "exchanging the words' vectors",
     "shift": "shifting the recording against the words",
@@ -86,8 +92,8 @@ def with_evidence(
 
 def verdicts(table: ResultTable) -> list[Verdict]:
     """One verdict a model and method, controls and untrained twins left out; empty without evidence."""
-    found = table.extras.get("evidence")
-    if found is None or found.empty:
+    found = tested(table)
+    if found.empty:
         return []
     names = short_names(found["model"].unique()) | _features(table)
     folds = _FOLDS.get(table.manifest.get("protocol", {}).get("folds"), "these folds")
@@ -95,30 +101,49 @@ def verdicts(table: ResultTable) -> list[Verdict]:
     return [_verdict(line, names, folds) for _, line in lines.iterrows()]
 
 
+def tested(table: ResultTable) -> pd.DataFrame:
+    """The rows of `summarise`, and those of measures of similarity, whose k is 0; empty without evidence."""
+    kinds = [table.extras.get(name) for name in ("evidence", "similarity")]
+    kinds = [rows for rows in kinds if rows is not None and len(rows)]
+    return (
+        pd.concat(kinds, ignore_index=True)
+        if kinds
+        else pd.DataFrame(columns=["model", "method", "k"])
+    )
+
+
 def overall(table: ResultTable) -> Verdict | None:
-    """The verdict of the data set: of its models and methods the one with most evidence; None without."""
-    single = verdicts(table)
+    """The verdict of the data set: of its models and methods the one with most evidence; None without.
+
+    By measures of similarity only where no method decodes words.
+    """
+    found = tested(table)
+    decoding = bool((found["k"] > 0).any())
+    found = found[(found["k"] > 0) == decoding]
+    single = [given for given in verdicts(table) if given.method in set(found["method"])]
     if not single:
         return None
-    by_level = {level: [one for one in single if one.level == level] for level in LEVELS}
-    found = table.extras["evidence"].set_index(["model", "method"])
+    by_level = {level: [given for given in single if given.level == level] for level in LEVELS}
+    found = found.set_index(["model", "method"])
     dataset = str(found["dataset"].iloc[0])
     for level in LEVELS:
         if not by_level[level]:
             continue
-        best = max(by_level[level], key=lambda one: found.loc[(one.model, one.method), "score"])
+        best = max(
+            by_level[level], key=lambda given: found.loc[(given.model, given.method), "score"]
+        )
         count = len(by_level[level])
         controlled = known(found.loc[(best.model, best.method)].get("control_score"))
-        beyond = f"On {dataset} the model's vectors find the right word more often than {_APART}"
-        and_controls = (
-            ", and more often than its controls do" if controlled else "; no control was scored"
-        )
+        does, more, do = _SAYS[decoding]
+        beyond = f"On {dataset} the model's vectors {does} {more} than {_APART}"
+        and_controls = f", and {more} than its controls {do}"
+        and_controls = and_controls if controlled else "; no control was scored"
         opening = {
             "real": beyond + and_controls,
             "static": beyond + and_controls,
             "uncertain": f"{beyond}, but the evidence is thin",
             "explained": f"{beyond}, but a control does as well",
-            "chance": f"On {dataset} nothing finds the right word more often than {_APART}",
+            "chance": f"On {dataset} nothing {_FINDS[decoding]} {more} than {_APART}",
             "untested": f"On {dataset} no null was computed",
         }[level]
         of = f" ({count} of {len(single)} combinations of model and method)" * (len(single) > 1)
@@ -128,7 +153,8 @@ def overall(table: ResultTable) -> Verdict | None:
 
 def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
     k, name = int(line["k"]), f"{names[line['model']]} by {line['method']}"
-    score = f"P@{k} {number(line['score'])} {interval(line['lower'], line['upper'])}"
+    label = f"P@{k}" if k else "similarity"
+    score = f"{label} {number(line['score'])} {interval(line['lower'], line['upper'])}"
     who = line["model"], line["method"]
     if not known(line["p"]):
         text = (
@@ -165,7 +191,7 @@ def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
             f"words, does not ({null}, {number(line['null_high'])} at the upper end)."
         )
         return Verdict("uncertain", text, *who)
-    beyond = f"exceeds its null at {p} under {folds}"
+    beyond = f"exceeds its null at {p}" + f" under {folds}" * (k > 0)
     against = "No nuisance control was scored."
     if known(line["control_score"]):
         compared = _compared(line, "control", names)

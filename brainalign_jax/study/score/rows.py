@@ -140,16 +140,24 @@ def rank_rows(
     )
 
 
-def rsa_rows(scores: np.ndarray, layers, n_items: int) -> pd.DataFrame:
-    """Rows of the RSA scores [L] of one subject, over n_items words."""
+def no_ranks(dtype: str) -> pd.DataFrame:
+    """The columns of `rank_rows` without a row; dtype: of the ranks."""
+    places = {name: np.empty(0, np.int32) for name in ("layer", "fold", "type", "token")}
+    return pd.DataFrame(places | {name: np.empty(0, dtype) for name in ("rank_csls", "rank_nn")})
+
+
+def measure_rows(
+    measure: str, values: np.ndarray, n_items: int, chance: float, layers
+) -> pd.DataFrame:
+    """Rows of a measure's values [L] of one subject, over n_items words."""
     return pd.DataFrame(
         {
             "layer": layers,
             "fold": POOLED,
-            "metric": "rsa",
+            "metric": measure,
             "k": 0,
-            "value": scores,
+            "value": values,
             "n_items": n_items,
-            "chance": 0.0,
+            "chance": chance,
         }
     )

@@ -84,7 +84,7 @@ def score(
     with computation.context(), ThreadPoolExecutor(computation.workers()) as pool:
         bench = Workbench(responses, models, scoring, computation, pool)
         todo = kept.todo()
-        bench.compare_geometries(todo)
+        bench.measure(todo)
         # While the folds of one subject are worked, the next one's responses are made ready.
         pending: collections.deque[Job] = collections.deque()
         try:

@@ -8,8 +8,8 @@ that differ in width are parts of their own: (model, block) of `Embeddings.block
 import dataclasses
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
 
@@ -17,19 +17,29 @@ from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.protocol import Protocol
-from brainalign_jax.study.score import geometry, preparation, programs
+from brainalign_jax.study.registry import decoders_of, measures_of
+from brainalign_jax.study.score import preparation, programs
 from brainalign_jax.study.score.decoding import LayerVectors
 from brainalign_jax.study.score.fold_work import Part, Work
 from brainalign_jax.study.score.group import GroupRecording
+from brainalign_jax.study.score.measures import Measure, measure_of
 from brainalign_jax.study.score.methods import FoldProblem, Method, Ridge, method_of, pools_folds
 from brainalign_jax.study.score.problem import Problem, Scoring, check_words, folds_of, reworded
-from brainalign_jax.study.score.rows import decoding_rows, rank_rows, rsa_rows, selected_rows
+from brainalign_jax.study.score.rows import (
+    decoding_rows,
+    measure_rows,
+    no_ranks,
+    rank_rows,
+    selected_rows,
+)
 
 
 class Job:
-    """The folds of one subject and method in the making, for several models."""
+    """The folds of one subject and method in the making, for several models; a mere measure has none."""
 
-    def __init__(self, bench: "Workbench", subject: int, method: str, models, problem: Problem):
+    def __init__(
+        self, bench: "Workbench", subject: int, method: str, models, problem: Problem | None
+    ):
         self.subject, self.method, self._models = subject, method, models
         self._bench, self._problem = bench, problem
         self._folds: list[tuple[list[Part], list]] = []
@@ -43,27 +53,29 @@ class Job:
 
         Raises what computing them raised.
         """
-        found: dict[Part, dict[str, np.ndarray]] = {}
+        part_scores: dict[Part, dict[str, np.ndarray]] = {}
         for parts, folds in self._folds:
             by_fold = [fold for future in folds for fold in future.result()]
             for part in parts:
                 scores = [fold[part] for fold in by_fold]
-                found[part] = {name: np.stack([one[name] for one in scores]) for name in scores[0]}
+                part_scores[part] = {
+                    name: np.stack([fold[name] for fold in scores]) for name in scores[0]
+                }
         bench, problem = self._bench, self._problem
         for model in self._models:
-            mine = [(bench.parts[part], found[part]) for part in sorted(found) if part[0] == model]
-            rows = [
-                decoding_rows(scores, problem, bench.scoring, layers) for layers, scores in mine
-            ]
-            if "layer_loss" in mine[0][1]:
-                rows.append(selected_rows(mine, problem, bench.scoring))
-            if self.method == "rsa":
-                rows += [
-                    bench.geometry_rows(self.subject, part)
-                    for part in sorted(found)
-                    if part[0] == model
+            rows, ranks = [], [no_ranks(bench.dtype)]
+            parts = [part for part in sorted(part_scores) if part[0] == model]
+            decoded = [(bench.parts[part], part_scores[part]) for part in parts]
+            if problem is not None:
+                rows = [
+                    decoding_rows(scores, problem, bench.scoring, layers)
+                    for layers, scores in decoded
                 ]
-            ranks = [rank_rows(scores, problem, layers) for layers, scores in mine]
+                ranks = [rank_rows(scores, problem, layers) for layers, scores in decoded]
+                if "layer_loss" in decoded[0][1]:
+                    rows.append(selected_rows(decoded, problem, bench.scoring))
+            if measures_of([self.method]):
+                rows += bench.measured_rows(self.subject, self.method, model)
             yield model, *(pd.concat(x, ignore_index=True) for x in (rows, ranks))
 
     def cancel(self) -> None:
@@ -98,9 +110,9 @@ class Workbench:
 
     parts: the layer numbers of each (model, block of layers of equal width).
 
-    What is kept, and when it goes: problems and RSA rows stay as long as the bench. Prepared responses are of
-    one subject, and go when the next one's are asked for. Prepared layers stay until responses of another
-    width ask for them, and then take their place.
+    What is kept, and when it goes: problems and values of measures stay as long as the bench. Prepared
+    responses are of one subject, and go when the next one's are asked for. Prepared layers stay until
+    responses of another width ask for them, and then take their place.
     """
 
     def __init__(
@@ -120,6 +132,7 @@ class Workbench:
         }
         self.responses, self._models = responses, models
         self._computation, self._pool = computation, pool
+        self.dtype = computation.dtype
         self._mesh = programs.layer_mesh()
         self._chunks = programs.chunk_sizes(
             [(len(numbers), self._width(part)) for part, numbers in self.parts.items()],
@@ -130,10 +143,13 @@ class Workbench:
         # By part and how it is prepared: the features it is reduced to, and its chunks.
         self._layers: dict[tuple, tuple[int | None, list[LayerVectors]]] = {}
         self._sources = SubjectSources()
-        self._geometry: dict[tuple[int, Part], tuple[np.ndarray, int]] = {}
+        # By subject, measure and part: its values [l], of how many words, and what chance gives.
+        self._measured: dict[tuple[int, str, Part], tuple[np.ndarray, int, float]] = {}
 
     def job(self, subject: int, name: str, models: list[int]) -> Job:
         """Begin to score models on one subject."""
+        if not decoders_of([name]):
+            return Job(self, subject, name, models, None)
         problem, works = self.works(subject, name, models)
         job = Job(self, subject, name, models, problem)
         for work in works:
@@ -320,57 +336,64 @@ class Workbench:
             ]
         return shared.reduced[key]
 
-    def compare_geometries(self, todo: dict[tuple[int, str], list[int]]) -> None:
-        """The RSA scores of all (subject, "rsa") -> models of `todo`: each RDM is made once.
+    def measure(self, todo: dict[tuple[int, str], list[int]]) -> None:
+        """The values of all (subject, measure) -> models of `todo`: each side is represented once.
 
         Nothing is learnt here: responses and vectors are scaled over all words.
         """
-        protocol = self.scoring.protocol.of_method("rsa")
-        # Parts that share the prepared responses share the subjects' RDMs.
+        for name in measures_of(dict.fromkeys(method for _, method in todo)):
+            wanted = {
+                subject: models for (subject, method), models in todo.items() if method == name
+            }
+            self._measure(measure_of(name, self.scoring.protocol), wanted)
+
+    def _measure(self, measure: Measure, wanted: dict[int, list[int]]) -> None:
+        protocol = measure.protocol
+        # Parts that share the prepared responses share what is made of the subjects'.
         groups: dict[tuple, dict[tuple, dict[int, tuple]]] = {}
-        for (subject, method), models in todo.items():
-            if method != "rsa":
-                continue
+        for subject, models in wanted.items():
             problem = self._problem(subject, inner=False).problem
             words = problem.folds.token_to_type, problem.eligible
             for part in self.parts:
                 if part[0] not in models:
                     continue
-                form = geometry.form(protocol)
-                source = self._source(subject, part, form, protocol, problem, folds=False)
+                source = self._source(subject, part, measure.form, protocol, problem, folds=False)
                 width = source.shape[-1] if preparation.reduces_vectors(protocol) else 0
                 alike = (*self._fitted_to(part, protocol), *(x.tobytes() for x in words))
                 group = groups.setdefault(alike, {})
                 group.setdefault((part, width), {})[subject] = self._means(
-                    subject, part, protocol, source, *words
+                    subject, part, measure, source, *words
                 )
         for group in groups.values():
-            known: dict[int, jax.Array] = {}
+            known: dict[int, Any] = {}
             for (part, width), means in group.items():
                 types = next(iter(means.values()))[0]
-                found = geometry.scores(
+                values = measure.scores(
                     {subject: rows for subject, (_, rows) in means.items()},
                     self._values(part, protocol, width, folds=False)[:, types],
-                    protocol,
                     self._computation,
                     self._pool,
                     known,
                 )
-                for subject, row in zip(means, found, strict=True):
-                    self._geometry[subject, part] = row, len(types)
+                for subject, row in zip(means, values, strict=True):
+                    value = row, len(types), measure.chance(len(types))
+                    self._measured[subject, measure.name, part] = value
 
-    def _means(self, subject: int, part: Part, protocol: Protocol, source, *words):
+    def _means(self, subject: int, part: Part, measure: Measure, source, *words):
         """(types that have eligible tokens [T'], a subject's mean responses to them)."""
         means = self._of_subject(subject).means
-        key = self._fitted_to(part, protocol)
+        key = (measure.form, *self._fitted_to(part, measure.protocol))
         if key not in means:
             means[key] = preparation.type_means(source, *words)
         return means[key]
 
-    def geometry_rows(self, subject: int, part: Part) -> pd.DataFrame:
-        """Rows of the RSA score."""
-        row, count = self._geometry[subject, part]
-        return rsa_rows(row, self.parts[part], count)
+    def measured_rows(self, subject: int, measure: str, model: int) -> list[pd.DataFrame]:
+        """Rows of a measure, of each part of a model."""
+        return [
+            measure_rows(measure, *self._measured[subject, measure, part], self.parts[part])
+            for part in sorted(self.parts)
+            if part[0] == model
+        ]
 
 
 def layer_numbers(embeddings: Embeddings, wanted: tuple[int, ...] | None) -> list[tuple[int, ...]]:

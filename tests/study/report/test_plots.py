@@ -126,7 +126,7 @@ def test_untrained_twin_is_dashed_in_the_same_colour():
 
 def test_rsa_has_only_the_methods_that_scored_it():
     table = study()
-    figure = plots.rsa_by_layer(table)
+    figure = plots.similarity_by_layer(table)
     assert [axis.get_title() for axis in figure.axes] == ["rsa"]
     drawn = lines(figure.axes[0])
     for model, _ in MODELS:
@@ -182,7 +182,7 @@ def test_errors_name_what_is_there():
     with pytest.raises(ValueError, match="rank_accuracy"):
         plots.precision_by_layer(table, k=5, metric="rank_accuracy")
     with pytest.raises(ValueError, match="rsa"):
-        plots.rsa_by_layer(study(methods=("ridge",)))
+        plots.similarity_by_layer(study(methods=("ridge",)))
     both = pd.concat([table.rows, study(protocol="paper").rows])
     with pytest.raises(ValueError, match="audited, paper"):
         plots.precision_by_layer(ResultTable(both, {}), k=5)

@@ -1,6 +1,6 @@
 """Methods of comparison, each a file that enters its own by `registry.register_method`."""
 
-from brainalign_jax.study.registry import METHODS
+from brainalign_jax.study.registry import METHODS, check_decoders
 from brainalign_jax.study.score.methods.base import FoldProblem, Method, pools_folds
 from brainalign_jax.study.score.methods.linear import LinearDecoding
 from brainalign_jax.study.score.methods.procrustes import Procrustes
@@ -15,5 +15,6 @@ __all__ = [
 
 def method_of(name: str, protocol) -> Method:
     """The method of that name under the choices of a protocol, as it takes them."""
+    check_decoders([name], "this")
     made, own = METHODS[name], protocol.of_method(name)
     return made(own) if isinstance(made, type) else LinearDecoding(own, made, name)

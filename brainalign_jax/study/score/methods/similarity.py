@@ -1,4 +1,4 @@
-"""Decoding by similarity as a method of a study, beside the RSA score of `geometry`."""
+"""Decoding by similarity as a method of a study, beside the RSA score of `measures.rsa`."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -28,7 +28,7 @@ class SimilarityDecoding(NestedMethod):
 
     A tested word is known by its similarities to the training words, in the brain and in the model;
     its brain profile is compared with the model profile of every candidate. The RSA score itself is
-    `geometry.scores`, over all words. Reference: Anderson, Zinszer & Raizada (2016),
+    `measures.rsa`, over all words. Reference: Anderson, Zinszer & Raizada (2016),
     NeuroImage 128:44-53.
     """
 

@@ -1,0 +1,303 @@
+"""What stands behind a measure of similarity: permutations of the words, ceiling, controls and intervals.
+
+One row a model and measure, as `table.summarise` makes them of methods that decode. A measure compares all
+words at once, so that there are no folds: it is taken over the word types that all subjects have responses
+to, in every layer, and the layer that is best on these scores is compared with the best of every draw. Draws
+permute words, with whole blocks or shifts in time where words have onsets (`confounds.mantel_permutations`).
+The RSA score has a table of its own, see `evidence.rsa`.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from brainalign_jax.align.stats import bootstrap
+from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.study.computation import compiled
+from brainalign_jax.study.context import Study
+from brainalign_jax.study.evidence.ceilings import scaled_kernel
+from brainalign_jax.study.evidence.chance import adjusted_p, permutation_p
+from brainalign_jax.study.evidence.confounds import default_order, mantel_permutations
+from brainalign_jax.study.evidence.table import COLUMNS, calibrated, rivals, role
+from brainalign_jax.study.options import EvidencePlan
+from brainalign_jax.study.results import about_model
+from brainalign_jax.study.score import group_kernels, preparation
+from brainalign_jax.study.score.measures import MatrixMeasure, Measure, measure_of
+from brainalign_jax.study.score.workbench import layer_numbers
+
+_BLOCK = 50  # permutations in one compiled call
+_LAYERS = 8  # of a model, in one compiled call
+_DRAWS = {"shifts": "shift"}  # as the draws of methods that decode are called
+RSA = "rsa"
+
+
+class _Words(NamedTuple):
+    """The words that all subjects have responses to: their types [T'], the tokens [N] that count, and the
+    permutations [P, T']; shifts: whether these are in time; kind: what they are called."""
+
+    types: np.ndarray
+    token_to_type: np.ndarray
+    eligible: np.ndarray
+    permutations: np.ndarray
+    kind: str
+
+
+class _Values(NamedTuple):
+    """Of one model: by subject and layer [S, L], and the group's of every permutation [P, L]."""
+
+    layers: np.ndarray
+    observed: np.ndarray
+    drawn: np.ndarray
+
+    @property
+    def best(self) -> int:
+        """The place of the layer whose mean over subjects is highest."""
+        return int(self.observed.mean(axis=0).argmax())
+
+
+def similarity_evidence(study: Study) -> pd.DataFrame:
+    """One row a model and measure but RSA, with `table.COLUMNS`; k is 0, `score` the measure's value.
+
+    None where what is compared of all subjects does not fit into computation.rdm_bytes. p: of the best layer
+    against the best layer of every draw, of shifts in time no smaller than 1 / the number of independent
+    ones; null_mean and null_high: of these. ceiling: the others' responses side by side in the model's place,
+    mean over subjects. Intervals are over subjects.
+    """
+    names = [name for name in study.scoring.measures if name != RSA]
+    empty = pd.DataFrame(columns=list(COLUMNS))
+    if not names:
+        return empty
+    loaded = [study.dataset.load(subject) for subject in study.dataset.subjects]
+    words = _words(study, loaded)
+    size = 2 * np.dtype(study.computation.dtype).itemsize * len(words.types) ** 2
+    if size * (len(loaded) + 2 * _LAYERS) > study.computation.rdm_bytes:
+        return empty
+    tables = [_of_measure(study, name, loaded, words) for name in names]
+    rows = pd.concat(tables, ignore_index=True)
+    tested = rows["role"].eq("model") & rows["p"].notna()
+    rows.loc[tested, "p_fdr"] = adjusted_p(rows.loc[tested, "p"].to_numpy(float))
+    return rows
+
+
+def _words(study: Study, loaded: Sequence[WordResponses]) -> _Words:
+    stimulus, lower = study.dataset.stimulus, study.scoring.lower
+    _, token_to_type = stimulus.types(lower=lower)
+    eligible = token_to_type >= 0
+    for responses in loaded:
+        eligible &= responses.valid
+    types = np.unique(token_to_type[eligible])
+    kind = default_order(stimulus, len(types))
+    permutations = np.zeros((0, len(types)), np.int32)
+    if study.evidence.n_permutations and len(types) >= 4:
+        permutations = mantel_permutations(
+            stimulus,
+            types,
+            study.evidence.n_permutations,
+            lower=lower,
+            eligible=eligible,
+            random_state=study.evidence.seed,
+        )
+    return _Words(types, token_to_type, eligible, permutations, kind)
+
+
+def _of_measure(
+    study: Study, name: str, loaded: Sequence[WordResponses], words: _Words
+) -> pd.DataFrame:
+    """Rows of all models by one measure."""
+    measure = measure_of(name, study.scoring.protocol)
+    measure.check(len(words.types))
+    sides: dict[int, tuple[np.ndarray, int]] = {}
+    values: dict[str, _Values] = {}
+    for model in study.models:
+        tested = (
+            words if role(model) == "model" else words._replace(permutations=words.permutations[:0])
+        )
+        values[model] = _of_model(study, model, measure, loaded, tested, sides)
+    ceiling = _ceiling(study, measure, loaded, words)
+    plan = study.evidence
+    lines = [_line(study, model, measure, of, words, ceiling) for model, of in values.items()]
+    rows = pd.DataFrame(lines).reindex(columns=list(COLUMNS))
+    rows[["null_mean", "ceiling"]] = rows[["null_mean", "ceiling"]].astype(float)
+    rows = rows.assign(**calibrated(rows))
+    for kind in ("control", "static"):
+        rows[kind] = pd.Series([None] * len(rows), dtype=object)
+    for index, line in rows[rows["role"] == "model"].iterrows():
+        for kind, others in rivals(rows, line).items():
+            if others.empty:
+                continue
+            other = others.loc[others["score"].idxmax()]
+            both = [
+                values[of].observed[:, values[of].best] for of in (line["model"], other["model"])
+            ]
+            lower, upper = _bounds(both[0] - both[1], plan)
+            rows.loc[index, kind] = other["model"]
+            rows.loc[index, f"{kind}_score"] = other["score"]
+            rows.loc[index, f"{kind}_difference"] = line["score"] - other["score"]
+            rows.loc[index, f"{kind}_lower"], rows.loc[index, f"{kind}_upper"] = lower, upper
+    return rows
+
+
+def _line(study: Study, model: str, measure: Measure, of: _Values, words: _Words, ceiling: float):
+    group = of.observed.mean(axis=0)
+    lower, upper = _bounds(of.observed[:, of.best], study.evidence)
+    about = about_model(study.vectors(model))
+    line = {
+        "dataset": study.dataset.name,
+        "model": model,
+        "family": about["family"],
+        "n_params": about["n_params"],
+        "method": measure.name,
+        "protocol": study.scoring.protocol.name,
+        "k": 0,
+        "role": role(model),
+        "layer": int(of.layers[of.best]),
+        "selection": "best on these scores",
+        "n_subjects": len(of.observed),
+        "n_items": len(words.types),
+        "score": group[of.best],
+        "lower": lower,
+        "upper": upper,
+        "chance": measure.chance(len(words.types)),
+        "ceiling": ceiling,
+    }
+    if len(of.drawn):
+        highest = of.drawn.max(axis=1)
+        line |= {
+            "null": _DRAWS.get(words.kind, words.kind),
+            "n_draws": len(of.drawn),
+            "null_mean": highest.mean(),
+            "null_high": np.quantile(highest, study.evidence.confidence),
+            "p": permutation_p(group.max(), highest, shifts=words.kind == "shifts"),
+        }
+    return line
+
+
+def _of_model(study, model: str, measure: Measure, loaded, words: _Words, sides: dict) -> _Values:
+    """sides: what is compared of the subjects and their fewest features, by width where it matters; kept."""
+    protocol, vectors, parts = measure.protocol, study.vectors(model), []
+    wanted = layer_numbers(vectors, study.scoring.layers)
+    for chosen, (numbers, values) in zip(wanted, vectors.blocks(), strict=True):
+        if not chosen:
+            continue
+        width = values.shape[-1] if protocol.pca != "none" else 0
+        if width not in sides:
+            sides[width] = _brains(study, measure, loaded, words, width)
+        brains, n_features = sides[width]
+        layers = values[[numbers.index(number) for number in chosen]]
+        ready = preparation.prepare_vectors(
+            layers, protocol, n_features=n_features, folds=False, dtype=study.computation.dtype
+        )
+        rows = (measure.centred(layer[words.types]) for layer in ready)
+        parts.append(_Values(np.array(chosen), *_drawn(study, measure, brains, rows, words)))
+    layers, observed, drawn = zip(*parts, strict=True)
+    return _Values(
+        np.concatenate(layers), np.concatenate(observed, axis=1), np.concatenate(drawn, axis=1)
+    )
+
+
+def _brains(study, measure: Measure, loaded, words: _Words, width: int) -> tuple:
+    """(what is compared of all subjects, with a leading axis [S]; the fewest features of a subject)."""
+    protocol, dtype, n_features, rows = measure.protocol, study.computation.dtype, [], []
+    for responses in loaded:
+        values = np.asarray(responses.values)
+        if protocol.scaling != "none" or protocol.pca != "none":
+            own = responses.valid & (words.token_to_type >= 0)
+            values = preparation.prepare_responses(values, own, protocol, width=width, dtype=dtype)
+        n_features.append(values.shape[1])
+        means = preparation.type_means(values, words.token_to_type, words.eligible)[1]
+        rows.append(_spanned(measure, measure.centred(means)).astype(dtype))
+    with study.computation.context():
+        return _stacked(rows, measure), min(n_features)
+
+
+def _spanned(measure: Measure, rows: np.ndarray) -> np.ndarray:
+    """The rows, in the axes that they span where a measure moves rows and not their similarities."""
+    if isinstance(measure, MatrixMeasure) or rows.shape[1] <= len(rows):
+        return rows
+    wide = rows.astype(np.float64)
+    return group_kernels.spanned_rows(wide @ wide.T, dtype=rows.dtype)
+
+
+def _stacked(rows: Sequence[np.ndarray], measure: Measure):
+    """What is compared of each [T, R], narrower ones with zero columns added, with a leading axis."""
+    widest = max(of.shape[1] for of in rows)
+    alike = [of if isinstance(measure, MatrixMeasure) else _widened(of, widest) for of in rows]
+    made = [_represent(of, measure=measure) for of in alike]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *made)
+
+
+def _widened(rows: np.ndarray, width: int) -> np.ndarray:
+    return np.pad(rows, ((0, 0), (0, width - rows.shape[1])))
+
+
+def _drawn(study, measure: Measure, brains, rows: Iterator[np.ndarray], words: _Words) -> tuple:
+    """(values [S, L] of the layers, the group's [P, L] of the permutations)."""
+    layers = list(rows)
+    identity = np.arange(len(words.types), dtype=np.int32)[None]
+    orders = np.concatenate([identity, words.permutations])
+    size = min(_BLOCK, len(orders))
+    observed, drawn = [], []
+    with study.computation.context():
+        for first in range(0, len(layers), _LAYERS):
+            chunk = layers[first : first + _LAYERS]
+            # The last ones are filled up, so that all share a program.
+            models = _stacked(chunk + chunk[-1:] * (_LAYERS - len(chunk)), measure)
+            values = []
+            for start in range(0, len(orders), size):
+                some = orders[start : start + size]
+                filled = np.resize(some, (size, some.shape[1]))
+                of_draws = _permuted(brains, models, filled, measure=measure)
+                values.append(np.asarray(of_draws)[: len(some), :, : len(chunk)])
+            every = np.concatenate(values)
+            observed.append(every[0])
+            drawn.append(every[1:].mean(axis=1))
+    return np.concatenate(observed, axis=1), np.concatenate(drawn, axis=1)
+
+
+def _ceiling(study: Study, measure: Measure, loaded, words: _Words) -> float:
+    """The measure with the other subjects' responses side by side, mean over subjects; NaN for one."""
+    if len(loaded) < 2 or not study.evidence.ceilings:
+        return np.nan
+    lower, dtype = study.scoring.lower, study.computation.dtype
+    kernels = [scaled_kernel(responses, lower=lower) for responses in loaded]
+    total, values = sum(kernels), []
+    brains, _ = _brains(study, measure, loaded, words, 0)
+    for index, own in enumerate(kernels):
+        others = (total - own)[np.ix_(words.types, words.types)]
+        rows = measure.centred(group_kernels.spanned_rows(others, dtype=dtype))
+        with study.computation.context():
+            brain = jax.tree.map(lambda leaf, index=index: leaf[index], brains)
+            values.append(
+                float(_compare(brain, _represent(rows, measure=measure), measure=measure))
+            )
+    return float(np.mean(values))
+
+
+def _bounds(values: np.ndarray, plan: EvidencePlan) -> tuple[float, float]:
+    """Percentile interval of the mean of the subjects' values [S]; NaN for one subject."""
+    if len(values) < 2:
+        return np.nan, np.nan
+    counts = bootstrap.draw_counts(len(values), plan.n_bootstraps, random_state=plan.seed)
+    tail = (1 - plan.confidence) / 2
+    lower, upper = np.quantile(counts @ values / len(values), [tail, 1 - tail])
+    return float(lower), float(upper)
+
+
+@functools.partial(compiled, static_argnames=("measure",))
+def _permuted(brains, models, orders, *, measure: Measure):
+    return measure.drawn(brains, models, orders)
+
+
+@functools.partial(compiled, static_argnames=("measure",))
+def _represent(rows, *, measure: Measure):
+    return measure.represent(rows)
+
+
+@functools.partial(compiled, static_argnames=("measure",))
+def _compare(brain, model, *, measure: Measure):
+    return measure.compare(brain, model)

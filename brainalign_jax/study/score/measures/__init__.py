@@ -1,0 +1,24 @@
+"""Measures of similarity, each a file that enters its own by `registry.register_measure`."""
+
+from brainalign_jax.study.registry import MEASURES
+from brainalign_jax.study.score.measures.base import FunctionMeasure, MatrixMeasure, Measure
+from brainalign_jax.study.score.measures.kernels import LinearCka
+from brainalign_jax.study.score.measures.neighbours import MutualNeighbours
+from brainalign_jax.study.score.measures.rsa import RsaScore
+
+__all__ = [
+    "FunctionMeasure", "LinearCka", "MatrixMeasure", "Measure", "MutualNeighbours", "RsaScore", "label_of",
+    "measure_of",
+]  # fmt: skip
+
+
+def label_of(name: str) -> str:
+    """What figures call a measure; its name, where it is not known here or a user's function."""
+    label = getattr(MEASURES.get(name), "label", name)
+    return label if isinstance(label, str) and label else name
+
+
+def measure_of(name: str, protocol) -> Measure:
+    """The measure of that name under the choices of a protocol, as it takes them."""
+    made, own = MEASURES[name], protocol.of_method(name)
+    return made(own) if isinstance(made, type) else FunctionMeasure(own, made, name)

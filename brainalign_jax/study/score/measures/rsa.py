@@ -1,0 +1,91 @@
+"""The RSA score: similarity of a subject's dissimilarity matrix with that of each layer, over all words."""
+
+from collections.abc import Mapping
+from concurrent.futures import Executor
+
+import jax
+import numpy as np
+
+from brainalign_jax.align import rsa
+from brainalign_jax.align.rsa import rsa_tiles
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.registry import register_measure
+from brainalign_jax.study.score import preparation
+from brainalign_jax.study.score.measures.base import Measure, word_centred
+
+
+@register_measure("rsa")
+class RsaScore(Measure):
+    """Correlation of a subject's dissimilarities of word pairs with those of a layer; see `align.rsa`."""
+
+    name = "rsa"
+    label = "RSA score (correlation of RDMs)"
+
+    @property
+    def form(self) -> str:
+        """Rows less their mean have the correlation as their cosine: it survives a rotation of the axes."""
+        return {"correlation": "centred", "spearman": "values"}.get(
+            self.protocol.rdm_metric, "products"
+        )
+
+    def needed_bytes(self, n_subjects: int, n_types: int, computation: Computation) -> int:
+        n_pairs = n_types * (n_types - 1) // 2
+        itemsize = np.dtype(computation.dtype).itemsize
+        return itemsize * n_pairs * (n_subjects + 9 * computation.workers())
+
+    def scores(
+        self,
+        means: Mapping[int, np.ndarray],
+        values: np.ndarray,
+        computation: Computation,
+        pool: Executor,
+        known: dict[int, jax.Array],
+    ) -> np.ndarray:
+        """As `Measure.scores`; known: the subjects' RDMs.
+
+        Beyond computation.rdm_bytes, whole RDMs of all subjects give way to tiles.
+        """
+        protocol = self.protocol
+        metric = "cosine" if protocol.rdm_metric == "correlation" else protocol.rdm_metric
+        means = {i: self.centred(rows) for i, rows in means.items()}
+        if protocol.center:
+            values = np.stack([word_centred(layer) for layer in values])
+        if protocol.rdm_metric == "correlation":
+            values = preparation.row_centred(values)
+        method = protocol.rdm_comparison
+        needed = self.needed_bytes(len(means), values.shape[1], computation)
+        if needed > computation.rdm_bytes:
+            tiled = [
+                rsa_tiles.scores(
+                    rows[None],
+                    values,
+                    metric=metric,
+                    method=method,
+                    memory_bytes=computation.rdm_bytes,
+                )
+                for rows in means.values()
+            ]
+            return np.concatenate(tiled)
+
+        def vector(x: np.ndarray) -> jax.Array:
+            with computation.context():
+                return jax.block_until_ready(_vector(x, metric=metric, method=method))
+
+        def column(layer: np.ndarray) -> list[float]:
+            model = vector(layer)
+            with computation.context():
+                return [float(_compare(known[i], model, method=method)) for i in means]
+
+        new = [i for i in means if i not in known]
+        known.update(zip(new, pool.map(vector, [means[i] for i in new]), strict=True))
+        return np.array(list(pool.map(column, values))).T
+
+
+@jax.jit(static_argnames=("metric", "method"))
+def _vector(x: jax.Array, *, metric: str, method: str) -> jax.Array:
+    return rsa.comparison_vector(rsa.rdm(x, metric=metric), method=method)
+
+
+@jax.jit(static_argnames=("method",))
+def _compare(a: jax.Array, b: jax.Array, *, method: str) -> jax.Array:
+    return rsa.compare_vectors(a[None], b[None], method=method)[0, 0]

@@ -1,0 +1,230 @@
+"""Measures of similarity: their values, evidence and verdict; users' own by `ba.register_measure`."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from recordings import make_embeddings
+
+import brainalign_jax as ba
+from brainalign_jax.study import registry
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.evidence.chance import permutation_p
+from brainalign_jax.study.score.measures import measure_of
+from brainalign_jax.study.score.sweep import score
+
+PLAN = ba.EvidencePlan(n_nulls=9, n_permutations=99, n_bootstraps=200)
+
+
+@pytest.fixture(autouse=True)
+def known():
+    """What is registered here is forgotten again."""
+    before = dict(registry.MEASURES)
+    yield
+    registry.MEASURES.clear()
+    registry.MEASURES.update(before)
+
+
+def rv(responses, vectors):
+    """The RV coefficient, as a user would write it."""
+    brain, model = responses @ responses.T, vectors @ vectors.T
+    return (brain * model).sum() / jnp.linalg.norm(brain) / jnp.linalg.norm(model)
+
+
+def numpy_values(responses, vectors):
+    """cka, mutual_knn and rv of one subject and layer, from features."""
+    x, y = (np.asarray(side, float) - np.mean(side, axis=0) for side in (responses, vectors))
+    k, m = x @ x.T, y @ y.T
+    n = len(k)
+
+    def hsic(a, b):
+        a, b = a - np.diag(np.diag(a)), b - np.diag(np.diag(b))
+        sums = a.sum() * b.sum() / ((n - 1) * (n - 2))
+        return (a * b).sum() + sums - 2 / (n - 2) * (a.sum(axis=0) @ b.sum(axis=0))
+
+    def near(rows):
+        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        similar = unit @ unit.T - 9 * np.eye(n)
+        return [set(np.argsort(-row)[:10]) for row in similar]
+
+    return {
+        "cka": hsic(k, m) / np.sqrt(hsic(k, k) * hsic(m, m)),
+        "mutual_knn": np.mean([len(a & b) / 10 for a, b in zip(near(x), near(y), strict=True)]),
+        "rv": (k * m).sum() / np.linalg.norm(k) / np.linalg.norm(m),
+    }
+
+
+def chosen(*methods, **options):
+    return ba.Scoring(methods, ba.protocol("audited", timed=False, **options), ks=(1, 10))
+
+
+def test_values_equal_plain_numpy(words, planted):
+    ba.register_measure("rv")(rv)
+    vectors, responses = planted
+    scoring = chosen("cka", "mutual_knn", "rv")
+    rows = score("planted", responses, make_embeddings(words, vectors), scoring).rows
+    assert (rows["metric"] == rows["method"]).all() and (rows["fold"] == -1).all()
+    by_place = rows.set_index(["subject", "layer", "method"])["value"]
+    assert len(by_place) == len(responses) * len(vectors) * 3
+    for subject in responses:
+        for layer, values in enumerate(vectors):
+            for name, expected in numpy_values(subject.values, values).items():
+                value = by_place[subject.subject, layer, name]
+                np.testing.assert_allclose(value, expected, atol=2e-5, err_msg=name)
+
+
+def test_a_study_of_measures_alone(dataset, words, planted, tmp_path):
+    ba.register_measure("rv")(rv)
+    model = make_embeddings(words, planted[0])
+    out = tmp_path / "out"
+    options = dict(evidence=PLAN, progress=False)
+    table = ba.run_study(dataset, [model], chosen("cka", "mutual_knn", "rv"), out, **options)
+    found = table.extras["similarity"].set_index(["model", "method"]).loc["model"]
+    assert (found["layer"] == 1).all() and (found["p"] == 0.01).all()
+    assert (found["score"] > found["null_high"]).all() and (found["k"] == 0).all()
+    assert found.loc["mutual_knn", "chance"] == pytest.approx(10 / 59)
+    group = table.pooled("cka", subject="group").set_index(["model", "layer"])["value"]
+    assert found.loc["cka", "score"] == pytest.approx(group["model", 1], abs=1e-5)
+    assert table.verdict().startswith("Yes. On planted the model's vectors resemble the responses")
+    for name in table.measures():
+        assert (out / "figures" / f"{name}_by_layer.png").is_file()
+    again = ba.ResultTable.load(out)
+    assert again.verdict() == table.verdict() and str(again) == str(table)
+    numbers = [
+        extras["similarity"].select_dtypes("number") for extras in (again.extras, table.extras)
+    ]
+    pd.testing.assert_frame_equal(*numbers)
+    report = (out / "report.html").read_text("utf-8")
+    assert "linear CKA, debiased" in report and "P@" not in report
+    assert "mutual_knn" in table._repr_html_()
+
+
+def test_beside_methods_that_decode_the_verdict_is_theirs(dataset, words, planted):
+    model = make_embeddings(words, planted[0])
+    options = dict(evidence=PLAN, progress=False)
+    both = ba.run_study(dataset, [model], chosen("procrustes", "cka"), **options)
+    alone = ba.run_study(dataset, [model], chosen("procrustes"), **options)
+    assert both.verdict() == alone.verdict()
+    for name in ("evidence", "nulls", "ceilings", "ranks"):
+        pd.testing.assert_frame_equal(both.extras[name], alone.extras[name])
+    assert both.extras["similarity"]["method"].unique().tolist() == ["cka"]
+
+
+def test_responses_that_are_of_nothing_show_nothing(dataset, words, planted):
+    rng = np.random.default_rng(3)
+    model = make_embeddings(words, rng.standard_normal((2, 60, 12)))
+    table = ba.run_study(dataset, [model], chosen("cka"), evidence=PLAN, progress=False)
+    assert table.extras["similarity"]["p"].iloc[0] > 0.05
+    assert table.verdict().startswith("No. On planted nothing resembles the responses more than")
+
+
+@pytest.mark.parametrize("name", ["cka", "mutual_knn", "rv"])
+def test_draws_equal_the_measure_of_permuted_words_and_find_nothing_in_noise(name):
+    ba.register_measure("rv")(rv)
+    measure = measure_of(name, ba.protocol("audited", timed=False))
+    rng = np.random.default_rng(0)
+    orders = np.stack([np.arange(16), *(rng.permutation(16) for _ in range(39))]).astype(np.int32)
+
+    @jax.jit
+    def drawn(brains, models):
+        return measure.drawn(
+            jax.vmap(measure.represent)(brains), jax.vmap(measure.represent)(models), orders
+        )
+
+    p = []
+    for study in range(200):
+        brains, models = rng.standard_normal((2, 16, 8)), rng.standard_normal((3, 16, 6))
+        values = np.asarray(drawn(brains, models))
+        if study == 0:
+            for draw, subject, layer in ((0, 1, 2), (7, 0, 1), (39, 1, 0)):
+                moved = measure.represent(jnp.asarray(brains[subject][orders[draw]]))
+                expected = measure.compare(moved, measure.represent(jnp.asarray(models[layer])))
+                np.testing.assert_allclose(values[draw, subject, layer], expected, atol=2e-6)
+        group = values.mean(axis=1).max(axis=1)
+        p.append(permutation_p(group[0], group[1:]))
+    assert 0.02 <= np.mean(np.array(p) <= 0.05) <= 0.09
+
+
+def test_what_does_not_fit_is_compared_by_subject_or_refused(words, planted):
+    vectors, responses = planted
+    model, scoring = make_embeddings(words, vectors), chosen("cka")
+    whole = score("planted", responses, model, scoring).rows
+    needed = measure_of("cka", scoring.protocol).needed_bytes(1, 60, Computation(threads=1))
+    by_one = Computation(threads=1, rdm_bytes=needed)
+    pd.testing.assert_frame_equal(
+        score("planted", responses, model, scoring, computation=by_one).rows, whole
+    )
+    with pytest.raises(
+        ValueError, match="cka of 60 words takes 72,000 bytes, more than the 71,999"
+    ):
+        score(
+            "planted",
+            responses,
+            model,
+            scoring,
+            computation=dataclasses.replace(by_one, rdm_bytes=needed - 1),
+        )
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (
+            lambda r, v: r @ r.T,
+            r"the measure 'own' gives \(60, 60\); its function must return one number",
+        ),
+        (
+            lambda r, v: None,
+            "the measure 'own' gives NoneType; its function must return one number",
+        ),
+        (lambda r, v: r[0], r"gives \(\d+,\); its function must return one number"),
+    ],
+)
+def test_what_is_no_number_is_refused(words, planted, returned, message):
+    ba.register_measure("own")(returned)
+    vectors, responses = planted
+    with pytest.raises((ValueError, TypeError), match=message):
+        score("planted", responses, make_embeddings(words, vectors), chosen("own"))
+
+
+def test_names():
+    for name in registry.BUILT_IN:
+        with pytest.raises(ValueError, match=f"{name!r} is taken by"):
+            ba.register_measure(name)(rv)
+    with pytest.raises(ValueError, match="'r2' is what the scores of every method are called"):
+        ba.register_measure("r2")
+    ba.register_measure("rv")(rv)
+    with pytest.raises(ValueError, match="'rv' is taken by"):
+        ba.register_method("rv")(lambda responses, vectors, weights: responses.T @ vectors)
+    scoring = ba.Scoring(methods=("rv", "rsa", "ridge", "cka"))
+    assert scoring.measures == ("rv", "rsa", "cka") and scoring.decoders == ("rsa", "ridge")
+    with pytest.raises(ValueError, match="cka compares all words at once.*leave cka out"):
+        chosen("ridge", "cka", n_voxels=10)
+    with pytest.raises(
+        ValueError, match="cka gives a number and decodes no words, which the ladder"
+    ):
+        ba.studies.ladder.run_ladder(None, [], "out", methods=("ridge", "cka"))
+
+
+def test_too_few_words(words, planted):
+    few = ba.Stimulus.from_words([f"w{i}" for i in range(10)])
+    responses = [ba.WordResponses("S", planted[1][0].values[:10], few)]
+    model = make_embeddings(few, planted[0][:, :10])
+    scoring = chosen("mutual_knn", n_folds=2, n_inner_folds=2, csls_k=2)
+    with pytest.raises(ValueError, match="10 neighbours of each word: 10 words are too few"):
+        score("few", responses, model, scoring)
+
+
+def test_every_built_in_measure_is_entered_where_it_is_written():
+    folder = Path(registry.__file__).parent / "score" / "measures"
+    entered = [
+        name
+        for path in sorted(folder.glob("*.py"))
+        for name in re.findall(r'^@register_measure\("(\w+)"\)', path.read_text("utf-8"), re.M)
+    ]
+    assert sorted(entered) == sorted(registry.measures_of(registry.BUILT_IN))
