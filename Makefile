@@ -18,8 +18,8 @@ OLD_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
 help:
 	@echo "make demo   a layer planted in simulated brains and found again; report in out/demo"
-	@echo "make test   ruff, lint-imports and all tests"
-	@echo "make lint   ruff and lint-imports"
+	@echo "make test   ruff, lint-imports, mypy and all tests"
+	@echo "make lint   ruff, lint-imports and mypy"
 	@echo "make clean  removes the environment and the caches; results in out stay"
 
 demo: $(STAMP)
@@ -32,6 +32,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 # The stamp is written last: an interrupted installation is taken up again by the next make. The
 # trained models, one masked and one causal, are wheels of weights; their dependencies (PyTorch among
@@ -57,5 +58,5 @@ $(STAMP): setup.py Makefile
 # An environment without our stamp is not ours to remove.
 clean:
 	@if [ -f "$(STAMP)" ]; then rm -rf "$(VENV)"; fi
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	find brainalign_jax experiments benchmarks tests -name __pycache__ -prune -exec rm -rf {} + 2> /dev/null || true

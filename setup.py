@@ -67,6 +67,7 @@ setup(
         # The layout of formatted code changes with ruff's minor versions.
         "test": [
             "import-linter>=2.3",
+            "mypy~=2.4.1",  # complaints change with its minor versions, as ruff's do
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff~=0.17.6",

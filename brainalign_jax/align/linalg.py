@@ -21,7 +21,7 @@ def product(a: jax.Array, b: jax.Array) -> jax.Array:
 
     At full precision, too, unless the caller asked for another: `jax.default_matmul_precision`.
     """
-    asked = jax.config.jax_default_matmul_precision
+    asked = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     return jnp.matmul(a, b, precision=asked or "highest")
 
 

@@ -51,7 +51,7 @@ _N_LEADING = 16  # steps that bring a singular value to float32 rounding of one 
 
 
 def choose(
-    shape: tuple[int, int], rank_bound: int | None = None, platform: str | None = None
+    shape: tuple[int, ...], rank_bound: int | None = None, platform: str | None = None
 ) -> str:
     """Algorithm for a matrix [V, D] whose rank cannot exceed rank_bound, on that platform.
 
@@ -68,7 +68,7 @@ def choose(
     return "gram" if smaller >= 192 and 2 * _trailing(smaller, rank) <= smaller else "svd"
 
 
-def rank_tolerance(shape: tuple[int, int], dtype) -> float:
+def rank_tolerance(shape: tuple[int, ...], dtype) -> float:
     """Share of the largest singular value below which one is rounding.
 
     A product of two matrices leaves random errors in the singular values that should be zero: of about
@@ -121,8 +121,8 @@ def rotate(
 ) -> jax.Array:
     """rows @ isometry(cross), [M, D] for rows [M, V]: cheaper than the isometry where M is below V."""
     if rows.shape[0] >= cross.shape[0]:
-        options = dict(mean=mean, algorithm=algorithm, rank_bound=rank_bound)
-        return matmul(rows, isometry(cross, **options))
+        isometric = isometry(cross, mean=mean, algorithm=algorithm, rank_bound=rank_bound)
+        return matmul(rows, isometric)
     return _rotate_with_mean(rows, cross, mean, algorithm, rank_bound)
 
 
@@ -407,11 +407,10 @@ def _closest_quintic(lower: float, upper: float) -> tuple[float, float, float]:
         points = np.array([lower, *inner, upper])
         signs = np.array([1.0, -1.0, 1.0, -1.0])
         system = np.stack([points, points**3, points**5, signs], axis=1)
-        *coefficients, new_error = np.linalg.solve(system, np.ones(4))
+        a, b, c, new_error = (float(x) for x in np.linalg.solve(system, np.ones(4)))
         if error is not None and abs(new_error - error) < 1e-14:
             break
         error = new_error
-        a, b, c = coefficients
         spread = math.sqrt(9 * b**2 - 20 * a * c)
         inner = math.sqrt((-3 * b - spread) / (10 * c)), math.sqrt((-3 * b + spread) / (10 * c))
-    return tuple(float(value) for value in coefficients)
+    return a, b, c

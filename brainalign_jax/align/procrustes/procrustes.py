@@ -160,15 +160,16 @@ def totals(source: jax.Array, target: jax.Array, weights: jax.Array) -> Totals:
     Args:
       weights: [N]; rows of weight zero are left out of every fold and may hold anything.
     """
-    offsets = [linalg.weighted_mean(x, weights) for x in (source, target)]
-    source, target = (
-        linalg.center(x, offset, weights)
-        for x, offset in zip((source, target), offsets, strict=True)
-    )
+    source_offset = linalg.weighted_mean(source, weights)
+    target_offset = linalg.weighted_mean(target, weights)
+    source = linalg.center(source, source_offset, weights)
+    target = linalg.center(target, target_offset, weights)
     weights = weights.astype(source.dtype)
     cross = linalg.matmul(source.T * weights, target)
-    sums = (linalg.matmul(weights, x) for x in (source, target))
-    return Totals(source, target, weights, *offsets, cross, *sums)
+    source_sum, target_sum = linalg.matmul(weights, source), linalg.matmul(weights, target)
+    return Totals(
+        source, target, weights, source_offset, target_offset, cross, source_sum, target_sum
+    )
 
 
 def without(

@@ -86,21 +86,21 @@ def search_mean(x: jax.Array, k: int) -> jax.Array:
     """
     there = x > -jnp.inf
     n_there, total = sum_pairs(there.astype(jnp.int32), jnp.where(there, x, jnp.zeros_like(x)))
-    n_there, k = n_there.astype(x.dtype), jnp.asarray(k, x.dtype)
+    n_there, size = n_there.astype(x.dtype), jnp.asarray(k, x.dtype)
     mean = total / jnp.maximum(n_there, 1)
     infinite, none = jnp.full_like(mean, jnp.inf), jnp.zeros_like(mean)
     start = _Bracket(
         low=_End(-infinite, n_there, none),
         high=_End(infinite, none, none),
         threshold=mean,
-        best=jnp.where(n_there > k, infinite, mean),
+        best=jnp.where(n_there > size, infinite, mean),
         stalled=jnp.zeros(mean.shape, jnp.int32),
         # With +inf in a row its mean is infinite, and so is the answer.
-        done=(n_there <= k) | ~jnp.isfinite(mean),
+        done=(n_there <= size) | ~jnp.isfinite(mean),
     )
     final = lax.while_loop(
         lambda bracket: ~bracket.done.all(),
-        lambda bracket: _narrow(bracket, x, k, mean, n_there),
+        lambda bracket: _narrow(bracket, x, size, mean, n_there),
         start,
     )
     return jnp.where(jnp.isfinite(mean), final.best, mean)

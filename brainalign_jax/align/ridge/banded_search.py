@@ -143,7 +143,6 @@ def cv_errors(
     """Cross-validated errors [A, T] of one gamma [G] at every alpha; mean over folds. See `search`."""
     n_alphas, n_targets = len(alphas), targets.shape[1]
     alphas = jnp.asarray(alphas, targets.dtype)
-    options = dict(fit_intercept=fit_intercept, score=score)
     batch = min(target_batch or n_targets, n_targets)
     padded = jnp.pad(targets, ((0, 0), (0, -n_targets % batch)))
     batches = padded.reshape(len(targets), -1, batch).swapaxes(0, 1)
@@ -173,7 +172,9 @@ def cv_errors(
         resolvents = jax.lax.fori_loop(0, used, resolve, resolvents)
 
         def batch_errors(targets):
-            y, held_out, scale = fold_targets(targets, fold, **options)
+            y, held_out, scale = fold_targets(
+                targets, fold, fit_intercept=fit_intercept, score=score
+            )
 
             def predict_nodes(i, predicted):
                 return predicted.at[i].set(linalg.matmul(resolvents[i], y))

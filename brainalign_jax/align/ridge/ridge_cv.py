@@ -48,7 +48,7 @@ class CrossValidated(NamedTuple):
     refit alone, without a FoldFactor: then there is no rank to lose.
     """
 
-    index: jax.Array
+    index: jax.Array  # type: ignore[assignment] # of tuples, which nobody asks for
     errors: jax.Array
     weights: jax.Array
     target_mean: jax.Array

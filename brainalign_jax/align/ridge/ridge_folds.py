@@ -6,7 +6,7 @@ References: Saunders, Gammerman & Vovk (1998) for the dual form; Golub & Van Loa
 interlacing of eigenvalues (Cauchy).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,7 @@ def fold_rows(train: np.ndarray, test: np.ndarray, weights: np.ndarray | None = 
             )
     if not len(train):
         raise ValueError("there is no fold: pass masks of one or more")
-    lists = []
+    lists: list[Any] = []
     for masks in (train, test, present & ~train):
         longest = max(1, masks.sum(axis=1).max())
         rows = np.zeros((len(masks), longest), np.int32)
@@ -190,7 +190,7 @@ def factor_folds(gram: jax.Array, rows: FoldRows, *, fit_intercept: bool = True)
 
 def factor_folds_primal(full: RowsFactor, rows: FoldRows) -> FoldFactor:
     """Primal factor of each fold, from that of all rows: their covariance minus what is left out."""
-    features = full.features
+    features: Any = full.features
     total = linalg.matmul(features.T, features)
 
     def fold_covariance(fold):

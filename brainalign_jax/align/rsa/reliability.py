@@ -11,6 +11,7 @@ Biol. 15:e1006397.
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -43,11 +44,11 @@ def draw_splits(n_repeats: int, n_splits: int = 100, *, random_state: int = 0) -
     half = n_repeats // 2
     even = n_repeats % 2 == 0
     if math.comb(n_repeats, half) // (1 + even) <= n_splits:
-        chosen = list(itertools.combinations(range(n_repeats), half))
+        chosen: list[Sequence[int]] = list(itertools.combinations(range(n_repeats), half))
         chosen = chosen[: len(chosen) // 2] if even else chosen  # the others are complements
     else:
         rng = np.random.default_rng(random_state)
-        chosen = [rng.permutation(n_repeats)[:half] for _ in range(n_splits)]
+        chosen = [rng.permutation(n_repeats)[:half].tolist() for _ in range(n_splits)]
     splits = np.zeros((len(chosen), n_repeats), bool)
     for row, members in zip(splits, chosen, strict=True):
         row[list(members)] = True

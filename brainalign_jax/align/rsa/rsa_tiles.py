@@ -119,7 +119,7 @@ def _workers() -> int:
 
 
 def _condensed(sources, targets, *, metric: str, method: str) -> np.ndarray:
-    double = jax.config.jax_enable_x64  # perhaps for this thread only
+    double = jax.config.jax_enable_x64  # type: ignore[attr-defined] # perhaps for this thread only
 
     def vector(x):
         with jax.enable_x64(double):
@@ -226,8 +226,8 @@ def _paired_mean(rows: jax.Array, *, metric: str) -> jax.Array:
 
 def _tile_pairs(n_rows: int, tile: int) -> tuple[np.ndarray, np.ndarray]:
     """First rows [M] of the tiles on and above the diagonal."""
-    upper = np.triu_indices(n_rows // tile)
-    return tuple((tile * index).astype(np.int32) for index in upper)
+    first, second = np.triu_indices(n_rows // tile)
+    return (tile * first).astype(np.int32), (tile * second).astype(np.int32)
 
 
 def _tile_distances(rows, start, *, metric: str, n_items: int, tile: int):

@@ -65,7 +65,8 @@ def draw_hierarchical(
             drawn.append(draw_counts(size, n_bootstraps, random_state=seed))
         else:
             drawn.append(np.ones((n_bootstraps, size), np.float32))
-    return tuple(drawn)
+    of_subjects, of_items = drawn
+    return of_subjects, of_items
 
 
 def subject_means(scores: jax.Array, mask: jax.Array, item_counts: jax.Array) -> jax.Array:

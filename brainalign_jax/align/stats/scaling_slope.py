@@ -68,7 +68,7 @@ def draw_signs(n_subjects: int, n_permutations: int, *, random_state: int = 0) -
         codes = np.arange(1, 2**n_subjects, dtype=np.int64)[:, None]
         return (1 - 2 * ((codes >> np.arange(n_subjects)) & 1)).astype(np.float32)
     rng = np.random.default_rng(random_state)
-    return rng.choice(np.float32([-1, 1]), size=(n_permutations, n_subjects))
+    return rng.choice(np.array([-1, 1], np.float32), size=(n_permutations, n_subjects))
 
 
 def slope_test(
