@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from simulate.alice import simulate_alice
 from simulate.bids import simulate_bids
+from simulate.little_prince import simulate_little_prince
 from simulate.natural_stories import simulate_natural_stories
 from simulate.pereira import simulate_pereira
 
@@ -26,6 +27,11 @@ STUDY = {
     "n_runs": 2,
     "n_voxels": 20,
 }
+PRINCE_SCAN = (
+    "derivatives/sub-EN057/func/"
+    "sub-EN057_task-lppEN_run-15_space-MNIColin27_desc-preproc_bold.nii.gz"
+)
+PRINCE_WORDS = "annotation/EN/lppEN_word_information.csv"
 CONCEPTS, SENTENCES = "180concepts", "243sentences"
 DERIVED = "derivatives/fmriprep"
 
@@ -178,6 +184,15 @@ RELEASES = {
         400,
         2127,
         {"confounds": "motion,rate"},
+    ),
+    "prince": Release(
+        "little_prince",
+        lambda folder: simulate_little_prince(
+            folder, texts={"en": (WORDS, STUDY["vectors"])}, n_voxels=STUDY["n_voxels"]
+        ),
+        (PRINCE_SCAN, PRINCE_WORDS),
+        60,
+        options={"mask": "mask.nii.gz"},
     ),
     "nifti gz": Release(
         "nifti",

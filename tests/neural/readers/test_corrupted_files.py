@@ -50,7 +50,18 @@ from corruption import (
     twice,
     without_row,
 )
-from small_releases import DERIVED, DERIVED_SCAN, MAT, RELEASES, RUN, SCAN, TIMECOURSES, features
+from small_releases import (
+    DERIVED,
+    DERIVED_SCAN,
+    MAT,
+    PRINCE_SCAN,
+    PRINCE_WORDS,
+    RELEASES,
+    RUN,
+    SCAN,
+    TIMECOURSES,
+    features,
+)
 
 from brainalign_jax.neural.readers import list_datasets
 from brainalign_jax.neural.readers.stories.alice_files import DATA, TEXTGRID
@@ -426,6 +437,32 @@ def image_cases():
     yield from cases("nifti gz", "words.tsv", edit_lines, one_run)
 
 
+def corpus_cases():
+    kinds = {
+        "onsets": {"swapped": of_column("onset", swapped), "reversed": lambda table: table[::-1]},
+        "nan": {"onset": of_column("onset", put(7, np.nan))},
+        "words": {
+            "empty": of_column("word", put(7, "")),
+            "row twice": lambda table: table.iloc[[*range(8), *range(7, len(table))]],
+        },
+        "durations": {"negative": of_column("offset", put(7, -0.5))},
+        "runs": {"a fraction": of_column("section", lambda run: put(7, 1.5)(run.astype(float)))},
+        "shape": {"no onsets": lambda table: table.drop(columns="onset")},
+    }
+    yield from cases("prince", PRINCE_WORDS, edit_table, kinds)
+    kinds = {
+        "shape": {
+            "one volume": lambda values: values[..., 0],
+            "a slice less": lambda values: values[:, :-1],
+            "half the volumes": lambda values: values[..., : values.shape[3] // 2],
+        },
+        "nan": {"dead voxels": put((slice(2, 4), slice(2, 4), slice(1, 3)), 7.0)},
+    }
+    yield from cases("prince", PRINCE_SCAN, edit_nifti, kinds)
+    damage = functools.partial(at, PRINCE_SCAN, patch, 92, "<f", 1.0)
+    yield Case("prince", "onsets", "header: another TR", damage)
+
+
 def archive_cases():
     """Arrays in archives whose checksums are right: headers that do not end, and what is no array."""
     for name in ("pereira180", "table npz", "table saved"):
@@ -634,6 +671,7 @@ CASES = [
     *pereira_cases(),
     *alice_cases(),
     *image_cases(),
+    *corpus_cases(),
     *bids_cases(),
     *archive_cases(),
     *table_cases(),
