@@ -16,7 +16,9 @@ def test_registry_knows_the_readers_and_lists_them():
     names = ("alice", "bids", "harry_potter", "little_prince", "natural_stories", "nifti")
     names += ("pereira180", "pereira2018", "table")
     assert list_datasets() == names
-    with pytest.raises(ValueError, match=f"unknown data set 'alica'; known: {', '.join(names)}"):
+    with pytest.raises(
+        ValueError, match="unknown data set 'alica'; the nearest: alice; .* lists all"
+    ):
         open_dataset("alica", ".")
 
 
