@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from simulate.alice import simulate_alice
 from simulate.bids import simulate_bids
+from simulate.lebel2023 import simulate_lebel2023
 from simulate.little_prince import simulate_little_prince
 from simulate.natural_stories import simulate_natural_stories
 from simulate.pereira import simulate_pereira
@@ -32,6 +33,8 @@ PRINCE_SCAN = (
     "sub-EN057_task-lppEN_run-15_space-MNIColin27_desc-preproc_bold.nii.gz"
 )
 PRINCE_WORDS = "annotation/EN/lppEN_word_information.csv"
+LEBEL_STORY = "derivative/preprocessed_data/UTS02/souls.hf5"
+LEBEL_WORDS = "derivative/TextGrids/souls.TextGrid"
 CONCEPTS, SENTENCES = "180concepts", "243sentences"
 DERIVED = "derivatives/fmriprep"
 
@@ -184,6 +187,14 @@ RELEASES = {
         400,
         2127,
         {"confounds": "motion,rate"},
+    ),
+    "lebel": Release(
+        "lebel2023",
+        lambda folder: simulate_lebel2023(
+            folder, **{key: STUDY[key] for key in ("words", "vectors", "n_voxels")}
+        ),
+        (LEBEL_STORY, LEBEL_WORDS),
+        2**11,
     ),
     "prince": Release(
         "little_prince",

@@ -32,6 +32,31 @@ _PRINCE_RUNS = {
     "9-10,13-19": "EN084",
     "9,11-14,19-22": "EN061",
 }
+# Stories by the people whose recordings there are, by ds003020 3.1.0: all nine, UTS01 to UTS03 and UTS09,
+# UTS01 to UTS03.
+_HEARD_BY_ALL = (
+    "adollshouse adventuresinsayingyes alternateithicatom avatar buck exorcism eyespy "
+    "fromboyhoodtofatherhood hangtime haveyoumethimyet howtodraw inamoment itsabox legacy life "
+    "myfirstdaywiththeyankees naked odetostepfather sloth souls stagefright swimmingwithastronauts "
+    "thatthingonmyarm theclosetthatateeverything tildeath undertheinfluence wheretheressmoke"
+)
+_HEARD_BY_FOUR = (
+    "againstthewind backsideofthestorm becomingindian bluehope breakingupintheageofgoogle "
+    "catfishingstrangerstofindmyself christmas1940 forgettingfear goingthelibertyway "
+    "gpsformylostidentity ifthishaircouldtalk kiksuya lifeanddeathontheoregontrail lifereimagined "
+    "onlyonewaytofindout penpal shoppinginchina singlewomanseekingmanwich stumblinginthedark "
+    "superheroesjustforeachother sweetaspie thefreedomridersandme thepostmanalwayscalls "
+    "thetiniestbouquet thumbsup treasureisland waitingtogo whenmothersbullyback"
+)
+_HEARD_BY_THREE = (
+    "afatherscover beneaththemushroomcloud birthofanation cautioneating cocoonoflove "
+    "comingofageondeathrow firetestforlove food gangstersandcookies "
+    "goldiethegoldfish golfclubbing jugglingandjesus leavingbaghdad listo mayorofthefreaks metsmagic "
+    "mybackseatviewofagreatromance myfathershands notontheusualtour quietfire "
+    "reachingoutbetweenthebars theadvancedbeginner thecurse theinterview theshower "
+    "thetriangleshirtwaistconnection threemonths vixenandtheussr wildwomenanddancingqueens"
+)
+_MISSING = (("UTS04", "life"), ("UTS09", "fromboyhoodtofatherhood"))
 
 
 def _file(accession: str, path: str, subject: str | None = None) -> ReleaseFile:
@@ -74,4 +99,39 @@ LITTLE_PRINCE = Release(
         ),
     ),
     notes="0.6 GB a person: name those you want with subjects (EN057, FR001, CN001, ...)",
+)
+
+
+def _stories_of(subject: str) -> list[str]:
+    """The stories that a person of ds003020 heard."""
+    stories = _HEARD_BY_ALL
+    if subject in ("UTS01", "UTS02", "UTS03", "UTS09"):
+        stories += " " + _HEARD_BY_FOUR
+    if subject in ("UTS01", "UTS02", "UTS03"):
+        stories += " " + _HEARD_BY_THREE
+    return [story for story in stories.split() if (subject, story) not in _MISSING]
+
+
+LEBEL_2023 = Release(
+    name="lebel2023",
+    title="fMRI of nine people listening to 26 to 84 stories of The Moth Radio Hour and Modern Love",
+    homepage="https://openneuro.org/datasets/ds003020",
+    citation="LeBel, Wagner, Jain, Adhikari-Desai, Gupta, Morgenthal, Tang, Xu & Huth (2023). A natural "
+    "language fMRI dataset for voxelwise encoding models. Scientific Data 10:555, "
+    "doi 10.1038/s41597-023-02437-z",
+    licence="CC0 1.0",
+    by_hand="download the folders TextGrids and preprocessed_data of derivative in ds003020 from OpenNeuro",
+    files=(
+        _file("ds003020", "derivative/respdict.json"),
+        *(
+            _file("ds003020", f"derivative/TextGrids/{story}.TextGrid")
+            for story in sorted(_stories_of("UTS01"))
+        ),
+        *(
+            _file("ds003020", f"derivative/preprocessed_data/{subject}/{story}.hf5", subject)
+            for subject in (f"UTS{number:02d}" for number in range(1, 10))
+            for story in sorted(_stories_of(subject))
+        ),
+    ),
+    notes="0.3 GB a story and person, 7 to 25 GB a person: name those you want with subjects (UTS03, ...)",
 )

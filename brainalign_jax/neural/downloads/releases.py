@@ -8,7 +8,7 @@ publishes a SHA-256 of every file, which is asked for when the file is fetched.
 from __future__ import annotations
 
 from brainalign_jax.names import check_known
-from brainalign_jax.neural.downloads.openneuro import LITTLE_PRINCE
+from brainalign_jax.neural.downloads.openneuro import LEBEL_2023, LITTLE_PRINCE
 from brainalign_jax.neural.downloads.release import Listing, Release, ReleaseFile
 
 _CMU = ("https://www.cs.cmu.edu/~fmri/plosone/files/", "http://www.cs.cmu.edu/~fmri/plosone/files/")
@@ -150,6 +150,7 @@ RELEASES: dict[str, Release] = {
     for release in (
         ALICE,
         HARRY_POTTER,
+        LEBEL_2023,
         LITTLE_PRINCE,
         NATURAL_STORIES,
         PEREIRA_2018,

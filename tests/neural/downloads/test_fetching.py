@@ -489,6 +489,7 @@ def test_the_registry_knows_the_releases_and_their_subjects():
     assert counts == {
         "alice": 0,
         "harry_potter": 8,
+        "lebel2023": 9,
         "little_prince": 112,
         "natural_stories": 19,
         "pereira2018": 16,
@@ -597,6 +598,14 @@ def make_little_prince(folder):
     return files_below(folder)
 
 
+def make_lebel2023(folder):
+    from simulate.lebel2023 import simulate_lebel2023
+
+    words, vectors = story()
+    simulate_lebel2023(folder, words=[word for word in words if word != "."], vectors=vectors[:120])
+    return files_below(folder)
+
+
 # The volumes are too small for nilearn to find a brain in them.
 OPTIONS = {"little_prince": {"mask": "all", "bad_voxels": "drop"}}
 
@@ -610,6 +619,7 @@ OPTIONS = {"little_prince": {"mask": "all", "bad_voxels": "drop"}}
         (make_pereira2018, ("M01", "P01")),
         (make_alice, None),
         (make_little_prince, ("EN057", "EN058")),
+        (make_lebel2023, ("UTS02", "UTS03")),
     ],
 )
 def test_the_reader_opens_what_was_fetched(server, tmp_path, make, subjects):

@@ -53,6 +53,8 @@ from corruption import (
 from small_releases import (
     DERIVED,
     DERIVED_SCAN,
+    LEBEL_STORY,
+    LEBEL_WORDS,
     MAT,
     PRINCE_SCAN,
     PRINCE_WORDS,
@@ -461,6 +463,30 @@ def corpus_cases():
     yield from cases("prince", PRINCE_SCAN, edit_nifti, kinds)
     damage = functools.partial(at, PRINCE_SCAN, patch, 92, "<f", 1.0)
     yield Case("prince", "onsets", "header: another TR", damage)
+
+    def edit_hdf5(path, change):
+        with h5py.File(path, "r+") as file:
+            values = change(file["data"][:])
+            del file["data"]
+            file["data"] = values
+
+    kinds = {
+        "shape": {
+            "one volume": lambda rows: rows[0],
+            "a volume less": lambda rows: rows[:-1],
+            "a voxel less": lambda rows: rows[:, 1:],
+        },
+        "nan": {"block": nan_block, "dead": dead_block},
+    }
+    yield from cases("lebel", LEBEL_STORY, edit_hdf5, kinds)
+    kinds = {
+        "words": {
+            "row twice": lambda lines: [*lines[:40], *lines[36:]],
+            "other tier": lambda lines: [line.replace('"word"', '"mot"') for line in lines],
+        },
+        "onsets": {"scaled": lambda lines: [line.replace(" 12.", " 212.") for line in lines]},
+    }
+    yield from cases("lebel", LEBEL_WORDS, edit_lines, kinds)
 
 
 def archive_cases():

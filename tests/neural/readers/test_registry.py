@@ -13,7 +13,15 @@ from brainalign_jax.stimulus import Stimulus
 
 
 def test_registry_knows_the_readers_and_lists_them():
-    names = ("alice", "bids", "harry_potter", "little_prince", "natural_stories", "nifti")
+    names = (
+        "alice",
+        "bids",
+        "harry_potter",
+        "lebel2023",
+        "little_prince",
+        "natural_stories",
+        "nifti",
+    )
     names += ("pereira180", "pereira2018", "table")
     assert list_datasets() == names
     with pytest.raises(

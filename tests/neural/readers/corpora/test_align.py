@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from simulate.lebel2023 import simulate_lebel2023
 from simulate.little_prince import simulate_little_prince
 from small_models import add_letter_tokenizer, save_checkpoint
 
@@ -25,7 +26,13 @@ def little_prince(folder):
     return "mask=mask.nii.gz,language=fr", "FR001,FR002"
 
 
-@pytest.mark.parametrize("write", [little_prince])
+def lebel2023(folder):
+    vectors = np.random.default_rng(0).standard_normal((len(WORDS), 3))
+    simulate_lebel2023(folder, words=WORDS, vectors=vectors, snr=3.0)
+    return "stories=souls:adollshouse:wheretheressmoke", "UTS02,UTS03"
+
+
+@pytest.mark.parametrize("write", [little_prince, lebel2023])
 def test_a_study_of_a_corpus_scores_its_subjects(tmp_path, write, model):
     options, subjects = write(tmp_path / "release")
     name = write.__name__
