@@ -82,13 +82,12 @@ def read_lebel2023(
         read_story(root / "TextGrids" / f"{name}.TextGrid", number)
         for number, name in enumerate(names, 1)
     ]
-    stimulus = stimulus_of(sections, language="en", pause=pause, max_sentence=max_sentence)
+    stimulus, made_by = stimulus_of(sections, language="en", pause=pause, max_sentence=max_sentence)
     meta = {
         "dataset": NAME,
         "citation": "LeBel et al. 2023, Scientific Data 10:555, doi 10.1038/s41597-023-02437-z",
         "licence": "CC0",
-        "notes": f"sentences are pseudo-sentences: stretches between pauses of {pause:g} s or more, cut "
-        f"at their longest pause down to {max_sentence:g} words",
+        "notes": made_by,
         "language": "en",
         "stories": list(names),
         "slice_time_ref": float(slice_time_ref),

@@ -6,23 +6,21 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.formats.images.volumes import AUTOMATIC_MASKS, open_volumes
 from brainalign_jax.neural.readers.corpora.sections import (
     Section,
     check_present,
     checked_section,
+    chosen_sections,
     number_in,
     read_annotation,
+    respond_to_sections,
     stimulus_of,
 )
 from brainalign_jax.neural.readers.images.image_files import (
     find_file,
     known_labels,
-    respond,
-    run_times,
 )
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, find_folder, register
 from brainalign_jax.neural.readout import Processing
@@ -57,7 +55,7 @@ def read_little_prince(
     atlas: str | None = None,
     labels: str | None = None,
     resample: bool = False,
-    tr: float = TR,
+    tr: float | None = None,
     first_volume: float = 0.0,
     slice_time_ref: float = 0.5,
     pause: float = 0.6,
@@ -74,7 +72,7 @@ def read_little_prince(
     computed for each subject, and "all" with an atlas: the release has no masks.
     atlas, labels: files in data_dir: regions and their names, see `open_volumes`.
     resample: whether a mask or atlas of another grid is resampled.
-    tr: seconds. A header that says another TR is an error.
+    tr: seconds, whatever the images say; None takes 2, and an image that says another TR is refused.
     first_volume: seconds from the start of a section's audio to its first volume. The scans begin with
     the audio: the derivatives lack the first four volumes.
     slice_time_ref: part of a TR added to the volume times; 0.5 is the middle, to which AFNI's 3dTshift
@@ -103,17 +101,18 @@ def read_little_prince(
     language = _chosen_language(tuple(images), asked, language)
     known = tuple(name for name in images if name.startswith(LANGUAGES[language]))
     chosen = choose_subjects(f"{NAME} (language {language})", known, asked)
-    numbers = _chosen_sections(sections)
+    numbers = chosen_sections(sections, range(1, N_SECTIONS + 1), "sections")
     code = LANGUAGES[language]
     path = root / "annotation" / code / f"lpp{code}_word_information.csv"
     parts = read_sections(path, numbers)
-    stimulus = stimulus_of(parts, language=language, pause=pause, max_sentence=max_sentence)
+    stimulus, made_by = stimulus_of(
+        parts, language=language, pause=pause, max_sentence=max_sentence
+    )
     meta = {
         "dataset": NAME,
         "citation": "Li et al. 2022, Scientific Data 9:530, doi 10.1038/s41597-022-01625-7",
         "licence": "CC0",
-        "notes": f"sentences are pseudo-sentences: stretches between pauses of {pause:g} s or more, cut "
-        f"at their longest pause down to {max_sentence:g} words",
+        "notes": made_by,
         "language": language,
         "sections": list(numbers),
         "mask": mask,
@@ -135,23 +134,17 @@ def read_little_prince(
             labels=find_file(root, labels, subject, "labels"),
             resample=resample,
         )
-        times = []
-        for run in source.runs:
-            times.append(first_volume + run_times(run, {}, {}, tr, slice_time_ref))
-            if run.tr is not None and abs(run.tr - tr) > 0.01 * tr:
-                raise ValueError(
-                    f"{run.paths[0]} has a TR of {run.tr:g} s where {tr:g} s are expected; get it again "
-                    f"from {SOURCE}, or give tr={run.tr:g} if that is right"
-                )
-        return respond(
+        return respond_to_sections(
             subject,
             source,
+            parts,
             stimulus,
             processing,
-            times=np.concatenate(times),
-            run=np.array(numbers, np.int32)[source.run - 1],
-            confounds=None,
-            paths=dict.fromkeys(numbers, path),
+            tr=tr,
+            release_tr=TR,
+            first_volume=first_volume,
+            slice_time_ref=slice_time_ref,
+            release=SOURCE,
             meta=meta,
         )
 
@@ -253,15 +246,3 @@ def _chosen_language(
             "with language="
         )
     return there[0]
-
-
-def _chosen_sections(sections: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Numbers of sections in their order. Raises ValueError for other numbers, or one given twice."""
-    if sections is None:
-        return tuple(range(1, N_SECTIONS + 1))
-    numbers = [sections] if isinstance(sections, int | np.integer) else list(sections)
-    if not numbers or len(set(numbers)) < len(numbers) or not set(numbers) <= set(range(1, 10)):
-        raise ValueError(
-            f"sections is {sections}; give numbers from 1 to {N_SECTIONS}, each once, or none for all"
-        )
-    return tuple(sorted(int(number) for number in numbers))

@@ -1,6 +1,6 @@
 """What the readers of corpora share: sections of a text, each with its words on its own clock.
 
-No data set of its own: `little_prince` and `lebel2023` build on it.
+No data set of its own: `little_prince`, `lebel2023` and `smn4lang` build on it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,16 @@ from typing import NamedTuple
 import numpy as np
 
 from brainalign_jax.neural.formats.arrays import check_size
+from brainalign_jax.neural.formats.images.images import ImageSource
 from brainalign_jax.neural.formats.text.delimited import MISSING, DelimitedText, is_number
+from brainalign_jax.neural.readers.images.image_files import respond, run_times
 from brainalign_jax.neural.readers.stories.story import sentences_by_pause
-from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.neural.readout import Processing
+from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.stimulus import Stimulus, split_sentences
 
 LONGEST_OVERLAP = 1.0  # seconds that a word may last beyond the onset of the next one
+_WORDS_A_SENTENCE = 100  # more words than this between full stops: the text carries no punctuation
 _MOST_ROWS = 2_000_000  # of an annotation; an hour of speech has some 10,000
 
 
@@ -114,23 +119,34 @@ def checked_section(
 
 def stimulus_of(
     sections: Sequence[Section], *, language: str, pause: float, max_sentence: int
-) -> Stimulus:
-    """The words of the sections as one stimulus; runs, and the attribute `section`, are their labels.
+) -> tuple[Stimulus, str]:
+    """The words of the sections as one stimulus, and how their sentences were made, in words.
 
-    language: of all of them. Sentences are pseudo-sentences, see `sentences_by_pause`: none goes on
-    from one section to the next. Attributes: `story`, `section`, `language` and the sections' values.
+    Runs, and the attribute `section`, are the sections' labels. language: of all of them. Sentences end
+    with the words' punctuation; where there is next to none (more than 100 words between full stops)
+    they are pseudo-sentences, see `sentences_by_pause`. None goes on from one section to the next.
+    Attributes: `story`, `section`, `language` and the sections' values.
     Raises ValueError naming the first file for words that make no stimulus.
     """
     words = tuple(word for section in sections for word in section.words)
     sizes = [len(section.words) for section in sections]
     run = np.repeat(np.array([section.label for section in sections], np.int32), sizes)
-    sentence, count = [], 0
-    for section in sections:
-        indices = sentences_by_pause(
-            section.onsets, section.offsets, pause=pause, max_words=max_sentence
+    sentence, made_by = split_sentences(words, run), "sentences end with the words' punctuation"
+    if sentence[-1] + 1 - len(sections) < len(words) / _WORDS_A_SENTENCE:
+        made_by = (
+            f"sentences are pseudo-sentences: stretches between pauses of {pause:g} s or more, cut at "
+            f"their longest pause down to {max_sentence:g} words"
         )
-        sentence.append(indices + count)
-        count += int(indices[-1]) + 1
+        parts, count = [], 0
+        for section in sections:
+            parts.append(
+                count
+                + sentences_by_pause(
+                    section.onsets, section.offsets, pause=pause, max_words=max_sentence
+                )
+            )
+            count = int(parts[-1][-1]) + 1
+        sentence = np.concatenate(parts)
     attributes = {
         "story": np.repeat(np.array([section.story for section in sections]), sizes),
         "section": run,
@@ -143,13 +159,76 @@ def stimulus_of(
             words,
             onsets=onsets,
             durations=np.concatenate([section.offsets for section in sections]) - onsets,
-            sentence=np.concatenate(sentence),
+            sentence=sentence,
             run=run,
             attributes=attributes,
         )
     except ValueError as error:
         raise ValueError(f"{sections[0].path}: {error}") from error
-    return in_language(stimulus, language)
+    return in_language(stimulus, language), made_by
+
+
+def respond_to_sections(
+    subject: str,
+    source: ImageSource,
+    sections: Sequence[Section],
+    stimulus: Stimulus,
+    processing: Processing,
+    *,
+    tr: float | None,
+    release_tr: float,
+    first_volume: float,
+    slice_time_ref: float,
+    release: str,
+    meta: dict,
+) -> WordResponses:
+    """One subject's word responses from images, one a section, in the order of the sections.
+
+    tr: given by the user, which overrules the images; None is `release_tr`, and an image that says
+    another one is refused. first_volume: seconds on a section's clock of its first volume.
+    slice_time_ref: part of a TR added to the volume times. release: where it comes from, for messages.
+    Raises ValueError naming the file.
+    """
+    if not np.isfinite(first_volume):
+        raise ValueError(f"first_volume is {first_volume}; give seconds")
+    times = []
+    for run in source.runs:
+        if tr is None and run.tr is not None and abs(run.tr - release_tr) > 0.01 * release_tr:
+            raise ValueError(
+                f"{run.paths[0]} has a TR of {run.tr:g} s where the release has {release_tr:g} s; get it "
+                f"again from {release}, or give tr= (seconds), which is then used"
+            )
+        step = release_tr if tr is None else tr
+        times.append(first_volume + run_times(run, {}, {}, step, slice_time_ref))
+    labels = np.array([section.label for section in sections], np.int32)
+    return respond(
+        subject,
+        source,
+        stimulus,
+        processing,
+        times=np.concatenate(times),
+        run=labels[source.run - 1],
+        confounds=None,
+        paths={section.label: section.path for section in sections},
+        meta=meta,
+    )
+
+
+def chosen_sections(
+    asked: int | Sequence[int] | None, known: Sequence[int], name: str
+) -> tuple[int, ...]:
+    """Numbers of sections in their order, None for all. name: of the option, for messages.
+
+    Raises ValueError for others than the known ones, or one that is given twice.
+    """
+    if asked is None:
+        return tuple(known)
+    numbers = [asked] if isinstance(asked, int | np.integer) else list(asked)
+    if not numbers or len(set(numbers)) < len(numbers) or not set(numbers) <= set(known):
+        raise ValueError(
+            f"{name} is {asked}; give numbers from {known[0]} to {known[-1]}, each once, or none for all"
+        )
+    return tuple(sorted(int(number) for number in numbers))
 
 
 def in_language(stimulus: Stimulus, language: str) -> Stimulus:

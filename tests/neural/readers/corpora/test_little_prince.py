@@ -270,8 +270,11 @@ def test_a_column_or_a_section_that_is_not_there_is_named(english):
 def test_a_wrong_tr_is_refused(tmp_path):
     simulate_little_prince(tmp_path, texts={"en": TEXTS["en"]}, n_subjects=1, header_tr=1.5)
     with pytest.raises(
-        ValueError, match=r"run-15.* has a TR of 1.5 s where 2 s are expected.*tr=1.5"
+        ValueError, match=r"run-15.* has a TR of 1.5 s where the release has 2 s.*give tr="
     ):
         opened(tmp_path).load("EN057")
+    assert opened(tmp_path, tr=2.0).load("EN057").meta["tr"] == 2.0
+    with pytest.raises(ValueError, match="first_volume is nan"):
+        opened(tmp_path, first_volume=float("nan")).load("EN057")
     with pytest.raises(ValueError, match="has a TR of 99 s; it must be in seconds"):
         opened(tmp_path, tr=99.0).load("EN057")
