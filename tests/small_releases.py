@@ -13,6 +13,7 @@ from simulate.lebel2023 import simulate_lebel2023
 from simulate.little_prince import simulate_little_prince
 from simulate.natural_stories import simulate_natural_stories
 from simulate.pereira import simulate_pereira
+from simulate.smn4lang import simulate_smn4lang
 
 from brainalign_jax.neural import WordResponses
 from brainalign_jax.neural import simulate as sim
@@ -35,6 +36,8 @@ PRINCE_SCAN = (
 PRINCE_WORDS = "annotation/EN/lppEN_word_information.csv"
 LEBEL_STORY = "derivative/preprocessed_data/UTS02/souls.hf5"
 LEBEL_WORDS = "derivative/TextGrids/souls.TextGrid"
+SMN_SCAN = "derivatives/preprocessed_data/sub-01/CIFTI/sub-01_task-RDR_run-2_bold.dtseries.nii"
+SMN_WORDS = "derivatives/annotations/time_align/word-level/story_2_word_time.mat"
 CONCEPTS, SENTENCES = "180concepts", "243sentences"
 DERIVED = "derivatives/fmriprep"
 
@@ -195,6 +198,14 @@ RELEASES = {
         ),
         (LEBEL_STORY, LEBEL_WORDS),
         2**11,
+    ),
+    "smn4lang": Release(
+        "smn4lang",
+        lambda folder: simulate_smn4lang(
+            folder, **{key: STUDY[key] for key in ("words", "vectors", "n_voxels")}
+        ),
+        (SMN_SCAN, SMN_WORDS),
+        2000,
     ),
     "prince": Release(
         "little_prince",

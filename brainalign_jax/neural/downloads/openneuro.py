@@ -135,3 +135,32 @@ LEBEL_2023 = Release(
     ),
     notes="0.3 GB a story and person, 7 to 25 GB a person: name those you want with subjects (UTS03, ...)",
 )
+
+
+def _smn_scan(subject: str, story: int) -> ReleaseFile:
+    name = f"sub-{subject}_task-RDR_run-{story}_bold.dtseries.nii"
+    return _file("ds004078", f"derivatives/preprocessed_data/sub-{subject}/CIFTI/{name}", subject)
+
+
+SMN4LANG = Release(
+    name="smn4lang",
+    title="fMRI (and MEG) of twelve people listening to sixty stories in Chinese",
+    homepage="https://openneuro.org/datasets/ds004078",
+    citation="Wang, Zhang, Zhang & Zong (2022). A synchronized multimodal neuroimaging dataset for studying "
+    "brain language processing. Scientific Data 9:590, doi 10.1038/s41597-022-01708-5",
+    licence="CC0 1.0",
+    by_hand="download the folders annotations/time_align and preprocessed_data of derivatives in ds004078 "
+    "from OpenNeuro",
+    files=(
+        *(
+            _file(
+                "ds004078",
+                f"derivatives/annotations/time_align/word-level/story_{story}_word_time.mat",
+            )
+            for story in range(1, 61)
+        ),
+        *(_smn_scan(f"{number:02d}", story) for number in range(1, 13) for story in range(1, 61)),
+    ),
+    notes="13 GB of grayordinates a person: name those you want with subjects (01, ...); the volumes in MNI "
+    "(34 GB a person) and the MEG are not fetched",
+)

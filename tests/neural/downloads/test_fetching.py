@@ -493,6 +493,7 @@ def test_the_registry_knows_the_releases_and_their_subjects():
         "little_prince": 112,
         "natural_stories": 19,
         "pereira2018": 16,
+        "smn4lang": 12,
     }
     assert tuple(counts) == tuple(sorted(counts))
     with pytest.raises(ValueError, match="unknown release 'narratives'; known: alice, harry"):
@@ -606,6 +607,14 @@ def make_lebel2023(folder):
     return files_below(folder)
 
 
+def make_smn4lang(folder):
+    from simulate.smn4lang import simulate_smn4lang
+
+    words, vectors = story()
+    simulate_smn4lang(folder, words=words, vectors=vectors)
+    return files_below(folder)
+
+
 # The volumes are too small for nilearn to find a brain in them.
 OPTIONS = {"little_prince": {"mask": "all", "bad_voxels": "drop"}}
 
@@ -620,6 +629,7 @@ OPTIONS = {"little_prince": {"mask": "all", "bad_voxels": "drop"}}
         (make_alice, None),
         (make_little_prince, ("EN057", "EN058")),
         (make_lebel2023, ("UTS02", "UTS03")),
+        (make_smn4lang, ("01", "02")),
     ],
 )
 def test_the_reader_opens_what_was_fetched(server, tmp_path, make, subjects):

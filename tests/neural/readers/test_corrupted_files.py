@@ -61,6 +61,8 @@ from small_releases import (
     RELEASES,
     RUN,
     SCAN,
+    SMN_SCAN,
+    SMN_WORDS,
     TIMECOURSES,
     features,
 )
@@ -487,6 +489,21 @@ def corpus_cases():
         "onsets": {"scaled": lambda lines: [line.replace(" 12.", " 212.") for line in lines]},
     }
     yield from cases("lebel", LEBEL_WORDS, edit_lines, kinds)
+    kinds = {
+        "shape": {"half the volumes": lambda rows: rows[: len(rows) // 2]},
+        "nan": {"block": nan_block, "dead": dead_block},
+    }
+    yield from cases("smn4lang", SMN_SCAN, edit_cifti, kinds)
+    kinds = {
+        "words": {
+            "one less": {"word": lambda words: words[:-1]},
+            "no texts": {"word": lambda words: np.ones((len(words), 1))},
+            "left out": {"word": None},
+        },
+        "onsets": {"swapped": {"start": lambda times: times[:, ::-1]}},
+        "durations": {"negative": {"end": lambda times: times - 100}},
+    }
+    yield from cases("smn4lang", SMN_WORDS, edit_mat, kinds)
 
 
 def archive_cases():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from simulate.lebel2023 import simulate_lebel2023
 from simulate.little_prince import simulate_little_prince
+from simulate.smn4lang import simulate_smn4lang
 from small_models import add_letter_tokenizer, save_checkpoint
 
 from brainalign_jax import cli
@@ -32,7 +33,13 @@ def lebel2023(folder):
     return "stories=souls:adollshouse:wheretheressmoke", "UTS02,UTS03"
 
 
-@pytest.mark.parametrize("write", [little_prince, lebel2023])
+def smn4lang(folder):
+    vectors = np.random.default_rng(0).standard_normal((len(WORDS), 3))
+    simulate_smn4lang(folder, words=WORDS, vectors=vectors, snr=3.0)
+    return "stories=1:2:3", "01,02"
+
+
+@pytest.mark.parametrize("write", [little_prince, lebel2023, smn4lang])
 def test_a_study_of_a_corpus_scores_its_subjects(tmp_path, write, model):
     options, subjects = write(tmp_path / "release")
     name = write.__name__
