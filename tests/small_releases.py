@@ -11,6 +11,7 @@ from simulate.alice import simulate_alice
 from simulate.bids import simulate_bids
 from simulate.lebel2023 import simulate_lebel2023
 from simulate.little_prince import simulate_little_prince
+from simulate.narratives import simulate_narratives
 from simulate.natural_stories import simulate_natural_stories
 from simulate.pereira import simulate_pereira
 from simulate.smn4lang import simulate_smn4lang
@@ -38,6 +39,12 @@ LEBEL_STORY = "derivative/preprocessed_data/UTS02/souls.hf5"
 LEBEL_WORDS = "derivative/TextGrids/souls.TextGrid"
 SMN_SCAN = "derivatives/preprocessed_data/sub-01/CIFTI/sub-01_task-RDR_run-2_bold.dtseries.nii"
 SMN_WORDS = "derivatives/annotations/time_align/word-level/story_2_word_time.mat"
+NARRATIVES_SCAN = (
+    "derivatives/afni-nosmooth/sub-002/func/"
+    "sub-002_task-black_space-fsaverage6_hemi-L_desc-clean.func.gii"
+)
+NARRATIVES_WORDS = "stimuli/gentle/black/align.csv"
+NARRATIVES_EVENTS = "sub-002/func/sub-002_task-black_events.tsv"
 CONCEPTS, SENTENCES = "180concepts", "243sentences"
 DERIVED = "derivatives/fmriprep"
 
@@ -206,6 +213,15 @@ RELEASES = {
         ),
         (SMN_SCAN, SMN_WORDS),
         2000,
+    ),
+    "narratives": Release(
+        "narratives",
+        lambda folder: simulate_narratives(
+            folder, **{key: STUDY[key] for key in ("words", "vectors", "n_voxels")}
+        ),
+        (NARRATIVES_SCAN, NARRATIVES_WORDS, NARRATIVES_EVENTS),
+        600,
+        options={"stories": "pieman:black"},
     ),
     "prince": Release(
         "little_prince",

@@ -56,6 +56,9 @@ from small_releases import (
     LEBEL_STORY,
     LEBEL_WORDS,
     MAT,
+    NARRATIVES_EVENTS,
+    NARRATIVES_SCAN,
+    NARRATIVES_WORDS,
     PRINCE_SCAN,
     PRINCE_WORDS,
     RELEASES,
@@ -504,6 +507,25 @@ def corpus_cases():
         "durations": {"negative": {"end": lambda times: times - 100}},
     }
     yield from cases("smn4lang", SMN_WORDS, edit_mat, kinds)
+    kinds = {
+        "shape": {
+            "a volume less": lambda rows: rows[1:],
+            "another mesh": lambda rows: rows[:, 1:],
+        },
+        "nan": {"block": put((slice(3, 9), slice(9, 12)), np.nan)},
+    }
+    yield from cases("narratives", NARRATIVES_SCAN, edit_gifti, kinds)
+    kinds = {
+        "words": {
+            "empty": lambda lines: [*lines[:4], ",,9.0,9.1", *lines[5:]],
+            "row twice": lambda lines: [*lines[:4], lines[3], *lines[4:]],
+            "a field less": lambda lines: [*lines[:4], lines[4].rpartition(",")[0], *lines[5:]],
+        },
+        "onsets": {"swapped": lambda lines: [*lines[:4], lines[9], *lines[5:9], lines[4]]},
+    }
+    yield from cases("narratives", NARRATIVES_WORDS, edit_lines, kinds)
+    kinds = {"onsets": {"negative": of_column("onset", put(0, np.nan))}}
+    yield from cases("narratives", NARRATIVES_EVENTS, edit_table, kinds)
 
 
 def archive_cases():

@@ -19,6 +19,7 @@ def test_registry_knows_the_readers_and_lists_them():
         "harry_potter",
         "lebel2023",
         "little_prince",
+        "narratives",
         "natural_stories",
         "nifti",
     )

@@ -1,6 +1,6 @@
 """What the readers of corpora share: sections of a text, each with its words on its own clock.
 
-No data set of its own: `little_prince`, `lebel2023` and `smn4lang` build on it.
+No data set of its own: `little_prince`, `lebel2023`, `narratives` and `smn4lang` build on it.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def respond_to_sections(
     *,
     tr: float | None,
     release_tr: float,
-    first_volume: float,
+    first_volume: float | Sequence[float],
     slice_time_ref: float,
     release: str,
     meta: dict,
@@ -185,21 +185,23 @@ def respond_to_sections(
     """One subject's word responses from images, one a section, in the order of the sections.
 
     tr: given by the user, which overrules the images; None is `release_tr`, and an image that says
-    another one is refused. first_volume: seconds on a section's clock of its first volume.
+    another one is refused. first_volume: seconds on a section's clock of its first volume, one number
+    or one a section.
     slice_time_ref: part of a TR added to the volume times. release: where it comes from, for messages.
     Raises ValueError naming the file.
     """
-    if not np.isfinite(first_volume):
+    starts = np.broadcast_to(np.asarray(first_volume, np.float64), len(sections))
+    if not np.isfinite(starts).all():
         raise ValueError(f"first_volume is {first_volume}; give seconds")
     times = []
-    for run in source.runs:
+    for start, run in zip(starts, source.runs, strict=True):
         if tr is None and run.tr is not None and abs(run.tr - release_tr) > 0.01 * release_tr:
             raise ValueError(
                 f"{run.paths[0]} has a TR of {run.tr:g} s where the release has {release_tr:g} s; get it "
                 f"again from {release}, or give tr= (seconds), which is then used"
             )
         step = release_tr if tr is None else tr
-        times.append(first_volume + run_times(run, {}, {}, step, slice_time_ref))
+        times.append(start + run_times(run, {}, {}, step, slice_time_ref))
     labels = np.array([section.label for section in sections], np.int32)
     return respond(
         subject,

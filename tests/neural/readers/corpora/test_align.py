@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from simulate.lebel2023 import simulate_lebel2023
 from simulate.little_prince import simulate_little_prince
+from simulate.narratives import simulate_narratives
 from simulate.smn4lang import simulate_smn4lang
 from small_models import add_letter_tokenizer, save_checkpoint
 
@@ -39,7 +40,13 @@ def smn4lang(folder):
     return "stories=1:2:3", "01,02"
 
 
-@pytest.mark.parametrize("write", [little_prince, lebel2023, smn4lang])
+def narratives(folder):
+    vectors = np.random.default_rng(0).standard_normal((len(WORDS), 3))
+    simulate_narratives(folder, words=WORDS, vectors=vectors, snr=3.0, word_duration=0.8)
+    return "stories=pieman:black", "001,002"
+
+
+@pytest.mark.parametrize("write", [little_prince, lebel2023, narratives, smn4lang])
 def test_a_study_of_a_corpus_scores_its_subjects(tmp_path, write, model):
     options, subjects = write(tmp_path / "release")
     name = write.__name__
