@@ -53,7 +53,8 @@ def read_lebel2023(
     stories: names such as "souls"; None takes those that there are of all chosen subjects. Each is a
     run, numbered from 1 in the order of the alphabet, or as they are given; its words have the
     attributes `story`, `section` (the run's number) and `language`.
-    tr: seconds.
+    tr: seconds; 2 by the release and in the authors' models (2.0045, which their code fills into gaps
+    between triggers, would move the end of a story of ten minutes by 1.4 s).
     slice_time_ref: part of a TR added to the volume times; the authors' own models take 0.
     pause (s), max_sentence (words): how the words become sentences, see `sentences_by_pause`. The
     transcripts carry no punctuation.

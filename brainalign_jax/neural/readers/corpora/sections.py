@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from brainalign_jax.stimulus import Stimulus, split_sentences
 
 LONGEST_OVERLAP = 1.0  # seconds that a word may last beyond the onset of the next one
 _WORDS_A_SENTENCE = 100  # more words than this between full stops: the text carries no punctuation
-_MOST_ROWS = 2_000_000  # of an annotation; an hour of speech has some 10,000
+_MOST_ROWS = 500_000  # of an annotation; an hour of speech has some 10,000
 
 
 class Section(NamedTuple):
@@ -257,7 +257,12 @@ def read_annotation(
             f"{path} has no column {missing[0]!r}; its columns are {', '.join(filter(None, names))}: "
             f"get it again from {source}"
         )
-    for number, row in enumerate(islice(rows, _MOST_ROWS), 1):
+    for number, row in enumerate(rows, 1):
+        if number > _MOST_ROWS:
+            raise ValueError(
+                f"{path} has more than {_MOST_ROWS:,} rows, which no text of hours has; get it again from "
+                f"{source}"
+            )
         if len(row) != len(names):
             raise ValueError(
                 f"{path}: row {number} has {len(row)} fields for {len(names)} columns; the file is cut "
