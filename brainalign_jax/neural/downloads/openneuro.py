@@ -65,11 +65,11 @@ def _file(accession: str, path: str, subject: str | None = None) -> ReleaseFile:
 
 def _numbers(text: str) -> list[int]:
     """The numbers of "6,8-15"."""
-    found: list[int] = []
+    numbers: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    return found
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
 
 
 def _prince_scan(subject: str, run: int) -> ReleaseFile:

@@ -75,12 +75,12 @@ def read_textgrid(
 
 def _the_tier(path: Path, names: Sequence[str], wanted: Sequence[str]) -> int:
     """The place of the one tier that is wanted. Raises ValueError."""
-    found = [place for place, name in enumerate(names) if name in wanted]
-    if len(found) != 1:
+    places = [place for place, name in enumerate(names) if name in wanted]
+    if len(places) != 1:
         shown = " or ".join(map(repr, wanted))
-        problem = f"no tier {shown}" if not found else f"{len(found)} tiers {shown}"
+        problem = f"no tier {shown}" if not places else f"{len(places)} tiers {shown}"
         raise ValueError(f"{path} has {problem}; its tiers are {list(names)}")
-    return found[0]
+    return places[0]
 
 
 def _long(path: Path, text: str, wanted: Sequence[str]) -> tuple[str, list[tuple[str, str, str]]]:
@@ -135,14 +135,14 @@ def _chronological(
         raise ValueError(f"{path}: tier {name!r} is not an interval tier, or the file is truncated")
     entries = []
     while place < len(tokens):
-        one = tokens[place]
-        if not re.fullmatch(r"\d{1,4}", one) or not 1 <= int(one) <= len(tiers):
+        tier_number = tokens[place]
+        if not re.fullmatch(r"\d{1,4}", tier_number) or not 1 <= int(tier_number) <= len(tiers):
             break
-        width = 4 if tiers[int(one) - 1][0] == _TIERS[0] else 3
+        width = 4 if tiers[int(tier_number) - 1][0] == _TIERS[0] else 3
         row = tokens[place : place + width]
         if len(row) < width or not _is_text(row[-1]):
             break
-        if int(one) == number + 1:
+        if int(tier_number) == number + 1:
             entries.append((row[1], row[2], row[3][1:-1]))
         place += width
     if place < len(tokens) or not entries or entries[-1][1] != last:

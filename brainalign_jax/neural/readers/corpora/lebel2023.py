@@ -139,19 +139,19 @@ def find_stories(root: Path) -> dict[str, dict[str, Path]]:
 
     Raises FileNotFoundError where there are none.
     """
-    found: dict[str, dict[str, Path]] = {}
+    stories_of: dict[str, dict[str, Path]] = {}
     for folder in sorted((root / "preprocessed_data").glob("*")):
         if folder.is_dir():
             # A folder's own listing has the links of git-annex that lead nowhere, too.
             files = sorted(path for path in folder.iterdir() if path.suffix == ".hf5")
             if files:
-                found[folder.name] = {path.stem: path for path in files}
-    if not found:
+                stories_of[folder.name] = {path.stem: path for path in files}
+    if not stories_of:
         raise FileNotFoundError(
             f"there is no {root / 'preprocessed_data' / 'UTS03' / 'souls.hf5'}, nor another story; get "
             f"them from {SOURCE}, or with `brainalign fetch {NAME}`"
         )
-    return found
+    return stories_of
 
 
 def read_story(path: Path, label: int) -> Section:
@@ -198,7 +198,9 @@ def _chosen_stories(
     heard: dict[str, dict[str, Path]], subjects: Sequence[str], stories: str | Sequence[str] | None
 ) -> tuple[str, ...]:
     """The stories asked for, or those of all the subjects. Raises ValueError naming what is amiss."""
-    shared = [name for name in heard[subjects[0]] if all(name in heard[one] for one in subjects)]
+    shared = [
+        name for name in heard[subjects[0]] if all(name in heard[other] for other in subjects)
+    ]
     if stories is None:
         if not shared:
             raise ValueError(

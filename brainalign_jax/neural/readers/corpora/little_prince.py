@@ -156,23 +156,23 @@ def find_images(root: Path) -> dict[str, list[tuple[int, Path]]]:
 
     Raises FileNotFoundError where there are none; ValueError for two files of one run.
     """
-    found: dict[str, dict[int, Path]] = {}
+    runs_of: dict[str, dict[int, Path]] = {}
     folders = root.glob("derivatives/sub-*/func")
     # A folder's own listing has the links of git-annex that lead nowhere, too.
     for path in sorted(path for folder in folders for path in folder.iterdir()):
         if match := _IMAGE.fullmatch(path.name):
-            runs = found.setdefault(match["subject"], {})
+            runs = runs_of.setdefault(match["subject"], {})
             number = int(match["run"])
             if number in runs:
                 raise ValueError(f"{runs[number]} and {path} are of one run; move one away")
             runs[number] = path
-    if not found:
+    if not runs_of:
         name = "sub-EN057_task-lppEN_run-15_space-MNIColin27_desc-preproc_bold.nii.gz"
         raise FileNotFoundError(
             f"there is no {root / 'derivatives' / 'sub-EN057' / 'func' / name}, nor scans of another "
             f"subject; get them from {SOURCE}, or with `brainalign fetch {NAME}`"
         )
-    return {subject: sorted(found[subject].items()) for subject in sorted(found)}
+    return {subject: sorted(runs_of[subject].items()) for subject in sorted(runs_of)}
 
 
 def read_sections(path: Path, numbers: Sequence[int]) -> list[Section]:

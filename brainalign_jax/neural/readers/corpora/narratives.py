@@ -192,7 +192,7 @@ def find_scans(
         if space == SURFACE:
             ending = f"_space-{space}_hemi-L" + ("" if desc == "preproc" else "_desc-clean")
             ending += ".func.gii"
-        found = []
+        scans = []
         for folder in sorted((root / "derivatives" / derivative).glob("sub-*/func")):
             # A folder's own listing has the links of git-annex that lead nowhere, too.
             for path in sorted(folder.iterdir()):
@@ -201,9 +201,9 @@ def find_scans(
                 file = parse_name(path.with_name(path.name.removesuffix(ending) + "_bold.nii.gz"))
                 if file is not None and {"sub", "task"} <= set(file.entities):
                     other = path.with_name(path.name.replace("_hemi-L", "_hemi-R"))
-                    found.append((file, (path, other) if space == SURFACE else (path,)))
-        if found:
-            return found, space
+                    scans.append((file, (path, other) if space == SURFACE else (path,)))
+        if scans:
+            return scans, space
     name = f"derivatives/{derivative}/sub-001/func/sub-001_task-pieman_run-1{ending}"
     raise FileNotFoundError(
         f"there is no {root / name}, nor another scan of this space; get them from {SOURCE}"
@@ -220,7 +220,7 @@ def find_tellings(
     left_out: subject -> beginnings of the names of scans that do not count.
     Raises FileNotFoundError for missing events, ValueError naming the table and row.
     """
-    found: dict[str, dict[str, Telling]] = {}
+    tellings: dict[str, dict[str, Telling]] = {}
     for file, paths in scans:
         subject = file.entities["sub"]
         # A name ends where the next entity begins: run 1 is not run 10.
@@ -234,7 +234,7 @@ def find_tellings(
         onsets = table.numbers("onset")
         for row, (name, kind) in enumerate(zip(names, kinds, strict=True)):
             story = name.removesuffix(_AUDIO)
-            if kind != "story" or story == name or story in found.get(subject, {}):
+            if kind != "story" or story == name or story in tellings.get(subject, {}):
                 continue
             start = onsets[names.index(name)]
             if not np.isfinite(start) or start > onsets[row]:
@@ -243,8 +243,8 @@ def find_tellings(
                     f"again from {SOURCE}"
                 )
             telling = Telling(float(start), paths, file.entities["task"])
-            found.setdefault(subject, {})[story] = telling
-    return found
+            tellings.setdefault(subject, {})[story] = telling
+    return tellings
 
 
 def read_story(path: Path, name: str, label: int) -> Section:
@@ -318,13 +318,13 @@ def _excluded(path: Path) -> dict[str, list[str]]:
     """Subject -> beginnings of the names of scans that the authors exclude; empty without the file."""
     if not path.is_file():
         return {}
-    found: dict[str, list[str]] = {}
+    beginnings: dict[str, list[str]] = {}
     for people in read_json(path).values():
         if not isinstance(people, dict):
             raise ValueError(f"{path} lists no people for a task; get it again from {SOURCE}")
         for subject, names in people.items():
-            found.setdefault(subject.removeprefix("sub-"), []).extend(map(str, names))
-    return found
+            beginnings.setdefault(subject.removeprefix("sub-"), []).extend(map(str, names))
+    return beginnings
 
 
 def _chosen_stories(

@@ -171,15 +171,15 @@ def find_scans(
     wanted = (space,) if space else (preferred, *(name for name in SPACES if name != preferred))
     for name in wanted:
         folder, ending = SPACES[name]
-        found: dict[str, dict[int, Path]] = {}
+        scans_of: dict[str, dict[int, Path]] = {}
         for place in sorted(root.glob(f"derivatives/preprocessed_data/sub-*/{folder}")):
             # A folder's own listing has the links of git-annex that lead nowhere, too.
             for path in sorted(place.iterdir()):
                 match = _IMAGE.fullmatch(path.name)
                 if match and path.name.endswith(ending) and 1 <= int(match["run"]) <= N_STORIES:
-                    found.setdefault(match["subject"], {})[int(match["run"])] = path
-        if found:
-            return {subject: found[subject] for subject in sorted(found)}, name
+                    scans_of.setdefault(match["subject"], {})[int(match["run"])] = path
+        if scans_of:
+            return {subject: scans_of[subject] for subject in sorted(scans_of)}, name
     folder, ending = SPACES[wanted[0]]
     name = f"derivatives/preprocessed_data/sub-01/{folder}/sub-01_task-RDR_run-1_bold{ending}"
     raise FileNotFoundError(
