@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from brainalign_jax.neural.readers.corpora.sections import (
     Section,
     check_present,
     checked_section,
+    got_files,
     stimulus_of,
 )
 from brainalign_jax.neural.readers.options import split_items
@@ -76,8 +78,12 @@ def read_lebel2023(
     heard = find_stories(root)
     asked = [subjects] if isinstance(subjects, str) else subjects
     asked = None if asked is None else [str(name).removeprefix("sub-") for name in asked]
-    chosen = choose_subjects(NAME, tuple(heard), asked)
-    names = _chosen_stories(heard, chosen, stories)
+    there = heard
+    if asked is None:
+        singly = {name: {key: (path,) for key, path in own.items()} for name, own in heard.items()}
+        there = got_files(singly, NAME)
+    chosen = choose_subjects(NAME, tuple(there if asked is None else heard), asked)
+    names = _chosen_stories(heard, there, chosen, stories)
     lengths = _volumes(root / "respdict.json", names)
     sections = [
         read_story(root / "TextGrids" / f"{name}.TextGrid", number)
@@ -195,11 +201,17 @@ def _volumes(path: Path, names: Sequence[str]) -> dict[str, int]:
 
 
 def _chosen_stories(
-    heard: dict[str, dict[str, Path]], subjects: Sequence[str], stories: str | Sequence[str] | None
+    heard: Mapping[str, Mapping[str, Path]],
+    there: Mapping[str, Mapping[str, Any]],
+    subjects: Sequence[str],
+    stories: str | Sequence[str] | None,
 ) -> tuple[str, ...]:
-    """The stories asked for, or those of all the subjects. Raises ValueError naming what is amiss."""
+    """The stories asked for, or those that are there of all the subjects.
+
+    Raises ValueError naming what is amiss.
+    """
     shared = [
-        name for name in heard[subjects[0]] if all(name in heard[other] for other in subjects)
+        name for name in there[subjects[0]] if all(name in there[other] for other in subjects)
     ]
     if stories is None:
         if not shared:

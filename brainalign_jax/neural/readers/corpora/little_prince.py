@@ -13,6 +13,7 @@ from brainalign_jax.neural.readers.corpora.sections import (
     check_present,
     checked_section,
     chosen_sections,
+    got_files,
     number_in,
     read_annotation,
     respond_to_sections,
@@ -98,8 +99,12 @@ def read_little_prince(
     root = find_folder(Path(data_dir), ("", NAME, "ds003643"), "derivatives", SOURCE)
     images = find_images(root)
     asked = known_labels(subjects, tuple(images), "sub-")
-    language = _chosen_language(tuple(images), asked, language)
-    known = tuple(name for name in images if name.startswith(LANGUAGES[language]))
+    names = tuple(images)
+    if asked is None:
+        whole = {name: {"runs": [path for _, path in runs]} for name, runs in images.items()}
+        names = tuple(got_files(whole, NAME))
+    language = _chosen_language(names, asked, language)
+    known = tuple(name for name in names if name.startswith(LANGUAGES[language]))
     chosen = choose_subjects(f"{NAME} (language {language})", known, asked)
     numbers = chosen_sections(sections, range(1, N_SECTIONS + 1), "sections")
     code = LANGUAGES[language]

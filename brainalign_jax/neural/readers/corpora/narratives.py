@@ -18,6 +18,7 @@ from brainalign_jax.neural.readers.corpora.sections import (
     Section,
     check_present,
     checked_section,
+    got_files,
     number_in,
     read_annotation,
     respond_to_sections,
@@ -115,6 +116,13 @@ def read_narratives(
     scans, chosen_space = find_scans(root, derivative, wanted)
     left_out = {} if excluded else _excluded(root / "code" / "scan_exclude.json")
     tellings = find_tellings(root, scans, left_out)
+    if subjects is None:
+        files = {
+            name: {story: telling.scans for story, telling in heard.items()}
+            for name, heard in tellings.items()
+        }
+        there = got_files(files, NAME)
+        tellings = {name: {key: tellings[name][key] for key in own} for name, own in there.items()}
     names = _chosen_stories(tellings, stories)
     known = tuple(
         subject for subject in sorted(tellings) if all(name in tellings[subject] for name in names)

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -294,3 +294,27 @@ def check_present(path: Path, source: str) -> None:
             f"`brainalign fetch` the release from {source}"
         )
     raise FileNotFoundError(f"there is no {path}; get it from {source}")
+
+
+def got_files(
+    files: Mapping[str, Mapping[Any, Sequence[Path]]], dataset: str
+) -> dict[str, dict[Any, Sequence[Path]]]:
+    """Subject -> key -> files, without those that git-annex has the names of only.
+
+    A clone by datalad has a link for every file of a release, also for those that were not got. Subjects
+    of whom nothing is left are left out, with a warning; where nothing is left at all, all stay as they
+    are, so that the files are asked for by name.
+    """
+    present = {
+        subject: {key: paths for key, paths in own.items() if all(path.is_file() for path in paths)}
+        for subject, own in files.items()
+    }
+    present = {subject: own for subject, own in present.items() if own}
+    if present and len(present) < len(files):
+        warnings.warn(
+            f"{dataset}: {len(files) - len(present)} of {len(files)} people are left out, whose scans are "
+            "links of git-annex to files that were not got; run `datalad get` on them to have them",
+            UserWarning,
+            stacklevel=4,
+        )
+    return present or {subject: dict(own) for subject, own in files.items()}

@@ -17,6 +17,7 @@ from brainalign_jax.neural.readers.corpora.sections import (
     check_present,
     checked_section,
     chosen_sections,
+    got_files,
     respond_to_sections,
     stimulus_of,
 )
@@ -91,8 +92,12 @@ def read_smn4lang(
     if pictured and chosen_space == "cifti":
         raise ValueError("mask=, atlas= and labels= are for volumes; give space=volume")
     asked = known_labels(subjects, tuple(images), "sub-")
-    chosen = choose_subjects(NAME, tuple(images), asked)
-    shared = set.intersection(*(set(images[subject]) for subject in chosen))
+    there = images
+    if asked is None:
+        singly = {name: {key: (path,) for key, path in own.items()} for name, own in images.items()}
+        there = got_files(singly, NAME)
+    chosen = choose_subjects(NAME, tuple(there if asked is None else images), asked)
+    shared = set.intersection(*(set(there[subject]) for subject in chosen))
     if stories is None and not shared:
         raise ValueError(
             f"{NAME}: no story is there of all of {', '.join(chosen)}; choose with subjects="

@@ -191,7 +191,13 @@ def test_files_that_are_missing_damaged_or_elsewhere_are_named(copied):
     path.unlink()
     path.symlink_to(".git/annex/objects/none")
     with pytest.raises(FileNotFoundError, match="link of git-annex"):
-        opened(copied).load("UTS03")
+        opened(copied, subjects="UTS03").load("UTS03")
+    assert set(opened(copied).stimulus.attribute("story")) == {"adollshouse", "wheretheressmoke"}
+    for other in path.parent.glob("*.hf5"):
+        other.unlink()
+        other.symlink_to(".git/annex/objects/none")
+    with pytest.warns(UserWarning, match="lebel2023: 1 of 2 people are left out, .* `datalad get`"):
+        assert opened(copied).subjects == ("UTS02",)
     grid = copied / "derivative/TextGrids/souls.TextGrid"
     text = grid.read_text()
     grid.write_text(text.replace('"word"', '"mot"'))

@@ -190,7 +190,9 @@ def test_a_missing_run_is_an_error_as_the_others_would_move_up(english):
         dataset.load("EN058")
     scan.symlink_to("../../.git/annex/objects/none")
     with pytest.raises(FileNotFoundError, match="link of git-annex .* `datalad get`"):
-        opened(english).load("EN058")
+        opened(english, subjects="EN058").load("EN058")
+    with pytest.warns(UserWarning, match="1 of 2 people are left out, .* `datalad get`"):
+        assert opened(english).subjects == ("EN057",)
 
 
 def test_a_folder_without_scans_says_where_they_come_from(english):

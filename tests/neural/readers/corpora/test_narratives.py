@@ -220,10 +220,16 @@ def test_what_is_missing_is_named(copied):
     with pytest.raises(FileNotFoundError, match=r"there is no .*align\.csv; get it from datalad"):
         opened(copied)
     assert opened(copied, stories="black").stimulus.words
+    left = next((copied / "derivatives").rglob("sub-001_task-black*hemi-L*"))
+    left.unlink()
+    left.symlink_to(".git/annex/objects/none")
+    assert opened(copied, stories="black").subjects == ("002",)
+    with pytest.raises(FileNotFoundError, match="link of git-annex"):
+        opened(copied, stories="black", subjects="001").load("001")
     right = next((copied / "derivatives").rglob("sub-002_task-black*hemi-R*"))
     right.unlink()
     with pytest.raises(FileNotFoundError, match=r"there is no .*hemi-R_desc-clean\.func\.gii"):
-        opened(copied, stories="black").load("002")
+        opened(copied, stories="black", subjects=2).load("002")
 
 
 def test_a_wrong_tr_is_refused(tmp_path):

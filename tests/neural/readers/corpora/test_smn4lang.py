@@ -120,7 +120,8 @@ def test_stories_subjects_and_spaces_are_chosen(simulated, copied):
         opened(copied, stories=[1, 2]).load("02")
     (copied / SCAN).symlink_to("../../.git/annex/objects/none")
     with pytest.raises(FileNotFoundError, match="link of git-annex"):
-        opened(copied).load("02")
+        opened(copied, subjects=2).load("02")
+    assert set(opened(copied).stimulus.run.tolist()) == {1, 3}
     for wrong in (0, 61, [1, 1], []):
         with pytest.raises(ValueError, match="stories is .*; give numbers from 1 to 60, each once"):
             opened(folder, stories=wrong)
