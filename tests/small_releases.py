@@ -9,8 +9,12 @@ import numpy as np
 import pandas as pd
 from simulate.alice import simulate_alice
 from simulate.bids import simulate_bids
+from simulate.lebel2023 import simulate_lebel2023
+from simulate.little_prince import simulate_little_prince
+from simulate.narratives import simulate_narratives
 from simulate.natural_stories import simulate_natural_stories
 from simulate.pereira import simulate_pereira
+from simulate.smn4lang import simulate_smn4lang
 
 from brainalign_jax.neural import WordResponses
 from brainalign_jax.neural import simulate as sim
@@ -26,6 +30,21 @@ STUDY = {
     "n_runs": 2,
     "n_voxels": 20,
 }
+PRINCE_SCAN = (
+    "derivatives/sub-EN057/func/"
+    "sub-EN057_task-lppEN_run-15_space-MNIColin27_desc-preproc_bold.nii.gz"
+)
+PRINCE_WORDS = "annotation/EN/lppEN_word_information.csv"
+LEBEL_STORY = "derivative/preprocessed_data/UTS02/souls.hf5"
+LEBEL_WORDS = "derivative/TextGrids/souls.TextGrid"
+SMN_SCAN = "derivatives/preprocessed_data/sub-01/CIFTI/sub-01_task-RDR_run-2_bold.dtseries.nii"
+SMN_WORDS = "derivatives/annotations/time_align/word-level/story_2_word_time.mat"
+NARRATIVES_SCAN = (
+    "derivatives/afni-nosmooth/sub-002/func/"
+    "sub-002_task-black_space-fsaverage6_hemi-L_desc-clean.func.gii"
+)
+NARRATIVES_WORDS = "stimuli/gentle/black/align.csv"
+NARRATIVES_EVENTS = "sub-002/func/sub-002_task-black_events.tsv"
 CONCEPTS, SENTENCES = "180concepts", "243sentences"
 DERIVED = "derivatives/fmriprep"
 
@@ -178,6 +197,40 @@ RELEASES = {
         400,
         2127,
         {"confounds": "motion,rate"},
+    ),
+    "lebel": Release(
+        "lebel2023",
+        lambda folder: simulate_lebel2023(
+            folder, **{key: STUDY[key] for key in ("words", "vectors", "n_voxels")}
+        ),
+        (LEBEL_STORY, LEBEL_WORDS),
+        2**11,
+    ),
+    "smn4lang": Release(
+        "smn4lang",
+        lambda folder: simulate_smn4lang(
+            folder, **{key: STUDY[key] for key in ("words", "vectors", "n_voxels")}
+        ),
+        (SMN_SCAN, SMN_WORDS),
+        2000,
+    ),
+    "narratives": Release(
+        "narratives",
+        lambda folder: simulate_narratives(
+            folder, **{key: STUDY[key] for key in ("words", "vectors", "n_voxels")}
+        ),
+        (NARRATIVES_SCAN, NARRATIVES_WORDS, NARRATIVES_EVENTS),
+        600,
+        options={"stories": "pieman:black"},
+    ),
+    "prince": Release(
+        "little_prince",
+        lambda folder: simulate_little_prince(
+            folder, texts={"en": (WORDS, STUDY["vectors"])}, n_voxels=STUDY["n_voxels"]
+        ),
+        (PRINCE_SCAN, PRINCE_WORDS),
+        60,
+        options={"mask": "mask.nii.gz"},
     ),
     "nifti gz": Release(
         "nifti",

@@ -36,6 +36,7 @@ from brainalign_jax.neural.downloads.transfer import (
 
 DATA = "BRAINALIGN_DATA"
 OFFLINE = "BRAINALIGN_OFFLINE"
+_MOST_NAMED = 20  # files of a release in one message
 
 
 def fetch(
@@ -304,9 +305,11 @@ class _Fetch:
 
     def _tell_unchecked(self) -> None:
         if self.unchecked:
+            more = len(self.unchecked) - _MOST_NAMED
+            shown = self.unchecked[:_MOST_NAMED] + [f"and {more} more"] * (more > 0)
             warnings.warn(
                 f"{self.release.name}: no published checksum tells whether these files are the "
-                f"authors': {'; '.join(self.unchecked)}. They are recorded in {self.record.path}, "
+                f"authors': {'; '.join(shown)}. They are recorded in {self.record.path}, "
                 "and what is fetched later must be the same",
                 UserWarning,
                 stacklevel=4,

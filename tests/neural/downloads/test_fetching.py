@@ -484,10 +484,18 @@ def test_a_killed_process_leaves_a_part_that_others_go_on_with(server, release, 
 # The registry.
 
 
-def test_the_registry_knows_the_four_releases():
-    assert list_releases() == ("alice", "harry_potter", "natural_stories", "pereira2018")
+def test_the_registry_knows_the_releases_and_their_subjects():
     counts = {name: len(release_info(name).subjects) for name in list_releases()}
-    assert counts == {"alice": 0, "harry_potter": 8, "natural_stories": 19, "pereira2018": 16}
+    assert counts == {
+        "alice": 0,
+        "harry_potter": 8,
+        "lebel2023": 9,
+        "little_prince": 112,
+        "natural_stories": 19,
+        "pereira2018": 16,
+        "smn4lang": 12,
+    }
+    assert tuple(counts) == tuple(sorted(counts))
     with pytest.raises(ValueError, match="unknown release 'narratives'; known: alice, harry"):
         release_info("narratives")
 
@@ -575,6 +583,43 @@ def make_alice(folder):
     }
 
 
+def files_below(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def make_little_prince(folder):
+    from simulate.little_prince import simulate_little_prince
+
+    words, vectors = story()
+    simulate_little_prince(folder, texts={"en": (words, vectors)})
+    return files_below(folder)
+
+
+def make_lebel2023(folder):
+    from simulate.lebel2023 import simulate_lebel2023
+
+    words, vectors = story()
+    simulate_lebel2023(folder, words=[word for word in words if word != "."], vectors=vectors[:120])
+    return files_below(folder)
+
+
+def make_smn4lang(folder):
+    from simulate.smn4lang import simulate_smn4lang
+
+    words, vectors = story()
+    simulate_smn4lang(folder, words=words, vectors=vectors)
+    return files_below(folder)
+
+
+# The volumes are too small for nilearn to find a brain in them.
+OPTIONS = {"little_prince": {"mask": "all", "bad_voxels": "drop"}}
+
+
+@pytest.mark.filterwarnings("ignore:.* voxels .* dropped", "ignore:.*constant")
 @pytest.mark.parametrize(
     ("make", "subjects"),
     [
@@ -582,6 +627,9 @@ def make_alice(folder):
         (make_natural_stories, ("1", "2")),
         (make_pereira2018, ("M01", "P01")),
         (make_alice, None),
+        (make_little_prince, ("EN057", "EN058")),
+        (make_lebel2023, ("UTS02", "UTS03")),
+        (make_smn4lang, ("01", "02")),
     ],
 )
 def test_the_reader_opens_what_was_fetched(server, tmp_path, make, subjects):
@@ -590,7 +638,7 @@ def test_the_reader_opens_what_was_fetched(server, tmp_path, make, subjects):
     folder.mkdir()
     release = served(server, release_info(name), make(folder))
     fetched = fetch(release, tmp_path / "cache", subjects=subjects, **QUICK)
-    dataset = open_dataset(name, fetched)
+    dataset = open_dataset(name, fetched, **OPTIONS.get(name, {}))
     assert sorted(dataset.subjects) == sorted(subjects or dataset.subjects)
     assert np.isfinite(dataset.load(dataset.subjects[0]).values).any()
     assert open_dataset(name, fetched.parent).subjects == dataset.subjects

@@ -50,7 +50,25 @@ from corruption import (
     twice,
     without_row,
 )
-from small_releases import DERIVED, DERIVED_SCAN, MAT, RELEASES, RUN, SCAN, TIMECOURSES, features
+from small_releases import (
+    DERIVED,
+    DERIVED_SCAN,
+    LEBEL_STORY,
+    LEBEL_WORDS,
+    MAT,
+    NARRATIVES_EVENTS,
+    NARRATIVES_SCAN,
+    NARRATIVES_WORDS,
+    PRINCE_SCAN,
+    PRINCE_WORDS,
+    RELEASES,
+    RUN,
+    SCAN,
+    SMN_SCAN,
+    SMN_WORDS,
+    TIMECOURSES,
+    features,
+)
 
 from brainalign_jax.neural.readers import list_datasets
 from brainalign_jax.neural.readers.stories.alice_files import DATA, TEXTGRID
@@ -426,6 +444,90 @@ def image_cases():
     yield from cases("nifti gz", "words.tsv", edit_lines, one_run)
 
 
+def corpus_cases():
+    kinds = {
+        "onsets": {"swapped": of_column("onset", swapped), "reversed": lambda table: table[::-1]},
+        "nan": {"onset": of_column("onset", put(7, np.nan))},
+        "words": {
+            "empty": of_column("word", put(7, "")),
+            "row twice": lambda table: table.iloc[[*range(8), *range(7, len(table))]],
+        },
+        "durations": {"negative": of_column("offset", put(7, -0.5))},
+        "runs": {"a fraction": of_column("section", lambda run: put(7, 1.5)(run.astype(float)))},
+        "shape": {"no onsets": lambda table: table.drop(columns="onset")},
+    }
+    yield from cases("prince", PRINCE_WORDS, edit_table, kinds)
+    kinds = {
+        "shape": {
+            "one volume": lambda values: values[..., 0],
+            "a slice less": lambda values: values[:, :-1],
+            "half the volumes": lambda values: values[..., : values.shape[3] // 2],
+        },
+        "nan": {"dead voxels": put((slice(2, 4), slice(2, 4), slice(1, 3)), 7.0)},
+    }
+    yield from cases("prince", PRINCE_SCAN, edit_nifti, kinds)
+    damage = functools.partial(at, PRINCE_SCAN, patch, 92, "<f", 1.0)
+    yield Case("prince", "onsets", "header: another TR", damage)
+
+    def edit_hdf5(path, change):
+        with h5py.File(path, "r+") as file:
+            values = change(file["data"][:])
+            del file["data"]
+            file["data"] = values
+
+    kinds = {
+        "shape": {
+            "one volume": lambda rows: rows[0],
+            "a volume less": lambda rows: rows[:-1],
+            "a voxel less": lambda rows: rows[:, 1:],
+        },
+        "nan": {"block": nan_block, "dead": dead_block},
+    }
+    yield from cases("lebel", LEBEL_STORY, edit_hdf5, kinds)
+    kinds = {
+        "words": {
+            "row twice": lambda lines: [*lines[:40], *lines[36:]],
+            "other tier": lambda lines: [line.replace('"word"', '"mot"') for line in lines],
+        },
+        "onsets": {"scaled": lambda lines: [line.replace(" 12.", " 212.") for line in lines]},
+    }
+    yield from cases("lebel", LEBEL_WORDS, edit_lines, kinds)
+    kinds = {
+        "shape": {"half the volumes": lambda rows: rows[: len(rows) // 2]},
+        "nan": {"block": nan_block, "dead": dead_block},
+    }
+    yield from cases("smn4lang", SMN_SCAN, edit_cifti, kinds)
+    kinds = {
+        "words": {
+            "one less": {"word": lambda words: words[:-1]},
+            "no texts": {"word": lambda words: np.ones((len(words), 1))},
+            "left out": {"word": None},
+        },
+        "onsets": {"swapped": {"start": lambda times: times[:, ::-1]}},
+        "durations": {"negative": {"end": lambda times: times - 100}},
+    }
+    yield from cases("smn4lang", SMN_WORDS, edit_mat, kinds)
+    kinds = {
+        "shape": {
+            "a volume less": lambda rows: rows[1:],
+            "another mesh": lambda rows: rows[:, 1:],
+        },
+        "nan": {"block": put((slice(3, 9), slice(9, 12)), np.nan)},
+    }
+    yield from cases("narratives", NARRATIVES_SCAN, edit_gifti, kinds)
+    kinds = {
+        "words": {
+            "empty": lambda lines: [*lines[:4], ",,9.0,9.1", *lines[5:]],
+            "row twice": lambda lines: [*lines[:4], lines[3], *lines[4:]],
+            "a field less": lambda lines: [*lines[:4], lines[4].rpartition(",")[0], *lines[5:]],
+        },
+        "onsets": {"swapped": lambda lines: [*lines[:4], lines[9], *lines[5:9], lines[4]]},
+    }
+    yield from cases("narratives", NARRATIVES_WORDS, edit_lines, kinds)
+    kinds = {"onsets": {"negative": of_column("onset", put(0, np.nan))}}
+    yield from cases("narratives", NARRATIVES_EVENTS, edit_table, kinds)
+
+
 def archive_cases():
     """Arrays in archives whose checksums are right: headers that do not end, and what is no array."""
     for name in ("pereira180", "table npz", "table saved"):
@@ -634,6 +736,7 @@ CASES = [
     *pereira_cases(),
     *alice_cases(),
     *image_cases(),
+    *corpus_cases(),
     *bids_cases(),
     *archive_cases(),
     *table_cases(),

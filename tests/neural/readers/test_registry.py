@@ -13,10 +13,21 @@ from brainalign_jax.stimulus import Stimulus
 
 
 def test_registry_knows_the_readers_and_lists_them():
-    names = ("alice", "bids", "harry_potter", "natural_stories", "nifti")
-    names += ("pereira180", "pereira2018", "table")
+    names = (
+        "alice",
+        "bids",
+        "harry_potter",
+        "lebel2023",
+        "little_prince",
+        "narratives",
+        "natural_stories",
+        "nifti",
+    )
+    names += ("pereira180", "pereira2018", "smn4lang", "table")
     assert list_datasets() == names
-    with pytest.raises(ValueError, match=f"unknown data set 'alica'; known: {', '.join(names)}"):
+    with pytest.raises(
+        ValueError, match="unknown data set 'alica'; the nearest: alice; .* lists all"
+    ):
         open_dataset("alica", ".")
 
 

@@ -18,9 +18,9 @@ class Hdf5File:
 
     def __init__(self, origin: Origin) -> None:
         self._origin = origin
-        self._file = _open(origin)
+        self._file = open_hdf5(origin)
         try:
-            with _explained(origin):
+            with explained(origin):
                 # `#refs#` and `#subsystem#` hold the content of cells and MATLAB's own objects.
                 self._names = tuple(name for name in self._file if not name.startswith("#"))
         except MatlabError:
@@ -44,17 +44,17 @@ class Hdf5File:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """MATLAB's size of a variable."""
-        with _explained(self._origin):
+        with explained(self._origin):
             return ObjectReader(self._origin, self._file, name).shape()
 
     def read(self, name: str) -> np.ndarray:
         """A whole variable, as `open_matlab` describes."""
-        with _explained(self._origin):
+        with explained(self._origin):
             return ObjectReader(self._origin, self._file, name).read()
 
     def columns(self, name: str) -> Hdf5Columns:
         """A matrix [time, V] to be read in blocks of columns; it outlives this object."""
-        with _explained(self._origin):
+        with explained(self._origin):
             return Hdf5Columns(self._origin, self._file, name)
 
 
@@ -99,31 +99,32 @@ class Hdf5Columns:
 
     def _slabs(self) -> Iterator[np.ndarray]:
         """Consecutive rows [<= slab, time] of the dataset, in the same memory every time."""
-        with _open(self._origin) as file:
-            with _explained(self._origin):
+        with open_hdf5(self._origin) as file:
+            with explained(self._origin):
                 data = file[self._name]
                 slab = np.empty((min(self._slab, len(data)), self.shape[0]), data.dtype)
             for first in range(0, self.shape[1], len(slab)):
                 count = min(len(slab), self.shape[1] - first)
-                with _explained(self._origin):
+                with explained(self._origin):
                     data.read_direct(slab, np.s_[first : first + count], np.s_[:count])
                 yield slab[:count]
 
 
-def _open(origin: Origin):
+def open_hdf5(origin: Origin):
+    """The open file, for reading. Raises ImportError without h5py, MatlabError for a damaged file."""
     try:
         import h5py
     except ImportError as error:
         raise ImportError(
-            f"{origin.path} is a MATLAB 7.3 file: `pip install h5py`, or save it with -v7"
+            f"{origin.path} is an HDF5 file (MATLAB 7.3): `pip install h5py`, or save it with -v7"
         ) from error
-    with _explained(origin):
+    with explained(origin):
         # No lock is taken: shared folders often refuse it, and nothing is written.
         return h5py.File(origin.path, "r", locking=False)
 
 
 @contextmanager
-def _explained(origin: Origin):
+def explained(origin: Origin):
     """HDF5 meets damage as an error of almost any type; the user sees one, with the remedy."""
     try:
         yield

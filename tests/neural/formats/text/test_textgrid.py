@@ -70,6 +70,81 @@ def test_encodings_line_ends_and_several_tiers(tmp_path):
         read_textgrid(path)
 
 
+WORDS = ["", 'say ""hi""', "there", "sp"]
+SHORT = """File type = "ooTextFile"
+Object class = "TextGrid"
+
+0
+2
+<exists>
+3
+"IntervalTier"
+"phone"
+0
+2
+1
+0
+2
+"B"
+"TextTier"
+"notes"
+0
+2
+1
+1.25
+"3 4 five"
+"IntervalTier"
+"word"
+0
+2
+4
+""" + "".join(f'{row / 2}\n{(row + 1) / 2}\n"{word}"\n' for row, word in enumerate(WORDS))
+CHRONOLOGICAL = """"Praat chronological TextGrid text file"
+0 2.0   ! Time domain.
+3   ! Number of tiers.
+"IntervalTier" "phone" 0 2.0
+"TextTier" "notes" 0 2.0
+"IntervalTier" "word" 0 2.0
+
+1 0 2.0
+"B"
+""" + "".join(f'3 {row / 2} {(row + 1) / 2}\n"{word}"\n' for row, word in enumerate(WORDS))
+CHRONOLOGICAL = CHRONOLOGICAL.replace("3 1.5", '2 1.25\n"3 4 five"\n3 1.5')
+
+
+@pytest.mark.parametrize("text", [SHORT, CHRONOLOGICAL])
+def test_short_and_chronological_formats(tmp_path, text):
+    path = tmp_path / "a.TextGrid"
+    for content in (text.encode(), text.replace("\n", "\r\n").encode("utf-16")):
+        path.write_bytes(content)
+        expected = [(0.0, 0.5, ""), (0.5, 1.0, 'say "hi"'), (1.0, 1.5, "there"), (1.5, 2.0, "sp")]
+        assert read_textgrid(path) == expected == read_textgrid(path, ("words", "word"))
+        assert read_textgrid(path, "phone") == [(0.0, 2.0, "B")]
+    with pytest.raises(ValueError, match="tier 'notes' is not an interval tier"):
+        read_textgrid(path, "notes")
+    with pytest.raises(
+        ValueError, match=r"no tier 'a' or 'b'; its tiers are \['phone', 'notes', 'word'"
+    ):
+        read_textgrid(path, ("a", "b"))
+    for length in (len(text) - 8, len(text) - 25, text.index("5 1.0") if "5 1.0" in text else -30):
+        path.write_text(text[:length])
+        with pytest.raises(ValueError, match=r"truncated or damaged; get it again"):
+            read_textgrid(path)
+    path.write_text(text.replace('"word"', '"word', 1))
+    with pytest.raises(ValueError, match=r"a\.TextGrid"):
+        read_textgrid(path)
+
+
+def test_slack_takes_small_overlaps_and_intervals_of_no_length(tmp_path):
+    path = tmp_path / "a.TextGrid"
+    path.write_text(SHORT.replace("1.0\n1.5", "0.98\n0.98"))
+    with pytest.raises(ValueError, match=r"interval 3 of tier 'word' runs from 0.98 to 0.98"):
+        read_textgrid(path)
+    assert read_textgrid(path, slack=0.05)[2] == (0.98, 0.98, "there")
+    with pytest.raises(ValueError, match="interval 3"):
+        read_textgrid(path, slack=0.01)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
