@@ -47,6 +47,8 @@ class Spans:
         then, or where head is None, it is the last word of the span that is no function word (of English), of
         spans of these alone the last with a letter or digit.
     attributes: name -> [I], as of `Stimulus`.
+    apart: whether spans of the same words are items of their own, the later ones called "let go #2", so that
+        one use may be in one condition and one in another; else they are one word type.
 
     Raises: ValueError naming the rows (from 1) of spans that are empty, outside of the words, over two
       sentences, or without a word, of heads outside of their span, and of arrays of unequal length.
@@ -64,6 +66,7 @@ class Spans:
     pooling: str = "mean"
     head: np.ndarray | None = None
     attributes: Mapping[str, np.ndarray] | None = None
+    apart: bool = False
 
     def __post_init__(self) -> None:
         check_known("pooling=", self.pooling, POOLINGS)
@@ -124,7 +127,7 @@ class Spans:
     ) -> Spans:
         """A span of each sentence: start, end and head count the sentence's words, parted by blanks, from 0.
 
-        fields: pooling and attributes.
+        fields: pooling, attributes and apart.
 
         >>> spans = Spans.of_sentences(["Spill the beans now .", "He left."], [0, 1], [3, 2])
         >>> spans.items().words
@@ -155,6 +158,14 @@ class Spans:
         texts = tuple(
             " ".join(words[first:stop]) for first, stop in zip(self.start, self.end, strict=True)
         )
+        if self.apart:
+            times: dict[str, int] = {}
+            named = []
+            for text in texts:
+                key = clean_word(text).lower()
+                times[key] = times.get(key, 0) + 1
+                named.append(text if times[key] == 1 else f"{text} #{times[key]}")
+            texts = tuple(named)
         return Stimulus(texts, attributes=self.attributes, **fields)
 
     def pooled(self, values: np.ndarray) -> np.ndarray:

@@ -59,6 +59,18 @@ def test_equal_spans_are_one_type_with_the_mean_vector(model):
     np.testing.assert_allclose(vectors.values[:, 0], wanted, rtol=1e-5, atol=1e-7)
 
 
+def test_equal_spans_are_items_of_their_own_where_they_are_to_be(model):
+    sentences = ["he let go .", "Let go now .", "he ran ."]
+    spans = Spans.of_sentences(sentences, [1, 0, 1], [3, 2, 2], apart=True)
+    vectors = embed_spans(spans, model, lower=True)
+    words = embed(spans.stimulus, model, level="token", lower=True).values
+    assert spans.items().words == ("let go", "Let go #2", "ran")
+    assert vectors.types == ("let go", "let go #2", "ran")
+    np.testing.assert_allclose(
+        vectors.values[:, 1], words[:, 4:6].mean(axis=1), rtol=1e-5, atol=1e-7
+    )
+
+
 WORDS = Stimulus.from_words(["a", "bb", ".", "cc", "dd", "."], sentence=[0, 0, 0, 1, 1, 1])
 
 
@@ -150,7 +162,8 @@ def test_spans_of_a_table_are_conditions_of_a_generalisation_study(tmp_path, own
 def test_spans_of_a_table_are_read_strictly(tmp_path, capsys):
     path, model, _ = span_table(tmp_path, n=8)
     table = pd.read_csv(path)
-    dataset = open_dataset("table", path, span_pooling="last")
+    dataset = open_dataset("table", path, span_pooling="last", span_apart=True)
+    assert dataset.spans.apart
     assert (
         dataset.spans.pooling == "last"
         and "span_start" not in dataset.load("P1").meta["feature_names"]

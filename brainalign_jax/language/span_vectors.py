@@ -14,7 +14,7 @@ def embed_spans(spans: Spans, model, *, lower: bool = False, **options) -> Embed
     """The vectors of spans in every layer of a model, rows as `spans.items().types(lower=lower)[0]`.
 
     Each is pooled from the vectors of its words in their sentences, as `Spans.pooling` says; spans of the
-    same words are one type, whose vector is the mean over them, as those of words are.
+    same words are one type, unless they are `apart`, whose vector is the mean over them, as of words.
 
     Args:
       model: as of `embed`. options: of `embed`, but for level and surprisal.

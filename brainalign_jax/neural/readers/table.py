@@ -50,6 +50,7 @@ def read_table(
     quotes: bool = True,
     bad_voxels: str = "raise",
     span_pooling: str = "mean",
+    span_apart: bool = False,
 ) -> Dataset:
     """Word responses that are there already, from `.csv`, `.tsv`, `.parquet` or `.npz`.
 
@@ -77,7 +78,8 @@ def read_table(
     With columns `span_start` and `span_end` an item is several words of a sentence, as an idiom is: the word
     column then holds the sentence, whose words, parted by blanks, count from 0, the end left out.
     span_pooling: how they become one vector: "mean", "last" word, or "head", the word `span_head` (-1 or
-    without the column: the last that is no function word); see `Spans`.
+    without the column: the last that is no function word); span_apart: whether spans of the same words are
+    items of their own; see `Spans`.
     Raises FileNotFoundError, or ValueError naming the file and row: no features, text among numbers,
     a missing word, columns named twice, damage, or subjects whose words or times differ.
     """
@@ -89,11 +91,12 @@ def read_table(
         "separator": separator,
         "quotes": quotes,
     }
+    of_spans = {"pooling": span_pooling, "apart": span_apart}
     check_known("bad_voxels=", bad_voxels, ("raise", "drop"))
     check_known("span_pooling=", span_pooling, POOLINGS)
     paths = _table_paths(Path(data_dir))
     if len(paths) == 1:
-        sources = _read_sources(paths[0], options, span_pooling)
+        sources = _read_sources(paths[0], options, of_spans)
         chosen = choose_subjects(NAME, tuple(sources), subjects)
     else:
         stems = {path.stem: path for path in paths}
@@ -106,7 +109,7 @@ def read_table(
         asked = choose_subjects(NAME, tuple(stems), subjects)
         sources = {}
         for stem in asked:
-            found = _read_sources(stems[stem], options, span_pooling)
+            found = _read_sources(stems[stem], options, of_spans)
             if len(found) > 1:
                 raise ValueError(
                     f"{stems[stem]} holds {len(found)} subjects and lies beside other tables; give "
@@ -219,7 +222,7 @@ def _table_paths(data_dir: Path) -> list[Path]:
     )
 
 
-def _read_sources(path: Path, options: dict, span_pooling: str) -> dict[str, _Source]:
+def _read_sources(path: Path, options: dict, of_spans: dict) -> dict[str, _Source]:
     """The subjects of one file."""
     if path.suffix.lower() == ".npz":
         if "header" in npz_names(path):
@@ -231,7 +234,7 @@ def _read_sources(path: Path, options: dict, span_pooling: str) -> dict[str, _So
         table = ColumnTable(path, **options)
     words, timing, subjects = table.items()
     if subjects is None:
-        stimulus, spans = _items(words, timing, str(path), span_pooling)
+        stimulus, spans = _items(words, timing, str(path), of_spans)
         return {path.stem: _Source(path, table, None, stimulus, str(path), spans)}
     labels, sources = np.array(subjects), {}
     for subject in dict.fromkeys(subjects):
@@ -241,14 +244,14 @@ def _read_sources(path: Path, options: dict, span_pooling: str) -> dict[str, _So
             [word for word, mine in zip(words, rows, strict=True) if mine],
             {name: value[rows] for name, value in timing.items()},
             label,
-            span_pooling,
+            of_spans,
         )
         sources[subject] = _Source(path, table, rows, stimulus, label, spans)
     return sources
 
 
 def _items(
-    words: list[str], fields: dict[str, np.ndarray], label: str, span_pooling: str
+    words: list[str], fields: dict[str, np.ndarray], label: str, of_spans: dict
 ) -> tuple[Stimulus, Spans | None]:
     """The items of a table; of one with spans, the spans too, whose sentences are then its words."""
     timing = {name: values for name, values in fields.items() if name not in SPANS}
@@ -261,7 +264,7 @@ def _items(
             f"{label} has a column of spans but no {lacking!r}; add it, or rename the other"
         )
     try:
-        spans = Spans.of_sentences(words, **given, pooling=span_pooling)
+        spans = Spans.of_sentences(words, **given, **of_spans)
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from error
     return _stimulus(list(spans.items().words), timing, label), spans
