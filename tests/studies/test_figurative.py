@@ -113,6 +113,8 @@ def test_random_vectors_show_nothing(pairs):
     models = [planted(pairs, name="m"), planted(pairs, name="untrained:m", seed=1)]
     noise = run_figurative(pairs, models, plan=PLAN, progress=False)
     assert verdicts(noise)[0].answer == "chance" and share(noise, "m")["p"] > 0.05
+    twin_alone = run_figurative(pairs, models[1:], plan=PLAN, progress=False)
+    assert "No model was asked; words in common alone give" in twin_alone.verdict()
     alone = run_figurative(pairs, models[:1], plan=replace(PLAN, n_flips=0), progress=False)
     assert verdicts(alone)[0].answer == "untested" and np.isnan(share(alone, "m")["p"])
 

@@ -116,8 +116,9 @@ def literal_pairs(pairs: Pairs) -> Pairs | None:
     paraphrase, and what does not follow from the sentence does not follow from it. The unit is the sentence.
     """
     columns: list[tuple[int, int, int, int, str, str]] = []
-    for unit in range(len(pairs.units)):
-        rows = np.flatnonzero(pairs.unit == unit)
+    order = np.argsort(pairs.unit, kind="stable")
+    ends = np.cumsum(np.bincount(pairs.unit, minlength=len(pairs.units)))
+    for unit, rows in enumerate(np.split(order, ends[:-1])):
         literal = np.unique(pairs.follows[rows])
         others = {int(pairs.does_not[row]): pairs.source[row] for row in rows}
         for sentence, paraphrase in itertools.permutations(literal, 2):

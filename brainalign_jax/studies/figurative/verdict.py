@@ -91,10 +91,12 @@ def headline(table: FigurativeTable) -> str:
         line = share_of(table, verdict.model)
         sentences = counted(int(line["n_items"]), "sentence")
         shares.append(f"{number(line['value'])} of {sentences} ({labels[verdict.model]})")
-    words = share_of(table, OVERLAP)
+    words = number(share_of(table, OVERLAP)["value"])
+    if not shares:
+        return f"{ANSWERS['untested']}. No model was asked; words in common alone give {words}."
     return (
         f"{ANSWERS[_common(judged)]}. What follows is nearer in {listed(shares)}; words in common alone give "
-        f"{number(words['value'])}."
+        f"{words}."
     )
 
 
