@@ -17,6 +17,7 @@ COMMANDS = {
     "align": ("align", "ALIGN"),
     "evidence": ("evidence", "EVIDENCE"),
     "generalise": ("generalise", "GENERALISE"),
+    "figurative": ("figurative", "FIGURATIVE"),
     "embed": ("words", "EMBED"),
     "surprisal": ("words", "SURPRISAL"),
     "fetch": ("catalog", "FETCH"),

@@ -13,6 +13,7 @@ from brainalign_jax.studies.replication import replication
 
 NAMES = (
     "contrastive_maps",
+    "figurative",
     "generalisation",
     "noise_check",
     "power_check",

@@ -75,7 +75,10 @@ def _words(values: dict[str, object]):
     for name in ("dataset", "data_dir"):
         if values[name] is None:
             raise Misuse(f"--{name} is missing: models read the words of a data set")
-    return open_data({**values, "subjects": None}).stimulus
+    dataset = open_data({**values, "subjects": None})
+    if dataset.spans is not None:
+        raise Misuse("the items are spans of sentences: embed them with `embed_spans` from Python")
+    return dataset.stimulus
 
 
 def _embed(values: dict[str, object], text: str) -> None:

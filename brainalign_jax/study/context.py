@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from brainalign_jax.language import Embeddings, embed, resolve
+from brainalign_jax.language import Embeddings, embed, embed_spans, resolve
 from brainalign_jax.language.models import checkpoint
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
@@ -68,8 +68,9 @@ class Study:
         if is_control(name):
             return control_vectors(name, self.dataset, lower=lower, seed=seed)
         own_seed = seed_of(name)
-        vectors = embed(
-            self.dataset.stimulus,
+        spans = self.dataset.spans
+        vectors = (embed if spans is None else embed_spans)(
+            self.dataset.stimulus if spans is None else spans,
             without_seed(name),
             lower=lower,
             seed=seed if own_seed is None else own_seed,

@@ -248,3 +248,49 @@ class Generalisation:
 
     def __post_init__(self):
         check_fields(self)
+
+
+@documented
+@dataclass(frozen=True)
+class Figurative:
+    """How it is asked which rewordings of figurative sentences are near to them: `studies.figurative`."""
+
+    pooling: str = described(
+        "How a sentence's sub-tokens become one vector: their mean, or the last one's.",
+        "mean",
+        choices=("mean", "last"),
+    )
+    n_sentences: int | None = described(
+        "Sentences drawn at random; all if not given.", None, least=20
+    )
+    n_folds: int = described(
+        "Folds of sentences; each is scored at the layer that is best in the others.",
+        10,
+        least=2,
+        most=100,
+    )
+    untrained_seeds: int = described(
+        "Untrained twins of each model, each with a seed of its own; 0 for none.",
+        1,
+        least=0,
+        most=100,
+    )
+    caliper: float = described(
+        "In the control whose pairs are balanced on words in common: how far the leads of two matched pairs "
+        "may lie apart, in shares of words.",
+        0.02,
+        least=0.0,
+        most=1.0,
+    )
+    n_flips: int = described(
+        "Sign flips of sentences, 0 for none; the smallest p is 1 / (1 + n_flips).",
+        1999,
+        least=0,
+        most=100_000,
+    )
+    n_bootstraps: int = described("Resamples of sentences.", 2000, least=100, most=100_000)
+    confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
+    seed: int = described("Of every draw, and of untrained weights.", 0, least=0)
+
+    def __post_init__(self):
+        check_fields(self)

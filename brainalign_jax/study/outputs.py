@@ -176,6 +176,15 @@ class StudyTable:
     file_name: ClassVar[str]
     kind: ClassVar[str]
 
+    def line(self, **wanted) -> pd.Series:
+        """The one row whose columns have these values. Raises ValueError where none or several have."""
+        rows = self.rows
+        for name, value in wanted.items():
+            rows = rows[rows[name] == value]
+        if len(rows) != 1:
+            raise ValueError(f"{len(rows)} rows have {wanted}: name more columns, or others")
+        return rows.iloc[0]
+
     def save(self, folder: str | Path) -> Path:
         """Write the table and manifest.json, both or none, in place of an earlier study's files."""
         folder = user_path(folder, "folder")

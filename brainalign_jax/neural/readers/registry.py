@@ -17,6 +17,7 @@ from brainalign_jax.names import check_known
 from brainalign_jax.neural.attributes import join_attributes
 from brainalign_jax.neural.readout import Processing
 from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.spans import Spans
 from brainalign_jax.stimulus import Stimulus
 
 
@@ -29,6 +30,7 @@ class Dataset:
     load: subject name -> WordResponses. Reads the files at each call; keeps nothing.
     meta: citation, licence, notes, and how the words and sentences were made; JSON-serialisable.
     vectors: name -> [N, D] vectors or norms that the release ships, rows follow stimulus.words.
+    spans: where the words of the stimulus are spans of sentences, these; models then read the sentences.
 
     Of recordings that are in memory:
 
@@ -47,6 +49,7 @@ class Dataset:
     load: Callable[[str], WordResponses]
     meta: dict = field(default_factory=dict)
     vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    spans: Spans | None = None
 
 
 Reader = Callable[..., Dataset]

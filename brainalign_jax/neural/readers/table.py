@@ -11,12 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from brainalign_jax.names import check_known
-from brainalign_jax.neural.formats.text.columns import TIMING
+from brainalign_jax.neural.formats.text.columns import SPANS, TIMING
 from brainalign_jax.neural.formats.text.tables import SUFFIXES, ArrayTable, ColumnTable, npz_names
 from brainalign_jax.neural.readers.options import split_items, written_items
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.neural.voxels import check_voxels
+from brainalign_jax.spans import POOLINGS, Spans
 from brainalign_jax.stimulus import Stimulus
 
 NAME = "table"
@@ -33,6 +34,7 @@ class _Source(NamedTuple):
     rows: np.ndarray | None
     stimulus: Stimulus
     label: str
+    spans: Spans | None = None
 
 
 @register(NAME)
@@ -47,6 +49,8 @@ def read_table(
     separator: str | None = None,
     quotes: bool = True,
     bad_voxels: str = "raise",
+    span_pooling: str = "mean",
+    span_apart: bool = False,
 ) -> Dataset:
     """Word responses that are there already, from `.csv`, `.tsv`, `.parquet` or `.npz`.
 
@@ -71,6 +75,11 @@ def read_table(
     the file, or plain arrays, see `ArrayTable`. A word that is listed twice, at one time, gives a
     warning.
     bad_voxels: "raise" for features with missing, infinite or constant values, or "drop".
+    With columns `span_start` and `span_end` an item is several words of a sentence, as an idiom is: the word
+    column then holds the sentence, whose words, parted by blanks, count from 0, the end left out.
+    span_pooling: how they become one vector: "mean", "last" word, or "head", the word `span_head` (-1 or
+    without the column: the last that is no function word); span_apart: whether spans of the same words are
+    items of their own; see `Spans`.
     Raises FileNotFoundError, or ValueError naming the file and row: no features, text among numbers,
     a missing word, columns named twice, damage, or subjects whose words or times differ.
     """
@@ -82,10 +91,12 @@ def read_table(
         "separator": separator,
         "quotes": quotes,
     }
+    of_spans = {"pooling": span_pooling, "apart": span_apart}
     check_known("bad_voxels=", bad_voxels, ("raise", "drop"))
+    check_known("span_pooling=", span_pooling, POOLINGS)
     paths = _table_paths(Path(data_dir))
     if len(paths) == 1:
-        sources = _read_sources(paths[0], options)
+        sources = _read_sources(paths[0], options, of_spans)
         chosen = choose_subjects(NAME, tuple(sources), subjects)
     else:
         stems = {path.stem: path for path in paths}
@@ -98,7 +109,7 @@ def read_table(
         asked = choose_subjects(NAME, tuple(stems), subjects)
         sources = {}
         for stem in asked:
-            found = _read_sources(stems[stem], options)
+            found = _read_sources(stems[stem], options, of_spans)
             if len(found) > 1:
                 raise ValueError(
                     f"{stems[stem]} holds {len(found)} subjects and lies beside other tables; give "
@@ -148,7 +159,7 @@ def read_table(
             own["centred"] = True
         return WordResponses(subject, values, first.stimulus, None, {**meta, **own})
 
-    return Dataset(NAME, chosen, first.stimulus, load, meta)
+    return Dataset(NAME, chosen, first.stimulus, load, meta, spans=first.spans)
 
 
 def _names(columns: str | Iterable[str]) -> tuple[str, ...]:
@@ -211,7 +222,7 @@ def _table_paths(data_dir: Path) -> list[Path]:
     )
 
 
-def _read_sources(path: Path, options: dict) -> dict[str, _Source]:
+def _read_sources(path: Path, options: dict, of_spans: dict) -> dict[str, _Source]:
     """The subjects of one file."""
     if path.suffix.lower() == ".npz":
         if "header" in npz_names(path):
@@ -223,19 +234,40 @@ def _read_sources(path: Path, options: dict) -> dict[str, _Source]:
         table = ColumnTable(path, **options)
     words, timing, subjects = table.items()
     if subjects is None:
-        stimulus = _stimulus(words, timing, str(path))
-        return {path.stem: _Source(path, table, None, stimulus, str(path))}
+        stimulus, spans = _items(words, timing, str(path), of_spans)
+        return {path.stem: _Source(path, table, None, stimulus, str(path), spans)}
     labels, sources = np.array(subjects), {}
     for subject in dict.fromkeys(subjects):
         rows = labels == subject
         label = f"{path}, subject {subject}"
-        stimulus = _stimulus(
+        stimulus, spans = _items(
             [word for word, mine in zip(words, rows, strict=True) if mine],
             {name: value[rows] for name, value in timing.items()},
             label,
+            of_spans,
         )
-        sources[subject] = _Source(path, table, rows, stimulus, label)
+        sources[subject] = _Source(path, table, rows, stimulus, label, spans)
     return sources
+
+
+def _items(
+    words: list[str], fields: dict[str, np.ndarray], label: str, of_spans: dict
+) -> tuple[Stimulus, Spans | None]:
+    """The items of a table; of one with spans, the spans too, whose sentences are then its words."""
+    timing = {name: values for name, values in fields.items() if name not in SPANS}
+    given = {name.removeprefix("span_"): fields[name] for name in SPANS if name in fields}
+    if not given:
+        return _stimulus(words, timing, label), None
+    if not {"start", "end"} <= set(given):
+        lacking = next(name for name in SPANS if name not in fields)
+        raise ValueError(
+            f"{label} has a column of spans but no {lacking!r}; add it, or rename the other"
+        )
+    try:
+        spans = Spans.of_sentences(words, **given, **of_spans)
+    except ValueError as error:
+        raise ValueError(f"{label}: {error}") from error
+    return _stimulus(list(spans.items().words), timing, label), spans
 
 
 def _stimulus(words: list[str], timing: dict[str, np.ndarray], label: str) -> Stimulus:
@@ -278,6 +310,10 @@ def _check_same_words(source: _Source, first: _Source) -> None:
         raise ValueError(
             f"{source.label} has {len(words)} words and {first.label} {len(others)}; {remedy}"
         )
+    if _sentences_of(source) != _sentences_of(first):
+        raise ValueError(
+            f"{source.label} has other sentences or spans than {first.label}; {remedy}"
+        )
     for name in TIMING.values():
         mine, other = getattr(source.stimulus, name), getattr(first.stimulus, name)
         if (mine is None) != (other is None):
@@ -292,3 +328,12 @@ def _check_same_words(source: _Source, first: _Source) -> None:
                 f"{source.label}: {name} of word {row + 1} ({words[row]!r}) is {mine[row]:g} where "
                 f"{first.label} has {other[row]:g}; {remedy}"
             )
+
+
+def _sentences_of(source: _Source) -> tuple | None:
+    """The sentences and spans of a subject's items, None where these are words."""
+    spans = source.spans
+    if spans is None:
+        return None
+    places = (spans.start, spans.end, spans.head)
+    return spans.stimulus.words, *(values.tobytes() for values in places)

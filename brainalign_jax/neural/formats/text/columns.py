@@ -14,6 +14,13 @@ import numpy as np
 from brainalign_jax.names import nearest
 
 TIMING = {"onset": "onsets", "duration": "durations", "run": "run", "sentence": "sentence"}
+SPANS = (
+    "span_start",
+    "span_end",
+    "span_head",
+)  # words of the sentence that stands in place of the word
+# What is read of a table beside words and features: column -> what it is called.
+FIELDS = TIMING | {name: name for name in SPANS}
 # pandas and R write an index under such a name.
 _INDEX = re.compile(r"|unnamed: \d+(\.\d+)?|index|level_\d+|\.\.\.1|rownames?", re.IGNORECASE)
 _LOOKS_LIKE = {
@@ -38,8 +45,8 @@ _FEW_ROWS = 20  # of fewer rows nothing is told by their order
 class Columns(NamedTuple):
     """What the columns of a table are, each by its name in the file.
 
-    word; subject: None where there is none; timing: "onset", ... -> column; others: what may be a
-    feature; named: whether the user named the features.
+    word; subject: None where there is none; timing: "onset", ... (of `FIELDS`) -> column; others: what may be
+    a feature; named: whether the user named the features.
     """
 
     word: str
@@ -86,7 +93,7 @@ def sort_columns(
         )
     kept.remove(word)
     subject = _only(path, subject_column, kept)
-    found = {name: _only(path, name, kept) for name in TIMING}
+    found = {name: _only(path, name, kept) for name in FIELDS}
     timing = {name: column for name, column in found.items() if column not in (None, subject)}
     others = [name for name in kept if name != subject and name not in timing.values()]
     if feature_columns is not None:

@@ -20,7 +20,7 @@ from brainalign_jax.neural.formats.arrays import (
     read_npz,
 )
 from brainalign_jax.neural.formats.text.columns import (
-    TIMING,
+    FIELDS,
     check_features,
     check_order,
     counts_rows,
@@ -42,7 +42,7 @@ _WORD = 120  # bytes that a word or a subject's name takes in memory, twice
 
 
 class Items(NamedTuple):
-    """words: [N]; timing: Stimulus fields that the table has, each [N]; subjects: [N] or None."""
+    """words: [N]; timing: `FIELDS` that the table has, each [N]; subjects: [N] or None."""
 
     words: list[str]
     timing: dict[str, np.ndarray]
@@ -61,7 +61,7 @@ class Values(NamedTuple):
 class ColumnTable:
     """A `.csv`, `.tsv` or `.parquet` file whose columns are words, timing and features.
 
-    word_column: must be there. subject_column, and `onset`, `duration`, `run` and `sentence`: used
+    word_column: must be there. subject_column, and the columns of `FIELDS` (`onset`, `run`, ...): used
     where they are there; names count without blanks around them and in any case. All other columns but
     drop_columns are features, if they hold numbers and their names are not those of a time, run, subject
     or row number; a text file's column does where at least half of its first 100 values are numbers or
@@ -153,9 +153,9 @@ class ColumnTable:
                 f"{self.path} has {self._text.n_rows} lines below its header but {len(words)} rows: "
                 f"{place}; correct it or write it again"
             )
-        times = {TIMING[name]: np.concatenate(parts) for name, parts in timing.items()}
+        times = {FIELDS[name]: np.concatenate(parts) for name, parts in timing.items()}
         for name, column in self._timing.items():
-            finite = np.isfinite(times[TIMING[name]])
+            finite = np.isfinite(times[FIELDS[name]])
             if not finite.all():
                 raise ValueError(
                     f"{self.path}: column {column!r} has no number in row {np.argmin(finite) + 1}; "
@@ -316,13 +316,13 @@ class ColumnTable:
 
 class ArrayTable:
     """A `.npz` of plain arrays: `words` [N] text, `values` [N, V]; optional `onsets`, `durations`,
-    `run`, `sentence` [N] and `feature_names` [V] text, "feature 0", ... without. Used as a `ColumnTable`,
-    with the same drop_columns and feature_columns; never unpickled."""
+    `run`, `sentence`, `span_start`, `span_end`, `span_head` [N] and `feature_names` [V] text, "feature 0",
+    ... without. Used as a `ColumnTable`, with the same drop_columns and feature_columns; never unpickled."""
 
     subject_column = None
     ignored = index = ()
     features: tuple[str, ...] = ()
-    _KNOWN = ("words", "values", "feature_names", *TIMING.values())
+    _KNOWN = ("words", "values", "feature_names", *FIELDS.values())
 
     def __init__(
         self,
@@ -354,7 +354,7 @@ class ArrayTable:
         texts = [str(word).strip() for word in words]
         if "" in texts:
             raise ValueError(f"{self.path}: row {texts.index('') + 1} has no word; drop the row")
-        timing = {name: self._read(name) for name in TIMING.values() if name in self._names}
+        timing = {name: self._read(name) for name in FIELDS.values() if name in self._names}
         for name, value in timing.items():
             if value.shape != words.shape or value.dtype.kind not in "fiu":
                 raise ValueError(

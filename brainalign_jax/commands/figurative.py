@@ -1,0 +1,73 @@
+"""`brainalign figurative`: is what follows from an idiom or a metaphor nearer to it than what does not?"""
+
+from brainalign_jax.commands.align import EMBEDDING, MODELS, OPTIONS, OUTPUT_DIR, PROGRESS
+from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.ending import misuse
+from brainalign_jax.options import Option, filled, options_of, picked
+from brainalign_jax.study.options import Figurative
+
+DATA, MODEL, PROTOCOL = "data", "model", "protocol"
+
+_PLAN = options_of(Figurative, PROTOCOL)
+FIGURATIVE_OPTIONS = (
+    Option(
+        "data_dir",
+        "path",
+        None,
+        "Folder of .tsv files, or of folders of them, of a sentence and a rewording a row without a header: "
+        "..._e.tsv where it follows, ..._ne.tsv where it does not.",
+        DATA,
+        required=True,
+    ),
+    Option(
+        "reference",
+        "path",
+        None,
+        "Such a folder of literal sentences; if not given, rewordings of sentences with several that follow.",
+        DATA,
+    ),
+    OUTPUT_DIR,
+    MODELS,
+    Option(
+        "static", "path", None, "File of word vectors, whose mean is a sentence's vector.", MODEL
+    ),
+    *picked(EMBEDDING, "bos"),
+    *_PLAN,
+    *picked(OPTIONS, "cache_dir", help="Where vectors are kept; below --output_dir if not given."),
+    PROGRESS,
+)
+
+
+def _figurative(values: dict[str, object], text: str) -> None:
+    from brainalign_jax.studies.figurative import run_figurative
+
+    with misuse():
+        plan = filled(Figurative, _PLAN, values)
+    table = run_figurative(
+        values["data_dir"],
+        values["models"],
+        values["output_dir"],
+        reference=values["reference"],
+        static=values["static"],
+        plan=plan,
+        bos=values["bos"],
+        cache_dir=values["cache_dir"],
+        command=text,
+        progress=values["progress"],
+    )
+    print(table.verdict())
+    print(f"report: {shown_path(values['output_dir'] / 'report.html')}")
+
+
+FIGURATIVE = Command(
+    "figurative",
+    "is what follows from an idiom or a metaphor nearer to it than what does not: by layer, with a verdict",
+    (
+        "figurative --data_dir=data/impli --models=bert-base --output_dir=out/figurative",
+        "figurative --data_dir=data/impli --models=gpt2 --pooling=last --static=glove.txt "
+        "--output_dir=out/figurative",
+    ),
+    FIGURATIVE_OPTIONS,
+    _figurative,
+    "vectors are kept in the cache, scores are not, and the same command begins anew",
+)
