@@ -22,9 +22,15 @@ from brainalign_jax import __version__
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.studies.generalisation import report, scores
-from brainalign_jax.studies.generalisation.cells import Cells, draw_cells, equal_sizes, exchanged
-from brainalign_jax.studies.generalisation.conditions import items_in, split_conditions
+from brainalign_jax.studies.generalisation import matching, report, scores
+from brainalign_jax.studies.generalisation.cells import (
+    Cells,
+    Sizes,
+    common_sizes,
+    draw_cells,
+    exchanged,
+)
+from brainalign_jax.studies.generalisation.conditions import Items, items_in, split_conditions
 from brainalign_jax.studies.generalisation.table import COLUMNS, GeneralisationTable, Ranks, rows_of
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
@@ -73,11 +79,10 @@ def run_generalisation(
     models = tuple(model.model if isinstance(model, Embeddings) else model for model in models)
     chosen = cell_protocol() if scoring.protocol is None else _checked(scoring.protocol)
     scoring = replace(scoring, protocol=chosen)
-    eligible = np.ones(len(dataset.stimulus), bool)
-    for subject in dataset.subjects:
-        eligible &= dataset.load(subject).valid
-    items = items_in(dataset.stimulus, names, eligible, lower=scoring.lower)
-    sizes = equal_sizes(items, n_folds=plan.n_folds, n_train=plan.n_train)
+    items = items_in(dataset.stimulus, names, _eligible(dataset), lower=scoring.lower)
+    matchings = _matchings(dataset, items, plan, scoring.lower)
+    own_items = [items._replace(sets=matching.sets) for matching in matchings] or [items]
+    sizes = common_sizes(own_items, n_folds=plan.n_folds, n_train=plan.n_train)
     ks = tuple(k for k in scoring.ks if k < sizes.n_candidates)
     if len(ks) < len(scoring.ks) and scoring.ks not in (KS, _KS):
         raise ValueError(
@@ -85,18 +90,16 @@ def run_generalisation(
             "fold: leave larger ones out, or give fewer n_folds"
         )
     n_cells = (1 + plan.n_nulls) * plan.n_splits * sizes.n_folds * len(names) ** 2
-    if n_cells * (sizes.n_train + sizes.n_candidates) > _MOST:
+    if n_cells * len(own_items) * (sizes.n_train + sizes.n_candidates) > _MOST:
         raise ValueError(
             f"{len(names)} conditions, n_splits={plan.n_splits} and n_nulls={plan.n_nulls} make {n_cells:,} "
             f"cells of {sizes.n_train} training words, more than can be held: lower one of them"
         )
     computing.keep_compiled_programs()
-    observed = draw_cells(items, sizes, n_splits=plan.n_splits, rng=_rng(scoring.seed, 0))
-    null = []
-    for draw in range(1, plan.n_nulls + 1):
-        rng = _rng(scoring.seed, draw)
-        moved = exchanged(items, rng)
-        null.append(draw_cells(moved, sizes, n_splits=plan.n_splits, rng=rng))
+    drawn = [_draws(own, sizes, plan, scoring.seed) for own in own_items]
+    # Where words are matched by what other people agree on, each person has cells of their own.
+    cells_of = [drawn[index % len(drawn)] for index in range(len(dataset.subjects))]
+    observed = [cells[0] for cells in cells_of]
     cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
     study = Study(dataset, models, scoring, computation, embedding, given=given, cache=cache)
     methods = [scores.decoding_method(name, chosen, sizes) for name in scoring.methods]
@@ -124,14 +127,14 @@ def run_generalisation(
                     dataset.subjects,
                     sources,
                     layers,
-                    [observed, *null],
+                    cells_of,
                     sizes,
                     method,
                     plan.centring,
                     computation,
                     told,
                 )
-                ranks = ranks._replace(ceiling=ceilings, null_cells=null)
+                ranks = ranks._replace(ceiling=ceilings)
                 rows_found = rows_of(ranks, items, observed, sizes, plan, ks=ks, seed=scoring.seed)
                 tables.append(
                     rows_found.assign(
@@ -150,6 +153,7 @@ def run_generalisation(
                 name: int((items.condition == index).sum()) for index, name in enumerate(names)
             },
             "cells": sizes._asdict(),
+            "matching": _matching_facts(matchings, items, plan),
             "plan": asdict(plan),
             "protocol": chosen.fields(),
             "methods": list(scoring.methods),
@@ -192,6 +196,63 @@ def _checked(given: Protocol) -> Protocol:
     return replace(given, layer_selection="inner_folds", csls_queries="fold", queries="types")
 
 
+def _eligible(dataset: Dataset) -> np.ndarray:
+    """The tokens [N] to which every subject has a response."""
+    eligible = np.ones(len(dataset.stimulus), bool)
+    for subject in dataset.subjects:
+        eligible &= dataset.load(subject).valid
+    return eligible
+
+
+def _matchings(
+    dataset: Dataset, items: Items, plan: Generalisation, lower: bool
+) -> list[matching.Matching]:
+    """How the tested words are matched: once for all, or for each person; empty where they are not."""
+    if not plan.match:
+        return []
+    stimulus = dataset.stimulus
+    variables = matching.matching_variables(stimulus, items, plan.match, lower=lower)
+    if set(plan.match) == set(variables):
+        return [matching.matched(items, variables, caliper=plan.caliper)]
+    n_people = len(dataset.subjects)
+    matching.check_people(n_people, len(items.types))
+    _, token_to_type = stimulus.types(lower=lower)
+    similarities = [
+        matching.similarity_of_items(
+            scores.item_rows(dataset.load(subject), items, token_to_type, "values")
+        )
+        for subject in dataset.subjects
+    ]
+    agreement = matching.item_reliability(np.stack(similarities))
+    return [
+        matching.matched(items, {**variables, matching.RELIABILITY: own}, caliper=plan.caliper)
+        for own in agreement
+    ]
+
+
+def _matching_facts(matchings, items: Items, plan: Generalisation) -> dict | None:
+    if not matchings:
+        return None
+    single = len(np.unique(items.unit)) == len(items.unit)
+    return {
+        "variables": list(plan.match),
+        "caliper": plan.caliper,
+        "of": "words" if single else "runs",
+        "n_sets": min(int(own.sets.max()) + 1 for own in matchings),
+        "balance": [row._asdict() for row in matching.mean_balance(matchings)],
+    }
+
+
+def _draws(items: Items, sizes: Sizes, plan: Generalisation, seed: int) -> list[Cells]:
+    """The cells as they are, then those of each draw in which conditions are exchanged."""
+    draws = [draw_cells(items, sizes, n_splits=plan.n_splits, rng=_rng(seed, 0))]
+    for draw in range(1, plan.n_nulls + 1):
+        rng = _rng(seed, draw)
+        moved = exchanged(items, rng)
+        draws.append(draw_cells(moved, sizes, n_splits=plan.n_splits, rng=rng))
+    return draws
+
+
 def _rng(seed: int, draw: int) -> np.random.Generator:
     return np.random.default_rng((seed, draw))
 
@@ -208,12 +269,14 @@ def _people(dataset: Dataset, items, methods, lower: bool, fingerprints: dict) -
     return rows_by_form
 
 
-def _ceilings(sources, cells: Cells, sizes, method, centring: str) -> np.ndarray | None:
+def _ceilings(
+    sources, cells_of: Sequence[Cells], sizes, method, centring: str
+) -> np.ndarray | None:
     """Ranks [S, F, Q] of the tested words by the other people's responses; None for a single person."""
     if len(sources) < 2 or len(sources[0]) > _CEILING_WORDS:
         return None
     ranks_of_subjects = []
-    for subject, source in enumerate(sources):
+    for subject, (source, cells) in enumerate(zip(sources, cells_of, strict=True)):
         others = [rows for index, rows in enumerate(sources) if index != subject]
         layer = scores.others_layer(others)[None]
         ranks = scores.score_cells(source, layer, cells, sizes, method, centring=centring).ranks
@@ -222,13 +285,23 @@ def _ceilings(sources, cells: Cells, sizes, method, centring: str) -> np.ndarray
 
 
 def _ranked(
-    subjects, sources, layers, all_cells, sizes, method, centring: str, computation, told
+    subjects,
+    sources,
+    layers,
+    cells_of: Sequence[list[Cells]],
+    sizes,
+    method,
+    centring: str,
+    computation,
+    told,
 ) -> Ranks:
     """Ranks of all subjects in the cells as they are and in those of each null draw."""
     numbers, values = layers
-    joined = Cells(*(np.concatenate(parts) for parts in zip(*all_cells, strict=True)))
+    n_draws, n_cells = len(cells_of[0]), len(cells_of[0][0].train)
 
-    def of_subject(source):
+    def of_subject(work):
+        source, draws = work
+        joined = Cells(*(np.concatenate(parts) for parts in zip(*draws, strict=True)))
         with computation.context():
             cell_scores = scores.score_cells(
                 source, values, joined, sizes, method, centring=centring
@@ -239,10 +312,9 @@ def _ranked(
 
     every = []
     with ThreadPoolExecutor(computation.workers()) as pool:
-        for ranks in pool.map(of_subject, sources):
+        for ranks in pool.map(of_subject, zip(sources, cells_of, strict=True)):
             every.append(ranks)
             told.update()
-    n_cells = len(all_cells[0].train)
-    by_draw = np.stack(every).reshape(len(sources), len(all_cells), n_cells, *every[0].shape[1:])
+    by_draw = np.stack(every).reshape(len(sources), n_draws, n_cells, *every[0].shape[1:])
     by_draw = by_draw.astype(np.int16).swapaxes(0, 1)
-    return Ranks(tuple(subjects), [SELECTED, *numbers], by_draw[0], None, by_draw[1:], [])
+    return Ranks(tuple(subjects), [SELECTED, *numbers], by_draw[0], None, by_draw[1:])

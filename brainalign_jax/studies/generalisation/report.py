@@ -45,6 +45,7 @@ def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
         verdicts=[shown.text for shown in verdicts],
         how=_how(table),
         cells=page.Table(_HEADER, lines, 4),
+        balance=_balance(table),
         figures=figures,
         facts=_facts(table),
     )
@@ -123,6 +124,31 @@ def _how(table: GeneralisationTable) -> str:
         "of all conditions, and easier to tell apart, so that gaps are compared and not scores. Ceiling: the "
         "other people's responses in place of the "
         "model's vectors."
+    )
+
+
+def _balance(table: GeneralisationTable) -> page.Table | None:
+    """How far conditions lie apart before and after matching; None where they are not matched."""
+    if not table.manifest.get("matching"):
+        return None
+    matching = table.manifest["matching"]
+    lines = [
+        [
+            row["variable"],
+            row["first"],
+            row["second"],
+            *map(number, [*row["means"], row["before"], row["after"]]),
+        ]
+        for row in matching["balance"]
+    ]
+    return page.Table(
+        ("variable", "first", "second", "mean of first", "mean of second", "before", "after"),
+        lines,
+        3,
+        "Before and after matching: mean of the first condition less that of the second, in standard "
+        f"deviations within conditions. {matching['n_sets']} {matching['of']} of each condition have a "
+        f"partner that differs by at most {matching['caliper']:g} in each variable, and are tested; the "
+        "others are trained on alone. The draws exchange conditions between partners.",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -47,8 +48,10 @@ class GeneralisationTable(outputs.StudyTable):
         """What the study says, in words."""
         from brainalign_jax.studies.generalisation import verdict
 
+        said = [judged.text for judged in verdict.verdicts(self)]
+        matched = verdict.matching(self)
         return "\n".join(
-            [verdict.headline(self), *(f"- {judged.text}" for judged in verdict.verdicts(self))]
+            [verdict.headline(self), *(f"- {text}" for text in [*said, *filter(None, [matched])])]
         )
 
     def line(self, **wanted) -> pd.Series:
@@ -66,7 +69,7 @@ class Ranks(NamedTuple):
     exchanged.
 
     subjects: names; layers: [L] numbers. observed: [S, F, L, Q]; ceiling: [S, F, Q] or None;
-    null: [B, S, F, L, Q]; null_cells: their cells, B of them.
+    null: [B, S, F, L, Q].
     """
 
     subjects: tuple[str, ...]
@@ -74,20 +77,23 @@ class Ranks(NamedTuple):
     observed: np.ndarray
     ceiling: np.ndarray | None
     null: np.ndarray
-    null_cells: list[Cells]
 
 
 def rows_of(
     ranks: Ranks,
     items: Items,
-    cells: Cells,
+    cells_of: Sequence[Cells],
     sizes: Sizes,
     plan: Generalisation,
     *,
     ks: tuple[int, ...],
     seed: int,
 ) -> pd.DataFrame:
-    """Rows of the cells and gaps of one model and method, for each subject and the group."""
+    """Rows of the cells and gaps of one model and method, for each subject and the group.
+
+    cells_of: of each subject, of the same conditions in the same order; the words may differ.
+    """
+    cells = cells_of[0]
     n = sizes.n_candidates
     metrics = {("rank_accuracy", 0): lambda ranks: 1 - (ranks - 1) / (n - 1)}
     for k in ks:
@@ -101,14 +107,14 @@ def rows_of(
         if len(ranks.null):
             drawn = np.stack(
                 [
-                    _cell_means(score(np.asarray(drawn_ranks, np.float64)), own, len(items.names))
-                    for drawn_ranks, own in zip(ranks.null, ranks.null_cells, strict=True)
+                    _cell_means(score(np.asarray(drawn_ranks, np.float64)), cells, len(items.names))
+                    for drawn_ranks in ranks.null
                 ]
             )
         ceiling = np.full(values.shape[:-1] + (1,), np.nan)
         if ranks.ceiling is not None:
             ceiling = _cell_means(score(ranks.ceiling[:, :, None]), cells, len(items.names))
-        by_item = _by_item(scores, cells, items)
+        by_item = _by_item(scores, cells_of, items)
         tables.append(
             _metric_rows(
                 ranks, items, values, drawn, ceiling, by_item, counts, plan.confidence
@@ -142,18 +148,21 @@ def _cell_means(scores: np.ndarray, cells: Cells, n_conditions: int) -> np.ndarr
     return values
 
 
-def _by_item(scores: np.ndarray, cells: Cells, items: Items) -> tuple[np.ndarray, np.ndarray]:
-    """(mean scores [C, S, I, L] of each item after training on each condition, times tested [I])."""
-    n_conditions = len(items.names)
-    totals = np.zeros((n_conditions, len(scores), len(items.types), scores.shape[2]))
+def _by_item(
+    scores: np.ndarray, cells_of: Sequence[Cells], items: Items
+) -> tuple[np.ndarray, np.ndarray]:
+    """(mean scores [C, S, I, L] of each item after training on each condition, times tested [S, I])."""
+    n_conditions, n_items = len(items.names), len(items.types)
+    totals = np.zeros((n_conditions, len(scores), n_items, scores.shape[2]))
+    times = np.zeros((len(scores), n_items))
     for trained in range(n_conditions):
-        chosen = cells.trained == trained
-        test = cells.test[chosen].ravel()
+        chosen = cells_of[0].trained == trained
         moved = np.moveaxis(scores[:, chosen], 2, 3).reshape(len(scores), -1, scores.shape[2])
-        for subject in range(len(scores)):
+        for subject, cells in enumerate(cells_of):
+            test = cells.test[chosen].ravel()
             np.add.at(totals[trained, subject], test, moved[subject])
-        times = np.bincount(test, minlength=len(items.types)).astype(np.float64)
-    return totals / np.maximum(times, 1)[:, None], times
+            times[subject] = np.bincount(test, minlength=n_items)
+    return totals / np.maximum(times, 1)[:, :, None], times
 
 
 def _resamples(n_subjects: int, n_items: int, plan: Generalisation, seed: int) -> tuple:
@@ -183,7 +192,8 @@ def _metric_rows(
     """
     n_conditions, names = len(items.names), items.names
     item_scores, times = by_item
-    n_tested = [int((times[items.condition == c] > 0).sum()) for c in range(n_conditions)]
+    tested_items = times.any(axis=0)
+    n_tested = [int(tested_items[items.condition == c].sum()) for c in range(n_conditions)]
     own_gaps, null_gaps = gaps(values), gaps(drawn)
     rows = []
 

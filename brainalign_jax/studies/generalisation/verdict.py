@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.studies.generalisation.table import ALL, GAP, GeneralisationTable
-from brainalign_jax.study.report.wording import interval, number, probability, short_names
+from brainalign_jax.study.report.wording import (
+    counted,
+    interval,
+    listed,
+    number,
+    probability,
+    short_names,
+)
 from brainalign_jax.study.results import GROUP, SELECTED
 
 LEVEL = 0.05
@@ -85,6 +92,29 @@ def explanation(table: GeneralisationTable) -> str:
     )
     text = headline(table).removeprefix(f"{ANSWERS[_common(judged)]}.").strip()
     return f"{text or _PLAIN[judged[0].answer] + '.'} {means}"
+
+
+def matching(table: GeneralisationTable) -> str:
+    """What the tested words were matched by, and how far conditions lie apart; "" where they were not."""
+    manifest = table.manifest
+    if not manifest.get("matching"):
+        return ""
+    by_variable: dict[str, list[dict]] = {}
+    for row in manifest["matching"]["balance"]:
+        by_variable.setdefault(row["variable"], []).append(row)
+    said = listed(
+        f"{variable} from {_furthest(rows, 'before')} to {_furthest(rows, 'after')}"
+        for variable, rows in by_variable.items()
+    )
+    tested = counted(manifest["matching"]["n_sets"], f"matched {manifest['matching']['of'][:-1]}")
+    return (
+        f"{tested} of each condition are tested, and the others trained on alone; matching brings the "
+        f"difference of the conditions' means in {said} standard deviations."
+    )
+
+
+def _furthest(rows: Sequence[dict], when: str) -> str:
+    return number(max((row[when] for row in rows), key=abs))
 
 
 def answer(table: GeneralisationTable) -> tuple[str, str]:
