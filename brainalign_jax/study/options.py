@@ -230,7 +230,8 @@ class Generalisation:
         "Standard deviations that matched words may differ by in each variable.", 0.5, above=0.0
     )
     n_nulls: int = described(
-        "Draws in which words exchange their conditions, 0 for none; the smallest p is 1 / (1 + n_nulls).",
+        "Draws in which words exchange their conditions, or with novelty their vectors, 0 for none; the "
+        "smallest p is 1 / (1 + n_nulls).",
         100,
         least=0,
         most=100_000,

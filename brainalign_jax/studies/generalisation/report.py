@@ -47,7 +47,7 @@ def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
         cells=page.Table(_HEADER, lines, 4),
         balance=_balance(table),
         figures=figures,
-        facts=_facts(table),
+        facts=facts_of(table.manifest),
     )
 
 
@@ -152,8 +152,8 @@ def _balance(table: GeneralisationTable) -> page.Table | None:
     )
 
 
-def _facts(table: GeneralisationTable) -> page.Table:
-    manifest = table.manifest
+def facts_of(manifest: dict) -> page.Table:
+    """What a manifest says of the data, models, choices and run."""
     known = [(f"dataset: {key}", value) for key, value in manifest["dataset"].items()]
     known += [(f"choice: {key}", value) for key, value in manifest["plan"].items()]
     known += [(f"protocol: {key}", value) for key, value in manifest["protocol"].items()]

@@ -20,13 +20,15 @@ from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.studies.generalisation.cells import Cells, Sizes
 from brainalign_jax.studies.generalisation.conditions import Items
 from brainalign_jax.study.computation import compiled
-from brainalign_jax.study.protocol import Protocol
+from brainalign_jax.study.options import KS
+from brainalign_jax.study.protocol import Protocol, protocol
 from brainalign_jax.study.score import preparation
 from brainalign_jax.study.score.decoding import LayerVectors
 from brainalign_jax.study.score.folds import Folds, Split, split_arrays
 from brainalign_jax.study.score.methods import FoldProblem, Method, method_of
 from brainalign_jax.study.score.workbench import layer_numbers
 
+CELL_KS = (1, 3)  # of no more candidates than a fold has
 _BLOCK = 64  # cells in one compiled call
 
 
@@ -103,23 +105,32 @@ def score_cells(
     method: Method,
     *,
     centring: str = "fold",
+    vectors_of: np.ndarray | None = None,
 ) -> CellScores:
     """Scores of all cells for one person's rows [I, R] and layers [L, I, E].
+
+    vectors_of: [F, n_train + n_candidates] the items whose vectors stand for the words trained on, then for
+    those tested, where these are others than the items whose responses they are.
 
     centring: "fold" moves the tested words' responses, and their vectors, to the training words' means: that
     one condition's mean lies elsewhere is then no loss of the map. "training" leaves them where they are.
     """
     problem = cell_problem(sizes, method.protocol)
     rows = np.concatenate([cells.train, cells.test], axis=1).astype(np.int32)
+    vector_rows = rows if vectors_of is None else vectors_of.astype(np.int32)
     # All calls have one shape: the last block is filled up.
     n_cells, block = len(rows), min(_BLOCK, len(rows))
     starts = range(0, n_cells, block)
-    filled = np.concatenate([rows, np.repeat(rows[-1:], -n_cells % block, axis=0)])
+    filled, filled_vectors = (
+        np.concatenate([part, np.repeat(part[-1:], -n_cells % block, axis=0)])
+        for part in (rows, vector_rows)
+    )
     blocks = [
         _scored(
             source,
             layers,
             filled[start : start + block],
+            filled_vectors[start : start + block],
             problem,
             method=method,
             n_moved=sizes.n_candidates if centring == "fold" else 0,
@@ -128,6 +139,47 @@ def score_cells(
     ]
     ranks, loss = (np.concatenate([np.asarray(part[i]) for part in blocks]) for i in (0, 1))
     return CellScores(ranks[:n_cells], loss[:n_cells])
+
+
+def cell_protocol(**overrides) -> Protocol:
+    """The audited protocol as cells take it: no candidate was trained on, so that none needs scaling.
+
+    Models' vectors keep all their axes. overrides: fields of the protocol.
+    """
+    own = {"candidate_scaling": "none", "vector_axes": 0, **overrides}
+    return protocol("audited", timed=False, **own)
+
+
+def checked_protocol(given: Protocol) -> Protocol:
+    """A protocol as cells can take it. Raises ValueError for choices that they have no place for."""
+    for name in ("scaling", "pca", "vector_scaling", "n_voxels"):
+        if getattr(given, name) not in ("none", 0):
+            raise ValueError(
+                f"{name}={getattr(given, name)} has no place in a generalisation study, whose cells share "
+                f"the prepared responses: give {'0' if name == 'n_voxels' else 'none'}"
+            )
+    return replace(given, layer_selection="inner_folds", csls_queries="fold", queries="types")
+
+
+def chosen_protocol(given: Protocol | None) -> Protocol:
+    """The protocol of the cells where none is given, else the one given, as cells can take it."""
+    return cell_protocol() if given is None else checked_protocol(given)
+
+
+def ks_within(ks: tuple[int, ...], n_candidates: int) -> tuple[int, ...]:
+    """The k below the candidates of a fold. Raises: ValueError where others were asked for."""
+    within = tuple(k for k in ks if k < n_candidates)
+    if len(within) < len(ks) and ks not in (KS, CELL_KS):
+        raise ValueError(
+            f"ks={','.join(map(str, ks))} must be below the {n_candidates} candidates of a "
+            "fold: leave larger ones out, or give fewer n_folds"
+        )
+    return within
+
+
+def model_facts(embeddings: Embeddings) -> dict:
+    """What a manifest says of a model's vectors."""
+    return {"name": embeddings.model, "fingerprint": embeddings.fingerprint(), **embeddings.meta}
 
 
 def decoding_method(name: str, protocol: Protocol, sizes: Sizes) -> Method:
@@ -169,18 +221,22 @@ def _moved(rows: jax.Array, n_moved: int) -> jax.Array:
     return jnp.concatenate([train, test - test.mean(axis=0) + train.mean(axis=0)])
 
 
-def _scored_cells(source, layers, rows, problem, *, method: Method, n_moved: int):
-    """(ranks [F, L, Q], loss [F, L]) of cells whose items are rows [F, M], the last n_moved of them moved."""
+def _scored_cells(source, layers, rows, vector_rows, problem, *, method: Method, n_moved: int):
+    """(ranks [F, L, Q], loss [F, L]) of cells whose items are rows [F, M], the last n_moved of them moved.
+
+    vector_rows: [F, M] of their vectors.
+    """
     problem = jax.tree.map(jnp.asarray, problem)
     rotates = method.correlates_vectors or method.spans_vectors
 
-    def one_cell(items):
+    def one_cell(cell):
+        items, vector_items = cell
         responses = _moved(source[items], n_moved)
         responses = responses if method.form == "values" else _spanned(responses)
         state = method.prepare(responses, problem)
 
         def one_layer(layer):
-            values = _moved(layer[items], n_moved)
+            values = _moved(layer[vector_items], n_moved)
             values = _spanned(values) if rotates else values
             products = linalg.gram(values - values.mean(axis=0)) if rotates else None
             vectors = LayerVectors(values, None, products)
@@ -189,7 +245,7 @@ def _scored_cells(source, layers, rows, problem, *, method: Method, n_moved: int
 
         return jax.lax.map(one_layer, layers)
 
-    return jax.lax.map(one_cell, rows)
+    return jax.lax.map(one_cell, (rows, vector_rows))
 
 
 _scored = compiled(_scored_cells, static_argnames=("method", "n_moved"))

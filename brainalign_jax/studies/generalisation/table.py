@@ -98,7 +98,7 @@ def rows_of(
     metrics = {("rank_accuracy", 0): lambda ranks: 1 - (ranks - 1) / (n - 1)}
     for k in ks:
         metrics["precision", k] = lambda ranks, k=k: (ranks <= k).astype(np.float64)
-    counts = _resamples(ranks.observed.shape[0], len(items.types), plan, seed)
+    counts = draw_resamples(ranks.observed.shape[0], len(items.types), plan, seed)
     tables = []
     for (metric, k), score in metrics.items():
         scores = score(np.asarray(ranks.observed, np.float64))
@@ -114,7 +114,7 @@ def rows_of(
         ceiling = np.full(values.shape[:-1] + (1,), np.nan)
         if ranks.ceiling is not None:
             ceiling = _cell_means(score(ranks.ceiling[:, :, None]), cells, len(items.names))
-        by_item = _by_item(scores, cells_of, items)
+        by_item = item_means(scores, cells_of, items)
         tables.append(
             _metric_rows(
                 ranks, items, values, drawn, ceiling, by_item, counts, plan.confidence
@@ -148,7 +148,7 @@ def _cell_means(scores: np.ndarray, cells: Cells, n_conditions: int) -> np.ndarr
     return values
 
 
-def _by_item(
+def item_means(
     scores: np.ndarray, cells_of: Sequence[Cells], items: Items
 ) -> tuple[np.ndarray, np.ndarray]:
     """(mean scores [C, S, I, L] of each item after training on each condition, times tested [S, I])."""
@@ -165,14 +165,15 @@ def _by_item(
     return totals / np.maximum(times, 1)[:, :, None], times
 
 
-def _resamples(n_subjects: int, n_items: int, plan: Generalisation, seed: int) -> tuple:
+def draw_resamples(n_subjects: int, n_items: int, plan: Generalisation, seed: int) -> tuple:
+    """Counts of people and items in each resample, as `interval_of` takes them."""
     over = "both" if n_subjects > 1 else "items"
     return bootstrap.draw_hierarchical(
         n_subjects, n_items, plan.n_bootstraps, over=over, random_state=seed
     )
 
 
-_interval = jax.jit(bootstrap.hierarchical, static_argnames=("confidence", "method"))
+interval_of = jax.jit(bootstrap.hierarchical, static_argnames=("confidence", "method"))
 
 
 def _metric_rows(
@@ -199,7 +200,7 @@ def _metric_rows(
 
     def bounds(of_items: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
         mask = np.broadcast_to(weights, of_items.shape).astype(np.float32)
-        interval = _interval(of_items.astype(np.float32), mask, *counts, confidence=confidence)
+        interval = interval_of(of_items.astype(np.float32), mask, *counts, confidence=confidence)
         return float(interval.lower), float(interval.upper)
 
     def add(trained, tested, observed, null, top, of_items, weights, n_items):
