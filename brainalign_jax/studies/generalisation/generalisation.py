@@ -27,6 +27,7 @@ from brainalign_jax.studies.generalisation.cells import (
     exchanged,
 )
 from brainalign_jax.studies.generalisation.conditions import Items, items_in, split_conditions
+from brainalign_jax.studies.generalisation.scaling import gap_slopes
 from brainalign_jax.studies.generalisation.table import COLUMNS, GeneralisationTable, rows_of
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
@@ -147,7 +148,9 @@ def run_generalisation(
         "ks": list(ks),
         "stimulus": dataset.stimulus.fingerprint(),
     }
-    table = GeneralisationTable(pd.concat(tables, ignore_index=True)[list(COLUMNS)], facts)
+    all_rows = pd.concat(tables, ignore_index=True)[list(COLUMNS)]
+    facts["scaling"] = gap_slopes(all_rows, vectors, plan, scoring.seed)
+    table = GeneralisationTable(all_rows, facts)
     if output is not None:
         with outputs.new_outputs(output) as new:
             table.write(new)

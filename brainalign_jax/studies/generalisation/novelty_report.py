@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from brainalign_jax.studies.generalisation.levels import PERSON
 from brainalign_jax.studies.generalisation.novelty import NoveltyTable
 from brainalign_jax.studies.generalisation.report import facts_of
-from brainalign_jax.studies.generalisation.verdict import CHANCE, LEVEL
+from brainalign_jax.studies.generalisation.verdict import CHANCE, LEVEL, can_be_shown
 from brainalign_jax.study.report import page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 from brainalign_jax.study.report.wording import (
@@ -167,7 +167,7 @@ def _verdict(table: NoveltyTable, model: str, method: str, label: str) -> Ladder
         held.append(name)
     if held and PERSON in table.levels and holds[PERSON]:
         held.append(PERSON)
-    if not np.isfinite(rows["p"]).all():
+    if not can_be_shown(table.manifest["plan"]["n_nulls"]):
         answer = "untested"
     elif not held:
         answer = "nothing"
@@ -196,7 +196,7 @@ def _plain(held: Sequence[str], levels: Sequence[str]) -> str:
 
 def _answer(judged: LadderVerdict) -> str:
     if judged.answer == "untested":
-        return "Not tested: no draws in which vectors change places."
+        return "Not tested: fewer than 20 draws in which vectors change places."
     return judged.text[judged.text.rindex("It ") :]
 
 

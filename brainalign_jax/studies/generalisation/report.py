@@ -42,7 +42,7 @@ def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
         title=title,
         lead=_scope(table),
         answer={"level": level, "answer": answer, "text": verdict.explanation(table)},
-        verdicts=[shown.text for shown in verdicts],
+        verdicts=[*(shown.text for shown in verdicts), *verdict.scaling(table)],
         how=_how(table),
         cells=page.Table(_HEADER, lines, 4),
         balance=_balance(table),

@@ -49,10 +49,8 @@ class GeneralisationTable(outputs.StudyTable):
         from brainalign_jax.studies.generalisation import verdict
 
         said = [judged.text for judged in verdict.verdicts(self)]
-        matched = verdict.matching(self)
-        return "\n".join(
-            [verdict.headline(self), *(f"- {text}" for text in [*said, *filter(None, [matched])])]
-        )
+        said += [*filter(None, [verdict.matching(self)]), *verdict.scaling(self)]
+        return "\n".join([verdict.headline(self), *(f"- {text}" for text in said)])
 
     def line(self, **wanted) -> pd.Series:
         """The one row whose columns have these values."""
