@@ -222,8 +222,8 @@ class Generalisation:
         choices=("fold", "training"),
     )
     match: tuple[str, ...] = described(
-        "Test only words that have a partner in the other conditions, alike in these: length, position, "
-        "reliability (agreement of the other people) or attributes of numbers.",
+        "Test only words that have a partner in the other conditions, alike in these: length, frequency, "
+        "position, reliability (agreement of the other people) or attributes of numbers.",
         (),
     )
     caliper: float = described(

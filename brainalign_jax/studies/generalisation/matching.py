@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from brainalign_jax.align.rsa import reliability
 from brainalign_jax.attributes import is_text, known
+from brainalign_jax.neural import norms
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.generalisation.conditions import Items
 from brainalign_jax.study.words import token_features
@@ -57,8 +58,8 @@ def matching_variables(
 ) -> dict[str, np.ndarray]:
     """Variable -> its mean [I] over each item's tokens; `RELIABILITY` is left to `item_reliability`.
 
-    An attribute of the name goes first; else length is the letters of the word, and position its place in
-    the sentence, the run or the text, whichever of them is known first.
+    An attribute of the name goes first; else length is the letters of the word, frequency that of `wordfreq`,
+    and position its place in the sentence, the run or the text, whichever of them is known first.
 
     Raises: ValueError for a name that is neither, text, or a variable that is unknown or the same for all.
     """
@@ -210,12 +211,14 @@ def _column(stimulus: Stimulus, features: Mapping[str, np.ndarray], name: str) -
     for feature in _FEATURES.get(name, ()):
         if feature in features:
             return features[feature]
+    if name == norms.FREQUENCY:
+        return norms.word_frequencies(stimulus)
     if name == "position":
         raise ValueError(
             "--match=position: these are isolated words, which have no place in a sentence or text: leave "
             "it out"
         )
-    listed = ", ".join([*_FEATURES, RELIABILITY, *stimulus.attributes])
+    listed = ", ".join([*_FEATURES, norms.FREQUENCY, RELIABILITY, *stimulus.attributes])
     raise ValueError(
         f"--match: {name!r} is nothing that is known of the words; known: {listed}; --attributes gives others"
     )
