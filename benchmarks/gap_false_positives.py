@@ -2,10 +2,11 @@
 
     python -m benchmarks.gap_false_positives --n_studies=200 --output=out/gap_false_positives.json
 
-Studies of 48 words and two people. "gap": one map for all words, two conditions; "matched": the same, tested
-on words matched by an attribute in which the conditions differ; "word", "topic": two levels of the novelty
-ladder, of noise. Ridge, 99 draws each. Exact p-values are below .05 in .04 of the studies; the share must lie
-between .02 and .09, the middle 95 % of .05 for 200 studies being .02 to .08.
+Studies of 48 words and ridge, 99 draws each. "gap": one map for all words, two conditions, two people;
+"matched": the same, tested on words matched by an attribute in which the conditions differ; "reliability":
+matched, for each of four people, by what the others agree on; "word", "topic", "person": the novelty ladder,
+of noise and four people. Exact p-values are below .05 in .04 of the studies; the share must lie between .02
+and .09, the middle 95 % of .05 for 200 studies being .02 to .08.
 
 Prints a Markdown table and writes JSON with all p. A second or two of processor time a study.
 """
@@ -24,12 +25,13 @@ from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.generalisation import run_generalisation, run_novelty
 from brainalign_jax.study.options import Generalisation, Scoring
 
-KINDS = ("gap", "matched", "ladder")
+KINDS = ("gap", "matched", "reliability", "ladder")
+MATCHED = {"matched": ("rarity",), "reliability": ("reliability",)}
 LEVEL = 0.05
-N_WORDS, WIDTH, N_VOXELS, N_PEOPLE = 48, 6, 12, 2
+N_WORDS, WIDTH, N_VOXELS = 48, 6, 12
 
 _N_STUDIES = flags.DEFINE_integer("n_studies", 200, "Of each kind.", 1)
-_KINDS = flags.DEFINE_list("kinds", list(KINDS), "Of gap, matched and ladder.")
+_KINDS = flags.DEFINE_list("kinds", list(KINDS), "Of gap, matched, reliability and ladder.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the first study.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
 
@@ -45,7 +47,8 @@ def simulated(kind: str, seed: int) -> tuple[Dataset, Embeddings]:
     )
     vectors = rng.standard_normal((1, N_WORDS, WIDTH))
     responses = {}
-    for person in (f"S{i}" for i in range(N_PEOPLE)):
+    n_people = 4 if kind in ("reliability", "ladder") else 2
+    for person in (f"S{i}" for i in range(n_people)):
         signal = vectors[0] @ rng.standard_normal((WIDTH, N_VOXELS)) * (kind != "ladder")
         values = signal + 2.0 * rng.standard_normal(signal.shape)
         responses[person] = WordResponses(person, values.astype(np.float32), words)
@@ -59,8 +62,7 @@ def p_values(kind: str, seed: int, *, n_nulls: int = 99) -> dict[str, float]:
     dataset, model = simulated(kind, seed)
     plan = Generalisation(
         n_folds=3, n_splits=1, n_nulls=n_nulls, n_bootstraps=100, caliper=0.3,
-        n_train=14 if kind == "matched" else None,
-        match=("rarity",) if kind == "matched" else (),
+        n_train=14 if kind in MATCHED else None, match=MATCHED.get(kind, ()),
     )  # fmt: skip
     options = dict(
         plan=plan, scoring=Scoring(methods=("ridge",), ks=(1,), seed=seed), progress=False

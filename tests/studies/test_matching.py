@@ -6,7 +6,7 @@ from recordings import make_embeddings, make_responses
 
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.studies.generalisation import run_generalisation, verdicts
+from brainalign_jax.studies.generalisation import matching, run_generalisation, verdicts
 from brainalign_jax.studies.generalisation.cells import draw_cells, equal_sizes, exchanged
 from brainalign_jax.studies.generalisation.conditions import items_in
 from brainalign_jax.studies.generalisation.matching import (
@@ -132,7 +132,7 @@ def test_the_balance_is_that_of_a_plain_count_and_partners_are_within_the_calipe
         own, other = values[items.condition == 0], values[items.condition == 1]
         deviation = np.sqrt((own.var() + other.var()) / 2)
         pairs = []
-        for number in range(found.sets.max() + 1):
+        for number in np.unique(found.sets[found.sets >= 0]):
             (first,) = np.flatnonzero((found.sets == number) & (items.condition == 0))
             (second,) = np.flatnonzero((found.sets == number) & (items.condition == 1))
             pairs.append(values[first] - values[second])
@@ -153,7 +153,7 @@ def test_exchanged_labels_stay_in_their_pair_and_cells_test_whole_pairs():
         moved = exchanged(items, np.random.default_rng(seed))
         alone = items.sets < 0
         assert (moved.condition[alone] == items.condition[alone]).all()
-        for number in range(items.sets.max() + 1):
+        for number in np.unique(items.sets[items.sets >= 0]):
             assert sorted(moved.condition[items.sets == number]) == [0, 1]
         swapped.append((moved.condition != items.condition).mean())
         cells = draw_cells(moved, sizes, n_splits=1, rng=np.random.default_rng(seed))
@@ -162,10 +162,31 @@ def test_exchanged_labels_stay_in_their_pair_and_cells_test_whole_pairs():
             assert not set(train) & set(test) and (items.sets[test] >= 0).all()
             assert set(moved.condition[train]) == {trained}
             assert set(moved.condition[test]) == {tested}
-    assert min(swapped) > 0 and max(swapped) < found.sets.max() / N * 2
+    assert min(swapped) > 0 and max(swapped) <= (items.sets >= 0).mean()
     # A fold tests the same pairs in each condition, as far as it tests all of them.
     tested_sets = [set(items.sets[test]) for test in cells.test]
     assert tested_sets[0] == tested_sets[sizes.n_folds * 2]
+
+
+def test_the_same_words_are_exchanged_alike_in_the_matchings_of_several_people():
+    items, variables, found = matched_items(("frequency",))
+    rng = np.random.default_rng(0)
+    other = matched(items, {"noise": rng.standard_normal(N)}, caliper=0.5)
+    moved = [
+        exchanged(items._replace(sets=own.sets), np.random.default_rng(1)).condition
+        for own in (found, other)
+    ]
+    both = (items.condition == 0) & (found.sets >= 0) & (other.sets >= 0)
+    assert both.sum() > 15 and (moved[0][both] == moved[1][both]).all()
+
+
+def test_frequency_is_that_of_wordfreq_where_there_is_no_attribute(monkeypatch):
+    dataset, _ = made("kind")
+    items = items_in(dataset.stimulus, CONDITIONS, np.ones(N, bool))
+    bare = Stimulus(dataset.stimulus.words)
+    monkeypatch.setattr(matching.norms, "word_frequencies", lambda words: np.arange(float(N)))
+    variables = matching_variables(bare, items, ["frequency"])
+    assert (variables["frequency"] == np.arange(N)).all()
 
 
 def test_runs_are_matched_as_a_whole():

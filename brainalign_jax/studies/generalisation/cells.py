@@ -93,7 +93,7 @@ def draw_cells(items: Items, sizes: Sizes, *, n_splits: int, rng: np.random.Gene
     for _ in range(n_splits):
         if items.sets is not None:
             # A set's words are tested in the same fold of each condition.
-            sets = rng.permutation(items.sets.max() + 1)
+            sets = rng.permutation(np.unique(items.sets[items.sets >= 0]))
             folds = np.array_split(sets, sizes.n_folds)
         for tested in range(n_conditions):
             own = np.flatnonzero(items.condition == tested)
@@ -121,7 +121,10 @@ def exchanged(items: Items, rng: np.random.Generator) -> Items:
         return items._replace(condition=rng.permutation(labels)[unit_of])
     members = _members(items.sets[first], labels)
     labels = labels.copy()
-    labels[members] = rng.permuted(labels[members], axis=1)
+    # Drawn for every set that there could be: those of several people are then exchanged alike.
+    orders = rng.permuted(np.tile(np.arange(len(items.names)), (len(units), 1)), axis=1)
+    own = orders[np.unique(items.sets[items.sets >= 0])]
+    labels[members] = np.take_along_axis(labels[members], own, axis=1)
     return items._replace(condition=labels[unit_of])
 
 
@@ -129,7 +132,12 @@ def _members(sets: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The units [P, C] of each matched set, by condition."""
     paired = np.flatnonzero(sets >= 0)
     order = paired[np.lexsort((labels[paired], sets[paired]))]
-    return order.reshape(int(sets.max()) + 1, -1)
+    return order.reshape(n_sets(sets), -1)
+
+
+def n_sets(sets: np.ndarray) -> int:
+    """How many matched sets there are among the set [I] of each item, -1 for none."""
+    return len(np.unique(sets[sets >= 0]))
 
 
 def _matched_sizes(items: Items, n_folds: int) -> tuple[int, int, int, int]:
@@ -139,17 +147,16 @@ def _matched_sizes(items: Items, n_folds: int) -> tuple[int, int, int, int]:
     least = np.sort(
         counts[members].min(axis=1)
     )  # words of a set's smallest unit, whatever its label
-    n_sets = len(members)
-    n_folds = min(n_folds, n_sets)
+    n_folds = min(n_folds, len(members))
     unmatched = np.bincount(items.condition[items.sets < 0], minlength=len(items.names))
     smallest = int(unmatched.argmin())
-    kept = n_sets - -(-n_sets // n_folds)
+    kept = len(members) - -(-len(members) // n_folds)
     most = int(unmatched[smallest] + least[:kept].sum())
-    return smallest, n_folds, int(least[: n_sets // n_folds].sum()), most
+    return smallest, n_folds, int(least[: len(members) // n_folds].sum()), most
 
 
 def _paired(items: Items) -> str:
-    return "" if items.sets is None else f", {items.sets.max() + 1} of them matched"
+    return "" if items.sets is None else f", {n_sets(items.sets)} of them matched"
 
 
 def _unit_labels(items: Items, units: np.ndarray) -> np.ndarray:

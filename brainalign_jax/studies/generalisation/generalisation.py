@@ -25,6 +25,7 @@ from brainalign_jax.studies.generalisation.cells import (
     common_sizes,
     draw_cells,
     exchanged,
+    n_sets,
 )
 from brainalign_jax.studies.generalisation.conditions import Items, items_in, split_conditions
 from brainalign_jax.studies.generalisation.scaling import gap_slopes
@@ -192,7 +193,7 @@ def _matching_facts(matchings, items: Items, plan: Generalisation) -> dict | Non
         "variables": list(plan.match),
         "caliper": plan.caliper,
         "of": "words" if single else "runs",
-        "n_sets": min(int(own.sets.max()) + 1 for own in matchings),
+        "n_sets": min(n_sets(own.sets) for own in matchings),
         "balance": [row._asdict() for row in matching.mean_balance(matchings)],
     }
 

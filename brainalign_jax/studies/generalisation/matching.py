@@ -47,7 +47,8 @@ class Balance(NamedTuple):
 
 
 class Matching(NamedTuple):
-    """sets: [I] number of the matched set that each item's unit is in, -1 for none; balance: by variable."""
+    """sets: [I] the matched set that each item's unit is in, -1 for none: the number of its unit in the
+    smallest condition, in the matchings of several people alike; balance: by variable."""
 
     sets: np.ndarray
     balance: tuple[Balance, ...]
@@ -111,8 +112,9 @@ def matched(items: Items, variables: Mapping[str, np.ndarray], *, caliper: float
     for other in range(len(items.names)):
         if other != smallest:
             partners[other] = _partners(scaled, members[smallest], members[other], caliper=caliper)
-    partners = partners[:, (partners >= 0).all(axis=0)]
-    n_sets = partners.shape[1]
+    kept = np.flatnonzero((partners >= 0).all(axis=0))
+    partners = partners[:, kept]
+    n_sets = len(kept)
     if n_sets < 2:
         counts = " and ".join(
             f"{size} of {name!r}" for size, name in zip(sizes, items.names, strict=True)
@@ -123,7 +125,7 @@ def matched(items: Items, variables: Mapping[str, np.ndarray], *, caliper: float
             "variables, or widen the conditions"
         )
     set_of = np.full(len(units), -1)
-    set_of[partners] = np.arange(n_sets)
+    set_of[partners] = kept
     balance = [
         Balance(
             variable,
