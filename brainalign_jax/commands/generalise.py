@@ -96,6 +96,8 @@ GENERALISE = Command(
     (
         "generalise --dataset=pereira180 --data_dir=data/pereira180 --models=bert-base --context=word "
         "--conditions='concreteness<3;concreteness>=4' --output_dir=out/generalise",
+        "generalise --dataset=pereira180 --data_dir=data/pereira180 --models=bert-base --context=word "
+        "--novelty --output_dir=out/novelty",
     ),
     GENERALISATION_OPTIONS,
     _generalise,

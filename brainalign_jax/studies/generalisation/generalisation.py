@@ -18,7 +18,7 @@ import pandas as pd
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.studies.generalisation import matching, recordings, report, scores
+from brainalign_jax.studies.generalisation import matching, report, scores
 from brainalign_jax.studies.generalisation.cells import (
     Cells,
     Sizes,
@@ -28,8 +28,12 @@ from brainalign_jax.studies.generalisation.cells import (
     n_sets,
 )
 from brainalign_jax.studies.generalisation.conditions import Items, items_in, split_conditions
-from brainalign_jax.studies.generalisation.scaling import gap_slopes
-from brainalign_jax.studies.generalisation.table import COLUMNS, GeneralisationTable, rows_of
+from brainalign_jax.studies.generalisation.table import (
+    COLUMNS,
+    GeneralisationTable,
+    gap_slopes,
+    rows_of,
+)
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
@@ -72,9 +76,7 @@ def run_generalisation(
     models = tuple(model.model if isinstance(model, Embeddings) else model for model in models)
     chosen = scores.chosen_protocol(scoring.protocol)
     scoring = replace(scoring, protocol=chosen)
-    items = items_in(
-        dataset.stimulus, names, recordings.eligible_tokens(dataset), lower=scoring.lower
-    )
+    items = items_in(dataset.stimulus, names, scores.eligible_tokens(dataset), lower=scoring.lower)
     matchings = _matchings(dataset, items, plan, scoring.lower)
     own_items = [items._replace(sets=matching.sets) for matching in matchings] or [items]
     sizes = common_sizes(own_items, n_folds=plan.n_folds, n_train=plan.n_train)
@@ -107,13 +109,13 @@ def run_generalisation(
             told.update()
     tables, fingerprints = [], {}
     with told.stage(SCORES), computation.context():
-        rows = recordings.rows_of_people(dataset, items, methods, scoring.lower, fingerprints)
+        rows = scores.rows_of_people(dataset, items, methods, scoring.lower, fingerprints)
         for method in methods:
             sources = rows[method.form]
-            ceilings = recordings.ceiling_ranks(sources, observed, sizes, method, plan.centring)
+            ceilings = scores.ceiling_ranks(sources, observed, sizes, method, plan.centring)
             for embeddings in vectors:
                 layers = scores.item_layers(embeddings, items, scoring.layers, method)
-                ranks = recordings.ranked(
+                ranks = scores.ranked(
                     dataset.subjects,
                     sources,
                     layers,

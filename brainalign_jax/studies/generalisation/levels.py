@@ -179,7 +179,8 @@ def _labels(stimulus: Stimulus, token_to_type: np.ndarray, name: str) -> np.ndar
         values = stimulus.attribute(name)
         groups = np.unique(values, return_inverse=True)[1]
         return np.where(known(values), groups, -1)
-    return {SENTENCE: stimulus.sentence, RUN: stimulus.run}.get(name)
+    column = {SENTENCE: stimulus.sentence, RUN: stimulus.run}.get(name)
+    return None if column is None else np.unique(column, return_inverse=True)[1]
 
 
 def _lack(column: np.ndarray | None, eligible: np.ndarray, name: str, *, timed: bool) -> str | None:

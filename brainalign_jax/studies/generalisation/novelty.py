@@ -17,7 +17,7 @@ import pandas as pd
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.studies.generalisation import new_people, recordings, scores
+from brainalign_jax.studies.generalisation import new_people, scores
 from brainalign_jax.studies.generalisation.cells import Cells, Sizes
 from brainalign_jax.studies.generalisation.levels import (
     PERSON,
@@ -104,7 +104,7 @@ def run_novelty(
     given = {model.model: model for model in models if isinstance(model, Embeddings)}
     names = tuple(model.model if isinstance(model, Embeddings) else model for model in models)
     chosen = scores.chosen_protocol(scoring.protocol)
-    ladder = find_levels(dataset.stimulus, recordings.eligible_tokens(dataset), lower=scoring.lower)
+    ladder = find_levels(dataset.stimulus, scores.eligible_tokens(dataset), lower=scoring.lower)
     rng = np.random.default_rng((scoring.seed, 0))
     reason = _lack_of_people(len(dataset.subjects), len(ladder.items.types))
     if reason:
@@ -146,9 +146,7 @@ def run_novelty(
             told.update()
     tables, fingerprints = [], {}
     with told.stage(SCORES), computation.context():
-        rows = recordings.rows_of_people(
-            dataset, ladder.items, methods, scoring.lower, fingerprints
-        )
+        rows = scores.rows_of_people(dataset, ladder.items, methods, scoring.lower, fingerprints)
         for method in methods:
             sources = rows[method.form]
             shared = None
@@ -223,8 +221,8 @@ def _lack_of_people(n_people: int, n_items: int) -> str | None:
     """Why new people are no level; None where they are."""
     if n_people < new_people.LEAST_PEOPLE:
         return f"there are {n_people}: {new_people.LEAST_PEOPLE} are needed"
-    if n_items > recordings.CEILING_WORDS:
-        return f"more than {recordings.CEILING_WORDS:,} words are too many for a shared space"
+    if n_items > scores.CEILING_WORDS:
+        return f"more than {scores.CEILING_WORDS:,} words are too many for a shared space"
     return None
 
 
@@ -277,7 +275,7 @@ def _scored(
 
 def _ceilings(sources, shared, cells, sizes, method, centring: str) -> np.ndarray | None:
     """Ranks [S, F, Q] by the other people's responses in place of vectors; None for a single person."""
-    if len(sources) < 2 or len(sources[0]) > recordings.CEILING_WORDS:
+    if len(sources) < 2 or len(sources[0]) > scores.CEILING_WORDS:
         return None
     identity = [np.arange(len(sources[0]))]
     ranks = []
