@@ -18,7 +18,12 @@ from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.studies.generalisation import new_people, scores
-from brainalign_jax.studies.generalisation.cells import Cells, Sizes
+from brainalign_jax.studies.generalisation.cells import (
+    LEAST_CANDIDATES,
+    LEAST_TRAINED,
+    Cells,
+    Sizes,
+)
 from brainalign_jax.studies.generalisation.levels import (
     PERSON,
     Ladder,
@@ -109,6 +114,7 @@ def run_novelty(
     reason = _lack_of_people(len(dataset.subjects), len(ladder.items.types))
     if reason:
         ladder = ladder._replace(absent={**ladder.absent, PERSON: reason})
+    _check_size(len(ladder.levels), plan, LEAST_TRAINED + LEAST_CANDIDATES)
     ladder, sizes, cells, aligning = draw_ladder(
         ladder,
         n_folds=plan.n_folds,
@@ -117,12 +123,7 @@ def run_novelty(
         people=reason is None,
         rng=rng,
     )
-    n_cells = len(cells.train) * (1 + plan.n_nulls)
-    if n_cells * (sizes.n_train + sizes.n_candidates) > _MOST:
-        raise ValueError(
-            f"{len(ladder.levels)} levels, n_splits={plan.n_splits} and n_nulls={plan.n_nulls} make "
-            f"{n_cells:,} cells of {sizes.n_train} training words, more than can be held: lower one of them"
-        )
+    _check_size(len(ladder.levels), plan, sizes.n_train + sizes.n_candidates)
     ks = scores.ks_within(scoring.ks, sizes.n_candidates)
     scoring = replace(scoring, protocol=chosen, ks=ks)
     computing.keep_compiled_programs()
@@ -215,6 +216,16 @@ def run_novelty(
             table.write(new)
             novelty_report.write_report(table, new)
     return table
+
+
+def _check_size(n_levels: int, plan: Generalisation, n_words: int) -> None:
+    """Raises: ValueError where the words of all cells, n_words each, are more than can be held."""
+    n_cells = n_levels * plan.n_splits * plan.n_folds * (1 + plan.n_nulls)
+    if n_cells * n_words > _MOST:
+        raise ValueError(
+            f"{n_levels} levels, n_splits={plan.n_splits} and n_nulls={plan.n_nulls} make {n_cells:,} cells "
+            f"of {n_words} words and more, more than can be held: lower one of them"
+        )
 
 
 def _lack_of_people(n_people: int, n_items: int) -> str | None:
