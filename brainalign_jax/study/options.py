@@ -237,8 +237,17 @@ class Generalisation:
         "fold",
         choices=("fold", "training"),
     )
+    match: tuple[str, ...] = described(
+        "Test only words that have a partner in the other conditions, alike in these: length, frequency, "
+        "position, reliability (agreement of the other people) or attributes of numbers.",
+        (),
+    )
+    caliper: float = described(
+        "Standard deviations that matched words may differ by in each variable.", 0.5, above=0.0
+    )
     n_nulls: int = described(
-        "Draws in which words exchange their conditions, 0 for none; the smallest p is 1 / (1 + n_nulls).",
+        "Draws in which words exchange their conditions, or with novelty their vectors, 0 for none; the "
+        "smallest p is 1 / (1 + n_nulls).",
         100,
         least=0,
         most=100_000,

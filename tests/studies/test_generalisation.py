@@ -20,7 +20,7 @@ from brainalign_jax.studies.generalisation import (
 )
 from brainalign_jax.studies.generalisation.cells import draw_cells, equal_sizes
 from brainalign_jax.studies.generalisation.conditions import items_in
-from brainalign_jax.studies.generalisation.generalisation import cell_protocol
+from brainalign_jax.studies.generalisation.scores import cell_protocol
 from brainalign_jax.studies.generalisation.verdict import explanation
 from brainalign_jax.study.options import Generalisation, Scoring
 from brainalign_jax.threads import one_blas_thread
@@ -404,3 +404,39 @@ def test_results_do_not_depend_on_the_order_or_company_of_models():
     alone = run_generalisation(dataset, [model], CONDITIONS, scoring=scoring, **options).rows
     again = run_generalisation(dataset, [model], CONDITIONS, scoring=scoring, **options).rows
     pd.testing.assert_frame_equal(alone, again)
+
+
+def test_the_gap_grows_with_model_size_where_it_is_planted_to():
+    dataset, model, values = made("own", noise=0.5)
+    rng = np.random.default_rng(1)
+    models = []
+    for place, noise in enumerate(
+        (3.0, 1.5, 0.0)
+    ):  # the larger, the nearer to what is in the brain
+        vectors = np.asarray(model.values[1:]) + noise * rng.standard_normal((1, N, WIDTH))
+        sized = make_embeddings(dataset.stimulus, vectors, name=f"model{place}")
+        models.append(replace(sized, meta={**sized.meta, "n_params": 10 ** (6 + place)}))
+    options = dict(
+        plan=Generalisation(n_folds=4, n_splits=1, n_nulls=0, n_bootstraps=200),
+        scoring=Scoring(methods=("ridge",), ks=(1,)),
+        progress=False,
+    )
+    table = run_generalisation(dataset, models, CONDITIONS, **options)
+    slope = next(line for line in table.manifest["scaling"] if line["scope"] == "across")
+    gaps = [
+        table.line(
+            subject="S1",
+            model=f"model{place}",
+            layer=-1,
+            metric="gap_rank_accuracy",
+            tested_on="all",
+        )["value"]
+        for place in range(3)
+    ]
+    assert slope["slope"] > 0.05 and slope["lower"] > 0 and slope["n_models"] == 3
+    assert (gaps[2] - gaps[0]) / 2 == pytest.approx(np.polyfit([6, 7, 8], gaps, 1)[0])
+    assert (
+        "per tenfold parameters (across all models, 3 models) the gap changes by" in table.verdict()
+    )
+    alone = run_generalisation(dataset, models[:1], CONDITIONS, **options)
+    assert alone.manifest["scaling"] == []

@@ -14,7 +14,7 @@ import numpy as np
 
 from brainalign_jax.files import user_path
 from brainalign_jax.names import check_known
-from brainalign_jax.neural.attributes import join_attributes
+from brainalign_jax.neural.attributes import joined_attributes
 from brainalign_jax.neural.readout import Processing
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.spans import Spans
@@ -105,15 +105,16 @@ def open_dataset(
     data_dir: str | os.PathLike,
     *,
     subjects: str | Iterable[str] | None = None,
-    attributes: str | os.PathLike | None = None,
+    attributes: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
     **options,
 ) -> Dataset:
     """Open a data set by name: its words now, its subjects when `Dataset.load` asks for them.
 
     data_dir: the release's folder, or the folder that holds it. subjects: names, or None for all
-    usable ones. attributes: a table with more of the words, see `join_attributes`; `Dataset.meta` says
-    of which share of them each is known. options: the reader's own keyword arguments, such as
-    `radius`, and where it reads scans the choices of `Processing`, such as `kind` or `high_pass`.
+    usable ones. attributes: a table with more of the words, see `join_attributes`, norms by name, see
+    `read_norms`, or several; `Dataset.meta` says of which share of the words each is known. options: the
+    reader's own keyword arguments, such as `radius`, and where it reads scans the choices of `Processing`,
+    such as `kind` or `high_pass`.
     Raises ValueError for an unknown name, subject or option, with the nearest known ones, and
     FileNotFoundError for a missing folder or file, with the place the release comes from.
 
@@ -136,9 +137,8 @@ def open_dataset(
     dataset = reader(user_path(data_dir, "data_dir"), subjects=subjects, **options)
     stimulus, meta, joined = dataset.stimulus, dataset.meta, {}
     if attributes is not None:
-        stimulus, coverage = join_attributes(stimulus, attributes)
-        joined = {key: stimulus.attributes[key] for key in coverage}
-        known_of = {"file": Path(attributes).name, "known_of": coverage}
+        stimulus, known_of = joined_attributes(stimulus, attributes)
+        joined = {key: stimulus.attributes[key] for key in known_of["known_of"]}
         meta = {**meta, "attributes": known_of}
 
     def load(subject: str) -> WordResponses:

@@ -7,6 +7,7 @@ as many words of another one: what differs between the two cells is the training
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,31 +38,35 @@ class Cells(NamedTuple):
 def equal_sizes(items: Items, *, n_folds: int, n_train: int | None = None) -> Sizes:
     """The largest sizes that all cells can have, however the conditions' labels are exchanged.
 
-    n_folds: no more than the units of the smallest condition. n_train: fewer words than there could be.
+    n_folds: no more than the units of the smallest condition, or the matched sets. n_train: fewer words than
+    there could be.
 
     Raises: ValueError naming the condition that has too few words or runs, with the remedy.
     """
     units, counts = np.unique(items.unit, return_counts=True)
-    counts = np.sort(counts)
     unit_label = _unit_labels(items, units)
     of_condition = np.bincount(unit_label, minlength=len(items.names))
     smallest = int(of_condition.argmin())
-    n_folds = min(n_folds, int(of_condition[smallest]))
     what = "words" if len(units) == len(items.unit) else "runs"
-    if n_folds < 2:
-        raise ValueError(
-            f"condition {items.names[smallest]!r} has {of_condition[smallest]} {what}, which cannot be both "
-            "trained on and tested: widen it"
-        )
-    tested = of_condition // n_folds
-    trained = of_condition - -(-of_condition // n_folds)
-    n_candidates = int(counts[: tested.min()].sum())
-    most = int(min(counts[:n].sum() for n in trained))
+    if items.sets is None:
+        n_folds = min(n_folds, int(of_condition[smallest]))
+        if n_folds < 2:
+            raise ValueError(
+                f"condition {items.names[smallest]!r} has {of_condition[smallest]} {what}, which cannot be "
+                "both trained on and tested: widen it"
+            )
+        counts = np.sort(counts)
+        tested = of_condition // n_folds
+        trained = of_condition - -(-of_condition // n_folds)
+        n_candidates = int(counts[: tested.min()].sum())
+        most = int(min(counts[:n].sum() for n in trained))
+    else:
+        smallest, n_folds, n_candidates, most = _matched_sizes(items, n_folds)
     if most < LEAST_TRAINED or n_candidates < LEAST_CANDIDATES:
         raise ValueError(
-            f"condition {items.names[smallest]!r} has {of_condition[smallest]} {what}, which leave {most} "
-            f"words to train on and {n_candidates} to test in {n_folds} folds: at least {LEAST_TRAINED} and "
-            f"{LEAST_CANDIDATES} are needed; widen it, or change n_folds"
+            f"condition {items.names[smallest]!r} has {of_condition[smallest]} {what}{_paired(items)}, which "
+            f"leave {most} words to train on and {n_candidates} to test in {n_folds} folds: at least "
+            f"{LEAST_TRAINED} and {LEAST_CANDIDATES} are needed; widen it, or change n_folds"
         )
     if n_train is not None and not LEAST_TRAINED <= n_train <= most:
         raise ValueError(
@@ -71,16 +76,31 @@ def equal_sizes(items: Items, *, n_folds: int, n_train: int | None = None) -> Si
     return Sizes(most if n_train is None else n_train, n_candidates, n_folds)
 
 
+def common_sizes(items_of: Sequence[Items], *, n_folds: int, n_train: int | None = None) -> Sizes:
+    """The largest sizes that the cells of several matchings can all have. Raises: as `equal_sizes`."""
+    n_folds = min(
+        equal_sizes(items, n_folds=n_folds, n_train=n_train).n_folds for items in items_of
+    )
+    every = [equal_sizes(items, n_folds=n_folds, n_train=n_train) for items in items_of]
+    return Sizes(*(min(parts) for parts in zip(*every, strict=True)))
+
+
 def draw_cells(items: Items, sizes: Sizes, *, n_splits: int, rng: np.random.Generator) -> Cells:
     """Cells of every condition trained on and tested, each fold of each of n_splits splits."""
     n_conditions = len(items.names)
+    drawn_by = items.unit if items.sets is None else items.sets
     drawn: list[tuple[np.ndarray, np.ndarray, int, int]] = []
     for _ in range(n_splits):
+        if items.sets is not None:
+            # A set's words are tested in the same fold of each condition.
+            sets = rng.permutation(np.unique(items.sets[items.sets >= 0]))
+            folds = np.array_split(sets, sizes.n_folds)
         for tested in range(n_conditions):
             own = np.flatnonzero(items.condition == tested)
-            units = rng.permutation(np.unique(items.unit[own]))
-            for fold in np.array_split(units, sizes.n_folds):
-                held = np.isin(items.unit[own], fold)
+            if items.sets is None:
+                folds = np.array_split(rng.permutation(np.unique(items.unit[own])), sizes.n_folds)
+            for fold in folds:
+                held = np.isin(drawn_by[own], fold)
                 test = rng.choice(own[held], sizes.n_candidates, replace=False)
                 for trained in range(n_conditions):
                     others = np.flatnonzero(items.condition == trained)
@@ -91,10 +111,52 @@ def draw_cells(items: Items, sizes: Sizes, *, n_splits: int, rng: np.random.Gene
 
 
 def exchanged(items: Items, rng: np.random.Generator) -> Items:
-    """The items with the conditions' labels exchanged between units: each has as many units as before."""
-    units, unit_of = np.unique(items.unit, return_inverse=True)
-    labels = rng.permutation(_unit_labels(items, units))
+    """The items with the conditions' labels exchanged between units: each has as many units as before.
+
+    Matched units exchange theirs within their set alone, and what is in none keeps its own.
+    """
+    units, first, unit_of = np.unique(items.unit, return_index=True, return_inverse=True)
+    labels = items.condition[first]
+    if items.sets is None:
+        return items._replace(condition=rng.permutation(labels)[unit_of])
+    members = _members(items.sets[first], labels)
+    labels = labels.copy()
+    # Drawn for every set that there could be: those of several people are then exchanged alike.
+    orders = rng.permuted(np.tile(np.arange(len(items.names)), (len(units), 1)), axis=1)
+    own = orders[np.unique(items.sets[items.sets >= 0])]
+    labels[members] = np.take_along_axis(labels[members], own, axis=1)
     return items._replace(condition=labels[unit_of])
+
+
+def _members(sets: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The units [P, C] of each matched set, by condition."""
+    paired = np.flatnonzero(sets >= 0)
+    order = paired[np.lexsort((labels[paired], sets[paired]))]
+    return order.reshape(n_sets(sets), -1)
+
+
+def n_sets(sets: np.ndarray) -> int:
+    """How many matched sets there are among the set [I] of each item, -1 for none."""
+    return len(np.unique(sets[sets >= 0]))
+
+
+def _matched_sizes(items: Items, n_folds: int) -> tuple[int, int, int, int]:
+    """(condition with the fewest words to train on, folds, candidates, most words to train on)."""
+    units, first, counts = np.unique(items.unit, return_index=True, return_counts=True)
+    members = _members(items.sets[first], items.condition[first])
+    least = np.sort(
+        counts[members].min(axis=1)
+    )  # words of a set's smallest unit, whatever its label
+    n_folds = min(n_folds, len(members))
+    unmatched = np.bincount(items.condition[items.sets < 0], minlength=len(items.names))
+    smallest = int(unmatched.argmin())
+    kept = len(members) - -(-len(members) // n_folds)
+    most = int(unmatched[smallest] + least[:kept].sum())
+    return smallest, n_folds, int(least[: len(members) // n_folds].sum()), most
+
+
+def _paired(items: Items) -> str:
+    return "" if items.sets is None else f", {n_sets(items.sets)} of them matched"
 
 
 def _unit_labels(items: Items, units: np.ndarray) -> np.ndarray:

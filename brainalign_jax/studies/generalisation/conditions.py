@@ -30,6 +30,7 @@ class Items(NamedTuple):
 
     types: [I] word types; condition: [I] index of the condition that each is in; unit: [I], of what is
       drawn as a whole: the item itself, or its run. names: of the conditions. rows: [N] tokens that count.
+    sets: [I] of `matching.Matching`, -1 for items that are not tested; None where all are.
     """
 
     types: np.ndarray
@@ -37,6 +38,7 @@ class Items(NamedTuple):
     unit: np.ndarray
     names: tuple[str, ...]
     rows: np.ndarray
+    sets: np.ndarray | None = None
 
 
 def split_conditions(text: str | Sequence[str]) -> tuple[str, ...]:

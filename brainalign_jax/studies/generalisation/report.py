@@ -42,11 +42,12 @@ def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
         title=title,
         lead=_scope(table),
         answer={"level": level, "answer": answer, "text": verdict.explanation(table)},
-        verdicts=[shown.text for shown in verdicts],
+        verdicts=[*(shown.text for shown in verdicts), *verdict.scaling(table)],
         how=_how(table),
         cells=page.Table(_HEADER, lines, 4),
+        balance=_balance(table),
         figures=figures,
-        facts=_facts(table),
+        facts=facts_of(table.manifest),
     )
 
 
@@ -126,8 +127,33 @@ def _how(table: GeneralisationTable) -> str:
     )
 
 
-def _facts(table: GeneralisationTable) -> page.Table:
-    manifest = table.manifest
+def _balance(table: GeneralisationTable) -> page.Table | None:
+    """How far conditions lie apart before and after matching; None where they are not matched."""
+    if not table.manifest.get("matching"):
+        return None
+    matching = table.manifest["matching"]
+    lines = [
+        [
+            row["variable"],
+            row["first"],
+            row["second"],
+            *map(number, [*row["means"], row["before"], row["after"]]),
+        ]
+        for row in matching["balance"]
+    ]
+    return page.Table(
+        ("variable", "first", "second", "mean of first", "mean of second", "before", "after"),
+        lines,
+        3,
+        "Before and after matching: mean of the first condition less that of the second, in standard "
+        f"deviations within conditions. {matching['n_sets']} {matching['of']} of each condition have a "
+        f"partner that differs by at most {matching['caliper']:g} in each variable, and are tested; the "
+        "others are trained on alone. The draws exchange conditions between partners.",
+    )
+
+
+def facts_of(manifest: dict) -> page.Table:
+    """What a manifest says of the data, models, choices and run."""
     known = [(f"dataset: {key}", value) for key, value in manifest["dataset"].items()]
     known += [(f"choice: {key}", value) for key, value in manifest["plan"].items()]
     known += [(f"protocol: {key}", value) for key, value in manifest["protocol"].items()]

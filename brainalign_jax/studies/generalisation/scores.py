@@ -1,4 +1,4 @@
-"""Ranks of the tested words in every cell, for one person: the methods of a study on the rows of each cell.
+"""Ranks of the tested words in every cell, of each person: the methods of a study on the rows of each cell.
 
 All cells are of one size, so that a cell is a small problem of its own: its rows are gathered, rotated into
 the axes that they span, and scored by one compiled program.
@@ -7,6 +7,7 @@ the axes that they span, and scored by one compiled program.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,17 +17,23 @@ import numpy as np
 
 from brainalign_jax.align import linalg
 from brainalign_jax.language import Embeddings
+from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.studies.generalisation.cells import Cells, Sizes
 from brainalign_jax.studies.generalisation.conditions import Items
+from brainalign_jax.studies.generalisation.table import Ranks
 from brainalign_jax.study.computation import compiled
-from brainalign_jax.study.protocol import Protocol
+from brainalign_jax.study.options import KS
+from brainalign_jax.study.protocol import Protocol, protocol
+from brainalign_jax.study.results import SELECTED
 from brainalign_jax.study.score import preparation
 from brainalign_jax.study.score.decoding import LayerVectors
 from brainalign_jax.study.score.folds import Folds, Split, split_arrays
 from brainalign_jax.study.score.methods import FoldProblem, Method, method_of
 from brainalign_jax.study.score.workbench import layer_numbers
 
+CELL_KS = (1, 3)  # of no more candidates than a fold has
+CEILING_WORDS = 4000  # at most, for their inner products to be held
 _BLOCK = 64  # cells in one compiled call
 
 
@@ -103,23 +110,32 @@ def score_cells(
     method: Method,
     *,
     centring: str = "fold",
+    vectors_of: np.ndarray | None = None,
 ) -> CellScores:
     """Scores of all cells for one person's rows [I, R] and layers [L, I, E].
+
+    vectors_of: [F, n_train + n_candidates] the items whose vectors stand for the words trained on, then for
+    those tested, where these are others than the items whose responses they are.
 
     centring: "fold" moves the tested words' responses, and their vectors, to the training words' means: that
     one condition's mean lies elsewhere is then no loss of the map. "training" leaves them where they are.
     """
     problem = cell_problem(sizes, method.protocol)
     rows = np.concatenate([cells.train, cells.test], axis=1).astype(np.int32)
+    vector_rows = rows if vectors_of is None else vectors_of.astype(np.int32)
     # All calls have one shape: the last block is filled up.
     n_cells, block = len(rows), min(_BLOCK, len(rows))
     starts = range(0, n_cells, block)
-    filled = np.concatenate([rows, np.repeat(rows[-1:], -n_cells % block, axis=0)])
+    filled, filled_vectors = (
+        np.concatenate([part, np.repeat(part[-1:], -n_cells % block, axis=0)])
+        for part in (rows, vector_rows)
+    )
     blocks = [
         _scored(
             source,
             layers,
             filled[start : start + block],
+            filled_vectors[start : start + block],
             problem,
             method=method,
             n_moved=sizes.n_candidates if centring == "fold" else 0,
@@ -128,6 +144,116 @@ def score_cells(
     ]
     ranks, loss = (np.concatenate([np.asarray(part[i]) for part in blocks]) for i in (0, 1))
     return CellScores(ranks[:n_cells], loss[:n_cells])
+
+
+def cell_protocol(**overrides) -> Protocol:
+    """The audited protocol as cells take it: no candidate was trained on, so that none needs scaling.
+
+    Models' vectors keep all their axes. overrides: fields of the protocol.
+    """
+    own = {"candidate_scaling": "none", "vector_axes": 0, **overrides}
+    return protocol("audited", timed=False, **own)
+
+
+def checked_protocol(given: Protocol) -> Protocol:
+    """A protocol as cells can take it. Raises ValueError for choices that they have no place for."""
+    for name in ("scaling", "pca", "vector_scaling", "n_voxels"):
+        if getattr(given, name) not in ("none", 0):
+            raise ValueError(
+                f"{name}={getattr(given, name)} has no place in a generalisation study, whose cells share "
+                f"the prepared responses: give {'0' if name == 'n_voxels' else 'none'}"
+            )
+    return replace(given, layer_selection="inner_folds", csls_queries="fold", queries="types")
+
+
+def chosen_protocol(given: Protocol | None) -> Protocol:
+    """The protocol of the cells where none is given, else the one given, as cells can take it."""
+    return cell_protocol() if given is None else checked_protocol(given)
+
+
+def ks_within(ks: tuple[int, ...], n_candidates: int) -> tuple[int, ...]:
+    """The k below the candidates of a fold. Raises: ValueError where others were asked for."""
+    within = tuple(k for k in ks if k < n_candidates)
+    if len(within) < len(ks) and ks not in (KS, CELL_KS):
+        raise ValueError(
+            f"ks={','.join(map(str, ks))} must be below the {n_candidates} candidates of a "
+            "fold: leave larger ones out, or give fewer n_folds"
+        )
+    return within
+
+
+def model_facts(embeddings: Embeddings) -> dict:
+    """What a manifest says of a model's vectors."""
+    return {"name": embeddings.model, "fingerprint": embeddings.fingerprint(), **embeddings.meta}
+
+
+def eligible_tokens(dataset: Dataset) -> np.ndarray:
+    """The tokens [N] to which every subject has a response."""
+    eligible = np.ones(len(dataset.stimulus), bool)
+    for subject in dataset.subjects:
+        eligible &= dataset.load(subject).valid
+    return eligible
+
+
+def rows_of_people(dataset: Dataset, items, methods, lower: bool, fingerprints: dict) -> dict:
+    """form -> the rows [I, R] of every subject; fingerprints of the recordings on the side."""
+    _, token_to_type = dataset.stimulus.types(lower=lower)
+    rows_by_form: dict[str, list[np.ndarray]] = {method.form: [] for method in methods}
+    for subject in dataset.subjects:
+        responses = dataset.load(subject)
+        fingerprints[subject] = responses.fingerprint()
+        for form, rows in rows_by_form.items():
+            rows.append(item_rows(responses, items, token_to_type, form))
+    return rows_by_form
+
+
+def ceiling_ranks(
+    sources, cells_of: Sequence[Cells], sizes, method, centring: str
+) -> np.ndarray | None:
+    """Ranks [S, F, Q] of the tested words by the other people's responses; None for a single person."""
+    if len(sources) < 2 or len(sources[0]) > CEILING_WORDS:
+        return None
+    ranks_of_subjects = []
+    for subject, (source, cells) in enumerate(zip(sources, cells_of, strict=True)):
+        others = [rows for index, rows in enumerate(sources) if index != subject]
+        layer = others_layer(others)[None]
+        ranks = score_cells(source, layer, cells, sizes, method, centring=centring).ranks
+        ranks_of_subjects.append(ranks[:, 0])
+    return np.stack(ranks_of_subjects)
+
+
+def ranked(
+    subjects,
+    sources,
+    layers,
+    cells_of: Sequence[list[Cells]],
+    sizes,
+    method,
+    centring: str,
+    computation,
+    told,
+) -> Ranks:
+    """Ranks of all subjects in the cells as they are and in those of each null draw."""
+    numbers, values = layers
+    n_draws, n_cells = len(cells_of[0]), len(cells_of[0][0].train)
+
+    def of_subject(work):
+        source, draws = work
+        joined = Cells(*(np.concatenate(parts) for parts in zip(*draws, strict=True)))
+        with computation.context():
+            cell_scores = score_cells(source, values, joined, sizes, method, centring=centring)
+        chosen = cell_scores.loss.argmin(axis=1)
+        selected = cell_scores.ranks[np.arange(len(chosen)), chosen]
+        return np.concatenate([selected[:, None], cell_scores.ranks], axis=1)
+
+    every = []
+    with ThreadPoolExecutor(computation.workers()) as pool:
+        for ranks in pool.map(of_subject, zip(sources, cells_of, strict=True)):
+            every.append(ranks)
+            told.update()
+    by_draw = np.stack(every).reshape(len(sources), n_draws, n_cells, *every[0].shape[1:])
+    by_draw = by_draw.astype(np.int16).swapaxes(0, 1)
+    return Ranks(tuple(subjects), [SELECTED, *numbers], by_draw[0], None, by_draw[1:])
 
 
 def decoding_method(name: str, protocol: Protocol, sizes: Sizes) -> Method:
@@ -169,18 +295,22 @@ def _moved(rows: jax.Array, n_moved: int) -> jax.Array:
     return jnp.concatenate([train, test - test.mean(axis=0) + train.mean(axis=0)])
 
 
-def _scored_cells(source, layers, rows, problem, *, method: Method, n_moved: int):
-    """(ranks [F, L, Q], loss [F, L]) of cells whose items are rows [F, M], the last n_moved of them moved."""
+def _scored_cells(source, layers, rows, vector_rows, problem, *, method: Method, n_moved: int):
+    """(ranks [F, L, Q], loss [F, L]) of cells whose items are rows [F, M], the last n_moved of them moved.
+
+    vector_rows: [F, M] of their vectors.
+    """
     problem = jax.tree.map(jnp.asarray, problem)
     rotates = method.correlates_vectors or method.spans_vectors
 
-    def one_cell(items):
+    def one_cell(cell):
+        items, vector_items = cell
         responses = _moved(source[items], n_moved)
         responses = responses if method.form == "values" else _spanned(responses)
         state = method.prepare(responses, problem)
 
         def one_layer(layer):
-            values = _moved(layer[items], n_moved)
+            values = _moved(layer[vector_items], n_moved)
             values = _spanned(values) if rotates else values
             products = linalg.gram(values - values.mean(axis=0)) if rotates else None
             vectors = LayerVectors(values, None, products)
@@ -189,7 +319,7 @@ def _scored_cells(source, layers, rows, problem, *, method: Method, n_moved: int
 
         return jax.lax.map(one_layer, layers)
 
-    return jax.lax.map(one_cell, rows)
+    return jax.lax.map(one_cell, (rows, vector_rows))
 
 
 _scored = compiled(_scored_cells, static_argnames=("method", "n_moved"))

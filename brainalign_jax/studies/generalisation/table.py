@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,12 +11,15 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.align.stats import bootstrap
+from brainalign_jax.language import Embeddings
 from brainalign_jax.studies.generalisation.cells import Cells, Sizes
 from brainalign_jax.studies.generalisation.conditions import Items
 from brainalign_jax.study import outputs
+from brainalign_jax.study.evidence import scaling
 from brainalign_jax.study.evidence.chance import permutation_p
-from brainalign_jax.study.options import Generalisation
-from brainalign_jax.study.results import GROUP
+from brainalign_jax.study.names import UNTRAINED
+from brainalign_jax.study.options import EvidencePlan, Generalisation
+from brainalign_jax.study.results import GROUP, SELECTED
 
 COLUMNS = (
     "dataset", "subject", "model", "layer", "method", "trained_on", "tested_on", "candidates", "metric", "k",
@@ -47,9 +51,9 @@ class GeneralisationTable(outputs.StudyTable):
         """What the study says, in words."""
         from brainalign_jax.studies.generalisation import verdict
 
-        return "\n".join(
-            [verdict.headline(self), *(f"- {judged.text}" for judged in verdict.verdicts(self))]
-        )
+        said = [judged.text for judged in verdict.verdicts(self)]
+        said += [*filter(None, [verdict.matching(self)]), *verdict.scaling(self)]
+        return "\n".join([verdict.headline(self), *(f"- {text}" for text in said)])
 
     def line(self, **wanted) -> pd.Series:
         """The one row whose columns have these values."""
@@ -66,7 +70,7 @@ class Ranks(NamedTuple):
     exchanged.
 
     subjects: names; layers: [L] numbers. observed: [S, F, L, Q]; ceiling: [S, F, Q] or None;
-    null: [B, S, F, L, Q]; null_cells: their cells, B of them.
+    null: [B, S, F, L, Q].
     """
 
     subjects: tuple[str, ...]
@@ -74,25 +78,28 @@ class Ranks(NamedTuple):
     observed: np.ndarray
     ceiling: np.ndarray | None
     null: np.ndarray
-    null_cells: list[Cells]
 
 
 def rows_of(
     ranks: Ranks,
     items: Items,
-    cells: Cells,
+    cells_of: Sequence[Cells],
     sizes: Sizes,
     plan: Generalisation,
     *,
     ks: tuple[int, ...],
     seed: int,
 ) -> pd.DataFrame:
-    """Rows of the cells and gaps of one model and method, for each subject and the group."""
+    """Rows of the cells and gaps of one model and method, for each subject and the group.
+
+    cells_of: of each subject, of the same conditions in the same order; the words may differ.
+    """
+    cells = cells_of[0]
     n = sizes.n_candidates
     metrics = {("rank_accuracy", 0): lambda ranks: 1 - (ranks - 1) / (n - 1)}
     for k in ks:
         metrics["precision", k] = lambda ranks, k=k: (ranks <= k).astype(np.float64)
-    counts = _resamples(ranks.observed.shape[0], len(items.types), plan, seed)
+    counts = draw_resamples(ranks.observed.shape[0], len(items.types), plan, seed)
     tables = []
     for (metric, k), score in metrics.items():
         scores = score(np.asarray(ranks.observed, np.float64))
@@ -101,14 +108,14 @@ def rows_of(
         if len(ranks.null):
             drawn = np.stack(
                 [
-                    _cell_means(score(np.asarray(drawn_ranks, np.float64)), own, len(items.names))
-                    for drawn_ranks, own in zip(ranks.null, ranks.null_cells, strict=True)
+                    _cell_means(score(np.asarray(drawn_ranks, np.float64)), cells, len(items.names))
+                    for drawn_ranks in ranks.null
                 ]
             )
         ceiling = np.full(values.shape[:-1] + (1,), np.nan)
         if ranks.ceiling is not None:
             ceiling = _cell_means(score(ranks.ceiling[:, :, None]), cells, len(items.names))
-        by_item = _by_item(scores, cells, items)
+        by_item = item_means(scores, cells_of, items)
         tables.append(
             _metric_rows(
                 ranks, items, values, drawn, ceiling, by_item, counts, plan.confidence
@@ -119,6 +126,46 @@ def rows_of(
         )
     rows = pd.concat(tables, ignore_index=True)
     return rows.assign(candidates=n, n_train=sizes.n_train).drop(columns="gap")
+
+
+def gap_slopes(
+    rows: pd.DataFrame, models: list[Embeddings], plan: Generalisation, seed: int
+) -> list[dict]:
+    """Slopes of the gap of all conditions (rank accuracy, chosen layer) on log10 parameters, by method.
+
+    scope: across all models, within their families, or of one family, as in the evidence of a study. p: sign
+    flips of the people's slopes. Models without a size, and untrained ones, have no part. Empty where there
+    are no two sizes.
+    """
+    sized = pd.DataFrame(
+        {
+            "model": model.model,
+            "family": model.meta.get("family"),
+            "n_params": model.meta.get("n_params"),
+        }
+        for model in models
+        if model.meta.get("n_params") and not model.model.startswith(UNTRAINED)
+    )
+    if len(sized) < 2:
+        return []
+    evidence = EvidencePlan(n_bootstraps=plan.n_bootstraps, confidence=plan.confidence, seed=seed)
+    gaps = rows[
+        (rows["metric"] == f"{GAP}rank_accuracy")
+        & (rows["layer"] == SELECTED)
+        & (rows["tested_on"] == ALL)
+        & (rows["subject"] != GROUP)
+    ]
+    slopes = []
+    for method, part in gaps.groupby("method", sort=False):
+        values = part.pivot(index="subject", columns="model", values="value")
+        scores = values[sized["model"]].to_numpy(float)
+        for scope, chosen, families in scaling.scopes(sized):
+            line = scaling.slope_of(
+                scores[:, chosen], sized[chosen], np.asarray(families), evidence
+            )
+            if line is not None:
+                slopes.append({"method": method, "scope": scope, **line})
+    return slopes
 
 
 def gaps(values: np.ndarray) -> np.ndarray:
@@ -142,28 +189,32 @@ def _cell_means(scores: np.ndarray, cells: Cells, n_conditions: int) -> np.ndarr
     return values
 
 
-def _by_item(scores: np.ndarray, cells: Cells, items: Items) -> tuple[np.ndarray, np.ndarray]:
-    """(mean scores [C, S, I, L] of each item after training on each condition, times tested [I])."""
-    n_conditions = len(items.names)
-    totals = np.zeros((n_conditions, len(scores), len(items.types), scores.shape[2]))
+def item_means(
+    scores: np.ndarray, cells_of: Sequence[Cells], items: Items
+) -> tuple[np.ndarray, np.ndarray]:
+    """(mean scores [C, S, I, L] of each item after training on each condition, times tested [S, I])."""
+    n_conditions, n_items = len(items.names), len(items.types)
+    totals = np.zeros((n_conditions, len(scores), n_items, scores.shape[2]))
+    times = np.zeros((len(scores), n_items))
     for trained in range(n_conditions):
-        chosen = cells.trained == trained
-        test = cells.test[chosen].ravel()
+        chosen = cells_of[0].trained == trained
         moved = np.moveaxis(scores[:, chosen], 2, 3).reshape(len(scores), -1, scores.shape[2])
-        for subject in range(len(scores)):
+        for subject, cells in enumerate(cells_of):
+            test = cells.test[chosen].ravel()
             np.add.at(totals[trained, subject], test, moved[subject])
-        times = np.bincount(test, minlength=len(items.types)).astype(np.float64)
-    return totals / np.maximum(times, 1)[:, None], times
+            times[subject] = np.bincount(test, minlength=n_items)
+    return totals / np.maximum(times, 1)[:, :, None], times
 
 
-def _resamples(n_subjects: int, n_items: int, plan: Generalisation, seed: int) -> tuple:
+def draw_resamples(n_subjects: int, n_items: int, plan: Generalisation, seed: int) -> tuple:
+    """Counts of people and items in each resample, as `interval_of` takes them."""
     over = "both" if n_subjects > 1 else "items"
     return bootstrap.draw_hierarchical(
         n_subjects, n_items, plan.n_bootstraps, over=over, random_state=seed
     )
 
 
-_interval = jax.jit(bootstrap.hierarchical, static_argnames=("confidence", "method"))
+interval_of = jax.jit(bootstrap.hierarchical, static_argnames=("confidence", "method"))
 
 
 def _metric_rows(
@@ -183,13 +234,14 @@ def _metric_rows(
     """
     n_conditions, names = len(items.names), items.names
     item_scores, times = by_item
-    n_tested = [int((times[items.condition == c] > 0).sum()) for c in range(n_conditions)]
+    tested_items = times.any(axis=0)
+    n_tested = [int(tested_items[items.condition == c].sum()) for c in range(n_conditions)]
     own_gaps, null_gaps = gaps(values), gaps(drawn)
     rows = []
 
     def bounds(of_items: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
         mask = np.broadcast_to(weights, of_items.shape).astype(np.float32)
-        interval = _interval(of_items.astype(np.float32), mask, *counts, confidence=confidence)
+        interval = interval_of(of_items.astype(np.float32), mask, *counts, confidence=confidence)
         return float(interval.lower), float(interval.upper)
 
     def add(trained, tested, observed, null, top, of_items, weights, n_items):

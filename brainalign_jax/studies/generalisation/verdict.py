@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.studies.generalisation.table import ALL, GAP, GeneralisationTable
-from brainalign_jax.study.report.wording import interval, number, probability, short_names
+from brainalign_jax.study.report.wording import (
+    counted,
+    interval,
+    listed,
+    number,
+    probability,
+    short_names,
+    signed,
+)
 from brainalign_jax.study.results import GROUP, SELECTED
 
 LEVEL = 0.05
@@ -29,7 +37,7 @@ ANSWERS = {
     "ends": "No: it ends where training ends",
     "nothing": "There is nothing to generalise: held-out words of the same condition are not decoded",
     "unclear": "Not clear",
-    "untested": "Not tested: no draws in which words exchange their conditions",
+    "untested": "Not tested: fewer than 20 draws in which words exchange their conditions",
 }
 
 
@@ -87,6 +95,45 @@ def explanation(table: GeneralisationTable) -> str:
     return f"{text or _PLAIN[judged[0].answer] + '.'} {means}"
 
 
+def can_be_shown(n_nulls: int) -> bool:
+    """Whether the smallest p of so many draws is below the level."""
+    return 1 / (1 + n_nulls) < LEVEL
+
+
+def matching(table: GeneralisationTable) -> str:
+    """What the tested words were matched by, and how far conditions lie apart; "" where they were not."""
+    manifest = table.manifest
+    if not manifest.get("matching"):
+        return ""
+    by_variable: dict[str, list[dict]] = {}
+    for row in manifest["matching"]["balance"]:
+        by_variable.setdefault(row["variable"], []).append(row)
+    said = listed(
+        f"{variable} from {_furthest(rows, 'before')} to {_furthest(rows, 'after')}"
+        for variable, rows in by_variable.items()
+    )
+    tested = counted(manifest["matching"]["n_sets"], f"matched {manifest['matching']['of'][:-1]}")
+    return (
+        f"{tested} of each condition are tested, and the others trained on alone; matching brings the "
+        f"difference of the conditions' means in {said} standard deviations."
+    )
+
+
+def scaling(table: GeneralisationTable) -> list[str]:
+    """Whether the gap grows with model size, a sentence a method and scope; empty for one size."""
+    scopes = {"across": "across all models", "within": "within families"}
+    return [
+        f"{line['method']}: per tenfold parameters ({scopes.get(line['scope'], line['scope'])}, "
+        f"{counted(line['n_models'], 'model')}) the gap changes by {signed(line['slope'])} "
+        f"{interval(line['lower'], line['upper'])}, {probability(line['p'])}."
+        for line in table.manifest.get("scaling", [])
+    ]
+
+
+def _furthest(rows: Sequence[dict], when: str) -> str:
+    return number(max((row[when] for row in rows), key=abs))
+
+
 def answer(table: GeneralisationTable) -> tuple[str, str]:
     """(level of `page.COLOURS`, the answer) of all models and methods."""
     common = _common(verdicts(table))
@@ -125,7 +172,7 @@ def _verdict(table: GeneralisationTable, model: str, method: str, label: str) ->
     carried = (across["lower"] > CHANCE).to_numpy()
     if not (within["lower"] > CHANCE).any():
         conclusion = "nothing"
-    elif not np.isfinite(gap["p"]):
+    elif not can_be_shown(table.manifest["plan"]["n_nulls"]):
         conclusion = "untested"
     elif (unlikely & (gaps["lower"] > 0)).any():
         conclusion = "in part" if carried.any() else "ends"

@@ -1,5 +1,7 @@
 """Does alignment grow with model size? Slopes per tenfold parameters with subjects as random effects."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -43,8 +45,8 @@ def slopes(
         if len(twins):
             kinds.append(("untrained", twins, _by_subject(table, twins, method, k)))
         for quantity, of, values in kinds:
-            for scope, chosen, families in _scopes(of):
-                line = _slope(values[:, chosen], of[chosen], families, plan)
+            for scope, chosen, families in scopes(of):
+                line = slope_of(values[:, chosen], of[chosen], families, plan)
                 if line is not None:
                     lines.append(
                         {
@@ -58,7 +60,7 @@ def slopes(
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
-def _scopes(models: pd.DataFrame):
+def scopes(models: pd.DataFrame) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """(scope, mask of the models, families [M] as numbers) of all there are."""
     everything = np.ones(len(models), bool)
     families = models["family"].fillna("other").astype(str).to_numpy()
@@ -71,7 +73,13 @@ def _scopes(models: pd.DataFrame):
         yield name, chosen, np.zeros(chosen.sum(), int)
 
 
-def _slope(scores, models, families, plan: EvidencePlan) -> dict | None:
+def slope_of(
+    scores: np.ndarray, models: pd.DataFrame, families: np.ndarray, plan: EvidencePlan
+) -> dict | None:
+    """The slope of scores [S, M] on the models' log10 "n_params", with interval and p; None for one size.
+
+    families: [M] numbers, an intercept each. plan: n_bootstraps, confidence and seed.
+    """
     sizes = np.log10(models["n_params"].to_numpy(float))
     usable = ~np.isnan(scores).all(axis=0)
     scores, sizes, families = scores[:, usable], sizes[usable], families[usable]

@@ -22,6 +22,7 @@ from brainalign_jax.neural.readers.pereira.items import (
     shipped_vectors,
 )
 from brainalign_jax.neural.readers.pereira.meta import read_meta, region_columns, voxel_space
+from brainalign_jax.neural.readers.pereira.sentences import joined
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
 from brainalign_jax.neural.recording import ColumnSource
 from brainalign_jax.neural.responses import WordResponses
@@ -31,6 +32,7 @@ from brainalign_jax.stimulus import Stimulus
 
 NAME = "pereira2018"
 SOURCE = "https://osf.io/crwz7 (participants: web.mit.edu/evlab, documents/index2.html)"
+BOTH = "627sentences"
 PARADIGMS = ("pictures", "sentences", "wordclouds")
 _BLOCK_BYTES = 2**24
 
@@ -62,7 +64,8 @@ def read_pereira2018(
     file's two names in the release, examples_180concepts_pictures.mat and data_180concepts_...,
     the first is preferred; `meta` says which was read. MATLAB's level 5 and 7.3 are read.
 
-    experiment: "180concepts", "384sentences" or "243sentences". Items have no onsets: one row an
+    experiment: "180concepts", "384sentences" or "243sentences"; "627sentences" is the last two one after the
+        other, of the participants who have both. Items have no onsets: one row an
         item, in the order of the files. An item of experiments 2 and 3 is a whole sentence, one
         string of several words; `Stimulus.sentence` counts the items, so that context "sentence"
         embeds each as it was read. `Stimulus.run` is its *passage*: sentences of a passage were
@@ -90,6 +93,20 @@ def read_pereira2018(
     subject or region, a damaged file, other items than the first file's, or bad voxels.
     """
     _check(experiment, paradigms, bad_voxels)
+    if experiment == BOTH:
+        return joined(
+            *(
+                read_pereira2018(
+                    data_dir,
+                    subjects=subjects,
+                    experiment=part,
+                    standardize=standardize,
+                    roi=roi,
+                    bad_voxels=bad_voxels,
+                )
+                for part in EXPERIMENTS[1:]
+            )
+        )
     root, usable, left_out = _recordings(Path(data_dir), experiment, paradigms)
     if paradigms == "apart" and subjects is not None:
         subjects = _apart(subjects, usable)
@@ -142,7 +159,7 @@ def read_pereira2018(
 
 def _check(experiment: str, paradigms: str, bad_voxels: str) -> None:
     for name, value, known in (
-        ("experiment", experiment, EXPERIMENTS),
+        ("experiment", experiment, (*EXPERIMENTS, BOTH)),
         ("paradigms", paradigms, ("mean", *PARADIGMS, "apart")),
         ("bad_voxels", bad_voxels, ("raise", "drop")),
     ):
