@@ -55,15 +55,6 @@ class GeneralisationTable(outputs.StudyTable):
         said += [*filter(None, [verdict.matching(self)]), *verdict.scaling(self)]
         return "\n".join([verdict.headline(self), *(f"- {text}" for text in said)])
 
-    def line(self, **wanted) -> pd.Series:
-        """The one row whose columns have these values."""
-        rows = self.rows
-        for name, value in wanted.items():
-            rows = rows[rows[name] == value]
-        if len(rows) != 1:
-            raise ValueError(f"{len(rows)} rows have {wanted}: name more columns, or others")
-        return rows.iloc[0]
-
 
 class Ranks(NamedTuple):
     """Ranks of the tested words by one method and model: of the cells as they are, and where labels are

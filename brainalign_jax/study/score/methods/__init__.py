@@ -15,6 +15,6 @@ __all__ = [
 
 def method_of(name: str, protocol) -> Method:
     """The method of that name under the choices of a protocol, as it takes them."""
-    check_decoders([name], "this")
+    check_decoders([name], "this study")
     made, own = METHODS[name], protocol.of_method(name)
     return made(own) if isinstance(made, type) else LinearDecoding(own, made, name)
