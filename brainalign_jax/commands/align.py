@@ -37,6 +37,13 @@ ATTRIBUTES = Option(
     "Table (.csv, .tsv) of what is known of the words: a column word or row (from 1), the others attributes.",
     DATA,
 )
+LANGUAGE = Option(
+    "language",
+    "text",
+    None,
+    "Language of the words, as fr or zh (ISO 639-1), where the reader does not say it: how words are joined.",
+    DATA,
+)
 OUTPUT_DIR = Option("output_dir", "path", None, "Folder to write to.", DATA, required=True)
 MODELS = Option(
     "models",
@@ -65,6 +72,7 @@ SIDES = (
     SUBJECTS,
     READER_OPTIONS,
     ATTRIBUTES,
+    LANGUAGE,
     OUTPUT_DIR,
     MODELS,
     *EMBEDDING,
@@ -133,15 +141,18 @@ def open_data(values: dict[str, object]):
     """The data set that the options of a command name."""
     from brainalign_jax.neural.readers import open_dataset
     from brainalign_jax.neural.readers.options import convert_options
+    from brainalign_jax.scripts import check_language
 
     with misuse():
         options = convert_options(values["dataset"], values["reader_options"] or {})
+        language = check_language(values.get("language"))
     attributes = values.get("attributes")
     dataset = open_dataset(
         values["dataset"],
         values["data_dir"],
         subjects=values["subjects"],
         attributes=attributes,
+        language=language,
         **options,
     )
     if attributes is not None:

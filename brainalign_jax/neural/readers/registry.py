@@ -17,6 +17,7 @@ from brainalign_jax.names import check_known
 from brainalign_jax.neural.attributes import join_attributes
 from brainalign_jax.neural.readout import Processing
 from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.scripts import check_language
 from brainalign_jax.stimulus import Stimulus
 
 
@@ -103,14 +104,16 @@ def open_dataset(
     *,
     subjects: str | Iterable[str] | None = None,
     attributes: str | os.PathLike | None = None,
+    language: str | None = None,
     **options,
 ) -> Dataset:
     """Open a data set by name: its words now, its subjects when `Dataset.load` asks for them.
 
     data_dir: the release's folder, or the folder that holds it. subjects: names, or None for all
     usable ones. attributes: a table with more of the words, see `join_attributes`; `Dataset.meta` says
-    of which share of them each is known. options: the reader's own keyword arguments, such as
-    `radius`, and where it reads scans the choices of `Processing`, such as `kind` or `high_pass`.
+    of which share of them each is known. language: ISO 639-1 code of the words' language, where the reader
+    does not say it; a reader of several languages is given it. options: the reader's own keyword arguments,
+    such as `radius`, and where it reads scans the choices of `Processing`, such as `kind` or `high_pass`.
     Raises ValueError for an unknown name, subject or option, with the nearest known ones, and
     FileNotFoundError for a missing folder or file, with the place the release comes from.
 
@@ -123,10 +126,12 @@ def open_dataset(
     >>> dataset.load("S1").values.shape
     (40, 8)
     """
-    reader, accepted = reader_of(name), reader_options(name)
+    reader, accepted, language = reader_of(name), reader_options(name), check_language(language)
     for option in options:
         check_known("option", option, accepted, of=name, listing=f"`brainalign datasets {name}`")
     parameters = inspect.signature(reader).parameters
+    if language is not None and "language" in accepted:
+        options["language"] = language
     if "processing" in parameters:
         given = {key: options.pop(key) for key in _PROCESSING if key in options}
         options["processing"] = Processing(**given)
@@ -137,11 +142,14 @@ def open_dataset(
         joined = {key: stimulus.attributes[key] for key in coverage}
         known_of = {"file": Path(attributes).name, "known_of": coverage}
         meta = {**meta, "attributes": known_of}
+    if language is not None:
+        stimulus = replace(stimulus, language=language)
 
     def load(subject: str) -> WordResponses:
         (chosen,) = choose_subjects(name, dataset.subjects, [subject])
         responses = dataset.load(chosen)
-        return responses.with_attributes(**joined) if joined else responses
+        responses = responses.with_attributes(**joined) if joined else responses
+        return responses if language is None else responses.with_language(language)
 
     return replace(dataset, load=load, stimulus=stimulus, meta=meta)
 

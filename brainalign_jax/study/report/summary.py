@@ -58,6 +58,7 @@ def text_summary(table: ResultTable, *, k: int = 10) -> str:
     parts = [
         *warnings(table),
         opening,
+        *([f"Language of the words: {language(table)}."] if language(table) else []),
         *([f"Features of the table: {features}"] if features else []),
     ]
     if rows:
@@ -73,6 +74,12 @@ def text_summary(table: ResultTable, *, k: int = 10) -> str:
         aligned.insert(1, "-" * max(map(len, aligned)))
         parts += ["\n".join(aligned), selection_note(table, k)]
     return "\n\n".join(parts) + "\n"
+
+
+def language(table: ResultTable) -> str:
+    """The language of the words and by what it is known, "" where it is not."""
+    known = table.manifest.get("language")
+    return f"{known['code']} (known by {known['known_by']})" if isinstance(known, dict) else ""
 
 
 def selection_note(table: ResultTable, k: int) -> str:
