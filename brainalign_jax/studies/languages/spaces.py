@@ -81,7 +81,8 @@ def principal_axes(rows: np.ndarray, n_axes: int) -> np.ndarray:
 
 def axis_turns(rows: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
     """The identity, then turns [1 + B, V, V] of the space of rows [P, n, V]: at random, among _ALIKE
-    neighbouring principal axes at a time, so that variances stay much as they are.
+    neighbouring principal axes at a time, in units of their standard deviations. All covariances of the
+    rows stay as they are.
 
     Raises: ValueError for more turns than can be held.
     """
@@ -91,7 +92,10 @@ def axis_turns(rows: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.n
             "language: lower --n_nulls or --n_axes"
         )
     flat = rows.reshape(-1, rows.shape[2]).astype(np.float64)
-    axes = np.linalg.eigh(flat.T @ flat)[1][:, ::-1]
+    variances, axes = (part[..., ::-1] for part in np.linalg.eigh(flat.T @ flat))
+    units = (
+        np.sqrt(np.maximum(variances, 1e-10 * variances[0])) if variances[0] > 0 else variances + 1
+    )
     width = axes.shape[1]
     turns = np.tile(np.eye(width, dtype=np.float32), (1 + n_draws, 1, 1))
     for start in range(0, width, _ALIKE):
@@ -99,8 +103,7 @@ def axis_turns(rows: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.n
         q, r = np.linalg.qr(rng.standard_normal((n_draws, size, size)))
         signs = np.sign(np.diagonal(r, axis1=1, axis2=2))
         turns[1:, start : start + size, start : start + size] = q * signs[:, None, :]
-    axes = axes.astype(np.float32)
-    turns[1:] = axes @ turns[1:] @ axes.T
+    turns[1:] = (axes / units).astype(np.float32) @ turns[1:] @ (axes * units).T.astype(np.float32)
     return turns
 
 
