@@ -73,6 +73,8 @@ setup(
             "ruff~=0.17.6",
             "setuptools>=70.1",  # a test builds the package
         ],
+        # Frequencies of words by language, Chinese, Japanese and Korean among them.
+        "languages": ["wordfreq[cjk]>=3.1"],
         # The peers that benchmarks are timed against: ridge regression, RDMs, neighbours, SVDs.
         "bench": ["faiss-cpu>=1.8", "himalaya>=0.4.6", "rsatoolbox>=0.3", "torch>=2.4"],
         # Norms of words by name: concreteness, the senses, frequency.

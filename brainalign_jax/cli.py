@@ -18,6 +18,7 @@ COMMANDS = {
     "evidence": ("evidence", "EVIDENCE"),
     "generalise": ("generalise", "GENERALISE"),
     "figurative": ("figurative", "FIGURATIVE"),
+    "languages": ("languages", "LANGUAGES"),
     "embed": ("words", "EMBED"),
     "surprisal": ("words", "SURPRISAL"),
     "fetch": ("catalog", "FETCH"),

@@ -12,6 +12,7 @@ import numpy as np
 
 from brainalign_jax.attributes import Attributes
 from brainalign_jax.names import check_known
+from brainalign_jax.scripts import check_language, script_language
 
 # Titles and other abbreviations whose full stop does not end a sentence.
 _ABBREVIATION = re.compile(
@@ -165,6 +166,8 @@ class Stimulus:
     run: [N] int32, the scanner run; None means one run. Text never continues across runs.
     attributes: name -> [N], what else is known of the items, see `Attributes`: float64 with NaN, or text
         with "", where unknown. No vector and no score depends on them.
+    language: ISO 639-1 code, as "fr" or "zh", or None. It says how the words are joined to a text, which
+        their script says where it is None.
 
     Raises ValueError for arrays of another length, non-finite or decreasing times, times that cannot be
     seconds (a median gap above 60 s, more than 100 words in a second), blank words.
@@ -181,6 +184,7 @@ class Stimulus:
     sentence: np.ndarray | None = None
     run: np.ndarray | None = None
     attributes: Mapping[str, np.ndarray] | None = None
+    language: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.words, str):
@@ -209,6 +213,7 @@ class Stimulus:
             "sentence": _indices("sentence", self.sentence, n),
             "run": _indices("run", self.run, n),
             "attributes": Attributes(self.attributes, n),
+            "language": check_language(self.language),
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -317,7 +322,7 @@ class Stimulus:
         }
         attributes = {name: values[rows] for name, values in self.attributes.items()}
         words = tuple(self.words[row] for row in rows)
-        return Stimulus(words, **arrays, attributes=attributes)
+        return Stimulus(words, **arrays, attributes=attributes, language=self.language)
 
     def attribute(self, name: str) -> np.ndarray:
         """Values [N] of an attribute. Raises ValueError with the known ones for an unknown name."""
@@ -333,6 +338,15 @@ class Stimulus:
         array([1.6])
         """
         return replace(self, attributes={**self.attributes, **arrays})
+
+    def known_language(self) -> str | None:
+        """The language that was given, else the only one that is written in the words' script, else None.
+
+        >>> import brainalign_jax as ba
+        >>> ba.Stimulus.from_words(["小王子", "说"]).known_language()
+        'zh'
+        """
+        return self.language or script_language(self.words)
 
     def fingerprint(self, *, attributes: bool = True) -> str:
         """SHA-256 (hex) over all fields: equal for equal stimuli, on every machine.
@@ -354,6 +368,8 @@ class Stimulus:
             if value is not None:
                 # Adding zero turns -0.0 into 0.0.
                 digest.update((value + 0).astype(dtype).tobytes())
+        if self.language:  # only where it was given, so that the others stay as they were
+            digest.update(b"language" + self.language.encode())
         if attributes and self.attributes:
             digest.update(b"attributes" + self.attributes.digest())
         return digest.hexdigest()

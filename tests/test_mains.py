@@ -15,6 +15,7 @@ NAMES = (
     "contrastive_maps",
     "figurative",
     "generalisation",
+    "languages",
     "noise_check",
     "power_check",
     "protocol_ladder",
@@ -109,6 +110,11 @@ def test_the_presets_are_those_that_there_are(monkeypatch):
                 "--conditions=story",
             ),
             "there are 1 conditions in 'story': give two to 20",
+        ),
+        (
+            "languages",
+            ("--data_dirs=en=d,fr=e", "--datasets=fr=table", "--models=m", "--output_dir=o"),
+            "no data set is named for en: give --dataset, or --datasets=en=NAME",
         ),
     ],
 )

@@ -38,6 +38,13 @@ ATTRIBUTES = Option(
     "others attributes; norms by name: concreteness, sensorimotor, frequency or frequency:fr.",
     DATA,
 )
+LANGUAGE = Option(
+    "language",
+    "text",
+    None,
+    "Language of the words, as fr or zh (ISO 639-1), where the reader does not say it: how words are joined.",
+    DATA,
+)
 OUTPUT_DIR = Option("output_dir", "path", None, "Folder to write to.", DATA, required=True)
 MODELS = Option(
     "models",
@@ -66,6 +73,7 @@ SIDES = (
     SUBJECTS,
     READER_OPTIONS,
     ATTRIBUTES,
+    LANGUAGE,
     OUTPUT_DIR,
     MODELS,
     *EMBEDDING,
@@ -135,9 +143,11 @@ def open_data(values: dict[str, object]):
     from brainalign_jax.neural.attributes import split_attributes
     from brainalign_jax.neural.readers import open_dataset
     from brainalign_jax.neural.readers.options import convert_options
+    from brainalign_jax.scripts import check_language
 
     with misuse():
         options = convert_options(values["dataset"], values["reader_options"] or {})
+        language = check_language(values.get("language"))
     text = values.get("attributes")
     attributes = None if text is None else split_attributes(text)
     dataset = open_dataset(
@@ -145,6 +155,7 @@ def open_data(values: dict[str, object]):
         values["data_dir"],
         subjects=values["subjects"],
         attributes=attributes,
+        language=language,
         **options,
     )
     if attributes is not None:

@@ -5,7 +5,14 @@ import io
 import time
 from pathlib import Path
 
-from brainalign_jax.commands.align import DATA_DIR, DATASET, EMBEDDING, PROGRESS, READER_OPTIONS
+from brainalign_jax.commands.align import (
+    DATA_DIR,
+    DATASET,
+    EMBEDDING,
+    LANGUAGE,
+    PROGRESS,
+    READER_OPTIONS,
+)
 from brainalign_jax.commands.command import Command, shown_path
 from brainalign_jax.commands.ending import Misuse
 from brainalign_jax.files import new_file, output_file, output_folder, spreadsheet_text
@@ -16,6 +23,7 @@ _STIMULUS = (
     Option("dataset", "text", None, "Data set whose words are read.", "data"),
     Option("data_dir", "path", None, DATA_DIR.help, "data"),
     READER_OPTIONS,
+    LANGUAGE,
 )
 _CACHE_DIR = Option("cache_dir", "path", None, "Folder of the vectors.", "data", required=True)
 _STRIDE = Option(

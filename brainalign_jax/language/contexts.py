@@ -129,6 +129,7 @@ def encode_texts(
     *,
     max_length: int,
     blank: bool = False,
+    language: str | None = None,
     announce_cuts: bool = True,
 ) -> Sequences:
     """Sub-token sequences of the texts, none longer than max_length, equal texts only once.
@@ -136,7 +137,7 @@ def encode_texts(
     A text that is too long is cut between words into windows that start with up to half a window
     of context, each word being a target in one of them (with a warning, if `announce_cuts`). A
     word longer than max_length is split, with a warning, into parts that are read on their own.
-    blank: a space before each text, as where a word follows another.
+    blank: a space before each text, as where a word follows another. language: as of `WordTokenizer.encode`.
 
     Raises ValueError for a wanted word that gets no sub-token.
     """
@@ -161,9 +162,8 @@ def encode_texts(
 
     for chunk in range(0, len(items), 1024):
         part = items[chunk : chunk + 1024]
-        for (words, positions), encoded in zip(
-            part, tokenizer.encode([words for words, _ in part], blank=blank), strict=True
-        ):
+        encodings = tokenizer.encode([words for words, _ in part], blank=blank, language=language)
+        for (words, positions), encoded in zip(part, encodings, strict=True):
             _refuse_empty(encoded, words, positions)
             bounds, prefix = encoded.bounds, len(tokenizer.prefix)
             long = {p for p in positions if bounds[p + 1] - bounds[p] > budget}
@@ -238,6 +238,16 @@ def windows(
             stop = int(np.searchsorted(bounds, bounds[first] + budget, side="right")) - 1
         begin, done = done, bisect.bisect_left(wanted, stop, done)
         yield first, stop, wanted[begin:done]
+
+
+def fertility(sequences: Sequences) -> float:
+    """Mean number of sub-tokens that make a word's vector, over the word tokens: how finely they are cut."""
+    counts = [(len(rows), len(tokens)) for targets in sequences.targets for rows, tokens in targets]
+    counts += [
+        (len(rows), sum(len(tokens) for _, tokens in parts)) for rows, parts in sequences.split
+    ]
+    n_words = sum(n_rows for n_rows, _ in counts)
+    return sum(n_rows * n_tokens for n_rows, n_tokens in counts) / n_words
 
 
 def count_unknown(stimulus: Stimulus, sequences: Sequences, tokenizer: WordTokenizer) -> int:

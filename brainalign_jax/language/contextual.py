@@ -22,12 +22,13 @@ LONGEST = 4096  # sub-tokens of a text, unless the caller says otherwise
 class ContextualVectors(NamedTuple):
     """values: [L, rows, D] float32; final: [rows, D_final] or None; n_unknown: how many tokens have
     a piece that the vocabulary lacks; first: [rows] bool, rows most of whose words open their text;
-    surprisal: [N] float32, or None."""
+    fertility: mean sub-tokens of a word token; surprisal: [N] float32, or None."""
 
     values: np.ndarray
     final: np.ndarray | None
     n_unknown: int
     first: np.ndarray
+    fertility: float
     surprisal: np.ndarray | None = None
 
 
@@ -66,6 +67,7 @@ def contextual_vectors(
         texts,
         max_length=min(config.max_length, max_tokens or LONGEST),
         blank=contexts.begins_with_blank(context, causal=config.causal),
+        language=stimulus.language,
         announce_cuts=context != "growing",
     )
     n_unknown = contexts.count_unknown(stimulus, sequences, tokenizer)
@@ -96,7 +98,8 @@ def contextual_vectors(
     if surprisal is not None:
         surprisal = scoring.word_values(surprisal, sequences, tokenizer, stimulus)
     first = _openers(texts, token_to_row)
-    return ContextualVectors(sums.states, sums.final, n_unknown, first, surprisal)
+    fertility = contexts.fertility(sequences)
+    return ContextualVectors(sums.states, sums.final, n_unknown, first, fertility, surprisal)
 
 
 def _openers(texts: list[contexts.Text], token_to_row: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from brainalign_jax.files import user_path
 from brainalign_jax.language import contexts, extraction, writing
 from brainalign_jax.language.cache import EmbeddingCache
 from brainalign_jax.language.contextual import LONGEST, contextual_vectors
-from brainalign_jax.language.embeddings import Embeddings
+from brainalign_jax.language.embeddings import FERTILITY, Embeddings
 from brainalign_jax.language.geometry import complaint, described, geometry
 from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.language.models import checkpoint, registry
@@ -192,7 +192,12 @@ def embed(
     meta |= {"interventions": str(specification)} if specification else {}
     meta |= {"sublayers": sublayers} if sublayers else {}
     meta |= {"surprisal": "nats"} if surprisal else {}
-    meta |= {} if writing.only_spaces(stimulus.words) else {"words_joined": "as their script does"}
+    language = stimulus.language
+    if not writing.only_spaces(stimulus.words, language):
+        meta |= {
+            "words_joined": "as their script does" if language is None else f"as in {language}"
+        }
+    meta |= {} if language is None else {"language": language}
     read_head = functools.partial(load_head, spec, seed=seed, revision=revision)
 
     def weights() -> str:
@@ -241,6 +246,7 @@ def embed(
             "tokenizer": tokenizer.name,
             "first_token": tokenizer.first_token(),
             "unknown_words": vectors.n_unknown,
+            FERTILITY: vectors.fertility,
         }
         values, final = vectors.values, vectors.final
         made = Embeddings(spec.name, rows, values, final, meta | more, vectors.surprisal)

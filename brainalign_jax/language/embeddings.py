@@ -13,6 +13,7 @@ import numpy as np
 from brainalign_jax.files import new_file, user_path
 
 _FORMAT = "brainalign_jax.Embeddings.1"
+FERTILITY = "fertility"  # in meta: mean sub-tokens of a word token, no part of fingerprints
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,8 @@ class Embeddings:
     values: [L, T, D] float32; layer 0 is the embedding output, layer l the output of block l.
     final: [T, D_final] float32, the last layer where it has another width (opt-350m), else None.
     meta: JSON-serialisable; family, n_params, n_layers (blocks), revision, weights (fingerprint),
-        tokenizer, pooling, context, window, last, lower, level, and more.
+        tokenizer, pooling, context, window, last, lower, level, fertility (mean number of sub-tokens of a
+        word token), and more.
     surprisal: [N] float32, of every word of the stimulus in nats (over ln 2: bits), NaN where it is
         not defined; None where it was not asked for.
 
@@ -89,21 +91,22 @@ class Embeddings:
         return {name: array for name, array in named if array is not None}
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over model, types, arrays and meta."""
+        """SHA-256 (hex) over model, types, arrays and meta, but not its fertility, a later addition."""
         digest = hashlib.sha256(_FORMAT.encode())
-        digest.update(self._header().encode())
+        known = {name: value for name, value in self.meta.items() if name != FERTILITY}
+        digest.update(self._header(known).encode())
         for array in self.arrays().values():
             digest.update(np.ascontiguousarray(array, "<f4"))
         return digest.hexdigest()
 
-    def _header(self) -> str:
+    def _header(self, meta: dict) -> str:
         header = {
             "format": _FORMAT,
             "model": self.model,
             "types": self.types,
             "shape": self.values.shape,
             "final_shape": None if self.final is None else self.final.shape,
-            "meta": self.meta,
+            "meta": meta,
         }
         if self.surprisal is not None:  # fingerprints of the others stay as they were
             header["surprisal_shape"] = self.surprisal.shape
@@ -114,7 +117,7 @@ class Embeddings:
         path = user_path(path, "path", "a file")
         if path.suffix != ".npz":
             raise ValueError(f"{path} does not end in .npz; give a path that does")
-        header = np.frombuffer(self._header().encode(), np.uint8)
+        header = np.frombuffer(self._header(self.meta).encode(), np.uint8)
         with new_file(path) as file:
             np.savez(file, header=header, **self.arrays())
         return path

@@ -9,6 +9,7 @@ presented, its punctuation included; the space before it is the word's.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import warnings
 from collections.abc import Iterator
@@ -140,7 +141,8 @@ def word_surprisal(
     every = np.ones(len(stimulus), bool)
     texts = contexts.texts_of(stimulus, every, context=context, window=window, stride=stride)
     blank = contexts.begins_with_blank(context, causal=causal)
-    pieces, lost = _pieces(tokenizer, texts, prefix, suffix, length, blank)
+    encode = functools.partial(tokenizer.encode, language=stimulus.language)
+    pieces, lost = _pieces(encode, texts, prefix, suffix, length, blank)
     values = np.full(len(stimulus), np.nan)
     values[[row for piece in pieces for row, first, _ in piece.spans if first or not causal]] = 0
     mask_id = None if causal else _mask_id(tokenizer)
@@ -171,14 +173,14 @@ def word_surprisal(
     return values
 
 
-def _pieces(tokenizer, texts, prefix, suffix, length, blank) -> tuple[list[_Piece], list[int]]:
+def _pieces(encode, texts, prefix, suffix, length, blank) -> tuple[list[_Piece], list[int]]:
     """The sequences in which every word of the texts that fits is scored once."""
     budget = length - len(prefix) - len(suffix)
     pieces, lost = [], []
     for start in range(0, len(texts), 1024):
         part = texts[start : start + 1024]
         words = [text.words for text in part]
-        for text, encoded in zip(part, tokenizer.encode(words, blank=blank), strict=True):
+        for text, encoded in zip(part, encode(words, blank=blank), strict=True):
             bounds, owner = encoded.bounds, encoded.pretokens
             row_of = dict(text.targets)
             fits = [p for p in sorted(row_of) if 0 < bounds[p + 1] - bounds[p] <= budget]

@@ -1,9 +1,9 @@
 """Words and sub-tokens: which sub-tokens are which word's, in text a model reads as running text.
 
-The words of a text are joined as their script joins them (`writing`: by single spaces, or by nothing)
-and tokenised as one string; a sub-token belongs to the word whose characters its offsets cover. Neither
-`is_split_into_words` (wrong ids for byte-level BPE in transformers 5) nor `word_ids()` (splits "isn't") is
-used. The rules:
+The words of a text are joined as their language or script joins them (`writing`: by single spaces, or by
+nothing) and tokenised as one string; a sub-token belongs to the word whose characters its offsets cover.
+Neither `is_split_into_words` (wrong ids for byte-level BPE in transformers 5) nor `word_ids()` (splits
+"isn't") is used. The rules:
 
 - the space before a word is that word's, so a sub-token that is only that space ("Ġ") is too;
 - a word is pooled over the sub-tokens that overlap its core, from its first to its last letter or
@@ -111,13 +111,20 @@ class WordTokenizer:
         """What stands before each text, as the vocabulary writes it; None where nothing does."""
         return self.backend.id_to_token(self.prefix[0]) if self.prefix else None
 
-    def encode(self, texts: Sequence[Sequence[str]], *, blank: bool = False) -> list[EncodedText]:
+    def encode(
+        self,
+        texts: Sequence[Sequence[str]],
+        *,
+        blank: bool = False,
+        language: str | None = None,
+    ) -> list[EncodedText]:
         """Tokenise each text, given as its words; whitespace inside a word becomes one space.
 
-        blank: a space before the first word, too, as where it follows another.
+        blank: a space before the first word, too, as where it follows another. language: by whose rule the
+        words are joined, see `writing.gap`; None goes by their script.
         """
         spaced = [[" ".join(word.split()) for word in words] for words in texts]
-        written = [running_text(words, blank=blank) for words in spaced]
+        written = [running_text(words, blank=blank, language=language) for words in spaced]
         encodings = self.backend.encode_batch(
             [text for text, _ in written], add_special_tokens=False
         )

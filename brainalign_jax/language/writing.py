@@ -4,6 +4,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from brainalign_jax.scripts import WITHOUT_SPACES
+
 # First and last characters of the blocks of scripts that put nothing between words: Thai, Lao, Burmese,
 # Khmer, Tai Le and New Tai Lue with Khmer signs, Tai Tham, Bopomofo, kana and Han, in all their blocks,
 # and the wide forms of signs and kana. Tibetan has its own mark between syllables, Korean has spaces.
@@ -24,31 +26,41 @@ class RunningText(NamedTuple):
     starts: tuple[int, ...]
 
 
-def gap(before: str, after: str) -> str:
+def gap(before: str, after: str, language: str | None = None) -> str:
     """What stands between two neighbouring words: a space, or nothing where neither's script has spaces.
 
-    Quotation marks and dashes go with the script of the other word.
+    Quotation marks and dashes go with the script of the other word. language: an ISO 639-1 code, by whose
+    rule the words are joined: by spaces always, or, in one that has none, by a space only between two words
+    or numbers of scripts that have.
 
     >>> gap("sun", "moon"), gap("太阳", "月亮"), gap("太阳", "moon"), gap("해", "달")
     (' ', '', ' ', ' ')
+    >>> gap("2020", "年"), gap("2020", "年", "zh"), gap("World", "Cup", "zh"), gap("日", "月", "ko")
+    (' ', '', ' ', ' ')
     """
     sides = _seen(before)[-1:], _seen(after)[:1]
+    if language is not None:
+        spaced = language not in WITHOUT_SPACES or all(map(_apart, sides))
+        return " " if spaced else ""
     unspaced = [_unspaced(side) for side in sides]
     fitting = [own or side in _SHARED for own, side in zip(unspaced, sides, strict=True)]
     return "" if any(unspaced) and all(fitting) else " "
 
 
-def running_text(words: Sequence[str], *, blank: bool = False) -> RunningText:
+def running_text(
+    words: Sequence[str], *, blank: bool = False, language: str | None = None
+) -> RunningText:
     """The words as one text; whitespace inside a word becomes one space.
 
-    blank: what stands before the first word where it follows another of its script, too.
+    blank: what stands before the first word where it follows another of its script, too. language: as of
+    `gap`.
     """
-    spaced = blank and not (words and _begins_unspaced(words[0]))
+    spaced = blank and not (words and _begins_unspaced(words[0], language))
     parts, starts, length = [" " * spaced], [], int(spaced)
     previous = None
     for word in words:
         word = " ".join(word.split())
-        between = "" if previous is None else gap(previous, word)
+        between = "" if previous is None else gap(previous, word, language)
         starts.append(length + len(between))
         parts += [between, word]
         length += len(between) + len(word)
@@ -56,14 +68,22 @@ def running_text(words: Sequence[str], *, blank: bool = False) -> RunningText:
     return RunningText("".join(parts), tuple(starts))
 
 
-def only_spaces(words: Sequence[str]) -> bool:
+def only_spaces(words: Sequence[str], language: str | None = None) -> bool:
     """Whether a space stands between all neighbouring words, and would before each one."""
-    between = (gap(*pair) for pair in zip(words, words[1:], strict=False))
-    return not any(map(_begins_unspaced, words)) and all(between)
+    between = (gap(*pair, language) for pair in zip(words, words[1:], strict=False))
+    return not any(_begins_unspaced(word, language) for word in words) and all(between)
 
 
-def _begins_unspaced(word: str) -> bool:
-    return _unspaced(_seen(word.strip())[:1])
+def _begins_unspaced(word: str, language: str | None) -> bool:
+    first = _seen(word.strip())[:1]
+    if language is None:
+        return _unspaced(first)
+    return language in WITHOUT_SPACES and not _apart(first)
+
+
+def _apart(character: str) -> bool:
+    """Whether a character is a letter or digit of a script that has spaces."""
+    return character.isalnum() and not _unspaced(character)
 
 
 def _seen(word: str) -> str:

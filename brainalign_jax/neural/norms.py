@@ -97,9 +97,9 @@ def read_norms(stimulus: Stimulus, names: Sequence[str]) -> Norms:
 def word_frequencies(stimulus: Stimulus, language: str | None = None) -> np.ndarray:
     """Zipf frequencies [N] of the words in a language, NaN for words that are in none of the lists.
 
-    language: a code as "fr"; that of the stimulus, or English, where none is given.
+    language: a code as "fr"; that of the stimulus, which its script may say, or English where none is given.
     """
-    language = language or getattr(stimulus, "language", None) or "en"
+    language = language or stimulus.known_language() or "en"
     try:
         import wordfreq
     except ImportError as error:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,13 @@ class WordResponses:
 
     def with_attributes(self, **arrays) -> WordResponses:
         """The responses with these attributes of their words, see `Stimulus.with_attributes`."""
-        stimulus = self.stimulus.with_attributes(**arrays)
+        return self._of_words(self.stimulus.with_attributes(**arrays))
+
+    def with_language(self, language: str | None) -> WordResponses:
+        """The responses to words of this language, see `Stimulus`."""
+        return self._of_words(replace(self.stimulus, language=language))
+
+    def _of_words(self, stimulus: Stimulus) -> WordResponses:
         names = ("subject", "values", "valid", "meta", "space")
         fields = {name: getattr(self, name) for name in names}
         return self._made(contents=False, stimulus=stimulus, **fields)

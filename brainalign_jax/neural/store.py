@@ -1,10 +1,10 @@
 """The file of a `WordResponses`: written in blocks of columns, read by mapping it into memory.
 
 One `.npz` without compression or pickles, which plain `np.load` reads too. Its members: `header` (JSON as
-bytes: format, version, subject, words, meta), `valid`, the arrays of the stimulus, its attributes as
-`attribute.NAME`, the arrays of the space as `space.NAME`, and `values` [N, V] float32, last, column after
-column (Fortran order) and at a multiple of 64 bytes. So a recording is streamed to the file voxel by
-voxel, and read from it lazily.
+bytes: format, version, subject, words, meta, and language where it is known), `valid`, the arrays of the
+stimulus, its attributes as `attribute.NAME`, the arrays of the space as `space.NAME`, and `values` [N, V]
+float32, last, column after column (Fortran order) and at a multiple of 64 bytes. So a recording is streamed
+to the file voxel by voxel, and read from it lazily.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ class ResponseWriter:
             "words": list(stimulus.words),
             "meta": checked_meta(meta or {}, self._subject),
         }
+        header |= {"language": stimulus.language} if stimulus.language else {}
         # JSON as bytes: NumPy's unicode arrays would drop trailing NULs and take four times as much.
         self._arrays = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
         self._arrays["valid"] = self._valid
@@ -229,7 +230,8 @@ def _read(file: BinaryIO, archive: zipfile.ZipFile, verify: bool) -> StoredRespo
         for kind in (_SPACE, _ATTRIBUTE)
     )
     own = {name: arrays.get(name) for name in _STIMULUS}
-    stimulus = Stimulus(tuple(header["words"]), **own, attributes=attributes)
+    words, language = tuple(header["words"]), header.get("language")
+    stimulus = Stimulus(words, **own, attributes=attributes, language=language)
     return StoredResponses(
         header["subject"],
         values,

@@ -4,7 +4,7 @@
 paper's protocol to the audited one, a choice at a time. `checks`: what noise scores, and what is found.
 `regions`: what a model adds to word rate and sound power. `contrastive`: maps trained for retrieval.
 `generalisation`: does it hold for words of another kind than it was fitted on? `figurative`: is what follows
-from an idiom or a metaphor nearer to it than what does not?
+from an idiom or a metaphor nearer to it than what does not? `languages`: for people of another language?
 
 >>> import brainalign_jax as ba
 >>> steps = ba.studies.ladder.ladder_steps(timed=True, grouped=False)
@@ -21,6 +21,7 @@ _STUDIES = (
     "figurative",
     "generalisation",
     "ladder",
+    "languages",
     "regions",
     "replication",
 )

@@ -21,11 +21,13 @@ from brainalign_jax.study.words import (
     UNTIMED_NOTE,
     is_isolated,
     is_text,
+    language_frequencies,
     token_features,
 )
 
 NUISANCE, SHIPPED = "nuisance:", "shipped:"
 AUTOCORRELATED = "autocorrelated"
+LANGUAGE_FREQUENCY = "language_frequency"
 NAMES = tuple(f"{NUISANCE}{name}" for name in ("all", *GROUPS, AUTOCORRELATED))
 DEFAULT_WIDTH = 4.0  # words: as many as share a scan of 2 s in a story read at 0.5 s a word
 _MOST_AXES = 2048
@@ -38,7 +40,8 @@ def is_control(name: str) -> bool:
 
 def control_names(dataset: Dataset) -> tuple[str, ...]:
     """The names that `control_vectors` knows for a data set."""
-    return (*NAMES, *(f"{SHIPPED}{name}" for name in dataset.vectors))
+    by_language = [f"{NUISANCE}{LANGUAGE_FREQUENCY}"] * bool(dataset.stimulus.known_language())
+    return (*NAMES, *by_language, *(f"{SHIPPED}{name}" for name in dataset.vectors))
 
 
 def control_vectors(
@@ -53,6 +56,7 @@ def control_vectors(
 
     name: "nuisance:all", "nuisance:" and a group of `word_features.GROUPS`;
         "nuisance:autocorrelated", or "nuisance:autocorrelated:8" for another width in words;
+        "nuisance:language_frequency", how often the words are used in their language;
         "shipped:" and a name of dataset.vectors.
     lower: word types without regard to case, as everywhere in the study.
     frequencies: word in lower case -> count or rate elsewhere, in place of counts in the stimulus.
@@ -81,6 +85,15 @@ def control_vectors(
             lower=lower,
             features=groups,
             frequencies=frequencies,
+            random_state=seed,
+            name=name,
+        )
+    if kind == "nuisance" and rest == LANGUAGE_FREQUENCY:
+        return nuisance_vectors(
+            dataset.stimulus,
+            lower=lower,
+            features=("frequency",),
+            frequencies=language_frequencies(dataset.stimulus),
             random_state=seed,
             name=name,
         )

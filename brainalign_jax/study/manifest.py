@@ -8,6 +8,7 @@ from pathlib import Path
 
 from brainalign_jax import __version__
 from brainalign_jax.machine import package_version
+from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.protocol import Protocol
 
@@ -42,9 +43,17 @@ def manifest(
         "computation": study.planned.fields() if study.planned else asdict(study.computation),
         "subjects": subjects,
         "stimulus": dataset.stimulus.fingerprint(attributes=False),
+        **_language(dataset.stimulus),
         "n_words": len(dataset.stimulus),
         "n_types": len(dataset.stimulus.types(lower=scoring.lower)[0]),
     }
+
+
+def _language(stimulus: Stimulus) -> dict:
+    """The language of the words, where it is known, and by what."""
+    known = stimulus.known_language()
+    said_by = "the data set" if stimulus.language else "its script"
+    return {"language": {"code": known, "known_by": said_by}} if known else {}
 
 
 def _plain(choice: object) -> object:

@@ -215,6 +215,61 @@ class Encoding:
 
 @documented
 @dataclass(frozen=True)
+class Languages:
+    """How it is asked whether what was fitted on one language holds for others: `studies.languages`."""
+
+    section: str = described(
+        "What says which words of the languages belong together: an attribute that the data sets share, as "
+        "section, or run.",
+        "section",
+    )
+    space: str = described(
+        "What people of all languages share: columns (regions or template voxels of the same names or "
+        "places), or hyperaligned (rotations learnt from the sections that are not tested); auto takes the "
+        "columns where they are the same.",
+        "auto",
+        choices=("auto", "columns", "hyperaligned"),
+    )
+    n_bins: int = described(
+        "Parts of equal time of a section, by which people of all languages are hyperaligned.",
+        20,
+        least=2,
+        most=10_000,
+    )
+    n_axes: int = described(
+        "Axes of the responses that are kept, at most; of hyperaligned ones no more than a third of the "
+        "parts that they are learnt from.",
+        300,
+        least=2,
+        most=5000,
+    )
+    purge: float = described(
+        "Seconds on either side of the tested section whose words are left out of the training.",
+        10.0,
+        least=0.0,
+        most=86400.0,
+    )
+    n_nulls: int = described(
+        "Draws in which words are shifted in a circle against the recording (within a language) or the "
+        "tested people's space is turned (across), 0 for none; the smallest p is 1 / (1 + n_nulls).",
+        200,
+        least=0,
+        most=100_000,
+    )
+    n_bootstraps: int = described(
+        "Resamples of people within languages.", 2000, least=100, most=1_000_000
+    )
+    confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
+    audited: bool = described(
+        "Also run the audited study of each language by itself, into OUT/within/LANGUAGE.", True
+    )
+
+    def __post_init__(self):
+        check_fields(self)
+
+
+@documented
+@dataclass(frozen=True)
 class Generalisation:
     """How it is asked whether what was fitted on some words holds for others: `studies.generalisation`."""
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 
 from brainalign_jax.files import Damaged, read_parquet, sealed_bytes, user_path, write_parquet
 from brainalign_jax.language import Embeddings
+from brainalign_jax.language.embeddings import FERTILITY
 from brainalign_jax.study import outputs
 from brainalign_jax.study.outputs import EXTRAS
 
@@ -30,7 +32,8 @@ class ResultTable:
     chose (its number is the metric "selected_layer") and `subject` is "group" for the mean over subjects.
     `metric` is one of `registry.METRICS`, or a measure's name as `method` has it. `k` is 0 where the metric
     has none. `n_items` is the number of words scored, `chance` the value that a guess would have (k / number
-    of candidates for precision, 0.5 for rank accuracy, else 0).
+    of candidates for precision, 0.5 for rank accuracy, else 0). A last column, `fertility`, is the mean
+    number of sub-tokens that the model makes of a word, NaN where unknown.
 
     `study` is a folder that `run_study` wrote:
 
@@ -80,7 +83,10 @@ class ResultTable:
                 else (folder / f"{name}.parquet").is_file()
             )
         }
-        return cls(outputs.read_table(folder, RESULTS, files), content, extras)
+        rows = outputs.read_table(folder, RESULTS, files)
+        if FERTILITY not in rows.columns:  # of an earlier version
+            rows = rows.assign(**{FERTILITY: np.nan})
+        return cls(rows, content, extras)
 
     def pooled(self, metric: str, *, k: int = 0, **only) -> pd.DataFrame:
         """Rows of one metric pooled over folds, subjects and group, of every layer.
@@ -239,6 +245,12 @@ def about_model(model: Embeddings) -> dict[str, str | float | int | None]:
                 "left out"
             )
     return found
+
+
+def with_fertility(rows: pd.DataFrame, models: Iterable[dict]) -> pd.DataFrame:
+    """The rows with the column "fertility", from what the facts of each model, by its name, say of it."""
+    known = {model["name"]: model.get(FERTILITY) for model in models}
+    return rows.assign(**{FERTILITY: rows["model"].map(known).astype(np.float64)})
 
 
 def tidy(rows: pd.DataFrame) -> pd.DataFrame:

@@ -40,7 +40,7 @@ from brainalign_jax.study.progress import (
 )
 from brainalign_jax.study.report import plots, report
 from brainalign_jax.study.report.verdict import with_evidence
-from brainalign_jax.study.results import ResultTable, group_rows
+from brainalign_jax.study.results import ResultTable, group_rows, with_fertility
 from brainalign_jax.study.score import sweep
 from brainalign_jax.study.score.group import KINDS as GROUP_KINDS
 from brainalign_jax.study.score.problem import check_axes, check_words, fitting_ks, folds_of
@@ -265,7 +265,7 @@ def score(study: Study) -> StudyScores:
 def judge(study: Study, scores: StudyScores, facts: dict) -> ResultTable:
     """The table of the scores, with the evidence beside them; facts: its manifest."""
     rows = pd.concat([scores.rows, group_rows(scores.rows)], ignore_index=True)
-    table = ResultTable(rows, facts)
+    table = ResultTable(with_fertility(rows, scores.models), facts)
     extras = group_tables(study)
     with study.progress.stage(REPORT):
         if study.evidence is not None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus, clean_word
 
 # Group -> its features, as `token_features` names them.
@@ -19,6 +20,33 @@ UNTIMED_NOTE = (
     "these are isolated words without times: the order of the rows is no order of presentation, so "
     "that they have neither position nor rate nor sentence"
 )
+
+
+_PER = 1e9  # frequencies are counts in so many words
+
+
+def language_frequencies(stimulus: Stimulus) -> dict[str, float]:
+    """How often each word is used in its language: word in lower case -> times in a billion words.
+
+    Raises: ValueError for words whose language is not known, or of which there is no list; ImportError that
+    names the extra to install.
+    Reference: Speer 2022, rspeer/wordfreq.
+    """
+    language = stimulus.known_language()
+    if language is None:
+        raise ValueError(
+            "the language of the words is not known, and their script is that of several: give language= "
+            "(--language), as en"
+        )
+    try:
+        import wordfreq
+    except ImportError as error:
+        raise ImportError(
+            "frequencies by language need wordfreq: pip install 'brainalign_jax[languages]'"
+        ) from error
+    check_known("language of frequencies", language, wordfreq.available_languages())
+    words = {clean_word(word).lower() for word in stimulus.words} - {""}
+    return {word: _PER * wordfreq.word_frequency(word, language) for word in sorted(words)}
 
 
 def is_text(stimulus: Stimulus) -> bool:

@@ -41,7 +41,7 @@ def run(dataset, vectors_file, output, scoring=SCORING, **options):
 def test_a_study_writes_table_manifest_report_and_figures(dataset, vectors_file, tmp_path):
     table = run(dataset, vectors_file, tmp_path / "out", command="the command")
     rows = pd.read_parquet(tmp_path / "out" / "results.parquet")
-    assert tuple(rows.columns) == COLUMNS
+    assert tuple(rows.columns) == (*COLUMNS, "fertility")
     pd.testing.assert_frame_equal(rows, table.rows, check_dtype=False)
     assert set(rows["metric"]) <= {*METRICS, "rsa"}
     assert set(rows["subject"]) == {"S0", "S1", "group"}

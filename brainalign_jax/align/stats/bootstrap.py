@@ -13,6 +13,7 @@ References: Efron & Tibshirani (1993), An Introduction to the Bootstrap; DiCicci
 Stat. Sci. 11:189-228 (BCa).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -46,6 +47,24 @@ def draw_counts(
     rng = np.random.default_rng(random_state)
     counts = rng.multinomial(n_units, np.full(n_units, 1 / n_units), size=n_bootstraps)
     return counts.astype(np.float32)
+
+
+def draw_stratified(
+    strata: Sequence[object], n_bootstraps: int, *, random_state: int = 0
+) -> np.ndarray:
+    """How often each of S units is drawn in each resample within its own stratum: [B, S] float32.
+
+    strata: the label of each unit's stratum. Each stratum keeps its size; a unit that is alone in its own
+    is drawn once, always.
+    """
+    labels = np.unique(np.asarray(strata), return_inverse=True)[1]
+    counts = np.ones((n_bootstraps, len(labels)), np.float32)
+    seeds = np.random.SeedSequence(random_state).spawn(int(labels.max(initial=-1)) + 1)
+    for label, seed in enumerate(seeds):
+        units = np.flatnonzero(labels == label)
+        if len(units) > 1:
+            counts[:, units] = draw_counts(len(units), n_bootstraps, random_state=seed)
+    return counts
 
 
 def draw_hierarchical(

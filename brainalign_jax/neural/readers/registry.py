@@ -17,6 +17,7 @@ from brainalign_jax.names import check_known
 from brainalign_jax.neural.attributes import joined_attributes
 from brainalign_jax.neural.readout import Processing
 from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.scripts import check_language
 from brainalign_jax.spans import Spans
 from brainalign_jax.stimulus import Stimulus
 
@@ -106,15 +107,17 @@ def open_dataset(
     *,
     subjects: str | Iterable[str] | None = None,
     attributes: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
+    language: str | None = None,
     **options,
 ) -> Dataset:
     """Open a data set by name: its words now, its subjects when `Dataset.load` asks for them.
 
     data_dir: the release's folder, or the folder that holds it. subjects: names, or None for all
     usable ones. attributes: a table with more of the words, see `join_attributes`, norms by name, see
-    `read_norms`, or several; `Dataset.meta` says of which share of the words each is known. options: the
-    reader's own keyword arguments, such as `radius`, and where it reads scans the choices of `Processing`,
-    such as `kind` or `high_pass`.
+    `read_norms`, or several; `Dataset.meta` says of which share of the words each is known. language:
+    ISO 639-1 code of the words' language, where the reader does not say it; a reader of several languages
+    is given it. options: the reader's own keyword arguments, such as `radius`, and where it reads scans the
+    choices of `Processing`, such as `kind` or `high_pass`.
     Raises ValueError for an unknown name, subject or option, with the nearest known ones, and
     FileNotFoundError for a missing folder or file, with the place the release comes from.
 
@@ -127,10 +130,12 @@ def open_dataset(
     >>> dataset.load("S1").values.shape
     (40, 8)
     """
-    reader, accepted = reader_of(name), reader_options(name)
+    reader, accepted, language = reader_of(name), reader_options(name), check_language(language)
     for option in options:
         check_known("option", option, accepted, of=name, listing=f"`brainalign datasets {name}`")
     parameters = inspect.signature(reader).parameters
+    if language is not None and "language" in accepted:
+        options["language"] = language
     if "processing" in parameters:
         given = {key: options.pop(key) for key in _PROCESSING if key in options}
         options["processing"] = Processing(**given)
@@ -140,11 +145,14 @@ def open_dataset(
         stimulus, known_of = joined_attributes(stimulus, attributes)
         joined = {key: stimulus.attributes[key] for key in known_of["known_of"]}
         meta = {**meta, "attributes": known_of}
+    if language is not None:
+        stimulus = replace(stimulus, language=language)
 
     def load(subject: str) -> WordResponses:
         (chosen,) = choose_subjects(name, dataset.subjects, [subject])
         responses = dataset.load(chosen)
-        return responses.with_attributes(**joined) if joined else responses
+        responses = responses.with_attributes(**joined) if joined else responses
+        return responses if language is None else responses.with_language(language)
 
     return replace(dataset, load=load, stimulus=stimulus, meta=meta)
 

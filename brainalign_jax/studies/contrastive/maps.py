@@ -34,6 +34,7 @@ from brainalign_jax.study.results import (
     group_rows,
     read_cell,
     tidy,
+    with_fertility,
     write_cell,
 )
 from brainalign_jax.study.score.problem import Scoring
@@ -210,14 +211,16 @@ def run_comparison(
             score_subject(dataset.name, one, vectors, scoring, trials, every=every, folder=output)
         )
     rows = pd.concat(tables, ignore_index=True)
+    facts = {"name": model, "fingerprint": vectors.fingerprint(), **vectors.meta}
+    both = pd.concat([tidy(rows), group_rows(rows)], ignore_index=True)
     table = ResultTable(
-        pd.concat([tidy(rows), group_rows(rows)], ignore_index=True),
+        with_fertility(both, [facts]),
         {
             "command": command,
             "version": __version__,
             "seed": scoring.seed,
             "dataset": dataset.name,
-            "model": {"name": model, "fingerprint": vectors.fingerprint(), **vectors.meta},
+            "model": facts,
             "protocol": scoring.protocol.fields(),
             "trials": {name: dataclasses.asdict(one) for name, one in trials.items()},
             "k": k,

@@ -94,6 +94,7 @@ def _scope(table: ResultTable) -> str:
     return (
         counted(subjects, "subject")
         + (f", {recorded(words)} words" if words is not None else "")
+        + (f", language {said}" if (said := summary.language(table)) else "")
         + f". Models: {', '.join(names.values())}. "
         f"Methods: {', '.join(rows['method'].unique())}. Protocol: {rows['protocol'].iloc[0]}."
     )

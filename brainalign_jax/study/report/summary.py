@@ -58,6 +58,7 @@ def text_summary(table: ResultTable, *, k: int = 10) -> str:
     parts = [
         *warnings(table),
         opening,
+        *([f"Language of the words: {language(table)}."] if language(table) else []),
         *([f"Features of the table: {features}"] if features else []),
     ]
     if rows:
@@ -81,6 +82,12 @@ def _aligned(header: list[str], rows: list[list[str]]) -> str:
     ]
     aligned.insert(1, "-" * max(map(len, aligned)))
     return "\n".join(aligned)
+
+
+def language(table: ResultTable) -> str:
+    """The language of the words and by what it is known, "" where it is not."""
+    known = table.manifest.get("language")
+    return f"{known['code']} (known by {known['known_by']})" if isinstance(known, dict) else ""
 
 
 def selection_note(table: ResultTable, k: int) -> str:

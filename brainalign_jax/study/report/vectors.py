@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from brainalign_jax.language.geometry import complaint
 from brainalign_jax.study.report import page
-from brainalign_jax.study.report.wording import short_names
+from brainalign_jax.study.report.wording import number, short_names
 from brainalign_jax.study.results import ResultTable
 
 
@@ -32,7 +32,8 @@ def vectors_table(table: ResultTable) -> page.Table | None:
     names = short_names([str(model["name"]) for model in facts])
     lines = [[names[model["name"]], *_cells(model)] for model in facts]
     header = [
-        "model", "before the texts", "first words", "longest 1 % of words", "three dimensions", "cosine",
+        "model", "before the texts", "sub-tokens a word", "first words",
+        "longest 1 % of words", "three dimensions", "cosine",
     ]  # fmt: skip
     return page.Table(header, lines, 2)
 
@@ -46,6 +47,7 @@ def _cells(model: dict) -> Sequence[str]:
     about = model["geometry"]
     return [
         str(model.get("first_token") or "–"),
+        number(model.get("fertility")),
         _largest(about["first_ratio"], "{:.2f} ×"),
         _largest(about["top_share"], "{:.1%}"),
         _largest(about["dimension_share"], "{:.1%}"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -234,8 +235,9 @@ def chosen_sections(
 
 
 def in_language(stimulus: Stimulus, language: str) -> Stimulus:
-    """The stimulus, its words said to be of a language ("en", "fr", "zh")."""
-    return stimulus.with_attributes(language=[language] * len(stimulus))
+    """The stimulus, its words said to be of a language ("en", "fr", "zh"): it says how they are joined."""
+    told = replace(stimulus, language=language)
+    return told.with_attributes(language=[language] * len(stimulus))
 
 
 def read_annotation(

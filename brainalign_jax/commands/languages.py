@@ -1,0 +1,150 @@
+"""`brainalign languages`: does it hold for people who heard another language?"""
+
+from brainalign_jax.commands.align import (
+    COMPUTATION,
+    DATA,
+    EMBEDDING,
+    MODEL,
+    MODELS,
+    OPTIONS,
+    OUTPUT_DIR,
+    PROGRESS,
+    PROTOCOL,
+    READER_OPTIONS,
+    SCORING,
+)
+from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.ending import Misuse, misuse
+from brainalign_jax.options import Option, filled, options_of, picked
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.options import Embedding, Languages, Scoring
+
+_METHODS = ("ridge", "procrustes")
+_PLAN = options_of(Languages, PROTOCOL)
+_SCORING = (
+    *picked(SCORING, "methods", default=_METHODS, help="What to score with: ridge, procrustes."),
+    *picked(
+        SCORING, "ks", default=(1, 3), help="The k of precision@k, below the words of a section."
+    ),
+    *picked(SCORING, "layers", "lower"),
+    *picked(SCORING, "seed", help="Seed of every draw and of untrained weights."),
+)
+_COMPUTATION = picked(COMPUTATION, "dtype", "threads")
+
+LANGUAGES_OPTIONS = (
+    Option(
+        "data_dirs",
+        "paths",
+        None,
+        "Languages (ISO 639-1) and the folders of their data sets, as en=DIR,fr=DIR.",
+        DATA,
+        required=True,
+    ),
+    Option(
+        "dataset",
+        "text",
+        None,
+        "Data set to read, the same for all languages but those of --datasets; `brainalign datasets` lists "
+        "them.",
+        DATA,
+    ),
+    Option("datasets", "pairs", (), "Data sets of single languages, as zh=smn4lang.", DATA),
+    *picked(
+        (READER_OPTIONS,),
+        "reader_options",
+        help="Reader options as name=value, each for the data sets that have it.",
+    ),
+    OUTPUT_DIR,
+    *picked(
+        (MODELS,),
+        "models",
+        help="Models of several languages, by name, Hugging Face id or folder; untrained:MODEL is the same "
+        "architecture with random weights, static:FILE a file of word vectors.",
+    ),
+    Option(
+        "model_languages",
+        "pairs",
+        (),
+        "Languages of the models as MODEL=fr, to compare models of the people's language with others.",
+        MODEL,
+    ),
+    *EMBEDDING,
+    *_SCORING,
+    *_PLAN,
+    *_COMPUTATION,
+    *picked(OPTIONS, "cache_dir", help="Where vectors are kept; below --output_dir if not given."),
+    PROGRESS,
+)
+
+
+def _open(values: dict[str, object]) -> list:
+    """The data set of each language."""
+    from brainalign_jax.neural.readers import open_dataset, reader_options
+    from brainalign_jax.neural.readers.options import convert_options
+    from brainalign_jax.scripts import check_language
+
+    folders, named = values["data_dirs"], dict(values["datasets"] or {})
+    options = dict(values["reader_options"] or {})
+    with misuse():
+        for language in (*folders, *named):
+            check_language(language)
+    for language in named:
+        if language not in folders:
+            raise Misuse(f"--datasets={language}={named[language]} has no folder in --data_dirs")
+    readers = {language: named.get(language, values["dataset"]) for language in folders}
+    for language, name in readers.items():
+        if name is None:
+            raise Misuse(
+                f"no data set is named for {language}: give --dataset, or --datasets={language}=NAME"
+            )
+    with misuse():
+        known = {name: reader_options(name) for name in readers.values()}
+        converted = {
+            name: convert_options(name, {key: options[key] for key in options if key in own})
+            for name, own in known.items()
+        }
+    for option in options:
+        if not any(option in own for own in known.values()):
+            raise Misuse(f"--reader_options: no data set here has the option {option!r}")
+    opened = []
+    for language, folder in folders.items():
+        name = readers[language]
+        own = {key: value for key, value in converted[name].items() if key != "language"}
+        opened.append(open_dataset(name, folder, language=language, **own))
+    return opened
+
+
+def _languages(values: dict[str, object], text: str) -> None:
+    from brainalign_jax.studies.languages import run_languages
+
+    with misuse():
+        plan = filled(Languages, _PLAN, values)
+        scoring = filled(Scoring, _SCORING, values)
+    table = run_languages(
+        _open(values),
+        values["models"],
+        values["output_dir"],
+        plan=plan,
+        scoring=scoring,
+        embedding=filled(Embedding, EMBEDDING, values),
+        computation=filled(Computation, _COMPUTATION, values),
+        model_languages=dict(values["model_languages"] or {}),
+        cache_dir=values["cache_dir"],
+        command=text,
+        progress=values["progress"],
+    )
+    print(table.verdict())
+    print(f"report: {shown_path(values['output_dir'] / 'report.html')}")
+
+
+LANGUAGES = Command(
+    "languages",
+    "does it hold for people of another language than it was fitted on, with a verdict",
+    (
+        "languages --dataset=little_prince --data_dirs=en=data/prince,fr=data/prince,zh=data/prince "
+        "--section=run --models=bert-base-multilingual-cased --output_dir=out/languages",
+    ),
+    LANGUAGES_OPTIONS,
+    _languages,
+    "vectors are kept in the cache, scores are not, and the same command begins anew",
+)
