@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from small_tokenizers import CORPUS, gpt2, mistral, surface
 
+from brainalign_jax.commands.align import open_data
+from brainalign_jax.commands.ending import Misuse
 from brainalign_jax.language import Embeddings
 from brainalign_jax.language.contexts import encode_texts, fertility, texts_of
 from brainalign_jax.language.tokens import load_tokenizer
@@ -77,6 +79,12 @@ def test_a_data_set_is_opened_in_a_language(tmp_path):
     assert dataset.stimulus.language == dataset.load("S1").stimulus.language == "fr"
     with pytest.raises(ValueError, match="unknown language='french'"):
         open_dataset("table", tmp_path, language="french")
+    spans = (
+        "word,span_start,span_end,a\nle petit prince,1,3,1\nla rose rouge,0,2,2\nun renard,0,2,4\n"
+    )
+    (tmp_path / "S1.csv").write_text(spans)
+    dataset = open_dataset("table", tmp_path, language="fr")
+    assert dataset.stimulus.language == dataset.spans.stimulus.language == "fr"
 
 
 def test_a_reader_of_several_languages_is_given_the_one_that_is_asked_for(tmp_path, monkeypatch):
@@ -88,6 +96,12 @@ def test_a_reader_of_several_languages_is_given_the_one_that_is_asked_for(tmp_pa
     assert open_dataset("prince", tmp_path).stimulus.words == ("in en",)
     dataset = open_dataset("prince", tmp_path, language="zh")
     assert dataset.stimulus.words == ("in zh",) and dataset.load("S").stimulus.language == "zh"
+    values = {"dataset": "prince", "data_dir": tmp_path, "subjects": None}
+    values["reader_options"] = {"language": "fr"}
+    assert open_data(values).stimulus.words == ("in fr",)
+    assert open_data(values | {"language": "fr"}).stimulus.language == "fr"
+    with pytest.raises(Misuse, match="--language=zh and --reader_options=language=fr differ"):
+        open_data(values | {"language": "zh"})
 
 
 def test_a_study_says_the_language_and_how_finely_words_are_cut(tmp_path):

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from brainalign_jax.commands.command import Command, shown_path
-from brainalign_jax.commands.ending import misuse, take_signals
+from brainalign_jax.commands.ending import Misuse, misuse, take_signals
 from brainalign_jax.options import Option, filled, options_of
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.options import GROUPS, Embedding, EvidencePlan, Scoring
@@ -148,6 +148,11 @@ def open_data(values: dict[str, object]):
     with misuse():
         options = convert_options(values["dataset"], values["reader_options"] or {})
         language = check_language(values.get("language"))
+        of_reader = check_language(options.pop("language", None))
+    if None not in (language, of_reader) and language != of_reader:
+        raise Misuse(
+            f"--language={language} and --reader_options=language={of_reader} differ: leave one out"
+        )
     text = values.get("attributes")
     attributes = None if text is None else split_attributes(text)
     dataset = open_dataset(
@@ -155,7 +160,7 @@ def open_data(values: dict[str, object]):
         values["data_dir"],
         subjects=values["subjects"],
         attributes=attributes,
-        language=language,
+        language=language or of_reader,
         **options,
     )
     if attributes is not None:

@@ -140,6 +140,17 @@ def test_noise_is_silent():
     assert (abs(cells["value"] - 0.5) < 0.1).all()
 
 
+def test_words_of_one_vector_are_told_apart_at_chance():
+    dataset, model, _ = made("own")
+    alike = replace(model, values=np.ones_like(model.values))
+    scoring, plan = Scoring(methods=("ridge",), ks=(1,)), replace(QUICK, n_nulls=1)
+    table = run_generalisation(
+        dataset, [alike], CONDITIONS, plan=plan, scoring=scoring, progress=False
+    )
+    cells = table.rows[table.rows["metric"] == "rank_accuracy"]
+    assert (cells["value"] == 0.5).all()
+
+
 def test_the_verdict_of_one_map_a_condition(own_maps):
     assert {verdict.answer for verdict in verdicts(own_maps)} <= {"ends", "in part"}
     assert "p = 0.048" in verdicts(own_maps)[0].text

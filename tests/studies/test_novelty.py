@@ -1,6 +1,7 @@
 """The ladder of novelty: planted truth at each level, silence on noise, and what the data set lacks."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -108,6 +109,14 @@ def test_noise_is_silent_at_every_level():
     (verdict,) = verdicts(table)
     assert verdict.answer == "nothing" and verdict.held == ()
     assert all(abs(level(table, name)["value"] - 0.5) < 0.08 for name in table.levels)
+
+
+def test_words_of_one_vector_are_told_apart_at_chance():
+    dataset, model = made("noise", n_subjects=3)
+    alike = replace(model, values=np.ones_like(model.values))
+    scoring, plan = Scoring(methods=("ridge",), ks=(1,)), replace(PLAN, n_nulls=1)
+    table = run_novelty(dataset, [alike], plan=plan, scoring=scoring, progress=False)
+    assert [level(table, name)["value"] for name in table.levels] == [0.5] * len(table.levels)
 
 
 def test_what_the_data_set_lacks_is_said_with_the_reason():

@@ -145,8 +145,11 @@ def open_dataset(
         stimulus, known_of = joined_attributes(stimulus, attributes)
         joined = {key: stimulus.attributes[key] for key in known_of["known_of"]}
         meta = {**meta, "attributes": known_of}
+    spans = dataset.spans
     if language is not None:
         stimulus = replace(stimulus, language=language)
+        if spans is not None:
+            spans = replace(spans, stimulus=replace(spans.stimulus, language=language))
 
     def load(subject: str) -> WordResponses:
         (chosen,) = choose_subjects(name, dataset.subjects, [subject])
@@ -154,7 +157,7 @@ def open_dataset(
         responses = responses.with_attributes(**joined) if joined else responses
         return responses if language is None else responses.with_language(language)
 
-    return replace(dataset, load=load, stimulus=stimulus, meta=meta)
+    return replace(dataset, load=load, stimulus=stimulus, meta=meta, spans=spans)
 
 
 def reader_of(name: str) -> Reader:

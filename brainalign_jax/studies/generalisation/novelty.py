@@ -281,7 +281,8 @@ def _scored(
     chosen = cell_scores.loss.argmin(axis=1)
     selected = cell_scores.ranks[np.arange(len(chosen)), chosen]
     ranks = np.concatenate([selected[:, None], cell_scores.ranks], axis=1)
-    return ranks.reshape(len(exchanged), len(items), *ranks.shape[1:]).astype(np.int16)
+    ranks = ranks.reshape(len(exchanged), len(items), *ranks.shape[1:])
+    return ranks.astype(np.float32)  # words that tie share a rank of halves
 
 
 def _ceilings(sources, shared, cells, sizes, method, centring: str) -> np.ndarray | None:

@@ -252,7 +252,7 @@ def ranked(
             every.append(ranks)
             told.update()
     by_draw = np.stack(every).reshape(len(sources), n_draws, n_cells, *every[0].shape[1:])
-    by_draw = by_draw.astype(np.int16).swapaxes(0, 1)
+    by_draw = by_draw.astype(np.float32).swapaxes(0, 1)  # words that tie share a rank of halves
     return Ranks(tuple(subjects), [SELECTED, *numbers], by_draw[0], None, by_draw[1:])
 
 
