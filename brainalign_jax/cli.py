@@ -17,6 +17,7 @@ COMMANDS = {
     "align": ("align", "ALIGN"),
     "evidence": ("evidence", "EVIDENCE"),
     "generalise": ("generalise", "GENERALISE"),
+    "ablate": ("ablate", "ABLATE"),
     "embed": ("words", "EMBED"),
     "surprisal": ("words", "SURPRISAL"),
     "fetch": ("catalog", "FETCH"),

@@ -3,7 +3,8 @@
 `demo`: a layer planted in simulated brains. `replication`: the grid of Li et al. 2023. `ladder`: from the
 paper's protocol to the audited one, a choice at a time. `checks`: what noise scores, and what is found.
 `regions`: what a model adds to word rate and sound power. `contrastive`: maps trained for retrieval.
-`generalisation`: does it hold for words of another kind than it was fitted on?
+`generalisation`: does it hold for words of another kind than it was fitted on? `ablation`: which part of the
+model carries it?
 
 >>> import brainalign_jax as ba
 >>> steps = ba.studies.ladder.ladder_steps(timed=True, grouped=False)
@@ -13,7 +14,9 @@ paper's protocol to the audited one, a choice at a time. `checks`: what noise sc
 
 import importlib
 
-_STUDIES = ("checks", "contrastive", "demo", "generalisation", "ladder", "regions", "replication")
+_STUDIES = (
+    "ablation", "checks", "contrastive", "demo", "generalisation", "ladder", "regions", "replication",
+)  # fmt: skip
 
 
 def __getattr__(name: str):
