@@ -19,6 +19,7 @@ COMMANDS = {
     "generalise": ("generalise", "GENERALISE"),
     "figurative": ("figurative", "FIGURATIVE"),
     "languages": ("languages", "LANGUAGES"),
+    "ablate": ("ablate", "ABLATE"),
     "embed": ("words", "EMBED"),
     "surprisal": ("words", "SURPRISAL"),
     "fetch": ("catalog", "FETCH"),

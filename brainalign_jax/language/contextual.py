@@ -57,32 +57,24 @@ def contextual_vectors(
     several texts share a row of a batch. interventions: what is switched off in the model.
     read_head: gives a causal model's language-model head, for surprisal. progress: the label of a
     progress bar."""
-    config = model.config
-    _warn_of_later_words(config, context, stride)
-    texts = contexts.texts_of(
-        stimulus, token_to_row >= 0, context=context, window=window, stride=stride, lower=lower
-    )
-    sequences = contexts.encode_texts(
+    texts, sequences, packing = packed_words(
+        stimulus,
+        model.config,
         tokenizer,
-        texts,
-        max_length=min(config.max_length, max_tokens or LONGEST),
-        blank=contexts.begins_with_blank(context, causal=config.causal),
-        language=stimulus.language,
-        announce_cuts=context != "growing",
-    )
-    n_unknown = contexts.count_unknown(stimulus, sequences, tokenizer)
-    packing = Packing(
-        sequences,
-        token_to_row,
+        context=context,
+        window=window,
+        stride=stride,
         pooling=pooling,
-        batch_tokens=batch_tokens or extraction.default_batch_tokens(),
-        width=config.width,
-        pad_id=tokenizer.pad_id,
+        token_to_row=token_to_row,
+        lower=lower,
+        max_tokens=max_tokens,
+        batch_tokens=batch_tokens,
         pack=pack,
         score=read_head is not None,
     )
+    n_unknown = contexts.count_unknown(stimulus, sequences, tokenizer)
     whole = isinstance(model, LanguageModel)
-    n_steps = 1 if whole else config.n_layers + 1
+    n_steps = 1 if whole else model.config.n_layers + 1
     with _progress_bar(progress, packing.n_words * n_steps, whole) as bar:
         sums = (extraction if whole else streaming).extract(
             model,
@@ -100,6 +92,48 @@ def contextual_vectors(
     first = _openers(texts, token_to_row)
     fertility = contexts.fertility(sequences)
     return ContextualVectors(sums.states, sums.final, n_unknown, first, fertility, surprisal)
+
+
+def packed_words(
+    stimulus: Stimulus,
+    config: TransformerConfig,
+    tokenizer: WordTokenizer,
+    *,
+    context: str,
+    window: int,
+    pooling: str,
+    token_to_row: np.ndarray,
+    lower: bool,
+    stride: int = 1,
+    max_tokens: int | None = None,
+    batch_tokens: int | None = None,
+    pack: bool = True,
+    score: bool = False,
+) -> tuple[list[contexts.Text], contexts.Sequences, Packing]:
+    """(texts, their sub-tokens, batches of these) in which a model reads the words."""
+    _warn_of_later_words(config, context, stride)
+    texts = contexts.texts_of(
+        stimulus, token_to_row >= 0, context=context, window=window, stride=stride, lower=lower
+    )
+    sequences = contexts.encode_texts(
+        tokenizer,
+        texts,
+        max_length=min(config.max_length, max_tokens or LONGEST),
+        blank=contexts.begins_with_blank(context, causal=config.causal),
+        language=stimulus.language,
+        announce_cuts=context != "growing",
+    )
+    packing = Packing(
+        sequences,
+        token_to_row,
+        pooling=pooling,
+        batch_tokens=batch_tokens or extraction.default_batch_tokens(),
+        width=config.width,
+        pad_id=tokenizer.pad_id,
+        pack=pack,
+        score=score,
+    )
+    return texts, sequences, packing
 
 
 def _openers(texts: list[contexts.Text], token_to_row: np.ndarray) -> np.ndarray:
@@ -146,5 +180,5 @@ def _warn_of_later_words(config: TransformerConfig, context: str, stride: int) -
     warnings.warn(
         f"a {config.family} model reads in both directions: with context={context!r} a word's vector "
         f"depends on the words behind it, {behind}",
-        stacklevel=4,
+        stacklevel=5,
     )

@@ -358,3 +358,51 @@ class Figurative:
 
     def __post_init__(self):
         check_fields(self)
+
+
+@documented
+@dataclass(frozen=True)
+class Ablation:
+    """Which parts of a model are switched off, how, and how it is read: `studies.ablation`."""
+
+    components: tuple[str, ...] = described(
+        "What is switched off, each by itself: heads, attention, ffn, layers (whole blocks), positions; or "
+        "one part, as head:2.7, attention:3.",
+        ("heads", "attention", "ffn", "positions"),
+    )
+    how: tuple[str, ...] = described(
+        "What stands in the part's place: zero, or its mean over the sub-tokens.", ("zero", "mean")
+    )
+    readout: tuple[str, ...] = described(
+        "refit: the map is fitted on the ablated vectors; frozen: it is the intact layer's, and the ablated "
+        "vectors are the candidates.",
+        ("refit", "frozen"),
+    )
+    blocks: tuple[int, ...] | None = described(
+        "Blocks whose parts are switched off, from 0; all if not given.", None, least=0
+    )
+    controls: bool = described(
+        "For each part also take a random share of the same norm off what enters its block.", True
+    )
+    n_flips: int = described(
+        "Draws of signs for the p-values; the smallest p is 1 / (1 + n_flips).", 4999, least=19
+    )
+    n_bootstraps: int = described("Resamples of subjects and words.", 1000, least=100)
+    confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
+
+    def __post_init__(self):
+        check_fields(self)
+        for name, known in (("how", ("zero", "mean")), ("readout", ("refit", "frozen"))):
+            values = tuple(dict.fromkeys(getattr(self, name)))
+            for value in values:
+                check_known(f"{name}=", value, known)
+            if not values:
+                raise ValueError(f"{name} is empty: give one or more of {', '.join(known)}")
+            object.__setattr__(self, name, values)
+        kinds = ("heads", "attention", "ffn", "layers", "positions")
+        for name in self.components:
+            kind, named, _ = name.partition(":")
+            known = ("head", "attention", "ffn", "layer") if named else kinds
+            check_known("component", kind, known)
+        if not self.components:
+            raise ValueError(f"components is empty: give one or more of {', '.join(kinds)}")

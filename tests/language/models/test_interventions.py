@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from brainalign_jax.language.ablation import Component, Setting, gates_of, open_gates
 from brainalign_jax.language.models import hidden_states, load_model, resolve
 from brainalign_jax.language.models.blocks import transformer as transformer_module
+from brainalign_jax.language.models.blocks.blocks import BlockFill
 from brainalign_jax.language.models.interventions import (
     ALL,
     Parts,
@@ -90,6 +92,35 @@ def test_factors_of_one_change_nothing(name, models_dir, expected_states, assert
     assert gates("", model.config) is None  # then the model runs as if there were no factors
     on = jax.tree.map(jnp.ones_like, gates("positions", model.config))
     assert_parity(hidden_states(model, ids, mask, interventions=on), expected, mask)
+
+
+@pytest.mark.parametrize("name", ["bert-mlm", "gpt2-lm", "opt-350m", "pythia-lm", "llama-lm"])
+def test_what_stands_in_place_of_a_part(name, models_dir, expected_states):
+    """All heads of a block replaced are its attention replaced by what they give; a block adds its fill."""
+    ids, mask, _ = expected_states(name)
+    model = load_model(str(models_dir / name))
+    config, out, rng = model.config, model.blocks.attention_out, np.random.default_rng(0)
+    of_heads = rng.standard_normal((config.n_heads, config.head_size)).astype(np.float32)
+    attention = of_heads.ravel() @ np.asarray(out.kernel[...])[1]
+    if out.bias is not None:
+        attention = attention + np.asarray(out.bias[...])[1]
+    other = rng.standard_normal((2, config.width)).astype(np.float32)
+    means, on = BlockFill(of_heads, attention, *other), open_gates(config)
+
+    def states(*components):
+        gates = on
+        for component in components:
+            gates = gates_of(Setting(component, "mean"), gates, means)
+        hidden = hidden_states(model, ids, mask, interventions=gates, last="raw")
+        return np.asarray(hidden.states)[:, mask > 0]
+
+    heads = [Component("heads", 1, head) for head in range(config.n_heads)]
+    np.testing.assert_allclose(states(*heads), states(Component("attention", 1)), atol=1e-5)
+    passed = states(Component("layers", 1))
+    np.testing.assert_allclose(passed[2], passed[1] + other[1], atol=1e-5)
+    plain = np.asarray(hidden_states(model, ids, mask, last="raw").states)[:, mask > 0]
+    np.testing.assert_allclose(states(), plain, atol=1e-5)
+    assert np.abs(states(Component("ffn", 1)) - plain).max() > 0.01
 
 
 def test_no_setting_compiles_again(models_dir, expected_states):

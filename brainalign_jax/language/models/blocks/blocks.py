@@ -15,13 +15,27 @@ from brainalign_jax.language.models.blocks.attention import TextInputs, attend, 
 from brainalign_jax.language.models.blocks.layers import Dense, Norm
 
 
+class BlockFill(NamedTuple):
+    """What stands in place of parts that are switched off, zero for parts that are on; [L, ...] as the gates.
+
+    heads: [L, H, head width], of what each head gives to the output projection; attention,
+    feed_forward: [L, width], of what the sub-layer adds to the residual; block: [L, width], of what
+    a block that is passed by adds to it.
+    """
+
+    heads: jax.Array
+    attention: jax.Array
+    feed_forward: jax.Array
+    block: jax.Array
+
+
 class BlockGates(NamedTuple):
     """Factors on the parts of the blocks, all with a leading layer axis outside the scan.
 
     heads: [L, H] float32, on what each head gives to the output projection; attention,
     feed_forward: [L] float32, on what the sub-layer adds to the residual; block: [L] bool, False
     lets the residual pass the block unchanged; rotary: [L] bool, False leaves queries and keys
-    unturned.
+    unturned. fill: what stands in place of what is off, or None for nothing.
     """
 
     heads: jax.Array
@@ -29,15 +43,24 @@ class BlockGates(NamedTuple):
     feed_forward: jax.Array
     block: jax.Array
     rotary: jax.Array
+    fill: BlockFill | None = None
+
+
+class PositionGate(NamedTuple):
+    """A float32 scalar on the position embeddings, and [width] what is added in their place."""
+
+    factor: jax.Array
+    fill: jax.Array
 
 
 class Interventions(NamedTuple):
     """What is switched off, as arrays: the same shapes whatever the setting.
 
-    positions: float32 scalar on the position embeddings added to the word's; blocks: BlockGates.
+    positions: float32 scalar on the position embeddings added to the word's, or a PositionGate;
+    blocks: BlockGates.
     """
 
-    positions: jax.Array
+    positions: jax.Array | PositionGate
     blocks: BlockGates
 
 
@@ -124,6 +147,8 @@ class Blocks(nnx.Module):
         attended = self._attend(normed, texts, layer)
         if gates is not None:
             attended = attended * gates.attention.astype(x.dtype)
+            if gates.fill is not None:
+                attended = attended + gates.fill.attention.astype(x.dtype)
         if c.parallel:
             fed = self._feed_forward(self.ffn_norm(x), gates)
             # transformers' order of the sum.
@@ -137,10 +162,23 @@ class Blocks(nnx.Module):
             fed = self._feed_forward(y, gates)
             y = self.ffn_norm(y + fed)
         if gates is not None:
-            y = jnp.where(gates.block, y, x)
+            passed = x if gates.fill is None else x + gates.fill.block.astype(x.dtype)
+            y = jnp.where(gates.block, y, passed)
         return y, SubLayers(attended, fed)
 
+    def head_outputs(self, x: jax.Array, texts: TextInputs, layer: LayerInputs) -> jax.Array:
+        """What each head gives to the output projection, [B, T, heads, head width], for a block's input."""
+        return self._mixed(self.attention_norm(x) if self.config.norm_first else x, texts, layer)
+
     def _attend(self, x: jax.Array, texts: TextInputs, layer: LayerInputs) -> jax.Array:
+        mixed, gates = self._mixed(x, texts, layer), layer.gates
+        if gates is not None:
+            mixed = mixed * gates.heads[:, None].astype(x.dtype)
+            if gates.fill is not None:
+                mixed = mixed + gates.fill.heads.astype(x.dtype)
+        return self.attention_out(mixed.reshape(*x.shape[:2], -1))
+
+    def _mixed(self, x: jax.Array, texts: TextInputs, layer: LayerInputs) -> jax.Array:
         c = self.config
         batch, time, _ = x.shape
         queries, keys, _ = c.qkv_widths
@@ -156,7 +194,7 @@ class Blocks(nnx.Module):
             query, key = rotate(query, cosine, sine), rotate(key, cosine, sine)
         # No window hides a key of a text that fits into the smallest.
         hides = time > min((window for window in c.windows if window), default=time)
-        mixed = attend(
+        return attend(
             query,
             key,
             value,
@@ -165,9 +203,6 @@ class Blocks(nnx.Module):
             window=layer.window if hides else None,
             causal=c.causal,
         )
-        if layer.gates is not None:
-            mixed = mixed * layer.gates.heads[:, None].astype(x.dtype)
-        return self.attention_out(mixed.reshape(batch, time, -1))
 
     def _feed_forward(self, x: jax.Array, gates: BlockGates | None) -> jax.Array:
         inner = self.ffn_in(x)
@@ -178,4 +213,7 @@ class Blocks(nnx.Module):
         else:
             inner = activation(inner)
         y = self.ffn_out(inner)
-        return y if gates is None else y * gates.feed_forward.astype(x.dtype)
+        if gates is None:
+            return y
+        y = y * gates.feed_forward.astype(x.dtype)
+        return y if gates.fill is None else y + gates.fill.feed_forward.astype(x.dtype)

@@ -19,6 +19,7 @@ from brainalign_jax.language.models.blocks.attention import text_inputs
 from brainalign_jax.language.models.blocks.blocks import (
     Blocks,
     Interventions,
+    PositionGate,
     SubLayers,
     apply_block,
     layer_inputs,
@@ -188,8 +189,10 @@ class LanguageModel(nnx.Module):
         return HiddenStates(jnp.concatenate([first[None], outputs[:-1], x[None]]), None, parts)
 
 
-def gated(x: jax.Array, gate: jax.Array | None) -> jax.Array:
-    """x times a float32 scalar, in the dtype of x; x itself without a gate."""
+def gated(x: jax.Array, gate: jax.Array | PositionGate | None) -> jax.Array:
+    """x times a float32 scalar, in the dtype of x, with what stands in its place; x itself without a gate."""
+    if isinstance(gate, PositionGate):
+        return x * gate.factor.astype(x.dtype) + gate.fill.astype(x.dtype)
     return x if gate is None else x * gate.astype(x.dtype)
 
 

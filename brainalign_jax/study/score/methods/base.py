@@ -14,7 +14,7 @@ from typing import Protocol as TypingProtocol
 import jax
 
 from brainalign_jax.study.protocol import Protocol
-from brainalign_jax.study.score.decoding import LayerVectors
+from brainalign_jax.study.score.decoding import LayerVectors, Map
 from brainalign_jax.study.score.folds import Split
 
 
@@ -29,10 +29,20 @@ class FoldProblem(NamedTuple):
     token_to_type: jax.Array
 
 
+class FittedMap(NamedTuple):
+    """A map fitted on one layer; mean: [E] what its predictions are centred by; queries: [Q, R] responses."""
+
+    map: Map
+    mean: jax.Array
+    queries: jax.Array
+
+
 class Method(TypingProtocol):
     """A way to compare one subject's responses with one layer's vectors; hashable, made of a protocol.
 
-    One that has an attribute `pools_folds` which is true is given all folds at once, see `pools_folds`.
+    One that has an attribute `pools_folds` which is true is given all folds at once, see `pools_folds`. One
+    that decodes by a map may have `fitted(state, layer, fold) -> FittedMap`, so that other vectors than those
+    it was fitted on are decoded through it.
     """
 
     protocol: Protocol

@@ -9,9 +9,9 @@ import jax
 from brainalign_jax.align import linalg
 from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.score import decoding
-from brainalign_jax.study.score.decoding import Map
+from brainalign_jax.study.score.decoding import LayerVectors, Map
 from brainalign_jax.study.score.folds import Split, query_rows, type_means
-from brainalign_jax.study.score.methods.base import NestedMethod
+from brainalign_jax.study.score.methods.base import FittedMap, FoldProblem, Nested, NestedMethod
 
 
 class LinearState(NamedTuple):
@@ -43,7 +43,17 @@ class LinearDecoding(NestedMethod):
         mean = linalg.weighted_mean(means, counts) * self.protocol.center
         return LinearState(linalg.masked_rows(means - mean, counts > 0), mean, counts, asked)
 
+    def fitted(self, state: Nested, layer: LayerVectors, fold: FoldProblem) -> FittedMap:
+        """The map of the outer training words."""
+        return self._fitted(state.outer, layer)
+
     def _decode(self, state: LinearState, source, layer, split: Split, *, csls: bool = True):
+        map, mean, queries = self._fitted(state, layer)
+        return decoding.decode(
+            map, queries, source, layer.values, mean, split, self.protocol, csls=csls
+        )
+
+    def _fitted(self, state: LinearState, layer: LayerVectors) -> FittedMap:
         vectors = layer.values
         mean = linalg.weighted_mean(vectors, state.counts) * self.protocol.center
         # Words that are not trained on are zero on both sides, so that no map can learn from them.
@@ -55,10 +65,7 @@ class LinearDecoding(NestedMethod):
                 f"the method {self.name!r} gives {_described(weight)}; its function must return the map from "
                 f"responses to vectors, an array of shape {expected}"
             )
-        map = Map(weight.astype(vectors.dtype), state.mean, mean)
-        return decoding.decode(
-            map, state.queries, source, vectors, mean, split, self.protocol, csls=csls
-        )
+        return FittedMap(Map(weight.astype(vectors.dtype), state.mean, mean), mean, state.queries)
 
 
 def _described(value: object) -> str:

@@ -9,9 +9,9 @@ from brainalign_jax.align import procrustes
 from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.registry import register_method
 from brainalign_jax.study.score import decoding
-from brainalign_jax.study.score.decoding import Map
+from brainalign_jax.study.score.decoding import LayerVectors, Map
 from brainalign_jax.study.score.folds import Split, query_rows, type_means
-from brainalign_jax.study.score.methods.base import NestedMethod
+from brainalign_jax.study.score.methods.base import FittedMap, FoldProblem, Nested, NestedMethod
 
 
 class ProcrustesState(NamedTuple):
@@ -37,14 +37,21 @@ class Procrustes(NestedMethod):
         asked = query_rows(source, split, *sizes, queries=self.protocol.queries)
         return ProcrustesState(*type_means(source, split.train, *sizes), asked)
 
-    def _decode(self, state: ProcrustesState, source, layer, split: Split, *, csls: bool = True):
+    def fitted(self, state: Nested, layer: LayerVectors, fold: FoldProblem) -> FittedMap:
+        """The rotation of the outer training words."""
+        return self._fitted(state.outer, layer)
+
+    def _fitted(self, state: ProcrustesState, layer: LayerVectors) -> FittedMap:
         # The mean over a type's tokens, weighted by their number, has the same cross-covariance
         # with the vectors as the tokens themselves.
         fitted = procrustes.fit(
             state.means, layer.values, state.counts, center=self.protocol.center
         )
         map = Map(fitted.rotation, fitted.source_mean, fitted.target_mean)
-        mean = map.target_mean
+        return FittedMap(map, map.target_mean, state.queries)
+
+    def _decode(self, state: ProcrustesState, source, layer, split: Split, *, csls: bool = True):
+        map, mean, _ = self._fitted(state, layer)
         vectors = layer.values
         others = None
         if csls and self.protocol.csls_queries == "all_words":

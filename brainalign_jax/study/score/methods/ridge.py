@@ -13,7 +13,7 @@ from brainalign_jax.study.registry import register_method
 from brainalign_jax.study.score import decoding
 from brainalign_jax.study.score.decoding import LayerVectors, Map
 from brainalign_jax.study.score.folds import Split, query_rows, type_sums
-from brainalign_jax.study.score.methods.base import FoldProblem, n_types
+from brainalign_jax.study.score.methods.base import FittedMap, FoldProblem, n_types
 
 
 class RidgeFactors(NamedTuple):
@@ -142,14 +142,9 @@ class Ridge:
         )
 
     def evaluate(self, state: RidgeState, source, layer: LayerVectors, fold: FoldProblem):
-        vectors = layer.values
-        alpha, layer_loss = self.choose_alpha(state, layer, fold)
-        train_mean = linalg.weighted_mean(vectors, state.outer.weights)
-        target_mean = train_mean * self.protocol.fit_intercept
-        weight = ridge.predict(state.outer, vectors - target_mean, alpha)
-        map = Map(weight, state.source_mean, target_mean)
-        mean = train_mean * self.protocol.center
-        asked = map, state.queries, source, vectors, mean, fold.outer, self.protocol
+        fitted, layer_loss = self._fitted(state, layer, fold)
+        map, mean, queries = fitted
+        asked = map, queries, source, layer.values, mean, fold.outer, self.protocol
         if self.pools_folds:
             ranks = {"similarity": decoding.similarities(*asked)}
         else:
@@ -158,6 +153,20 @@ class Ridge:
         if self.protocol.layer_selection == "inner_folds":
             found["layer_loss"] = layer_loss
         return found
+
+    def fitted(self, state: RidgeState, layer: LayerVectors, fold: FoldProblem) -> FittedMap:
+        """The map of the chosen penalty."""
+        return self._fitted(state, layer, fold)[0]
+
+    def _fitted(self, state: RidgeState, layer: LayerVectors, fold) -> tuple[FittedMap, jax.Array]:
+        """The map of the chosen penalty, and the layer's loss in the inner folds."""
+        vectors = layer.values
+        alpha, layer_loss = self.choose_alpha(state, layer, fold)
+        train_mean = linalg.weighted_mean(vectors, state.outer.weights)
+        target_mean = train_mean * self.protocol.fit_intercept
+        weight = ridge.predict(state.outer, vectors - target_mean, alpha)
+        map = Map(weight, state.source_mean, target_mean)
+        return FittedMap(map, train_mean * self.protocol.center, state.queries), layer_loss
 
     def choose_alpha(
         self, state: RidgeState, layer: LayerVectors, fold: FoldProblem

@@ -1,0 +1,444 @@
+"""Word vectors of a model with one part switched off at a time.
+
+What comes before the part is the intact model's and is computed once: the intact states that enter a block
+are kept while its settings are worked, and each setting goes on from there. Settings are arguments of one
+compiled block, so that none compiles again.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from brainalign_jax.language import contextual, pooled_states
+from brainalign_jax.language.memory import device_bytes
+from brainalign_jax.language.models import checkpoint, registry
+from brainalign_jax.language.models.blocks.architecture import TransformerConfig
+from brainalign_jax.language.models.blocks.blocks import (
+    BlockFill,
+    BlockGates,
+    Interventions,
+    PositionGate,
+    apply_block,
+    layer_inputs,
+)
+from brainalign_jax.language.models.heads import Head, load_head
+from brainalign_jax.language.packing import Packing
+from brainalign_jax.language.surprisal import word_surprisal
+from brainalign_jax.language.tokens import WordTokenizer, load_tokenizer
+from brainalign_jax.names import check_known
+from brainalign_jax.stimulus import Stimulus
+
+KINDS = ("heads", "attention", "ffn", "layers", "positions")
+HOWS = ("zero", "mean")
+RANDOM = "random"
+_ITEM = re.compile(r"(head|attention|ffn|layer):(\d+)(?:\.(\d+))?")
+_LONG = {"head": "heads", "attention": "attention", "ffn": "ffn", "layer": "layers"}
+
+
+class Component(NamedTuple):
+    """A part of a model. kind: of `KINDS`; block, head: counted from 0, -1 where it has none."""
+
+    kind: str
+    block: int = -1
+    head: int = -1
+
+    def __str__(self) -> str:
+        if self.kind == "heads":
+            return f"head {self.block}.{self.head}"
+        if self.kind == "positions":
+            return self.kind
+        name = {"layers": "block"}.get(self.kind, self.kind)
+        return f"{name} {self.block}"
+
+
+class Setting(NamedTuple):
+    """A component and how it is switched off: "zero"; its "mean" over the sub-tokens that are read; or
+    "random", the control: a random share, of the same norm, is taken off what enters its block."""
+
+    component: Component
+    how: str
+
+
+class AblatedVectors(NamedTuple):
+    """setting; layers: layer -> vectors [T, D] float32; bits: mean change of the words' surprisal, or NaN."""
+
+    setting: Setting
+    layers: dict[int, np.ndarray]
+    bits: float
+
+
+class BlockFacts(NamedTuple):
+    """What is known of an intact block over the sub-tokens.
+
+    means: BlockFill without the layer axis, what stands in for its parts. squares: mean squared norms of what
+    they add to the residual, [H + 3] of the heads, attention, ffn, the block;
+    moments: [width, width] mean products of what enters it.
+    """
+
+    means: BlockFill
+    squares: np.ndarray
+    moments: np.ndarray
+
+
+def components_of(
+    config: TransformerConfig,
+    wanted: Sequence[str],
+    *,
+    blocks: Sequence[int] | None = None,
+    model: str = "the model",
+) -> list[Component]:
+    """The components that are asked for, in the order of the blocks, each once.
+
+    wanted: of `KINDS`, or one part by name, as head:2.7, attention:3, ffn:0, layer:1. blocks: those of the
+    kinds, all if not given.
+
+    Raises: ValueError for what is not known, or a block or head that the model lacks, with the nearest.
+    """
+    known_blocks = [str(block) for block in range(config.n_layers)]
+    for block in blocks or ():
+        check_known("block", str(block), known_blocks, of=model)
+    chosen = range(config.n_layers) if blocks is None else sorted(set(blocks))
+    components: set[Component] = set()
+    for name in wanted:
+        item = _ITEM.fullmatch(name)
+        if item and (item[1] == "head") == bool(item[3]):
+            block = int(item[2])
+            check_known("block", str(block), known_blocks, of=model)
+            if item[1] == "head":
+                heads = [f"{block}.{head}" for head in range(config.n_heads)]
+                check_known("head", f"{block}.{int(item[3])}", heads, of=model)
+            components.add(Component(_LONG[item[1]], block, int(item[3]) if item[3] else -1))
+            continue
+        check_known("component", name, (*KINDS, "head:BLOCK.HEAD", "attention:BLOCK", "ffn:BLOCK"))
+        if name == "positions":
+            components.add(Component("positions"))
+        elif name == "heads":
+            components |= {Component(name, b, h) for b in chosen for h in range(config.n_heads)}
+        else:
+            components |= {Component(name, block) for block in chosen}
+    if config.n_layers == 1 and any(component.kind == "layers" for component in components):
+        raise ValueError(
+            f"{model} has one block: without it nothing is left but the embedding; leave layers out of the "
+            "components"
+        )
+    return sorted(components, key=lambda part: (part.block, KINDS.index(part.kind), part.head))
+
+
+class Ablation:
+    """A model and the words that it reads, ready to be ablated. Arguments as of `embed`.
+
+    Raises: ValueError for static vectors, and for a model whose last layer has another width.
+    """
+
+    def __init__(
+        self,
+        stimulus: Stimulus,
+        model: str,
+        *,
+        context: str = "sentence",
+        window: int = 20,
+        bos: str = "auto",
+        pooling: str = "mean",
+        last: str = "hf",
+        lower: bool = False,
+        seed: int = 0,
+    ):
+        spec = registry.resolve(model)
+        if spec.kind == "static":
+            raise ValueError(f"{model} has no parts to switch off: give a language model")
+        self.model = checkpoint.load_model(spec, seed=seed)
+        self.config: TransformerConfig = self.model.config
+        if last == "hf" and self.model.project_out is not None:
+            raise ValueError(
+                f"the last layer of {model} has another width than the others: give last=raw (--last=raw)"
+            )
+        folder = checkpoint.locate(spec.source, weights=spec.kind == "checkpoint")
+        tokenizer = load_tokenizer(folder, family=self.config.family)
+        self._tokenizer: WordTokenizer = tokenizer.with_bos(bos, causal=self.config.causal)
+        self._stimulus, self._last = stimulus, last
+        self._reading = dict(context=context, window=window)
+        types, token_to_type = stimulus.types(lower=lower)
+        self.n_types = len(types)
+        _, _, self._packing = contextual.packed_words(
+            stimulus,
+            self.config,
+            self._tokenizer,
+            pooling=pooling,
+            token_to_row=token_to_type,
+            lower=lower,
+            **self._reading,
+        )
+        self._check_size(self._packing)
+        try:
+            self.head: Head | None = load_head(spec, self.model, seed=seed)
+        except ValueError:  # a checkpoint of the encoder alone
+            self.head = None
+        if not self.config.causal and self.head is not None:
+            names = self._tokenizer.backend.token_to_id
+            if names("[MASK]") is None and names("<mask>") is None:
+                self.head = None
+
+    def _check_size(self, packing: Packing) -> None:
+        positions = sum(rows * time for rows, time in (plan.shape for plan in packing.plans))
+        needed = 4 * positions * self.config.width * 4
+        if needed > device_bytes() // 2:
+            raise ValueError(
+                f"the states of {positions:,} sub-tokens of width {self.config.width} take {needed:,} bytes, "
+                "more than half of the memory: give fewer words"
+            )
+
+    def vectors(
+        self,
+        settings: Sequence[Setting],
+        layers: Collection[int],
+        *,
+        bits: bool = True,
+        seed: int = 0,
+    ) -> Iterator[AblatedVectors]:
+        """The vectors of each setting behind its block, and in those of `layers` that lie behind it.
+
+        They come in the order of the blocks. seed: of the random shares. bits: whether surprisal is measured.
+        """
+        batches = [
+            (pooled_states.device_batch(batch), batch.shared) for batch in self._packing.batches()
+        ]
+        graph, state = nnx.split(self.model)
+        _, stacked = nnx.split(self.model.blocks)
+        on = open_gates(self.config)
+        intact_bits = self._bits(None) if bits else math.nan
+        for setting in settings:
+            if setting.component.kind == "positions":
+                gates = self._without_positions(setting.how, on)
+                first = [_embed(graph, state, batch, gates.positions) for batch, _ in batches]
+                found = self._go_on(stacked, first, batches, gates, 0, {1, *layers})
+                yield AblatedVectors(
+                    setting, found, self._bits(gates) - intact_bits if bits else math.nan
+                )
+        states = [_embed(graph, state, batch, on.positions) for batch, _ in batches]
+        for block in range(self.config.n_layers):
+            here = [setting for setting in settings if setting.component.block == block]
+            facts = self._facts(stacked, states, batches, block) if here else None
+            for setting in here:
+                entering, gates = states, on
+                if setting.how == RANDOM:
+                    removal = random_removal(
+                        facts, _square(facts, setting.component), (seed, *_place(setting.component))
+                    )
+                    entering = [_less_share(x, removal) for x in states]
+                else:
+                    gates = gates_of(setting, on, facts.means)
+                wanted = {block + 1} | {layer for layer in layers if layer > block}
+                found = self._go_on(stacked, entering, batches, gates, block, wanted)
+                known = bits and setting.how != RANDOM
+                change = self._bits(gates) - intact_bits if known else math.nan
+                yield AblatedVectors(setting, found, change)
+            states = [
+                self._block(stacked, x, batch, on, block)
+                for x, batch in zip(states, batches, strict=True)
+            ]
+
+    def _go_on(self, stacked, states, batches, gates, first: int, wanted) -> dict[int, np.ndarray]:
+        """Vectors of the wanted layers, from what enters the block `first`."""
+        found = {}
+        finishes = self._last == "hf" and self.config.final_norm
+        if first == 0 and 0 in wanted:
+            found[0] = self._pooled(states, batches)
+        for block in range(first, max(wanted)):
+            states = [
+                self._block(stacked, x, batch, gates, block)
+                for x, batch in zip(states, batches, strict=True)
+            ]
+            if block + 1 in wanted:
+                last = finishes and block + 1 == self.config.n_layers
+                read = [_finish(*nnx.split(self.model), x) for x in states] if last else states
+                found[block + 1] = self._pooled(read, batches)
+                if not np.isfinite(found[block + 1]).all():
+                    raise ValueError(
+                        f"the ablated vectors of layer {block + 1} overflow: leave out the component"
+                    )
+        return found
+
+    def _pooled(self, states, batches) -> np.ndarray:
+        """The word vectors [T, D] of the states of all batches."""
+        total = jnp.zeros((1, self.n_types, self.config.width), jnp.float32)
+        for x, (batch, _) in zip(states, batches, strict=True):
+            total = _pool(total, x, batch)
+        return np.asarray(total[0])
+
+    def _block(self, stacked, x, batch, gates: Interventions, block: int) -> jax.Array:
+        arrays, shared = batch
+        inputs = layer_inputs(self.config, gates)
+        graph = nnx.split(self.model.blocks)[0]
+        return _through(
+            (graph, self.config), stacked, inputs, x, arrays, np.int32(block), shared=shared
+        )
+
+    def _facts(self, stacked, states, batches, block: int) -> BlockFacts:
+        graph = nnx.split(self.model.blocks)[0]
+        inputs = layer_inputs(self.config)
+        total = None
+        for x, (batch, shared) in zip(states, batches, strict=True):
+            part = _sums_of_block(
+                (graph, self.config), stacked, inputs, x, batch, np.int32(block), shared=shared
+            )
+            total = part if total is None else jax.tree.map(jnp.add, total, part)
+        count, means, squares, moments = total
+        means, squares, moments = jax.tree.map(lambda sums: sums / count, (means, squares, moments))
+        return BlockFacts(means, np.asarray(squares), np.asarray(moments))
+
+    def _without_positions(self, how: str, on: Interventions) -> Interventions:
+        rotary = jnp.zeros(self.config.n_layers, bool)
+        factor, fill = jnp.float32(0), jnp.zeros_like(on.positions.fill)
+        if how == "mean":
+            fill = self._mean_position()
+        return Interventions(PositionGate(factor, fill), on.blocks._replace(rotary=rotary))
+
+    def _mean_position(self) -> jax.Array:
+        """The mean position embedding of the sub-tokens that are read [width]."""
+        counts = np.zeros(self.config.max_length)
+        for batch in self._packing.batches():
+            places = batch.position[batch.text > 0]
+            counts += np.bincount(places, minlength=len(counts))
+        places = np.flatnonzero(counts)
+        rows = self.model.positions(jnp.asarray(places + self.config.position_offset))
+        return jnp.asarray(counts[places] / counts.sum(), jnp.float32) @ rows.astype(jnp.float32)
+
+    @property
+    def has_position_table(self) -> bool:
+        """Whether positions are embedded: those of a rotary model have no mean."""
+        return hasattr(self.model, "positions")
+
+    def _bits(self, gates: Interventions | None) -> float:
+        """Mean surprisal of the words in bits, or NaN where the model has no head."""
+        if self.head is None:
+            return math.nan
+        values = word_surprisal(
+            self._stimulus,
+            self.model,
+            self.head,
+            self._tokenizer,
+            interventions=gates,
+            **self._reading,
+        )
+        known = np.isfinite(values)
+        return float(values[known].mean() / np.log(2)) if known.any() else math.nan
+
+
+def open_gates(config: TransformerConfig) -> Interventions:
+    """Gates that leave a model as it is, with room for what stands in place of a part."""
+    n_layers, width = config.n_layers, config.width
+    blocks = BlockGates(
+        heads=jnp.ones((n_layers, config.n_heads)),
+        attention=jnp.ones(n_layers),
+        feed_forward=jnp.ones(n_layers),
+        block=jnp.ones(n_layers, bool),
+        rotary=jnp.ones(n_layers, bool),
+        fill=BlockFill(
+            heads=jnp.zeros((n_layers, config.n_heads, config.head_size)),
+            attention=jnp.zeros((n_layers, width)),
+            feed_forward=jnp.zeros((n_layers, width)),
+            block=jnp.zeros((n_layers, width)),
+        ),
+    )
+    return Interventions(PositionGate(jnp.float32(1), jnp.zeros(width)), blocks)
+
+
+def gates_of(setting: Setting, on: Interventions, means: BlockFill) -> Interventions:
+    """The gates `on` with the setting's component off; means: of its block, see `BlockFacts`."""
+    kind, block, head = setting.component
+    name = {"heads": "heads", "attention": "attention", "ffn": "feed_forward", "layers": "block"}[
+        kind
+    ]
+    place = (block, head) if kind == "heads" else (block,)
+    factors = getattr(on.blocks, name)
+    gates = on.blocks._replace(**{name: factors.at[place].set(factors.dtype.type(0))})
+    if setting.how == "mean":
+        mean = getattr(means, name)[head] if kind == "heads" else getattr(means, name)
+        filled = getattr(on.blocks.fill, name).at[place].set(mean)
+        gates = gates._replace(fill=on.blocks.fill._replace(**{name: filled}))
+    return on._replace(blocks=gates)
+
+
+def random_removal(facts: BlockFacts, square: float, seed: Sequence[int]) -> jax.Array:
+    """[width, width] that takes of what enters a block its share in random directions.
+
+    The share's mean squared norm is `square`: there are as many directions as hold about so much.
+    """
+    width, total = len(facts.moments), np.trace(facts.moments)
+    count = int(np.clip(round(width * square / max(total, 1e-30)), 1, width - 1))
+    drawn = np.random.default_rng(tuple(seed)).standard_normal((width, count))
+    axes, _ = np.linalg.qr(drawn)
+    share = max(float(np.einsum("wc,wv,vc->", axes, facts.moments, axes)), 1e-30)
+    return jnp.asarray(math.sqrt(square / share) * axes @ axes.T, jnp.float32)
+
+
+def _square(facts: BlockFacts, component: Component) -> float:
+    at = {"heads": component.head, "attention": -3, "ffn": -2, "layers": -1}[component.kind]
+    return float(facts.squares[at])
+
+
+def _place(component: Component) -> tuple[int, int, int]:
+    return KINDS.index(component.kind), component.block, component.head + 1
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _embed(graph, state, batch, gate):
+    return pooled_states.first_states(nnx.merge(graph, state), batch, gate)
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("shared",))
+def _through(static, stacked, inputs, x, batch, block, *, shared):
+    graph, config = static
+    parameters, layer = jax.tree.map(lambda leaf: leaf[block], (stacked, inputs))
+    texts = pooled_states.inputs_of(config, batch, shared=shared)
+    return apply_block(graph, parameters, x, texts, layer)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("shared",))
+def _sums_of_block(static, stacked, inputs, x, batch, block, *, shared):
+    """(count, sums of the means' terms, of squared norms, of products) over the sub-tokens of a batch."""
+    graph, config = static
+    parameters, layer = jax.tree.map(lambda leaf: leaf[block], (stacked, inputs))
+    texts = pooled_states.inputs_of(config, batch, shared=shared)
+    module = nnx.merge(graph, parameters)
+    y, parts = module(x, texts, layer)
+    read = (batch.text > 0).astype(jnp.float32)
+    heads = module.head_outputs(x, texts, layer).astype(jnp.float32)
+    weight = module.attention_out.kernel[...].astype(jnp.float32)
+    weight = weight.reshape(config.n_heads, config.head_size, -1)
+    products = jnp.einsum("hdw,hew->hde", weight, weight, precision="highest")
+    of_heads = jnp.einsum("bthd,hde,bthe,bt->h", heads, products, heads, read, precision="highest")
+    written = [part.astype(jnp.float32) for part in (*parts, y - x)]
+
+    def total(values):
+        return jnp.einsum("bt...,bt->...", values, read, precision="highest")
+
+    squares = [total(jnp.square(part).sum(axis=-1)) for part in written]
+    means = BlockFill(total(heads), *(total(part) for part in written))
+    entering = x.astype(jnp.float32)
+    moments = jnp.einsum("btw,btv,bt->wv", entering, entering, read, precision="highest")
+    return read.sum(), means, jnp.concatenate([of_heads, jnp.stack(squares)]), moments
+
+
+@jax.jit
+def _less_share(x, removal):
+    return x - jnp.matmul(x, removal.astype(x.dtype), precision="highest")
+
+
+@jax.jit
+def _pool(total, x, batch):
+    return pooled_states.add_pooled(total, 0, x, batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _finish(graph, state, x):
+    return nnx.merge(graph, state).finish(x)

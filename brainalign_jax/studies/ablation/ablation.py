@@ -1,0 +1,275 @@
+"""Which part of the model carries the alignment?
+
+Heads, sub-layers, blocks and positions are switched off, one at a time, and the words are decoded from the
+ablated vectors: by a map that is fitted anew (is the information gone?) and by the intact layer's map (has
+the code moved?). Beside each part is a random share of the same norm, and what the same costs in bits.
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from brainalign_jax import __version__
+from brainalign_jax.files import output_folder
+from brainalign_jax.language import ablation as parts
+from brainalign_jax.language.ablation import RANDOM, Setting
+from brainalign_jax.machine import free_memory
+from brainalign_jax.neural.readers import Dataset
+from brainalign_jax.studies.ablation import report
+from brainalign_jax.studies.ablation.scores import IntactScores, PersonScores, Stacks, own_layer
+from brainalign_jax.studies.ablation.table import (
+    COLUMNS,
+    AblationTable,
+    Ranks,
+    intact_rows,
+    rows_of,
+)
+from brainalign_jax.study import computation as computing
+from brainalign_jax.study import outputs
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.context import Study, fitting_scoring
+from brainalign_jax.study.names import seed_of, without_seed
+from brainalign_jax.study.options import KS, Ablation, Embedding, Scoring
+from brainalign_jax.study.progress import Progress, Stage
+from brainalign_jax.study.protocol import Protocol
+from brainalign_jax.study.registry import check_decoders
+from brainalign_jax.study.results import SELECTED
+
+_KS = (1, 10)
+_INTACT, _VECTORS, _SCORES, _TESTS = "intact scores", "ablated vectors", "scores", "tests"
+
+
+def run_ablation(
+    dataset: Dataset,
+    models: Sequence[str],
+    output_dir: str | Path | None = None,
+    *,
+    plan: Ablation = Ablation(),
+    scoring: Scoring | None = None,
+    embedding: Embedding = Embedding(),
+    computation: Computation = Computation(),
+    cache_dir: str | Path | None = None,
+    command: str = "",
+    simulated: bool = False,
+    progress: bool = True,
+) -> AblationTable:
+    """Switch off parts of models and score what is left; write ablation.parquet, manifest, figures, report.
+
+    Args:
+      models: names as of `embed`. output_dir: None writes nothing. scoring: methods that decode words, ks,
+        lower and seed; ridge if not given. Its protocol is the audited one that fits the words if none is
+        given, with all axes of the vectors. cache_dir: of the intact vectors; below output_dir if not given.
+
+    Raises: ValueError for static vectors, parts that a model lacks, methods that decode no words, or a choice
+      of the protocol that fits responses or vectors to each fold.
+    """
+    scoring = scoring or Scoring(methods=("ridge",), ks=_KS)
+    check_decoders(scoring.methods, "an ablation study")
+    for model in models:
+        if not isinstance(model, str):
+            raise ValueError(
+                f"{getattr(model, 'model', model)!r} is given as vectors, of which nothing can be switched "
+                "off: give the model's name or folder"
+            )
+    scoring = fitting_scoring(dataset, scoring)
+    scoring = replace(scoring, protocol=checked_protocol(scoring.protocol))
+    output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    n_types = len(dataset.stimulus.types(lower=scoring.lower)[0])
+    if scoring.ks in (KS, _KS):
+        scoring = replace(scoring, ks=tuple(k for k in scoring.ks if k < n_types) or (1,))
+    computing.keep_compiled_programs()
+    cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
+    study = Study(dataset, tuple(models), scoring, computation, embedding, cache=cache)
+    n_pairs = len(models) * len(scoring.methods) * len(dataset.subjects)
+    told = Progress(
+        {
+            _INTACT: Stage(n_pairs, 1.0),
+            _VECTORS: Stage(len(models), 60.0),
+            _SCORES: Stage(n_pairs, 20.0),
+            _TESTS: Stage(len(models) * len(scoring.methods) * len(plan.readout), 10.0),
+        },
+        show=progress,
+    )
+    responses = [dataset.load(subject) for subject in dataset.subjects]
+    tables, about_models, chosen_layers, notes = [], [], {}, []
+    for name in models:
+        rows, about, chosen = _of_model(study, name, plan, responses, told, notes)
+        tables.append(rows.assign(dataset=dataset.name, model=name))
+        about_models.append(about)
+        chosen_layers[name] = chosen
+    table = AblationTable(
+        pd.concat(tables, ignore_index=True)[list(COLUMNS)],
+        {
+            "command": command,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "versions": {"brainalign_jax": __version__, "python": platform.python_version()},
+            "dataset": {"name": dataset.name, **dataset.meta},
+            "simulated": simulated,
+            "plan": asdict(plan),
+            "protocol": scoring.protocol.fields(),
+            "embedding": vars(embedding),
+            "methods": list(scoring.methods),
+            "ks": list(scoring.ks),
+            "lower": scoring.lower,
+            "seed": scoring.seed,
+            "models": about_models,
+            "chosen_layers": chosen_layers,
+            "notes": list(dict.fromkeys(notes)),
+            "subjects": {one.subject: one.fingerprint() for one in responses},
+            "stimulus": dataset.stimulus.fingerprint(attributes=False),
+        },
+    )
+    if output is not None:
+        with outputs.new_outputs(output) as new:
+            table.write(new)
+            report.write_report(table, new)
+    return table
+
+
+def checked_protocol(given: Protocol) -> Protocol:
+    """A protocol as ablations can take it. Raises: ValueError for choices that they have no place for."""
+    for name in ("scaling", "pca", "vector_scaling", "n_voxels"):
+        if getattr(given, name) not in ("none", 0):
+            raise ValueError(
+                f"{name}={getattr(given, name)} has no place in an ablation study, whose settings share the "
+                f"prepared responses: give {'0' if name == 'n_voxels' else 'none'}"
+            )
+    return replace(
+        given, layer_selection="inner_folds", csls_queries="fold", queries="types", vector_axes=0
+    )
+
+
+def settings_of(
+    ablation: parts.Ablation, plan: Ablation, model: str, notes: list[str]
+) -> list[Setting]:
+    """What is switched off in a model, in which ways; notes: gets what is left out."""
+    components = parts.components_of(
+        ablation.config, plan.components, blocks=plan.blocks, model=model
+    )
+    settings = []
+    for component in components:
+        for how in plan.how:
+            if how == "mean" and component.kind == "positions" and not ablation.has_position_table:
+                notes.append(f"{model} turns its vectors by their positions, which have no mean.")
+                continue
+            settings.append(Setting(component, how))
+        if plan.controls and component.kind != "positions":
+            settings.append(Setting(component, RANDOM))
+    return settings
+
+
+def _of_model(
+    study: Study, name: str, plan: Ablation, responses, told: Progress, notes: list[str]
+) -> tuple[pd.DataFrame, dict, dict[str, int]]:
+    """(rows of a model, facts of it, method -> the layer that is chosen most often)."""
+    scoring, computation, embedding = study.scoring, study.computation, study.embedding
+    own_seed = seed_of(name)
+    options = {key: value for key, value in vars(embedding).items() if key != "missing"}
+    ablation = parts.Ablation(
+        study.dataset.stimulus,
+        without_seed(name),
+        lower=scoring.lower,
+        seed=scoring.seed if own_seed is None else own_seed,
+        **options,
+    )
+    settings = settings_of(ablation, plan, name, notes)
+    embeddings = study.vectors(name)
+    subjects = study.dataset.subjects
+    tables, chosen_layers = [], {}
+    with computation.context(), ThreadPoolExecutor(computation.workers()) as pool:
+        people = PersonScores(responses, embeddings, scoring, computation, pool)
+        intact: dict[tuple[str, int], IntactScores] = {}
+        with told.stage(_INTACT):
+            for method in scoring.methods:
+                for subject in range(len(subjects)):
+                    intact[method, subject] = people.intact(subject, method)
+                    told.update()
+        chosen = sorted({int(layer) for known in intact.values() for layer in known.chosen})
+        _check_room(settings, chosen, embeddings.values.shape)
+        with told.stage(_VECTORS):
+            vectors = list(ablation.vectors(settings, chosen, seed=scoring.seed))
+            settings = [each.setting for each in vectors]
+            bits = np.array([each.bits for each in vectors])
+            own = [own_layer(setting) for setting in settings]
+            stacks = Stacks([each.layers for each in vectors], own, people.size)
+            del vectors
+            told.update()
+        for method in scoring.methods:
+            known = [intact[method, subject] for subject in range(len(subjects))]
+            layers, counts = np.unique(
+                np.concatenate([one.chosen for one in known]), return_counts=True
+            )
+            chosen_layers[method] = int(layers[counts.argmax()])
+            with told.stage(_SCORES):
+                every = []
+                for subject in range(len(subjects)):
+                    every.append(
+                        people.ablated(subject, method, known[subject], stacks, plan.readout)
+                    )
+                    told.update()
+            with told.stage(_TESTS):
+                tables += _rows_of_method(
+                    method, known, every, settings, bits, subjects, plan, scoring, told
+                )
+            if "frozen" in plan.readout and "frozen" not in every[0]:
+                notes.append(
+                    f"{method} decodes without a map: there is none to keep from the intact model."
+                )
+    about = {"name": name, "fingerprint": embeddings.fingerprint(), **embeddings.meta}
+    about["head"] = ablation.head is not None
+    return pd.concat(tables, ignore_index=True), about, chosen_layers
+
+
+def _rows_of_method(
+    method: str,
+    known: Sequence[IntactScores],
+    every: Sequence[dict],
+    settings: Sequence[Setting],
+    bits: np.ndarray,
+    subjects: Sequence[str],
+    plan: Ablation,
+    scoring: Scoring,
+    told: Progress,
+) -> list[pd.DataFrame]:
+    counts = np.array([one.n_candidates for one in known])
+    ranks = np.stack(
+        [np.concatenate([one.ranks, one.selected[:, None]], axis=1) for one in known], axis=1
+    )
+    layers = [*range(ranks.shape[2] - 1), SELECTED]
+    shared = (scoring.ks, plan, scoring.seed)
+    tables = [intact_rows(ranks, counts, subjects, layers, *shared).assign(method=method)]
+    for readout in plan.readout:
+        if readout in every[0]:
+            both = Ranks(
+                np.stack([one[readout].ranks for one in every], axis=1),
+                np.stack([one[readout].intact for one in every], axis=1),
+                counts,
+            )
+            rows = rows_of(both, subjects, settings, bits, *shared)
+            tables.append(rows.assign(method=method, readout=readout))
+        told.update()
+    return tables
+
+
+def _check_room(settings: Sequence[Setting], chosen: Sequence[int], shape: tuple) -> None:
+    """Raises: ValueError where the ablated vectors of all settings would not fit into the memory."""
+    _, n_types, width = shape
+    held = 0
+    for setting in settings:
+        layers = {own_layer(setting)} | {x for x in chosen if x > setting.component.block}
+        # As they are, and in the axes that they span with their products.
+        held += len(layers) * 4 * (2 * n_types * width + n_types * min(n_types, width) + n_types**2)
+    if held > free_memory() // 2:
+        raise ValueError(
+            f"the vectors of {len(settings)} ablations of {n_types:,} words take {held:,} bytes, more than "
+            "half of the free memory: name fewer components or blocks (--components, --blocks), or "
+            "--controls=false"
+        )

@@ -1,0 +1,243 @@
+"""Ranks of the tested words where a part of the model is off: by a map fitted anew, and by the intact one.
+
+A setting's vectors are one more layer to the compiled programs of a study: settings of all blocks are stacked
+and scored together, and what depends on the person and the fold alone is shared by all.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from brainalign_jax.align import linalg
+from brainalign_jax.language import Embeddings
+from brainalign_jax.language.ablation import Setting
+from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.study.computation import Computation, compiled
+from brainalign_jax.study.options import Scoring
+from brainalign_jax.study.score import decoding, programs
+from brainalign_jax.study.score.decoding import LayerVectors
+from brainalign_jax.study.score.fold_work import Work
+from brainalign_jax.study.score.methods import FoldProblem, Method
+from brainalign_jax.study.score.methods.base import FittedMap
+from brainalign_jax.study.score.workbench import Workbench
+
+_PART = (0, 0)  # the only model, whose layers have one width
+OWN, CHOSEN = (
+    0,
+    1,
+)  # where it is read: behind the part's block, and in the layer that the intact model chooses
+KINDS = ("rank_nn", "rank_csls")
+
+
+class IntactScores(NamedTuple):
+    """One person and method. ranks: [2, L, T] of `KINDS`, 0 for words that are not tested; chosen: [F] layer
+    of each fold; selected: [2, T] ranks in it; n_candidates."""
+
+    ranks: np.ndarray
+    chosen: np.ndarray
+    selected: np.ndarray
+    n_candidates: int
+
+
+class AblatedScores(NamedTuple):
+    """One person, method, read-out: ranks and intact, [2, C, 2, T] of `KINDS`, settings, OWN and CHOSEN."""
+
+    ranks: np.ndarray
+    intact: np.ndarray
+
+
+class Stacks:
+    """The vectors of the settings, by layer, in chunks of one size as the methods take them.
+
+    vectors: of each setting, layer -> [T, D]; own: [C] the layer behind its block.
+    """
+
+    def __init__(self, vectors: Sequence[Mapping[int, np.ndarray]], own: Sequence[int], size: int):
+        self.own = np.asarray(own)
+        self.members: dict[tuple[int, int], np.ndarray] = {}  # (role, layer) -> settings
+        self._values: dict[tuple[int, int], list[np.ndarray]] = {}
+        self._layers: dict[tuple, list[LayerVectors]] = {}
+        for layer in sorted({layer for each in vectors for layer in each}):
+            for role in (OWN, CHOSEN):
+                members = [
+                    setting
+                    for setting, each in enumerate(vectors)
+                    if layer in each and (own[setting] == layer) == (role == OWN)
+                ]
+                if members:
+                    self.members[role, layer] = np.array(members)
+                    values = np.stack([vectors[setting][layer] for setting in members])
+                    self._values[role, layer] = list(programs.chunks(values, size))
+
+    def values(self, place: tuple[int, int]) -> list[np.ndarray]:
+        """Chunks [size, T, D] of the settings at a place."""
+        return self._values[place]
+
+    def layers(self, place: tuple[int, int], method: Method) -> list[LayerVectors]:
+        """The same in the axes that they span, where the method allows it."""
+        ways = dict(span=method.spans_vectors, correlate=method.correlates_vectors)
+        key = (place, *ways.values())
+        if key not in self._layers:
+            self._layers[key] = [programs.layers(chunk, **ways) for chunk in self._values[place]]
+        return self._layers[key]
+
+    def places(self, chosen: int) -> list[tuple[int, int]]:
+        """What a fold needs that chose this layer: all settings behind their blocks, and those before it."""
+        return [place for place in self.members if place[0] == OWN or place[1] == chosen]
+
+
+class PersonScores:
+    """The scores of one model for each person and method; `intact` comes first, as it chooses the layers."""
+
+    def __init__(
+        self,
+        responses: Sequence[WordResponses],
+        embeddings: Embeddings,
+        scoring: Scoring,
+        computation: Computation,
+        pool: Executor,
+    ):
+        self._bench = Workbench(responses, [embeddings], scoring, computation, pool)
+        self._vectors = np.asarray(embeddings.values, computation.dtype)
+        self._n_types = len(embeddings.types)
+        self._computation, self._pool = computation, pool
+        n_layers = len(self._vectors)
+        devices = programs.layer_mesh().size
+        # That of the intact layers' chunks: one compiled program for all.
+        self.size = programs.chunk_size([n_layers], most=computation.layers, devices=devices)
+
+    def intact(self, subject: int, method: str) -> IntactScores:
+        """Ranks in every layer of the intact model, and the layer that each fold's training words choose."""
+        problem, (work,) = self._bench.works(subject, method, [0])
+        of_folds = list(self._pool.map(lambda fold: work.score(fold)[0][_PART], work.folds))
+        n_layers = len(of_folds[0]["layer_loss"])
+        ranks = np.zeros((2, n_layers, self._n_types), np.int32)
+        selected = np.zeros((2, self._n_types), np.int32)
+        chosen = np.array([scores["layer_loss"].argmin() for scores in of_folds])
+        for fold, scores in enumerate(of_folds):
+            slots, types = _asked(problem.fold(fold))
+            for kind, name in enumerate(KINDS):
+                ranks[kind][:, types] = scores[name][:, slots]
+                selected[kind][types] = scores[name][chosen[fold], slots]
+        return IntactScores(ranks, chosen, selected, problem.n_candidates)
+
+    def ablated(
+        self, subject: int, name: str, intact: IntactScores, stacks: Stacks, readouts: Sequence[str]
+    ) -> dict[str, AblatedScores]:
+        """Ranks under every setting, by read-out; a method without a map has no frozen one."""
+        problem, (work,) = self._bench.works(subject, name, [0])
+        wanted = [each for each in readouts if each == "refit" or hasattr(work.method, "fitted")]
+        shape = (2, len(stacks.own), 2, self._n_types)
+        found = {each: AblatedScores(*np.zeros((2, *shape), np.int32)) for each in wanted}
+
+        def of_fold(fold: int):
+            return self._of_fold(work, fold, int(intact.chosen[fold]), stacks, wanted)
+
+        for fold, scores in enumerate(self._pool.map(of_fold, work.folds)):
+            slots, types = _asked(problem.fold(fold))
+            chosen = int(intact.chosen[fold])
+            for readout, (of_places, of_layers) in scores.items():
+                ranks, before = found[readout]
+                whole = intact.ranks if readout == "refit" else None
+                for kind in range(2):
+                    by_layer = {layer: x[kind][slots] for layer, x in of_layers.items()}
+                    if whole is not None:
+                        by_layer = {layer: x[types] for layer, x in enumerate(whole[kind])}
+                    for setting, layer in enumerate(stacks.own):
+                        before[kind, setting, OWN, types] = by_layer[layer]
+                    before[kind, :, CHOSEN, types] = by_layer[chosen][:, None]
+                    # A part behind the chosen layer changes nothing there.
+                    ranks[kind, :, CHOSEN, types] = by_layer[chosen][:, None]
+                    for (role, layer), x in of_places.items():
+                        members = stacks.members[role, layer]
+                        if role == OWN:
+                            ranks[kind][members[:, None], OWN, types] = x[kind][:, slots]
+                        if layer == chosen:
+                            ranks[kind][members[:, None], CHOSEN, types] = x[kind][:, slots]
+        return found
+
+    def _of_fold(self, work: Work, index: int, chosen: int, stacks: Stacks, readouts) -> dict:
+        """By read-out: (ranks [2, S, Q] at each place, ranks [2, Q] of the intact vectors in each layer)."""
+        with self._computation.context():
+            source, fold = jax.device_put((work.source, work.problem.fold(index)))
+            method, state = work.prepare(source, fold)
+            options = dict(method=method, mesh=work.mesh, batch=self._computation.at_once())
+            places = stacks.places(chosen)
+            scores: dict[str, tuple] = {}
+            if "refit" in readouts:
+                by_place = {}
+                for place in places:
+                    parts = [
+                        programs.evaluate(state, source, chunk, fold, **options)
+                        for chunk in stacks.layers(place, method)
+                    ]
+                    by_place[place] = _joined(parts, len(stacks.members[place]))
+                scores["refit"] = by_place, {}
+            if "frozen" in readouts:
+                by_place, by_layer = {}, {}
+                for layer in sorted({*(place[1] for place in places), chosen}):
+                    fitted = _fitted(state, _intact_layer(work, layer), fold, method=method)
+                    how = dict(protocol=method.protocol)
+                    (intact,) = programs.chunks(self._vectors[layer : layer + 1], self.size)
+                    own = _frozen_ranks(fitted, source, intact, fold.outer, **how)
+                    by_layer[layer] = _joined([own], 1)[:, 0]
+                    for place in [place for place in places if place[1] == layer]:
+                        parts = [
+                            _frozen_ranks(fitted, source, chunk, fold.outer, **how)
+                            for chunk in stacks.values(place)
+                        ]
+                        by_place[place] = _joined(parts, len(stacks.members[place]))
+                scores["frozen"] = by_place, by_layer
+            return scores
+
+
+def own_layer(setting: Setting) -> int:
+    """The layer behind the block of a setting's part; positions are read behind the first block."""
+    return max(setting.component.block, 0) + 1
+
+
+def _asked(fold: FoldProblem) -> tuple[np.ndarray, np.ndarray]:
+    """(slots, word types) that a fold asks for."""
+    slots = np.flatnonzero(np.asarray(fold.outer.query_mask) > 0)
+    return slots, np.asarray(fold.outer.gold)[slots]
+
+
+def _joined(parts: Sequence[Mapping], count: int) -> np.ndarray:
+    """Ranks [2, count, Q] of chunks, the last of which may be filled up."""
+    return np.stack(
+        [np.concatenate([np.asarray(part[name]) for part in parts])[:count] for name in KINDS]
+    )
+
+
+def _intact_layer(work: Work, layer: int) -> LayerVectors:
+    chunks = work.layers[_PART]
+    size = len(chunks[0].values)
+    return jax.tree.map(lambda leaf: leaf[layer % size], chunks[layer // size])
+
+
+@functools.partial(compiled, static_argnames=("method",))
+def _fitted(state, layer: LayerVectors, fold: FoldProblem, *, method: Method) -> FittedMap:
+    """The map of an intact layer, to the model's own dimensions."""
+    fitted = method.fitted(state, layer, fold)
+    if layer.rotation is None:
+        return fitted
+    weight, source_mean, target_mean = fitted.map
+    rotated = [linalg.product(x, layer.rotation) for x in (weight, target_mean, fitted.mean)]
+    return FittedMap(decoding.Map(rotated[0], source_mean, rotated[1]), rotated[2], fitted.queries)
+
+
+@functools.partial(compiled, static_argnames=("protocol",))
+def _frozen_ranks(fitted: FittedMap, source, vectors: jax.Array, split, *, protocol):
+    """Ranks [C, Q] by a map among the candidates' vectors [C, T, D]."""
+    map, mean, queries = fitted
+
+    def one_setting(candidates):
+        return decoding.decode(map, queries, source, candidates, mean, split, protocol)
+
+    return jax.lax.map(one_setting, vectors)
