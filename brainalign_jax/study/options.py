@@ -385,9 +385,14 @@ class Ablation:
         "For each part also take a random share of the same norm off what enters its block.", True
     )
     n_flips: int = described(
-        "Draws of signs for the p-values; the smallest p is 1 / (1 + n_flips).", 4999, least=19
+        "Draws of signs for the p-values; the smallest p is 1 / (1 + n_flips).",
+        4999,
+        least=19,
+        most=1_000_000,
     )
-    n_bootstraps: int = described("Resamples of subjects and words.", 1000, least=100)
+    n_bootstraps: int = described(
+        "Resamples of subjects and words.", 1000, least=100, most=1_000_000
+    )
     confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
 
     def __post_init__(self):

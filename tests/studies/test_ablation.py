@@ -15,6 +15,7 @@ from brainalign_jax.language.ablation import Ablation as Ablated
 from brainalign_jax.language.ablation import Component, Setting, components_of
 from brainalign_jax.language.tokens import load_tokenizer
 from brainalign_jax.neural.readers import Dataset
+from brainalign_jax.spans import Spans
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.ablation import AblationTable, headline, run_ablation, verdicts
 from brainalign_jax.studies.ablation.table import fall_p
@@ -264,6 +265,16 @@ def test_what_is_refused(folder_of, sentences, tmp_path):
         f"--output_dir={tmp_path / 'o'}",
     ]
     assert cli.main(["ablate", *arguments, "--components=tails"]) == 2
+
+
+def test_items_that_are_spans_are_refused(folder_of):
+    spans = Spans.of_sentences(["Spill the beans.", "Kick the bucket."], [0, 0], [3, 3])
+    items = spans.items()
+    dataset = Dataset("idioms", ("S1",), items, None, spans=spans)
+    with pytest.raises(
+        ValueError, match="items of idioms are spans of words.*leave the span columns"
+    ):
+        run_ablation(dataset, [folder_of("bert")], plan=QUICK, scoring=SCORING)
 
 
 def test_components_come_in_the_order_of_the_blocks(folder_of, sentences):

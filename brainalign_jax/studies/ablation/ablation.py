@@ -79,6 +79,11 @@ def run_ablation(
                 f"{getattr(model, 'model', model)!r} is given as vectors, of which nothing can be switched "
                 "off: give the model's name or folder"
             )
+    if dataset.spans is not None:
+        raise ValueError(
+            f"the items of {dataset.name} are spans of words, which are read in their sentences: an ablation "
+            "study reads words; leave the span columns out"
+        )
     scoring = fitting_scoring(dataset, scoring)
     scoring = replace(scoring, protocol=checked_protocol(scoring.protocol))
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
