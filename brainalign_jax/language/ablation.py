@@ -40,6 +40,7 @@ from brainalign_jax.stimulus import Stimulus
 KINDS = ("heads", "attention", "ffn", "layers", "positions")
 HOWS = ("zero", "mean")
 RANDOM = "random"
+MOST_SHARE = 0.5  # of what enters a block: a random share beyond it is the whole, no share
 _ITEM = re.compile(r"(head|attention|ffn|layer):(\d+)(?:\.(\d+))?")
 _LONG = {"head": "heads", "attention": "attention", "ffn": "ffn", "layer": "layers"}
 
@@ -206,7 +207,9 @@ class Ablation:
     ) -> Iterator[AblatedVectors]:
         """The vectors of each setting behind its block, and in those of `layers` that lie behind it.
 
-        They come in the order of the blocks. seed: of the random shares. bits: whether surprisal is measured.
+        They come in the order of the blocks. Left out are random shares of parts that write more than
+        MOST_SHARE of what enters their block. seed: of the random shares. bits: whether surprisal is
+        measured.
         """
         batches = [
             (pooled_states.device_batch(batch), batch.shared) for batch in self._packing.batches()
@@ -230,6 +233,9 @@ class Ablation:
             for setting in here:
                 entering, gates = states, on
                 if setting.how == RANDOM:
+                    most = MOST_SHARE * np.trace(facts.moments)
+                    if _square(facts, setting.component) > most:
+                        continue
                     removal = random_removal(
                         facts, _square(facts, setting.component), (seed, *_place(setting.component))
                     )

@@ -382,7 +382,9 @@ class Ablation:
         "Blocks whose parts are switched off, from 0; all if not given.", None, least=0
     )
     controls: bool = described(
-        "For each part also take a random share of the same norm off what enters its block.", True
+        "For each part also take a random share of the same norm off what enters its block; not of parts "
+        "that write more than half of it.",
+        True,
     )
     n_flips: int = described(
         "Draws of signs for the p-values; the smallest p is 1 / (1 + n_flips).",

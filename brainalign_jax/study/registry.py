@@ -97,7 +97,7 @@ def _entering(entries: dict, name: str, kind: str, home: str) -> Callable[[Calla
             raise TypeError(
                 f"the {kind} {name!r} is a {type(made).__name__}: register a function or a class"
             )
-        own = made.__module__.startswith(home)
+        own = (made.__module__ or "").startswith(home)
         holder = entries.get(name) or (not own and {**METHODS, **MEASURES}.get(name)) or None
         place = f"{made.__module__}.{made.__qualname__}"
         held = holder and f"{holder.__module__}.{holder.__qualname__}"

@@ -12,7 +12,13 @@ from small_models import add_letter_tokenizer, save_checkpoint
 from brainalign_jax import cli
 from brainalign_jax.language import embed
 from brainalign_jax.language.ablation import Ablation as Ablated
-from brainalign_jax.language.ablation import Component, Setting, components_of
+from brainalign_jax.language.ablation import (
+    BlockFacts,
+    Component,
+    Setting,
+    components_of,
+    random_removal,
+)
 from brainalign_jax.language.tokens import load_tokenizer
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.spans import Spans
@@ -149,9 +155,18 @@ def test_what_is_replaced_by_its_mean_equals_numpy(folder_of, sentences):
     (made,) = ablated.vectors([Setting(Component("attention", 0), "mean")], (), bits=False)
     expected = by_hand(model, ablated._packing.sequences, sentences)
     np.testing.assert_allclose(made.layers[1], expected, atol=2e-5)
-    # The random share takes a mean squared norm off what enters the block that is the part's.
-    (random,) = ablated.vectors([Setting(Component("attention", 0), "random")], (), bits=False)
-    assert np.abs(random.layers[1] - embed(sentences, model).values[1]).max() > 0.01
+    (random,) = ablated.vectors([Setting(Component("heads", 0, 0), "random")], (), bits=False)
+    assert np.abs(random.layers[1] - embed(sentences, model).values[1]).max() > 0.001
+
+
+def test_a_random_share_has_the_norm_that_is_asked_for():
+    x = np.random.default_rng(0).standard_normal((500, 16)) * np.geomspace(0.1, 10, 16)
+    moments = x.T @ x / len(x)
+    for part in (0.01, 0.3, 0.5):
+        facts = BlockFacts(None, None, moments)
+        removal = np.asarray(random_removal(facts, part * np.trace(moments), (0,)))
+        removed = np.square(x @ removal).sum(axis=1).mean()
+        np.testing.assert_allclose(removed, part * np.trace(moments), rtol=1e-4)
 
 
 def check_intact(table, dataset, model, scoring):

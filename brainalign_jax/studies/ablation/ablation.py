@@ -41,6 +41,7 @@ from brainalign_jax.study.options import KS, Ablation, Embedding, Scoring
 from brainalign_jax.study.progress import Progress, Stage
 from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.registry import check_decoders
+from brainalign_jax.study.report.wording import listed
 from brainalign_jax.study.results import SELECTED
 
 _KS = (1, 10)
@@ -201,6 +202,13 @@ def _of_model(
         _check_room(settings, chosen, embeddings.values.shape)
         with told.stage(_VECTORS):
             vectors = list(ablation.vectors(settings, chosen, seed=scoring.seed))
+            given = {each.setting for each in vectors}
+            alone = [str(each.component) for each in settings if each not in given]
+            if alone:
+                notes.append(
+                    f"There is no random share beside {listed(alone)} of {name}: in squared norm they write "
+                    "more than half of what enters their blocks, of which a share of that size is nearly all."
+                )
             settings = [each.setting for each in vectors]
             bits = np.array([each.bits for each in vectors])
             own = [own_layer(setting) for setting in settings]

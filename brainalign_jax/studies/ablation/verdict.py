@@ -50,7 +50,8 @@ def verdicts(table: AblationTable) -> list[Verdict]:
 
     A part carries it where its p by the largest fall of all parts is below .05 and its interval below zero,
     whatever stands in its place.
-    The control is the random share of the same norm: one that costs as much says that any direction would.
+    The control is the random share of the same norm, where there is one: if it costs as much, any direction
+    would.
     """
     pairs = table.rows[["model", "method"]].drop_duplicates().itertuples(index=False)
     labels = short_names(list(dict.fromkeys(table.rows["model"])))
