@@ -104,6 +104,16 @@ def test_a_study_of_measures_alone(dataset, words, planted, tmp_path):
     assert "mutual_knn" in table._repr_html_()
 
 
+def test_folds_ks_and_neighbours_of_what_decodes_are_of_no_account(dataset, words, planted):
+    scoring = ba.Scoring(("cka",), ba.protocol("paper"))
+    assert max(scoring.ks) > len(words) < scoring.protocol.csls_k
+    model = make_embeddings(words, planted[0])
+    table = ba.run_study(dataset, [model], scoring, evidence=PLAN, progress=False)
+    found = table.extras["similarity"].set_index("model").loc["model"]
+    assert found["layer"] == 1 and found["p"] == 0.01 and found["ceiling"] > 0.1
+    assert "chance" not in table.extras
+
+
 def test_beside_methods_that_decode_the_verdict_is_theirs(dataset, words, planted):
     model = make_embeddings(words, planted[0])
     options = dict(evidence=PLAN, progress=False)
