@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -112,6 +113,14 @@ def test_folds_ks_and_neighbours_of_what_decodes_are_of_no_account(dataset, word
     found = table.extras["similarity"].set_index("model").loc["model"]
     assert found["layer"] == 1 and found["p"] == 0.01 and found["ceiling"] > 0.1
     assert "chance" not in table.extras
+
+
+def test_the_verdict_of_one_person_has_no_place_for_an_interval(dataset, words, planted):
+    alone = replace(dataset, subjects=dataset.subjects[:1])
+    model = make_embeddings(words, planted[0])
+    table = ba.run_study(alone, [model], chosen("cka"), evidence=PLAN, progress=False)
+    said = table.verdict()
+    assert "similarity" in said and "  " not in said and " ." not in said and " ;" not in said
 
 
 def test_beside_methods_that_decode_the_verdict_is_theirs(dataset, words, planted):
