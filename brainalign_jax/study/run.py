@@ -269,8 +269,9 @@ def judge(study: Study, scores: StudyScores, facts: dict) -> ResultTable:
     extras = group_tables(study)
     with study.progress.stage(REPORT):
         if study.evidence is not None:
-            outer, _, token_to_type = folds_of(study.first, study.scoring, inner=False).folds
-            extras["chance"] = chance_rows(outer, token_to_type, study.scoring.ks)
+            if study.scoring.decoders:
+                outer, _, token_to_type = folds_of(study.first, study.scoring, inner=False).folds
+                extras["chance"] = chance_rows(outer, token_to_type, study.scoring.ks)
             extras["ranks"] = processes.gathered(scores.ranks)
             extras["nulls"] = processes.gathered(scores.nulls, NULL_COLUMNS)
             return with_evidence(table, extras, study.evidence, k=study.k)

@@ -239,6 +239,18 @@ def test_what_takes_no_part_is_counted(tmp_path):
         read_pairs(tmp_path / "none")
 
 
+def test_a_sentence_of_two_groups_is_one_unit(tmp_path):
+    folder = write_data(tmp_path / "made", n=8)
+    for path in (folder / "idioms").iterdir():
+        (folder / "metaphors" / path.name).write_text(path.read_text())
+    pairs = read_pairs(folder)
+    assert len(pairs.units) == len(set(pairs.units)) == 4 and len(pairs.unit) == 8
+    assert all(
+        pairs.texts[text] == pairs.units[unit]
+        for text, unit in zip(pairs.sentence, pairs.unit, strict=True)
+    )
+
+
 def test_vectors_of_other_texts_are_refused(pairs):
     few = planted(pairs.of_units(np.arange(30)), name="few")
     with pytest.raises(ValueError, match=r"few has no vector of \d+ of \d+ texts"):

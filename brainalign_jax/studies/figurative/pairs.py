@@ -34,7 +34,7 @@ _LAYOUT = "give files of a sentence, a tab and a rewording a row, named ..._e.ts
 class Pairs(NamedTuple):
     """Sentences and, a row each, pairs of a rewording that follows and one that does not.
 
-    texts: the T distinct texts. units: the sentences, I of them, that pairs belong to. Of each pair, [P]:
+    texts: the T distinct texts. units: the sentences, I of them and each once, that pairs belong to. Of each pair, [P]:
     unit; sentence, follows and does_not, indices of texts; group, the folder; source, the file of the
     rewording that does not follow. left_out: how many sentences or rows took no part, by why.
     """
@@ -226,7 +226,7 @@ def _rows(path: Path) -> list[tuple[str, str]]:
 
 def _paired(folder: Path, rewordings: dict, same: int) -> Pairs:
     index: dict[str, int] = {}
-    units: list[str] = []
+    units: dict[str, int] = {}  # a sentence of several groups is one unit
     columns: list[tuple[int, int, int, int, str, str]] = []
     unpaired = both = 0
     for (group, sentence), known in rewordings.items():
@@ -243,23 +243,23 @@ def _paired(folder: Path, rewordings: dict, same: int) -> Pairs:
                 f"{folder} has more than {_MOST:,} pairs of rewordings: give fewer files"
             )
         place = index.setdefault(sentence, len(index))
+        unit = units.setdefault(sentence, len(units))
         for text, _ in of_kind[FOLLOWS]:
             follows = index.setdefault(text, len(index))
             for other, stem in of_kind[DOES_NOT]:
                 does_not = index.setdefault(other, len(index))
-                columns.append((len(units), place, follows, does_not, group, stem))
-        units.append(sentence)
+                columns.append((unit, place, follows, does_not, group, stem))
     if len(units) < 2:
         raise ValueError(
             f"{folder} has {len(units)} sentences with a rewording that follows and one that does not; "
             f"{_LAYOUT}, the same sentences in both"
         )
-    unit, sentence, follows, does_not, group, source = map(np.array, zip(*columns, strict=True))
+    unit_of, sentence, follows, does_not, group, source = map(np.array, zip(*columns, strict=True))
     left_out = {
         "sentences with rewordings of one kind only": unpaired,
         "rewordings that stand in files of both kinds": both,
         "rewordings that are the sentence itself": same,
     }
     return Pairs(
-        tuple(index), tuple(units), unit, sentence, follows, does_not, group, source, left_out
+        tuple(index), tuple(units), unit_of, sentence, follows, does_not, group, source, left_out
     )

@@ -9,6 +9,7 @@ The RSA score has a table of its own, see `evidence.rsa`.
 
 import functools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -201,8 +202,13 @@ def _of_model(study, model: str, measure: Measure, loaded, words: _Words, sides:
 
 
 def _brains(study, measure: Measure, loaded, words: _Words, width: int) -> tuple:
-    """(what is compared of all subjects, with a leading axis [S]; the fewest features of a subject)."""
+    """(what is compared of all subjects, with a leading axis [S]; the fewest features of a subject).
+
+    width: of the vectors, to which the protocol may reduce responses; 0 for all features.
+    """
     protocol, dtype, n_features, rows = measure.protocol, study.computation.dtype, [], []
+    if not width:
+        protocol = replace(protocol, pca="none")
     for responses in loaded:
         values = np.asarray(responses.values)
         if protocol.scaling != "none" or protocol.pca != "none":

@@ -154,7 +154,7 @@ def overall(table: ResultTable) -> Verdict | None:
 def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
     k, name = int(line["k"]), f"{names[line['model']]} by {line['method']}"
     label = f"P@{k}" if k else "similarity"
-    score = f"{label} {number(line['score'])} {interval(line['lower'], line['upper'])}"
+    score = f"{label} {number(line['score'])} {interval(line['lower'], line['upper'])}".rstrip()
     who = line["model"], line["method"]
     if not known(line["p"]):
         text = (
@@ -237,7 +237,7 @@ def _compared(line: pd.Series, kind: str, names: dict[str, str]) -> str:
         f"{describe(line[kind], names)} {number(line[f'{kind}_score'])}, difference "
         f"{number(line[f'{kind}_difference'])} "
         f"{interval(line[f'{kind}_lower'], line[f'{kind}_upper'])}"
-    )
+    ).rstrip()
 
 
 def _features(table: ResultTable) -> dict[str, str]:

@@ -83,6 +83,8 @@ def fitting_ks(
 
     Returns: scoring; report_k, or the largest k that is left; what was left out in a sentence, else "".
     """
+    if not scoring.decoders:  # nothing has a k
+        return scoring, report_k, ""
     vocabulary, token_to_type = responses.stimulus.types(lower=scoring.lower)
     eligible = responses.valid & (token_to_type >= 0)
     n_candidates = len(np.unique(token_to_type[eligible]))
@@ -98,17 +100,22 @@ def fitting_ks(
 def folds_of(responses: WordResponses, scoring: Scoring, *, inner: bool = True) -> Problem:
     """Folds, with or without inner ones, and candidates of one recording.
 
+    Where nothing decodes words, folds and ks are of no account: there are two folds of words then.
+
     Raises: ValueError, naming the subject, if there are too few words for the folds, or if k or csls_k is
     above the number of candidates.
     """
-    protocol = scoring.protocol
+    protocol, ks = scoring.protocol, scoring.ks
+    if not scoring.decoders:
+        folds = {"folds": "shuffled_types", "n_folds": 2, "n_inner_folds": 2, "purge": 0.0}
+        protocol, ks, inner = dataclasses.replace(protocol, **folds, csls_k=1), (1,), False
     vocabulary, token_to_type = responses.stimulus.types(lower=scoring.lower)
     eligible = responses.valid & (token_to_type >= 0)
     counts = np.bincount(token_to_type[eligible], minlength=len(vocabulary))
     candidates = counts > 0
     n_candidates = int(candidates.sum())
     for name, value, option in (
-        ("k", max(scoring.ks), "ks"),
+        ("k", max(ks), "ks"),
         ("csls_k", protocol.csls_k, "csls_k"),
     ):
         if value > n_candidates:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -102,6 +103,24 @@ def test_a_study_of_measures_alone(dataset, words, planted, tmp_path):
     report = (out / "report.html").read_text("utf-8")
     assert "linear CKA, debiased" in report and "P@" not in report
     assert "mutual_knn" in table._repr_html_()
+
+
+def test_folds_ks_and_neighbours_of_what_decodes_are_of_no_account(dataset, words, planted):
+    scoring = ba.Scoring(("cka",), ba.protocol("paper"))
+    assert max(scoring.ks) > len(words) < scoring.protocol.csls_k
+    model = make_embeddings(words, planted[0])
+    table = ba.run_study(dataset, [model], scoring, evidence=PLAN, progress=False)
+    found = table.extras["similarity"].set_index("model").loc["model"]
+    assert found["layer"] == 1 and found["p"] == 0.01 and found["ceiling"] > 0.1
+    assert "chance" not in table.extras
+
+
+def test_the_verdict_of_one_person_has_no_place_for_an_interval(dataset, words, planted):
+    alone = replace(dataset, subjects=dataset.subjects[:1])
+    model = make_embeddings(words, planted[0])
+    table = ba.run_study(alone, [model], chosen("cka"), evidence=PLAN, progress=False)
+    said = table.verdict()
+    assert "similarity" in said and "  " not in said and " ." not in said and " ;" not in said
 
 
 def test_beside_methods_that_decode_the_verdict_is_theirs(dataset, words, planted):
