@@ -373,6 +373,8 @@ def test_each_language_has_its_own_audited_study(tmp_path, monkeypatch):
 
     def judged(dataset, models, scoring, folder, **options):
         asked.append((dataset, models, scoring, folder))
+        if dataset.name == "prince_en":
+            raise ValueError("3 blocks leave nothing to exchange")
         return Judged()
 
     monkeypatch.setattr(languages, "run_study", judged)
@@ -380,9 +382,10 @@ def test_each_language_has_its_own_audited_study(tmp_path, monkeypatch):
     untimed = replace(datasets[1].stimulus, onsets=None)
     datasets[1] = replace(datasets[1], stimulus=untimed)
     plan = replace(QUICK, audited=True, n_nulls=0)
-    table = run_languages(
-        datasets, [vectors], tmp_path, plan=plan, scoring=RIDGE, progress=False, simulated=True
-    )
+    with pytest.warns(UserWarning, match=r"prince_en \(en\) by itself: 3 blocks leave nothing"):
+        table = run_languages(
+            datasets, [vectors], tmp_path, plan=plan, scoring=RIDGE, progress=False, simulated=True
+        )
     assert [folder for *_, folder in asked] == [tmp_path / "within" / x for x in ("en", "fr")]
     timed, runs = (scoring.protocol for _, _, scoring, _ in asked)
     assert timed.name == runs.name == "audited" and timed.folds == "contiguous"
@@ -395,6 +398,7 @@ def test_each_language_has_its_own_audited_study(tmp_path, monkeypatch):
     assert verdicts(table)[0].answer == "untested"
     report = (tmp_path / "report.html").read_text()
     assert "Yes. On prince_fr words are decoded." in report and "SIMULATED" in report
+    assert "Not judged: 3 blocks leave nothing to exchange" in report
 
 
 @pytest.fixture(scope="module")
