@@ -440,10 +440,12 @@ def test_the_command_writes_the_study(tables_of_words, tmp_path, capsys):
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["languages"]["fr"]["audited"] is None and manifest["plan"]["section"] == "run"
     assert (tmp_path / "out" / "languages.parquet").is_file()
-    wrong = [f"--data_dirs=english={tables_of_words / 'en'}", "--dataset="]
-    for text, message in zip(
-        wrong, ("unknown language='english'", "--dataset is empty"), strict=True
-    ):
+    wrong = {
+        f"--data_dirs=english={tables_of_words / 'en'}": "unknown language='english'",
+        "--dataset=": "--dataset is empty",
+        "--reader_options=language=fr": "--data_dirs names the languages; leave it out",
+    }
+    for text, message in wrong.items():
         assert cli.main([*arguments, text]) == 2
         assert message in capsys.readouterr().err
     assert cli.main([*arguments, "--section=chapter"]) == 1
