@@ -85,6 +85,8 @@ def _open(values: dict[str, object]) -> list:
 
     folders, named = values["data_dirs"], dict(values["datasets"] or {})
     options = dict(values["reader_options"] or {})
+    if "language" in options:
+        raise Misuse("--reader_options=language: --data_dirs names the languages; leave it out")
     with misuse():
         for language in (*folders, *named):
             check_language(language)
@@ -109,8 +111,7 @@ def _open(values: dict[str, object]) -> list:
     opened = []
     for language, folder in folders.items():
         name = readers[language]
-        own = {key: value for key, value in converted[name].items() if key != "language"}
-        opened.append(open_dataset(name, folder, language=language, **own))
+        opened.append(open_dataset(name, folder, language=language, **converted[name]))
     return opened
 
 

@@ -107,6 +107,8 @@ def test_planted_truth_is_found_at_its_layer(table):
     (judged,) = verdicts(table)
     assert judged.answer == "beyond" and "Less the untrained twin: +." in judged.text
     assert headline(table).startswith("Yes") and "words in common alone give 0." in table.verdict()
+    few = {**table.manifest, "plan": {**table.manifest["plan"], "n_flips": 19}}
+    assert verdicts(replace(table, manifest=few))[0].answer == "untested"  # no p is below .05
 
 
 def test_random_vectors_show_nothing(pairs):

@@ -196,6 +196,7 @@ def test_transfer_equals_an_independent_ridge():
     datasets, vectors = story("shared", noise=1.5, n_people=2)
     options = dict(plan=replace(QUICK, n_nulls=1), scoring=RIDGE, progress=False)
     table = run_languages(datasets, [vectors], **options)
+    assert verdicts(table)[0].answer == "untested"  # by one draw no p is below .05
     # The penalty is chosen in inner folds: the scores are those of one that was tried.
     by_alpha = np.array([by_numpy(datasets, vectors, "en", "fr", alpha) for alpha in ALPHAS])
     own = [accuracy(table, "en", "fr", f"fr{i}", layer=1)["value"] for i in range(2)]
@@ -372,6 +373,8 @@ def test_each_language_has_its_own_audited_study(tmp_path, monkeypatch):
 
     def judged(dataset, models, scoring, folder, **options):
         asked.append((dataset, models, scoring, folder))
+        if dataset.name == "prince_en":
+            raise ValueError("3 blocks leave nothing to exchange")
         return Judged()
 
     monkeypatch.setattr(languages, "run_study", judged)
@@ -379,9 +382,10 @@ def test_each_language_has_its_own_audited_study(tmp_path, monkeypatch):
     untimed = replace(datasets[1].stimulus, onsets=None)
     datasets[1] = replace(datasets[1], stimulus=untimed)
     plan = replace(QUICK, audited=True, n_nulls=0)
-    table = run_languages(
-        datasets, [vectors], tmp_path, plan=plan, scoring=RIDGE, progress=False, simulated=True
-    )
+    with pytest.warns(UserWarning, match=r"prince_en \(en\) by itself: 3 blocks leave nothing"):
+        table = run_languages(
+            datasets, [vectors], tmp_path, plan=plan, scoring=RIDGE, progress=False, simulated=True
+        )
     assert [folder for *_, folder in asked] == [tmp_path / "within" / x for x in ("en", "fr")]
     timed, runs = (scoring.protocol for _, _, scoring, _ in asked)
     assert timed.name == runs.name == "audited" and timed.folds == "contiguous"
@@ -394,6 +398,7 @@ def test_each_language_has_its_own_audited_study(tmp_path, monkeypatch):
     assert verdicts(table)[0].answer == "untested"
     report = (tmp_path / "report.html").read_text()
     assert "Yes. On prince_fr words are decoded." in report and "SIMULATED" in report
+    assert "Not judged: 3 blocks leave nothing to exchange" in report
 
 
 @pytest.fixture(scope="module")
@@ -435,10 +440,12 @@ def test_the_command_writes_the_study(tables_of_words, tmp_path, capsys):
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["languages"]["fr"]["audited"] is None and manifest["plan"]["section"] == "run"
     assert (tmp_path / "out" / "languages.parquet").is_file()
-    wrong = [f"--data_dirs=english={tables_of_words / 'en'}", "--dataset="]
-    for text, message in zip(
-        wrong, ("unknown language='english'", "--dataset is empty"), strict=True
-    ):
+    wrong = {
+        f"--data_dirs=english={tables_of_words / 'en'}": "unknown language='english'",
+        "--dataset=": "--dataset is empty",
+        "--reader_options=language=fr": "--data_dirs names the languages; leave it out",
+    }
+    for text, message in wrong.items():
         assert cli.main([*arguments, text]) == 2
         assert message in capsys.readouterr().err
     assert cli.main([*arguments, "--section=chapter"]) == 1

@@ -34,9 +34,9 @@ _LAYOUT = "give files of a sentence, a tab and a rewording a row, named ..._e.ts
 class Pairs(NamedTuple):
     """Sentences and, a row each, pairs of a rewording that follows and one that does not.
 
-    texts: the T distinct texts. units: the sentences, I of them and each once, that pairs belong to. Of each pair, [P]:
-    unit; sentence, follows and does_not, indices of texts; group, the folder; source, the file of the
-    rewording that does not follow. left_out: how many sentences or rows took no part, by why.
+    texts: the T distinct texts. units: the sentences, I of them and each once, that pairs belong to. Of each
+    pair, [P]: unit; sentence, follows and does_not, indices of texts; group, the folder; source, the file of
+    the rewording that does not follow. left_out: how many sentences or rows took no part, by why.
     """
 
     texts: tuple[str, ...]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from brainalign_jax.studies.figurative.pairs import FIGURATIVE, REFERENCE
@@ -55,7 +54,7 @@ ANSWERS = {
     "words": "No more than words in common, or an untrained twin, say",
     "chance": "Not shown: what follows is not nearer than chance",
     "misled": "No: what does not follow is nearer",
-    "untested": "Not tested: no draws, or no untrained twin to compare with",
+    "untested": "Not tested: fewer than 20 draws, or no untrained twin to compare with",
     "unclear": "The models differ",
 }
 
@@ -170,7 +169,7 @@ def _verdict(table: FigurativeTable, model: str, label: str) -> Verdict:
     above = line["lower"] > CHANCE and line["p"] < LEVEL
     if line["upper"] < CHANCE:
         conclusion = "misled"
-    elif TWIN not in against.index or not np.isfinite(line["p"]):
+    elif TWIN not in against.index or not 1 / (1 + table.manifest["plan"]["n_flips"]) < LEVEL:
         conclusion = "untested"
     elif not above:
         conclusion = "chance"

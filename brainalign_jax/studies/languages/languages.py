@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import platform
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -348,15 +349,19 @@ def _audited(studies, models, scoring: Scoring, output: Path | None, options: di
         for study in studies:
             language = study.dataset.stimulus.known_language()
             given = [study.given.get(name, name) for name in study.models]
-            table = run_study(
-                study.dataset,
-                given,
-                replace(scoring, ks=KS, protocol=_protocol(study.dataset)),
-                output and output / "within" / language,
-                evidence=EvidencePlan(seed=scoring.seed),
-                progress=False,
-                **options,
-            )
-            said[language] = table.verdict()
+            try:
+                table = run_study(
+                    study.dataset,
+                    given,
+                    replace(scoring, ks=KS, protocol=_protocol(study.dataset)),
+                    output and output / "within" / language,
+                    evidence=EvidencePlan(seed=scoring.seed),
+                    progress=False,
+                    **options,
+                )
+                said[language] = table.verdict()
+            except ValueError as error:  # what was scored across languages stands without it
+                said[language] = f"Not judged: {error}"
+                warnings.warn(f"{study.dataset.name} ({language}) by itself: {error}", stacklevel=3)
             told.update()
     return said

@@ -34,7 +34,7 @@ ANSWERS = {
     "in part": "In part: it decodes people of some other languages",
     "ends": "No: a map fitted on people of one language is not shown to decode people of another",
     "nothing": "There is nothing to carry over: people of the same language are not decoded",
-    "untested": "Not tested: there are no draws of a null distribution",
+    "untested": "Not tested: fewer than 20 draws of a null distribution",
 }
 _ORDER = ("holds", "in part", "ends", "nothing", "untested")
 
@@ -107,7 +107,7 @@ def _verdict(table: LanguageTable, model: str, method: str, label: str) -> Verdi
     def shown(line: pd.Series) -> bool:
         return line["p"] < LEVEL and line["value"] > CHANCE
 
-    if not np.isfinite(across["p"]):
+    if not 1 / (1 + table.manifest["plan"]["n_nulls"]) < LEVEL:  # no p can be below it
         conclusion = "untested"
     elif len(carried) == len(pairs):
         conclusion = "holds"
