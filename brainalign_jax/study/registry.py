@@ -70,12 +70,12 @@ def register_measure(name: str) -> Callable[[Callable], Callable]:
 
     >>> import brainalign_jax as ba
     >>> import jax.numpy as jnp
-    >>> @ba.register_measure("rv")
-    ... def rv(responses, vectors):
+    >>> @ba.register_measure("rv_coefficient")
+    ... def rv_coefficient(responses, vectors):
     ...     brain, model = responses @ responses.T, vectors @ vectors.T
     ...     return (brain * model).sum() / jnp.linalg.norm(brain) / jnp.linalg.norm(model)
-    >>> ba.Scoring(methods=("rv", "ridge")).measures
-    ('rv',)
+    >>> ba.Scoring(methods=("rv_coefficient", "ridge")).measures
+    ('rv_coefficient',)
     """
     return _entering(MEASURES, name, "measure", f"{__package__}.score.measures.")
 

@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from brainalign_jax.align.rsa import reliability
 from brainalign_jax.attributes import is_text, known
+from brainalign_jax.names import nearest
 from brainalign_jax.neural import norms
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.generalisation.conditions import Items
@@ -220,9 +221,10 @@ def _column(stimulus: Stimulus, features: Mapping[str, np.ndarray], name: str) -
             "--match=position: these are isolated words, which have no place in a sentence or text: leave "
             "it out"
         )
-    listed = ", ".join([*_FEATURES, norms.FREQUENCY, RELIABILITY, *stimulus.attributes])
+    there = (*_FEATURES, norms.FREQUENCY, RELIABILITY, *stimulus.attributes)
     raise ValueError(
-        f"--match: {name!r} is nothing that is known of the words; known: {listed}; --attributes gives others"
+        f"--match: {name!r} is nothing that is known of the words; {nearest(name, there)}; --attributes "
+        "gives others"
     )
 
 
