@@ -30,11 +30,6 @@ MATCHED = {"matched": ("rarity",), "reliability": ("reliability",)}
 LEVEL = 0.05
 N_WORDS, WIDTH, N_VOXELS = 48, 6, 12
 
-_N_STUDIES = flags.DEFINE_integer("n_studies", 200, "Of each kind.", 1)
-_KINDS = flags.DEFINE_list("kinds", list(KINDS), "Of gap, matched, reliability and ladder.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the first study.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")
-
 
 def simulated(kind: str, seed: int) -> tuple[Dataset, Embeddings]:
     """A study in which nothing is to be found: one map for all words, or noise for the ladder."""
@@ -83,19 +78,25 @@ def p_values(kind: str, seed: int, *, n_nulls: int = 99) -> dict[str, float]:
 def main(argv: list[str]) -> None:
     del argv
     by_test: dict[str, list[float]] = {}
-    for kind in _KINDS.value:
-        for study in range(_N_STUDIES.value):
-            for test, p in p_values(kind, _SEED.value + study).items():
+    asked = flags.FLAGS
+    for kind in asked.kinds:
+        for study in range(asked.n_studies):
+            for test, p in p_values(kind, asked.seed + study).items():
                 by_test.setdefault(test, []).append(p)
     lines = ["| test | studies | share with p < .05 |", "|---|---|---|"]
     for test, values in by_test.items():
         lines.append(f"| {test} | {len(values)} | {np.mean(np.array(values) < LEVEL):.3f} |")
     print("\n".join(lines))
-    if _OUTPUT.value:
-        path = Path(_OUTPUT.value)
+    if asked.output:
+        path = Path(asked.output)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"machine": machine(), "p": by_test}, indent=2))
 
 
 if __name__ == "__main__":
+    # Here, as tests import the studies in one process with the commands, which have flags of these names.
+    flags.DEFINE_integer("n_studies", 200, "Of each kind.", 1)
+    flags.DEFINE_list("kinds", list(KINDS), "Of gap, matched, reliability and ladder.")
+    flags.DEFINE_integer("seed", 0, "Of the first study.")
+    flags.DEFINE_string("output", None, "JSON file to write.")
     app.run(main)
