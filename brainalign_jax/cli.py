@@ -9,7 +9,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from brainalign_jax.commands.ending import STATUSES, leave, plain_output
+from brainalign_jax.commands.ending import STATUSES, ended, leave, plain_output
 from brainalign_jax.names import unknown
 
 # name -> (module of brainalign_jax.commands, its Command)
@@ -63,14 +63,12 @@ def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("--help", "-h", "-help", "help"):
         if len(arguments) > 1 and arguments[0] == "help":
             return _main([arguments[1], "--help"])
-        print(usage())
-        return 0 if arguments else 2
+        return _shown(usage()) or (0 if arguments else 2)
     name, *rest = arguments
     if name == "--version":
         from brainalign_jax import __version__
 
-        print(__version__)
-        return 0
+        return _shown(__version__)
     if name not in COMMANDS:
         said = unknown("command", name, COMMANDS, listing="`brainalign --help`")
         print(f"brainalign: {said}", file=sys.stderr)
@@ -78,9 +76,13 @@ def _main(arguments: list[str]) -> int:
     from brainalign_jax.commands.command import help_text, run
 
     if any(one in ("--help", "-h", "-help", "--helpfull", "--helpshort") for one in rest):
-        print(help_text(command(name)), end="")
-        return 0
+        return _shown(help_text(command(name)).removesuffix("\n"))
     return run(command(name), rest)
+
+
+def _shown(text: str) -> int:
+    """Print what is asked for instead of work; the status, also where nobody reads it to its end."""
+    return ended(lambda: print(text), "brainalign")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import os
 import subprocess
 import sys
 
@@ -262,3 +263,14 @@ def test_the_module_is_the_command():
         [sys.executable, "-m", "brainalign_jax", "--version"], capture_output=True, text=True
     )
     assert done.stdout.strip() == ba.__version__
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["align", "--help"], ["--version"]])
+def test_help_that_nobody_reads_on_ends_quietly(arguments):
+    """As into `head`, which closes its end of the pipe."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "brainalign_jax", *arguments]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
