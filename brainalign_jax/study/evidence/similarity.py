@@ -39,7 +39,7 @@ RSA = "rsa"
 
 class _Words(NamedTuple):
     """The words that all subjects have responses to: their types [T'], the tokens [N] that count, and the
-    permutations [P, T']; shifts: whether these are in time; kind: what they are called."""
+    permutations [P, T']; kind: what these are called."""
 
     types: np.ndarray
     token_to_type: np.ndarray
@@ -78,7 +78,10 @@ def similarity_evidence(study: Study) -> pd.DataFrame:
     size = 2 * np.dtype(study.computation.dtype).itemsize * len(words.types) ** 2
     if size * (len(loaded) + 2 * _LAYERS) > study.computation.rdm_bytes:
         return empty
-    tables = [_of_measure(study, name, loaded, words) for name in names]
+    kernels = []
+    if len(loaded) > 1 and study.evidence.ceilings:
+        kernels = [scaled_kernel(responses, lower=study.scoring.lower) for responses in loaded]
+    tables = [_of_measure(study, name, loaded, words, kernels) for name in names]
     rows = pd.concat(tables, ignore_index=True)
     tested = rows["role"].eq("model") & rows["p"].notna()
     rows.loc[tested, "p_fdr"] = adjusted_p(rows.loc[tested, "p"].to_numpy(float))
@@ -107,9 +110,13 @@ def _words(study: Study, loaded: Sequence[WordResponses]) -> _Words:
 
 
 def _of_measure(
-    study: Study, name: str, loaded: Sequence[WordResponses], words: _Words
+    study: Study,
+    name: str,
+    loaded: Sequence[WordResponses],
+    words: _Words,
+    kernels: Sequence[np.ndarray],
 ) -> pd.DataFrame:
-    """Rows of all models by one measure."""
+    """Rows of all models by one measure; kernels: of `scaled_kernel`, one a subject, or none."""
     measure = measure_of(name, study.scoring.protocol)
     measure.check(len(words.types))
     sides: dict[int, tuple[np.ndarray, int]] = {}
@@ -119,7 +126,11 @@ def _of_measure(
             words if role(model) == "model" else words._replace(permutations=words.permutations[:0])
         )
         values[model] = _of_model(study, model, measure, loaded, tested, sides)
-    ceiling = _ceiling(study, measure, loaded, words)
+    ceiling = np.nan
+    if kernels:
+        if 0 not in sides:
+            sides[0] = _brains(study, measure, loaded, words, 0)
+        ceiling = _ceiling(study, measure, sides[0][0], kernels, words)
     plan = study.evidence
     lines = [_line(study, model, measure, of, words, ceiling) for model, of in values.items()]
     rows = pd.DataFrame(lines).reindex(columns=list(COLUMNS))
@@ -265,14 +276,9 @@ def _drawn(study, measure: Measure, brains, rows: Iterator[np.ndarray], words: _
     return np.concatenate(observed, axis=1), np.concatenate(drawn, axis=1)
 
 
-def _ceiling(study: Study, measure: Measure, loaded, words: _Words) -> float:
-    """The measure with the other subjects' responses side by side, mean over subjects; NaN for one."""
-    if len(loaded) < 2 or not study.evidence.ceilings:
-        return np.nan
-    lower, dtype = study.scoring.lower, study.computation.dtype
-    kernels = [scaled_kernel(responses, lower=lower) for responses in loaded]
-    total, values = sum(kernels), []
-    brains, _ = _brains(study, measure, loaded, words, 0)
+def _ceiling(study: Study, measure: Measure, brains, kernels, words: _Words) -> float:
+    """The measure with the other subjects' responses side by side, mean over subjects."""
+    dtype, total, values = study.computation.dtype, sum(kernels), []
     for index, own in enumerate(kernels):
         others = (total - own)[np.ix_(words.types, words.types)]
         rows = measure.centred(group_kernels.spanned_rows(others, dtype=dtype))
