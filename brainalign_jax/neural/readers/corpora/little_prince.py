@@ -7,22 +7,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from brainalign_jax.names import check_known
-from brainalign_jax.neural.formats.images.volumes import AUTOMATIC_MASKS, open_volumes
 from brainalign_jax.neural.readers.corpora.sections import (
     Section,
     check_present,
     checked_section,
     chosen_sections,
     got_files,
+    named_volumes,
     number_in,
     read_annotation,
     respond_to_sections,
     stimulus_of,
 )
-from brainalign_jax.neural.readers.images.image_files import (
-    find_file,
-    known_labels,
-)
+from brainalign_jax.neural.readers.images.image_files import known_labels
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, find_folder, register
 from brainalign_jax.neural.readout import Processing
 from brainalign_jax.neural.responses import WordResponses
@@ -130,15 +127,8 @@ def read_little_prince(
         scans = [_scans_of(images[subject], subject, root)[number - 1] for number in numbers]
         for scan in scans:
             check_present(scan, SOURCE)
-        source = open_volumes(
-            scans,
-            mask=mask
-            if mask in (None, *AUTOMATIC_MASKS)
-            else find_file(root, mask, subject, "mask"),
-            atlas=find_file(root, atlas, subject, "atlas"),
-            labels=find_file(root, labels, subject, "labels"),
-            resample=resample,
-        )
+        options = dict(mask=mask, atlas=atlas, labels=labels, resample=resample)
+        source = named_volumes(root, subject, scans, **options)
         return respond_to_sections(
             subject,
             source,

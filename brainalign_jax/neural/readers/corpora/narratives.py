@@ -12,20 +12,20 @@ import numpy as np
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.formats.arrays import check_size
 from brainalign_jax.neural.formats.images.grayordinates import open_surfaces
-from brainalign_jax.neural.formats.images.volumes import AUTOMATIC_MASKS, open_volumes
 from brainalign_jax.neural.formats.text.sidecars import read_json, read_table
 from brainalign_jax.neural.readers.corpora.sections import (
     Section,
     check_present,
     checked_section,
     got_files,
+    named_volumes,
     number_in,
     read_annotation,
     respond_to_sections,
     stimulus_of,
 )
 from brainalign_jax.neural.readers.images.bids_files import BidsFile, parse_name
-from brainalign_jax.neural.readers.images.image_files import find_file, known_labels
+from brainalign_jax.neural.readers.images.image_files import known_labels
 from brainalign_jax.neural.readers.options import split_items
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, find_folder, register
 from brainalign_jax.neural.readout import Processing
@@ -161,15 +161,12 @@ def read_narratives(
             left, right = zip(*(telling.scans for telling in heard), strict=True)
             source = open_surfaces(left, right)
         else:
-            named = mask not in (None, *AUTOMATIC_MASKS)
-            chosen_mask = find_file(root, mask, subject, "mask") if named else mask
-            source = open_volumes(
-                [telling.scans[0] for telling in heard],
-                mask=chosen_mask or [_brain_mask(root, derivative, telling) for telling in heard],
-                atlas=find_file(root, atlas, subject, "atlas"),
-                labels=find_file(root, labels, subject, "labels"),
-                resample=resample,
-            )
+            own = None
+            if mask is None:
+                own = [_brain_mask(root, derivative, telling) for telling in heard]
+            options = dict(mask=mask, atlas=atlas, labels=labels, resample=resample, own_masks=own)
+            scans = [telling.scans[0] for telling in heard]
+            source = named_volumes(root, subject, scans, **options)
         return respond_to_sections(
             subject,
             source,

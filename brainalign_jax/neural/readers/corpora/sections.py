@@ -16,8 +16,9 @@ import numpy as np
 
 from brainalign_jax.neural.formats.arrays import check_size
 from brainalign_jax.neural.formats.images.images import ImageSource
+from brainalign_jax.neural.formats.images.volumes import AUTOMATIC_MASKS, open_volumes
 from brainalign_jax.neural.formats.text.delimited import MISSING, DelimitedText, is_number
-from brainalign_jax.neural.readers.images.image_files import respond, run_times
+from brainalign_jax.neural.readers.images.image_files import find_file, respond, run_times
 from brainalign_jax.neural.readers.stories.story import sentences_by_pause
 from brainalign_jax.neural.readout import Processing
 from brainalign_jax.neural.responses import WordResponses
@@ -214,6 +215,33 @@ def respond_to_sections(
         confounds=None,
         paths={section.label: section.path for section in sections},
         meta=meta,
+    )
+
+
+def named_volumes(
+    root: Path,
+    subject: str,
+    scans: Sequence[Path],
+    *,
+    mask: str | Path | None,
+    atlas: str | Path | None,
+    labels: str | Path | None,
+    resample: bool,
+    own_masks: Sequence[Path] | None = None,
+) -> ImageSource:
+    """`open_volumes` of a subject's scans, with mask, atlas and labels as a user names them in `root`.
+
+    mask: a name, one of `AUTOMATIC_MASKS`, or None, which is the release's own masks, one a scan, where it
+    has any.
+    """
+    named = mask not in (None, *AUTOMATIC_MASKS)
+    chosen_mask = find_file(root, mask, subject, "mask") if named else mask
+    return open_volumes(
+        scans,
+        mask=chosen_mask or own_masks,
+        atlas=find_file(root, atlas, subject, "atlas"),
+        labels=find_file(root, labels, subject, "labels"),
+        resample=resample,
     )
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.formats.images.grayordinates import open_cifti
-from brainalign_jax.neural.formats.images.volumes import AUTOMATIC_MASKS, open_volumes
 from brainalign_jax.neural.formats.matlab import open_matlab
 from brainalign_jax.neural.readers.corpora.sections import (
     Section,
@@ -18,10 +17,11 @@ from brainalign_jax.neural.readers.corpora.sections import (
     checked_section,
     chosen_sections,
     got_files,
+    named_volumes,
     respond_to_sections,
     stimulus_of,
 )
-from brainalign_jax.neural.readers.images.image_files import find_file, known_labels
+from brainalign_jax.neural.readers.images.image_files import known_labels
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, find_folder, register
 from brainalign_jax.neural.readers.stories.story import text_of
 from brainalign_jax.neural.readout import Processing
@@ -138,14 +138,8 @@ def read_smn4lang(
         if chosen_space == "cifti":
             source = open_cifti(scans)
         else:
-            named = mask not in (None, *AUTOMATIC_MASKS)
-            source = open_volumes(
-                scans,
-                mask=find_file(root, mask, subject, "mask") if named else mask,
-                atlas=find_file(root, atlas, subject, "atlas"),
-                labels=find_file(root, labels, subject, "labels"),
-                resample=resample,
-            )
+            options = dict(mask=mask, atlas=atlas, labels=labels, resample=resample)
+            source = named_volumes(root, subject, scans, **options)
         return respond_to_sections(
             subject,
             source,
