@@ -40,7 +40,7 @@ from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.manifest import manifest
 from brainalign_jax.study.options import Embedding, Generalisation, Scoring
-from brainalign_jax.study.progress import SCORES, VECTORS, Progress, Stage
+from brainalign_jax.study.progress import SCORES
 
 _MOST = 2**28  # words of all cells
 
@@ -95,18 +95,7 @@ def run_generalisation(
     cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
     study = Study(dataset, models, scoring, computation, embedding, given=given, cache=cache)
     methods = [scores.decoding_method(name, chosen, sizes) for name in scoring.methods]
-    told = Progress(
-        {
-            VECTORS: Stage(len(models), 0.0),  # no guess before the first scores
-            SCORES: Stage(len(models) * len(methods) * len(dataset.subjects)),
-        },
-        show=progress,
-    )
-    with told.stage(VECTORS):
-        vectors = []
-        for name in models:
-            vectors.append(study.vectors(name))
-            told.update()
+    told, vectors = scores.vectors_of(study, len(methods), show=progress)
     tables, fingerprints = [], {}
     with told.stage(SCORES), computation.context():
         rows = scores.rows_of_people(dataset, items, methods, scoring.lower, fingerprints)

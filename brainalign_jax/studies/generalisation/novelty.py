@@ -45,7 +45,7 @@ from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.chance import permutation_p
 from brainalign_jax.study.manifest import manifest
 from brainalign_jax.study.options import Embedding, Generalisation, Scoring
-from brainalign_jax.study.progress import SCORES, VECTORS, Progress, Stage
+from brainalign_jax.study.progress import SCORES
 from brainalign_jax.study.results import GROUP, SELECTED
 
 BAND = ("null_lower", "null_upper")
@@ -133,18 +133,7 @@ def run_novelty(
     cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
     study = Study(dataset, names, scoring, computation, embedding, given=given, cache=cache)
     methods = [scores.decoding_method(name, chosen, sizes) for name in scoring.methods]
-    told = Progress(
-        {
-            VECTORS: Stage(len(names), 0.0),  # no guess before the first scores
-            SCORES: Stage(len(names) * len(methods) * len(dataset.subjects)),
-        },
-        show=progress,
-    )
-    with told.stage(VECTORS):
-        vectors = []
-        for name in names:
-            vectors.append(study.vectors(name))
-            told.update()
+    told, vectors = scores.vectors_of(study, len(methods), show=progress)
     tables, fingerprints = [], {}
     with told.stage(SCORES), computation.context():
         rows = scores.rows_of_people(dataset, ladder.items, methods, scoring.lower, fingerprints)

@@ -23,7 +23,9 @@ from brainalign_jax.studies.generalisation.cells import Cells, Sizes
 from brainalign_jax.studies.generalisation.conditions import Items
 from brainalign_jax.studies.generalisation.table import Ranks
 from brainalign_jax.study.computation import compiled
+from brainalign_jax.study.context import Study
 from brainalign_jax.study.options import KS
+from brainalign_jax.study.progress import SCORES, VECTORS, Progress, Stage
 from brainalign_jax.study.protocol import Protocol, protocol
 from brainalign_jax.study.results import SELECTED
 from brainalign_jax.study.score import preparation
@@ -43,6 +45,24 @@ class CellScores(NamedTuple):
 
     ranks: np.ndarray
     loss: np.ndarray
+
+
+def vectors_of(study: Study, n_methods: int, *, show: bool) -> tuple[Progress, list[Embeddings]]:
+    """The vectors of all models, and the progress that they and the scores to come are told to."""
+    n_models = len(study.models)
+    told = Progress(
+        {
+            VECTORS: Stage(n_models, 0.0),  # no guess before the first scores
+            SCORES: Stage(n_models * n_methods * len(study.dataset.subjects)),
+        },
+        show=show,
+    )
+    vectors = []
+    with told.stage(VECTORS):
+        for name in study.models:
+            vectors.append(study.vectors(name))
+            told.update()
+    return told, vectors
 
 
 def cell_problem(sizes: Sizes, protocol: Protocol) -> FoldProblem:
