@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from numbers import Real
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,7 @@ def check_name(name: object) -> str:
     return name
 
 
-def _checked(name: str, values: object, n: int) -> np.ndarray:
+def _checked(name: str, values: Any, n: int) -> np.ndarray:
     if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
         raise ValueError(f"attribute {name!r} is {str(values)[:80]!r}; give one value a word")
     if not isinstance(values, np.ndarray):
@@ -99,14 +100,14 @@ def _checked(name: str, values: object, n: int) -> np.ndarray:
     if values.dtype.kind in "OT":
         values = _of_objects(name, values)
     if values.dtype.kind == "U":
-        size = np.char.str_len(values)
-        if size.max(initial=0) > LONGEST:
-            row = int(size.argmax())
+        letters = np.char.str_len(values)
+        if letters.max(initial=0) > LONGEST:
+            row = int(letters.argmax())
             raise ValueError(
-                f"attribute {name!r} has {size[row]} characters in row {row + 1}; shorten it to at most "
+                f"attribute {name!r} has {letters[row]} characters in row {row + 1}; shorten it to at most "
                 f"{LONGEST}"
             )
-        checked = values.astype(f"U{max(1, size.max(initial=0))}")
+        checked = values.astype(f"U{max(1, letters.max(initial=0))}")
     elif values.dtype.kind in "fiub":
         checked = values.astype(np.float64)
         if np.isinf(checked).any():
@@ -145,10 +146,9 @@ def _of_objects(name: str, values: np.ndarray) -> np.ndarray:
         )
     if kinds == {True}:
         texts = ["" if gone else value for value, gone in zip(values, unknown, strict=True)]
-        row = next(
-            (row for row, text in enumerate(texts) if len(text) > LONGEST or "\0" in text), None
-        )
-        if row is not None:
+        wrong = [row for row, text in enumerate(texts) if len(text) > LONGEST or "\0" in text]
+        if wrong:
+            row = wrong[0]
             raise ValueError(
                 f"attribute {name!r} has {len(texts[row])} characters or a NUL in row {row + 1}; give plain "
                 f"text of at most {LONGEST}"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8,16}\.tmp")
 _DAY = 86_400.0  # seconds, after which what cannot be locked is taken for left over

@@ -13,6 +13,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 KINDS = (
     "text", "path", "list", "int", "ints", "float", "floats", "bool", "choice", "pairs", "paths",
@@ -147,7 +148,7 @@ def documented(cls: type) -> type:
         of += f" {bounds[:1].upper()}{bounds[1:]}." * bool(bounds)
         default = "" if field.default is dataclasses.MISSING else f" Default: {field.default!r}."
         lines.append(f"  {field.name}: {field.metadata['help']}{of}{default}")
-    cls.__doc__ = f"{cls.__doc__.rstrip()}\n\nArgs:\n" + "\n".join(lines)
+    cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\nArgs:\n" + "\n".join(lines)
     return cls
 
 
@@ -156,12 +157,12 @@ def meanings(cls: type) -> dict[str, str]:
     return {f.name: f.metadata["help"] for f in dataclasses.fields(cls) if "help" in f.metadata}
 
 
-def bounds_of(about: Mapping) -> dict[str, float | None]:
+def bounds_of(about: Mapping) -> dict[str, Any]:
     """The bounds of a described field, from its metadata."""
     return {name: about.get(name) for name in _BOUNDS}
 
 
-def check_fields(values: object) -> None:
+def check_fields(values: Any) -> None:
     """Raise ValueError for a described field of an instance that is no choice, or out of its range."""
     from brainalign_jax.names import check_known
 
@@ -185,7 +186,7 @@ def check_fields(values: object) -> None:
             _check_numbers(field.name, value, about, hint)
 
 
-def _check_numbers(name: str, value: object, about: Mapping, hint: object) -> None:
+def _check_numbers(name: str, value: Any, about: Mapping, hint: object) -> None:
     several = kind_of(hint).endswith("s")
     whole = kind_of(hint).startswith("int")
     if several != isinstance(value, Sequence) or isinstance(value, str):
@@ -195,13 +196,13 @@ def _check_numbers(name: str, value: object, about: Mapping, hint: object) -> No
     if several and not value and not about["empty"]:
         raise ValueError(f"{name}={value!r} must be one number or more")
     for number in value if several else [value]:
-        kinds = numbers.Integral if whole else numbers.Real
-        if not isinstance(number, kinds) or isinstance(number, bool):
+        wanted_type = numbers.Integral if whole else numbers.Real
+        if not isinstance(number, wanted_type) or isinstance(number, bool):
             wanted = f"{'whole ' * whole}number"
             raise ValueError(
                 f"{name}={value!r} must be {wanted + 's' if several else 'a ' + wanted}"
             )
-        check_number(f"{name}={value!r}", number, **bounds_of(about))
+        check_number(f"{name}={value!r}", typing.cast(float, number), **bounds_of(about))
 
 
 def options_of(
@@ -242,7 +243,7 @@ def picked(options: Iterable[Option], *names: str, **changes) -> tuple[Option, .
     return tuple(dataclasses.replace(by_name[name], **changes) for name in names)
 
 
-def kind_of(hint: object) -> str:
+def kind_of(hint: Any) -> str:
     """The kind of an option from the type of a field; X | None is X."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         (hint,) = [member for member in typing.get_args(hint) if member is not type(None)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 from brainalign_jax.names import check_known
 
@@ -42,7 +43,7 @@ def check_language(code: object) -> str | None:
     """
     if code is None:
         return None
-    name = code.strip().lower() if isinstance(code, str) else code
+    name: Any = code.strip().lower() if isinstance(code, str) else code
     check_known("language=", name, _CODES.split())
     if name in _WITHOUT_RULE:
         raise ValueError(

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 
@@ -320,14 +321,18 @@ class Stimulus:
             name: None if (value := getattr(self, name)) is None else value[rows]
             for name in ("onsets", "durations", "sentence", "run")
         }
-        attributes = {name: values[rows] for name, values in self.attributes.items()}
+        attributes = {name: values[rows] for name, values in self._known().items()}
         words = tuple(self.words[row] for row in rows)
         return Stimulus(words, **arrays, attributes=attributes, language=self.language)
 
     def attribute(self, name: str) -> np.ndarray:
         """Values [N] of an attribute. Raises ValueError with the known ones for an unknown name."""
-        check_known("attribute", name, self.attributes, of="the words")
-        return self.attributes[name]
+        check_known("attribute", name, self._known(), of="the words")
+        return self._known()[name]
+
+    def _known(self) -> Attributes:
+        """The attributes: what was given has become `Attributes`."""
+        return cast(Attributes, self.attributes)
 
     def with_attributes(self, **arrays) -> Stimulus:
         """The stimulus with these attributes, [N] each, beside those it has or in their place.
@@ -337,7 +342,7 @@ class Stimulus:
         >>> words.select([1]).attribute("concreteness")
         array([1.6])
         """
-        return replace(self, attributes={**self.attributes, **arrays})
+        return replace(self, attributes={**self._known(), **arrays})
 
     def known_language(self) -> str | None:
         """The language that was given, else the only one that is written in the words' script, else None.
@@ -371,13 +376,14 @@ class Stimulus:
         if self.language:  # only where it was given, so that the others stay as they were
             digest.update(b"language" + self.language.encode())
         if attributes and self.attributes:
-            digest.update(b"attributes" + self.attributes.digest())
+            digest.update(b"attributes" + self._known().digest())
         return digest.hexdigest()
 
     @classmethod
     def from_words(cls, words: Iterable[str], **fields) -> Stimulus:
         """A stimulus from any iterable of words; `fields` are the other fields."""
-        return cls(words if isinstance(words, str) else tuple(words), **fields)
+        given: Any = words if isinstance(words, str) else tuple(words)  # a string is refused there
+        return cls(given, **fields)
 
 
 def split_sentences(

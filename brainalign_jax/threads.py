@@ -38,7 +38,7 @@ def one_blas_thread() -> Iterator[None]:
     finally:
         with _lock:
             _inside -= 1
-            if _inside == 0:
+            if _inside == 0 and _limits is not None:
                 _limits.close()
 
 

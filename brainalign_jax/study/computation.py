@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from brainalign_jax.files import user_path
 from brainalign_jax.options import check_fields, described, documented
@@ -139,7 +140,7 @@ class compiled:  # noqa: N801
 
 
 @functools.cache
-def _compiler_options() -> dict[str, object] | None:
+def _compiler_options() -> dict[str, Any] | None:
     """_QUICK on a CPU, if this XLA knows the options and JAX was not told others; else None."""
     import jax
 
@@ -172,8 +173,9 @@ def keep_compiled_programs() -> Path | None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir:
-        return Path(jax.config.jax_compilation_cache_dir)
+    chosen = getattr(jax.config, "jax_compilation_cache_dir", None)
+    if chosen:
+        return Path(chosen)
     given = os.environ.get(_CACHE)
     if given == "":
         return None

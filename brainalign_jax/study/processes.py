@@ -32,7 +32,7 @@ def join(
             "a coordinator, the number of processes and this process's index are given together or not "
             f"at all, not coordinator={coordinator!r}, n_processes={n_processes}, index={index}"
         )
-    if all(given) and not 0 <= index < n_processes:
+    if index is not None and n_processes is not None and not 0 <= index < n_processes:
         raise ValueError(f"process {index} is not one of {n_processes}: count from 0")
     jax.distributed.initialize(coordinator, n_processes, index)
     # Devices come when all processes ask for them: here, where none holds what another waits for.

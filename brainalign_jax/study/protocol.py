@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from brainalign_jax.names import check_known
 from brainalign_jax.options import check_fields, described, documented
@@ -139,7 +140,7 @@ class Protocol:
 
     def of_method(self, method: str) -> "Protocol":
         """The choices as one method takes them: what is not meant for it is switched off."""
-        changed = {}
+        changed: dict[str, Any] = {}
         if method == "ridge" and self.pca_for == "all_but_ridge":
             changed["pca"] = "none"
         if method == "procrustes" and self.vector_scaling_for == "all_but_procrustes":
