@@ -61,8 +61,8 @@ class Scoring:
     """
 
     methods: tuple[str, ...] = described(
-        "What to score with: procrustes, ridge, rsa decode words; rsa, cka, mutual_knn give one number for "
-        "all words.",
+        "What to score with: procrustes, ridge, rsa decode words; rsa, cka, rbf_cka, svcca, pwcca, shape, "
+        "mutual_knn, jaccard_knn, rank_overlap give one number for all words.",
         DEFAULT,
     )
     protocol: Protocol | None = None

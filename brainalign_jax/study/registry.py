@@ -11,7 +11,9 @@ from typing import Any
 
 # What a study is scored with where nothing is named; rsa decodes and is a measure.
 DEFAULT = ("procrustes", "ridge", "rsa")
-_BUILT_IN_MEASURES = ("rsa", "cka", "mutual_knn")
+_BUILT_IN_MEASURES = (
+    "rsa", "cka", "rbf_cka", "svcca", "pwcca", "shape", "mutual_knn", "jaccard_knn", "rank_overlap",
+)  # fmt: skip
 BUILT_IN = tuple(dict.fromkeys((*DEFAULT, *_BUILT_IN_MEASURES)))
 # What methods that decode are scored by; a measure's value has its own name.
 METRICS = (

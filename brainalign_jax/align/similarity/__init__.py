@@ -1,6 +1,31 @@
-"""Similarity of two sets of vectors of the same items, without a map: kernel alignment, shared neighbours."""
+"""Similarity of two sets of vectors of the same items, without a map.
 
-from brainalign_jax.align.similarity.cka import linear_cka, unit_kernel
-from brainalign_jax.align.similarity.nearest import mutual_neighbours, unit_neighbours
+Kernel alignment, shared neighbours, canonical correlations and shapes.
+"""
 
-__all__ = ["linear_cka", "mutual_neighbours", "unit_kernel", "unit_neighbours"]
+from brainalign_jax.align.similarity.canonical import (
+    canonical_correlations,
+    pwcca,
+    svcca,
+    unit_axes,
+)
+from brainalign_jax.align.similarity.cka import (
+    linear_cka,
+    rbf_cka,
+    unit_kernel,
+    unit_rbf_kernel,
+)
+from brainalign_jax.align.similarity.nearest import (
+    jaccard_neighbours,
+    mutual_neighbours,
+    neighbour_ranks,
+    rank_overlap,
+    unit_neighbours,
+)
+from brainalign_jax.align.similarity.shapes import shape_distance, shape_similarity, unit_shape
+
+__all__ = [
+    "canonical_correlations", "jaccard_neighbours", "linear_cka", "mutual_neighbours", "neighbour_ranks",
+    "pwcca", "rank_overlap", "rbf_cka", "shape_distance", "shape_similarity", "svcca", "unit_axes",
+    "unit_kernel", "unit_neighbours", "unit_rbf_kernel", "unit_shape",
+]  # fmt: skip

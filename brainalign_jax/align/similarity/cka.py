@@ -1,4 +1,4 @@
-"""Linear centred kernel alignment (CKA): do two representations have the same inner products?
+"""Centred kernel alignment (CKA): do two representations have the same inner products, or near items?
 
 With K and L the inner products of the two sides' vectors, CKA is HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)).
 The plain estimate of HSIC counts each item's product with itself, and grows with the vectors' width where
@@ -39,15 +39,70 @@ def unit_kernel(x: jax.Array, *, debiased: bool = True) -> jax.Array:
 
     Raises: ValueError for fewer than 4 items where debiased.
     """
-    n_items = x.shape[0]
-    if debiased and n_items < 4:
-        raise ValueError(f"debiased CKA needs at least 4 items, not {n_items}")
-    kernel = linalg.gram(linalg.center(x, x.mean(axis=0), jnp.ones(n_items, x.dtype)))
+    _check_items(x, debiased)
+    kernel = linalg.gram(_centred(x))
+    return _of_length_one(_without_own(kernel) if debiased else kernel)
+
+
+def rbf_cka(
+    x: jax.Array, y: jax.Array, *, bandwidth: float = 0.5, debiased: bool = True
+) -> jax.Array:
+    """As `linear_cka`, with exp(-d^2 / 2 s^2) of the distances d in place of the inner products.
+
+    bandwidth: s, in units of each side's median distance. Small ones compare what lies near, large ones give
+    linear CKA.
+
+    Returns: a scalar, 0 where one side does not vary.
+
+    >>> import jax
+    >>> x = jax.random.normal(jax.random.key(0), (40, 5))
+    >>> float(rbf_cka(x, 3 * x[:, ::-1] + 1).round(3))
+    1.0
+    """
+    kernels = [unit_rbf_kernel(side, bandwidth=bandwidth, debiased=debiased) for side in (x, y)]
+    return jnp.vdot(*kernels)
+
+
+def unit_rbf_kernel(x: jax.Array, *, bandwidth: float = 0.5, debiased: bool = True) -> jax.Array:
+    """Matrix [T, T] of x [T, D] whose product with another's, summed over all entries, is their RBF CKA.
+
+    Raises: ValueError for fewer than 4 items where debiased, or a bandwidth that is not above zero.
+    """
+    _check_items(x, debiased)
+    if not bandwidth > 0:
+        raise ValueError(f"bandwidth is {bandwidth}; give a share of the median distance, as 0.5")
+    products = linalg.gram(_centred(x))
+    norms = jnp.diagonal(products)
+    squares = jnp.maximum(norms[:, None] + norms[None, :] - 2 * products, 0)
+    median = jnp.median(squares[jnp.triu_indices(len(x), 1)])
+    kernel = jnp.exp(-linalg.divided(squares, 2 * bandwidth**2 * median))
     if debiased:
-        kernel = _without_diagonal(kernel)
-        rows = kernel.sum(axis=1) / (n_items - 2)
-        total = rows.sum() / (n_items - 1)
-        kernel = _without_diagonal(kernel - rows[:, None] - rows[None, :] + total)
+        kernel = _without_own(kernel)
+    else:
+        rows = kernel.mean(axis=1)
+        kernel = kernel - rows[:, None] - rows[None, :] + rows.mean()
+    return jnp.where(median > 0, _of_length_one(kernel), 0)
+
+
+def _check_items(x: jax.Array, debiased: bool) -> None:
+    if debiased and len(x) < 4:
+        raise ValueError(f"debiased CKA needs at least 4 items, not {len(x)}")
+
+
+def _centred(x: jax.Array) -> jax.Array:
+    return linalg.center(x, x.mean(axis=0), jnp.ones(len(x), x.dtype))
+
+
+def _without_own(kernel: jax.Array) -> jax.Array:
+    """The kernel [T, T] without its diagonal, centred so that rows without their own item sum to zero."""
+    n_items = len(kernel)
+    kernel = _without_diagonal(kernel)
+    rows = kernel.sum(axis=1) / (n_items - 2)
+    total = rows.sum() / (n_items - 1)
+    return _without_diagonal(kernel - rows[:, None] - rows[None, :] + total)
+
+
+def _of_length_one(kernel: jax.Array) -> jax.Array:
     return linalg.divided(kernel, jnp.sqrt(jnp.square(kernel).sum()))
 
 

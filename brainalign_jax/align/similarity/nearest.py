@@ -1,7 +1,8 @@
-"""Mutual nearest neighbours: do two representations put the same items next to each other?
+"""Nearest neighbours: do two representations put the same items next to each other?
 
-A local measure: what lies far apart does not count. Reference: Huh et al. (2024), ICML, arXiv:2405.07987,
-where it is called mutual k-nearest-neighbour alignment.
+Local measures: what lies far apart does not count. References: Huh et al. (2024), ICML, arXiv:2405.07987, for
+mutual k-nearest-neighbour alignment; Klabunde et al. (2023), arXiv:2305.06329, section 3.4, for the Jaccard
+index; Fagin, Kumar & Sivakumar (2003), SIAM J. Discrete Math. 17:134-160, for the overlap of ranks.
 """
 
 import jax
@@ -19,7 +20,7 @@ def mutual_neighbours(x: jax.Array, y: jax.Array, *, k: int = 10) -> jax.Array:
 
     >>> import jax
     >>> x = jax.random.normal(jax.random.key(0), (40, 5))
-    >>> float(mutual_neighbours(x, 2 * x[:, ::-1]))
+    >>> float(mutual_neighbours(x, 2 * x[:, ::-1]).round(4))
     1.0
     """
     return jnp.vdot(unit_neighbours(x, k=k), unit_neighbours(y, k=k))
@@ -33,6 +34,70 @@ def unit_neighbours(x: jax.Array, *, k: int = 10) -> jax.Array:
 
     Raises: ValueError for k below 1, or where there are no more than k items.
     """
+    nearest = _nearest(x, k)
+    n_items = len(x)
+    chosen = jnp.zeros((n_items, n_items), x.dtype)
+    return chosen.at[jnp.arange(n_items)[:, None], nearest].set(1 / jnp.sqrt(k * n_items))
+
+
+def jaccard_neighbours(x: jax.Array, y: jax.Array, *, k: int = 10) -> jax.Array:
+    """Jaccard index of the k nearest neighbours (by cosine) in x [T, D] and in y [T, E], mean over items.
+
+    Those in both, divided by those in one or both. Between 0 and 1; lower than `mutual_neighbours` where
+    not all are shared.
+
+    Raises: ValueError where there are no more than k items.
+
+    >>> import jax
+    >>> x = jax.random.normal(jax.random.key(0), (40, 5))
+    >>> float(jaccard_neighbours(x, 2 * x[:, ::-1]))
+    1.0
+    """
+    return jaccard_of_ranks(neighbour_ranks(x, k=k), neighbour_ranks(y, k=k), k=k)
+
+
+def rank_overlap(x: jax.Array, y: jax.Array, *, k: int = 10) -> jax.Array:
+    """Share of the d nearest neighbours of x [T, D] that are so in y [T, E], mean over d = 1 to k and items.
+
+    Unlike in `mutual_neighbours` their order counts, the nearest most. Between 0 and 1; of unrelated
+    representations (k + 1) / 2 (T - 1) in the mean. Called average overlap where lists are compared.
+
+    Raises: ValueError where there are no more than k items.
+
+    >>> import jax
+    >>> x = jax.random.normal(jax.random.key(0), (40, 5))
+    >>> float(rank_overlap(x, 2 * x[:, ::-1]).round(4))
+    1.0
+    """
+    return overlap_of_ranks(neighbour_ranks(x, k=k), neighbour_ranks(y, k=k), k=k)
+
+
+def neighbour_ranks(x: jax.Array, *, k: int = 10) -> jax.Array:
+    """[T, T] int32 of x [T, D]: 0 where j is the nearest neighbour of i, to k - 1; k for the others and i.
+
+    Raises: as `unit_neighbours`.
+    """
+    nearest = _nearest(x, k)
+    ranks = jnp.full((len(x), len(x)), k, jnp.int32)
+    places = jnp.broadcast_to(jnp.arange(k, dtype=jnp.int32), nearest.shape)
+    return ranks.at[jnp.arange(len(x))[:, None], nearest].set(places)
+
+
+def jaccard_of_ranks(first: jax.Array, second: jax.Array, *, k: int) -> jax.Array:
+    """`jaccard_neighbours` of two sides' `neighbour_ranks`."""
+    shared = ((first < k) & (second < k)).sum(axis=1)
+    return (shared / (2 * k - shared)).mean()
+
+
+def overlap_of_ranks(first: jax.Array, second: jax.Array, *, k: int) -> jax.Array:
+    """`rank_overlap` of two sides' `neighbour_ranks`."""
+    # Neighbours of ranks a and b are both among the d nearest for d above the larger of the two.
+    counted = jnp.append(jnp.cumsum(1 / jnp.arange(k, 0, -1))[::-1], 0) / k
+    return counted[jnp.maximum(first, second)].sum(axis=1).mean()
+
+
+def _nearest(x: jax.Array, k: int) -> jax.Array:
+    """[T, k] the nearest neighbours of each item by cosine, of equally near ones the first."""
     n_items = x.shape[0]
     if not 1 <= k < n_items:
         raise ValueError(
@@ -40,6 +105,4 @@ def unit_neighbours(x: jax.Array, *, k: int = 10) -> jax.Array:
         )
     unit = linalg.divided(x, jnp.sqrt(jnp.square(x).sum(axis=1, keepdims=True)))
     similarity = jnp.where(jnp.eye(n_items, dtype=bool), -jnp.inf, linalg.gram(unit))
-    _, nearest = jax.lax.top_k(similarity, k)
-    chosen = jnp.zeros((n_items, n_items), x.dtype)
-    return chosen.at[jnp.arange(n_items)[:, None], nearest].set(1 / jnp.sqrt(k * n_items))
+    return jax.lax.top_k(similarity, k)[1]

@@ -1,8 +1,11 @@
-"""CKA and mutual neighbours against loops, and what they must not depend on."""
+"""Measures of similarity against loops and peers, and what they must not depend on."""
 
 import jax
 import numpy as np
 import pytest
+from scipy.linalg import orthogonal_procrustes, subspace_angles
+from scipy.spatial.distance import pdist, squareform
+from sklearn.cross_decomposition import CCA
 
 from brainalign_jax.align import similarity
 
@@ -28,16 +31,58 @@ def unbiased_hsic(k, m):
     return (cross + sums - rows) / (n * (n - 3))
 
 
-def loop_neighbours(x, y, k):
-    def nearest(rows, i):
-        cosines = [
-            (-(rows[i] @ rows[j]) / np.linalg.norm(rows[i]) / np.linalg.norm(rows[j]), j)
-            for j in range(len(rows))
-            if j != i
-        ]
-        return {j for _, j in sorted(cosines)[:k]}
+def nearest(rows, i, k):
+    cosines = [
+        (-(rows[i] @ rows[j]) / np.linalg.norm(rows[i]) / np.linalg.norm(rows[j]), j)
+        for j in range(len(rows))
+        if j != i
+    ]
+    return {j for _, j in sorted(cosines)[:k]}
 
-    return np.mean([len(nearest(x, i) & nearest(y, i)) / k for i in range(len(x))])
+
+def shared(x, y, i, k):
+    return len(nearest(x, i, k) & nearest(y, i, k))
+
+
+def loop_neighbours(x, y, k):
+    return np.mean([shared(x, y, i, k) / k for i in range(len(x))])
+
+
+def loop_jaccard(x, y, k):
+    return np.mean([shared(x, y, i, k) / (2 * k - shared(x, y, i, k)) for i in range(len(x))])
+
+
+def loop_overlap(x, y, k):
+    depths = range(1, k + 1)
+    return np.mean([np.mean([shared(x, y, i, d) / d for d in depths]) for i in range(len(x))])
+
+
+def plain_rbf_cka(x, y, bandwidth):
+    """Gaussian kernels, centred by a matrix."""
+    middle = np.eye(len(x)) - 1 / len(x)
+    kernels = []
+    for side in (x, y):
+        distances = pdist(side)
+        width = bandwidth * np.median(distances)
+        kernel = np.exp(-(squareform(distances) ** 2) / (2 * width**2))
+        kernels.append(middle @ kernel @ middle)
+    k, m = kernels
+    return (k * m).sum() / np.linalg.norm(k) / np.linalg.norm(m)
+
+
+def plain_shape(x, y, alpha):
+    """Williams et al. (2021): partial whitening by the inverse root of the covariance, then a rotation."""
+    sides = []
+    for side in (x, y):
+        side = side - side.mean(axis=0)
+        sizes, axes = np.linalg.eigh(side.T @ side)
+        whitened = side @ (alpha * np.eye(len(axes)) + (1 - alpha) * axes / np.sqrt(sizes) @ axes.T)
+        sides.append(whitened / np.linalg.norm(whitened))
+    x, y = sides
+    width = max(x.shape[1], y.shape[1])
+    x, y = (np.pad(side, ((0, 0), (0, width - side.shape[1]))) for side in (x, y))
+    rotation, _ = orthogonal_procrustes(x, y)
+    return (x @ rotation * y).sum()
 
 
 @pytest.fixture
@@ -62,11 +107,105 @@ def test_neighbours_equal_a_loop(precision, sides, k):
     precision.close(found, loop_neighbours(x, y, k))
 
 
+@pytest.mark.parametrize("k", [1, 5, 13])
+def test_jaccard_and_overlap_equal_a_loop(precision, sides, k):
+    x, y = sides
+    given = precision.array(x), precision.array(y)
+    precision.close(similarity.jaccard_neighbours(*given, k=k), loop_jaccard(x, y, k))
+    precision.close(similarity.rank_overlap(*given, k=k), loop_overlap(x, y, k), factor=5)
+
+
+@pytest.mark.parametrize("bandwidth", [0.3, 1.0])
+def test_rbf_cka_equals_its_formula_and_debiased_tends_to_linear(precision, sides, bandwidth):
+    x, y = sides
+    given = precision.array(x), precision.array(y)
+    found = similarity.rbf_cka(*given, bandwidth=bandwidth, debiased=False)
+    precision.close(found, plain_rbf_cka(x, y, bandwidth), factor=50)
+    if given[0].dtype == np.float64:
+        wide = similarity.rbf_cka(*given, bandwidth=300)
+        np.testing.assert_allclose(wide, linear_cka(*given), atol=1e-3)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
+def test_shapes_equal_scipy(precision, rng, alpha):
+    x, y = rng.standard_normal((20, 3)), rng.standard_normal((20, 5))
+    given = precision.array(x), precision.array(y)
+    found = similarity.shape_similarity(*given, alpha=alpha)
+    precision.close(found, plain_shape(x, y, alpha), factor=20)
+    precision.close(similarity.shape_distance(*given, alpha=alpha), np.arccos(found), factor=20)
+
+
+def test_shape_distance_is_a_metric(rng):
+    a, b, c = (rng.standard_normal((12, width)).astype(np.float32) for width in (3, 6, 8))
+    for alpha in (0.0, 0.5, 1.0):
+        ab, bc, ac = (
+            float(similarity.shape_distance(*pair, alpha=alpha))
+            for pair in ((a, b), (b, c), (a, c))
+        )
+        assert ac <= ab + bc + 1e-5 and ab <= ac + bc + 1e-5 and bc <= ab + ac + 1e-5
+
+
+def test_canonical_correlations_equal_peers(precision, rng):
+    x = rng.standard_normal((60, 3))
+    y = x[:, :2] @ rng.standard_normal((2, 4)) + 0.5 * rng.standard_normal((60, 4))
+    found = similarity.canonical_correlations(precision.array(x), precision.array(y))
+    centred = [side - side.mean(axis=0) for side in (x, y)]
+    precision.close(found, np.sort(np.cos(subspace_angles(*centred)))[::-1], factor=50)
+    of_x, of_y = CCA(n_components=3, scale=False, tol=1e-12, max_iter=100_000).fit_transform(x, y)
+    peer = [np.corrcoef(of_x[:, i], of_y[:, i])[0, 1] for i in range(3)]
+    np.testing.assert_allclose(found, peer, atol=1e-4)
+
+
+def test_svcca_and_pwcca_equal_numpy(precision, rng):
+    x = rng.standard_normal((50, 12))
+    y = x[:, :6] @ rng.standard_normal((6, 8)) + rng.standard_normal((50, 8))
+    given = precision.array(x), precision.array(y)
+    (u, s), (v, _) = (
+        np.linalg.svd(side - side.mean(axis=0), full_matrices=False)[:2] for side in (x, y)
+    )
+    left, correlations, _ = np.linalg.svd(u[:, :5].T @ v[:, :5])
+    precision.close(similarity.svcca(*given, n_axes=5), correlations.mean(), factor=20)
+    directions = u[:, :5] @ left
+    weights = np.abs(directions.T @ (u[:, :5] * s[:5])).sum(axis=1)
+    expected = (weights * correlations).sum() / weights.sum()
+    precision.close(similarity.pwcca(*given, n_axes=5), expected, factor=20)
+
+
+def test_axes_that_do_not_vary_are_of_no_account(rng):
+    x = rng.standard_normal((40, 4)).astype(np.float32)
+    wide = np.pad(x, ((0, 0), (0, 8)))
+    for measure in (similarity.svcca, similarity.pwcca, similarity.shape_similarity):
+        np.testing.assert_allclose(measure(wide, 2 * wide[:, ::-1]), 1, atol=1e-5)
+    constant = np.full((40, 12), 3.3, np.float32)
+    for measure in (
+        similarity.svcca,
+        similarity.pwcca,
+        similarity.rbf_cka,
+        similarity.shape_similarity,
+    ):
+        assert float(measure(wide, constant)) == 0
+
+
+def test_what_cannot_be_compared_is_refused(rng):
+    x = rng.standard_normal((15, 8)).astype(np.float32)
+    with pytest.raises(ValueError, match="8 and 8 axes of 15 items .* give n_axes of at most 7"):
+        similarity.canonical_correlations(x, x)
+    with pytest.raises(ValueError, match="have no 9 axes: n_axes must be 1 to 8"):
+        similarity.unit_axes(x, n_axes=9)
+    with pytest.raises(ValueError, match="alpha is 2"):
+        similarity.shape_similarity(x, x, alpha=2)
+    with pytest.raises(ValueError, match="bandwidth is 0"):
+        similarity.rbf_cka(x, x, bandwidth=0)
+
+
 def test_what_they_do_not_depend_on(precision, sides, rng):
     x, y = sides
     turn = np.linalg.qr(rng.standard_normal((9, 9)))[0]
-    for measure, moved in ((linear_cka, 5 * y @ turn + 2), (mutual_neighbours, 5 * y @ turn)):
-        options = {} if measure is linear_cka else {"k": 4}
+    both = (linear_cka, similarity.rbf_cka, similarity.shape_similarity)
+    near = (mutual_neighbours, similarity.jaccard_neighbours, similarity.rank_overlap)
+    pairs = [(m, 5 * y @ turn + 2) for m in both] + [(m, 5 * y @ turn) for m in near]
+    for measure, moved in pairs:
+        options = {} if measure in both else {"k": 4}
         plain = measure(precision.array(x), precision.array(y), **options)
         other = measure(precision.array(x), precision.array(moved), **options)
         precision.close(other, plain, factor=50)

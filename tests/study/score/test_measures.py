@@ -38,7 +38,7 @@ def rv(responses, vectors):
 
 
 def numpy_values(responses, vectors):
-    """cka, mutual_knn and rv of one subject and layer, from features."""
+    """Measures of one subject and layer, from features."""
     x, y = (np.asarray(side, float) - np.mean(side, axis=0) for side in (responses, vectors))
     k, m = x @ x.T, y @ y.T
     n = len(k)
@@ -53,9 +53,24 @@ def numpy_values(responses, vectors):
         similar = unit @ unit.T - 9 * np.eye(n)
         return [set(np.argsort(-row)[:10]) for row in similar]
 
+    def gaussian(products):
+        squares = np.diag(products)[:, None] + np.diag(products) - 2 * products
+        return np.exp(-2 * squares / np.median(squares[np.triu_indices(n, 1)]))
+
+    shared = np.array([len(a & b) for a, b in zip(near(x), near(y), strict=True)])
+    (u, s, _), (v, t, _) = (np.linalg.svd(side, full_matrices=False) for side in (x, y))
+    axes = min(10, x.shape[1]), min(10, y.shape[1])
+    left, common, _ = np.linalg.svd(u[:, : axes[0]].T @ v[:, : axes[1]], full_matrices=False)
+    weights = s[: axes[0]] @ np.abs(left)
+    a, b = gaussian(k), gaussian(m)
     return {
         "cka": hsic(k, m) / np.sqrt(hsic(k, k) * hsic(m, m)),
-        "mutual_knn": np.mean([len(a & b) / 10 for a, b in zip(near(x), near(y), strict=True)]),
+        "rbf_cka": hsic(a, b) / np.sqrt(hsic(a, a) * hsic(b, b)),
+        "mutual_knn": (shared / 10).mean(),
+        "jaccard_knn": (shared / (20 - shared)).mean(),
+        "svcca": common.mean(),
+        "pwcca": (weights * common).sum() / weights.sum(),
+        "shape": np.linalg.norm(x.T @ y, "nuc") / np.linalg.norm(x) / np.linalg.norm(y),
         "rv": (k * m).sum() / np.linalg.norm(k) / np.linalg.norm(m),
     }
 
@@ -67,11 +82,12 @@ def chosen(*methods, **options):
 def test_values_equal_plain_numpy(words, planted):
     ba.register_measure("rv")(rv)
     vectors, responses = planted
-    scoring = chosen("cka", "mutual_knn", "rv")
+    names = [*numpy_values(responses[0].values, vectors[0]), "rank_overlap"]
+    scoring = chosen(*names)
     rows = score("planted", responses, make_embeddings(words, vectors), scoring).rows
     assert (rows["metric"] == rows["method"]).all() and (rows["fold"] == -1).all()
     by_place = rows.set_index(["subject", "layer", "method"])["value"]
-    assert len(by_place) == len(responses) * len(vectors) * 3
+    assert len(by_place) == len(responses) * len(vectors) * len(names)
     for subject in responses:
         for layer, values in enumerate(vectors):
             for name, expected in numpy_values(subject.values, values).items():
@@ -142,7 +158,7 @@ def test_responses_that_are_of_nothing_show_nothing(dataset, words, planted):
     assert table.verdict().startswith("No. On planted nothing resembles the responses more than")
 
 
-@pytest.mark.parametrize("name", ["cka", "mutual_knn", "rv"])
+@pytest.mark.parametrize("name", [*registry.measures_of(registry.BUILT_IN)[1:], "rv"])
 def test_draws_equal_the_measure_of_permuted_words_and_find_nothing_in_noise(name):
     ba.register_measure("rv")(rv)
     measure = measure_of(name, ba.protocol("audited", timed=False))
@@ -230,12 +246,29 @@ def test_names():
         ba.studies.ladder.run_ladder(None, [], "out", methods=("ridge", "cka"))
 
 
+@pytest.mark.parametrize("name", ["mutual_knn", "jaccard_knn", "rank_overlap", "svcca"])
+def test_chance_is_the_mean_over_unrelated_vectors(name):
+    measure = measure_of(name, ba.protocol("audited", timed=False))
+    rng = np.random.default_rng(1)
+    sides = rng.standard_normal((2, 300, 40, 20)).astype(np.float32)
+    values = jax.jit(jax.vmap(lambda x, y: measure.compare(*map(measure.represent, (x, y)))))(
+        *sides
+    )
+    error = np.std(values) / np.sqrt(len(values))
+    assert abs(np.mean(values) - measure.chance(40)) < 4 * error + 0.002
+
+
 def test_too_few_words(words, planted):
     few = ba.Stimulus.from_words([f"w{i}" for i in range(10)])
     responses = [ba.WordResponses("S", planted[1][0].values[:10], few)]
     model = make_embeddings(few, planted[0][:, :10])
     scoring = chosen("mutual_knn", n_folds=2, n_inner_folds=2, csls_k=2)
     with pytest.raises(ValueError, match="10 neighbours of each word: 10 words are too few"):
+        score("few", responses, model, scoring)
+    scoring = dataclasses.replace(scoring, methods=("svcca",))
+    with pytest.raises(
+        ValueError, match="svcca compares 10 axes of each side: 10 words are too few"
+    ):
         score("few", responses, model, scoring)
 
 

@@ -2,13 +2,18 @@
 
 from brainalign_jax.study.registry import MEASURES
 from brainalign_jax.study.score.measures.base import FunctionMeasure, MatrixMeasure, Measure
-from brainalign_jax.study.score.measures.kernels import LinearCka
-from brainalign_jax.study.score.measures.neighbours import MutualNeighbours
+from brainalign_jax.study.score.measures.kernels import LinearCka, RbfCka
+from brainalign_jax.study.score.measures.neighbours import (
+    JaccardNeighbours,
+    MutualNeighbours,
+    RankOverlap,
+)
 from brainalign_jax.study.score.measures.rsa import RsaScore
+from brainalign_jax.study.score.measures.spaces import Pwcca, Shape, Svcca
 
 __all__ = [
-    "FunctionMeasure", "LinearCka", "MatrixMeasure", "Measure", "MutualNeighbours", "RsaScore", "label_of",
-    "measure_of",
+    "FunctionMeasure", "JaccardNeighbours", "LinearCka", "MatrixMeasure", "Measure", "MutualNeighbours",
+    "Pwcca", "RankOverlap", "RbfCka", "RsaScore", "Shape", "Svcca", "label_of", "measure_of",
 ]  # fmt: skip
 
 

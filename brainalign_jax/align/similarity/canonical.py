@@ -1,0 +1,129 @@
+"""Canonical correlations: what two representations have in common up to any invertible linear map.
+
+With as many axes as items they are 1 whatever the representations are. SVCCA keeps the leading principal axes
+of each side; PWCCA weighs the canonical directions by what they carry of one side.
+
+References: Raghu et al. (2017), NeurIPS, arXiv:1706.05806 (SVCCA); Morcos et al. (2018), NeurIPS,
+arXiv:1806.05759 (PWCCA); Golub & Zha (1995), for the correlations as singular values.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from brainalign_jax.align import linalg
+
+
+class Axes(NamedTuple):
+    """Leading principal axes of items.
+
+    basis: [T, k] orthonormal, zero where nothing varies any more. sizes: [k] singular values.
+    """
+
+    basis: jax.Array
+    sizes: jax.Array
+
+
+def canonical_correlations(x: jax.Array, y: jax.Array, *, n_axes: int | None = None) -> jax.Array:
+    """[k] canonical correlations, from large to small, of the leading axes of x [T, D] and y [T, E].
+
+    n_axes: principal axes of each side; None for all, min(D, E) correlations then. Axes in which a side does
+    not vary have a correlation of zero.
+
+    Raises: ValueError for n_axes below 1 or above D or E, and where both sides have so many axes, T or more
+    together, that correlations are 1 by construction.
+
+    >>> import jax
+    >>> x = jax.random.normal(jax.random.key(0), (40, 3))
+    >>> canonical_correlations(x, x @ x[:3]).round(3).tolist()
+    [1.0, 1.0, 1.0]
+    """
+    widths = (x.shape[1], y.shape[1]) if n_axes is None else (n_axes, n_axes)
+    _check(x, y, *widths)
+    return correlations_of_axes(
+        *(unit_axes(s, n_axes=n) for s, n in zip((x, y), widths, strict=True))
+    )
+
+
+def svcca(x: jax.Array, y: jax.Array, *, n_axes: int = 10) -> jax.Array:
+    """Mean canonical correlation of the n_axes leading principal axes of x [T, D] and y [T, E].
+
+    Over as many as both sides vary in, 0 where one does not vary.
+
+    Raises: as `canonical_correlations`.
+
+    >>> import jax
+    >>> x = jax.random.normal(jax.random.key(0), (40, 12))
+    >>> float(svcca(x, 2 * x + 1).round(3))
+    1.0
+    """
+    _check(x, y, n_axes, n_axes)
+    return mean_correlation(unit_axes(x, n_axes=n_axes), unit_axes(y, n_axes=n_axes))
+
+
+def pwcca(x: jax.Array, y: jax.Array, *, n_axes: int = 10) -> jax.Array:
+    """Canonical correlations of the n_axes leading axes, weighed by what their directions carry of x [T, D].
+
+    The weight of a direction h is the sum over the leading axes of x of |h . x_j|. Not the same with both
+    sides exchanged.
+
+    Raises: as `canonical_correlations`.
+
+    >>> import jax
+    >>> x = jax.random.normal(jax.random.key(0), (40, 12))
+    >>> float(pwcca(x, 2 * x + 1).round(3))
+    1.0
+    """
+    _check(x, y, n_axes, n_axes)
+    return weighted_correlation(unit_axes(x, n_axes=n_axes), unit_axes(y, n_axes=n_axes))
+
+
+def unit_axes(x: jax.Array, *, n_axes: int) -> Axes:
+    """The n_axes leading principal axes of x [T, D] over the items.
+
+    Raises: ValueError for n_axes below 1, or above T - 1 or D.
+    """
+    most = min(len(x) - 1, x.shape[1])
+    if not 1 <= n_axes <= most:
+        raise ValueError(
+            f"{len(x)} items of {x.shape[1]} features have no {n_axes} axes: n_axes must be 1 to {most}"
+        )
+    centred = linalg.center(x, x.mean(axis=0), jnp.ones(len(x), x.dtype))
+    basis, sizes, _ = jnp.linalg.svd(centred, full_matrices=False)
+    smallest = max(x.shape) * jnp.finfo(x.dtype).eps * sizes[0]
+    basis, sizes = basis[:, :n_axes], sizes[:n_axes]
+    varies = sizes > smallest
+    return Axes(jnp.where(varies, basis, 0), jnp.where(varies, sizes, 0))
+
+
+def correlations_of_axes(first: Axes, second: Axes) -> jax.Array:
+    """`canonical_correlations` of two sides' `unit_axes`."""
+    cross = linalg.matmul(first.basis.T, second.basis)
+    return jnp.clip(jnp.linalg.svd(cross, compute_uv=False), 0, 1)
+
+
+def mean_correlation(first: Axes, second: Axes) -> jax.Array:
+    """`svcca` of two sides' `unit_axes`."""
+    n_axes = jnp.minimum((first.sizes > 0).sum(), (second.sizes > 0).sum())
+    correlations = correlations_of_axes(first, second)
+    return correlations.sum() / jnp.maximum(n_axes, 1).astype(correlations.dtype)
+
+
+def weighted_correlation(first: Axes, second: Axes) -> jax.Array:
+    """`pwcca` of two sides' `unit_axes`."""
+    left, correlations, _ = jnp.linalg.svd(
+        linalg.matmul(first.basis.T, second.basis), full_matrices=False
+    )
+    # Direction basis @ left[:, c], against axis j of size s_j: |left[j, c]| s_j.
+    weights = linalg.matmul(first.sizes, jnp.abs(left))
+    total = (weights * jnp.clip(correlations, 0, 1)).sum()
+    return linalg.ratio(total, weights.sum(), weights.sum() == 0)
+
+
+def _check(x: jax.Array, y: jax.Array, of_x: int, of_y: int) -> None:
+    if of_x + of_y > len(x) - 1:
+        raise ValueError(
+            f"{of_x} and {of_y} axes of {len(x)} items have canonical correlations of 1 by construction: "
+            f"give n_axes of at most {(len(x) - 1) // 2}, or more items"
+        )
