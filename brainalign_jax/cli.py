@@ -20,6 +20,7 @@ COMMANDS = {
     "figurative": ("figurative", "FIGURATIVE"),
     "languages": ("languages", "LANGUAGES"),
     "ablate": ("ablate", "ABLATE"),
+    "compare": ("compare", "COMPARE"),
     "embed": ("words", "EMBED"),
     "surprisal": ("words", "SURPRISAL"),
     "fetch": ("catalog", "FETCH"),

@@ -13,6 +13,7 @@ from brainalign_jax.studies.replication import replication
 
 NAMES = (
     "ablation",
+    "comparison",
     "contrastive_maps",
     "figurative",
     "generalisation",

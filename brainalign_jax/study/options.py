@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from brainalign_jax.names import check_known
 from brainalign_jax.options import check_fields, described, documented
 from brainalign_jax.study.protocol import Protocol
-from brainalign_jax.study.registry import DEFAULT, decoders_of, known_methods, measures_of
+from brainalign_jax.study.registry import (
+    DEFAULT,
+    check_measures,
+    decoders_of,
+    known_methods,
+    measures_of,
+)
 
 NULLS = ("items", "shift", "blocks", "noise")
 GROUPS = ("summed", "hyperaligned")
@@ -413,3 +419,30 @@ class Ablation:
             check_known("component", kind, known)
         if not self.components:
             raise ValueError(f"components is empty: give one or more of {', '.join(kinds)}")
+
+
+@documented
+@dataclass(frozen=True)
+class Comparison:
+    """How models are compared with one another: `studies.comparison`."""
+
+    measures: tuple[str, ...] = described(
+        "Measures of similarity: cka, rbf_cka, svcca, pwcca, shape, mutual_knn, jaccard_knn, rank_overlap.",
+        ("cka", "mutual_knn"),
+    )
+    layers: tuple[int, ...] | None = described(
+        "Layers, 0 is the embedding output; all if not given.", None, least=0
+    )
+    n_permutations: int = described(
+        "Permutations of the words, and random halves of them; 0 leaves both out.",
+        199,
+        least=0,
+        most=100_000,
+    )
+
+    def __post_init__(self):
+        check_fields(self)
+        check_measures(self.measures, "a comparison of models")
+        if not self.measures:
+            raise ValueError("measures is empty: give one or more, as cka")
+        object.__setattr__(self, "measures", tuple(dict.fromkeys(self.measures)))

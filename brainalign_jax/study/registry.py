@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from brainalign_jax.names import check_known
+
 # What a study is scored with where nothing is named; rsa decodes and is a measure.
 DEFAULT = ("procrustes", "ridge", "rsa")
 _BUILT_IN_MEASURES = (
@@ -132,6 +134,13 @@ def check_decoders(methods: Iterable[str], what: str) -> None:
                 f"{name} gives a number and decodes no words, which {what} needs: choose from "
                 f"{', '.join(decoders_of(known_methods()))}"
             )
+
+
+def check_measures(methods: Iterable[str], what: str) -> None:
+    """Raises: ValueError for a method that is no measure of similarity on its own, which `what` needs."""
+    measures = tuple(name for name in measures_of(known_methods()) if name not in DEFAULT)
+    for name in methods:
+        check_known("measure", name, measures, of=what)
 
 
 def known_methods() -> tuple[str, ...]:

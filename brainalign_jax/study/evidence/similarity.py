@@ -122,9 +122,8 @@ def _of_measure(
     sides: dict[int, tuple[np.ndarray, int]] = {}
     values: dict[str, _Values] = {}
     for model in study.models:
-        tested = (
-            words if role(model) == "model" else words._replace(permutations=words.permutations[:0])
-        )
+        drawn = measure.own_null or role(model) == "model"
+        tested = words if drawn else words._replace(permutations=words.permutations[:0])
         values[model] = _of_model(study, model, measure, loaded, tested, sides)
     ceiling = np.nan
     if kernels:
@@ -142,14 +141,17 @@ def _of_measure(
         for kind, others in rivals(rows, line).items():
             if others.empty:
                 continue
-            other = others.loc[others["score"].idxmax()]
+            above = others["score"] - (others["null_mean"].fillna(0.0) if measure.own_null else 0.0)
+            other = others.loc[above.idxmax()]
             both = [
                 values[of].observed[:, values[of].best] for of in (line["model"], other["model"])
             ]
-            lower, upper = _bounds(both[0] - both[1], plan)
+            floor = line["null_mean"] - other["null_mean"] if measure.own_null else 0.0
+            floor = 0.0 if np.isnan(floor) else floor
+            lower, upper = _bounds(both[0] - both[1] - floor, plan)
             rows.loc[index, kind] = other["model"]
             rows.loc[index, f"{kind}_score"] = other["score"]
-            rows.loc[index, f"{kind}_difference"] = line["score"] - other["score"]
+            rows.loc[index, f"{kind}_difference"] = line["score"] - other["score"] - floor
             rows.loc[index, f"{kind}_lower"], rows.loc[index, f"{kind}_upper"] = lower, upper
     return rows
 
@@ -184,8 +186,9 @@ def _line(study: Study, model: str, measure: Measure, of: _Values, words: _Words
             "n_draws": len(of.drawn),
             "null_mean": highest.mean(),
             "null_high": np.quantile(highest, study.evidence.confidence),
-            "p": permutation_p(group.max(), highest, shifts=words.kind == "shifts"),
         }
+        if role(model) == "model":
+            line["p"] = permutation_p(group.max(), highest, shifts=words.kind == "shifts")
     return line
 
 

@@ -233,8 +233,11 @@ def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
 
 
 def _compared(line: pd.Series, kind: str, names: dict[str, str]) -> str:
+    difference = "difference"
+    if abs(line["score"] - line[f"{kind}_score"] - line[f"{kind}_difference"]) > 1e-6:
+        difference += " of what exceeds the null of each"
     return (
-        f"{describe(line[kind], names)} {number(line[f'{kind}_score'])}, difference "
+        f"{describe(line[kind], names)} {number(line[f'{kind}_score'])}, {difference} "
         f"{number(line[f'{kind}_difference'])} "
         f"{interval(line[f'{kind}_lower'], line[f'{kind}_upper'])}"
     ).rstrip()

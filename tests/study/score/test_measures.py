@@ -13,9 +13,11 @@ import pytest
 from recordings import make_embeddings
 
 import brainalign_jax as ba
+from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import registry
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.evidence.chance import permutation_p
+from brainalign_jax.study.report.verdict import verdicts
 from brainalign_jax.study.score.measures import measure_of
 from brainalign_jax.study.score.sweep import score
 
@@ -244,6 +246,33 @@ def test_names():
         ValueError, match="cka gives a number and decodes no words, which the ladder"
     ):
         ba.studies.ladder.run_ladder(None, [], "out", methods=("ridge", "cka"))
+
+
+def test_where_the_null_depends_on_the_vectors_controls_have_one_of_their_own(words, planted):
+    """Shapes of vectors that vary in many axes are near to all others."""
+    vectors, responses = planted
+    rng = np.random.default_rng(2)
+    few = (vectors * np.geomspace(1, 0.02, 12)).astype(np.float32)
+    model = make_embeddings(words, few, name="model")
+    twin = make_embeddings(words, rng.standard_normal((3, 60, 50)), name="untrained:model")
+    data = Dataset(
+        "planted",
+        tuple(r.subject for r in responses),
+        words,
+        {r.subject: r for r in responses}.__getitem__,
+    )
+    table = ba.run_study(data, [model, twin], chosen("shape", "cka"), evidence=PLAN, progress=False)
+    found = table.extras["similarity"].set_index(["method", "model"])
+    shape, control = found.loc["shape", "model"], found.loc["shape", "untrained:model"]
+    assert control["null_mean"] > shape["null_mean"] + 0.05
+    assert np.isnan(control["p"]) and shape["p"] == 0.01
+    expected = shape["score"] - shape["null_mean"] - control["score"] + control["null_mean"]
+    assert shape["control_difference"] == pytest.approx(expected) and shape["control_lower"] > 0
+    assert abs(control["calibrated"]) < 0.3
+    assert np.isnan(found.loc["cka", "untrained:model"]["null_mean"])
+    assert "difference of what exceeds the null of each" in " ".join(
+        v.text for v in verdicts(table)
+    )
 
 
 @pytest.mark.parametrize("name", ["mutual_knn", "jaccard_knn", "rank_overlap", "svcca"])

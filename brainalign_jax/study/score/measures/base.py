@@ -22,12 +22,14 @@ class Measure:
     """A measure by the choices of a protocol; a subclass says what is compared, and how.
 
     name: also the metric of its rows. label: what figures call it. form: what matters of the responses, see
-    `preparation.prepare_responses`.
+    `preparation.prepare_responses`. own_null: whether the value of unrelated vectors depends on how their
+    axes vary, so that twins and controls have draws of their own, and are compared by what exceeds these.
     """
 
     protocol: Protocol
     name = ""
     label = ""
+    own_null = False
 
     @property
     def form(self) -> str:
@@ -141,6 +143,7 @@ class FunctionMeasure(Measure):
 
     function: Callable[[jax.Array, jax.Array], jax.Array]
     name: str
+    own_null = True  # nothing is known of it
 
     @property
     def label(self) -> str:

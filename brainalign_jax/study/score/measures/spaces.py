@@ -59,6 +59,7 @@ class Pwcca(_Canonical):
     """Canonical correlations of ten leading axes, weighed by the brain's; see `align.similarity.pwcca`."""
 
     name = "pwcca"
+    own_null = True
     label = f"PWCCA, {AXES} axes"
 
     def compare(self, brain: Axes, model: Axes) -> jax.Array:
@@ -70,6 +71,7 @@ class Shape(Measure):
     """Cosine of brain and model after the best rotation; see `align.similarity.shape_similarity`."""
 
     name = "shape"
+    own_null = True
     label = "Procrustes shape, cosine"
 
     def chance(self, n_types: int) -> float:

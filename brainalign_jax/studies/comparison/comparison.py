@@ -1,0 +1,183 @@
+"""Which models are alike, which of their layers, and are they so in the words that brains agree on?
+
+Every layer of every model is compared with every other, and with people, by measures of similarity that fit
+no map. Beside each value is what permuted words give. The words are cut in two halves by how well people
+agree on them, and what the models have in common is asked of each.
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from brainalign_jax import __version__
+from brainalign_jax.files import output_folder
+from brainalign_jax.language import Embeddings
+from brainalign_jax.machine import free_memory
+from brainalign_jax.names import check_known
+from brainalign_jax.neural.readers import Dataset
+from brainalign_jax.studies.comparison import report
+from brainalign_jax.studies.comparison.agreement import word_agreement
+from brainalign_jax.studies.comparison.table import COLUMNS, ComparisonTable, rows_of
+from brainalign_jax.studies.comparison.values import Sides, half_values, pair_values, stacked
+from brainalign_jax.study import computation as computing
+from brainalign_jax.study import outputs
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.context import Study
+from brainalign_jax.study.evidence.confounds import default_order, mantel_permutations
+from brainalign_jax.study.options import Comparison, Embedding, Scoring
+from brainalign_jax.study.progress import Progress, Stage
+from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.registry import check_measures
+from brainalign_jax.study.score.measures import measure_of
+from brainalign_jax.study.score.preparation import type_means
+
+_VECTORS, _PAIRS = "vectors", "pairs of layers"
+FEWEST = 12  # words
+
+
+def run_comparison(
+    dataset: Dataset,
+    models: Sequence[str | Embeddings],
+    output_dir: str | Path | None = None,
+    *,
+    plan: Comparison = Comparison(),
+    embedding: Embedding = Embedding(),
+    computation: Computation = Computation(),
+    lower: bool = False,
+    seed: int = 0,
+    cache_dir: str | Path | None = None,
+    command: str = "",
+    simulated: bool = False,
+    progress: bool = True,
+) -> ComparisonTable:
+    """Compare models with one another and with people; write comparison.parquet, manifest, figures, report.
+
+    Args:
+      models: names as of `embed`, or vectors in memory. output_dir: None writes nothing. lower: word types
+        without regard to case. seed: of every draw and of untrained weights. cache_dir: of the vectors; below
+        output_dir if not given.
+
+    Raises: ValueError for a method that is no measure, fewer than 12 words that all people have responses to,
+      or more than the memory holds.
+    """
+    check_measures(plan.measures, "a comparison of models")
+    output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    computing.keep_compiled_programs()
+    given = {model.model: model for model in models if isinstance(model, Embeddings)}
+    names = tuple(getattr(model, "model", model) for model in models)
+    if len(set(names)) < len(names):
+        raise ValueError(f"models are given twice: {', '.join(names)}; give each once")
+    choices = protocol("audited", timed=False, grouped=False)
+    scoring = Scoring(methods=plan.measures, protocol=choices, lower=lower, seed=seed)
+    cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
+    study = Study(dataset, names, scoring, computation, embedding, given=given, cache=cache)
+    told = Progress(
+        {_VECTORS: Stage(len(names), 20.0), _PAIRS: Stage(len(plan.measures), 20.0)}, show=progress
+    )
+    loaded = [dataset.load(subject) for subject in dataset.subjects]
+    types, people, permutations = _common(study, loaded, plan)
+    with told.stage(_VECTORS):
+        sides, about = _sides(study, plan, types, people, told)
+    agreement = word_agreement(people)
+    first_half = np.zeros(len(types), bool)
+    first_half[np.argsort(-agreement, kind="stable")[: len(types) // 2]] = True
+    tables = []
+    with told.stage(_PAIRS), computation.context():
+        for name in plan.measures:
+            measure = measure_of(name, choices)
+            measure.check(len(types) // 2)
+            values = pair_values(measure, sides, permutations)
+            halves = half_values(measure, sides, first_half, plan.n_permutations, seed)
+            shifts = default_order(dataset.stimulus, len(types)) == "shifts"
+            tables.append(rows_of(name, sides, values, halves, len(types), shifts=shifts))
+            told.update()
+    vocabulary = dataset.stimulus.types(lower=lower)[0]
+    table = ComparisonTable(
+        pd.concat(tables, ignore_index=True).assign(dataset=dataset.name)[list(COLUMNS)],
+        {
+            "command": command,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "versions": {"brainalign_jax": __version__, "python": platform.python_version()},
+            "dataset": {"name": dataset.name, **dataset.meta},
+            "simulated": simulated,
+            "plan": asdict(plan),
+            "embedding": vars(embedding),
+            "lower": lower,
+            "seed": seed,
+            "models": about,
+            "subjects": {responses.subject: responses.fingerprint() for responses in loaded},
+            "stimulus": dataset.stimulus.fingerprint(attributes=False),
+            "order": default_order(dataset.stimulus, len(types)),
+            "agreement": [
+                [vocabulary[kind], round(float(value), 6)]
+                for kind, value in zip(types, agreement, strict=True)
+            ],
+        },
+    )
+    if output is not None:
+        with outputs.new_outputs(output) as new:
+            table.write(new)
+            report.write_report(table, new)
+    return table
+
+
+def _common(study: Study, loaded, plan: Comparison) -> tuple[np.ndarray, list, np.ndarray]:
+    """(types that all people have responses to [T], mean responses [T, V] of each, permutations [P, T])."""
+    stimulus, lower = study.dataset.stimulus, study.scoring.lower
+    _, token_to_type = stimulus.types(lower=lower)
+    eligible = token_to_type >= 0
+    for responses in loaded:
+        eligible &= responses.valid
+    types = np.unique(token_to_type[eligible])
+    if len(types) < FEWEST:
+        raise ValueError(
+            f"{study.dataset.name} has {len(types)} words that all people have responses to; a comparison "
+            f"needs {FEWEST}: leave people out (--subjects)"
+        )
+    people = [
+        type_means(np.asarray(responses.values), token_to_type, eligible)[1] for responses in loaded
+    ]
+    permutations = np.zeros((0, len(types)), np.int32)
+    if plan.n_permutations:
+        permutations = mantel_permutations(
+            stimulus,
+            types,
+            plan.n_permutations,
+            lower=lower,
+            eligible=eligible,
+            random_state=study.scoring.seed,
+        )
+    return types, people, permutations
+
+
+def _sides(study: Study, plan: Comparison, types, people, told: Progress) -> tuple[Sides, list]:
+    rows, labels, about = [], [], []
+    for name in study.models:
+        vectors = study.vectors(name)
+        known = []
+        for numbers, values in vectors.blocks():
+            known += map(int, numbers)
+            for number, layer in zip(numbers, values, strict=True):
+                if plan.layers is None or number in plan.layers:
+                    rows.append(np.asarray(layer)[types])
+                    labels.append((name, int(number)))
+        for number in plan.layers or ():
+            check_known("layer", str(number), map(str, known), of=name)
+        about.append({"name": name, "fingerprint": vectors.fingerprint(), **vectors.meta})
+        told.update()
+    dtype = np.dtype(study.computation.dtype)
+    count = len(rows) + len(people)
+    held = 5 * dtype.itemsize * count * len(types) ** 2
+    if held > free_memory() // 2:
+        raise ValueError(
+            f"{len(rows)} layers and {len(people)} people of {len(types):,} words take {held:,} bytes, more "
+            "than half of the free memory: name fewer --layers or --models"
+        )
+    return Sides(tuple(labels), stacked([*rows, *people], dtype), study.dataset.subjects), about
