@@ -23,7 +23,7 @@ from brainalign_jax.studies.languages import (
 )
 from brainalign_jax.studies.languages.maps import ALPHAS
 from brainalign_jax.studies.languages.matched import matched_effects
-from brainalign_jax.studies.languages.table import Drawn
+from brainalign_jax.studies.languages.table import Drawn, mean_draws
 from brainalign_jax.study.options import Languages, Scoring
 
 WIDTH, V, N_PARTS = 6, 16, 8
@@ -248,6 +248,19 @@ def test_turns_keep_all_covariances(monkeypatch):
     monkeypatch.setattr(spaces, "_TURN_BYTES", 1000)
     with pytest.raises(ValueError, match="n_nulls=50 turns of 12 axes"):
         spaces.axis_turns(rows, 50, rng)
+
+
+def test_draws_of_a_mean_over_both_directions_vary_as_much_as_the_mean():
+    """A map of the first on the second and one of the second on the first agree by chance alike."""
+    rng = np.random.default_rng(0)
+    first, second, apart, other = rng.standard_normal((4, 20_000, 8))
+    mean = ((first * second).sum(axis=1) + (second * first).sum(axis=1)) / 2
+    drawn = ((first * apart).sum(axis=1) + (second * other).sum(axis=1)) / 2
+    widened = mean_draws(drawn)
+    assert widened.mean() == pytest.approx(drawn.mean())
+    assert drawn.std() / mean.std() == pytest.approx(np.sqrt(0.5), abs=0.02)
+    assert widened.std() / mean.std() == pytest.approx(1, abs=0.03)
+    assert len(mean_draws(np.zeros(0))) == 0
 
 
 def test_people_are_resampled_within_their_languages():
