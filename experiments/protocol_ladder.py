@@ -55,10 +55,17 @@ OPTIONS = (
 
 
 def _walk(values: dict[str, object], text: str) -> None:
+    from brainalign_jax.names import check_known
+    from brainalign_jax.studies.ladder import run_ladder
+    from brainalign_jax.studies.ladder.ladder import STEPS
+    from brainalign_jax.study.options import Embedding
+    from brainalign_jax.study.registry import check_decoders
+
     with misuse():
         fixed = protocol_fields(values["fixed"])
-    from brainalign_jax.studies.ladder import run_ladder
-    from brainalign_jax.study.options import Embedding
+        check_decoders(values["methods"], "the ladder")
+        for name in values["steps"] or ():
+            check_known("step", name, STEPS)
 
     passed = ("methods", "steps", "k", "layers", "lower", "n_nulls", "null", "seed", "progress")
     found = run_ladder(

@@ -181,13 +181,14 @@ def evidence_plan(values: dict[str, object]) -> EvidencePlan:
 def _align(values: dict[str, object], text: str) -> None:
     from brainalign_jax.study import processes
     from brainalign_jax.study.protocol import protocol
-    from brainalign_jax.study.run import run_study
+    from brainalign_jax.study.run import check_group_decoding, run_study
 
     with misuse():
         scoring = filled(Scoring, SCORING, values)
         plan = evidence_plan(values) if values["evidence"] else None
         if values["report_k"] not in scoring.ks:
             raise ValueError(f"--report_k={values['report_k']} is not among --ks: add it")
+        check_group_decoding(values["group_decoding"] or (), scoring)
     who = values["coordinator"], values["n_processes"], values["process"]
     if values["distributed"] or any(value is not None for value in who):
         with misuse():

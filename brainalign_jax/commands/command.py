@@ -84,13 +84,13 @@ def _value(option: Option, text: str | bool | None) -> object:
         return None
     if option.kind == "bool":
         return text
-    if option.kind == "path":
-        return user_path(text, sign)
     if option.kind == "choice":
         check_known(f"{sign}=", text, option.choices)
         return text
     if not text.strip() and not (option.empty or option.default == ()):
         raise ValueError(f"{sign} is empty: {option.help}")
+    if option.kind == "path":
+        return user_path(text, sign)
     if option.kind == "text":
         return text
     if option.kind == "pairs":

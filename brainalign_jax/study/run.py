@@ -141,6 +141,16 @@ def run_study(
         return table
 
 
+def check_group_decoding(kinds: Sequence[str], scoring: Scoring) -> None:
+    """Raises: ValueError for an unknown kind of group decoding, or where no method decodes words."""
+    for kind in kinds:
+        check_known("group decoding", kind, GROUP_KINDS)
+    if kinds and not scoring.decoders:
+        raise ValueError(
+            f"{', '.join(scoring.methods)} decode no words: add a method for group decoding, or leave it out"
+        )
+
+
 def prepare(study: Study, *, max_memory: int | None, progress: bool) -> tuple[Study, list[str]]:
     """The study with controls, memory plan and word vectors, and what is noted of it.
 
@@ -154,12 +164,7 @@ def prepare(study: Study, *, max_memory: int | None, progress: bool) -> tuple[St
         )
     if not names:
         raise ValueError("name at least one model")
-    for kind in study.group_decoding:
-        check_known("group decoding", kind, GROUP_KINDS)
-    if study.group_decoding and not scoring.decoders:
-        raise ValueError(
-            f"{', '.join(scoring.methods)} decode no words: add a method for group decoding, or leave it out"
-        )
+    check_group_decoding(study.group_decoding, scoring)
     if study.embedding.bos == "auto" and scoring.protocol.first_token == "tokenizer":
         embedding = dataclasses.replace(study.embedding, bos="never")
         study = dataclasses.replace(study, embedding=embedding)

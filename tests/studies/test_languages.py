@@ -23,6 +23,7 @@ from brainalign_jax.studies.languages import (
 )
 from brainalign_jax.studies.languages.maps import ALPHAS
 from brainalign_jax.studies.languages.matched import matched_effects
+from brainalign_jax.studies.languages.sections import Text
 from brainalign_jax.studies.languages.table import Drawn, mean_draws
 from brainalign_jax.study.options import Languages, Scoring
 
@@ -235,6 +236,17 @@ def test_columns_are_found_by_name_and_reduced_to_their_axes():
         values([datasets[0], replace(datasets[1], load=lacking)])
 
 
+def test_runs_of_a_section_come_one_after_another_in_its_parts():
+    section, run = np.zeros(12, int), np.repeat([3, 1, 2], 4)
+    onsets = np.tile(np.arange(4.0), 3) + 10 * run
+    text = Text("en", None, (), np.arange(12), section, section, run, onsets)
+    # Each run lasts three seconds of nine.
+    part = spaces._parts_of(text, 1, 3)
+    np.testing.assert_array_equal(part, [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2])
+    by_place = spaces._parts_of(text._replace(run=None, onsets=None), 1, 3)
+    np.testing.assert_array_equal(by_place, np.repeat([0, 1, 2], 4))
+
+
 def test_turns_keep_all_covariances(monkeypatch):
     rng = np.random.default_rng(0)
     rows = (rng.standard_normal((3, 200, 12)) * np.linspace(3, 1, 12)).astype(np.float32)
@@ -350,7 +362,7 @@ def test_what_cannot_be_compared_is_refused_in_a_line():
     def told(dataset, **changes):
         return replace(dataset, stimulus=replace(dataset.stimulus, **changes))
 
-    refused("give 2 to 20, one a language", [first])
+    refused("1 data set cannot be compared: give 2 to 20, one a language", [first])
     refused(
         "prince_en: the language of its words is not known", [told(first, language=None), second]
     )
@@ -457,6 +469,9 @@ def test_the_command_writes_the_study(tables_of_words, tmp_path, capsys):
         f"--data_dirs=english={tables_of_words / 'en'}": "unknown language='english'",
         "--dataset=": "--dataset is empty",
         "--reader_options=language=fr": "--data_dirs names the languages; leave it out",
+        "--model_languages=foo=fr": "unknown model of model_languages 'foo'",
+        "--methods=rsa": "unknown method of a study of languages 'rsa'",
+        "--models=a,a": "models are a, a: name one or more, each once",
     }
     for text, message in wrong.items():
         assert cli.main([*arguments, text]) == 2

@@ -74,14 +74,9 @@ def run_languages(
 
     Raises: ValueError for languages without people, shared sections, or a space that their people share.
     """
-    for name in scoring.methods:
-        check_known("method of a study of languages", name, maps.METHODS)
-    output = None if output_dir is None else output_folder(output_dir, "output_dir")
     names = [_name(model) for model in models]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"models are {', '.join(names) or 'none'}: name one or more, each once")
-    for model in model_languages or {}:
-        check_known("model of model_languages", model, names)
+    check_choices(names, scoring.methods, model_languages or {})
+    output = None if output_dir is None else output_folder(output_dir, "output_dir")
     texts, sections = texts_of(datasets, plan.section, lower=scoring.lower)
     cells = problems.cells_of(texts)
     sizes = problems.sizes_of(texts, cells, plan.purge)
@@ -205,6 +200,19 @@ def run_languages(
             table.write(new)
             report.write_report(table, new)
     return table
+
+
+def check_choices(
+    models: Sequence[str], methods: Sequence[str], model_languages: Mapping[str, str]
+) -> None:
+    """Raises: ValueError for an unknown method, models that are not one or more, each once, or a language of
+    a model that is not among them."""
+    for name in methods:
+        check_known("method of a study of languages", name, maps.METHODS)
+    if not models or len(set(models)) < len(models):
+        raise ValueError(f"models are {', '.join(models) or 'none'}: name one or more, each once")
+    for model in model_languages:
+        check_known("model of model_languages", model, models)
 
 
 def _name(model: Model) -> str:
