@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from simulate.little_prince import simulate_little_prince
 
 from brainalign_jax import cli
 from brainalign_jax.align.stats.bootstrap import draw_stratified
@@ -478,3 +479,42 @@ def test_the_command_writes_the_study(tables_of_words, tmp_path, capsys):
         assert message in capsys.readouterr().err
     assert cli.main([*arguments, "--section=chapter"]) == 1
     assert "unknown attribute 'chapter'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_little_prince_in_three_languages_from_its_files(tmp_path, capsys, shared):
+    """Words of all languages have vectors of one space, read by one map or by a map a language."""
+    rng = np.random.default_rng(2)
+    lines = []
+    for place, (language, script) in enumerate(
+        {"en": "abcde", "fr": "vwxyz", "zh": "星说他很美"}.items()
+    ):
+        words = [f"{a}{b}{c}" for a in script for b in script for c in script][: 108 + 9 * place]
+        vectors = rng.standard_normal((len(words), 4))
+        simulate_little_prince(
+            tmp_path / "ds003643", texts={language: (words, vectors)}, n_subjects=1, n_voxels=20,
+            word_duration=3.0, snr=3.0, drift=0.2, responsive=1.0, seed=5 if shared else place,
+        )  # fmt: skip
+        lines += [
+            " ".join([word, *map("{:.4f}".format, row)])
+            for word, row in zip(words, vectors, strict=True)
+        ]
+    (tmp_path / "vectors.txt").write_text("\n".join(lines) + "\n", "utf-8")
+    folders = ",".join(f"{language}={tmp_path}" for language in LANGUAGES)
+    arguments = [
+        "languages", "--dataset=little_prince", f"--data_dirs={folders}", "--methods=ridge",
+        "--reader_options=mask=mask.nii.gz", f"--models=static:{tmp_path / 'vectors.txt'}",
+        "--n_nulls=60", "--n_bootstraps=100", f"--output_dir={tmp_path / 'out'}", "--noprogress",
+        "--audited=false",
+    ]  # fmt: skip
+    assert cli.main(arguments) == 0
+    table = LanguageTable.load(tmp_path / "out")
+    assert table.manifest["space"] == "columns" and len(table.manifest["sections"]) == 9
+    across, within = (accuracy(table, kind, "all") for kind in ("across", "within"))
+    assert within["p"] == 1 / 61 and within["value"] > 0.6
+    said = capsys.readouterr().out
+    if shared:
+        assert across["p"] == 1 / 61 and across["value"] > 0.6
+        assert abs(across["null_mean"] - 0.5) < 0.05 and said.startswith("Yes: a map fitted")
+    else:
+        assert across["p"] > 0.05 and said.startswith("No: a map fitted")
