@@ -28,7 +28,7 @@ from brainalign_jax.commands.align import (
     SUBJECTS,
     open_data,
 )
-from brainalign_jax.commands.command import Command, absl_main, shown_path
+from brainalign_jax.commands.command import Command, absl_main, say_finished
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.commands.fixed import FIXED, protocol_fields
 from brainalign_jax.options import Option, filled, picked
@@ -77,8 +77,7 @@ def _walk(values: dict[str, object], text: str) -> None:
         command=text,
         **{name: values[name] for name in passed},
     )
-    print("\n".join(found.sentences))
-    print(f"report: {shown_path(values['output_dir'] / 'report.html')}")
+    say_finished("\n".join(found.sentences), values["output_dir"])
 
 
 COMMAND = Command(

@@ -1,9 +1,8 @@
 """`brainalign align`: from a data set and models to scores, evidence and a verdict."""
 
 import dataclasses
-from pathlib import Path
 
-from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import Misuse, misuse, take_signals
 from brainalign_jax.options import Option, filled, options_of
 from brainalign_jax.study.computation import Computation
@@ -219,13 +218,7 @@ def _align(values: dict[str, object], text: str) -> None:
         progress=values["progress"],
     )
     if processes.index() == 0:  # the first process has written the report
-        print_study(table, values["output_dir"])
-
-
-def print_study(table, folder: Path) -> None:
-    """What a command says of a finished study."""
-    print(table)
-    print(f"report: {shown_path(folder / 'report.html')}")
+        say_finished(table, values["output_dir"])
 
 
 ALIGN = Command(

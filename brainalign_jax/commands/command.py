@@ -255,6 +255,12 @@ def absl_main(command: Command, module: str, program: str) -> Callable[[list[str
     return main
 
 
+def say_finished(said: object, folder: Path) -> None:
+    """What a command says of a finished study, and where its report is."""
+    print(said)
+    print(f"report: {shown_path(folder / 'report.html')}")
+
+
 def shown_path(path: Path) -> str:
     """A path as a user would type it from here."""
     try:

@@ -13,7 +13,7 @@ from brainalign_jax.commands.align import (
     READER_OPTIONS,
     SCORING,
 )
-from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import Misuse, misuse
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.study.computation import Computation
@@ -136,8 +136,7 @@ def _languages(values: dict[str, object], text: str) -> None:
         command=text,
         progress=values["progress"],
     )
-    print(table.verdict())
-    print(f"report: {shown_path(values['output_dir'] / 'report.html')}")
+    say_finished(table.verdict(), values["output_dir"])
 
 
 LANGUAGES = Command(

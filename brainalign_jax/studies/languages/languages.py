@@ -8,8 +8,6 @@ are taken about the mean of their section, so that where a language's vectors li
 
 from __future__ import annotations
 
-import datetime
-import platform
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -18,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainalign_jax import __version__
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.names import check_known
@@ -34,6 +31,7 @@ from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
+from brainalign_jax.study.manifest import made_by
 from brainalign_jax.study.options import KS, Embedding, EvidencePlan, Languages, Scoring
 from brainalign_jax.study.progress import Progress, Stage
 from brainalign_jax.study.protocol import Protocol, protocol
@@ -160,9 +158,7 @@ def run_languages(
     table = LanguageTable(
         rows,
         {
-            "command": command,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": {"brainalign_jax": __version__, "python": platform.python_version()},
+            **made_by(command),
             "simulated": simulated,
             "languages": {
                 text.language: {
