@@ -43,7 +43,14 @@ from brainalign_jax.study.report.verdict import with_evidence
 from brainalign_jax.study.results import ResultTable, group_rows, with_fertility
 from brainalign_jax.study.score import sweep
 from brainalign_jax.study.score.group import KINDS as GROUP_KINDS
-from brainalign_jax.study.score.problem import check_axes, check_words, fitting_ks, folds_of
+from brainalign_jax.study.score.problem import (
+    check_axes,
+    check_words,
+    fitting_ks,
+    folds_of,
+    left_out_words,
+    said_of_left_out,
+)
 from brainalign_jax.threads import in_turn
 
 # Of a model's facts: where it lies, and its vectors' last bits, may differ between machines.
@@ -133,10 +140,12 @@ def run_study(
             cache,
         )
         study, left_out = prepare(study, max_memory=max_memory, progress=progress)
-        notes = [*notes, *left_out]
+        words = left_out_words(study.first, study.scoring)
+        notes = [*notes, *left_out, *said_of_left_out(words)]
         scores = score(study)
         extra = {"command": command, "simulated": simulated, "notes": notes}
-        table = judge(study, scores, manifest(study, scores.models, scores.subjects, **extra))
+        facts = manifest(study, scores.models, scores.subjects, **extra)
+        table = judge(study, scores, facts | ({"left_out_words": words} if words else {}))
         write(study, table, output, notes)
         return table
 
