@@ -201,11 +201,13 @@ def _align(values: dict[str, object], text: str) -> None:
         dataset=dataset.name,
         **{option.field: values[option.name] for option in CHOICES},
     )
+    with misuse():
+        scoring = dataclasses.replace(scoring, protocol=chosen)
     memory = values["max_memory_gb"]
     table = run_study(
         dataset,
         values["models"],
-        dataclasses.replace(scoring, protocol=chosen),
+        scoring,
         values["output_dir"],
         embedding=filled(Embedding, EMBEDDING, values),
         computation=filled(Computation, COMPUTATION, values),
