@@ -28,7 +28,7 @@ from brainalign_jax.commands.align import (
     SUBJECTS,
     open_data,
 )
-from brainalign_jax.commands.command import Command, absl_main, shown_path
+from brainalign_jax.commands.command import Command, absl_main, say_finished
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.commands.fixed import FIXED, protocol_fields
 from brainalign_jax.options import Option, filled, picked
@@ -55,10 +55,17 @@ OPTIONS = (
 
 
 def _walk(values: dict[str, object], text: str) -> None:
+    from brainalign_jax.names import check_known
+    from brainalign_jax.studies.ladder import run_ladder
+    from brainalign_jax.studies.ladder.ladder import STEPS
+    from brainalign_jax.study.options import Embedding
+    from brainalign_jax.study.registry import check_decoders
+
     with misuse():
         fixed = protocol_fields(values["fixed"])
-    from brainalign_jax.studies.ladder import run_ladder
-    from brainalign_jax.study.options import Embedding
+        check_decoders(values["methods"], "the ladder")
+        for name in values["steps"] or ():
+            check_known("step", name, STEPS)
 
     passed = ("methods", "steps", "k", "layers", "lower", "n_nulls", "null", "seed", "progress")
     found = run_ladder(
@@ -70,8 +77,7 @@ def _walk(values: dict[str, object], text: str) -> None:
         command=text,
         **{name: values[name] for name in passed},
     )
-    print("\n".join(found.sentences))
-    print(f"report: {shown_path(values['output_dir'] / 'report.html')}")
+    say_finished("\n".join(found.sentences), values["output_dir"])
 
 
 COMMAND = Command(

@@ -18,7 +18,7 @@ import warnings
 from absl import app
 
 from brainalign_jax.commands.align import DATA_DIR, MODELS, OUTPUT_DIR, PROGRESS, SUBJECTS
-from brainalign_jax.commands.command import Command, absl_main, shown_path
+from brainalign_jax.commands.command import Command, absl_main, say_finished
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.study.options import Encoding
 
@@ -68,10 +68,8 @@ def _encode(values: dict[str, object], text: str) -> None:
         command=text,
         progress=lambda said: values["progress"] and print(said, file=sys.stderr, flush=True),
     )
-    print(headline(table))
-    for verdict in verdicts(table):
-        print(f"- {verdict.text}")
-    print(f"report: {shown_path(values['output_dir'] / 'report.html')}")
+    said = [headline(table), *(f"- {verdict.text}" for verdict in verdicts(table))]
+    say_finished("\n".join(said), values["output_dir"])
 
 
 COMMAND = Command(

@@ -83,6 +83,28 @@ def test_the_presets_are_those_that_there_are(monkeypatch):
             "--fixed: alphas=inf must be finite",
         ),
         (
+            "run_alignment",
+            (
+                "--dataset=alice",
+                "--data_dir=d",
+                "--models=m",
+                "--output_dir=o",
+                "--methods=cka",
+                "--group_decoding=summed",
+            ),
+            "cka decode no words: add a method for group decoding",
+        ),
+        (
+            "protocol_ladder",
+            ("--dataset=alice", "--data_dir=d", "--models=m", "--output_dir=o", "--steps=fold"),
+            "unknown step 'fold'",
+        ),
+        (
+            "protocol_ladder",
+            ("--dataset=alice", "--data_dir=d", "--models=m", "--output_dir=o", "--methods=cka"),
+            "cka gives a number and decodes no words, which the ladder needs",
+        ),
+        (
             "replicate_paper",
             ("--data_dirs=alice= ", "--output_dir=o"),
             "--data_dirs=alice is empty (' '): give a folder",
@@ -111,7 +133,7 @@ def test_the_presets_are_those_that_there_are(monkeypatch):
                 "--output_dir=o",
                 "--conditions=story",
             ),
-            "there are 1 conditions in 'story': give two to 20",
+            "1 condition in 'story': give two to 20",
         ),
         (
             "languages",

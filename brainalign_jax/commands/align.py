@@ -1,9 +1,8 @@
 """`brainalign align`: from a data set and models to scores, evidence and a verdict."""
 
 import dataclasses
-from pathlib import Path
 
-from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import Misuse, misuse, take_signals
 from brainalign_jax.options import Option, filled, options_of
 from brainalign_jax.study.computation import Computation
@@ -181,13 +180,14 @@ def evidence_plan(values: dict[str, object]) -> EvidencePlan:
 def _align(values: dict[str, object], text: str) -> None:
     from brainalign_jax.study import processes
     from brainalign_jax.study.protocol import protocol
-    from brainalign_jax.study.run import run_study
+    from brainalign_jax.study.run import check_group_decoding, run_study
 
     with misuse():
         scoring = filled(Scoring, SCORING, values)
         plan = evidence_plan(values) if values["evidence"] else None
         if values["report_k"] not in scoring.ks:
             raise ValueError(f"--report_k={values['report_k']} is not among --ks: add it")
+        check_group_decoding(values["group_decoding"] or (), scoring)
     who = values["coordinator"], values["n_processes"], values["process"]
     if values["distributed"] or any(value is not None for value in who):
         with misuse():
@@ -201,11 +201,13 @@ def _align(values: dict[str, object], text: str) -> None:
         dataset=dataset.name,
         **{option.field: values[option.name] for option in CHOICES},
     )
+    with misuse():
+        scoring = dataclasses.replace(scoring, protocol=chosen)
     memory = values["max_memory_gb"]
     table = run_study(
         dataset,
         values["models"],
-        dataclasses.replace(scoring, protocol=chosen),
+        scoring,
         values["output_dir"],
         embedding=filled(Embedding, EMBEDDING, values),
         computation=filled(Computation, COMPUTATION, values),
@@ -218,13 +220,7 @@ def _align(values: dict[str, object], text: str) -> None:
         progress=values["progress"],
     )
     if processes.index() == 0:  # the first process has written the report
-        print_study(table, values["output_dir"])
-
-
-def print_study(table, folder: Path) -> None:
-    """What a command says of a finished study."""
-    print(table)
-    print(f"report: {shown_path(folder / 'report.html')}")
+        say_finished(table, values["output_dir"])
 
 
 ALIGN = Command(

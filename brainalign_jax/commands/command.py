@@ -84,13 +84,13 @@ def _value(option: Option, text: str | bool | None) -> object:
         return None
     if option.kind == "bool":
         return text
-    if option.kind == "path":
-        return user_path(text, sign)
     if option.kind == "choice":
         check_known(f"{sign}=", text, option.choices)
         return text
     if not text.strip() and not (option.empty or option.default == ()):
         raise ValueError(f"{sign} is empty: {option.help}")
+    if option.kind == "path":
+        return user_path(text, sign)
     if option.kind == "text":
         return text
     if option.kind == "pairs":
@@ -253,6 +253,12 @@ def absl_main(command: Command, module: str, program: str) -> Callable[[list[str
         sys.exit(leave(acted(command, values, f"{program} {shlex.join(sys.argv[1:])}", who=who)))
 
     return main
+
+
+def say_finished(said: object, folder: Path) -> None:
+    """What a command says of a finished study, and where its report is."""
+    print(said)
+    print(f"report: {shown_path(folder / 'report.html')}")
 
 
 def shown_path(path: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from absl import flags
 
 from brainalign_jax.commands import align
-from brainalign_jax.commands.command import Command, define, read
+from brainalign_jax.commands.command import Command, define, read, say_finished
 from brainalign_jax.options import Option
 
 _STUDY = Option(
@@ -30,7 +30,7 @@ def _evidence(values: dict[str, object], text: str) -> None:
     if changed or "evidence" not in table.extras:
         _again(study, table.manifest, changed)
         return
-    align.print_study(table, study)
+    say_finished(table, study)
 
 
 def _again(study: Path, manifest: dict, changed: dict[str, object]) -> None:

@@ -1,7 +1,7 @@
 """`brainalign figurative`: is what follows from an idiom or a metaphor nearer to it than what does not?"""
 
 from brainalign_jax.commands.align import EMBEDDING, MODELS, OPTIONS, OUTPUT_DIR, PROGRESS
-from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.study.options import Figurative
@@ -55,8 +55,7 @@ def _figurative(values: dict[str, object], text: str) -> None:
         command=text,
         progress=values["progress"],
     )
-    print(table.verdict())
-    print(f"report: {shown_path(values['output_dir'] / 'report.html')}")
+    say_finished(table.verdict(), values["output_dir"])
 
 
 FIGURATIVE = Command(

@@ -13,7 +13,7 @@ from brainalign_jax.commands.align import (
     READER_OPTIONS,
     SCORING,
 )
-from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import Misuse, misuse
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.study.computation import Computation
@@ -116,11 +116,13 @@ def _open(values: dict[str, object]) -> list:
 
 
 def _languages(values: dict[str, object], text: str) -> None:
-    from brainalign_jax.studies.languages import run_languages
+    from brainalign_jax.studies.languages.languages import check_choices, run_languages
 
+    model_languages = dict(values["model_languages"] or {})
     with misuse():
         plan = filled(Languages, _PLAN, values)
         scoring = filled(Scoring, _SCORING, values)
+        check_choices(values["models"], scoring.methods, model_languages)
     table = run_languages(
         _open(values),
         values["models"],
@@ -129,13 +131,12 @@ def _languages(values: dict[str, object], text: str) -> None:
         scoring=scoring,
         embedding=filled(Embedding, EMBEDDING, values),
         computation=filled(Computation, _COMPUTATION, values),
-        model_languages=dict(values["model_languages"] or {}),
+        model_languages=model_languages,
         cache_dir=values["cache_dir"],
         command=text,
         progress=values["progress"],
     )
-    print(table.verdict())
-    print(f"report: {shown_path(values['output_dir'] / 'report.html')}")
+    say_finished(table.verdict(), values["output_dir"])
 
 
 LANGUAGES = Command(

@@ -67,11 +67,14 @@ def read_vectors(
         )
     )
     if absent and (missing == "error" or not vectors):
-        shown = ", ".join(repr(word) for word in absent[:10])
+        shown = ", ".join(repr(word) for word in absent[:10]) + ", ..." * (len(absent) > 10)
+        remedy = "use vectors with a larger vocabulary"
+        if missing == "error":
+            remedy += ", leave these words out of the stimulus, or pass missing='zero'"
+        else:
+            remedy += ", or of the words' language"
         raise ValueError(
-            f"{path} lacks {len(absent)} of {len(set(words))} words: {shown}"
-            f"{', ...' if len(absent) > 10 else ''}; use vectors with a larger vocabulary, leave "
-            "these words out of the stimulus, or pass missing='zero'"
+            f"{path} lacks {len(absent)} of {len(set(words))} words: {shown}; {remedy}"
         )
     values = np.zeros((len(words), width), np.float32)
     for row, options in enumerate(forms):

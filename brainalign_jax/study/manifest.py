@@ -30,10 +30,7 @@ def manifest(
     """
     dataset, scoring = study.dataset, study.scoring
     return {
-        "command": command,
-        **({"working_folder": str(Path.cwd())} if command else {}),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": _versions(),
+        **made_by(command),
         "dataset": {"name": dataset.name, **dataset.meta},
         "simulated": simulated,
         "notes": list(notes),
@@ -46,6 +43,16 @@ def manifest(
         **_language(dataset.stimulus),
         "n_words": len(dataset.stimulus),
         "n_types": len(dataset.stimulus.types(lower=scoring.lower)[0]),
+    }
+
+
+def made_by(command: str) -> dict:
+    """By what command, where, when and by which versions a table is made."""
+    return {
+        "command": command,
+        **({"working_folder": str(Path.cwd())} if command else {}),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": _versions(),
     }
 
 

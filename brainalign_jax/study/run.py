@@ -43,7 +43,14 @@ from brainalign_jax.study.report.verdict import with_evidence
 from brainalign_jax.study.results import ResultTable, group_rows, with_fertility
 from brainalign_jax.study.score import sweep
 from brainalign_jax.study.score.group import KINDS as GROUP_KINDS
-from brainalign_jax.study.score.problem import check_axes, check_words, fitting_ks, folds_of
+from brainalign_jax.study.score.problem import (
+    check_axes,
+    check_words,
+    fitting_ks,
+    folds_of,
+    left_out_words,
+    said_of_left_out,
+)
 from brainalign_jax.threads import in_turn
 
 # Of a model's facts: where it lies, and its vectors' last bits, may differ between machines.
@@ -133,12 +140,24 @@ def run_study(
             cache,
         )
         study, left_out = prepare(study, max_memory=max_memory, progress=progress)
-        notes = [*notes, *left_out]
+        words = left_out_words(study.first, study.scoring)
+        notes = [*notes, *left_out, *said_of_left_out(words)]
         scores = score(study)
         extra = {"command": command, "simulated": simulated, "notes": notes}
-        table = judge(study, scores, manifest(study, scores.models, scores.subjects, **extra))
+        facts = manifest(study, scores.models, scores.subjects, **extra)
+        table = judge(study, scores, facts | ({"left_out_words": words} if words else {}))
         write(study, table, output, notes)
         return table
+
+
+def check_group_decoding(kinds: Sequence[str], scoring: Scoring) -> None:
+    """Raises: ValueError for an unknown kind of group decoding, or where no method decodes words."""
+    for kind in kinds:
+        check_known("group decoding", kind, GROUP_KINDS)
+    if kinds and not scoring.decoders:
+        raise ValueError(
+            f"{', '.join(scoring.methods)} decode no words: add a method for group decoding, or leave it out"
+        )
 
 
 def prepare(study: Study, *, max_memory: int | None, progress: bool) -> tuple[Study, list[str]]:
@@ -154,12 +173,7 @@ def prepare(study: Study, *, max_memory: int | None, progress: bool) -> tuple[St
         )
     if not names:
         raise ValueError("name at least one model")
-    for kind in study.group_decoding:
-        check_known("group decoding", kind, GROUP_KINDS)
-    if study.group_decoding and not scoring.decoders:
-        raise ValueError(
-            f"{', '.join(scoring.methods)} decode no words: add a method for group decoding, or leave it out"
-        )
+    check_group_decoding(study.group_decoding, scoring)
     if study.embedding.bos == "auto" and scoring.protocol.first_token == "tokenizer":
         embedding = dataclasses.replace(study.embedding, bos="never")
         study = dataclasses.replace(study, embedding=embedding)

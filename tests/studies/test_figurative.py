@@ -222,6 +222,24 @@ def test_bad_rows_are_named(tmp_path, name, content, said):
     assert "\n" not in str(error.value)
 
 
+def test_a_model_is_held_against_each_file_of_word_vectors(pairs, tmp_path):
+    models = [planted(pairs, lean=1.0)]
+    models += [planted(pairs, lean=lean, name=f"static:{lean}.txt", seed=1) for lean in (0.3, 0.0)]
+    both = run_figurative(pairs, models, tmp_path, plan=PLAN, progress=False)
+    values = []
+    for model in models[1:]:
+        alone = run_figurative(pairs, [models[0], model], plan=PLAN, progress=False)
+        wanted = dict(model="planted", condition="all", pairs="all", centring="mean", layer=-1)
+        line = both.line(kind="figurative", against=model.model, **wanted)
+        single = alone.line(kind="figurative", against="static", **wanted)
+        assert line["value"] == single["value"] and line["p"] == single["p"]
+        values.append(line["value"])
+    assert values[0] != values[1]
+    for said in ("Less word vectors (static:0.3.txt)", "Less word vectors (static:0.0.txt)"):
+        assert said in both.verdict()
+    assert "word vectors (static:0.0.txt)" in (tmp_path / "report.html").read_text()
+
+
 def test_what_takes_no_part_is_counted(tmp_path):
     folder = write_data(tmp_path / "made", n=8)
     with (folder / "idioms" / "manual_ne.tsv").open("a") as file:
@@ -295,6 +313,12 @@ def test_the_command_writes_table_figures_and_report(tmp_path, capsys, monkeypat
     assert "http" not in page and "<script" not in page
     assert cli.main(["figurative", *arguments, "--n_folds=1"]) == 2
     assert "--n_folds=1 must be at least 2" in capsys.readouterr().err
+    assert cli.main(["figurative", *arguments, "--static="]) == 2
+    assert "--static is empty: File of word vectors" in capsys.readouterr().err
+    Path("foreign.txt").write_text("nichts 1 2\n")
+    assert cli.main(["figurative", *arguments, "--static=foreign.txt"]) == 1
+    message = capsys.readouterr().err
+    assert "or of the words' language" in message and "missing=" not in message
     (data / "idioms" / "more_e.tsv").write_text("no tab\n")
     assert cli.main(["figurative", *arguments]) == 1
     message = capsys.readouterr().err

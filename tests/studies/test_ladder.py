@@ -1,9 +1,11 @@
 """The walk between the protocols: every field once, and smooth noise that falls with its folds."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
-from recordings import make_responses
+from recordings import make_embeddings, make_responses, planted_study
 
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
@@ -106,6 +108,40 @@ def test_smooth_noise_falls_at_the_folds_and_its_null_with_it(smooth_story, tmp_
     monkeypatch.chdir("/")
     again = walk(smooth_story, tmp_path / "out", None)
     pd.testing.assert_frame_equal(again.rows, found.rows)
+
+
+@pytest.mark.parametrize("planted", [True, False])
+def test_the_slope_on_model_size_stands_at_every_step(tmp_path, planted):
+    responses, model = planted_study(n_layers=2, n_subjects=3)
+    words, rng = responses[0].stimulus, np.random.default_rng(1)
+    models = []
+    for place, noise in enumerate((4.0, 2.0, 0.0)):  # the larger, the nearer to the brain
+        vectors = planted * np.asarray(model.values[1:]) + (
+            noise if planted else 1.0
+        ) * rng.standard_normal((1, *model.values.shape[1:]))
+        sized = make_embeddings(words, vectors, name=f"model{place}")
+        models.append(dataclasses.replace(sized, meta=sized.meta | {"n_params": 10 ** (6 + place)}))
+    loaded = {own.subject: own for own in responses}
+    walked = run_ladder(
+        Dataset("planted", tuple(loaded), words, loaded.__getitem__),
+        models,
+        tmp_path,
+        methods=("procrustes",),
+        steps=("candidate_scaling", "layer"),
+        fixed={"csls_k": 5},
+        n_nulls=0,
+        n_bootstraps=200,
+        progress=False,
+    )
+    slopes = walked.slopes[
+        (walked.slopes["scope"] == "across") & (walked.slopes["quantity"] == "score")
+    ]
+    assert list(slopes["name"]) == list(walked.rows["name"].unique()) and len(slopes) > 1
+    assert (slopes["n_models"] == 3).all()
+    assert ((slopes["lower"] > 0.1) == planted).all()
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "scaling.parquet"), walked.slopes)
+    assert "per tenfold parameters (3 models) the score changes by" in walked.sentences[-1]
+    assert "Slopes on model size" in (tmp_path / "report.html").read_text()
 
 
 def made_up(scores, null_means, half):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from simulate.little_prince import simulate_little_prince
 
 from brainalign_jax import cli
 from brainalign_jax.align.stats.bootstrap import draw_stratified
@@ -23,7 +24,8 @@ from brainalign_jax.studies.languages import (
 )
 from brainalign_jax.studies.languages.maps import ALPHAS
 from brainalign_jax.studies.languages.matched import matched_effects
-from brainalign_jax.studies.languages.table import Drawn
+from brainalign_jax.studies.languages.sections import Text
+from brainalign_jax.studies.languages.table import Drawn, mean_draws
 from brainalign_jax.study.options import Languages, Scoring
 
 WIDTH, V, N_PARTS = 6, 16, 8
@@ -235,6 +237,17 @@ def test_columns_are_found_by_name_and_reduced_to_their_axes():
         values([datasets[0], replace(datasets[1], load=lacking)])
 
 
+def test_runs_of_a_section_come_one_after_another_in_its_parts():
+    section, run = np.zeros(12, int), np.repeat([3, 1, 2], 4)
+    onsets = np.tile(np.arange(4.0), 3) + 10 * run
+    text = Text("en", None, (), np.arange(12), section, section, run, onsets)
+    # Each run lasts three seconds of nine.
+    part = spaces._parts_of(text, 1, 3)
+    np.testing.assert_array_equal(part, [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2])
+    by_place = spaces._parts_of(text._replace(run=None, onsets=None), 1, 3)
+    np.testing.assert_array_equal(by_place, np.repeat([0, 1, 2], 4))
+
+
 def test_turns_keep_all_covariances(monkeypatch):
     rng = np.random.default_rng(0)
     rows = (rng.standard_normal((3, 200, 12)) * np.linspace(3, 1, 12)).astype(np.float32)
@@ -248,6 +261,19 @@ def test_turns_keep_all_covariances(monkeypatch):
     monkeypatch.setattr(spaces, "_TURN_BYTES", 1000)
     with pytest.raises(ValueError, match="n_nulls=50 turns of 12 axes"):
         spaces.axis_turns(rows, 50, rng)
+
+
+def test_draws_of_a_mean_over_both_directions_vary_as_much_as_the_mean():
+    """A map of the first on the second and one of the second on the first agree by chance alike."""
+    rng = np.random.default_rng(0)
+    first, second, apart, other = rng.standard_normal((4, 20_000, 8))
+    mean = ((first * second).sum(axis=1) + (second * first).sum(axis=1)) / 2
+    drawn = ((first * apart).sum(axis=1) + (second * other).sum(axis=1)) / 2
+    widened = mean_draws(drawn)
+    assert widened.mean() == pytest.approx(drawn.mean())
+    assert drawn.std() / mean.std() == pytest.approx(np.sqrt(0.5), abs=0.02)
+    assert widened.std() / mean.std() == pytest.approx(1, abs=0.03)
+    assert len(mean_draws(np.zeros(0))) == 0
 
 
 def test_people_are_resampled_within_their_languages():
@@ -337,7 +363,7 @@ def test_what_cannot_be_compared_is_refused_in_a_line():
     def told(dataset, **changes):
         return replace(dataset, stimulus=replace(dataset.stimulus, **changes))
 
-    refused("give 2 to 20, one a language", [first])
+    refused("1 data set cannot be compared: give 2 to 20, one a language", [first])
     refused(
         "prince_en: the language of its words is not known", [told(first, language=None), second]
     )
@@ -444,9 +470,51 @@ def test_the_command_writes_the_study(tables_of_words, tmp_path, capsys):
         f"--data_dirs=english={tables_of_words / 'en'}": "unknown language='english'",
         "--dataset=": "--dataset is empty",
         "--reader_options=language=fr": "--data_dirs names the languages; leave it out",
+        "--model_languages=foo=fr": "unknown model of model_languages 'foo'",
+        "--methods=rsa": "unknown method of a study of languages 'rsa'",
+        "--models=a,a": "models are a, a: name one or more, each once",
     }
     for text, message in wrong.items():
         assert cli.main([*arguments, text]) == 2
         assert message in capsys.readouterr().err
     assert cli.main([*arguments, "--section=chapter"]) == 1
     assert "unknown attribute 'chapter'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_little_prince_in_three_languages_from_its_files(tmp_path, capsys, shared):
+    """Words of all languages have vectors of one space, read by one map or by a map a language."""
+    rng = np.random.default_rng(2)
+    lines = []
+    for place, (language, script) in enumerate(
+        {"en": "abcde", "fr": "vwxyz", "zh": "星说他很美"}.items()
+    ):
+        words = [f"{a}{b}{c}" for a in script for b in script for c in script][: 108 + 9 * place]
+        vectors = rng.standard_normal((len(words), 4))
+        simulate_little_prince(
+            tmp_path / "ds003643", texts={language: (words, vectors)}, n_subjects=1, n_voxels=20,
+            word_duration=3.0, snr=3.0, drift=0.2, responsive=1.0, seed=5 if shared else place,
+        )  # fmt: skip
+        lines += [
+            " ".join([word, *map("{:.4f}".format, row)])
+            for word, row in zip(words, vectors, strict=True)
+        ]
+    (tmp_path / "vectors.txt").write_text("\n".join(lines) + "\n", "utf-8")
+    folders = ",".join(f"{language}={tmp_path}" for language in LANGUAGES)
+    arguments = [
+        "languages", "--dataset=little_prince", f"--data_dirs={folders}", "--methods=ridge",
+        "--reader_options=mask=mask.nii.gz", f"--models=static:{tmp_path / 'vectors.txt'}",
+        "--n_nulls=60", "--n_bootstraps=100", f"--output_dir={tmp_path / 'out'}", "--noprogress",
+        "--audited=false",
+    ]  # fmt: skip
+    assert cli.main(arguments) == 0
+    table = LanguageTable.load(tmp_path / "out")
+    assert table.manifest["space"] == "columns" and len(table.manifest["sections"]) == 9
+    across, within = (accuracy(table, kind, "all") for kind in ("across", "within"))
+    assert within["p"] == 1 / 61 and within["value"] > 0.6
+    said = capsys.readouterr().out
+    if shared:
+        assert across["p"] == 1 / 61 and across["value"] > 0.6
+        assert abs(across["null_mean"] - 0.5) < 0.05 and said.startswith("Yes: a map fitted")
+    else:
+        assert across["p"] > 0.05 and said.startswith("No: a map fitted")

@@ -111,6 +111,26 @@ def test_noise_is_silent_at_every_level():
     assert all(abs(level(table, name)["value"] - 0.5) < 0.08 for name in table.levels)
 
 
+@pytest.mark.parametrize("kind", ["shared", "noise"])
+def test_scores_grow_with_model_size_where_they_are_planted_to(kind):
+    dataset, model = made(kind)
+    rng = np.random.default_rng(1)
+    models = []
+    for place, noise in enumerate((3.0, 1.5, 0.0)):  # the larger, the nearer to the brain
+        vectors = np.asarray(model.values) + noise * rng.standard_normal((1, N, WIDTH))
+        sized = make_embeddings(dataset.stimulus, vectors, name=f"model{place}")
+        models.append(replace(sized, meta={**sized.meta, "n_params": 10 ** (6 + place)}))
+    scoring, plan = Scoring(methods=("ridge",), ks=(1,)), replace(PLAN, n_nulls=0)
+    table = run_novelty(dataset, models, plan=plan, scoring=scoring, progress=False)
+    slopes = {x["level"]: x for x in table.manifest["scaling"] if x["scope"] == "across"}
+    assert list(slopes) == ["word", "topic", "person"]
+    for line in slopes.values():
+        assert line["n_models"] == 3 and line["lower"] <= line["slope"] <= line["upper"]
+        assert (line["lower"] > 0.05) == (kind == "shared")
+    said = "ridge: per tenfold parameters (across all models, 3 models) rank accuracy for new words"
+    assert said in table.verdict()
+
+
 def test_words_of_one_vector_are_told_apart_at_chance():
     dataset, model = made("noise", n_subjects=3)
     alike = replace(model, values=np.ones_like(model.values))

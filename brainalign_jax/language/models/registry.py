@@ -119,7 +119,13 @@ def resolve(name: str) -> ModelSpec:
         source = name.removeprefix("static:")
         if not source.strip():
             raise ValueError("'static:' lacks the path of a vectors file, as static:glove.txt.")
-        return ModelSpec(name, "static", str(user_path(source, "static:")), "static", None)
+        return ModelSpec(
+            name,
+            "static",
+            str(user_path(source, "static:", "a file of word vectors")),
+            "static",
+            None,
+        )
     if name.startswith("untrained:"):
         trained = resolve(name.removeprefix("untrained:"))
         if trained.kind != "checkpoint":

@@ -1,4 +1,7 @@
-"""The releases of OpenNeuro that can be fetched, file by file, as their lists of files have them."""
+"""The releases of OpenNeuro that can be fetched, file by file, as their lists of files have them.
+
+What is derived from ds002345 is not at OpenNeuro but in the bucket of INDI, by the same paths.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,42 @@ _HEARD_BY_THREE = (
     "thetriangleshirtwaistconnection threemonths vixenandtheussr wildwomenanddancingqueens"
 )
 _MISSING = (("UTS04", "life"), ("UTS09", "fromboyhoodtofatherhood"))
+# Task and numbers of its runs, none for "" -> the people, by ds002345 1.1.4.
+_NARRATIVES = {
+    ("21styear", ""): "75,131,190,201,235,244,249,254-271",
+    ("black", ""): "127,265,267,272-277,279-315",
+    ("bronx", ""): "127,265,267,272-315",
+    ("forgot", ""): "127,265,267,272-277,279-315",
+    ("lucy", ""): "22,26,41,52-53,55-56,58-61,65-66,69,73-74",
+    ("merlin", ""): "75,146-180",
+    ("milkyway", ""): "23,30,32,34,38,52,79,81,83,86-91,93,95-131",
+    ("notthefallintact", ""): "16,34,65-66,84,89,95-96,106,111,132-137,139-145,195,199,268,316-345",
+    (
+        "notthefalllongscram",
+        "",
+    ): "34,66,106,111,132-134,139-140,142,144,199,268,326-328,330-331,334-335,337,340-341,344",
+    (
+        "notthefallshortscram",
+        "",
+    ): "16,65,84,89,95-96,135-137,141,143,195,324-325,329,332-333,336,338-339,342-343,345",
+    ("pieman", ""): "7,9,17-82",
+    ("pieman", "1-2"): "1-6,8,10-16",
+    ("piemanpni", ""): "127,265,267,272-279,281-315",
+    ("prettymouth", ""): "23,30,32,34,38,50,52,65-66,79,81,83-111",
+    ("schema", "1-4"): "49,75,89,109,132,171,181-205",
+    ("shapesphysical", ""): "49,58,95,115,127,181,186,190-191,200-201,206-253",
+    ("shapessocial", ""): "49,58,95,115,127,181,186,190-191,200-201,206-253",
+    ("sherlock", ""): "75,146-180",
+    ("slumlordreach", ""): "16,84,106,111,132-145",
+    ("tunnel", ""): "1,4-5,13,22,25-26,41,52-53,55-66,69",
+}
+# Names of the audio files, by the same.
+_NARRATIVES_STORIES = (
+    "21styear bigbang black bronx forgot friends himym lucy merlin milkywayoriginal milkywaysynonyms "
+    "milkywayvodka notthefallintact notthefalllongscram notthefallshortscram pieman piemanpni prettymouth "
+    "santa seinfeld shame shapesphysical shapessocial sherlock slumlordreach tunnel upintheair vinny"
+)
+_INDI = "https://s3.amazonaws.com/fcp-indi/data/Projects/narratives/"
 
 
 def _file(accession: str, path: str, subject: str | None = None) -> ReleaseFile:
@@ -163,4 +202,59 @@ SMN4LANG = Release(
     ),
     notes="13 GB of grayordinates a person: name those you want with subjects (01, ...); the volumes in MNI "
     "(34 GB a person) and the MEG are not fetched",
+)
+
+
+def _telling(subject: str, task: str, run: str) -> list[ReleaseFile]:
+    """The events of a scan of ds002345, and both hemispheres."""
+    scan = f"sub-{subject}_task-{task}{run}"
+    events = _file("ds002345", f"sub-{subject}/func/{scan}_events.tsv", subject)
+    folder = f"derivatives/afni-nosmooth/sub-{subject}/func"
+    paths = [f"{folder}/{scan}_space-fsaverage6_hemi-{side}_desc-clean.func.gii" for side in "LR"]
+    return [events, *(ReleaseFile(path, (_INDI + path,), subject=subject) for path in paths)]
+
+
+def _tellings() -> list[ReleaseFile]:
+    """All scans of ds002345, person by person."""
+    scans = sorted(
+        (f"{person:03d}", task, f"_run-{number}" if number else "")
+        for (task, runs), people in _NARRATIVES.items()
+        for person in _numbers(people)
+        for number in (_numbers(runs) if runs else [0])
+    )
+    return [file for scan in scans for file in _telling(*scan)]
+
+
+NARRATIVES = Release(
+    name="narratives",
+    title="fMRI of 345 people listening to one or more of 28 stories in English",
+    homepage="https://openneuro.org/datasets/ds002345",
+    citation="Nastase, Liu, Hillman, Zadbood, Hasenfratz, Keshavarzian, Chen, Honey, Yeshurun, Regev, "
+    "Nguyen, Chang, Baldassano, Lositsky, Simony, Chow, Leong, Brooks, Micciche, Choe, Goldstein, Vanderwal, "
+    "Halchenko, Norman & Hasson (2021). The Narratives fMRI dataset for evaluating models of naturalistic "
+    "language comprehension. Scientific Data 8:250, doi 10.1038/s41597-021-01033-3",
+    licence="CC0 1.0",
+    by_hand="download them with datalad: `datalad install ///labs/hasson/narratives`, then `datalad get`",
+    files=(
+        ReleaseFile(
+            "code/scan_exclude.json",
+            (
+                "https://raw.githubusercontent.com/snastase/narratives/master/code/scan_exclude.json",
+                f"{_INDI}code/scan_exclude.json",
+            ),
+            required=False,
+        ),
+        *(
+            ReleaseFile(path, (_INDI + path,), required=False)
+            for story in _NARRATIVES_STORIES.split()
+            for path in (
+                f"stimuli/gentle/{story}/align.csv",
+                f"stimuli/gentle/{story}/transcript.txt",
+            )
+        ),
+        *_tellings(),
+    ),
+    notes="both hemispheres on fsaverage6, without smoothing, of every scan of a person: name those you want "
+    "with subjects (001, ...); volumes and fMRIPrep's own images are not fetched. The events are at "
+    "OpenNeuro, the rest in INDI's bucket, by the paths of the authors' data set",
 )

@@ -8,7 +8,12 @@ publishes a SHA-256 of every file, which is asked for when the file is fetched.
 from __future__ import annotations
 
 from brainalign_jax.names import check_known
-from brainalign_jax.neural.downloads.openneuro import LEBEL_2023, LITTLE_PRINCE, SMN4LANG
+from brainalign_jax.neural.downloads.openneuro import (
+    LEBEL_2023,
+    LITTLE_PRINCE,
+    NARRATIVES,
+    SMN4LANG,
+)
 from brainalign_jax.neural.downloads.release import Listing, Release, ReleaseFile
 
 _CMU = ("https://www.cs.cmu.edu/~fmri/plosone/files/", "http://www.cs.cmu.edu/~fmri/plosone/files/")
@@ -152,6 +157,7 @@ RELEASES: dict[str, Release] = {
         HARRY_POTTER,
         LEBEL_2023,
         LITTLE_PRINCE,
+        NARRATIVES,
         NATURAL_STORIES,
         PEREIRA_2018,
         SMN4LANG,

@@ -8,8 +8,6 @@ common.
 
 from __future__ import annotations
 
-import datetime
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainalign_jax import __version__
 from brainalign_jax.files import output_folder, user_path
 from brainalign_jax.language import Embeddings
 from brainalign_jax.studies.figurative import report
@@ -43,6 +40,7 @@ from brainalign_jax.studies.figurative.vectors import (
 )
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
+from brainalign_jax.study.manifest import made_by
 from brainalign_jax.study.options import Figurative
 from brainalign_jax.study.progress import Progress, Stage
 
@@ -111,9 +109,7 @@ def run_figurative(
     table = FigurativeTable(
         pd.concat(tables, ignore_index=True)[list(COLUMNS)],
         {
-            "command": command,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": {"brainalign_jax": __version__, "python": platform.python_version()},
+            **made_by(command),
             "dataset": {"name": name, "texts": len(pairs.texts), "pairs": len(pairs.unit)},
             "sentences": {kind: len(own.units) for kind, own in sets.items()},
             "left_out": pairs.left_out,

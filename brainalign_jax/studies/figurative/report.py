@@ -158,7 +158,7 @@ def _rival_lines(table: FigurativeTable) -> list[list[str]]:
     return [
         [
             labels[model],
-            verdict.RIVALS[rival],
+            verdict.rival_name(rival),
             signed(line["value"]),
             interval(line["lower"], line["upper"]),
             p_value(line["p"]),

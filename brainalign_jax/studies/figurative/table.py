@@ -43,12 +43,12 @@ class FigurativeTable(outputs.StudyTable):
 
     metric "share": of the sentences, those whose vector lies nearer to the rewording that follows than to the
     one that does not, chance one half; "difference": that share less the one of `against`, sentence by
-    sentence: "untrained", "static", "overlap" or "length". role: "model", "untrained", "static", or "text" of
-    overlap and length themselves. kind: "figurative" sentences, or "reference" of literal ones. condition:
-    "all", a group, or "group: file"; pairs: "all", or those "balanced" on overlap. centring: vectors about
-    their mean over all texts ("mean"), or as they are ("none"). layer -1 is chosen, for each fold, in the
-    others' sentences (chosen: the layers, by fold). p: sign flips of sentences, one-sided; p_adjusted: over
-    layers (false discovery rate).
+    sentence: "untrained", "static" (of several files of word vectors each one's name), "overlap" or "length".
+    role: "model", "untrained", "static", or "text" of overlap and length themselves. kind: "figurative"
+    sentences, or "reference" of literal ones. condition: "all", a group, or "group: file"; pairs: "all", or
+    those "balanced" on overlap. centring: vectors about their mean over all texts ("mean"), or as they are
+    ("none"). layer -1 is chosen, for each fold, in the others' sentences (chosen: the layers, by fold). p:
+    sign flips of sentences, one-sided; p_adjusted: over layers (false discovery rate).
     """
 
     file_name = FILE
@@ -140,9 +140,10 @@ def _differences(
     rivals = {TWIN: np.mean(twins, axis=0)} if twins else {}
     if twins and rivals[TWIN].shape != known.several.shape:  # of given vectors: at its chosen layer
         rivals[TWIN] = rivals[TWIN][:, :1]
-    for rival in alike:
-        if rival.scorer.role == WORD_VECTORS:
-            rivals[WORD_VECTORS] = rival.several[:, :1]
+    word_vectors = [rival for rival in alike if rival.scorer.role == WORD_VECTORS]
+    for rival in word_vectors:
+        name = WORD_VECTORS if len(word_vectors) == 1 else rival.scorer.name
+        rivals[name] = rival.several[:, :1]
     for rival in scored:
         if rival.scorer.role == TEXT:
             rivals[rival.scorer.name] = rival.several[:, :1]

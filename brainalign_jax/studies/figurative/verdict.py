@@ -145,6 +145,13 @@ def differences(table: FigurativeTable, model: str, *, kind: str = FIGURATIVE) -
     return rows[wanted & (rows["layer"] == SELECTED)].set_index("against")
 
 
+def rival_name(against: str) -> str:
+    """What a difference is from, in words."""
+    if against in RIVALS:
+        return RIVALS[against]
+    return f"{RIVALS[WORD_VECTORS]} ({short_names([against])[against]})"
+
+
 def parts(table: FigurativeTable, *, kind: str = FIGURATIVE) -> list[str]:
     """The conditions of a kind, "all" first."""
     rows = table.rows
@@ -185,7 +192,7 @@ def _verdict(table: FigurativeTable, model: str, label: str) -> Verdict:
     ]
     for rival, difference in against.iterrows():
         said.append(
-            f"Less {RIVALS[rival]}: {signed(difference['value'])} "
+            f"Less {rival_name(rival)}: {signed(difference['value'])} "
             f"{interval(difference['lower'], difference['upper'])}."
         )
     if balanced is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from brainalign_jax.attributes import NAMES, is_text, known
 from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.study.report.wording import counted
 
 _TERM = re.compile(rf"\s*({NAMES.pattern})\s*(<=|>=|!=|<|>|=)\s*(.*?)\s*")
 _QUANTILE = re.compile(r"q(\d{1,2}(?:\.\d+)?|100)")
@@ -53,7 +54,7 @@ def split_conditions(text: str | Sequence[str]) -> tuple[str, ...]:
     conditions = tuple(part.strip() for part in parts if part.strip())
     if not 2 <= len(conditions) <= _MOST or len(set(conditions)) < len(conditions):
         raise ValueError(
-            f"there are {len(set(conditions))} conditions in {text!r}: give two to {_MOST} with ; between "
+            f"{counted(len(set(conditions)), 'condition')} in {text!r}: give two to {_MOST} with ; between "
             "them, as concreteness<3;concreteness>=4"
         )
     for condition in conditions:

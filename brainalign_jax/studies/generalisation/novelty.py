@@ -37,6 +37,7 @@ from brainalign_jax.studies.generalisation.table import (
     draw_resamples,
     interval_of,
     item_means,
+    size_slopes,
 )
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
@@ -72,7 +73,8 @@ class NoveltyTable(outputs.StudyTable):
         from brainalign_jax.studies.generalisation import novelty_report
 
         judged = novelty_report.verdicts(self)
-        return "\n".join([novelty_report.headline(judged), *(f"- {own.text}" for own in judged)])
+        said = [*(own.text for own in judged), *novelty_report.scaling(self)]
+        return "\n".join([novelty_report.headline(judged), *(f"- {text}" for text in said)])
 
     @property
     def levels(self) -> list[str]:
@@ -197,7 +199,16 @@ def run_novelty(
         "plan": asdict(plan),
         "n_items": len(ladder.items.types),
     }
-    table = NoveltyTable(pd.concat(tables, ignore_index=True)[[*COLUMNS, *BAND]], facts)
+    rows = pd.concat(tables, ignore_index=True)[[*COLUMNS, *BAND]]
+    accuracy = rows[rows["metric"] == "rank_accuracy"]
+    facts["scaling"] = [
+        {"level": level, **line}
+        for level in ladder.levels
+        for line in size_slopes(
+            accuracy[accuracy["tested_on"] == level], vectors, plan, scoring.seed
+        )
+    ]
+    table = NoveltyTable(rows, facts)
     if output is not None:
         from brainalign_jax.studies.generalisation import novelty_report
 

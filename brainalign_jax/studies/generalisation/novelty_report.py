@@ -13,7 +13,12 @@ from matplotlib.figure import Figure
 from brainalign_jax.studies.generalisation.levels import PERSON
 from brainalign_jax.studies.generalisation.novelty import NoveltyTable
 from brainalign_jax.studies.generalisation.report import facts_of
-from brainalign_jax.studies.generalisation.verdict import CHANCE, LEVEL, can_be_shown
+from brainalign_jax.studies.generalisation.verdict import (
+    CHANCE,
+    LEVEL,
+    can_be_shown,
+    slope_text,
+)
 from brainalign_jax.study.report import page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 from brainalign_jax.study.report.wording import (
@@ -30,6 +35,7 @@ from brainalign_jax.study.results import GROUP, SELECTED
 _HEADER = (
     "model", "method", "new", "rank accuracy", "interval", "null", "middle 95 % of the null", "ceiling", "p",
 )  # fmt: skip
+_PLURALS = {PERSON: "people", "story": "stories"}
 _LEVELS = {"holds": "real", "in part": "explained", "nothing": "chance", "untested": "untested"}
 
 
@@ -64,6 +70,17 @@ def headline(judged: Sequence[LadderVerdict]) -> str:
     return "The methods or models differ: " + " ".join(
         f"{who}: {text}" for text, who in texts.items()
     )
+
+
+def scaling(table: NoveltyTable) -> list[str]:
+    """Whether the score of each level grows with model size; empty for one size."""
+    return [
+        slope_text(
+            line, f"rank accuracy for new {_PLURALS.get(line['level'], line['level'] + 's')}"
+        )
+        for line in table.manifest.get("scaling", [])
+        if line["scope"] in ("across", "within")
+    ]
 
 
 def ladder_rows(table: NoveltyTable, model: str, method: str, subject: str = GROUP) -> pd.DataFrame:
@@ -145,7 +162,7 @@ def write_report(table: NoveltyTable, folder: str | Path) -> Path:
             "text": "A level holds where words are told apart that are new at it, with p < .05 and an "
             "interval above chance; levels are tested in order, from the finest.",
         },
-        verdicts=[own.text for own in judged],
+        verdicts=[*(own.text for own in judged), *scaling(table)],
         how=_how(table),
         levels=page.Table(_HEADER, _lines(table, judged, labels), 3),
         absent=page.Table(
@@ -183,8 +200,7 @@ def _verdict(table: NoveltyTable, model: str, method: str, label: str) -> Ladder
 
 
 def _plain(held: Sequence[str], levels: Sequence[str]) -> str:
-    plurals = {PERSON: "people", "story": "stories"}
-    names = {name: plurals.get(name, f"{name}s") for name in levels}
+    names = {name: _PLURALS.get(name, f"{name}s") for name in levels}
     lost = [name for name in levels if name not in held]
     if not held:
         return "It is not shown to hold at any level."

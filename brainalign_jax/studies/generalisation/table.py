@@ -122,11 +122,19 @@ def rows_of(
 def gap_slopes(
     rows: pd.DataFrame, models: list[Embeddings], plan: Generalisation, seed: int
 ) -> list[dict]:
-    """Slopes of the gap of all conditions (rank accuracy, chosen layer) on log10 parameters, by method.
+    """Slopes of the gap of all conditions (rank accuracy, chosen layer) on model size: `size_slopes`."""
+    gaps = rows[(rows["metric"] == f"{GAP}rank_accuracy") & (rows["tested_on"] == ALL)]
+    return size_slopes(gaps, models, plan, seed)
 
-    scope: across all models, within their families, or of one family, as in the evidence of a study. p: sign
-    flips of the people's slopes. Models without a size, and untrained ones, have no part. Empty where there
-    are no two sizes.
+
+def size_slopes(
+    rows: pd.DataFrame, models: list[Embeddings], plan: Generalisation, seed: int
+) -> list[dict]:
+    """Slopes on log10 parameters of what the rows hold of people at the chosen layer, by method.
+
+    rows: one a person, model, layer and method. scope: across all models, within their families, or of one
+    family, as in the evidence of a study. p: sign flips of the people's slopes. Models without a size, and
+    untrained ones, have no part. Empty where there are no two sizes.
     """
     sized = pd.DataFrame(
         {
@@ -140,14 +148,9 @@ def gap_slopes(
     if len(sized) < 2:
         return []
     evidence = EvidencePlan(n_bootstraps=plan.n_bootstraps, confidence=plan.confidence, seed=seed)
-    gaps = rows[
-        (rows["metric"] == f"{GAP}rank_accuracy")
-        & (rows["layer"] == SELECTED)
-        & (rows["tested_on"] == ALL)
-        & (rows["subject"] != GROUP)
-    ]
+    of_people = rows[(rows["layer"] == SELECTED) & (rows["subject"] != GROUP)]
     slopes = []
-    for method, part in gaps.groupby("method", sort=False):
+    for method, part in of_people.groupby("method", sort=False):
         values = part.pivot(index="subject", columns="model", values="value")
         scores = values[sized["model"]].to_numpy(float)
         for scope, chosen, families in scaling.scopes(sized):

@@ -121,13 +121,17 @@ def matching(table: GeneralisationTable) -> str:
 
 def scaling(table: GeneralisationTable) -> list[str]:
     """Whether the gap grows with model size, a sentence a method and scope; empty for one size."""
+    return [slope_text(line, "the gap") for line in table.manifest.get("scaling", [])]
+
+
+def slope_text(line: dict, what: str) -> str:
+    """A slope of `size_slopes` in a sentence."""
     scopes = {"across": "across all models", "within": "within families"}
-    return [
+    return (
         f"{line['method']}: per tenfold parameters ({scopes.get(line['scope'], line['scope'])}, "
-        f"{counted(line['n_models'], 'model')}) the gap changes by {signed(line['slope'])} "
+        f"{counted(line['n_models'], 'model')}) {what} changes by {signed(line['slope'])} "
         f"{interval(line['lower'], line['upper'])}, {probability(line['p'])}."
-        for line in table.manifest.get("scaling", [])
-    ]
+    )
 
 
 def _furthest(rows: Sequence[dict], when: str) -> str:

@@ -58,10 +58,12 @@ class Step(NamedTuple):
 
 
 class Ladder(NamedTuple):
-    """rows: one a step, model and method; sentences: what they say, the first one first."""
+    """rows: one a step, model and method; sentences: what they say, the first one first; slopes: on model
+    size, at each step, with the columns of `evidence.scaling`; no rows where there are no two sizes."""
 
     rows: pd.DataFrame
     sentences: list[str]
+    slopes: pd.DataFrame
 
 
 def ladder_steps(
@@ -121,7 +123,7 @@ def run_ladder(
     simulated: bool = False,
     progress: bool = True,
 ) -> Ladder:
-    """Score the models at every step and write ladder.parquet, ladder.png and report.html.
+    """Score the models at every step and write ladder.parquet, scaling.parquet, ladder.png and report.html.
 
     steps, fixed: names and fixed fields of `ladder_steps`. n_nulls, null: draws of each step, and how they
     are made; None for the kind that fits the words. Each step is a study of its own in
@@ -150,7 +152,7 @@ def run_ladder(
         n_bootstraps=n_bootstraps,
         seed=seed,
     )
-    tables = []
+    tables, slopes = [], []
     for number, step in enumerate(walked):
         if progress:
             print(f"step {number} of {len(walked) - 1}, {describe(step)}", flush=True)
@@ -171,11 +173,15 @@ def run_ladder(
             progress=progress,
         )
         tables.append(step_rows(study, step, number))
-    rows = pd.concat(tables, ignore_index=True)
+        slopes.append(study.extras["scaling"].assign(step=number, name=step.name))
+    rows, of_size = (pd.concat(parts, ignore_index=True) for parts in (tables, slopes))
     with new_outputs(output, CONTENTS) as new:
         write_parquet(rows, new / "ladder.parquet")
-        sentences = report.write(rows, new, dataset=dataset, command=command, simulated=simulated)
-    return Ladder(rows, sentences)
+        write_parquet(of_size, new / "scaling.parquet")
+        sentences = report.write(
+            rows, new, dataset=dataset, slopes=of_size, command=command, simulated=simulated
+        )
+    return Ladder(rows, sentences, of_size)
 
 
 def describe(step: Step) -> str:

@@ -15,10 +15,13 @@ from brainalign_jax.study.report.figure_parts import GREY, model_styles, plain_a
 from brainalign_jax.study.report.wording import (
     counted,
     interval,
+    listed,
     number,
     p_value,
     percent,
+    probability,
     short_names,
+    signed,
     span,
 )
 
@@ -47,11 +50,15 @@ def write(
     folder: Path,
     *,
     dataset: Dataset,
+    slopes: pd.DataFrame | None = None,
     command: str = "",
     simulated: bool = False,
 ) -> list[str]:
-    """Write ladder.png and report.html to the folder; returns the sentences that the page opens with."""
-    said = sentences(rows)
+    """Write ladder.png and report.html to the folder; returns the sentences that the page opens with.
+
+    slopes: on model size at each step, as of `Ladder`.
+    """
+    said = [*sentences(rows), *size_sentences(slopes)]
     figure = draw(rows)
     figure_parts.save(figure, Path(folder) / "ladder.png")
     k = int(rows["k"].iloc[0])
@@ -68,6 +75,7 @@ def write(
         steps=_steps_table(rows),
         k=k,
         scores=_scores_table(rows, names, k),
+        slopes=_slopes_table(slopes),
         command=command,
     )
     return said
@@ -80,6 +88,24 @@ def sentences(rows: pd.DataFrame) -> list[str]:
     that could fall, and the step is named at which the score falls most, and its null with it.
     """
     return [_sentence(part, method) for method, part in rows.groupby("method", sort=False)]
+
+
+def size_sentences(slopes: pd.DataFrame | None) -> list[str]:
+    """One a method, what the score changes by with model size at the first step and the last; empty for one
+    size."""
+    if slopes is None:
+        return []
+    wanted = (slopes["quantity"] == "score") & (slopes["scope"] == "across")
+    said = []
+    for method, part in slopes[wanted].sort_values("step").groupby("method", sort=False):
+        ends = listed(
+            f"{signed(line['slope'])} {interval(line['lower'], line['upper'])} "
+            f"({probability(line['p'])}) at {_named(line)}"
+            for _, line in part.iloc[[0, -1]].iterrows()
+        )
+        models = counted(int(part["n_models"].max()), "model")
+        said.append(f"By {method}, per tenfold parameters ({models}) the score changes by {ends}.")
+    return said
 
 
 def _sentence(part: pd.DataFrame, method: str) -> str:
@@ -224,6 +250,19 @@ def _steps_table(rows: pd.DataFrame) -> page.Table:
         for step, name, changed in zip(steps["step"], steps["name"], steps["changed"], strict=True)
     ]
     return page.Table(["step", "name", "what it does", "fields it sets"], lines)
+
+
+def _slopes_table(slopes: pd.DataFrame | None) -> page.Table:
+    """The slopes on model size at each step; no rows for one size."""
+    header = ["step", "method", "models", "of", "per tenfold parameters", "interval", "p"]
+    lines = [
+        [
+            line["name"], line["method"], line["scope"], line["quantity"], signed(line["slope"]),
+            interval(line["lower"], line["upper"]), p_value(line["p"]),
+        ]
+        for line in ([] if slopes is None else slopes.to_dict("records"))
+    ]  # fmt: skip
+    return page.Table(header, lines, 4)
 
 
 def _scores_table(rows: pd.DataFrame, names: dict[str, str], k: int) -> page.Table:

@@ -8,8 +8,6 @@ are taken about the mean of their section, so that where a language's vectors li
 
 from __future__ import annotations
 
-import datetime
-import platform
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -18,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainalign_jax import __version__
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.names import check_known
@@ -34,6 +31,7 @@ from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
+from brainalign_jax.study.manifest import made_by
 from brainalign_jax.study.options import KS, Embedding, EvidencePlan, Languages, Scoring
 from brainalign_jax.study.progress import Progress, Stage
 from brainalign_jax.study.protocol import Protocol, protocol
@@ -74,14 +72,9 @@ def run_languages(
 
     Raises: ValueError for languages without people, shared sections, or a space that their people share.
     """
-    for name in scoring.methods:
-        check_known("method of a study of languages", name, maps.METHODS)
-    output = None if output_dir is None else output_folder(output_dir, "output_dir")
     names = [_name(model) for model in models]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"models are {', '.join(names) or 'none'}: name one or more, each once")
-    for model in model_languages or {}:
-        check_known("model of model_languages", model, names)
+    check_choices(names, scoring.methods, model_languages or {})
+    output = None if output_dir is None else output_folder(output_dir, "output_dir")
     texts, sections = texts_of(datasets, plan.section, lower=scoring.lower)
     cells = problems.cells_of(texts)
     sizes = problems.sizes_of(texts, cells, plan.purge)
@@ -165,9 +158,7 @@ def run_languages(
     table = LanguageTable(
         rows,
         {
-            "command": command,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": {"brainalign_jax": __version__, "python": platform.python_version()},
+            **made_by(command),
             "simulated": simulated,
             "languages": {
                 text.language: {
@@ -205,6 +196,19 @@ def run_languages(
             table.write(new)
             report.write_report(table, new)
     return table
+
+
+def check_choices(
+    models: Sequence[str], methods: Sequence[str], model_languages: Mapping[str, str]
+) -> None:
+    """Raises: ValueError for an unknown method, models that are not one or more, each once, or a language of
+    a model that is not among them."""
+    for name in methods:
+        check_known("method of a study of languages", name, maps.METHODS)
+    if not models or len(set(models)) < len(models):
+        raise ValueError(f"models are {', '.join(models) or 'none'}: name one or more, each once")
+    for model in model_languages:
+        check_known("model of model_languages", model, models)
 
 
 def _name(model: Model) -> str:

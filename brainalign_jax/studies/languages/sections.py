@@ -10,6 +10,7 @@ import numpy as np
 from brainalign_jax.attributes import is_text, known
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.study.report.wording import counted
 from brainalign_jax.study.score.folds import near
 
 LEAST_CANDIDATES = 3
@@ -76,7 +77,8 @@ def texts_of(
     """
     if not 2 <= len(datasets) <= _MOST_LANGUAGES:
         raise ValueError(
-            f"there are {len(datasets)} data sets: give 2 to {_MOST_LANGUAGES}, one a language"
+            f"{counted(len(datasets), 'data set')} cannot be compared: give 2 to {_MOST_LANGUAGES}, one a "
+            "language"
         )
     languages = [_language(dataset) for dataset in datasets]
     for place, language in enumerate(languages):
@@ -96,8 +98,9 @@ def texts_of(
         )
     if len(shared) < 2 or len(shared) > _MOST_SECTIONS:
         raise ValueError(
-            f"{len(shared)} section of {attribute!r} is in all data sets ({_some(shared)}): one is tested "
-            f"while the others are trained on, so that 2 to {_MOST_SECTIONS} are needed"
+            f"{counted(len(shared), 'section')} of {attribute!r} {'is' if len(shared) == 1 else 'are'} in "
+            f"all data sets ({_some(shared)}): one is tested while the others are trained on, so that 2 to "
+            f"{_MOST_SECTIONS} are needed"
         )
     texts = [
         _text(language, dataset, own, shared, lower=lower)

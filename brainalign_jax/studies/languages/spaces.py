@@ -289,10 +289,24 @@ def _parts_of(text: Text, n_sections: int, n_bins: int) -> np.ndarray:
                 f"{text.dataset.name} ({text.language}): section {section + 1} has {len(here)} words for "
                 f"{n_bins} parts: give a smaller n_bins (--n_bins)"
             )
-        times = np.arange(len(here), dtype=float) if text.onsets is None else text.onsets[here]
+        times = np.arange(len(here), dtype=float)
+        if text.onsets is not None:
+            times = _one_after_another(
+                text.onsets[here], None if text.run is None else text.run[here]
+            )
         share = (times - times.min()) / (np.ptp(times) or 1.0)
         part[here] = section * n_bins + np.minimum((share * n_bins).astype(int), n_bins - 1)
     return part
+
+
+def _one_after_another(onsets: np.ndarray, run: np.ndarray | None) -> np.ndarray:
+    """Onsets [n] within runs as times on one clock: each run begins where the one before it ends."""
+    times, end = np.array(onsets, float), 0.0
+    for label in dict.fromkeys([0] * len(times) if run is None else run.tolist()):
+        here = slice(None) if run is None else run == label
+        times[here] += end - times[here].min()
+        end = times[here].max()
+    return times
 
 
 def _filled(sums: np.ndarray, counts: np.ndarray, part_section: np.ndarray) -> np.ndarray:

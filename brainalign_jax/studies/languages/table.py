@@ -21,6 +21,7 @@ COLUMNS = (
 )  # fmt: skip
 FILE = "languages.parquet"
 ALL, WITHIN, ACROSS = "all", "within", "across"
+_TWICE = 2**0.5
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class LanguageTable(outputs.StudyTable):
     an interval over people (lower, upper). tested_on "all" is the mean over languages: trained_on "within",
     "across" (over the pairs) or "others"; people are resampled within their languages.
     null_mean: mean of the draws in which, within a language, the words are shifted in a circle against the
-    recording and, across languages, the tested people's space is turned; p: draws that reach the value.
+    recording and, across languages, the tested people's space is turned; p: draws that reach the value, those
+    of a mean widened by `mean_draws`.
     ceiling: rank accuracy of the words by the other people's responses. layer -1 is chosen in the training
     sections. fertility: sub-tokens a word of the tested language, mean over languages.
     """
@@ -128,16 +130,17 @@ def rows_of(
         for layer, metric in places:
             of_people = values[trained, tested][:, :, layer, metric]
             for index, subject in enumerate(people[tested]):
-                one_person = of_people[:, index]
+                own = of_people[:, index]
+                alone = trained == tested and len(people[tested]) == 1
                 add(
-                    (trained, tested), subject, (layer, metric), one_person[0], one_person[1:],
-                    cell.ceilings[index], (np.nan, np.nan), about,
+                    (trained, tested), subject, (layer, metric), own[0],
+                    mean_draws(own[1:]) if alone else own[1:], cell.ceilings[index], (np.nan, np.nan), about,
                 )  # fmt: skip
             group = of_people.mean(axis=1)
+            null = mean_draws(group[1:]) if trained == tested else group[1:]
             bounds = drawn.interval({tested: of_people[0]})
             ceiling = cell.ceilings.mean()
-            place = layer, metric
-            add((trained, tested), GROUP, place, group[0], group[1:], ceiling, bounds, about)
+            add((trained, tested), GROUP, (layer, metric), group[0], null, ceiling, bounds, about)
     for kind, pairs in _kinds(scores).items():
         together = [scores[pair] for pairs_of in pairs.values() for pair in pairs_of]
         about = {
@@ -156,9 +159,20 @@ def rows_of(
                 for language, own in pairs.items()
             }
             group = np.mean([own.mean(axis=1) for own in of_languages.values()], axis=0)
+            null = mean_draws(group[1:])
             bounds = drawn.interval({language: own[0] for language, own in of_languages.items()})
-            add((kind, ALL), GROUP, (layer, metric), group[0], group[1:], ceiling, bounds, about)
+            add((kind, ALL), GROUP, (layer, metric), group[0], null, ceiling, bounds, about)
     return pd.DataFrame(lines)
+
+
+def mean_draws(null: np.ndarray) -> np.ndarray:
+    """Draws [B] of a mean in which everybody is tested with a map of the others, further from their mean.
+
+    What two sections of two people (or languages) have in common by chance counts twice in such a mean: where
+    the first is tested by a map of the second, and the other way round. Draws move the tested section alone,
+    so that both count apart, and their mean varies too little, by the root of two where scores are linear.
+    """
+    return null.mean() + _TWICE * (null - null.mean()) if len(null) else null
 
 
 def _kinds(scores: Mapping[tuple[str, str], Scores]) -> dict[str, dict[str, list]]:

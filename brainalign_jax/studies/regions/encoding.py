@@ -7,8 +7,6 @@ of two correlations; it is compared with recordings whose time courses, less the
 nuisances, are turned in a circle, and with what an untrained twin adds.
 """
 
-import datetime
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainalign_jax import __version__
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import embed
 from brainalign_jax.neural.readout.encoding import design_matrix
@@ -26,6 +23,7 @@ from brainalign_jax.studies.regions.recordings import RegionRecordings
 from brainalign_jax.studies.regions.table import RegionTable, effect_rows
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
+from brainalign_jax.study.manifest import made_by
 from brainalign_jax.study.options import Encoding
 from brainalign_jax.study.words import token_features
 
@@ -62,15 +60,7 @@ def run_region_encoding(
         progress(f"vectors of {name}")
         features[name] = word_features(recordings, name, encoding)
     table = score_regions(recordings, features, encoding=encoding, progress=progress)
-    table = RegionTable(
-        table.rows,
-        table.manifest
-        | {
-            "command": command,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": {"brainalign_jax": __version__, "python": platform.python_version()},
-        },
-    )
+    table = RegionTable(table.rows, table.manifest | made_by(command))
     with outputs.new_outputs(output) as new:
         table.write(new)
         report.write_region_report(table, new)

@@ -4,13 +4,16 @@ What makes two words alike in brain and model without any meaning: heard at the 
 in one sentence (shared context), equally often, of equal length. `align.partial_rsa` holds them constant.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from brainalign_jax.names import check_known
+from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.study.context import Study
 from brainalign_jax.study.words import is_text, token_features
 
 CAPS = (1, 2, 4, 8, 16)  # seconds
@@ -207,6 +210,39 @@ def mantel_permutations(
     permutations = np.empty(drawn.shape, np.int32)
     permutations[:, order] = order[drawn]
     return permutations
+
+
+class CommonWords(NamedTuple):
+    """The words that all subjects have responses to: their types [T'], the tokens [N] that count, and the
+    permutations [P, T'], none where none are asked for; kind: what these are called."""
+
+    types: np.ndarray
+    token_to_type: np.ndarray
+    eligible: np.ndarray
+    permutations: np.ndarray
+    kind: str
+
+
+def common_words(study: Study, loaded: Sequence[WordResponses]) -> CommonWords:
+    """The words that all of the subjects have responses to, with the permutations that the study asks for."""
+    stimulus, lower = study.dataset.stimulus, study.scoring.lower
+    _, token_to_type = stimulus.types(lower=lower)
+    eligible = token_to_type >= 0
+    for responses in loaded:
+        eligible &= responses.valid
+    types = np.unique(token_to_type[eligible])
+    kind = default_order(stimulus, len(types))
+    permutations = np.zeros((0, len(types)), np.int32)
+    if study.evidence.n_permutations and len(types) >= 4:
+        permutations = mantel_permutations(
+            stimulus,
+            types,
+            study.evidence.n_permutations,
+            lower=lower,
+            eligible=eligible,
+            random_state=study.evidence.seed,
+        )
+    return CommonWords(types, token_to_type, eligible, permutations, kind)
 
 
 def _time_order(stimulus, types, *, lower, eligible) -> tuple[np.ndarray, np.ndarray]:

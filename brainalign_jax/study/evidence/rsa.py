@@ -18,11 +18,7 @@ from brainalign_jax.language import Embeddings
 from brainalign_jax.study.computation import compiled
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.chance import permutation_p
-from brainalign_jax.study.evidence.confounds import (
-    confound_rdms,
-    default_order,
-    mantel_permutations,
-)
+from brainalign_jax.study.evidence.confounds import common_words, confound_rdms
 from brainalign_jax.study.score import preparation
 from brainalign_jax.study.score.measures.base import word_centred
 from brainalign_jax.study.score.problem import Scoring
@@ -46,14 +42,9 @@ def rsa_evidence(study: Study) -> pd.DataFrame:
     rsatoolbox bounds it.
     """
     dataset, scoring, computation = study.dataset, study.scoring, study.computation
-    n_permutations = study.evidence.n_permutations
     protocol, empty = scoring.protocol.of_method("rsa"), pd.DataFrame(columns=list(COLUMNS))
-    vocabulary, token_to_type = dataset.stimulus.types(lower=scoring.lower)
-    eligible = token_to_type >= 0
     loaded = [dataset.load(subject) for subject in dataset.subjects]
-    for one in loaded:
-        eligible &= one.valid
-    types = np.unique(token_to_type[eligible])
+    types, token_to_type, eligible, permutations, order = common_words(study, loaded)
     n_pairs = len(types) * (len(types) - 1) // 2
     if protocol.rdm_comparison not in partial_rsa.METHODS or len(types) < 8:
         return empty
@@ -62,16 +53,6 @@ def rsa_evidence(study: Study) -> pd.DataFrame:
     method = protocol.rdm_comparison
     found = confound_rdms(dataset.stimulus, eligible, lower=scoring.lower)
     confounds = found.rdms.reshape(-1, n_pairs).astype(computation.dtype)
-    permutations = np.zeros((0, len(types)), np.int32)
-    if n_permutations:
-        permutations = mantel_permutations(
-            dataset.stimulus,
-            types,
-            n_permutations,
-            lower=scoring.lower,
-            eligible=eligible,
-            random_state=study.evidence.seed,
-        )
     groups: dict[int, list[tuple[str, np.ndarray, np.ndarray]]] = {}
     for name in study.models:
         for numbers, values in _wanted_layers(study.vectors(name), scoring):
@@ -113,8 +94,7 @@ def rsa_evidence(study: Study) -> pd.DataFrame:
                     scores,
                 )
             )
-    shifts = default_order(dataset.stimulus, len(types)) == "shifts"
-    return _rows(tables, study.models, shifts)
+    return _rows(tables, study.models, order == "shifts")
 
 
 class _Scores(NamedTuple):

@@ -23,7 +23,7 @@ from brainalign_jax.study.computation import compiled
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.ceilings import scaled_kernel
 from brainalign_jax.study.evidence.chance import adjusted_p, permutation_p
-from brainalign_jax.study.evidence.confounds import default_order, mantel_permutations
+from brainalign_jax.study.evidence.confounds import CommonWords, common_words
 from brainalign_jax.study.evidence.table import COLUMNS, calibrated, rivals, role
 from brainalign_jax.study.options import EvidencePlan
 from brainalign_jax.study.results import about_model
@@ -35,17 +35,6 @@ _BLOCK = 50  # permutations in one compiled call
 _LAYERS = 8  # of a model, in one compiled call
 _DRAWS = {"shifts": "shift"}  # as the draws of methods that decode are called
 RSA = "rsa"
-
-
-class _Words(NamedTuple):
-    """The words that all subjects have responses to: their types [T'], the tokens [N] that count, and the
-    permutations [P, T']; kind: what these are called."""
-
-    types: np.ndarray
-    token_to_type: np.ndarray
-    eligible: np.ndarray
-    permutations: np.ndarray
-    kind: str
 
 
 class _Values(NamedTuple):
@@ -74,7 +63,7 @@ def similarity_evidence(study: Study) -> pd.DataFrame:
     if not names:
         return empty
     loaded = [study.dataset.load(subject) for subject in study.dataset.subjects]
-    words = _words(study, loaded)
+    words = common_words(study, loaded)
     size = 2 * np.dtype(study.computation.dtype).itemsize * len(words.types) ** 2
     if size * (len(loaded) + 2 * _LAYERS) > study.computation.rdm_bytes:
         return empty
@@ -88,32 +77,11 @@ def similarity_evidence(study: Study) -> pd.DataFrame:
     return rows
 
 
-def _words(study: Study, loaded: Sequence[WordResponses]) -> _Words:
-    stimulus, lower = study.dataset.stimulus, study.scoring.lower
-    _, token_to_type = stimulus.types(lower=lower)
-    eligible = token_to_type >= 0
-    for responses in loaded:
-        eligible &= responses.valid
-    types = np.unique(token_to_type[eligible])
-    kind = default_order(stimulus, len(types))
-    permutations = np.zeros((0, len(types)), np.int32)
-    if study.evidence.n_permutations and len(types) >= 4:
-        permutations = mantel_permutations(
-            stimulus,
-            types,
-            study.evidence.n_permutations,
-            lower=lower,
-            eligible=eligible,
-            random_state=study.evidence.seed,
-        )
-    return _Words(types, token_to_type, eligible, permutations, kind)
-
-
 def _of_measure(
     study: Study,
     name: str,
     loaded: Sequence[WordResponses],
-    words: _Words,
+    words: CommonWords,
     kernels: Sequence[np.ndarray],
 ) -> pd.DataFrame:
     """Rows of all models by one measure; kernels: of `scaled_kernel`, one a subject, or none."""
@@ -156,7 +124,9 @@ def _of_measure(
     return rows
 
 
-def _line(study: Study, model: str, measure: Measure, of: _Values, words: _Words, ceiling: float):
+def _line(
+    study: Study, model: str, measure: Measure, of: _Values, words: CommonWords, ceiling: float
+):
     group = of.observed.mean(axis=0)
     lower, upper = _bounds(of.observed[:, of.best], study.evidence)
     about = about_model(study.vectors(model))
@@ -192,7 +162,9 @@ def _line(study: Study, model: str, measure: Measure, of: _Values, words: _Words
     return line
 
 
-def _of_model(study, model: str, measure: Measure, loaded, words: _Words, sides: dict) -> _Values:
+def _of_model(
+    study, model: str, measure: Measure, loaded, words: CommonWords, sides: dict
+) -> _Values:
     """sides: what is compared of the subjects and their fewest features, by width where it matters; kept."""
     protocol, vectors, parts = measure.protocol, study.vectors(model), []
     wanted = layer_numbers(vectors, study.scoring.layers)
@@ -215,7 +187,7 @@ def _of_model(study, model: str, measure: Measure, loaded, words: _Words, sides:
     )
 
 
-def _brains(study, measure: Measure, loaded, words: _Words, width: int) -> tuple:
+def _brains(study, measure: Measure, loaded, words: CommonWords, width: int) -> tuple:
     """(what is compared of all subjects, with a leading axis [S]; the fewest features of a subject).
 
     width: of the vectors, to which the protocol may reduce responses; 0 for all features.
@@ -255,7 +227,9 @@ def _widened(rows: np.ndarray, width: int) -> np.ndarray:
     return np.pad(rows, ((0, 0), (0, width - rows.shape[1])))
 
 
-def _drawn(study, measure: Measure, brains, rows: Iterator[np.ndarray], words: _Words) -> tuple:
+def _drawn(
+    study, measure: Measure, brains, rows: Iterator[np.ndarray], words: CommonWords
+) -> tuple:
     """(values [S, L] of the layers, the group's [P, L] of the permutations)."""
     layers = list(rows)
     identity = np.arange(len(words.types), dtype=np.int32)[None]
@@ -279,7 +253,7 @@ def _drawn(study, measure: Measure, brains, rows: Iterator[np.ndarray], words: _
     return np.concatenate(observed, axis=1), np.concatenate(drawn, axis=1)
 
 
-def _ceiling(study: Study, measure: Measure, brains, kernels, words: _Words) -> float:
+def _ceiling(study: Study, measure: Measure, brains, kernels, words: CommonWords) -> float:
     """The measure with the other subjects' responses side by side, mean over subjects."""
     dtype, total, values = study.computation.dtype, sum(kernels), []
     for index, own in enumerate(kernels):

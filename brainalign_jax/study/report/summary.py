@@ -111,7 +111,8 @@ def warnings(table: ResultTable) -> list[str]:
     found = []
     if table.manifest.get("simulated"):
         found.append(SIMULATED_WARNING)
-    if "paper" in (protocol_fields(table).get("name"), table.rows["protocol"].iloc[0]):
+    paper = "paper" in (protocol_fields(table).get("name"), table.rows["protocol"].iloc[0])
+    if paper and (table.rows["metric"] != table.rows["method"]).any():  # measures have no folds
         found.append(PAPER_WARNING)
     return found + complaints(table)
 

@@ -144,6 +144,50 @@ def folds_of(responses: WordResponses, scoring: Scoring, *, inner: bool = True) 
     return Problem(eligible, counts, FoldProblem(arrays, inner_arrays, token_to_type), n_candidates)
 
 
+def left_out_words(responses: WordResponses, scoring: Scoring) -> dict[str, object]:
+    """Of the words that one recording covers, those that a fold neither trains on nor tests, where any are.
+
+    Returns: {} or words: how many there are in all; purged: of each fold, too near to a tested word;
+    not_tested: of each, in its block, but of a type that occurs outside of it.
+
+    Raises: ValueError as `outer_folds`.
+    """
+    if not scoring.decoders:
+        return {}
+    protocol, stimulus = scoring.protocol, responses.stimulus
+    eligible = responses.valid & (stimulus.types(lower=scoring.lower)[1] >= 0)
+    _, groups = stimulus.types(lower=True)
+    plain = dataclasses.replace(protocol, purge=0.0, hold_out_types=False)
+    used, every = (
+        outer_folds(stimulus, groups, eligible, choices, seed=scoring.seed)
+        for choices in (protocol, plain)
+    )
+    lost = {
+        "purged": (every.train & ~used.train).sum(axis=1).tolist(),
+        "not_tested": (every.test & ~used.test).sum(axis=1).tolist(),
+    }
+    return {"words": int(eligible.sum()), **lost} if any(map(any, lost.values())) else {}
+
+
+def said_of_left_out(left_out: dict[str, object]) -> list[str]:
+    """What `left_out_words` counted, in a sentence; none where nothing is left out."""
+    kinds = {
+        "purged": "too near to a tested word to train on",
+        "not_tested": "in the tested block but of a type that occurs outside of it",
+    }
+    said = [
+        f"{sum(left_out[name]) / len(left_out[name]):,.0f} {why}"
+        for name, why in kinds.items()
+        if left_out and any(left_out[name])
+    ]
+    if not said:
+        return []
+    return [
+        f"Of {left_out['words']:,} words a fold neither trains on nor tests, in the mean over folds, "
+        f"{' and '.join(said)}."
+    ]
+
+
 def _inner_arrays(
     within: list[Folds],
     train: np.ndarray,

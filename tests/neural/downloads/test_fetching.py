@@ -491,13 +491,25 @@ def test_the_registry_knows_the_releases_and_their_subjects():
         "harry_potter": 8,
         "lebel2023": 9,
         "little_prince": 112,
+        "narratives": 345,
         "natural_stories": 19,
         "pereira2018": 16,
         "smn4lang": 12,
     }
     assert tuple(counts) == tuple(sorted(counts))
-    with pytest.raises(ValueError, match="unknown release 'narratives'; known: alice, harry"):
-        release_info("narratives")
+    with pytest.raises(ValueError, match="unknown release 'narrative'; known: alice, harry"):
+        release_info("narrative")
+
+
+def test_people_of_narratives_have_the_scans_of_the_release():
+    files = release_info("narratives").files
+    assert sum(file.path.endswith("_events.tsv") for file in files) == 873
+    own = [file.path for file in files if file.subject == "001"]
+    scans = "pieman_run-1", "pieman_run-2", "tunnel"
+    assert [path for path in own if path.endswith("tsv")] == [
+        f"sub-001/func/sub-001_task-{scan}_events.tsv" for scan in scans
+    ]
+    assert len(own) == 9 and {len(file.urls) for file in files if file.subject} == {1}
 
 
 @pytest.mark.parametrize("name", list_releases())
@@ -607,6 +619,14 @@ def make_lebel2023(folder):
     return files_below(folder)
 
 
+def make_narratives(folder):
+    from simulate.narratives import simulate_narratives
+
+    words, vectors = story()
+    simulate_narratives(folder, words=words, vectors=vectors, n_subjects=1)
+    return files_below(folder)
+
+
 def make_smn4lang(folder):
     from simulate.smn4lang import simulate_smn4lang
 
@@ -629,6 +649,7 @@ OPTIONS = {"little_prince": {"mask": "all", "bad_voxels": "drop"}}
         (make_alice, None),
         (make_little_prince, ("EN057", "EN058")),
         (make_lebel2023, ("UTS02", "UTS03")),
+        (make_narratives, ("001",)),
         (make_smn4lang, ("01", "02")),
     ],
 )

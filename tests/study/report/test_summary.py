@@ -67,6 +67,14 @@ def test_warnings_appear_exactly_when_they_should(simulated, protocol, recorded)
     assert ("SIMULATED" in text) == (simulated is True)
 
 
+def test_measures_alone_are_not_warned_of_folds():
+    table = study(manifest={"protocol": PAPER.fields()}, protocol=PAPER.name)
+    measured = table.rows.assign(method="cka", metric="cka", fold=-1, k=0)
+    assert summary.PAPER_WARNING not in summary.warnings(ResultTable(measured, table.manifest))
+    both = ResultTable(pd.concat([table.rows, measured], ignore_index=True), table.manifest)
+    assert summary.PAPER_WARNING in summary.warnings(both)
+
+
 def test_the_summary_names_the_features_of_a_table():
     said = summary.text_summary(study(manifest={"dataset": {"features": "2 (LATL, RATL)"}}), k=10)
     assert "Features of the table: 2 (LATL, RATL)" in said

@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 
+from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.score.folds import inner_folds, outer_folds
+from brainalign_jax.study.score.problem import left_out_words, said_of_left_out
 
 
 def story(n_words=300, n_runs=3, gap=30.0, n_types=200):
@@ -42,6 +45,28 @@ def test_purge_and_held_out_types_keep_what_a_loop_keeps():
             outside = any(TYPES[token] == TYPES[i] for i in range(len(STORY)) if i not in block)
             assert train[token] == (token not in block and not near)
             assert test[token] == (token in block and not outside)
+
+
+def test_words_that_take_no_part_are_counted():
+    responses = WordResponses("S1", np.zeros((len(STORY), 2), np.float32), STORY)
+    chosen = protocol("audited", n_folds=6, purge=3.0)
+    scoring = Scoring(methods=("ridge",), protocol=chosen)
+    folds = outer_folds(STORY, TYPES, EVERY, chosen, seed=scoring.seed)
+    blocks = np.array_split(np.arange(len(STORY)), 6)
+    inside = np.array([np.isin(np.arange(len(STORY)), block) for block in blocks])
+    left_out = left_out_words(responses, scoring)
+    assert left_out["words"] == len(STORY)
+    assert left_out["purged"] == (~inside & ~folds.train).sum(axis=1).tolist()
+    assert left_out["not_tested"] == (inside & ~folds.test).sum(axis=1).tolist()
+    (said,) = said_of_left_out(left_out)
+    mean = np.mean(left_out["purged"])
+    assert (
+        f"Of 300 words a fold neither trains on nor tests, in the mean over folds, {mean:.0f}"
+        in said
+    )
+    drawn = Scoring(methods=("ridge",), protocol=protocol("paper", n_folds=5))
+    for plain in (drawn, Scoring(methods=("cka",), protocol=chosen)):
+        assert left_out_words(responses, plain) == {} and said_of_left_out({}) == []
 
 
 def test_purge_does_not_reach_into_another_run():
