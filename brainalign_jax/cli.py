@@ -20,6 +20,7 @@ COMMANDS = {
     "figurative": ("figurative", "FIGURATIVE"),
     "languages": ("languages", "LANGUAGES"),
     "ablate": ("ablate", "ABLATE"),
+    "performance": ("performance", "PERFORMANCE"),
     "embed": ("words", "EMBED"),
     "surprisal": ("words", "SURPRISAL"),
     "fetch": ("catalog", "FETCH"),
@@ -44,7 +45,7 @@ def usage() -> str:
         "How similar are a language model's word vectors to neural responses to the words, and is it real?",
         "",
     ]
-    lines += [f"  {name:<10} {command(name).summary}" for name in COMMANDS]
+    lines += [f"  {name:<11} {command(name).summary}" for name in COMMANDS]
     lines += ["", "`brainalign COMMAND --help` lists the options. `brainalign demo` shows it all."]
     lines += ["", *textwrap.wrap(STATUSES, 100)]
     return "\n".join(lines)
