@@ -162,6 +162,23 @@ def test_less_is_better_of_perplexities_and_bits():
     assert rows["spearman"].nunique() == 1 and rows.loc["t", "spearman"] > 0.8
 
 
+def test_a_folder_of_one_table_and_directions_of_names_and_columns(tmp_path):
+    scores, tasks = small()
+    names = ("bits_per_word/text", "loss_words/acc", "cloze/last_word_bits", "reading")
+    tables = [
+        tasks.assign(task=name, direction=-1 if name == "reading" else None) for name in names
+    ]
+    pd.concat(tables).to_parquet(tmp_path / "abilities.parquet")
+    (tmp_path / "manifest.json").write_text("{}")
+    rows = run_performance(scores, tmp_path, plan=QUICK).rows.set_index("task")
+    assert rows["direction"].to_dict() == dict(zip(names, (-1, 1, -1, -1), strict=True))
+    with pytest.raises(ValueError, match=r"direction is 2 in row 1: give 1 where more is better"):
+        run_performance(scores, tasks.assign(direction=2), plan=QUICK)
+    many = pd.concat([tasks.assign(task=f"t{i}") for i in range(140)])
+    with pytest.raises(ValueError, match="draws are more than can be held: lower n_permutations"):
+        run_performance(scores, many, plan=Performance(n_permutations=1_000_000))
+
+
 def test_reliability_of_a_column_is_shown_beside():
     scores, tasks = small(reliability=0.64)
     line = run_performance(scores, tasks, plan=QUICK).line(task="t")

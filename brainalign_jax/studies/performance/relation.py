@@ -18,7 +18,7 @@ from brainalign_jax.study.results import GROUP
 
 WITHIN, OVER_ALL = "within families", "over all"
 _FEWEST_ORDERS = 20  # of which one is a p of .05
-_MOST = 2**27  # draws times models
+_MOST = 2**27  # draws times models, tasks or people
 
 
 class People(NamedTuple):
@@ -135,10 +135,11 @@ def _lines(
     group: Group, people: People, about: pd.DataFrame, scores: pd.DataFrame, plan: Performance
 ) -> list[dict]:
     n_models = len(group.models)
-    if n_models * max(plan.n_permutations, plan.n_bootstraps) > _MOST:
+    n_draws = max(plan.n_permutations, plan.n_bootstraps)
+    if max(n_models, len(group.tasks), len(people.names)) * n_draws > _MOST:
         raise ValueError(
-            f"{n_models:,} models with {max(plan.n_permutations, plan.n_bootstraps):,} draws are more than "
-            "can be held: lower n_permutations and n_bootstraps"
+            f"{n_models:,} models and {len(group.tasks):,} tasks with {n_draws:,} draws are more than can be "
+            "held: lower n_permutations and n_bootstraps, or name tasks (task_names)"
         )
     own = people.scores.mean(axis=0)
     values = group.values * group.directions[:, None]

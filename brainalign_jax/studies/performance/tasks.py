@@ -28,8 +28,10 @@ COLUMNS = (
 _FILES = 5000
 # Metrics, or tasks by themselves, of which less is better.
 _LESS_IS_BETTER = re.compile(
-    r"(^|_)(ppl|perplexity|bits|loss|nll|brier|surprisal|wer|cer|errors?|pct_stereotype|likelihood_diff\w*)($|_)"
+    r"(^|[_/])(ppl|perplexity|bits|loss|nll|brier|surprisal|wer|cer|errors?|pct_stereotype|likelihood_diff\w*)"
+    r"($|[_/])"
 )
+_MORE_IS_BETTER = re.compile(r"(^|/)(acc|acc_norm|accuracy|exact_match|f1)$")
 _SKIPPED = ("alias", "samples", "sample_len", "name", "sample_count")
 _LAYOUT = (
     "give model, task and value as CSV, JSON or parquet, or results_*.json of lm-evaluation-harness"
@@ -39,8 +41,8 @@ _LAYOUT = (
 def read_tasks(sources: Sequence[Path | pd.DataFrame]) -> pd.DataFrame:
     """The values of all tasks, with COLUMNS, of files, folders and tables in memory.
 
-    direction: 1 where more is better, -1 where less is, as of perplexities and bits: what the harness says of
-    a metric, else what the metric's name says, else the task's.
+    direction: 1 where more is better, -1 where less is, as of perplexities and bits: what the column of this
+    name or the harness says, else what the metric's name says, or the task's where it has no metric.
 
     Raises: FileNotFoundError or ValueError naming file and row: no model, task or value; a value that a model
       has twice, and not the same.
@@ -93,7 +95,8 @@ def direction_of(task: str, metric: str) -> int:
     >>> direction_of("lambada", "perplexity"), direction_of("lambada", "acc"), direction_of("bits", "")
     (-1, 1, -1)
     """
-    return -1 if _LESS_IS_BETTER.search((metric or task).lower().partition(",")[0]) else 1
+    said = (metric or task).lower().partition(",")[0]
+    return -1 if _LESS_IS_BETTER.search(said) and not _MORE_IS_BETTER.search(said) else 1
 
 
 def _files(source: Path) -> Iterator[Path]:
@@ -135,6 +138,17 @@ def _of_table(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
     by_name = {name: model_name(name) for name in set(names)}
     known = [by_name[name] for name in names]
     steps = numbers(rows, "step", path)
+    given = numbers(rows, "direction", path)
+    for row, direction in enumerate(given, 1):
+        if direction == direction and direction not in (1, -1):
+            raise ValueError(
+                f"{path}: direction is {direction:g} in row {row}: give 1 where more is better, -1 where "
+                "less is"
+            )
+    directions = [
+        direction_of(*told) if direction != direction else int(direction)
+        for direction, *told in zip(given, tasks, metrics, strict=True)
+    ]
     return pd.DataFrame(
         {
             "model": [each.model for each in known],
@@ -145,7 +159,7 @@ def _of_table(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
             "metric": metrics,
             "value": numbers(rows, "value", path),
             "stderr": numbers(rows, "stderr", path),
-            "direction": [direction_of(*pair) for pair in zip(tasks, metrics, strict=True)],
+            "direction": directions,
             "family": texts(rows, "family"),
             "n_params": numbers(rows, "n_params", path),
             "width": numbers(rows, "width", path),
