@@ -194,6 +194,15 @@ def test_sizes_and_families_of_columns_come_before_what_names_tell():
     assert not table.manifest["notes"]
 
 
+def test_where_the_order_of_scores_is_that_of_size_nothing_is_left_to_relate():
+    table = run_performance(*small(), plan=QUICK)
+    line = table.line(task="t")
+    assert line["spearman"] > 0.8 and np.isnan(line["partial_spearman"]) and np.isnan(line["p"])
+    (judged,) = verdicts(table)
+    assert judged.answer == "size" and "nothing is left to relate" in judged.text
+    assert f"{line['spearman']:.3f}".removeprefix("0") + " needs" in judged.text
+
+
 def test_without_sizes_nothing_is_said_beyond_size():
     scores, tasks = small(8)
     for side in (scores, tasks):

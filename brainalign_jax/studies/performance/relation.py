@@ -167,7 +167,7 @@ def _lines(
     for place, (task, metric) in enumerate(group.tasks):
         plain = float(ranks.partial_spearman(own, values[place]))
         partial = float(ranks.partial_spearman(own, values[place], columns)) if given else np.nan
-        best = partial if given else plain
+        best = partial if np.isfinite(partial) else plain
         parts = ranks.family_parts(own, values[place], columns, families)
         without = ranks.without_each_family(own, values[place], columns, families)
         lines.append(
@@ -194,7 +194,7 @@ def _lines(
                 "reliability": known[0],
                 "spearman_corrected": ranks.corrected(plain, known[0]),
                 "partial_corrected": ranks.corrected(partial, known[1]),
-                "needed_models": ranks.needed_models(best, len(given)),
+                "needed_models": ranks.needed_models(best, len(given) if best is partial else 0),
                 "detectable": ranks.detectable(n_models, len(given)),
             }
         )

@@ -146,20 +146,24 @@ def _of_dataset(table: PerformanceTable, dataset: str, rows: pd.DataFrame) -> Ve
         conclusion = "none"
     line = strongest(rows)
     task = label_of(rows.loc[[line.name]])[0]
-    said = [
-        f"{dataset}: {_scope(line)}. With {task} alignment goes at {signed(line['spearman'])}"
-        + (
+    said = [f"{dataset}: {_scope(line)}. With {task} alignment goes at {signed(line['spearman'])}"]
+    if known(line["partial_spearman"]):
+        said[0] += (
             f", and given the {listed(_GIVEN[name] for name in line['given'].split(', '))} at "
             f"{signed(line['partial_spearman'])} {interval(line['lower'], line['upper'])}, "
             f"{probability(line['p'])}, adjusted over {counted(len(rows), 'task')} "
             f"{probability(line['p_adjusted'])}."
-            if line["given"]
-            else f", {probability(line['p_spearman'])}; the models' sizes are not known, so that size may be "
-            "all of it."
         )
-    ]
-    if line["given"] and not known(line["partial_spearman"]):
-        said.append("The order of scores or tasks is that of size: nothing is left to relate.")
+    elif line["given"]:
+        said[0] += (
+            f", {probability(line['p_spearman'])}; the order of scores or tasks is that of size, and nothing "
+            "is left to relate."
+        )
+    else:
+        said[0] += (
+            f", {probability(line['p_spearman'])}; the models' sizes are not known, so that size may be all "
+            "of it."
+        )
     for which, words in (
         (beyond, "Beyond size"),
         (below, "The other way round, given size"),
@@ -207,12 +211,13 @@ def _needed(line: pd.Series) -> str:
     """How many models a claim of this size would need."""
     if not known(line["needed_models"]):
         return "There is no correlation of which to say how many models it needs."
-    value = line["partial_spearman"] if line["given"] else line["spearman"]
+    partial = known(line["partial_spearman"])
+    value = line["partial_spearman"] if partial else line["spearman"]
     said = (
         f"To be found with a power of .8, a correlation of {signed(value)} needs "
         f"{line['needed_models']:,.0f} models; there are {line['n_models']}"
     )
-    if known(line["detectable"]):
+    if known(line["detectable"]) and partial == bool(line["given"]):
         said += f", which find {fraction(line['detectable'])} or more"
     return f"{said}."
 
