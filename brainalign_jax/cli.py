@@ -21,6 +21,7 @@ COMMANDS = {
     "languages": ("languages", "LANGUAGES"),
     "ablate": ("ablate", "ABLATE"),
     "compare": ("compare", "COMPARE"),
+    "performance": ("performance", "PERFORMANCE"),
     "embed": ("words", "EMBED"),
     "surprisal": ("words", "SURPRISAL"),
     "fetch": ("catalog", "FETCH"),
@@ -45,7 +46,7 @@ def usage() -> str:
         "How similar are a language model's word vectors to neural responses to the words, and is it real?",
         "",
     ]
-    lines += [f"  {name:<10} {command(name).summary}" for name in COMMANDS]
+    lines += [f"  {name:<11} {command(name).summary}" for name in COMMANDS]
     lines += ["", "`brainalign COMMAND --help` lists the options. `brainalign demo` shows it all."]
     lines += ["", *textwrap.wrap(STATUSES, 100)]
     return "\n".join(lines)

@@ -19,6 +19,7 @@ NAMES = (
     "generalisation",
     "languages",
     "noise_check",
+    "performance",
     "power_check",
     "protocol_ladder",
     "region_encoding",

@@ -6,6 +6,7 @@ paper's protocol to the audited one, a choice at a time. `checks`: what noise sc
 `generalisation`: does it hold for words of another kind than it was fitted on? `figurative`: is what follows
 from an idiom or a metaphor nearer to it than what does not? `languages`: for people of another language?
 `ablation`: which part of the model carries it? `comparison`: which models are alike?
+`performance`: does it go with what models can do?
 
 >>> import brainalign_jax as ba
 >>> steps = ba.studies.ladder.ladder_steps(timed=True, grouped=False)
@@ -25,6 +26,7 @@ _STUDIES = (
     "generalisation",
     "ladder",
     "languages",
+    "performance",
     "regions",
     "replication",
 )

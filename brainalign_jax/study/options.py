@@ -446,3 +446,32 @@ class Comparison:
         if not self.measures:
             raise ValueError("measures is empty: give one or more, as cka")
         object.__setattr__(self, "measures", tuple(dict.fromkeys(self.measures)))
+
+
+@documented
+@dataclass(frozen=True)
+class Performance:
+    """Which scores and tasks are related, and with how many draws: `studies.performance`."""
+
+    metric: str | None = described(
+        "Which score, of studies and of tables with several; rank_accuracy where it is there.", None
+    )
+    method: str | None = described("Which method's score, of studies with several.", None)
+    k: int = described("Of the score, where it is a precision.", 10, least=1)
+    task_names: tuple[str, ...] = described(
+        "Tasks by name, with * for any letters, as lambada*, or task:metric as piqa:acc; all if not given.",
+        (),
+        empty=True,
+    )
+    n_permutations: int = described(
+        "Permutations of models, 0 for none; the smallest p is 1 / (1 + n_permutations).",
+        9999,
+        least=0,
+        most=1_000_000,
+    )
+    n_bootstraps: int = described("Resamples of models and people.", 2000, least=100, most=100_000)
+    confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
+    seed: int = described("Of every draw.", 0, least=0)
+
+    def __post_init__(self):
+        check_fields(self)

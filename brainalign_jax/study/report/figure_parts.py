@@ -98,14 +98,14 @@ def label(axes: np.ndarray, x: str, y: str) -> None:
             axis.set_ylabel(y, fontsize=11)
 
 
-def panels(count: int, *, width: float = 3.7) -> tuple[Figure, np.ndarray]:
-    """A figure of `count` panels with common axes, three in a row."""
+def panels(count: int, *, width: float = 3.7, same_y: bool = True) -> tuple[Figure, np.ndarray]:
+    """A figure of `count` panels with common axes, three in a row. same_y: whether they share the y axis."""
     columns = min(count, 3)
     n_rows = -(-count // columns)
     # One panel alone needs room for the legend's long lines.
     size = (max(width * columns, 6.2) + 0.6, 3.5 * n_rows)
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    grid = figure.subplots(n_rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    grid = figure.subplots(n_rows, columns, sharex=True, sharey=same_y, squeeze=False).ravel()
     for axis in grid:
         plain_axis(axis, "y")
         axis.tick_params(labelsize=10, labelbottom=True)

@@ -1,0 +1,267 @@
+"""What models can do: tables of model, task, value, and the output files of lm-evaluation-harness."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainalign_jax.names import unknown
+from brainalign_jax.studies.performance.model_names import model_name
+from brainalign_jax.studies.performance.tables import (
+    is_table,
+    numbers,
+    read_json,
+    read_table,
+    texts,
+)
+
+COLUMNS = (
+    "model", "step", "task", "metric", "value", "stderr", "direction", "family", "n_params", "width",
+    "name", "source",
+)  # fmt: skip
+_FILES = 5000
+# Metrics, or tasks by themselves, of which less is better.
+_LESS_IS_BETTER = re.compile(
+    r"(^|[_/])(ppl|perplexity|bits|loss|nll|brier|surprisal|wer|cer|errors?|pct_stereotype|likelihood_diff\w*)"
+    r"($|[_/])"
+)
+_MORE_IS_BETTER = re.compile(r"(^|/)(acc|acc_norm|accuracy|exact_match|f1)$")
+_SKIPPED = ("alias", "samples", "sample_len", "name", "sample_count")
+_LAYOUT = (
+    "give model, task and value as CSV, JSON or parquet, or results_*.json of lm-evaluation-harness"
+)
+
+
+def read_tasks(sources: Sequence[Path | pd.DataFrame]) -> pd.DataFrame:
+    """The values of all tasks, with COLUMNS, of files, folders and tables in memory.
+
+    direction: 1 where more is better, -1 where less is, as of perplexities and bits: what the column of this
+    name or the harness says, else what the metric's name says, or the task's where it has no metric.
+
+    Raises: FileNotFoundError or ValueError naming file and row: no model, task or value; a value that a model
+      has twice, and not the same.
+    """
+    parts = []
+    for place, source in enumerate(sources):
+        if isinstance(source, pd.DataFrame):
+            parts.append(_of_table(source, Path(f"tasks[{place}]")))
+            continue
+        for path in _files(source):
+            parts.append(_of_file(path))
+    rows = pd.concat(parts, ignore_index=True)
+    rows = rows[rows["value"].notna()].reset_index(drop=True)
+    if rows.empty:
+        raise ValueError(f"no task has a value: {_LAYOUT}")
+    return _each_once(rows)
+
+
+def named_tasks(rows: pd.DataFrame, patterns: Sequence[str]) -> pd.DataFrame:
+    """The rows of the tasks that patterns name, as "lambada*" or "piqa:acc"; all where there is none.
+
+    Raises: ValueError for a pattern that names none, with the nearest tasks.
+    """
+    if not patterns:
+        return rows
+    labels = label_of(rows)
+    chosen = np.zeros(len(rows), bool)
+    for pattern in patterns:
+        fits = [
+            fnmatch.fnmatchcase(task, pattern) or fnmatch.fnmatchcase(label, pattern)
+            for task, label in zip(rows["task"], labels, strict=True)
+        ]
+        if not any(fits):
+            raise ValueError(unknown("task", pattern, rows["task"].unique()))
+        chosen |= fits
+    return rows[chosen].reset_index(drop=True)
+
+
+def label_of(rows: pd.DataFrame) -> list[str]:
+    """ "task:metric", or the task alone where there is no metric."""
+    return [
+        f"{task}:{metric}" if metric else task
+        for task, metric in zip(rows["task"], rows["metric"], strict=True)
+    ]
+
+
+def direction_of(task: str, metric: str) -> int:
+    """-1 where the name of the metric, or of a task without one, says that less is better; else 1.
+
+    >>> direction_of("lambada", "perplexity"), direction_of("lambada", "acc"), direction_of("bits", "")
+    (-1, 1, -1)
+    """
+    said = (metric or task).lower().partition(",")[0]
+    return -1 if _LESS_IS_BETTER.search(said) and not _MORE_IS_BETTER.search(said) else 1
+
+
+def _files(source: Path) -> Iterator[Path]:
+    """The files of a source: itself; or a folder's results*.json, below it, else the one table in it."""
+    if not source.exists():
+        raise FileNotFoundError(f"there is no {source}: {_LAYOUT}")
+    if source.is_file():
+        yield source
+        return
+    results = sorted(source.rglob("results*.json"))
+    if len(results) > _FILES:
+        raise ValueError(f"{source} holds {len(results):,} results*.json: give at most {_FILES:,}")
+    tables = [path for path in sorted(source.iterdir()) if path.is_file() and is_table(path)]
+    tables = [path for path in tables if path.name not in ("manifest.json", "contents.json")]
+    if results:
+        yield from results
+    elif len(tables) == 1:
+        yield tables[0]
+    else:
+        raise ValueError(f"{source} holds {len(tables)} tables: name the file; {_LAYOUT}")
+
+
+def _of_file(path: Path) -> pd.DataFrame:
+    if path.suffix.lower() == ".json":
+        content = read_json(path)
+        if isinstance(content, dict) and isinstance(content.get("results"), dict):
+            return _of_harness(content, path)
+    return _of_table(read_table(path, ("model", "task", "value")), path)
+
+
+def _of_table(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
+    missing = [name for name in ("model", "task", "value") if name not in rows.columns]
+    if missing:
+        raise ValueError(f"{path} has no column {missing[0]!r}: give model, task and value")
+    names, tasks, metrics = (texts(rows, column) for column in ("model", "task", "metric"))
+    for what, column in (("model", names), ("task", tasks)):
+        if "" in column:
+            raise ValueError(f"{path} has no {what} in row {column.index('') + 1}: fill it in")
+    by_name = {name: model_name(name) for name in set(names)}
+    known = [by_name[name] for name in names]
+    steps = numbers(rows, "step", path)
+    given = numbers(rows, "direction", path)
+    for row, direction in enumerate(given, 1):
+        if direction == direction and direction not in (1, -1):
+            raise ValueError(
+                f"{path}: direction is {direction:g} in row {row}: give 1 where more is better, -1 where "
+                "less is"
+            )
+    directions = [
+        direction_of(*told) if direction != direction else int(direction)
+        for direction, *told in zip(given, tasks, metrics, strict=True)
+    ]
+    return pd.DataFrame(
+        {
+            "model": [each.model for each in known],
+            "step": [
+                each.step if step != step else step for each, step in zip(known, steps, strict=True)
+            ],
+            "task": tasks,
+            "metric": metrics,
+            "value": numbers(rows, "value", path),
+            "stderr": numbers(rows, "stderr", path),
+            "direction": directions,
+            "family": texts(rows, "family"),
+            "n_params": numbers(rows, "n_params", path),
+            "width": numbers(rows, "width", path),
+            "name": names,
+            "source": str(path),
+        }
+    )
+
+
+def _of_harness(content: dict[str, Any], path: Path) -> pd.DataFrame:
+    """The values in an output file of the harness, of its old layout ("acc") or its new one ("acc,none")."""
+    name, size = _harness_model(content, path)
+    known = model_name(name)
+    better = content.get("higher_is_better")
+    lines = []
+    for task, of_task in content["results"].items():
+        if not isinstance(of_task, dict):
+            raise ValueError(f"{path}: the results of {task} are no object: {_LAYOUT}")
+        said = better.get(task) if isinstance(better, dict) else None
+        for key, value in of_task.items():
+            metric, _, filtered = str(key).partition(",")
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if metric.endswith("_stderr") or metric in _SKIPPED or not number:
+                continue
+            error = of_task.get(f"{metric}_stderr" + f",{filtered}" * bool(filtered))
+            more = said.get(metric) if isinstance(said, dict) else None
+            lines.append(
+                {
+                    "task": task,
+                    "metric": metric if filtered in ("", "none") else key,
+                    "value": float(value) if np.isfinite(value) else np.nan,
+                    "stderr": float(error) if isinstance(error, int | float) else np.nan,
+                    "direction": (1 if more else -1)
+                    if isinstance(more, bool)
+                    else direction_of(task, metric),
+                }
+            )
+    if not lines:
+        raise ValueError(f"{path} holds no value of any task: {_LAYOUT}")
+    about = dict(model=known.model, step=known.step, n_params=size, name=name, source=str(path))
+    return pd.DataFrame(lines).assign(family="", width=np.nan, **about)[list(COLUMNS)]
+
+
+def _harness_model(content: dict[str, Any], path: Path) -> tuple[str, float]:
+    """(name with "@revision", number of parameters or NaN) of the model of a harness file."""
+    config = content.get("config")
+    config = config if isinstance(config, dict) else {}
+    arguments = config.get("model_args")
+    if isinstance(arguments, str):
+        pairs = [item.partition("=") for item in arguments.split(",")]
+        arguments = {key.strip(): value.strip() for key, _, value in pairs}
+    arguments = arguments if isinstance(arguments, dict) else {}
+    candidates = (
+        arguments.get("pretrained"),
+        arguments.get("model"),
+        content.get("model_name"),
+        config.get("model"),
+    )
+    name = next((each for each in candidates if isinstance(each, str) and each.strip()), None)
+    if name is None:
+        raise ValueError(f"{path} names no model in config.model_args: give a table of model, task")
+    revision = arguments.get("revision")
+    if isinstance(revision, str | int) and str(revision).strip() and "@" not in name:
+        name = f"{name}@{revision}"
+    size = config.get("model_num_parameters")
+    usable = isinstance(size, int | float) and not isinstance(size, bool) and size > 0
+    return name, float(size) if usable else np.nan
+
+
+def _each_once(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows, of values that are given twice and are the same once.
+
+    Raises: ValueError for values that differ, and for two models whose names become the same.
+    """
+    check_names(rows, "tasks")
+    key = ["model", "step", "task", "metric"]
+    rows = rows.drop_duplicates([*key, "value"])
+    twice = rows.duplicated(key)
+    if twice.any():
+        second = rows[twice].iloc[0]
+        first = rows[(rows[key] == second[key]).all(axis=1)].iloc[0]
+        raise ValueError(
+            f"{second['name']} has two values of {label_of(rows[twice])[0]}: {first['value']:g} "
+            f"({first['source']}) and {second['value']:g} ({second['source']}): keep one"
+        )
+    return rows.reset_index(drop=True)
+
+
+def check_names(rows: pd.DataFrame, side: str) -> None:
+    """Raises: ValueError where names of two organisations become the same model."""
+    full = rows[["model", "name"]].drop_duplicates()
+    full = full.assign(owner=[_owner(name) for name in full["name"]])
+    for model, part in full[full["owner"] != ""].groupby("model"):
+        if part["owner"].nunique() > 1:
+            names = list(dict.fromkeys(part["name"]))
+            raise ValueError(
+                f"the {side} name {names[0]!r} and {names[1]!r}, which are both {model!r}: give them names "
+                "that differ in their last part"
+            )
+
+
+def _owner(name: str) -> str:
+    """The organisation of a hub id, "" of a path or a plain name."""
+    parts = name.strip().partition("@")[0].split("/")
+    return parts[0].casefold() if len(parts) == 2 and parts[0] not in (".", "..", "~", "") else ""
