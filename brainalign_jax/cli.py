@@ -20,6 +20,7 @@ COMMANDS = {
     "figurative": ("figurative", "FIGURATIVE"),
     "languages": ("languages", "LANGUAGES"),
     "ablate": ("ablate", "ABLATE"),
+    "abilities": ("abilities", "ABILITIES"),
     "embed": ("words", "EMBED"),
     "surprisal": ("words", "SURPRISAL"),
     "fetch": ("catalog", "FETCH"),

@@ -5,7 +5,7 @@ paper's protocol to the audited one, a choice at a time. `checks`: what noise sc
 `regions`: what a model adds to word rate and sound power. `contrastive`: maps trained for retrieval.
 `generalisation`: does it hold for words of another kind than it was fitted on? `figurative`: is what follows
 from an idiom or a metaphor nearer to it than what does not? `languages`: for people of another language?
-`ablation`: which part of the model carries it?
+`ablation`: which part of the model carries it? `abilities`: what can the model do?
 
 >>> import brainalign_jax as ba
 >>> steps = ba.studies.ladder.ladder_steps(timed=True, grouped=False)
@@ -16,6 +16,7 @@ from an idiom or a metaphor nearer to it than what does not? `languages`: for pe
 import importlib
 
 _STUDIES = (
+    "abilities",
     "ablation",
     "checks",
     "contrastive",
