@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from brainalign_jax.files import user_path
-from brainalign_jax.names import unknown
+from brainalign_jax.names import expanded, unknown
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,9 @@ def resolve(name: str) -> ModelSpec:
                 "MODEL a known name, a hub id or a folder."
             )
         return replace(trained, name=name, kind="untrained")
+    if len(expanded([name])) > 1:
+        raise ValueError(f"{name!r} stands for several models: name one of them here.")
+    (name,) = expanded([name])
     model, revision = split_revision(name)
     if revision is not None:
         spec = resolve(model)

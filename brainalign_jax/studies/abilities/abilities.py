@@ -13,6 +13,7 @@ import pandas as pd
 
 from brainalign_jax import __version__
 from brainalign_jax.files import output_folder
+from brainalign_jax.names import expanded
 from brainalign_jax.studies.abilities import report
 from brainalign_jax.studies.abilities.choices import Questions, choice_abilities, read_questions
 from brainalign_jax.studies.abilities.pairs import MinimalPairs, pair_abilities, read_minimal_pairs
@@ -79,6 +80,7 @@ def run_abilities(
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
     if not (texts or pairs or reading or choices):
         raise ValueError("nothing is to be measured: give a text, pairs, reading or choices")
+    models = list(dict.fromkeys(expanded(models)))
     if not models:
         raise ValueError("no model is given: name one or more")
     material = _Material(
@@ -94,10 +96,10 @@ def run_abilities(
                 f"two files are named {name!r}, and so would be their tasks: rename one"
             )
     computing.keep_compiled_programs()
-    told = Progress({_MODELS: Stage(len(dict.fromkeys(models)), 60.0)}, show=progress)
+    told = Progress({_MODELS: Stage(len(models), 60.0)}, show=progress)
     tables, facts = [], []
     with told.stage(_MODELS):
-        for name in dict.fromkeys(models):
+        for name in models:
             scorer = Scorer(name, bos=bos, seed=plan.seed)
             tables.append(rows_of(scorer, _measured(scorer, material, plan)))
             facts.append(scorer.facts())
