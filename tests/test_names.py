@@ -5,9 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
+from absl import flags
 
 from brainalign_jax import names
-from brainalign_jax.names import check_known, unknown
+from brainalign_jax.commands.align import MODELS
+from brainalign_jax.commands.command import define, read
+from brainalign_jax.language.models import resolve
+from brainalign_jax.names import check_known, expanded, unknown
 
 MANY = [f"subject-{number}" for number in range(40)]
 
@@ -51,3 +55,27 @@ def test_no_module_has_a_list_of_its_own():
             assert not re.search(
                 r"(use one of|choose (one )?of|known:) \{|get_close_matches", text
             ), path
+
+
+def test_a_name_with_braces_stands_for_several_models():
+    vectors = object()
+    assert expanded([vectors, "./a,b", "a/b@{512,1000,8000,143000}", "c@main"]) == [
+        vectors,
+        "./a,b",
+        *(f"a/b@step{step}" for step in (512, 1000, 8000, 143000)),
+        "c@main",
+    ]
+    for name in ("a@{", "a@{}", "a@{1,}", "a@{1}b", "a@{1,{2}}", "@{1,2}"):
+        with pytest.raises(ValueError, match=r"write MODEL@\{A,B\}"):
+            expanded([name])
+
+
+def test_the_command_line_and_resolve_know_them():
+    values = flags.FlagValues()
+    define([MODELS], values)
+    values(["x", "--models=gpt2,pythia-410m@{512,1000},bert-base"])
+    names = ("gpt2", "pythia-410m@step512", "pythia-410m@step1000", "bert-base")
+    assert read([MODELS], values) == {"models": names}
+    assert resolve("pythia-410m@{512}").source == "EleutherAI/pythia-410m@step512"
+    with pytest.raises(ValueError, match="stands for several models: name one"):
+        resolve("pythia-410m@{512,1000}")

@@ -4,6 +4,7 @@
 among the flags of the program (`absl_main`). Nothing heavy is imported before a command does its work.
 """
 
+import re
 import shlex
 import sys
 import textwrap
@@ -22,10 +23,11 @@ from brainalign_jax.commands.ending import (
     refused,
 )
 from brainalign_jax.files import user_path
-from brainalign_jax.names import check_known, unknown
+from brainalign_jax.names import check_known, expanded, unknown
 from brainalign_jax.options import Option, check_number
 
 _WIDTH = 100
+_COMMA = re.compile(r",(?![^{}]*\})")  # none inside of braces
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,11 @@ def _value(option: Option, text: str | bool | None) -> object:
             name: user_path(folder.replace("\\,", ","), f"{sign}={name}")
             for name, folder in folders.items()
         }
-    several = [part.strip() for part in text.split(",")] if text.strip() else []
+    several = [part.strip() for part in _COMMA.split(text)] if text.strip() else []
     if option.kind == "list":
         if "" in several:
             raise ValueError(f"{sign}={text} has an empty item: leave one comma out")
+        several = expanded(several)
         for part in several if option.choices else ():
             check_known(f"{sign}=", part, option.choices)
         return tuple(several)

@@ -28,6 +28,7 @@ from brainalign_jax.language.models.heads import load_head
 from brainalign_jax.language.models.interventions import Specification, gates, parse, reinitialise
 from brainalign_jax.language.models.registry import ModelSpec
 from brainalign_jax.language.models.weights import sharding
+from brainalign_jax.language.models.weights.gguf.header import is_gguf
 from brainalign_jax.language.packing import POOLINGS
 from brainalign_jax.language.static import read_vectors
 from brainalign_jax.language.streaming import Layers, LoadedLayers
@@ -254,7 +255,8 @@ def embed(
 
     if cache is None:
         return _told(make(None))
-    files = _digest_of_files([folder / "config.json", *tokenizer_files(folder)])
+    config_file = [] if is_gguf(folder) else [folder / "config.json"]  # it has no other files
+    files = _digest_of_files([*config_file, *tokenizer_files(folder)])
     return _told(_kept(cache, {"model": spec.name, "weights": keyed, "files": files, **meta}, make))
 
 

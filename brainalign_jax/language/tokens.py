@@ -26,6 +26,9 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer
 
+from brainalign_jax.language.models.weights.gguf.config import config_fields
+from brainalign_jax.language.models.weights.gguf.header import is_gguf
+from brainalign_jax.language.models.weights.gguf.tokenizer import gguf_tokenizer
 from brainalign_jax.language.models.weights.json_files import read_json
 from brainalign_jax.language.writing import RunningText, running_text
 from brainalign_jax.names import check_known
@@ -251,7 +254,8 @@ def _refuse_shared(words, encoding, pooled, bounds) -> None:
 
 
 def load_tokenizer(folder: str | Path, *, family: str | None = None) -> WordTokenizer:
-    """The tokenizer of a checkpoint folder, from its tokenizer.json or its vocabulary files.
+    """The tokenizer of a checkpoint folder, from its tokenizer.json or its vocabulary files, or of a GGUF
+    file.
 
     family: as `ModelSpec.family`; None takes the model_type of config.json.
 
@@ -265,11 +269,14 @@ def load_tokenizer(folder: str | Path, *, family: str | None = None) -> WordToke
     tokenizer or lack the special tokens of the model.
     """
     folder = Path(folder)
-    config = _read_json(folder / "config.json")
+    config = config_fields(folder) if is_gguf(folder) else _read_json(folder / "config.json")
     settings = _read_json(folder / "tokenizer_config.json")
     family = family or config.get("model_type")
     file = folder / "tokenizer.json"
-    if file.is_file():
+    if is_gguf(folder):
+        backend, settings = gguf_tokenizer(folder)
+        name = settings["tokenizer_class"]
+    elif file.is_file():
         try:
             backend = Tokenizer.from_file(str(file))
         except Exception as error:

@@ -7,6 +7,7 @@ paper's protocol to the audited one, a choice at a time. `checks`: what noise sc
 from an idiom or a metaphor nearer to it than what does not? `languages`: for people of another language?
 `ablation`: which part of the model carries it? `comparison`: which models are alike?
 `performance`: does it go with what models can do?
+`abilities`: what can the model do?
 
 >>> import brainalign_jax as ba
 >>> steps = ba.studies.ladder.ladder_steps(timed=True, grouped=False)
@@ -17,6 +18,7 @@ from an idiom or a metaphor nearer to it than what does not? `languages`: for pe
 import importlib
 
 _STUDIES = (
+    "abilities",
     "ablation",
     "checks",
     "comparison",

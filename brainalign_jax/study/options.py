@@ -368,6 +368,33 @@ class Figurative:
 
 @documented
 @dataclass(frozen=True)
+class Abilities:
+    """How it is measured what models can do: `studies.abilities`."""
+
+    context: str = described(
+        "What a causal model reads before a word of a text or story: all of it from its start (growing), or "
+        "the sentence. A model of both directions reads the sentence.",
+        "growing",
+        choices=("growing", "sentence"),
+    )
+    spillover: int = described(
+        "Words before the one that is read whose length, frequency and surprisal predict its time, too.",
+        2,
+        least=0,
+        most=10,
+    )
+    n_bootstraps: int = described(
+        "Resamples of stories and of their words.", 2000, least=100, most=100_000
+    )
+    confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
+    seed: int = described("Of the resamples, and of untrained weights.", 0, least=0)
+
+    def __post_init__(self):
+        check_fields(self)
+
+
+@documented
+@dataclass(frozen=True)
 class Ablation:
     """Which parts of a model are switched off, how, and how it is read: `studies.ablation`."""
 

@@ -13,7 +13,7 @@ from brainalign_jax import __version__
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.machine import package_version
-from brainalign_jax.names import check_known
+from brainalign_jax.names import check_known, expanded
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import memory, outputs, processes
@@ -124,7 +124,7 @@ def run_study(
         cache = Path(scratch) if output is None else output
         if cache_dir is not None:
             cache = output_folder(cache_dir, "cache_dir")
-        several = [models] if isinstance(models, str | Embeddings) else list(models)
+        several = expanded([models] if isinstance(models, str | Embeddings) else models)
         given = {model.model: model for model in several if isinstance(model, Embeddings)}
         names = [model.model if isinstance(model, Embeddings) else model for model in several]
         study = Study(

@@ -36,12 +36,15 @@ from brainalign_jax.language.models.weights.folders import (
     checkpoint_folder,
     folder_message,
     format_message,
+    gguf_inside,
 )
 from brainalign_jax.language.models.weights.foreign import (
     refuse_quantised,
     refuse_quantised_config,
     unsupported_family,
 )
+from brainalign_jax.language.models.weights.gguf.config import config_fields
+from brainalign_jax.language.models.weights.gguf.header import is_gguf
 from brainalign_jax.language.models.weights.json_files import read_json
 from brainalign_jax.language.models.weights.sources import Source
 from brainalign_jax.language.models.weights.weight_files import (
@@ -84,13 +87,14 @@ _SHARDS = {
 
 
 def locate(source: str, *, revision: str | None = None, weights: bool = True) -> Path:
-    """The folder of a checkpoint, downloaded into the Hugging Face cache if need be.
+    """The folder of a checkpoint, downloaded into the Hugging Face cache if need be, or its GGUF file.
 
-    `source`: a hub id or, as `resolve` tells it, the path of a folder; either may end with
-    "@revision". A folder may be one of the hub's cache, whose snapshot is taken, or of
-    sentence-transformers, whose transformer is; see `checkpoint_folder`. Of a hub repository only
-    the config, the tokenizer and one format of the weights are fetched, safetensors where there is
-    a choice; no weights with `weights=False`. `revision`: branch, tag or commit of the repository.
+    `source`: a hub id or, as `resolve` tells it, the path of a folder or of a GGUF file; a hub id or a
+    folder may end with "@revision". A folder may be one of the hub's cache, whose snapshot is taken, or of
+    sentence-transformers, whose transformer is; see `checkpoint_folder`. A folder that holds one GGUF file
+    and no other weights stands for that file. Of a hub repository only the config, the tokenizer and one
+    format of the weights are fetched, safetensors where there is a choice; no weights with
+    `weights=False`. `revision`: branch, tag or commit of the repository.
     Raises FileNotFoundError if the folder or repository does not exist, or if the machine is
     offline and the cache lacks it; ValueError if `source` is a file or `revision` unknown.
     """
@@ -102,9 +106,20 @@ def locate(source: str, *, revision: str | None = None, weights: bool = True) ->
         return _with_readable_settings(_download(source, revision, weights))
     folder = user_path(source, "model")
     if folder.is_dir():
-        return _with_readable_settings(checkpoint_folder(folder, revision))
+        folder = checkpoint_folder(folder, revision)
+        if weights or not (folder / "config.json").is_file():
+            folder = gguf_inside(folder) or folder
+        return _with_readable_settings(folder)
+    if folder.is_file() and is_gguf(folder):
+        if revision is not None:
+            raise ValueError(
+                f"{folder} is a file, which has no revision {revision!r}; leave it out."
+            )
+        return folder
     if folder.is_file():
         raise ValueError(f"{folder} is a file; give the folder that holds config.json.")
+    if is_gguf(folder):
+        raise FileNotFoundError(f"no file {folder}; give a GGUF file that is there.")
     raise FileNotFoundError(
         f"no folder {folder}; give a folder with config.json and the weights, or a hub id "
         "'owner/name'."
@@ -180,7 +195,7 @@ def _needed_files(names: list[str], weights: bool) -> list[str]:
 
 
 def read_config(folder: Path, *, family: str | None = None) -> Any:
-    """The transformers config of a checkpoint folder.
+    """The transformers config of a checkpoint folder, or of a GGUF file.
 
     `family` is taken where config.json has no `model_type` (old checkpoints). Raises
     FileNotFoundError without config.json, ValueError if it is damaged or its model type is not
@@ -188,13 +203,13 @@ def read_config(folder: Path, *, family: str | None = None) -> Any:
     """
     from transformers import AutoConfig
 
-    path = Path(folder) / "config.json"
+    path = _config_file(folder)
     if not path.is_file():
         message = folder_message(Path(folder))
         raise FileNotFoundError(
             message or f"no {path}; download the checkpoint's config.json into {folder}."
         )
-    fields = read_json(path)
+    fields = config_fields(path) if is_gguf(path) else read_json(path)
     # The state-space models' own format names no type, but their part.
     model_type = fields.get("model_type") or family or ("mamba" if "ssm_cfg" in fields else None)
     if not isinstance(model_type, str) or model_type not in FAMILIES:
@@ -217,7 +232,11 @@ def read_architecture(folder: Path, *, family: str | None = None) -> Transformer
     try:
         return FAMILIES[config.model_type][0].architecture(config)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{Path(folder) / 'config.json'}: {error}") from error
+        raise ValueError(f"{_config_file(folder)}: {error}") from error
+
+
+def _config_file(folder: Path) -> Path:
+    return Path(folder) if is_gguf(folder) else Path(folder) / "config.json"
 
 
 def load_model(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from brainalign_jax.files import user_path
-from brainalign_jax.names import unknown
+from brainalign_jax.names import expanded, unknown
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,10 @@ class ModelSpec:
     """What a model name stands for.
 
     `name` is what the user typed; `kind` is "checkpoint", "untrained" or "static"; `source` is a
-    hub id, or the absolute path of a folder or a file of vectors, with "@revision" where the user
-    named one; `family` is the `model_type` of
-    the config ("bert", "gpt2", ...), "static", or None until the config is read; `n_params` counts
-    the encoder or decoder (no pooler, no language-model head), None where it is not known before
-    loading.
+    hub id, or the absolute path of a folder, a GGUF file or a file of vectors, with "@revision" where
+    the user named one; `family` is the `model_type` of the config ("bert", "gpt2", ...), "static", or
+    None until the config is read; `n_params` counts the encoder or decoder (no pooler, no
+    language-model head), None where it is not known before loading.
     """
 
     name: str
@@ -108,7 +107,7 @@ def list_models() -> tuple[ModelSpec, ...]:
 def resolve(name: str) -> ModelSpec:
     """What a model name stands for.
 
-    `name`: a known name ("bert-base") or its hub id; any folder, or hub id "owner/name";
+    `name`: a known name ("bert-base") or its hub id; any folder, GGUF file, or hub id "owner/name";
     "static:PATH", a file of word vectors; "untrained:MODEL", the architecture of MODEL with
     random weights. "MODEL@REVISION" is a branch, tag or commit of the hub repository (or of a
     folder of the hub's cache). A known name wins over a folder of that name: write "./bert-base" for the
@@ -134,20 +133,24 @@ def resolve(name: str) -> ModelSpec:
                 "MODEL a known name, a hub id or a folder."
             )
         return replace(trained, name=name, kind="untrained")
+    if len(expanded([name])) > 1:
+        raise ValueError(f"{name!r} stands for several models: name one of them here.")
+    (name,) = expanded([name])
     model, revision = split_revision(name)
     if revision is not None:
         spec = resolve(model)
         return replace(spec, name=name, source=f"{spec.source}@{revision}")
     if name in _BY_NAME:
         return replace(_BY_NAME[name], name=name)
-    if looks_like_folder(name) or (name.strip() and Path(name).is_dir()):
+    is_file = name.endswith(".gguf")
+    if looks_like_folder(name) or is_file or (name.strip() and Path(name).is_dir()):
         return ModelSpec(name, "checkpoint", str(user_path(name, "model")), None, None)
     if _HUB_ID.fullmatch(name):
         return ModelSpec(name, "checkpoint", name, None, None)
     names = (*(spec.name for spec in _KNOWN), *_OLD_IDS)
     raise ValueError(
         unknown("model", name, names, listing="`brainalign models`")
-        + "; or give a folder, a hub id 'owner/name', static:FILE or untrained:MODEL"
+        + "; or give a folder, a GGUF file, a hub id 'owner/name', static:FILE or untrained:MODEL"
     )
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from brainalign_jax.language.models import fingerprint
+from brainalign_jax.names import expanded
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPO = "owner/tiny"
 LOCATE = """
@@ -24,10 +27,16 @@ except (ValueError, FileNotFoundError) as error:
 """
 
 
+def commit_of(revision):
+    """A made-up commit of a revision."""
+    return hashlib.sha1(revision.encode()).hexdigest()
+
+
 class Hub(BaseHTTPRequestHandler):
     """Answers what huggingface_hub asks of a model repository. Cuts the first downloads short."""
 
     files: dict[str, bytes] = {}
+    revisions: dict[str, dict[str, bytes]] = {}  # of other revisions than the main one
     cuts_left = 0
     ranges: list[str] = []
 
@@ -45,23 +54,36 @@ class Hub(BaseHTTPRequestHandler):
     def do_HEAD(self):
         self.do_GET()
 
+    def revision(self, path):
+        """(commit, files) of what a path asks for; None where there is no such revision."""
+        asked = re.match(f"/(?:api/models/{REPO}/(?:tree|revision)|{REPO}/resolve)/([^/]+)", path)
+        if not asked or asked[1] in ("main", COMMIT):
+            return COMMIT, self.files
+        for name, files in self.revisions.items():
+            if asked[1] in (name, commit_of(name)):
+                return commit_of(name), files
+        return None
+
     def do_GET(self):
         path = self.path.split("?")[0]
-        siblings = [{"rfilename": name} for name in self.files]
+        if self.revision(path) is None:
+            return self.answer(404, X_Error_Code="RevisionNotFound")
+        commit, files = self.revision(path)
+        siblings = [{"rfilename": name} for name in files]
         if path.startswith(f"/api/models/{REPO}/tree/"):
             listed = [
                 {"type": "file", "path": name, "size": len(body), "oid": "0" * 40}
-                for name, body in self.files.items()
+                for name, body in files.items()
             ]
             return self.answer(200, json.dumps(listed).encode(), Content_Type="application/json")
         if path.startswith(f"/api/models/{REPO}"):
-            info = {"id": REPO, "modelId": REPO, "sha": COMMIT, "siblings": siblings}
+            info = {"id": REPO, "modelId": REPO, "sha": commit, "siblings": siblings}
             return self.answer(200, json.dumps(info).encode(), Content_Type="application/json")
         found = re.fullmatch(f"/{REPO}/resolve/[^/]+/(.+)", path)
-        if not found or found[1] not in self.files:
+        if not found or found[1] not in files:
             return self.answer(404, X_Error_Code="RepoNotFound" if not found else "EntryNotFound")
-        body = self.files[found[1]]
-        headers = {"X_Repo_Commit": COMMIT, "ETag": f'"{hashlib.sha256(body).hexdigest()}"'}
+        body = files[found[1]]
+        headers = {"X_Repo_Commit": commit, "ETag": f'"{hashlib.sha256(body).hexdigest()}"'}
         start = 0
         if asked := re.match(r"bytes=(\d+)-", self.headers.get("Range", "")):
             start = int(asked[1])
@@ -83,7 +105,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub():
     """Address of the server, its files empty."""
-    Hub.files, Hub.cuts_left, Hub.ranges = {}, 0, []
+    Hub.files, Hub.revisions, Hub.cuts_left, Hub.ranges = {}, {}, 0, []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -133,3 +155,27 @@ def test_a_repository_is_downloaded_resumed_and_then_read_without_the_server(hub
 def test_an_unknown_repository_and_an_unreachable_hub_are_told_apart(hub, tmp_path):
     assert locate(hub, tmp_path, repo="owner/absent").startswith("FileNotFoundError")
     assert "could not be reached" in locate(hub, tmp_path, offline="1")
+
+
+def test_steps_of_training_are_revisions_that_are_kept_apart(hub, tmp_path):
+    def files(weights):
+        return {"config.json": b'{"model_type": "gpt_neox"}', "model.safetensors": weights}
+
+    Hub.files = files(b"last")
+    Hub.revisions = {"step512": files(b"early"), "step1000": files(b"later")}
+    last = Path(locate(hub, tmp_path))
+    early, later = (
+        Path(locate(hub, tmp_path, repo=name)) for name in expanded([f"{REPO}@{{512,1000}}"])
+    )
+    assert [path.name for path in (last, early, later)] == [
+        COMMIT,
+        commit_of("step512"),
+        commit_of("step1000"),
+    ]
+    assert [fingerprint(path) for path in (last, early, later)] == [
+        hashlib.sha256(weights).hexdigest() for weights in (b"last", b"early", b"later")
+    ]
+    again = locate("http://127.0.0.1:9", tmp_path, repo=f"{REPO}@step512", offline="1")
+    assert Path(again) == early
+    unknown = locate(hub, tmp_path, repo=f"{REPO}@step3")
+    assert unknown.startswith("ValueError") and "no revision 'step3'" in unknown

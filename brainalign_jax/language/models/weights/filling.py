@@ -19,6 +19,7 @@ from flax import nnx
 
 from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.language.models.blocks.transformer import LanguageModel, TransformerConfig
+from brainalign_jax.language.models.weights.gguf.header import is_gguf
 from brainalign_jax.language.models.weights.sources import Source
 from brainalign_jax.language.models.weights.weight_files import Tensors
 
@@ -124,7 +125,8 @@ class Weights:
                 stored_shape, dtype = self.tensors.header(name)
                 if stored_shape != expected:
                     faults.append(
-                        f"{self.stored[name]} has shape {stored_shape}, config.json wants {expected}"
+                        f"{self.stored[name]} has shape {stored_shape}, "
+                        f"{_described_in(self.folder)} wants {expected}"
                     )
                 elif dtype not in _FLOATS:
                     faults.append(f"{self.stored[name]} has dtype {dtype}, not a float")
@@ -194,7 +196,11 @@ def _placer(source: Source, stacked: bool, sharding: Any) -> Callable:
 def misfit(folder: Path, config: TransformerConfig, faults: list[str]) -> ValueError:
     """The error that tells all the ways in which weights do not fit the architecture."""
     return ValueError(
-        f"the weights in {folder} do not fit the {config.family} model in its config.json: "
-        f"{'; '.join(faults)}. Check that config.json and weights belong together, or download "
+        f"the weights in {folder} do not fit the {config.family} model in its {_described_in(folder)}: "
+        f"{'; '.join(faults)}. Check that {_described_in(folder)} and weights belong together, or download "
         "both again."
     )
+
+
+def _described_in(folder: Path) -> str:
+    return "metadata" if is_gguf(folder) else "config.json"

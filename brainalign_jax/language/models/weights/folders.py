@@ -136,6 +136,20 @@ def folder_message(folder: Path) -> str | None:
     return format_message(str(folder), names)
 
 
+def gguf_inside(folder: Path) -> Path | None:
+    """The GGUF file of a folder that holds no weights of another format; None where there is none.
+
+    Raises: ValueError where there are several.
+    """
+    files = sorted(folder.glob("*.gguf"))
+    if not files or any((folder / name).is_file() for name in (*WEIGHT_NAMES, *ADAPTER_WEIGHTS)):
+        return None
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files[:5])
+        raise ValueError(f"{folder} holds {len(files)} GGUF files ({names}); give one of them.")
+    return files[0]
+
+
 def format_message(where: str, names: Iterable[str]) -> str | None:
     """What files of these names are, where none is a checkpoint's; None if nothing that is known."""
     for pattern, what, remedy in _OTHERS:
@@ -153,8 +167,7 @@ _OTHERS = (
     (
         r".*\.gguf",
         "weights for llama.cpp only",
-        f"GGUF is not read; {_AS_TRANSFORMERS} (transformers converts GGUF: "
-        "from_pretrained(folder, gguf_file=FILE), then save_pretrained)",
+        "download one of these GGUF files (`hf download OWNER/NAME FILE`) and give its path",
     ),
     (r"quant(ize)?_config\.json", "quantised weights (GPTQ or AWQ)", "use the model itself"),
     (r"consolidated\..*|params\.json", "a checkpoint in its maker's own format", _AS_TRANSFORMERS),

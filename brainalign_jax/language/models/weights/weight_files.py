@@ -1,7 +1,7 @@
 """The weight files of a checkpoint folder, and the tensors in them, by name.
 
-Formats: safetensors (one file or shards), `pytorch_model.bin` (one file or shards) and
-`flax_model.msgpack`. No torch.
+Formats: safetensors (one file or shards), `pytorch_model.bin` (one file or shards),
+`flax_model.msgpack`, and GGUF, where the file stands for the folder. No torch.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from brainalign_jax.language.models.weights.folders import (
     WEIGHT_NAMES,
     folder_message,
 )
+from brainalign_jax.language.models.weights.gguf.header import is_gguf
+from brainalign_jax.language.models.weights.gguf.tensors import GgufTensors
 from brainalign_jax.language.models.weights.json_files import read_json
 from brainalign_jax.language.models.weights.torch_file import TorchFile
 from brainalign_jax.language.models.weights.unchanged_file import UnchangedFile
@@ -251,6 +253,8 @@ def open_weight_file(path: Path) -> Tensors:
     _refuse_pointer(path)
     if path.suffix == ".msgpack":
         return FlaxFile(path)
+    if is_gguf(path):
+        return GgufTensors(path)
     return SafetensorsFile(path) if path.suffix == ".safetensors" else TorchFile(path)
 
 
@@ -276,6 +280,8 @@ def flax_to_torch_name(name: str) -> tuple[str, bool]:
 
 
 def _chosen_file(folder: Path) -> Path:
+    if is_gguf(folder) and folder.is_file():
+        return folder
     for name in WEIGHT_NAMES:
         if (folder / name).is_file():
             return folder / name

@@ -1,0 +1,96 @@
+"""A model that is asked for the surprisal of words: loaded once, for all that is measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from brainalign_jax.language.models import checkpoint, registry
+from brainalign_jax.language.models.heads import load_head
+from brainalign_jax.language.surprisal import word_surprisal
+from brainalign_jax.language.tokens import load_tokenizer
+from brainalign_jax.stimulus import Stimulus
+
+_STEP = re.compile(r"@step(\d+)$")
+
+
+class Scorer:
+    """The surprisal of words, in bits, by a causal model, or one of both directions, with its head.
+
+    Raises: ValueError for word vectors, and for a checkpoint without a language-model head.
+    """
+
+    def __init__(self, name: str, *, bos: str = "auto", seed: int = 0):
+        spec = registry.resolve(name)
+        if spec.kind == "static":
+            raise ValueError(
+                f"{name} is a table of word vectors, which predicts no words: leave it out."
+            )
+        self.name = name
+        self.model = checkpoint.load_model(spec, seed=seed)
+        self._head = load_head(spec, self.model, seed=seed)
+        folder = checkpoint.locate(spec.source, weights=spec.kind == "checkpoint")
+        tokenizer = load_tokenizer(folder, family=self.model.family)
+        self._tokenizer = tokenizer.with_bos(bos, causal=self.causal)
+
+    @property
+    def causal(self) -> bool:
+        """Whether the model reads from left to right; else surprisal is the pseudo-log-likelihood's."""
+        return self.model.config.causal
+
+    @property
+    def n_params(self) -> int:
+        """Number of parameters, without the head."""
+        return int(self.model.n_params)
+
+    @property
+    def step(self) -> float:
+        """The training step that the name ends with ("@step1000"); NaN where it names none."""
+        named = _STEP.search(self.name)
+        return float(named[1]) if named else np.nan
+
+    def facts(self) -> dict[str, object]:
+        """What a manifest says of the model."""
+        return {
+            "name": self.name,
+            "family": self.model.family,
+            "n_params": self.n_params,
+            "first_token": self._tokenizer.first_token(),
+            "reads": "from left to right" if self.causal else "in both directions",
+        }
+
+    def bits(
+        self, words: Sequence[str], text: Sequence[int], *, context: str = "sentence"
+    ) -> np.ndarray:
+        """The surprisal of every word, [N] float64 bits; NaN as of `language.surprisal`.
+
+        text: [N] which text each word is of; texts follow one another. context: "sentence" reads each text
+        by itself; "growing" does so, too, however long it is, and "sentences" its sentences one by one.
+        """
+        number = np.asarray(text, np.int64)
+        if context == "sentence":
+            stimulus = Stimulus.from_words(words, sentence=number)
+        else:
+            stimulus = Stimulus.from_words(words, run=number)
+        nats = word_surprisal(
+            stimulus,
+            self.model,
+            self._head,
+            self._tokenizer,
+            context="growing" if context == "growing" else "sentence",
+        )
+        return nats / np.log(2)
+
+    def text_bits(self, texts: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """The surprisal of the words of each text, read by itself."""
+        lengths = [len(words) for words in texts]
+        flat = self.bits(
+            [word for words in texts for word in words], np.repeat(np.arange(len(texts)), lengths)
+        )
+        return np.split(flat, np.cumsum(lengths)[:-1])
+
+    def sub_tokens(self, texts: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """How many sub-tokens each word of each text has."""
+        return [np.diff(encoded.bounds) for encoded in self._tokenizer.encode(texts)]
