@@ -157,8 +157,8 @@ class EvidencePlan:
 
 @documented
 @dataclass(frozen=True)
-class Encoding:
-    """How time courses of regions are predicted from a model, see `studies.regions.encoding`."""
+class Design:
+    """How words become regressors for volumes, and how these are fitted."""
 
     design: str = described(
         "Canonical response (hrf), or a Lanczos filter with delays, from which the regression learns the "
@@ -192,13 +192,24 @@ class Encoding:
         least=1e-12,
         most=1e12,
     )
+    n_shifts: int = described("Recordings shifted in a circle.", 200, least=1)
+    seed: int = described("Of shifts, bootstrap and untrained weights.", 0, least=0)
+
+    def __post_init__(self):
+        check_fields(self)
+
+
+@documented
+@dataclass(frozen=True)
+class Encoding(Design):
+    """How time courses of regions are predicted from a model, see `studies.regions.encoding`."""
+
     lambdas: tuple[float, ...] = described(
         "Penalties of the nuisances, times a nuisance's sum of squares.",
         (0.1, 1.0, 10.0),
         least=1e-12,
         most=1e12,
     )
-    n_shifts: int = described("Recordings shifted in a circle.", 200, least=1)
     least_shift: float = described(
         "Seconds of the smallest shift; above 0, noise that is smooth in time is taken for an effect more "
         "often than p says.",
@@ -207,10 +218,6 @@ class Encoding:
         most=86400.0,
     )
     n_bootstrap: int = described("Resamples of subjects.", 5000, least=10)
-    seed: int = described("Of shifts, bootstrap and untrained weights.", 0, least=0)
-
-    def __post_init__(self):
-        check_fields(self)
 
 
 @documented
