@@ -222,6 +222,37 @@ class Encoding(Design):
 
 @documented
 @dataclass(frozen=True)
+class VoxelEncoding(Design):
+    """How time courses of voxels are predicted from models: `studies.encoding`."""
+
+    layers: tuple[int, ...] | None = described(
+        "Layers, 0 is the embedding output; all if not given.", None, least=0
+    )
+    nuisances: tuple[str, ...] = described(
+        "What is always in, without a penalty: rate, length, frequency and position of the words, surprisal "
+        "(of a trained causal model, its own), or attributes of the data set that are numbers.",
+        ("rate", "length", "frequency", "position", "surprisal"),
+        empty=True,
+    )
+    folds: str = described(
+        "Whole runs are left out (runs), or blocks of volumes with a purge (volumes); auto leaves runs out "
+        "where there are three or more.",
+        "auto",
+        choices=("auto", "runs", "volumes"),
+    )
+    n_flips: int = described(
+        "Sign flips of people for the group's p-values; all there are where these are fewer.",
+        4999,
+        least=1,
+        most=100_000,
+    )
+    n_bootstrap: int = described(
+        "Resamples of people for the group's intervals.", 2000, least=10, most=1_000_000
+    )
+
+
+@documented
+@dataclass(frozen=True)
 class Languages:
     """How it is asked whether what was fitted on one language holds for others: `studies.languages`."""
 
