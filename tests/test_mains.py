@@ -14,6 +14,7 @@ from brainalign_jax.studies.replication import replication
 NAMES = (
     "ablation",
     "contrastive_maps",
+    "encoding",
     "figurative",
     "generalisation",
     "languages",
