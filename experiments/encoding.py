@@ -3,8 +3,6 @@
     python -m experiments.encoding --dataset=alice --data_dir=../shared/data/alice --models=FOLDER \
         --reader_options=high_pass=0.008 --output_dir=out/encoding
 
-TIMES
-
 Writes OUT/encoding.parquet (a row a region and person), OUT/maps/ (an image a quantity, where the recordings
 have a space), OUT/map.html, OUT/figures/, OUT/manifest.json and OUT/report.html. The same as
 `brainalign encode`.

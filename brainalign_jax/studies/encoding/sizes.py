@@ -68,7 +68,7 @@ def planned(
         + 8 * shapes.tested
     )
     columns = min(max(_CHUNK_BYTES // per_column, 1), _MOST_COLUMNS)
-    voxels = min(columns, 64 * -(-max(n_voxels) // 64))
+    voxels = min(columns, 8 * -(-max(n_voxels) // 8))
     chunks = Chunks(voxels, min(1 + n_shifts, max(1, columns // voxels)))
     parts = {
         "recordings": 4 * n_volumes * sum(n_voxels),
