@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import brainalign_jax as ba
+from brainalign_jax.cli import main
 from brainalign_jax.neural.readout import TimeCourses
 from brainalign_jax.neural.simulate import story_words
 from brainalign_jax.neural.simulate.bold import schedule_runs, simulate_bold
@@ -244,3 +245,26 @@ def test_noise_is_found_as_often_as_promised(tmp_path):
     lowest = [table.maps[1, name].values["p_max"].min() for name in people]
     assert (np.array(lowest) < 0.05).sum() <= 3  # 4 or more of 12 have a probability of .002
     assert 0.25 < np.mean(lowest) < 0.8
+
+
+@pytest.mark.filterwarnings("ignore:.*constant")
+def test_the_command_says_what_it_found_and_what_is_wrong(scans, tmp_path, capsys, monkeypatch):
+    folder, _, _ = scans
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    cleaned = dict.fromkeys(word.strip("'’“”\".,;:!?()—-").lower() for word in WORDS)
+    lines = [f"{word} {' '.join(map(str, rng.random(4).round(3)))}\n" for word in cleaned if word]
+    (tmp_path / "vectors.txt").write_text("".join(lines))
+    asked = [
+        "encode", "--dataset=nifti", f"--data_dir={folder}", "--models=static:vectors.txt",
+        "--reader_options=image=sub-1_run-*_bold.nii.gz", "--n_folds=3", "--n_inner=2", "--alphas=10",
+        "--n_shifts=20", "--nuisances=rate", "--output_dir=out", "--progress=false",
+    ]  # fmt: skip
+    assert main(asked) == 0
+    said = capsys.readouterr().out
+    assert "word rate" in said and "report: out/report.html" in said
+    assert EncodingTable.load(tmp_path / "out").manifest["command"].startswith("brainalign encode")
+    assert main([*asked, f"--atlas={folder / 'no.nii.gz'}"]) == 1
+    assert "no.nii.gz" in capsys.readouterr().err
+    assert main([*asked, "--folds=blocks"]) == 2
+    assert "--folds='blocks'; known: auto, runs, volumes" in capsys.readouterr().err

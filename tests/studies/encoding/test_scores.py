@@ -6,6 +6,8 @@ from scipy.signal import lfilter
 from brainalign_jax.studies.encoding import scores
 from brainalign_jax.studies.encoding.scores import Chunks
 from brainalign_jax.studies.regions import scores as region_scores
+from brainalign_jax.studies.regions.encoding import Encoding, nuisance_features
+from brainalign_jax.studies.regions.recordings import alice_regions
 from brainalign_jax.study.score import volumes
 
 N, V = 100, 7
@@ -157,3 +159,33 @@ def test_what_nuisances_reach_of_a_model():
     np.testing.assert_allclose(found, [0.2, 0.0, 1.0, np.nan, 0.5])
     layers = np.array([[0, -1, 2], [1, -1, 2], [1, 0, 0]])
     assert scores.chosen_layer(layers).tolist() == [1, -1, 2]
+
+
+def test_on_alice_the_unique_r_of_regions_is_that_of_voxels(shared_data):
+    """One person's regions, the release's word rate and sound power beside words' length and random vectors.
+
+    With a penalty of the nuisances near zero both agree but for rounding; the usual penalties, and a choice
+    over all people, are what tells the two studies apart.
+    """
+    recordings = alice_regions(shared_data / "alice", radii=("10mm",), subjects=["s18"])
+    made = nuisance_features(recordings, Encoding())
+    z = np.concatenate([made["rate"], made["sound_power"]], axis=1)
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((2, len(recordings.stimulus), 4))
+    vectors[1, :, 0] = [len(word) for word in recordings.stimulus.words]
+    where = recordings.stimulus, recordings.times, recordings.run
+    layers = [volumes.at_volumes(*where, layer, Encoding()) for layer in vectors]
+    folds = volumes.time_folds(recordings.times, recordings.run, n_folds=3, n_inner=3, purge=20.0)
+    shifts = volumes.shifted_rows(recordings.run, recordings.times, n_shifts=3, least=0.0)
+    bold = recordings.bold
+    (found,) = scores.score([bold[:, 0]], layers, z, folds, shifts, ALPHAS, Chunks(8, 4))
+    kept = region_scores.shifted_residuals(bold, z, shifts)
+
+    def unique(lambdas):
+        both = region_scores.prepare(layers, z, folds, lambdas, (*ALPHAS, np.inf))
+        alone = region_scores.prepare([], z, folds, lambdas, (np.inf,))
+        joint, nuisances = (region_scores.score(part, folds, kept) for part in (both, alone))
+        return (joint.correlation - nuisances.correlation)[:, 0]
+
+    np.testing.assert_allclose(found.added, unique((1e-9,)), atol=5e-4)
+    assert np.abs(found.added - unique((0.1, 1.0, 10.0))).mean() < 0.1
