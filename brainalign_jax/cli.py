@@ -17,6 +17,7 @@ COMMANDS = {
     "align": ("align", "ALIGN"),
     "evidence": ("evidence", "EVIDENCE"),
     "generalise": ("generalise", "GENERALISE"),
+    "encode": ("encode", "ENCODE"),
     "figurative": ("figurative", "FIGURATIVE"),
     "languages": ("languages", "LANGUAGES"),
     "ablate": ("ablate", "ABLATE"),

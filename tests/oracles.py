@@ -290,3 +290,46 @@ def paper_ranks(predictions, candidates, gold, asked, k):
     similarity = cosine(predictions, candidates)
     hubs = np.sort(similarity, axis=0)[-k:].mean(axis=0)
     return ranks(2 * similarity - hubs, gold)[asked], ranks(similarity, gold)[asked]
+
+
+def beside_nuisances(features, nuisances, target, train, alpha):
+    """Predictions [N] of one target [N] by features with a penalty and nuisances without, solved jointly.
+
+    train: [N] bool. alpha: times the mean diagonal of the kernel of the features' residuals, to whose
+    deviation they are scaled; infinity for no features.
+    """
+    n = train.sum()
+    z = np.column_stack([np.ones(len(train)), nuisances])
+    if np.isinf(alpha):
+        return z @ np.linalg.lstsq(z[train], target[train], rcond=None)[0]
+    left = features - z @ np.linalg.lstsq(z[train], features[train], rcond=None)[0]
+    spread = np.sqrt((left[train] ** 2).mean(axis=0))
+    joint = np.column_stack([z, features / spread])
+    size = (left[train] ** 2 / spread**2).sum() / n
+    penalty = np.diag([0.0] * z.shape[1] + [alpha * size] * features.shape[1])
+    normal = joint[train].T @ joint[train] + penalty
+    return joint @ np.linalg.solve(normal, joint[train].T @ target[train])
+
+
+def encoded(layers, nuisances, target, folds, alphas):
+    """(predictions of each outer fold's rows, nuisances' predictions, layers, alphas) of one target [N].
+
+    folds: of (train, test, inner) with masks [N]; inner: a list of (train, test). Layer and alpha have the
+    least squared error of the inner folds; layer -1 has no features.
+    """
+    chosen = []
+    for train, test, inner in folds:
+        candidates = [(-1, np.inf)]
+        candidates += [(layer, alpha) for layer in range(len(layers)) for alpha in alphas]
+
+        def guess(candidate, rows):
+            layer, alpha = candidate
+            return beside_nuisances(layers[max(layer, 0)], nuisances, target, rows, alpha)
+
+        errors = [
+            sum(((guess(pair, own) - target)[held] ** 2).sum() for own, held in inner)
+            for pair in candidates
+        ]
+        best = candidates[int(np.argmin(errors))]
+        chosen.append((guess(best, train)[test], guess((-1, np.inf), train)[test], *best))
+    return chosen

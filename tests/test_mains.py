@@ -16,6 +16,7 @@ NAMES = (
     "ablation",
     "comparison",
     "contrastive_maps",
+    "encoding",
     "figurative",
     "generalisation",
     "languages",

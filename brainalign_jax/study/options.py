@@ -163,8 +163,8 @@ class EvidencePlan:
 
 @documented
 @dataclass(frozen=True)
-class Encoding:
-    """How time courses of regions are predicted from a model, see `studies.regions.encoding`."""
+class Design:
+    """How words become regressors for volumes, and how these are fitted."""
 
     design: str = described(
         "Canonical response (hrf), or a Lanczos filter with delays, from which the regression learns the "
@@ -198,13 +198,24 @@ class Encoding:
         least=1e-12,
         most=1e12,
     )
+    n_shifts: int = described("Recordings shifted in a circle.", 200, least=1)
+    seed: int = described("Of shifts, bootstrap and untrained weights.", 0, least=0)
+
+    def __post_init__(self):
+        check_fields(self)
+
+
+@documented
+@dataclass(frozen=True)
+class Encoding(Design):
+    """How time courses of regions are predicted from a model, see `studies.regions.encoding`."""
+
     lambdas: tuple[float, ...] = described(
         "Penalties of the nuisances, times a nuisance's sum of squares.",
         (0.1, 1.0, 10.0),
         least=1e-12,
         most=1e12,
     )
-    n_shifts: int = described("Recordings shifted in a circle.", 200, least=1)
     least_shift: float = described(
         "Seconds of the smallest shift; above 0, noise that is smooth in time is taken for an effect more "
         "often than p says.",
@@ -213,10 +224,37 @@ class Encoding:
         most=86400.0,
     )
     n_bootstrap: int = described("Resamples of subjects.", 5000, least=10)
-    seed: int = described("Of shifts, bootstrap and untrained weights.", 0, least=0)
 
-    def __post_init__(self):
-        check_fields(self)
+
+@documented
+@dataclass(frozen=True)
+class VoxelEncoding(Design):
+    """How time courses of voxels are predicted from models: `studies.encoding`."""
+
+    layers: tuple[int, ...] | None = described(
+        "Layers, 0 is the embedding output; all if not given.", None, least=0
+    )
+    nuisances: tuple[str, ...] = described(
+        "What is always in, without a penalty: rate, length, frequency and position of the words, surprisal "
+        "(of a trained causal model, its own), or attributes of the data set that are numbers.",
+        ("rate", "length", "frequency", "position", "surprisal"),
+        empty=True,
+    )
+    folds: str = described(
+        "Whole runs are left out (runs), or blocks of volumes with a purge (volumes); auto leaves runs out "
+        "where there are three or more.",
+        "auto",
+        choices=("auto", "runs", "volumes"),
+    )
+    n_flips: int = described(
+        "Sign flips of people for the group's p-values; all there are where these are fewer.",
+        4999,
+        least=1,
+        most=100_000,
+    )
+    n_bootstrap: int = described(
+        "Resamples of people for the group's intervals.", 2000, least=10, most=1_000_000
+    )
 
 
 @documented

@@ -24,6 +24,7 @@ from brainalign_jax.studies.regions.recordings import RegionRecordings, alice_re
 from brainalign_jax.studies.regions.report import write_region_report
 from brainalign_jax.studies.regions.table import RegionTable, effect_rows
 from brainalign_jax.studies.regions.verdict import answer, headline, verdicts
+from brainalign_jax.study.score import volumes
 
 FEW = Encoding(
     n_folds=4, n_inner=3, purge=10.0, n_shifts=39, alphas=(1.0, 10.0, 100.0), n_bootstrap=500
@@ -175,7 +176,7 @@ def slow_scores(layers, nuisances, y, folds, lambdas, alphas):
 def test_scores_and_choices_are_those_of_a_slow_loop(with_nuisances):
     made = simulated(seed=3, strength=1.5)
     bold = made.recordings.bold
-    folds = region_scores.time_folds(
+    folds = volumes.time_folds(
         made.recordings.times, made.recordings.run, n_folds=3, n_inner=2, purge=8.0
     )
     nuisances = np.zeros((N, 0))
@@ -198,22 +199,22 @@ def test_scores_and_choices_are_those_of_a_slow_loop(with_nuisances):
 def test_shifts_turn_every_run_in_itself():
     run = np.repeat([2, 5], [40, 30])
     times = np.r_[2.0 * np.arange(40), 2.0 * np.arange(30)]
-    turned = region_scores.shifted_rows(run, times, n_shifts=25, least=10.0, random_state=1)
+    turned = volumes.shifted_rows(run, times, n_shifts=25, least=10.0, random_state=1)
     assert turned.shape == (26, 70) and (turned[0] == np.arange(70)).all()
     for row in turned[1:]:
         for part, size in ((row[:40], 40), (row[40:] - 40, 30)):
             step = part[0]
             assert 5 <= step <= size - 5
             np.testing.assert_array_equal(part, np.roll(np.arange(size), -step))
-    one = region_scores.shifted_rows(run[:40], times[:40], n_shifts=31, least=10.0)
+    one = volumes.shifted_rows(run[:40], times[:40], n_shifts=31, least=10.0)
     assert len(np.unique(one[1:, 0])) == 31
-    every = region_scores.shifted_rows(run[:40], times[:40], n_shifts=39, least=0.0)
+    every = volumes.shifted_rows(run[:40], times[:40], n_shifts=39, least=0.0)
     assert sorted(every[:, 0]) == list(range(40))
-    many = region_scores.shifted_rows(run, times, n_shifts=400, least=0.0)
+    many = volumes.shifted_rows(run, times, n_shifts=400, least=0.0)
     assert sorted(set(many[1:, 0])) == list(range(40))
     assert sorted(set(many[1:, 40])) == list(range(40, 70))
     with pytest.raises(ValueError, match="31 circular shifts of at least 10 s, but 32"):
-        region_scores.shifted_rows(run[:40], times[:40], n_shifts=32, least=10.0)
+        volumes.shifted_rows(run[:40], times[:40], n_shifts=32, least=10.0)
 
 
 def test_shifted_residuals_keep_the_nuisances_in_place():
@@ -230,7 +231,7 @@ def test_shifted_residuals_keep_the_nuisances_in_place():
 
 def test_folds_are_blocks_with_a_gap_in_their_own_run():
     times, run = np.r_[2.0 * np.arange(60), 2.0 * np.arange(60)], np.repeat([0, 1], 60)
-    folds = region_scores.time_folds(times, run, n_folds=4, n_inner=3, purge=9.0)
+    folds = volumes.time_folds(times, run, n_folds=4, n_inner=3, purge=9.0)
     seen = np.concatenate(
         [rows[w > 0] for rows, w in zip(folds.test_rows, folds.test_weights, strict=True)]
     )
@@ -244,7 +245,7 @@ def test_folds_are_blocks_with_a_gap_in_their_own_run():
             assert folds.train[fold][rows].all() and not train[rows].any()
             assert not (train & ~folds.train[fold]).any()
     with pytest.raises(ValueError, match="fewer folds or a shorter purge"):
-        region_scores.time_folds(times, run, n_folds=4, n_inner=3, purge=200.0)
+        volumes.time_folds(times, run, n_folds=4, n_inner=3, purge=200.0)
 
 
 @pytest.mark.parametrize("driven_by_rate", [False, True])
@@ -255,10 +256,10 @@ def test_noise_is_found_as_often_as_promised(driven_by_rate):
     known = nuisance_features(made.recordings, FEW)
     rate = known["rate"]
     signal = zscored(rate[:, 0]) * driven_by_rate
-    folds = region_scores.time_folds(
+    folds = volumes.time_folds(
         made.recordings.times, made.recordings.run, n_folds=4, n_inner=3, purge=10.0
     )
-    turned = region_scores.shifted_rows(
+    turned = volumes.shifted_rows(
         made.recordings.run, made.recordings.times, n_shifts=39, least=20.0
     )
     # Regions stand for recordings here: each has its own noise.
@@ -276,7 +277,7 @@ def test_noise_is_found_as_often_as_promised(driven_by_rate):
 def test_ceiling_is_the_others_mean_within_blocks():
     made = simulated()
     bold = made.recordings.bold
-    folds = region_scores.time_folds(
+    folds = volumes.time_folds(
         made.recordings.times, made.recordings.run, n_folds=4, n_inner=3, purge=0.0
     )
     found = region_scores.ceiling(bold, folds)

@@ -8,6 +8,7 @@ import os
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,12 @@ import numpy as np
 from brainalign_jax.files import user_path
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.attributes import joined_attributes
-from brainalign_jax.neural.readout import Processing
+from brainalign_jax.neural.readout import (
+    Processing,
+    TimeCourses,
+    read_time_courses,
+    word_responses,
+)
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.scripts import check_language
 from brainalign_jax.spans import Spans
@@ -32,6 +38,7 @@ class Dataset:
     meta: citation, licence, notes, and how the words and sentences were made; JSON-serialisable.
     vectors: name -> [N, D] vectors or norms that the release ships, rows follow stimulus.words.
     spans: where the words of the stimulus are spans of sentences, these; models then read the sentences.
+    time_courses: subject name -> TimeCourses, the cleaned scans as they are; None where there are none.
 
     Of recordings that are in memory:
 
@@ -51,6 +58,7 @@ class Dataset:
     meta: dict = field(default_factory=dict)
     vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
     spans: Spans | None = None
+    time_courses: Callable[[str], TimeCourses] | None = None
 
 
 Reader = Callable[..., Dataset]
@@ -86,6 +94,23 @@ def register(name: str) -> Callable[[Reader], Reader]:
         return reader
 
     return keep
+
+
+def scans_dataset(
+    name: str, subjects: tuple[str, ...], stimulus: Stimulus, load: Callable, meta: dict
+) -> Dataset:
+    """The data set of people whose scans are read: as word responses, or as time courses.
+
+    load: (subject name, reading=) -> what `word_responses` or `read_time_courses` makes of the scans.
+    """
+    return Dataset(
+        name,
+        subjects,
+        stimulus,
+        partial(load, reading=word_responses),
+        meta,
+        time_courses=partial(load, reading=read_time_courses),
+    )
 
 
 def list_datasets() -> tuple[str, ...]:
@@ -151,13 +176,21 @@ def open_dataset(
         if spans is not None:
             spans = replace(spans, stimulus=replace(spans.stimulus, language=language))
 
-    def load(subject: str) -> WordResponses:
+    def told(read: Callable, subject: str):
         (chosen,) = choose_subjects(name, dataset.subjects, [subject])
-        responses = dataset.load(chosen)
-        responses = responses.with_attributes(**joined) if joined else responses
-        return responses if language is None else responses.with_language(language)
+        recorded = read(chosen)
+        recorded = recorded.with_attributes(**joined) if joined else recorded
+        return recorded if language is None else recorded.with_language(language)
 
-    return replace(dataset, load=load, stimulus=stimulus, meta=meta, spans=spans)
+    courses = dataset.time_courses
+    return replace(
+        dataset,
+        load=partial(told, dataset.load),
+        stimulus=stimulus,
+        meta=meta,
+        spans=spans,
+        time_courses=None if courses is None else partial(told, courses),
+    )
 
 
 def reader_of(name: str) -> Reader:

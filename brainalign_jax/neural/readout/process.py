@@ -45,23 +45,13 @@ def word_responses(
         raise ValueError(f"{recording.source}: the words have no onsets; scans cannot be read out")
     n_volumes, n_voxels = recording.bold.shape
     rows, times, run, confounds = trimmed(recording, processing.trim)
-    _warn_of_gaps(stimulus, times, run, recording.source)
+    warn_of_gaps(stimulus, times, run, recording.source)
     try:
         readout = Readout(stimulus, times, run, processing)
     except ValueError as error:
         raise ValueError(f"{recording.source}: {error}") from error
     trs = repetition_times(times, run)
-    try:
-        cleaner = Cleaner(
-            run,
-            tr=trs,
-            detrend=processing.detrend,
-            high_pass=processing.high_pass,
-            standardize=processing.standardize,
-            confounds=confounds,
-        )
-    except ValueError as error:
-        raise ValueError(f"{recording.source}: {error}") from error
+    cleaner = cleaner_of(recording, run, trs, confounds, processing)
 
     level = False  # whether offsets that float32 cannot hold are still to be taken off
 
@@ -83,13 +73,7 @@ def word_responses(
         "tr": float(np.median(list(trs.values()))),
         "timing_error": readout.error,
         "kernel": readout.settings,
-        "cleaning": {
-            "detrend": processing.detrend,
-            "standardize": processing.standardize,
-            "high_pass": processing.high_pass,
-            "confounds": 0 if confounds is None else confounds.shape[1],
-            "trim": list(processing.trim),
-        },
+        "cleaning": cleaning_facts(processing, confounds),
     }
     reporting = {"subject": recording.subject, "bad_voxels": processing.bad_voxels}
     kept = None
@@ -174,7 +158,39 @@ def _file_name(subject: str, dataset: str | None) -> str:
     return f"{plain}.npz"
 
 
-def _warn_of_gaps(stimulus: Stimulus, times: np.ndarray, run: np.ndarray, source: str) -> None:
+def cleaner_of(
+    recording: BoldRecording,
+    run: np.ndarray,
+    trs: dict,
+    confounds: np.ndarray | None,
+    processing: Processing,
+) -> Cleaner:
+    """The cleaner of a recording's rows, as `trimmed` left them. Raises ValueError naming the source."""
+    try:
+        return Cleaner(
+            run,
+            tr=trs,
+            detrend=processing.detrend,
+            high_pass=processing.high_pass,
+            standardize=processing.standardize,
+            confounds=confounds,
+        )
+    except ValueError as error:
+        raise ValueError(f"{recording.source}: {error}") from error
+
+
+def cleaning_facts(processing: Processing, confounds: np.ndarray | None) -> dict:
+    """How a recording was cleaned, for the record."""
+    return {
+        "detrend": processing.detrend,
+        "standardize": processing.standardize,
+        "high_pass": processing.high_pass,
+        "confounds": 0 if confounds is None else confounds.shape[1],
+        "trim": list(processing.trim),
+    }
+
+
+def warn_of_gaps(stimulus: Stimulus, times: np.ndarray, run: np.ndarray, source: str) -> None:
     """Warn of what damaged or doubled tables of words and volumes look like, and sound ones hardly ever."""
     own = np.full(len(stimulus), run[0]) if stimulus.run is None else stimulus.run
     if (twice := (np.diff(stimulus.onsets) == 0) & (np.diff(own) == 0)).any():

@@ -16,7 +16,6 @@ import pandas as pd
 
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import embed
-from brainalign_jax.neural.readout.encoding import design_matrix
 from brainalign_jax.studies.regions import report
 from brainalign_jax.studies.regions import scores as region_scores
 from brainalign_jax.studies.regions.recordings import RegionRecordings
@@ -25,6 +24,7 @@ from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.manifest import made_by
 from brainalign_jax.study.options import Encoding
+from brainalign_jax.study.score import volumes
 from brainalign_jax.study.words import token_features
 
 UNTRAINED = "untrained:"
@@ -69,6 +69,7 @@ def run_region_encoding(
 
 def word_features(recordings: RegionRecordings, model: str, encoding: Encoding) -> list[np.ndarray]:
     """The model's features at the volumes, [N, D] of every layer: vectors of the words in their context."""
+    where = recordings.stimulus, recordings.times, recordings.run
     vectors = embed(
         recordings.stimulus,
         model,
@@ -79,7 +80,9 @@ def word_features(recordings: RegionRecordings, model: str, encoding: Encoding) 
         seed=encoding.seed,
     )
     return [
-        _at_volumes(recordings, layer, encoding) for _, block in vectors.blocks() for layer in block
+        volumes.at_volumes(*where, layer, encoding)
+        for _, block in vectors.blocks()
+        for layer in block
     ]
 
 
@@ -95,32 +98,18 @@ def nuisance_features(recordings: RegionRecordings, encoding: Encoding) -> dict[
         "frequency": centred["log_frequency"],
         "length": centred["letters"],
     }
+    where = recordings.stimulus, recordings.times, recordings.run
     found = {}
     for name in NUISANCES:
         columns = []
         if name in words:
-            columns.append(_at_volumes(recordings, words[name][:, None], encoding))
+            columns.append(volumes.at_volumes(*where, words[name][:, None], encoding))
         if name in recordings.shipped:
             given = np.asarray(recordings.shipped[name], np.float64)
             columns.append(given.reshape(len(given), -1))
         if columns:
             found[name] = np.concatenate(columns, axis=1)
     return found
-
-
-def _at_volumes(recordings: RegionRecordings, values: np.ndarray, encoding: Encoding) -> np.ndarray:
-    stimulus = recordings.stimulus
-    return design_matrix(
-        stimulus.onsets,
-        np.asarray(values, np.float64),
-        recordings.times,
-        method=encoding.design,
-        durations=stimulus.durations,
-        delays=encoding.delays,
-        hrf=encoding.hrf,
-        run=stimulus.run,
-        volume_run=None if stimulus.run is None else recordings.run,
-    )
 
 
 def score_regions(
@@ -135,14 +124,14 @@ def score_regions(
     features: model -> layers of [N, D] at the volumes; the first model is the one asked about, and
     "untrained:" before its name makes another its twin.
     """
-    folds = region_scores.time_folds(
+    folds = volumes.time_folds(
         recordings.times,
         recordings.run,
         n_folds=encoding.n_folds,
         n_inner=encoding.n_inner,
         purge=encoding.purge,
     )
-    turned = region_scores.shifted_rows(
+    turned = volumes.shifted_rows(
         recordings.run,
         recordings.times,
         n_shifts=encoding.n_shifts,

@@ -20,10 +20,15 @@ from brainalign_jax.neural.readers.corpora.sections import (
     stimulus_of,
 )
 from brainalign_jax.neural.readers.options import split_items
-from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, find_folder, register
-from brainalign_jax.neural.readout import Processing, word_responses
+from brainalign_jax.neural.readers.registry import (
+    Dataset,
+    choose_subjects,
+    find_folder,
+    register,
+    scans_dataset,
+)
+from brainalign_jax.neural.readout import Processing, Reading
 from brainalign_jax.neural.recording import BoldRecording
-from brainalign_jax.neural.responses import WordResponses
 
 NAME = "lebel2023"
 SOURCE = "https://openneuro.org/datasets/ds003020"
@@ -104,7 +109,7 @@ def read_lebel2023(
     if not 0 <= slice_time_ref <= 1:
         raise ValueError(f"slice_time_ref is {slice_time_ref}; give a part of a TR, 0 to 1")
 
-    def load(subject: str) -> WordResponses:
+    def load(subject: str, reading: Reading):
         paths = [heard[subject][name] for name in names]
         for path in paths:
             check_present(path, SOURCE)
@@ -130,9 +135,9 @@ def read_lebel2023(
             run,
             {section.label: section.path for section in sections},
         )
-        return word_responses(recording, stimulus, processing, meta=meta)
+        return reading(recording, stimulus, processing, meta=meta)
 
-    return Dataset(NAME, chosen, stimulus, load, meta)
+    return scans_dataset(NAME, chosen, stimulus, load, meta)
 
 
 def story_times(n_volumes: int, tr: float = TR, slice_time_ref: float = 0.0) -> np.ndarray:

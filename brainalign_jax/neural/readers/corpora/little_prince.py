@@ -20,9 +20,14 @@ from brainalign_jax.neural.readers.corpora.sections import (
     stimulus_of,
 )
 from brainalign_jax.neural.readers.images.image_files import known_labels
-from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, find_folder, register
-from brainalign_jax.neural.readout import Processing
-from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.neural.readers.registry import (
+    Dataset,
+    choose_subjects,
+    find_folder,
+    register,
+    scans_dataset,
+)
+from brainalign_jax.neural.readout import Processing, Reading
 
 NAME = "little_prince"
 SOURCE = "https://openneuro.org/datasets/ds003643"
@@ -123,7 +128,7 @@ def read_little_prince(
         "slice_time_ref": float(slice_time_ref),
     }
 
-    def load(subject: str) -> WordResponses:
+    def load(subject: str, reading: Reading):
         scans = [_scans_of(images[subject], subject, root)[number - 1] for number in numbers]
         for scan in scans:
             check_present(scan, SOURCE)
@@ -141,9 +146,10 @@ def read_little_prince(
             slice_time_ref=slice_time_ref,
             release=SOURCE,
             meta=meta,
+            reading=reading,
         )
 
-    return Dataset(NAME, chosen, stimulus, load, meta)
+    return scans_dataset(NAME, chosen, stimulus, load, meta)
 
 
 def find_images(root: Path) -> dict[str, list[tuple[int, Path]]]:

@@ -27,9 +27,14 @@ from brainalign_jax.neural.readers.corpora.sections import (
 from brainalign_jax.neural.readers.images.bids_files import BidsFile, parse_name
 from brainalign_jax.neural.readers.images.image_files import known_labels
 from brainalign_jax.neural.readers.options import split_items
-from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, find_folder, register
-from brainalign_jax.neural.readout import Processing
-from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.neural.readers.registry import (
+    Dataset,
+    choose_subjects,
+    find_folder,
+    register,
+    scans_dataset,
+)
+from brainalign_jax.neural.readout import Processing, Reading
 
 NAME = "narratives"
 SOURCE = (
@@ -152,7 +157,7 @@ def read_narratives(
         "slice_time_ref": float(slice_time_ref),
     }
 
-    def load(subject: str) -> WordResponses:
+    def load(subject: str, reading: Reading):
         heard = [tellings[subject][name] for name in names]
         for telling in heard:
             for scan in telling.scans:
@@ -179,9 +184,10 @@ def read_narratives(
             slice_time_ref=slice_time_ref,
             release=SOURCE,
             meta=meta,
+            reading=reading,
         )
 
-    return Dataset(NAME, chosen, stimulus, load, meta)
+    return scans_dataset(NAME, chosen, stimulus, load, meta)
 
 
 def find_scans(

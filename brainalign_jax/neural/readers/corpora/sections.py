@@ -20,8 +20,7 @@ from brainalign_jax.neural.formats.images.volumes import AUTOMATIC_MASKS, open_v
 from brainalign_jax.neural.formats.text.delimited import MISSING, DelimitedText, is_number
 from brainalign_jax.neural.readers.images.image_files import find_file, respond, run_times
 from brainalign_jax.neural.readers.stories.story import sentences_by_pause
-from brainalign_jax.neural.readout import Processing
-from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.neural.readout import Processing, Reading
 from brainalign_jax.stimulus import Stimulus, split_sentences
 
 LONGEST_OVERLAP = 1.0  # seconds that a word may last beyond the onset of the next one
@@ -183,8 +182,9 @@ def respond_to_sections(
     slice_time_ref: float,
     release: str,
     meta: dict,
-) -> WordResponses:
-    """One subject's word responses from images, one a section, in the order of the sections.
+    reading: Reading,
+):
+    """What `reading` makes of one subject's images, one a section, in the order of the sections.
 
     tr: given by the user, which overrules the images; None is `release_tr`, and an image that says
     another one is refused. first_volume: seconds on a section's clock of its first volume, one number
@@ -215,6 +215,7 @@ def respond_to_sections(
         confounds=None,
         paths={section.label: section.path for section in sections},
         meta=meta,
+        reading=reading,
     )
 
 

@@ -22,10 +22,15 @@ from brainalign_jax.neural.readers.corpora.sections import (
     stimulus_of,
 )
 from brainalign_jax.neural.readers.images.image_files import known_labels
-from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, find_folder, register
+from brainalign_jax.neural.readers.registry import (
+    Dataset,
+    choose_subjects,
+    find_folder,
+    register,
+    scans_dataset,
+)
 from brainalign_jax.neural.readers.stories.story import text_of
-from brainalign_jax.neural.readout import Processing
-from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.neural.readout import Processing, Reading
 from brainalign_jax.stimulus import clean_word
 
 NAME = "smn4lang"
@@ -123,7 +128,7 @@ def read_smn4lang(
         "slice_time_ref": float(slice_time_ref),
     }
 
-    def load(subject: str) -> WordResponses:
+    def load(subject: str, reading: Reading):
         for number in numbers:
             if number not in images[subject]:
                 folder, ending = SPACES[chosen_space]
@@ -152,9 +157,10 @@ def read_smn4lang(
             slice_time_ref=slice_time_ref,
             release=SOURCE,
             meta=meta,
+            reading=reading,
         )
 
-    return Dataset(NAME, chosen, stimulus, load, meta)
+    return scans_dataset(NAME, chosen, stimulus, load, meta)
 
 
 def find_scans(

@@ -35,9 +35,13 @@ from brainalign_jax.neural.readers.images.image_files import (
     run_times,
     split_names,
 )
-from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
-from brainalign_jax.neural.readout import Processing
-from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.neural.readers.registry import (
+    Dataset,
+    choose_subjects,
+    register,
+    scans_dataset,
+)
+from brainalign_jax.neural.readout import Processing, Reading
 from brainalign_jax.stimulus import Stimulus
 
 NAME = "bids"
@@ -127,7 +131,7 @@ def read_bids(
         "atlas": None if atlas is None else str(atlas),
     }
 
-    def load(one: str) -> WordResponses:
+    def load(one: str, reading: Reading):
         stimulus, paths = stimulus_of(one)
         own = found[one]
         files = [run.files for run in own]
@@ -178,9 +182,10 @@ def read_bids(
             confounds=regressors,
             paths=paths,
             meta={**meta, "mask": [Path(name).name for name in file_names(masked)]},
+            reading=reading,
         )
 
-    return Dataset(NAME, chosen, first, load, meta)
+    return scans_dataset(NAME, chosen, first, load, meta)
 
 
 def _metadata(scan: BidsFile, roots: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:

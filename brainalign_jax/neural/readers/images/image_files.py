@@ -18,9 +18,8 @@ import numpy as np
 from brainalign_jax.neural.formats.images.images import LONGEST_TR, ImageSource, Run
 from brainalign_jax.neural.formats.text.sidecars import check_covered, number_of, read_json
 from brainalign_jax.neural.readers.options import split_items
-from brainalign_jax.neural.readout import Processing, word_responses
+from brainalign_jax.neural.readout import Processing, Reading
 from brainalign_jax.neural.recording import BoldRecording
-from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 
 SUBJECT = "{subject}"
@@ -38,8 +37,9 @@ def respond(
     confounds: np.ndarray | None,
     paths: Mapping[int, Path],
     meta: dict,
-) -> WordResponses:
-    """One subject's word responses, after a check that the scans reach as far as the words do.
+    reading: Reading,
+):
+    """What `reading` makes of one subject's scans, after a check that they reach as far as the words do.
 
     paths: the table of each run's words, for messages.
     """
@@ -54,7 +54,7 @@ def respond(
         feature_names=source.feature_names,
         source=source.name,
     )
-    return word_responses(recording, stimulus, processing, meta=meta)
+    return reading(recording, stimulus, processing, meta=meta)
 
 
 def run_times(

@@ -32,10 +32,14 @@ from brainalign_jax.neural.readers.images.image_files import (
     split_names,
     subject_names,
 )
-from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
-from brainalign_jax.neural.readout import Processing
+from brainalign_jax.neural.readers.registry import (
+    Dataset,
+    choose_subjects,
+    register,
+    scans_dataset,
+)
+from brainalign_jax.neural.readout import Processing, Reading
 from brainalign_jax.neural.recording import assign_runs
-from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 
 NAME = "nifti"
@@ -179,7 +183,7 @@ def read_nifti(
 
     one_clock = np.atleast_1d(first_volume).size > 1
 
-    def load(one: str) -> WordResponses:
+    def load(one: str, reading: Reading):
         stimulus, paths = stimulus_of(one)
         source = source_of(one)
         starts, parts = source.starts(first_volume), []
@@ -212,9 +216,10 @@ def read_nifti(
             ),
             paths=paths,
             meta=meta,
+            reading=reading,
         )
 
-    return Dataset(NAME, chosen, first, load, meta)
+    return scans_dataset(NAME, chosen, first, load, meta)
 
 
 def _stimulus(tables: list[WordTable], n_runs: int, first_volume) -> Stimulus:

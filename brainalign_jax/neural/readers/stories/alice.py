@@ -12,7 +12,7 @@ import numpy as np
 from brainalign_jax.names import unknown
 from brainalign_jax.neural.formats.text.textgrid import read_textgrid
 from brainalign_jax.neural.readers.options import split_items
-from brainalign_jax.neural.readers.registry import Dataset, register
+from brainalign_jax.neural.readers.registry import Dataset, register, scans_dataset
 from brainalign_jax.neural.readers.stories.alice_files import (
     MOTION,
     PREDICTORS,
@@ -33,10 +33,9 @@ from brainalign_jax.neural.readers.stories.alice_files import (
     volume_times,
 )
 from brainalign_jax.neural.readers.stories.story import sentences_by_pause
-from brainalign_jax.neural.readout import Processing, word_responses
+from brainalign_jax.neural.readout import Processing, Reading
 from brainalign_jax.neural.readout.haemodynamics import convolve_hrf
 from brainalign_jax.neural.recording import BoldRecording
-from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 
 __all__ = [
@@ -114,7 +113,7 @@ def read_alice(
         "feature_names": list(REGIONS),
     }
 
-    def load(subject: str) -> WordResponses:
+    def load(subject: str, reading: Reading):
         path = timecourse_path(folder, subject, radius)
         bold = read_timecourses(folder, subject, radius)
         if len(bold) != n_volumes:
@@ -144,9 +143,9 @@ def read_alice(
             feature_names=REGIONS,
             source=str(path),
         )
-        return word_responses(recording, stimulus, processing, meta=meta)
+        return reading(recording, stimulus, processing, meta=meta)
 
-    return Dataset(NAME, chosen, stimulus, load, meta)
+    return scans_dataset(NAME, chosen, stimulus, load, meta)
 
 
 def read_stimulus(data_dir: str | Path, *, pause: float = 0.6, max_sentence: int = 30) -> Stimulus:

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from brainalign_jax.neural.readers.registry import Dataset
-from brainalign_jax.neural.readout import Processing, word_responses
+from brainalign_jax.neural.readers.registry import Dataset, scans_dataset
+from brainalign_jax.neural.readout import Processing, Reading
 from brainalign_jax.neural.recording import BoldRecording, assign_runs
-from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus, clean_word
 
 
@@ -112,7 +111,7 @@ def story_dataset(
     """
     text, scans = first
 
-    def load(subject: str) -> WordResponses:
+    def load(subject: str, reading: Reading):
         story, recording = first if subject == scans.subject else open_subject(subject)
         _same_text(story, text)
         own = story.word_runs()[rows]
@@ -123,9 +122,9 @@ def story_dataset(
                 f"run {own[index]}, in {text.path} in run {stimulus.run[index]}; open the subjects "
                 "one by one"
             )
-        return word_responses(recording, stimulus, processing, meta=meta)
+        return reading(recording, stimulus, processing, meta=meta)
 
-    return Dataset(name, subjects, stimulus, load, meta)
+    return scans_dataset(name, subjects, stimulus, load, meta)
 
 
 def subject_files(data_dir: Path, folders: Iterable[str], pattern: str) -> dict[str, Path]:

@@ -1,0 +1,200 @@
+"""Ridge of features beside nuisances without a penalty, for many targets with a penalty and layer each.
+
+The model minimises |y - Z c - X b|^2 + alpha |b|^2 over the training rows, where Z has an intercept.
+By Frisch & Waugh (1933) and Lovell (1963) the features' part is an ordinary ridge on the features less their
+least-squares fit by Z, and the nuisances' part is that of the nuisances alone: one factor of each serves all
+targets, penalties and permutations. Layer and penalty of a target are those of the least squared error of
+inner folds, "no features" among them.
+
+Nuisances are given as their fit: predictions of all rows are `scores @ (basis.T @ y)`, see `nuisance_fit`.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from brainalign_jax.align import linalg
+from brainalign_jax.align.ridge import ridge
+
+_EXPLAINED = 1e-8  # share of a feature's variance; what nuisances leave below it is rounding
+
+
+class NuisanceFit(NamedTuple):
+    """scores: [N, K + 1], all rows; basis: [N, K + 1], zero on the rows left out."""
+
+    scores: np.ndarray
+    basis: np.ndarray
+
+
+class Factors(NamedTuple):
+    """Of one fold's features: they predict `scores @ (basis.T @ y / (eigenvalues + alpha))` of tested rows.
+
+    eigenvalues: [R]; basis: [N, R], zero on the rows left out; scores: [M, R], zero where padded; size:
+    scalar, the mean diagonal of the kernel over the training rows, in units of which penalties are given.
+    """
+
+    eigenvalues: jax.Array
+    basis: jax.Array
+    scores: jax.Array
+    size: jax.Array
+
+
+class Best(NamedTuple):
+    """predicted: [M, T], of nuisances and features; nuisances: [M, T], of the nuisances alone; layer,
+    alpha: [T] indices, layer -1 where no features are best."""
+
+    predicted: jax.Array
+    nuisances: jax.Array
+    layer: jax.Array
+    alpha: jax.Array
+
+
+def nuisance_fit(nuisances: np.ndarray, mask: np.ndarray) -> NuisanceFit:
+    """The least-squares fit by an intercept and nuisances [N, K] on the rows of the mask [N], in float64.
+
+    K may be zero. Directions that are rounding of the others are left out, as zero columns.
+    """
+    mask = np.asarray(mask, bool)
+    train = np.asarray(nuisances, np.float64)[mask]
+    mean = train.mean(axis=0)
+    spread = np.sqrt(((train - mean) ** 2).mean(axis=0))
+    spread = np.where(spread > 1e-12 * np.abs(mean), spread, np.inf)  # constant there: no nuisance
+    left, size, right = np.linalg.svd((train - mean) / spread, full_matrices=False)
+    inverse = np.where(size > 1e-10 * size.max(initial=0), 1 / np.where(size > 0, size, 1), 0)
+    width = nuisances.shape[1]
+    scores = np.ones((len(mask), 1 + width))
+    basis = np.zeros((len(mask), 1 + width))
+    basis[mask, 0] = 1 / mask.sum()
+    rank = len(size)
+    scores[:, 1:] = 0
+    scores[:, 1 : 1 + rank] = (nuisances - mean) / spread @ (right.T * inverse)
+    basis[mask, 1 : 1 + rank] = left
+    return NuisanceFit(scores, basis)
+
+
+def residual_features(features: jax.Array, fit: NuisanceFit, weights: jax.Array) -> jax.Array:
+    """Features [N, D] less their fit, all rows, in units of their deviation over the training rows.
+
+    weights: [N] training mask. A feature that the nuisances explain wholly there is zero.
+    """
+    mask = linalg.training_mask(weights, features.dtype)
+    centred = features - linalg.weighted_mean(features, mask)
+
+    def deviation(x):
+        return jnp.sqrt((linalg.masked_rows(x, mask) ** 2).sum(axis=0) / jnp.maximum(mask.sum(), 1))
+
+    unit = linalg.divided(centred, deviation(centred))
+    inner = linalg.matmul(fit.basis.T, linalg.masked_rows(unit, mask))
+    left = unit - linalg.matmul(fit.scores, inner)
+    spread = deviation(left)
+    return jnp.where(spread**2 > _EXPLAINED, linalg.divided(left, spread), 0)
+
+
+def factor(
+    features: jax.Array,
+    fit: NuisanceFit,
+    weights: jax.Array,
+    test_rows: jax.Array,
+    test_weights: jax.Array,
+    *,
+    dual: bool,
+) -> Factors:
+    """Factors of one fold.
+
+    Args:
+      features: [N, D]; fit: of `nuisance_fit`, with the same training rows; weights: [N] training mask.
+      test_rows: [M] indices; test_weights: [M], 0 where padded.
+      dual: whether the rows' kernel is decomposed, not the features' covariance: where D is at least N.
+    """
+    left = residual_features(features, fit, weights)
+    if dual:
+        fitted = ridge.factor(linalg.gram(left), weights, fit_intercept=False)
+    else:
+        fitted = ridge.factor_primal(left, weights, fit_intercept=False)
+    scores = fitted.scores[test_rows] * test_weights.astype(left.dtype)[:, None]
+    size = linalg.divided(fitted.eigenvalues.sum(), fitted.weights.sum())
+    return Factors(fitted.eigenvalues, fitted.basis, scores, size)
+
+
+def _gains(eigenvalues: jax.Array, penalty: jax.Array) -> jax.Array:
+    return jnp.where(eigenvalues > 0, linalg.divided(1, eigenvalues + penalty), 0)
+
+
+def best_predictions(
+    inner: Factors,
+    inner_fits: NuisanceFit,
+    inner_test: tuple[jax.Array, jax.Array],
+    outer: Factors,
+    outer_fit: NuisanceFit,
+    test_rows: jax.Array,
+    columns: jax.Array,
+    alphas: jax.Array,
+    targets: jax.Array,
+) -> Best:
+    """Predictions of the tested rows by the layer and penalty that are best for each target in inner folds.
+
+    Args:
+      inner: factors of L layers and I inner folds, leading axes [L, I], over the n rows of `columns`;
+      inner_fits: [I, n, K + 1]; inner_test: rows [I, M'], of those of `columns`, and weights [I, M'].
+      outer: factors [L] over all N rows; outer_fit: [N, K + 1]; test_rows: [M].
+      columns: [n] rows that the inner folds are made of. alphas: [A], times the factors' `size`.
+      targets: [N, T].
+    """
+    inside = targets[columns]
+    rows, weights = inner_test
+    fitted = jnp.einsum("ink,nt->ikt", inner_fits.basis, inside, precision="highest")
+    scores = jax.vmap(lambda scores, own: scores[own])(inner_fits.scores, rows)
+    guess = jnp.einsum("imk,ikt->imt", scores, fitted, precision="highest")
+    residual = (inside[rows] - guess) * weights[..., None]
+    nuisances = linalg.matmul(
+        outer_fit.scores[test_rows], linalg.matmul(outer_fit.basis.T, targets)
+    )
+
+    def step(best, factors):
+        number, own, whole = factors
+        least, added, layer, alpha = best
+        projected = jnp.einsum("inr,nt->irt", own.basis, inside, precision="highest")
+
+        def error(penalty):
+            gains = _gains(own.eigenvalues, penalty * own.size[:, None])
+            weighted = own.scores * gains[:, None, :]
+            guess = jnp.einsum("imr,irt->imt", weighted, projected, precision="highest")
+            return ((residual - guess) ** 2).sum(axis=(0, 1))
+
+        errors = jax.lax.map(error, alphas)
+        index = ridge.select_alpha(errors, shared=False).astype(jnp.int32)
+        lowest = jnp.take_along_axis(errors, index[None], axis=0)[0]
+        gains = _gains(whole.eigenvalues[:, None], alphas[index][None] * whole.size)
+        guess = linalg.matmul(whole.scores, linalg.matmul(whole.basis.T, targets) * gains)
+        better = lowest < least
+        return (
+            jnp.where(better, lowest, least),
+            jnp.where(better, guess, added),
+            jnp.where(better, number, layer),
+            jnp.where(better, index, alpha),
+        ), None
+
+    none = jnp.full(targets.shape[1], -1, jnp.int32)
+    start = (residual**2).sum(axis=(0, 1)), jnp.zeros_like(nuisances), none, none
+    numbers = jnp.arange(len(outer.size), dtype=jnp.int32)
+    (_, added, layer, alpha), _ = jax.lax.scan(step, start, (numbers, inner, outer))
+    return Best(nuisances + added, nuisances, layer, alpha)
+
+
+def stacked(factors: Sequence[Factors]) -> Factors:
+    """Factors with a leading axis, of layers whose ranks may differ."""
+    most = max(each.eigenvalues.shape[-1] for each in factors)
+
+    def wide(values):
+        gap = most - values.shape[-1]
+        return jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, gap)])
+
+    return Factors(
+        jnp.stack([wide(each.eigenvalues) for each in factors]),
+        jnp.stack([wide(each.basis) for each in factors]),
+        jnp.stack([wide(each.scores) for each in factors]),
+        jnp.stack([each.size for each in factors]),
+    )

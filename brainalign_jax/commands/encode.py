@@ -1,0 +1,88 @@
+"""`brainalign encode`: what a model predicts of every voxel's time course beyond what words look like."""
+
+from brainalign_jax.commands.align import (
+    ATTRIBUTES,
+    DATA_DIR,
+    DATASET,
+    LANGUAGE,
+    MODELS,
+    OPTIONS,
+    OUTPUT_DIR,
+    PROGRESS,
+    READER_OPTIONS,
+    SUBJECTS,
+    open_data,
+)
+from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.ending import misuse
+from brainalign_jax.options import Option, filled, options_of, picked
+from brainalign_jax.study.options import VoxelEncoding
+
+DATA, MODEL, PROTOCOL = "data", "model", "protocol"
+
+_PLAN = options_of(VoxelEncoding, PROTOCOL)
+ENCODE_OPTIONS = (
+    DATASET,
+    DATA_DIR,
+    SUBJECTS,
+    READER_OPTIONS,
+    ATTRIBUTES,
+    LANGUAGE,
+    Option(
+        "atlas",
+        "path",
+        None,
+        "Image of region numbers on the grid of the recordings, 0 outside; all voxels are one region if not "
+        "given.",
+        DATA,
+    ),
+    Option(
+        "labels",
+        "path",
+        None,
+        "Names of the atlas's regions: .tsv or .csv with columns index and name, or lines of both.",
+        DATA,
+    ),
+    OUTPUT_DIR,
+    MODELS,
+    *_PLAN,
+    *picked(OPTIONS, "max_memory_gb"),
+    *picked(OPTIONS, "cache_dir", help="Where vectors are kept; below --output_dir if not given."),
+    PROGRESS,
+)
+
+
+def _encode(values: dict[str, object], text: str) -> None:
+    from brainalign_jax.studies.encoding import run_encoding
+
+    with misuse():
+        plan = filled(VoxelEncoding, _PLAN, values)
+    memory = values["max_memory_gb"]
+    table = run_encoding(
+        open_data(values),
+        values["models"],
+        values["output_dir"],
+        plan=plan,
+        atlas=values["atlas"],
+        labels=values["labels"],
+        cache_dir=values["cache_dir"],
+        max_memory=None if memory is None else int(memory * 2**30),
+        command=text,
+        progress=values["progress"],
+    )
+    print(table.verdict())
+    print(f"report: {shown_path(values['output_dir'] / 'report.html')}")
+
+
+ENCODE = Command(
+    "encode",
+    "what a model predicts of every voxel beyond word rate and the like: maps, regions, a verdict",
+    (
+        "encode --dataset=nifti --data_dir=my_scans --models=gpt2 --output_dir=out/encode",
+        "encode --dataset=little_prince --data_dir=data/little_prince --reader_options=language=en "
+        "--models=gpt2 --atlas=atlas.nii.gz --labels=atlas.tsv --n_shifts=50 --output_dir=out/encode",
+    ),
+    ENCODE_OPTIONS,
+    _encode,
+    "vectors are kept in the cache, scores are not, and the same command begins anew",
+)

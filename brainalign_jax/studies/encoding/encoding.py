@@ -1,0 +1,354 @@
+"""What does a language model predict of every voxel's time course beyond rate, length, frequency, position?
+
+Vectors of the words become features at the volumes, and ridge predicts each voxel from them beside nuisances
+without a penalty; layer and penalty are chosen for each voxel in inner folds. What the model adds is held
+against recordings whose residuals are turned in a circle, and against the other people's responses.
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from brainalign_jax import __version__
+from brainalign_jax.files import output_folder, user_path
+from brainalign_jax.language import Embeddings
+from brainalign_jax.neural.readers import Dataset, list_datasets
+from brainalign_jax.neural.readers.registry import reader_options
+from brainalign_jax.neural.readout import TimeCourses
+from brainalign_jax.neural.readout.encoding import FIR_SECONDS
+from brainalign_jax.neural.recording import repetition_times
+from brainalign_jax.studies.encoding import evidence, features, report, scores, sizes, spaces
+from brainalign_jax.studies.encoding.maps import BrainMap
+from brainalign_jax.studies.encoding.table import (
+    MAPS,
+    QUANTITIES,
+    EncodingTable,
+    group_rows,
+    joined,
+    person_rows,
+)
+from brainalign_jax.study import computation as computing
+from brainalign_jax.study import outputs
+from brainalign_jax.study.options import VoxelEncoding
+from brainalign_jax.study.progress import Progress, Stage
+from brainalign_jax.study.results import GROUP
+from brainalign_jax.study.score import volumes
+
+_READING, _VECTORS, _SCORES = "recordings", "word vectors", "voxels"
+
+
+class Clock(NamedTuple):
+    """People with the same words at the same times and the same volumes: they share all factors.
+
+    ceilings: of each person [V], NaN where there is no other person.
+    """
+
+    people: list[TimeCourses]
+    folds: volumes.TimeFolds
+    shifts: np.ndarray
+    ceilings: list[np.ndarray]
+
+
+def run_encoding(
+    dataset: Dataset,
+    models: Sequence[str | Embeddings],
+    output_dir: str | Path | None = None,
+    *,
+    plan: VoxelEncoding = VoxelEncoding(),
+    atlas: str | Path | None = None,
+    labels: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    max_memory: int | None = None,
+    command: str = "",
+    progress: bool = True,
+) -> EncodingTable:
+    """Score every voxel; write encoding.parquet, maps/, map.html, figures, manifest.json and report.html.
+
+    Args:
+      dataset: of scans, whose time courses can be read. models: names, or vectors of the words in memory.
+      output_dir: None writes nothing. atlas, labels: image of regions on the recordings' grid, and their
+        names; all voxels are one region if not given. cache_dir: of word vectors; below output_dir if not
+        given.
+      max_memory: bytes; 80 % of what there is if not given.
+
+    Raises: ValueError for a data set without time courses, an atlas of another grid, runs too short for
+      delays, folds or shifts, and more than memory holds.
+    """
+    output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    if not models:
+        raise ValueError("no model is given: name one or more")
+    if dataset.time_courses is None:
+        scans = [name for name in list_datasets() if "high_pass" in reader_options(name)]
+        raise ValueError(
+            f"{dataset.name} has responses to words and no time courses, which encoding predicts: take a "
+            f"data set of scans ({', '.join(scans)})"
+        )
+    if labels is not None and atlas is None:
+        raise ValueError(
+            "labels name the regions of an atlas, but no atlas is given: give atlas= too"
+        )
+    features.check_nuisances(dataset.stimulus, plan)
+    computing.keep_compiled_programs()
+    cache = output and output / "cache" / "embeddings" if cache_dir is None else Path(cache_dir)
+    told = Progress(
+        {
+            _READING: Stage(len(dataset.subjects), 5.0),
+            _VECTORS: Stage(len(models), 20.0),
+            _SCORES: Stage(len(models), 60.0),
+        },
+        show=progress,
+    )
+    people = []
+    with told.stage(_READING):
+        for subject in dataset.subjects:
+            people.append(dataset.time_courses(subject))
+            _check_delays(people[-1], plan)
+            told.update()
+    regions = spaces.whole_region(people)
+    if atlas is not None:
+        names = None if labels is None else user_path(labels, "labels", "a file of names")
+        regions = spaces.atlas_regions(people, user_path(atlas, "atlas", "an image"), names)
+    clocks, how = _clocks(people, plan)
+    tables, maps, facts = [], [], []
+    with told.stage(_VECTORS):
+        several = []
+        for model in models:
+            several.append(features.word_vectors(dataset.stimulus, model, plan, cache=cache))
+            told.update()
+    with told.stage(_SCORES), computing.Computation().context():
+        for number, vectors in enumerate(several, 1):
+            rows, own_maps, more = _score_model(
+                clocks, vectors, plan, regions, number, max_memory, told
+            )
+            tables += rows
+            maps += own_maps
+            facts.append(more)
+    table = EncodingTable(
+        joined(tables, dataset.name),
+        {
+            "command": command,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "versions": {"brainalign_jax": __version__, "python": platform.python_version()},
+            "dataset": {"name": dataset.name, **dataset.meta},
+            "subjects": {
+                person.subject: {
+                    "n_volumes": len(person.values),
+                    "n_voxels": person.values.shape[1],
+                    "n_left_out": person.n_dropped,
+                    "n_runs": len(np.unique(person.run)),
+                    "cleaning": person.meta.get("cleaning", {}),
+                }
+                for person in people
+            },
+            "models": facts,
+            "regions": list(regions.names),
+            "atlas": None if atlas is None else str(atlas),
+            "folds": how,
+            "common_space": any(brain.subject == GROUP for brain in maps),
+            "n_words": len(dataset.stimulus),
+            "stimulus": dataset.stimulus.fingerprint(),
+            "plan": asdict(plan),
+        },
+        {(brain.model, brain.subject): brain for brain in maps},
+    )
+    if output is not None:
+        with outputs.new_outputs(output) as new:
+            noted = report.write_outputs(table, new)
+            told.note(noted) if noted else None
+    return table
+
+
+def _check_delays(person: TimeCourses, plan: VoxelEncoding) -> None:
+    """Raise ValueError for a run that is no longer than the delays of the design."""
+    trs = repetition_times(person.times, person.run)
+    for label, tr in trs.items():
+        count = int((person.run == label).sum())
+        default = (
+            (0.0,) if plan.design == "hrf" else np.round(np.array(FIR_SECONDS) / max(tr, 1e-3))
+        )
+        longest = max(np.abs(plan.delays if plan.delays is not None else default))
+        if count <= longest + 1:
+            raise ValueError(
+                f"subject {person.subject}: run {label} has {count} volumes, too few for a delay of "
+                f"{longest:g} volumes: give shorter --delays, or leave the run out"
+            )
+
+
+def _clocks(people: Sequence[TimeCourses], plan: VoxelEncoding) -> tuple[list[Clock], str]:
+    """The people by their clocks, and how the volumes are folded, in words."""
+    groups: dict[tuple, list[TimeCourses]] = {}
+    for person in people:
+        words = person.stimulus
+        parts = (words.onsets, words.durations, words.run, person.times, person.run)
+        key = tuple(None if part is None else np.asarray(part).tobytes() for part in parts)
+        groups.setdefault(key, []).append(person)
+    clocks, said = [], []
+    for members in groups.values():
+        first = members[0]
+        n_runs = len(np.unique(first.run))
+        by_run = plan.folds == "runs" or (plan.folds == "auto" and n_runs >= 3)
+        if by_run:
+            folds = volumes.run_folds(first.run, n_folds=plan.n_folds, n_inner=plan.n_inner)
+            said.append(f"{len(folds.train)} folds of whole runs ({n_runs} runs)")
+        else:
+            folds = volumes.time_folds(
+                first.times, first.run, n_folds=plan.n_folds, n_inner=plan.n_inner, purge=plan.purge
+            )
+            runs = "one run" if n_runs == 1 else f"{n_runs} runs"
+            said.append(
+                f"{plan.n_folds} contiguous folds of volumes, {plan.purge:g} s on either side left out "
+                f"({runs})"
+            )
+        shifts = volumes.shifted_rows(
+            first.run, first.times, n_shifts=plan.n_shifts, least=0.0, random_state=plan.seed
+        )
+        clocks.append(Clock(members, folds, shifts, _ceilings(members, folds)))
+    return clocks, "; ".join(dict.fromkeys(said))
+
+
+def _ceilings(people: Sequence[TimeCourses], folds: volumes.TimeFolds) -> list[np.ndarray]:
+    """How well the others' mean predicts each person, [V] each, at the places that all have."""
+    ceilings = [np.full(person.values.shape[1], np.nan) for person in people]
+    columns = spaces.common_columns(people) if len(people) > 1 else None
+    if columns is None:
+        return ceilings
+    total = 0.0
+    for person, own in zip(people, columns, strict=True):
+        total = total + volumes.unit_columns(person.values[:, own])
+    for person, own, ceiling in zip(people, columns, ceilings, strict=True):
+        values = volumes.unit_columns(person.values[:, own])
+        ceiling[own] = scores.ceiling(values, total - values, folds)
+    return ceilings
+
+
+def _score_model(
+    clocks: Sequence[Clock],
+    vectors: features.WordVectors,
+    plan: VoxelEncoding,
+    regions: spaces.Regions,
+    number: int,
+    max_memory: int | None,
+    told: Progress,
+) -> tuple[list[pd.DataFrame], list[BrainMap], dict]:
+    """Rows, maps and facts of one model, of all people and the group."""
+    tables, maps, people, used, plans = [], [], [], [], []
+    for clock in clocks:
+        first = clock.people[0]
+        nuisances = features.nuisance_features(first, vectors, plan)
+        used = list(nuisances)
+        beside = np.concatenate([np.zeros((len(first.values), 0)), *nuisances.values()], axis=1)
+        layers = features.model_features(first, vectors, plan)
+        values = [person.values for person in clock.people]
+        held = sizes.planned(
+            scores.shapes_of(clock.folds),
+            [layer.shape[1] for layer in layers],
+            len(first.values),
+            [own.shape[1] for own in values],
+            plan.n_shifts,
+            max_memory=max_memory,
+        )
+        told.note(f"{vectors.model}: {held.text()}")
+        plans.append(held.text())
+        part = 1 / len(clocks)
+        found = scores.score(
+            values, layers, beside, clock.folds, clock.shifts, plan.alphas, held.chunks,
+            lambda share, part=part: told.update(0.9 * part * share),
+        )  # fmt: skip
+        alone = scores.score(
+            values, layers, beside[:, :0], clock.folds, clock.shifts[:1], plan.alphas,
+            held.chunks._replace(shifts=1),
+            lambda share, part=part: told.update(0.1 * part * share),
+        )  # fmt: skip
+        for person, ceiling, own, by_model in zip(
+            clock.people, clock.ceilings, found, alone, strict=True
+        ):
+            brain = _person_map(number, person, ceiling, own, by_model, vectors.numbers)
+            rows = person_rows(
+                brain.values,
+                own.added,
+                regions.of_column[person.subject],
+                regions.names,
+                person.n_dropped,
+            )
+            tables.append(rows.assign(model=vectors.model, subject=person.subject))
+            maps.append(brain)
+            people.append(person)
+    group = group_rows(tables, n_flips=plan.n_flips, n_bootstrap=plan.n_bootstrap, seed=plan.seed)
+    if len(group):
+        tables = [group.assign(model=vectors.model, subject=GROUP), *tables]
+        maps += _group_map(number, people, maps, plan)
+    facts = {
+        "name": vectors.model,
+        "layers": list(vectors.numbers),
+        "nuisances": used,
+        "fingerprint": vectors.fingerprint,
+        "memory": plans,
+    }
+    return tables, maps, facts
+
+
+def _person_map(
+    number: int,
+    person: TimeCourses,
+    ceiling: np.ndarray,
+    own: scores.VoxelScores,
+    alone: scores.VoxelScores,
+    layers: Sequence[int],
+) -> BrainMap:
+    chosen = scores.chosen_layer(own.layers)
+    values = {
+        "r": own.r,
+        "r2": own.r2,
+        "r_nuisances": own.r_nuisances,
+        "r2_nuisances": own.r2_nuisances,
+        "r_model": alone.r,
+        "r2_model": alone.r2,
+        "unique_r": own.added[0].astype(np.float64),
+        "unique_r2": own.r2 - own.r2_nuisances,
+        "ceiling": ceiling,
+        "omega": scores.reached_by_nuisances(own.r2, own.r2_nuisances, alone.r2),
+        "layer": np.where(chosen == scores.NONE, scores.NONE, np.asarray(layers)[chosen]),
+        **evidence.by_shifts(own.added)._asdict(),
+    }
+    return BrainMap(
+        number,
+        person.subject,
+        {name: values[name] for name in MAPS},
+        person.space,
+        person.feature_names,
+    )
+
+
+def _group_map(
+    number: int, people: Sequence[TimeCourses], maps: Sequence[BrainMap], plan: VoxelEncoding
+) -> list[BrainMap]:
+    """The mean over people where all have a column, with p-values by sign flips; [] without such columns."""
+    columns = spaces.common_columns(people)
+    if columns is None:
+        return []
+    several = {
+        name: np.stack([brain.values[name][own] for brain, own in zip(maps, columns, strict=True)])
+        for name in QUANTITIES
+    }
+    means = {name: values.mean(axis=0) for name, values in several.items()}
+    tested = evidence.by_sign_flips(several["unique_r"], plan.n_flips, plan.seed)
+    first, own = people[0], columns[0]
+    return [
+        BrainMap(
+            number,
+            GROUP,
+            means | tested._asdict(),
+            None if first.space is None else first.space.select(own),
+            None
+            if first.feature_names is None
+            else tuple(first.feature_names[column] for column in own),
+        )
+    ]

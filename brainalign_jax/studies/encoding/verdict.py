@@ -1,0 +1,114 @@
+"""What an encoding shows, in plain words: where a model adds to the nuisances, and in how many people."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from brainalign_jax.studies.encoding.spaces import WHOLE
+from brainalign_jax.studies.encoding.table import EncodingTable
+from brainalign_jax.study.report.wording import (
+    fraction,
+    known,
+    listed,
+    percent,
+    probability,
+    short_names,
+    signed,
+)
+from brainalign_jax.study.results import GROUP
+
+FEWEST = 20  # shifted recordings, of which p < .05 can be said
+PLAIN = {
+    "rate": "word rate",
+    "length": "word length",
+    "frequency": "log frequency",
+    "position": "position",
+}
+
+
+class Verdict(NamedTuple):
+    """level: of `figure_parts.LEVEL_COLOURS`; n_people: in whom the model adds; text: the sentences."""
+
+    model: str
+    level: str
+    n_people: int
+    text: str
+
+
+def plain_names(names: Sequence[str]) -> str:
+    """ "word rate, word length and surprisal" of nuisances; "nothing" of none."""
+    return listed(PLAIN.get(name, name) for name in names) or "nothing"
+
+
+def verdicts(table: EncodingTable) -> list[Verdict]:
+    """One verdict a model, in the table's order.
+
+    A model adds to the nuisances in a person where the unique r of a voxel exceeds the largest of all voxels
+    of the shifted recordings at p < .05. It is real where that holds for more than half of the people, and
+    unclear where for some; fewer than 20 shifts can show nothing.
+    """
+    labels = short_names([facts["name"] for facts in table.manifest["models"]])
+    return [_verdict(table, facts, labels[facts["name"]]) for facts in table.manifest["models"]]
+
+
+def _verdict(table: EncodingTable, facts: dict, label: str) -> Verdict:
+    rows = table.of(facts["name"])
+    by_person = rows.groupby("subject", sort=False)[["n_above", "n_voxels"]].sum()
+    with_some = by_person[by_person["n_above"] > 0]
+    n_people, total, n_shifts = len(with_some), len(by_person), table.manifest["plan"]["n_shifts"]
+    nuisances = plain_names(facts["nuisances"])
+    people = "1 person" if total == 1 else f"{total} people"
+    level = "real" if 2 * n_people > total else "uncertain" if n_people else "chance"
+    if n_shifts < FEWEST:
+        level = "untested"
+        text = (
+            f"Whether {label} adds to {nuisances} is not tested: {n_shifts} shifted recordings cannot give a "
+            f"p below .05, {FEWEST} can."
+        )
+    elif n_people:
+        share = float((with_some["n_above"] / with_some["n_voxels"]).median())
+        text = (
+            f"{label} adds to {nuisances} in {n_people} of {people}. In {percent(share)} of their voxels "
+            f"({int(with_some['n_above'].median()):,}; medians) unique r is above the largest of all voxels "
+            f"in 95 % of the shifted recordings; it reaches {fraction(rows['highest'].max())}."
+        )
+    else:
+        text = f"{label} adds nothing to {nuisances} that could be told from chance, in no voxel of {people}."
+    return Verdict(
+        facts["name"], level, n_people, f"{text} {_of_regions(table, facts, rows)}".strip()
+    )
+
+
+def _of_regions(table: EncodingTable, facts: dict, rows: pd.DataFrame) -> str:
+    """A sentence about the region of the highest unique r: the group's, or a person's."""
+    group = table.of(facts["name"], GROUP)
+    shown = group if len(group) else rows
+    if not shown["unique_r"].notna().any():
+        return ""
+    place = shown.loc[shown["unique_r"].idxmax()]
+    whose = "Over people" if len(group) else f"In {place['subject']}"
+    highest = f"the highest region, {place['region']},"
+    where = "the mean of all voxels" if place["region"] == WHOLE else highest
+    said = f"{whose} {where} has a unique r of {signed(place['unique_r'])} ({probability(place['p_max'])})"
+    if known(place["omega"]):
+        said += f"; nuisances reach {percent(max(0.0, place['omega']))} of the model's r²"
+    return f"{said}."
+
+
+def answer(table: EncodingTable) -> tuple[str, str]:
+    """(level of `figure_parts.LEVEL_COLOURS`, the answer)."""
+    found = verdicts(table)
+    labels = short_names([judged.model for judged in found])
+    if all(judged.level == "untested" for judged in found):
+        return "untested", f"Not tested: fewer than {FEWEST} shifted recordings"
+    for level, said in (("real", "Yes"), ("uncertain", "In some people")):
+        models = [labels[judged.model] for judged in found if judged.level == level]
+        if models:
+            return level, f"{said}: {listed(models)}" if len(found) > 1 else said
+    return "chance", "Not shown in any voxel"
+
+
+def headline(table: EncodingTable) -> str:
+    """The answer, in a sentence."""
+    return f"{answer(table)[1]}."

@@ -1,0 +1,19 @@
+"""What does a model predict of every voxel's time course beyond word rate, length, frequency and position?
+
+    python -m experiments.encoding --dataset=alice --data_dir=../shared/data/alice --models=FOLDER \
+        --reader_options=high_pass=0.008 --output_dir=out/encoding
+
+Writes OUT/encoding.parquet (a row a region and person), OUT/maps/ (an image a quantity, where the recordings
+have a space), OUT/map.html, OUT/figures/, OUT/manifest.json and OUT/report.html. The same as
+`brainalign encode`.
+"""
+
+from absl import app
+
+from brainalign_jax.commands.command import absl_main
+from brainalign_jax.commands.encode import ENCODE as COMMAND
+
+main = absl_main(COMMAND, __name__, "python -m experiments.encoding")
+
+if __name__ == "__main__":
+    app.run(main)
