@@ -71,6 +71,13 @@ def test_help_and_errors_of_spelling_load_nothing_heavy(arguments):
     assert loaded(f"from brainalign_jax.cli import main; main({arguments})") == []
 
 
+def test_a_study_and_its_report_load_what_few_need_only_when_it_is_used():
+    """Half a second each, and a study that asks for no evidence needs neither."""
+    code = "import sys, brainalign_jax.study.run, brainalign_jax.study.report.report"
+    done = python(f"{code}\nprint([m for m in ('sklearn', 'scipy.stats') if m in sys.modules])")
+    assert done.stdout == "[]\n", done.stderr
+
+
 def test_datasets_and_the_protocol_are_known_without_a_backend():
     code = (
         "import brainalign_jax as ba; ba.list_datasets(); ba.list_models(); ba.protocol('audited')"

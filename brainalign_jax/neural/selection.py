@@ -1,18 +1,16 @@
 """Voxel selection: scores of voxels, learnt from training rows only, and the columns they keep.
 
 Every function takes the rows that a score may learn from. Scores of all rows, used to choose voxels
-for a cross-validation over the same rows, have seen the test words: fit a `VoxelSelector` in each fold.
+for a cross-validation over the same rows, have seen the test words: fit a
+`voxel_selector.VoxelSelector` in each fold.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
 
 from brainalign_jax.threads import one_blas_thread
 
@@ -153,53 +151,6 @@ def select(scores: np.ndarray, n: int) -> np.ndarray:
             f"n is {n}; give an integer between 1 and the {len(scores)} voxels there are"
         )
     return np.sort(np.argsort(-scores, kind="stable")[: int(n)])
-
-
-class VoxelSelector(TransformerMixin, BaseEstimator):
-    """Keeps the voxels with the highest scores, learnt in `fit` from training rows only.
-
-    Args:
-      score: function of (values [n, V], targets [n, D]) that returns [V]; None takes `informativeness`
-        without neighbours. With them: `functools.partial(informativeness, neighbours=...)`.
-      n_voxels: how many voxels to keep; the original study kept 5,000.
-
-    Attributes: scores_ [V]; columns_ [n_voxels], in rising order; n_features_in_.
-    """
-
-    def __init__(
-        self,
-        score: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
-        n_voxels: int = 5000,
-    ):
-        self.score = score
-        self.n_voxels = n_voxels
-
-    def fit(self, values: np.ndarray, targets: np.ndarray) -> VoxelSelector:
-        """Score the voxels on training rows. Returns self.
-
-        Raises ValueError as the score and `select` do, or for another number of scores than voxels.
-        """
-        values = np.asarray(values)
-        scores = np.asarray((self.score or informativeness)(values, targets), np.float64)
-        if scores.shape != values.shape[1:]:
-            raise ValueError(
-                f"the score has shape {scores.shape} for values of shape {values.shape}; "
-                "it must return one number a voxel"
-            )
-        self.columns_ = select(scores, self.n_voxels)
-        self.scores_, self.n_features_in_ = scores, values.shape[1]
-        return self
-
-    def transform(self, values: np.ndarray) -> np.ndarray:
-        """The chosen columns of values [N, V]. Raises ValueError for another V than in `fit`."""
-        check_is_fitted(self)
-        values = np.asarray(values)
-        if values.ndim != 2 or values.shape[1] != self.n_features_in_:
-            raise ValueError(
-                f"values have shape {values.shape}; the selector was fitted to "
-                f"{self.n_features_in_} voxels"
-            )
-        return values[:, self.columns_]
 
 
 def _centred(columns: np.ndarray) -> np.ndarray:

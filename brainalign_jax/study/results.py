@@ -165,9 +165,15 @@ class ResultTable:
         """
         k, lines = self._k() if k is None else k, []
         keys = ["model", "method"]
-        for (model, method), part in self.pooled("precision_csls", k=k).groupby(keys, sort=False):
+        pooled = self.rows[self.rows["fold"] == POOLED]
+        by_method = {
+            key: ResultTable(rows, self.manifest)  # looked through once, not for each number
+            for key, rows in pooled.groupby(keys, sort=False)
+        }
+        for key, part in self.pooled("precision_csls", k=k).groupby(keys, sort=False):
+            (model, method), of_method = key, by_method[key]
             group = part[part["subject"] == GROUP]
-            chosen = self.pooled("precision_csls", k=k, model=model, method=method, layer=SELECTED)
+            chosen = of_method.pooled("precision_csls", k=k, layer=SELECTED)
             nested = len(chosen) > 0
             of_subjects = (chosen if nested else part)[lambda x: x["subject"] != GROUP]
             best = (chosen[chosen["subject"] == GROUP] if nested else group).nlargest(1, "value")
@@ -182,13 +188,10 @@ class ResultTable:
                     "csls_max": of_subjects["value"].max(),
                     "mean_over_layers": group["value"].mean(),
                     "chance": best["chance"],
-                    "rank_accuracy": self._best(
-                        "rank_accuracy",
-                        model=model,
-                        method=method,
-                        layer=SELECTED if nested else layer,
+                    "rank_accuracy": of_method._best(
+                        "rank_accuracy", layer=SELECTED if nested else layer
                     ),
-                    "rsa": self._best("rsa", model=model, method=method),
+                    "rsa": of_method._best("rsa"),
                     "selection": "inner folds" if nested else "test",
                 }
             )

@@ -7,12 +7,12 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 
 from brainalign_jax.neural.selection import (
-    VoxelSelector,
     informativeness,
     select,
     stability,
     voxel_neighbours,
 )
+from brainalign_jax.neural.voxel_selector import VoxelSelector
 
 GRID = np.stack(np.unravel_index(np.arange(4 * 3 * 3), (4, 3, 3)), axis=1)
 

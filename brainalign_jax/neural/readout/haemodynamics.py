@@ -6,10 +6,9 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its parts optimize and stats are slow to import: they are loaded when they are used
 from scipy import sparse
-from scipy.optimize import minimize_scalar
 from scipy.special import gammainc
-from scipy.stats import gamma
 
 from brainalign_jax.names import check_known
 
@@ -23,8 +22,8 @@ def glover_hrf(seconds: np.ndarray) -> np.ndarray:
     Difference of two gamma densities: peak 6 s, undershoot 12 s, dispersions 0.9 s, ratio 0.48,
     the parameters of nilearn's `glover_hrf`, in closed form and not normalised.
     """
-    peak = gamma.pdf(seconds, 6.0 / 0.9, scale=0.9)
-    return peak - 0.48 * gamma.pdf(seconds, 12.0 / 0.9, scale=0.9)
+    peak = scipy.stats.gamma.pdf(seconds, 6.0 / 0.9, scale=0.9)
+    return peak - 0.48 * scipy.stats.gamma.pdf(seconds, 12.0 / 0.9, scale=0.9)
 
 
 def spm_hrf(seconds: np.ndarray) -> np.ndarray:
@@ -36,7 +35,7 @@ def spm_hrf(seconds: np.ndarray) -> np.ndarray:
     is 5.0 s after the event. nilearn's `spm_hrf` rounds the ratio to 0.167 and starts one of its
     time steps later.
     """
-    return gamma.pdf(seconds, 6.0) - gamma.pdf(seconds, 16.0) / 6.0
+    return scipy.stats.gamma.pdf(seconds, 6.0) - scipy.stats.gamma.pdf(seconds, 16.0) / 6.0
 
 
 class _Shape(NamedTuple):
@@ -63,7 +62,7 @@ def _shape(hrf: str) -> _Shape:
 def hrf_peak(hrf: str = "spm") -> tuple[float, float]:
     """Where the response "spm" or "glover" is largest, in seconds after the event, and how large."""
     function = _shape(hrf).function
-    found = minimize_scalar(
+    found = scipy.optimize.minimize_scalar(
         lambda at: -function(at), bounds=(3.0, 8.0), method="bounded", options={"xatol": 1e-9}
     )
     return float(found.x), float(-found.fun)

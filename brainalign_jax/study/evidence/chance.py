@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # scipy.stats is slow to import: it is loaded when it is used
 
 from brainalign_jax.names import check_known
 from brainalign_jax.study.score.folds import Split
@@ -50,9 +50,11 @@ def score_interval(
         )
     tail = (1 - confidence) / 2
     with np.errstate(invalid="ignore"):
-        lower = np.where(rounded == 0, 0, stats.beta.ppf(tail, rounded, n_items - rounded + 1))
+        lower = np.where(
+            rounded == 0, 0, scipy.stats.beta.ppf(tail, rounded, n_items - rounded + 1)
+        )
         upper = np.where(
-            rounded == n_items, 1, stats.beta.ppf(1 - tail, rounded + 1, n_items - rounded)
+            rounded == n_items, 1, scipy.stats.beta.ppf(1 - tail, rounded + 1, n_items - rounded)
         )
     return Bounds(lower, upper)
 
@@ -65,7 +67,7 @@ def guess_band(
     Central interval of the binomial distribution of n_items queries with k / n_candidates each.
     """
     _check_k(k, n_candidates)
-    low, high = stats.binom.interval(confidence, n_items, np.asarray(k) / n_candidates)
+    low, high = scipy.stats.binom.interval(confidence, n_items, np.asarray(k) / n_candidates)
     return Bounds(low / n_items, high / n_items)
 
 
@@ -84,7 +86,7 @@ def constant_guess_band(
         )
     total = np.ones(1)
     for count in n_items:
-        fold = stats.hypergeom.pmf(np.arange(count + 1), n_candidates, k, count)
+        fold = scipy.stats.hypergeom.pmf(np.arange(count + 1), n_candidates, k, count)
         total = np.convolve(total, fold)
     cumulative, tail = np.cumsum(total), (1 - confidence) / 2
     # Rounding must not move a bound by a whole hit.
@@ -252,5 +254,5 @@ def adjusted_p(p_values: np.ndarray, *, dependent: bool = False) -> np.ndarray:
     found, known = np.full(p_values.shape, np.nan), ~np.isnan(p_values)
     if known.any():
         method = "by" if dependent else "bh"
-        found[known] = stats.false_discovery_control(p_values[known], method=method)
+        found[known] = scipy.stats.false_discovery_control(p_values[known], method=method)
     return found

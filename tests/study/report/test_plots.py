@@ -117,6 +117,15 @@ def test_chance_band_is_binomial_of_one_subject():
     assert any(f"n = {N_WORDS} words" in text for text in legend_texts(figure))
 
 
+@pytest.mark.parametrize("n_items", [1, 9, 41, 180, 1405, 20_000])
+def test_quantiles_of_guesses_are_those_of_scipy(n_items):
+    shares = np.array([0.005, 0.025, 0.975, 0.995])
+    for chance in (1e-4, 10 / 180, 1 / 11, 1 / 3, 0.5, 1.0):
+        np.testing.assert_array_equal(
+            plots.binomial_quantiles(shares, n_items, chance), binom.ppf(shares, n_items, chance)
+        )
+
+
 def test_untrained_twin_is_dashed_in_the_same_colour():
     drawn = lines(plots.precision_by_layer(study(), k=5).axes[0])
     trained, twin = drawn["tiny"], drawn["untrained:tiny"]
