@@ -371,7 +371,12 @@ class Ablation:
         ("heads", "attention", "ffn", "positions"),
     )
     how: tuple[str, ...] = described(
-        "What stands in the part's place: zero, or its mean over the sub-tokens.", ("zero", "mean")
+        "What stands in the part's place: zero, its mean over the sub-tokens, its output for another text "
+        "(resample), or itself with weights drawn anew (reinit).",
+        ("zero", "mean"),
+    )
+    draws: int = described(
+        "Draws of resample and reinit, whose scores are averaged.", 3, least=1, most=100
     )
     readout: tuple[str, ...] = described(
         "refit: the map is fitted on the ablated vectors; frozen: it is the intact layer's, and the ablated "
@@ -399,7 +404,8 @@ class Ablation:
 
     def __post_init__(self):
         check_fields(self)
-        for name, known in (("how", ("zero", "mean")), ("readout", ("refit", "frozen"))):
+        ways = ("zero", "mean", "resample", "reinit")
+        for name, known in (("how", ways), ("readout", ("refit", "frozen"))):
             values = tuple(dict.fromkeys(getattr(self, name)))
             for value in values:
                 check_known(f"{name}=", value, known)

@@ -20,7 +20,7 @@ import pandas as pd
 from brainalign_jax import __version__
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import ablation as parts
-from brainalign_jax.language.ablation import RANDOM, Setting
+from brainalign_jax.language.components import DRAWN, RANDOM, Setting, components_of
 from brainalign_jax.machine import free_memory
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.studies.ablation import report
@@ -157,16 +157,19 @@ def settings_of(
     ablation: parts.Ablation, plan: Ablation, model: str, notes: list[str]
 ) -> list[Setting]:
     """What is switched off in a model, in which ways; notes: gets what is left out."""
-    components = parts.components_of(
-        ablation.config, plan.components, blocks=plan.blocks, model=model
-    )
+    components = components_of(ablation.config, plan.components, blocks=plan.blocks, model=model)
     settings = []
     for component in components:
         for how in plan.how:
-            if how == "mean" and component.kind == "positions" and not ablation.has_position_table:
-                notes.append(f"{model} turns its vectors by their positions, which have no mean.")
+            rotary = component.kind == "positions" and not ablation.has_position_table
+            if rotary and how != "zero":
+                lacking = "mean" if how == "mean" else "rows to be drawn"
+                notes.append(
+                    f"{model} turns its vectors by their positions, which have no {lacking}."
+                )
                 continue
-            settings.append(Setting(component, how))
+            draws = plan.draws if how in DRAWN else 1
+            settings += [Setting(component, how, draw) for draw in range(draws)]
         if plan.controls and component.kind != "positions":
             settings.append(Setting(component, RANDOM))
     return settings

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from brainalign_jax.language.ablation import RANDOM
+from brainalign_jax.language.components import RANDOM
 from brainalign_jax.studies.ablation import verdict
 from brainalign_jax.studies.ablation.table import LEAST_PEOPLE, AblationTable
 from brainalign_jax.study.report import figure_parts, page
@@ -193,8 +193,10 @@ def _how(table: AblationTable) -> str:
         "Rank accuracy: 1 for the first of the candidates, 0 for the last. Refit: the map from the brain is "
         "fitted on the ablated vectors; frozen: it is the intact layer's, and the ablated vectors are the "
         "candidates. Zero, mean: what stands in the part's place, the mean over all sub-tokens that are "
-        "read. Random share: in place of the part, a share in random directions with the same mean squared "
-        "norm is taken off what enters its block. Bits per word: what the same costs in surprisal. "
+        "read. Resample: what the part gives at a sub-token of another text, at the same position where "
+        "there is one; reinit: the part with weights drawn anew; of both the mean over draws. Random share: "
+        "in place of the part, a share in random directions with the same mean squared norm is taken off "
+        "what enters its block. Bits per word: what the same costs in surprisal. "
         f"Intervals: bootstrap over people and words. p: {plan['n_flips']} flips of signs over {over}, "
         "one-sided for a fall; p of the largest: by the largest t of all parts in each draw. The table has "
         "the largest falls."

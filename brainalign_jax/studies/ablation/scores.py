@@ -16,7 +16,7 @@ import numpy as np
 
 from brainalign_jax.align import linalg
 from brainalign_jax.language import Embeddings
-from brainalign_jax.language.ablation import Setting
+from brainalign_jax.language.components import Setting
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.computation import Computation, compiled
 from brainalign_jax.study.options import Scoring

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from brainalign_jax.language.ablation import Component, Setting, gates_of, open_gates
+from brainalign_jax.language.ablation import gates_of, open_gates
+from brainalign_jax.language.components import Component, Setting
 from brainalign_jax.language.models import hidden_states, load_model, resolve
 from brainalign_jax.language.models.blocks import transformer as transformer_module
 from brainalign_jax.language.models.blocks.blocks import BlockFill
