@@ -138,8 +138,6 @@ def _outputs(static, stacked, inputs, x, batch, block, *, shared, kind):
     parameters, layer = jax.tree.map(lambda leaf: leaf[block], (stacked, inputs))
     texts = pooled_states.inputs_of(config, batch, shared=shared)
     module = nnx.merge(graph, parameters)
-    if kind == "heads":
-        return module.head_outputs(x, texts, layer)
     y, parts = module(x, texts, layer)
     return y - x if kind == "layers" else getattr(parts, GATE_NAMES[kind])
 

@@ -402,12 +402,13 @@ def _sums_of_block(static, stacked, inputs, x, batch, block, *, shared):
     module = nnx.merge(graph, parameters)
     y, parts = module(x, texts, layer)
     read = (batch.text > 0).astype(jnp.float32)
-    heads = module.head_outputs(x, texts, layer).astype(jnp.float32)
+    heads = parts.heads.reshape(*x.shape[:2], config.n_heads, -1).astype(jnp.float32)
     weight = module.attention_out.kernel[...].astype(jnp.float32)
     weight = weight.reshape(config.n_heads, config.head_size, -1)
     products = jnp.einsum("hdw,hew->hde", weight, weight, precision="highest")
     of_heads = jnp.einsum("bthd,hde,bthe,bt->h", heads, products, heads, read, precision="highest")
-    written = [part.astype(jnp.float32) for part in (*parts, y - x)]
+    added = (parts.attention, parts.feed_forward, y - x)
+    written = [part.astype(jnp.float32) for part in added]
 
     def total(values):
         return jnp.einsum("bt...,bt->...", values, read, precision="highest")

@@ -44,6 +44,12 @@ class Embedding:
     missing: str = described(
         "What a word that static vectors lack does.", "error", choices=("error", "zero")
     )
+    sublayers: str | None = described(
+        "In place of the blocks' outputs what attention, feed_forward or each of the attention heads adds to "
+        "the residual; with heads, layer 1 + b H + h is head h of block b of H heads, both from 0.",
+        None,
+        choices=("attention", "feed_forward", "heads"),
+    )
 
     def __post_init__(self):
         check_fields(self)

@@ -20,7 +20,7 @@ from brainalign_jax.spans import Spans
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.ablation import AblationTable, headline, run_ablation, verdicts
 from brainalign_jax.studies.ablation.table import fall_p
-from brainalign_jax.study.options import Ablation, Scoring
+from brainalign_jax.study.options import Ablation, Embedding, Scoring
 from brainalign_jax.study.run import run_study
 
 N, PEOPLE = 60, 7
@@ -269,6 +269,8 @@ def test_what_is_refused(folder_of, sentences, tmp_path):
         run_ablation(dataset, [make_embeddings(sentences, np.ones((1, N, 2)))])
     with pytest.raises(ValueError, match="cka gives a number and decodes no words"):
         run_ablation(dataset, [model], scoring=Scoring(methods=("cka",)))
+    with pytest.raises(ValueError, match="sublayers=heads has no place in an ablation study"):
+        run_ablation(dataset, [model], embedding=Embedding(sublayers="heads"))
     (tmp_path / "vectors.txt").write_text("a 1 2\n")
     with pytest.raises(ValueError, match="has no parts to switch off"):
         run_ablation(dataset, [f"static:{tmp_path / 'vectors.txt'}"], progress=False)

@@ -80,6 +80,11 @@ def run_ablation(
                 f"{getattr(model, 'model', model)!r} is given as vectors, of which nothing can be switched "
                 "off: give the model's name or folder"
             )
+    if embedding.sublayers is not None:
+        raise ValueError(
+            f"sublayers={embedding.sublayers} has no place in an ablation study, which reads what blocks "
+            "give: leave it out"
+        )
     if dataset.spans is not None:
         raise ValueError(
             f"the items of {dataset.name} are spans of words, which are read in their sentences: an ablation "
@@ -181,7 +186,8 @@ def _of_model(
     """(rows of a model, facts of it, method -> the layer that is chosen most often)."""
     scoring, computation, embedding = study.scoring, study.computation, study.embedding
     own_seed = seed_of(name)
-    options = {key: value for key, value in vars(embedding).items() if key != "missing"}
+    unused = ("missing", "sublayers")
+    options = {key: value for key, value in vars(embedding).items() if key not in unused}
     ablation = parts.Ablation(
         study.dataset.stimulus,
         without_seed(name),
