@@ -218,6 +218,44 @@ class Ablation:
                 for x, batch in zip(states, batches, strict=True)
             ]
 
+    def without(
+        self, sets: Sequence[Collection[Component]], how: str, layers: Collection[int]
+    ) -> Iterator[dict[int, np.ndarray]]:
+        """Vectors of the layers with all components of a set off together, for each set: layer -> [T, D].
+
+        how: "zero", or "mean": over the sub-tokens of the intact model; rotary positions know zero only. The
+        layers lie behind the first block that a component of any set is in; behind any where positions are.
+        """
+        batches = [
+            (pooled_states.device_batch(batch), batch.shared) for batch in self._packing.batches()
+        ]
+        graph, state = nnx.split(self.model)
+        _, stacked = nnx.split(self.model.blocks)
+        on = open_gates(self.config)
+        every = {component for components in sets for component in components}
+        begin = max(min((component.block for component in every), default=0), 0)
+        intact = entering = [_embed(graph, state, batch, on.positions) for batch, _ in batches]
+        means: dict[int, BlockFill] = {}
+        for block in range(self.config.n_layers):
+            entering = intact if block == begin else entering
+            if how == "mean" and any(component.block == block for component in every):
+                means[block] = self._facts(stacked, intact, batches, block).means
+            intact = [
+                self._block(stacked, x, batch, on, block)
+                for x, batch in zip(intact, batches, strict=True)
+            ]
+        for components in sets:
+            gates, states = on, entering
+            for component in components:
+                if component.kind == "positions":
+                    gates = self._without_positions(
+                        how if self.has_position_table else "zero", gates
+                    )
+                    states = [_embed(graph, state, batch, gates.positions) for batch, _ in batches]
+                else:
+                    gates = gates_of(Setting(component, how), gates, means.get(component.block))
+            yield self._go_on(stacked, states, batches, gates, begin, set(layers))
+
     def _positions_off(self, setting: Setting, on: Interventions, on_host, batches, seed, fresh):
         """(states that enter the first block, gates, the model) without positions."""
         model, gates = self.model, on

@@ -397,6 +397,18 @@ class Ablation:
         "that write more than half of it.",
         True,
     )
+    shapley: tuple[str, ...] = described(
+        "Whose joint worth is shared out as Shapley values: parts (attention, ffn, positions of all blocks), "
+        "or heads:BLOCK; off by zero or mean, whichever is first in how.",
+        (),
+        empty=True,
+    )
+    n_orders: int = described(
+        "Orders in which players are added, drawn where not all sets of them can be tried.",
+        20,
+        least=2,
+        most=10_000,
+    )
     n_flips: int = described(
         "Draws of signs for the p-values; the smallest p is 1 / (1 + n_flips).",
         4999,
@@ -423,5 +435,10 @@ class Ablation:
             kind, named, _ = name.partition(":")
             known = ("head", "attention", "ffn", "layer") if named else kinds
             check_known("component", kind, known)
+        for name in self.shapley:
+            block = name.removeprefix("heads:")
+            check_known(
+                "shapley=", "heads:BLOCK" if block.isdecimal() else name, ("parts", "heads:BLOCK")
+            )
         if not self.components:
             raise ValueError(f"components is empty: give one or more of {', '.join(kinds)}")

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from brainalign_jax.language.components import RANDOM
-from brainalign_jax.studies.ablation import verdict
+from brainalign_jax.studies.ablation import shapley, verdict
 from brainalign_jax.studies.ablation.table import LEAST_PEOPLE, AblationTable
 from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
@@ -51,19 +51,38 @@ def write_report(table: AblationTable, folder: str | Path) -> Path:
             figures.append(
                 page.picture(f"{name} {shown.method} {labels[shown.model]}", figure, caption)
             )
+    figures += _shapley_figures(table, folder, labels)
     return page.write(
         folder / "report.html",
         "ablation",
         title=f"{manifest['dataset']['name']}: parts switched off",
         lead=_scope(table),
         answer={"level": level, "answer": answer, "text": verdict.headline(table)},
-        verdicts=[shown.text for shown in judged],
+        verdicts=verdict.texts(table),
         how=_how(table),
         notes=manifest["notes"],
         parts_table=page.Table(_HEADER, _lines(table, judged, labels), 5),
         figures=figures,
         facts=_facts(table),
     )
+
+
+def _shapley_figures(table: AblationTable, folder: Path, labels: dict[str, str]) -> list:
+    if table.shapley is None:
+        return []
+    pictures = []
+    games = table.shapley[["model", "method", "players"]].drop_duplicates()
+    for number_of_game, (model, method, players) in enumerate(games.itertuples(index=False), 1):
+        figure = shapley.draw_values(table.shapley, model, method, players)
+        ending = f"_{number_of_game}" * (len(games) > 1)
+        figure_parts.save(figure, folder / "figures" / f"shapley_values{ending}.png")
+        caption = (
+            f"{method}, {labels[model]}: what each part is worth to the rank accuracy, averaged over the "
+            "orders in which parts can be added (Shapley values); they sum to what all are worth together. "
+            "Bars: intervals over people and words."
+        )
+        pictures.append(page.picture(f"Shapley values {method} {labels[model]}", figure, caption))
+    return pictures
 
 
 def draw_map(table: AblationTable, shown: verdict.Verdict) -> Figure:

@@ -197,6 +197,11 @@ class PersonScores:
             return scores
 
 
+def held_bytes(n_types: int, width: int) -> int:
+    """Bytes of a setting's vectors in a layer: as they are, and in the axes that they span, with products."""
+    return 4 * (2 * n_types * width + n_types * min(n_types, width) + n_types**2)
+
+
 def own_layer(setting: Setting) -> int:
     """The layer behind the block of a setting's part; positions are read behind the first block."""
     return max(setting.component.block, 0) + 1

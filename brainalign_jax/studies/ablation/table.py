@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, Self
 
 import jax
 import numpy as np
 import pandas as pd
 
 from brainalign_jax.align.stats import bootstrap
+from brainalign_jax.files import write_parquet
 from brainalign_jax.language.components import Setting
 from brainalign_jax.studies.ablation.scores import CHOSEN, OWN, own_layer
 from brainalign_jax.study import outputs
@@ -22,7 +24,7 @@ COLUMNS = (
     "dataset", "subject", "model", "method", "component", "block", "head", "how", "readout", "layer",
     "metric", "k", "value", "change", "bits_change", "p", "p_max", "p_fdr", "lower", "upper", "n_items",
 )  # fmt: skip
-FILE = "ablation.parquet"
+FILE, SHAPLEY_FILE = "ablation.parquet", "shapley.parquet"
 INTACT = "intact"
 LEAST_PEOPLE = 6  # with whom signs are flipped over people: five give no p below 1 / 32
 
@@ -42,18 +44,33 @@ class AblationTable(outputs.StudyTable):
     upper); p, that it falls, by flips of signs over people where there are six, else over words; p_max, the
     same by the largest fall of all components in each draw; p_fdr, adjusted for the false discovery rate.
     Rows of component "intact" have the intact model's value, with its interval.
+    shapley: what each of several players is worth, where it was asked: `shapley.COLUMNS`.
     """
 
+    shapley: pd.DataFrame | None = None
     file_name = FILE
     kind = "ablation study"
+
+    def write(self, folder: Path) -> None:
+        """Write the files of `save` to a folder of `new_outputs`."""
+        super().write(folder)
+        if self.shapley is not None:
+            write_parquet(self.shapley, folder / SHAPLEY_FILE)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote; see `StudyTable.load`."""
+        table = super().load(folder)
+        files = outputs.read_manifest(Path(folder), cls.kind)[1] or {}
+        if SHAPLEY_FILE not in files:
+            return table
+        return replace(table, shapley=outputs.read_table(Path(folder), SHAPLEY_FILE, files))
 
     def verdict(self) -> str:
         """What the study says, in words."""
         from brainalign_jax.studies.ablation import verdict
 
-        return "\n".join(
-            [verdict.headline(self), *(f"- {judged.text}" for judged in verdict.verdicts(self))]
-        )
+        return "\n".join([verdict.headline(self), *(f"- {text}" for text in verdict.texts(self))])
 
     def group(self, **wanted) -> pd.DataFrame:
         """Rows of the group whose columns have these values."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.language.components import RANDOM, Component
+from brainalign_jax.studies.ablation import shapley
 from brainalign_jax.studies.ablation.table import INTACT, AblationTable
 from brainalign_jax.study.report.wording import (
     counted,
@@ -56,6 +57,12 @@ def verdicts(table: AblationTable) -> list[Verdict]:
     pairs = table.rows[["model", "method"]].drop_duplicates().itertuples(index=False)
     labels = short_names(list(dict.fromkeys(table.rows["model"])))
     return [_verdict(table, model, method, labels[model]) for model, method in pairs]
+
+
+def texts(table: AblationTable) -> list[str]:
+    """The verdicts, then what players are worth, a text for each model and method."""
+    orders = table.manifest.get("shapley_orders", {})
+    return [*(judged.text for judged in verdicts(table)), *shapley.sentences(table.shapley, orders)]
 
 
 def headline(table: AblationTable) -> str:
