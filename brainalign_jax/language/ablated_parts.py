@@ -132,6 +132,19 @@ def with_part_drawn_anew(model: LanguageModel, component, fresh: LanguageModel) 
     return reinitialise(model, Specification(reinitialised=parts), fresh=fresh)
 
 
+def with_even_gains(model: LanguageModel, block: int, how: str) -> LanguageModel:
+    """The model with the gains of a block's two layer norms one ("zero"), or each norm's at their "mean"."""
+    graph, state = nnx.split(model)
+    leaves = []
+    for path, leaf in nnx.to_flat_state(state):
+        if path in (("blocks", "attention_norm", "scale"), ("blocks", "ffn_norm", "scale")):
+            gains = leaf[...]
+            even = jnp.ones_like(gains[block]) * (gains[block].mean() if how == "mean" else 1)
+            leaf = leaf.replace(gains.at[block].set(even.astype(gains.dtype)))
+        leaves.append((path, leaf))
+    return nnx.merge(graph, nnx.from_flat_state(leaves))
+
+
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("shared", "kind"))
 def _outputs(static, stacked, inputs, x, batch, block, *, shared, kind):
     graph, config = static

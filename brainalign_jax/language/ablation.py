@@ -197,6 +197,9 @@ class Ablation:
                 elif setting.how == REINIT:
                     model = ablated_parts.with_part_drawn_anew(self.model, setting.component, fresh)
                     weights = nnx.split(model.blocks)[1]
+                elif setting.component.kind == "norms":
+                    model = ablated_parts.with_even_gains(self.model, block, setting.how)
+                    weights = nnx.split(model.blocks)[1]
                 elif setting.how == RESAMPLE:
                     kind = setting.component.kind
                     run = blocks, self.config, stacked, states, batches

@@ -9,15 +9,21 @@ from typing import NamedTuple
 from brainalign_jax.language.models.blocks.architecture import TransformerConfig
 from brainalign_jax.names import check_known
 
-KINDS = ("heads", "attention", "ffn", "layers", "positions")
+KINDS = ("heads", "attention", "ffn", "layers", "positions", "norms")
 RANDOM, RESAMPLE, REINIT = "random", "resample", "reinit"
 DRAWN = (RESAMPLE, REINIT)
 HOWS = ("zero", "mean", *DRAWN)
 GATE_NAMES = {
     "heads": "heads", "attention": "attention", "ffn": "feed_forward", "layers": "block",
 }  # fmt: skip
-_ITEM = re.compile(r"(head|attention|ffn|layer):(\d+)(?:\.(\d+))?")
-_LONG = {"head": "heads", "attention": "attention", "ffn": "ffn", "layer": "layers"}
+_ITEM = re.compile(r"(head|attention|ffn|layer|norms):(\d+)(?:\.(\d+))?")
+_LONG = {
+    "head": "heads",
+    "attention": "attention",
+    "ffn": "ffn",
+    "layer": "layers",
+    "norms": "norms",
+}
 
 
 class Component(NamedTuple):
@@ -55,10 +61,11 @@ def components_of(
 ) -> list[Component]:
     """The components that are asked for, in the order of the blocks, each once.
 
-    wanted: of `KINDS`, or one part by name, as head:2.7, attention:3, ffn:0, layer:1. blocks: those of the
-    kinds, all if not given.
+    wanted: of `KINDS`, or one part by name, as head:2.7, attention:3, ffn:0, layer:1, norms:2. blocks: those
+    of the kinds, all if not given.
 
-    Raises: ValueError for what is not known, or a block or head that the model lacks, with the nearest.
+    Raises: ValueError for what is not known, or a block or head that the model lacks, with the nearest; for
+      norms of a model whose norms have no gains.
     """
     known_blocks = [str(block) for block in range(config.n_layers)]
     for block in blocks or ():
@@ -87,4 +94,6 @@ def components_of(
             f"{model} has one block: without it nothing is left but the embedding; leave layers out of the "
             "components"
         )
+    if not config.norm_affine and any(component.kind == "norms" for component in components):
+        raise ValueError(f"the norms of {model} have no gains: leave norms out of the components")
     return sorted(components, key=lambda part: (part.block, KINDS.index(part.kind), part.head))

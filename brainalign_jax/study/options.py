@@ -372,8 +372,8 @@ class Ablation:
     """Which parts of a model are switched off, how, and how it is read: `studies.ablation`."""
 
     components: tuple[str, ...] = described(
-        "What is switched off, each by itself: heads, attention, ffn, layers (whole blocks), positions; or "
-        "one part, as head:2.7, attention:3.",
+        "What is switched off, each by itself: heads, attention, ffn, layers (whole blocks), positions, "
+        "norms (the gains of a block's layer norms); or one part, as head:2.7, attention:3.",
         ("heads", "attention", "ffn", "positions"),
     )
     how: tuple[str, ...] = described(
@@ -403,6 +403,13 @@ class Ablation:
         (),
         empty=True,
     )
+    twins: int = described(
+        "Untrained twins with attention only, feed-forward only, and both, each with a seed of its own; 0 "
+        "for none.",
+        0,
+        least=0,
+        most=100,
+    )
     n_orders: int = described(
         "Orders in which players are added, drawn where not all sets of them can be tried.",
         20,
@@ -430,10 +437,10 @@ class Ablation:
             if not values:
                 raise ValueError(f"{name} is empty: give one or more of {', '.join(known)}")
             object.__setattr__(self, name, values)
-        kinds = ("heads", "attention", "ffn", "layers", "positions")
+        kinds = ("heads", "attention", "ffn", "layers", "positions", "norms")
         for name in self.components:
             kind, named, _ = name.partition(":")
-            known = ("head", "attention", "ffn", "layer") if named else kinds
+            known = ("head", "attention", "ffn", "layer", "norms") if named else kinds
             check_known("component", kind, known)
         for name in self.shapley:
             block = name.removeprefix("heads:")

@@ -169,6 +169,20 @@ def test_a_part_drawn_anew_equals_numpy(ablated):
                 np.testing.assert_allclose(values, pooled(ablation, states[layer]), atol=2e-5)
 
 
+@pytest.mark.parametrize("how", ["zero", "mean"])
+def test_even_gains_equal_numpy(how, ablated):
+    family, folder, ablation = ablated
+    names, model = FAMILIES[family], NumpyModel(family, folder)
+    place, changed = names["block"].format(1), {}
+    for norm in (names["norm"], names["ffn_norm"]):
+        gains = model.tensors[f"{place}{norm}.weight"]
+        changed[f"{place}{norm}.weight"] = np.full_like(gains, gains.mean() if how == "mean" else 1)
+    (made,) = ablation.vectors([Setting(Component("norms", 1), how)], (1, 2), bits=False)
+    states = NumpyModel(family, folder, changed=changed).states(ablation._packing.sequences.ids)
+    assert list(made.layers) == [2]
+    np.testing.assert_allclose(made.layers[2], pooled(ablation, states[2]), atol=2e-5)
+
+
 def one_batch(text, position):
     """A batch of which only the places matter."""
     text, position = np.array(text), np.array(position)

@@ -7,6 +7,7 @@ the code moved?). Beside each part is a random share of the same norm, and what 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -20,7 +21,7 @@ from brainalign_jax.language import ablation as parts
 from brainalign_jax.language.components import DRAWN, RANDOM, Setting, components_of
 from brainalign_jax.machine import free_memory
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.studies.ablation import report, shapley
+from brainalign_jax.studies.ablation import report, shapley, twins
 from brainalign_jax.studies.ablation.scores import (
     IntactScores,
     PersonScores,
@@ -40,7 +41,7 @@ from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study, fitting_scoring
 from brainalign_jax.study.manifest import manifest
-from brainalign_jax.study.names import seed_of, without_seed
+from brainalign_jax.study.names import UNTRAINED, seed_of, without_seed
 from brainalign_jax.study.options import KS, Ablation, Embedding, Scoring
 from brainalign_jax.study.progress import Progress, Stage
 from brainalign_jax.study.protocol import Protocol
@@ -50,7 +51,7 @@ from brainalign_jax.study.results import SELECTED
 
 _KS = (1, 10)
 _INTACT, _VECTORS, _SCORES, _TESTS = "intact scores", "ablated vectors", "scores", "tests"
-_SHAPLEY = "Shapley values"
+_SHAPLEY, _TWINS = "Shapley values", "untrained twins"
 
 
 def run_ablation(
@@ -112,6 +113,7 @@ def run_ablation(
             _SCORES: Stage(n_pairs, 20.0),
             _TESTS: Stage(len(models) * len(scoring.methods) * len(plan.readout), 10.0),
             **({_SHAPLEY: Stage(len(models), 60.0)} if plan.shapley else {}),
+            **({_TWINS: Stage(len(models), 60.0)} if plan.twins else {}),
         },
         show=progress,
     )
@@ -179,10 +181,19 @@ def settings_of(
                     f"{model} turns its vectors by their positions, which have no {lacking}."
                 )
                 continue
+            if component.kind == "norms" and how in DRAWN:
+                notes.append(
+                    "Gains of layer norms are one in an untrained model: zero is all of it."
+                )
+                continue
             draws = plan.draws if how in DRAWN else 1
             settings += [Setting(component, how, draw) for draw in range(draws)]
-        if plan.controls and component.kind != "positions":
+        if plan.controls and component.kind not in ("positions", "norms"):
             settings.append(Setting(component, RANDOM))
+    if not settings:
+        raise ValueError(
+            f"nothing of {model} can be switched off in these ways: give other --components, or --how=zero"
+        )
     return settings
 
 
@@ -194,13 +205,9 @@ def _of_model(
     own_seed = seed_of(name)
     unused = ("missing", "sublayers")
     options = {key: value for key, value in vars(embedding).items() if key not in unused}
-    ablation = parts.Ablation(
-        study.dataset.stimulus,
-        without_seed(name),
-        lower=scoring.lower,
-        seed=scoring.seed if own_seed is None else own_seed,
-        **options,
-    )
+    base, seed = without_seed(name), scoring.seed if own_seed is None else own_seed
+    options |= dict(lower=scoring.lower)
+    ablation = parts.Ablation(study.dataset.stimulus, base, seed=seed, **options)
     settings = settings_of(ablation, plan, name, notes)
     embeddings = study.vectors(name)
     subjects = study.dataset.subjects
@@ -251,6 +258,15 @@ def _of_model(
                 notes.append(
                     f"{method} decodes without a map: there is none to keep from the intact model."
                 )
+        if plan.twins:
+            with told.stage(_TWINS):
+                bare = UNTRAINED + base.removeprefix(UNTRAINED)
+                seeds = range(scoring.seed + 1, scoring.seed + 1 + plan.twins)
+                make = functools.partial(parts.Ablation, study.dataset.stimulus, bare, **options)
+                tables += twins.rows_of_twins(
+                    lambda seed: make(seed=seed), seeds, people, intact, subjects, plan, scoring
+                )
+                told.update()
         shared = None
         if plan.shapley:
             with told.stage(_SHAPLEY):

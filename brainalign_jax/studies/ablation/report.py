@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from brainalign_jax.language.components import RANDOM
 from brainalign_jax.studies.ablation import shapley, verdict
-from brainalign_jax.studies.ablation.table import LEAST_PEOPLE, AblationTable
+from brainalign_jax.studies.ablation.table import INTACT, LEAST_PEOPLE, TWINS, AblationTable
 from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 from brainalign_jax.study.report.wording import (
@@ -28,7 +28,7 @@ _HEADER = (
     "p of the largest", "frozen change", "bits per word",
 )  # fmt: skip
 _MOST_LINES = 30
-_SUBLAYERS = {"attention": "attention", "ffn": "ffn", "layers": "block"}
+_SUBLAYERS = {"attention": "attention", "ffn": "ffn", "layers": "block", "norms": "norms"}
 
 
 def write_report(table: AblationTable, folder: str | Path) -> Path:
@@ -196,7 +196,8 @@ def _lines(table: AblationTable, judged, labels: dict[str, str]) -> list[list[st
 
 def _scope(table: AblationTable) -> str:
     rows = table.rows[(table.rows["subject"] == GROUP) & (table.rows["layer"] == SELECTED)]
-    rows = rows[~rows["how"].isin([RANDOM, "intact"]) & (rows["metric"] == "rank_accuracy")]
+    rows = rows[(rows["how"] != RANDOM) & (rows["metric"] == "rank_accuracy")]
+    rows = rows[~rows["component"].isin([INTACT, TWINS])]
     count = len(rows[["model", "component", "block", "head"]].drop_duplicates())
     people = len(table.manifest["subjects"])
     return (

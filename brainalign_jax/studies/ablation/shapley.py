@@ -240,7 +240,7 @@ def values_of_model(
         own = config.n_layers if every else players.first_block + 1
         behind = {layer for layer in chosen if layer > players.first_block}
         layers = set(range(config.n_layers + 1)) if every else {own} | behind
-        _check_room(len(game.on) - 1, len(layers), ablation)
+        check_room(len(game.on) - 1, len(layers), ablation)
         vectors = list(ablation.without(off_components(players, game), how, layers))
         stacks, read_at = stacks_of(vectors, own, people.size, every=every)
         for method in scoring.methods:
@@ -252,12 +252,13 @@ def values_of_model(
     return pd.concat(tables, ignore_index=True), orders
 
 
-def _check_room(n_sets: int, n_layers: int, ablation: Any) -> None:
+def check_room(n_sets: int, n_layers: int, ablation: Any) -> None:
+    """Raise ValueError where the vectors of so many sets and layers would not fit into the memory."""
     held = n_sets * n_layers * held_bytes(ablation.n_types, ablation.config.width)
     if held > free_memory() // 2:
         raise ValueError(
             f"the vectors of {n_sets} sets of players in {n_layers} layers take {held:,} bytes, more than "
-            "half of the free memory: give fewer orders (--n_orders), or leave --shapley out"
+            "half of the free memory: give fewer orders or twins (--n_orders, --twins), or none"
         )
 
 

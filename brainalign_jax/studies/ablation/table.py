@@ -25,7 +25,7 @@ COLUMNS = (
     "metric", "k", "value", "change", "bits_change", "p", "p_max", "p_fdr", "lower", "upper", "n_items",
 )  # fmt: skip
 FILE, SHAPLEY_FILE = "ablation.parquet", "shapley.parquet"
-INTACT = "intact"
+INTACT, TWINS = "intact", "twins"
 LEAST_PEOPLE = 6  # with whom signs are flipped over people: five give no p below 1 / 32
 
 
@@ -33,7 +33,7 @@ LEAST_PEOPLE = 6  # with whom signs are flipped over people: five give no p belo
 class AblationTable(outputs.StudyTable):
     """rows: a DataFrame with `COLUMNS`; manifest: how they came about.
 
-    component: heads, attention, ffn, layers or positions; block and head: counted from 0, -1 where it has
+    component: heads, attention, ffn, layers, positions or norms; block and head: from 0, -1 where it has
     none. how: "zero" or "mean", "resample" or "reinit" (the mean over their draws), or "random", the control
     of that component: a random share of the same norm is taken off what enters its block. readout: "refit" or
     "frozen". layer: the one behind the block, or -1, the layer that the intact model chooses in each fold's
@@ -43,7 +43,8 @@ class AblationTable(outputs.StudyTable):
     Of subject "group": the mean over people, with an interval of the change over people and words (lower,
     upper); p, that it falls, by flips of signs over people where there are six, else over words; p_max, the
     same by the largest fall of all components in each draw; p_fdr, adjusted for the false discovery rate.
-    Rows of component "intact" have the intact model's value, with its interval.
+    Rows of component "intact" have the intact model's value, with its interval; those of "twins" the mean of
+    untrained models (how: "attention only", "ffn only", "both"), with the interval of the change.
     shapley: what each of several players is worth, where it was asked: `shapley.COLUMNS`.
     """
 
