@@ -101,7 +101,7 @@ def _embed(values: dict[str, object], text: str) -> None:
 
     passed = (
         "context", "window", "stride", "bos", "pooling", "level", "lower", "last", "missing", "dtype",
-        "layout", "batch_tokens", "seed", "cache_dir", "progress",
+        "layout", "batch_tokens", "seed", "sublayers", "cache_dir", "progress",
     )  # fmt: skip
     for model in values["models"]:
         begin = time.perf_counter()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
@@ -18,7 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from brainalign_jax.language import contextual, pooled_states
+from brainalign_jax.language import ablated_parts, contextual, pooled_states
+from brainalign_jax.language.components import (
+    DRAWN,
+    GATE_NAMES,
+    KINDS,
+    RANDOM,
+    REINIT,
+    RESAMPLE,
+    Component,
+    Setting,
+)
 from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.language.models import checkpoint, registry
 from brainalign_jax.language.models.blocks.architecture import TransformerConfig
@@ -30,43 +39,15 @@ from brainalign_jax.language.models.blocks.blocks import (
     apply_block,
     layer_inputs,
 )
+from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.heads import Head, load_head
+from brainalign_jax.language.models.interventions import untrained_twin
 from brainalign_jax.language.packing import Packing
 from brainalign_jax.language.surprisal import word_surprisal
 from brainalign_jax.language.tokens import WordTokenizer, load_tokenizer
-from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
 
-KINDS = ("heads", "attention", "ffn", "layers", "positions")
-HOWS = ("zero", "mean")
-RANDOM = "random"
 MOST_SHARE = 0.5  # of what enters a block: a random share beyond it is the whole, no share
-_ITEM = re.compile(r"(head|attention|ffn|layer):(\d+)(?:\.(\d+))?")
-_LONG = {"head": "heads", "attention": "attention", "ffn": "ffn", "layer": "layers"}
-
-
-class Component(NamedTuple):
-    """A part of a model. kind: of `KINDS`; block, head: counted from 0, -1 where it has none."""
-
-    kind: str
-    block: int = -1
-    head: int = -1
-
-    def __str__(self) -> str:
-        if self.kind == "heads":
-            return f"head {self.block}.{self.head}"
-        if self.kind == "positions":
-            return self.kind
-        name = {"layers": "block"}.get(self.kind, self.kind)
-        return f"{name} {self.block}"
-
-
-class Setting(NamedTuple):
-    """A component and how it is switched off: "zero"; its "mean" over the sub-tokens that are read; or
-    "random", the control: a random share, of the same norm, is taken off what enters its block."""
-
-    component: Component
-    how: str
 
 
 class AblatedVectors(NamedTuple):
@@ -88,50 +69,6 @@ class BlockFacts(NamedTuple):
     means: BlockFill
     squares: np.ndarray
     moments: np.ndarray
-
-
-def components_of(
-    config: TransformerConfig,
-    wanted: Sequence[str],
-    *,
-    blocks: Sequence[int] | None = None,
-    model: str = "the model",
-) -> list[Component]:
-    """The components that are asked for, in the order of the blocks, each once.
-
-    wanted: of `KINDS`, or one part by name, as head:2.7, attention:3, ffn:0, layer:1. blocks: those of the
-    kinds, all if not given.
-
-    Raises: ValueError for what is not known, or a block or head that the model lacks, with the nearest.
-    """
-    known_blocks = [str(block) for block in range(config.n_layers)]
-    for block in blocks or ():
-        check_known("block", str(block), known_blocks, of=model)
-    chosen = range(config.n_layers) if blocks is None else sorted(set(blocks))
-    components: set[Component] = set()
-    for name in wanted:
-        item = _ITEM.fullmatch(name)
-        if item and (item[1] == "head") == bool(item[3]):
-            block = int(item[2])
-            check_known("block", str(block), known_blocks, of=model)
-            if item[1] == "head":
-                heads = [f"{block}.{head}" for head in range(config.n_heads)]
-                check_known("head", f"{block}.{int(item[3])}", heads, of=model)
-            components.add(Component(_LONG[item[1]], block, int(item[3]) if item[3] else -1))
-            continue
-        check_known("component", name, (*KINDS, "head:BLOCK.HEAD", "attention:BLOCK", "ffn:BLOCK"))
-        if name == "positions":
-            components.add(Component("positions"))
-        elif name == "heads":
-            components |= {Component(name, b, h) for b in chosen for h in range(config.n_heads)}
-        else:
-            components |= {Component(name, block) for block in chosen}
-    if config.n_layers == 1 and any(component.kind == "layers" for component in components):
-        raise ValueError(
-            f"{model} has one block: without it nothing is left but the embedding; leave layers out of the "
-            "components"
-        )
-    return sorted(components, key=lambda part: (part.block, KINDS.index(part.kind), part.head))
 
 
 class Ablation:
@@ -207,9 +144,90 @@ class Ablation:
     ) -> Iterator[AblatedVectors]:
         """The vectors of each setting behind its block, and in those of `layers` that lie behind it.
 
-        They come in the order of the blocks. Left out are random shares of parts that write more than
-        MOST_SHARE of what enters their block. seed: of the random shares. bits: whether surprisal is
-        measured.
+        They come in the order of the blocks, those with weights drawn anew at the end. Left out are random
+        shares of parts that write more than MOST_SHARE of what enters their block. seed: of what is drawn.
+        bits: whether surprisal is measured; it is not of random shares, nor where other texts stand in.
+        """
+        on_host = list(self._packing.batches())
+        batches = [(pooled_states.device_batch(batch), batch.shared) for batch in on_host]
+        intact_bits = self._bits(None) if bits else math.nan
+
+        def change_of(setting: Setting, gates: Interventions, model: LanguageModel) -> float:
+            if not bits or setting.how in (RANDOM, RESAMPLE):
+                return math.nan
+            return self._bits(gates, model) - intact_bits
+
+        kept = [setting for setting in settings if setting.how != REINIT]
+        yield from self._vectors(kept, layers, on_host, batches, change_of, seed, None)
+        for draw in sorted({setting.draw for setting in settings if setting.how == REINIT}):
+            # An untrained model has the study's own seed.
+            fresh = untrained_twin(self.model, seed + 1 + draw)
+            anew = [each for each in settings if each.how == REINIT and each.draw == draw]
+            yield from self._vectors(anew, layers, on_host, batches, change_of, seed, fresh)
+
+    def _vectors(
+        self, settings, layers, on_host, batches, change_of, seed, fresh
+    ) -> Iterator[AblatedVectors]:
+        """`vectors`; fresh: the model with the weights of what is drawn anew."""
+        graph, state = nnx.split(self.model)
+        blocks, stacked = nnx.split(self.model.blocks)
+        on = open_gates(self.config)
+        for setting in settings:
+            if setting.component.kind == "positions":
+                first, gates, model = self._positions_off(
+                    setting, on, on_host, batches, seed, fresh
+                )
+                later = on if setting.how in DRAWN else gates
+                found = self._go_on(stacked, first, batches, later, 0, {1, *layers})
+                yield AblatedVectors(setting, found, change_of(setting, gates, model))
+        states = [_embed(graph, state, batch, on.positions) for batch, _ in batches]
+        for block in range(self.config.n_layers):
+            here = [setting for setting in settings if setting.component.block == block]
+            facts = self._facts(stacked, states, batches, block) if here and not fresh else None
+            outputs: dict[str, jax.Array] = {}
+            for setting in here:
+                entering, gates, weights, model, at = states, on, stacked, self.model, block
+                drawn = (seed, *_place(setting.component), setting.draw)
+                if setting.how == RANDOM:
+                    square = _square(facts, setting.component)
+                    if square > MOST_SHARE * np.trace(facts.moments):
+                        continue
+                    removal = random_removal(facts, square, drawn[:-1])
+                    entering = [_less_share(x, removal) for x in states]
+                elif setting.how == REINIT:
+                    model = ablated_parts.with_part_drawn_anew(self.model, setting.component, fresh)
+                    weights = nnx.split(model.blocks)[1]
+                elif setting.component.kind == "norms":
+                    model = ablated_parts.with_even_gains(self.model, block, setting.how)
+                    weights = nnx.split(model.blocks)[1]
+                elif setting.how == RESAMPLE:
+                    kind = setting.component.kind
+                    run = blocks, self.config, stacked, states, batches
+                    if kind not in outputs:
+                        outputs = {kind: ablated_parts.outputs_of_block(*run, block, kind)}
+                    donors = ablated_parts.drawn_donors(on_host, drawn)
+                    off = gates_of(setting, on, facts.means)
+                    entering = ablated_parts.through_resampled(
+                        *run, off, setting, outputs[kind], donors
+                    )
+                    at = block + 1
+                else:
+                    gates = gates_of(setting, on, facts.means)
+                wanted = {block + 1} | {layer for layer in layers if layer > block}
+                found = self._go_on(weights, entering, batches, gates, at, wanted)
+                yield AblatedVectors(setting, found, change_of(setting, gates, model))
+            states = [
+                self._block(stacked, x, batch, on, block)
+                for x, batch in zip(states, batches, strict=True)
+            ]
+
+    def without(
+        self, sets: Sequence[Collection[Component]], how: str, layers: Collection[int]
+    ) -> Iterator[dict[int, np.ndarray]]:
+        """Vectors of the layers with all components of a set off together, for each set: layer -> [T, D].
+
+        how: "zero", or "mean": over the sub-tokens of the intact model; rotary positions know zero only. The
+        layers lie behind the first block that a component of any set is in; behind any where positions are.
         """
         batches = [
             (pooled_states.device_batch(batch), batch.shared) for batch in self._packing.batches()
@@ -217,59 +235,63 @@ class Ablation:
         graph, state = nnx.split(self.model)
         _, stacked = nnx.split(self.model.blocks)
         on = open_gates(self.config)
-        intact_bits = self._bits(None) if bits else math.nan
-        for setting in settings:
-            if setting.component.kind == "positions":
-                gates = self._without_positions(setting.how, on)
-                first = [_embed(graph, state, batch, gates.positions) for batch, _ in batches]
-                found = self._go_on(stacked, first, batches, gates, 0, {1, *layers})
-                yield AblatedVectors(
-                    setting, found, self._bits(gates) - intact_bits if bits else math.nan
-                )
-        states = [_embed(graph, state, batch, on.positions) for batch, _ in batches]
+        every = {component for components in sets for component in components}
+        begin = max(min((component.block for component in every), default=0), 0)
+        intact = entering = [_embed(graph, state, batch, on.positions) for batch, _ in batches]
+        means: dict[int, BlockFill] = {}
         for block in range(self.config.n_layers):
-            here = [setting for setting in settings if setting.component.block == block]
-            facts = self._facts(stacked, states, batches, block) if here else None
-            for setting in here:
-                entering, gates = states, on
-                if setting.how == RANDOM:
-                    most = MOST_SHARE * np.trace(facts.moments)
-                    if _square(facts, setting.component) > most:
-                        continue
-                    removal = random_removal(
-                        facts, _square(facts, setting.component), (seed, *_place(setting.component))
-                    )
-                    entering = [_less_share(x, removal) for x in states]
-                else:
-                    gates = gates_of(setting, on, facts.means)
-                wanted = {block + 1} | {layer for layer in layers if layer > block}
-                found = self._go_on(stacked, entering, batches, gates, block, wanted)
-                known = bits and setting.how != RANDOM
-                change = self._bits(gates) - intact_bits if known else math.nan
-                yield AblatedVectors(setting, found, change)
-            states = [
+            entering = intact if block == begin else entering
+            if how == "mean" and any(component.block == block for component in every):
+                means[block] = self._facts(stacked, intact, batches, block).means
+            intact = [
                 self._block(stacked, x, batch, on, block)
-                for x, batch in zip(states, batches, strict=True)
+                for x, batch in zip(intact, batches, strict=True)
             ]
+        for components in sets:
+            gates, states = on, entering
+            for component in components:
+                if component.kind == "positions":
+                    gates = self._without_positions(
+                        how if self.has_position_table else "zero", gates
+                    )
+                    states = [_embed(graph, state, batch, gates.positions) for batch, _ in batches]
+                else:
+                    gates = gates_of(Setting(component, how), gates, means.get(component.block))
+            yield self._go_on(stacked, states, batches, gates, begin, set(layers))
+
+    def _positions_off(self, setting: Setting, on: Interventions, on_host, batches, seed, fresh):
+        """(states that enter the first block, gates, the model) without positions."""
+        model, gates = self.model, on
+        if setting.how == REINIT:
+            model = ablated_parts.with_part_drawn_anew(self.model, setting.component, fresh)
+        elif setting.how != RESAMPLE:
+            gates = self._without_positions(setting.how, on)
+        of_batches = [gates.positions] * len(batches)
+        if setting.how == RESAMPLE:
+            drawn = (seed, *_place(setting.component), setting.draw)
+            rows = ablated_parts.drawn_positions(on_host, drawn)
+            of_batches = [self._filled_positions(row) for row in rows]
+        graph, state = nnx.split(model)
+        pairs = zip(batches, of_batches, strict=True)
+        return [_embed(graph, state, batch, gate) for (batch, _), gate in pairs], gates, model
 
     def _go_on(self, stacked, states, batches, gates, first: int, wanted) -> dict[int, np.ndarray]:
         """Vectors of the wanted layers, from what enters the block `first`."""
         found = {}
         finishes = self._last == "hf" and self.config.final_norm
-        if first == 0 and 0 in wanted:
-            found[0] = self._pooled(states, batches)
-        for block in range(first, max(wanted)):
-            states = [
-                self._block(stacked, x, batch, gates, block)
-                for x, batch in zip(states, batches, strict=True)
-            ]
-            if block + 1 in wanted:
-                last = finishes and block + 1 == self.config.n_layers
+        for layer in range(first, max(wanted) + 1):
+            if layer > first:
+                states = [
+                    self._block(stacked, x, batch, gates, layer - 1)
+                    for x, batch in zip(states, batches, strict=True)
+                ]
+            if layer in wanted:
+                last = finishes and layer == self.config.n_layers
                 read = [_finish(*nnx.split(self.model), x) for x in states] if last else states
-                found[block + 1] = self._pooled(read, batches)
-                if not np.isfinite(found[block + 1]).all():
+                found[layer] = self._pooled(read, batches)
+                if not np.isfinite(found[layer]).all():
                     raise ValueError(
-                        f"the ablated vectors of layer {block + 1} overflow: leave out the component"
+                        f"the ablated vectors of layer {layer} overflow: leave out the component"
                     )
         return found
 
@@ -318,18 +340,23 @@ class Ablation:
         rows = self.model.positions(jnp.asarray(places + self.config.position_offset))
         return jnp.asarray(counts[places] / counts.sum(), jnp.float32) @ rows.astype(jnp.float32)
 
+    def _filled_positions(self, positions: np.ndarray) -> PositionGate:
+        """A gate that gives each sub-token the embedding of another position [B, T]."""
+        rows = self.model.positions(jnp.asarray(positions + self.config.position_offset))
+        return PositionGate(jnp.float32(0), rows.astype(jnp.float32))
+
     @property
     def has_position_table(self) -> bool:
         """Whether positions are embedded: those of a rotary model have no mean."""
         return hasattr(self.model, "positions")
 
-    def _bits(self, gates: Interventions | None) -> float:
+    def _bits(self, gates: Interventions | None, model: LanguageModel | None = None) -> float:
         """Mean surprisal of the words in bits, or NaN where the model has no head."""
         if self.head is None:
             return math.nan
         values = word_surprisal(
             self._stimulus,
-            self.model,
+            model or self.model,
             self.head,
             self._tokenizer,
             interventions=gates,
@@ -361,9 +388,7 @@ def open_gates(config: TransformerConfig) -> Interventions:
 def gates_of(setting: Setting, on: Interventions, means: BlockFill) -> Interventions:
     """The gates `on` with the setting's component off; means: of its block, see `BlockFacts`."""
     kind, block, head = setting.component
-    name = {"heads": "heads", "attention": "attention", "ffn": "feed_forward", "layers": "block"}[
-        kind
-    ]
+    name = GATE_NAMES[kind]
     place = (block, head) if kind == "heads" else (block,)
     factors = getattr(on.blocks, name)
     gates = on.blocks._replace(**{name: factors.at[place].set(factors.dtype.type(0))})
@@ -393,7 +418,7 @@ def _square(facts: BlockFacts, component: Component) -> float:
 
 
 def _place(component: Component) -> tuple[int, int, int]:
-    return KINDS.index(component.kind), component.block, component.head + 1
+    return KINDS.index(component.kind), max(component.block, 0), component.head + 1
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -418,12 +443,13 @@ def _sums_of_block(static, stacked, inputs, x, batch, block, *, shared):
     module = nnx.merge(graph, parameters)
     y, parts = module(x, texts, layer)
     read = (batch.text > 0).astype(jnp.float32)
-    heads = module.head_outputs(x, texts, layer).astype(jnp.float32)
+    heads = parts.heads.reshape(*x.shape[:2], config.n_heads, -1).astype(jnp.float32)
     weight = module.attention_out.kernel[...].astype(jnp.float32)
     weight = weight.reshape(config.n_heads, config.head_size, -1)
     products = jnp.einsum("hdw,hew->hde", weight, weight, precision="highest")
     of_heads = jnp.einsum("bthd,hde,bthe,bt->h", heads, products, heads, read, precision="highest")
-    written = [part.astype(jnp.float32) for part in (*parts, y - x)]
+    added = (parts.attention, parts.feed_forward, y - x)
+    written = [part.astype(jnp.float32) for part in added]
 
     def total(values):
         return jnp.einsum("bt...,bt->...", values, read, precision="highest")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from brainalign_jax.language import contexts, extraction, scoring, streaming
+from brainalign_jax.language.head_vectors import written_by_heads
 from brainalign_jax.language.models.blocks.transformer import LanguageModel, TransformerConfig
 from brainalign_jax.language.models.heads import Head
 from brainalign_jax.language.packing import Packing
@@ -53,7 +54,7 @@ def contextual_vectors(
     progress: str | None = None,
 ) -> ContextualVectors:
     """`embed` for a loaded model. Row r is the mean over the tokens with token_to_row [N] == r;
-    tokens at -1 are left out. last: also "attention" and "feed_forward", as `sublayers`. pack:
+    tokens at -1 are left out. last: also "attention", "feed_forward" and "heads", as `sublayers`. pack:
     several texts share a row of a batch. interventions: what is switched off in the model.
     read_head: gives a causal model's language-model head, for surprisal. progress: the label of a
     progress bar."""
@@ -91,7 +92,10 @@ def contextual_vectors(
         surprisal = scoring.word_values(surprisal, sequences, tokenizer, stimulus)
     first = _openers(texts, token_to_row)
     fertility = contexts.fertility(sequences)
-    return ContextualVectors(sums.states, sums.final, n_unknown, first, fertility, surprisal)
+    states = sums.states
+    if last == "heads":
+        states = written_by_heads(model, states)
+    return ContextualVectors(states, sums.final, n_unknown, first, fertility, surprisal)
 
 
 def packed_words(

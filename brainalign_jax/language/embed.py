@@ -20,6 +20,7 @@ from brainalign_jax.language.cache import EmbeddingCache
 from brainalign_jax.language.contextual import LONGEST, contextual_vectors
 from brainalign_jax.language.embeddings import FERTILITY, Embeddings
 from brainalign_jax.language.geometry import complaint, described, geometry
+from brainalign_jax.language.head_vectors import check_size, n_layers_of
 from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.language.models import checkpoint, registry
 from brainalign_jax.language.models.blocks.blocks import SubLayers
@@ -87,7 +88,9 @@ def embed(
     interventions: parts of the model switched off or drawn anew ("head:2.7,reinit-ffn:all"); see
         `interventions.parse`.
     sublayers: "attention" or "feed_forward": layer l is what that part of block l adds to the
-        residual, in place of the block's output.
+        residual, in place of the block's output. "heads": what each attention head writes there, its
+        outputs through its rows of the output projection; layer 1 + b H + h is head h of block b (both from
+        0) of H heads, and layer 0 the embedding output.
     surprisal: of a causal model, whether `Embeddings.surprisal` is to hold each word's surprisal from
         the same pass: [N] over the words of the stimulus, in nats (divide by ln 2 for bits). The word
         is scored in the text that its vector comes from, as by `language.surprisal`. NaN for words
@@ -173,6 +176,8 @@ def embed(
             f"{spec.name} reads in both directions: its surprisal needs a pass for each sub-token; "
             "leave surprisal out and call language.surprisal(stimulus, model)"
         )
+    if sublayers == "heads":
+        check_size(config, len(rows), spec.name)
     longest = min(config.max_length, max_tokens or LONGEST)
     off = gates(specification, config)
     meta |= {
@@ -192,6 +197,7 @@ def embed(
     # Only where there are any, so that fingerprints and entries of a cache stay as they were.
     meta |= {"interventions": str(specification)} if specification else {}
     meta |= {"sublayers": sublayers} if sublayers else {}
+    meta |= {"n_heads": config.n_heads} if sublayers == "heads" else {}
     meta |= {"surprisal": "nats"} if surprisal else {}
     language = stimulus.language
     if not writing.only_spaces(stimulus.words, language):
@@ -242,7 +248,7 @@ def embed(
         check_weights()
         more = {
             "n_params": int(language_model.n_params),
-            "n_layers": config.n_layers,
+            "n_layers": n_layers_of(config, sublayers),
             "weights": weights(),
             "tokenizer": tokenizer.name,
             "first_token": tokenizer.first_token(),

@@ -63,7 +63,8 @@ def extract(
         parts = nnx.split(read_head(model))
         head = nnx.merge(parts[0], jax.device_put(parts[1], sharding))
         graph, state = nnx.split((model, head))
-    size = 4 * (model.n_layers + 1) * n_rows * model.width
+    width = pooled_states.pooled_width(model.config, last)
+    size = 4 * (model.n_layers + 1) * n_rows * width
     make = _OnDevice if size <= device_bytes() // 4 else _OnHost
     n_words = None if read_head is None else packing.n_presented
     running = make(model, n_rows, last, n_words)

@@ -61,7 +61,8 @@ def copied_to_all(state: nnx.State) -> NamedSharding | None:
 def empty_sums(model: LanguageModel, n_rows: int, *, last: str, n_words: int | None = None) -> Sums:
     """Zeros [S, n_rows, D] on the device; n_words: the N of surprisal, where there is to be any."""
     final = last == "hf" and model.project_out is not None
-    states = jnp.zeros((model.n_layers + (not final), n_rows, model.width), jnp.float32)
+    width = pooled_width(model.config, last)
+    states = jnp.zeros((model.n_layers + (not final), n_rows, width), jnp.float32)
     return Sums(
         states,
         jnp.zeros((n_rows, model.config.embed_width)) if final else None,
@@ -72,8 +73,9 @@ def empty_sums(model: LanguageModel, n_rows: int, *, last: str, n_words: int | N
 def add_pooled(sums: jax.Array, layer: Any, x: jax.Array, batch: DeviceBatch, scale: Any = 1.0):
     """sums [S, rows, D] with the batch's words added at `layer`; a layer beyond S adds nothing.
 
-    x [B, T, D]; row r gets the sum of weight[k] x[token[k]] over row[k] == r, times `scale`.
+    x [B, T, D or less]; row r gets the sum of weight[k] x[token[k]] over row[k] == r, times `scale`.
     """
+    x = jnp.pad(x, [(0, 0), (0, 0), (0, sums.shape[-1] - x.shape[-1])])
     picked = x.reshape(-1, x.shape[-1])[batch.token].astype(jnp.float32)
     weighted = picked * (batch.weight * scale)[:, None]
     return sums.at[layer, batch.row].add(weighted, mode="drop", indices_are_sorted=True)
@@ -122,9 +124,15 @@ def n_pooled(config, last: str) -> int:
     return config.n_layers + (last != "hf" or not finished)
 
 
+def pooled_width(config, last: str) -> int:
+    """The width of what is pooled: that of the states, and of all heads where these are pooled."""
+    return max(config.width, config.n_heads * config.head_size * (last == "heads"))
+
+
 def block_and_pooled(graph, parameters, x, texts, layer, last: str) -> tuple[jax.Array, jax.Array]:
     """A block's output, and what of it is pooled: the output itself, or, where `last` is
-    "attention" or "feed_forward", what that sub-layer adds to the residual."""
+    "attention" or "feed_forward", what that sub-layer adds to the residual; where it is "heads",
+    what these give to the output projection."""
     x, parts = apply_block(graph, parameters, x, texts, layer, sublayers=True)
     return x, getattr(parts, last, x)
 

@@ -90,7 +90,7 @@ def extract(
     sums = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), shapes)
 
     def layer_sums(step: Callable[[int, jax.Array], tuple]) -> np.ndarray:
-        total = jnp.zeros((1, n_rows, config.width), jnp.float32)
+        total = jnp.zeros((1, *sums.states.shape[1:]), jnp.float32)
         for number in range(len(arrays)):
             total = step(number, total)
             total.block_until_ready()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from brainalign_jax.language import Embeddings, embed, embed_spans, resolve
+from brainalign_jax.language.head_vectors import n_layers_of
 from brainalign_jax.language.models import checkpoint
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
@@ -91,7 +92,7 @@ class Study:
         if spec.kind == "checkpoint":
             checkpoint.weight_files(folder)
         n_types = len(self.dataset.stimulus.types(lower=self.scoring.lower)[0])
-        return [(config.n_layers + 1, n_types, config.width)]
+        return [(n_layers_of(config, self.embedding.sublayers) + 1, n_types, config.width)]
 
     def share(self) -> dict[int, list[str]]:
         """Subject -> models of which this process makes the cells: neighbours together."""

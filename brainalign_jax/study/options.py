@@ -50,6 +50,12 @@ class Embedding:
     missing: str = described(
         "What a word that static vectors lack does.", "error", choices=("error", "zero")
     )
+    sublayers: str | None = described(
+        "In place of the blocks' outputs what attention, feed_forward or each of the attention heads adds to "
+        "the residual; with heads, layer 1 + b H + h is head h of block b of H heads, both from 0.",
+        None,
+        choices=("attention", "feed_forward", "heads"),
+    )
 
     def __post_init__(self):
         check_fields(self)
@@ -437,12 +443,17 @@ class Ablation:
     """Which parts of a model are switched off, how, and how it is read: `studies.ablation`."""
 
     components: tuple[str, ...] = described(
-        "What is switched off, each by itself: heads, attention, ffn, layers (whole blocks), positions; or "
-        "one part, as head:2.7, attention:3.",
+        "What is switched off, each by itself: heads, attention, ffn, layers (whole blocks), positions, "
+        "norms (the gains of a block's layer norms); or one part, as head:2.7, attention:3.",
         ("heads", "attention", "ffn", "positions"),
     )
     how: tuple[str, ...] = described(
-        "What stands in the part's place: zero, or its mean over the sub-tokens.", ("zero", "mean")
+        "What stands in the part's place: zero, its mean over the sub-tokens, its output for another text "
+        "(resample), or itself with weights drawn anew (reinit).",
+        ("zero", "mean"),
+    )
+    draws: int = described(
+        "Draws of resample and reinit, whose scores are averaged.", 3, least=1, most=100
     )
     readout: tuple[str, ...] = described(
         "refit: the map is fitted on the ablated vectors; frozen: it is the intact layer's, and the ablated "
@@ -457,6 +468,25 @@ class Ablation:
         "that write more than half of it.",
         True,
     )
+    shapley: tuple[str, ...] = described(
+        "Whose joint worth is shared out as Shapley values: parts (attention, ffn, positions of all blocks), "
+        "or heads:BLOCK; off by zero or mean, whichever is first in how.",
+        (),
+        empty=True,
+    )
+    twins: int = described(
+        "Untrained twins with attention only, feed-forward only, and both, each with a seed of its own; 0 "
+        "for none.",
+        0,
+        least=0,
+        most=100,
+    )
+    n_orders: int = described(
+        "Orders in which players are added, drawn where not all sets of them can be tried.",
+        20,
+        least=2,
+        most=10_000,
+    )
     n_flips: int = described(
         "Draws of signs for the p-values; the smallest p is 1 / (1 + n_flips).",
         4999,
@@ -470,18 +500,24 @@ class Ablation:
 
     def __post_init__(self):
         check_fields(self)
-        for name, known in (("how", ("zero", "mean")), ("readout", ("refit", "frozen"))):
+        ways = ("zero", "mean", "resample", "reinit")
+        for name, known in (("how", ways), ("readout", ("refit", "frozen"))):
             values = tuple(dict.fromkeys(getattr(self, name)))
             for value in values:
                 check_known(f"{name}=", value, known)
             if not values:
                 raise ValueError(f"{name} is empty: give one or more of {', '.join(known)}")
             object.__setattr__(self, name, values)
-        kinds = ("heads", "attention", "ffn", "layers", "positions")
+        kinds = ("heads", "attention", "ffn", "layers", "positions", "norms")
         for name in self.components:
             kind, named, _ = name.partition(":")
-            known = ("head", "attention", "ffn", "layer") if named else kinds
+            known = ("head", "attention", "ffn", "layer", "norms") if named else kinds
             check_known("component", kind, known)
+        for name in self.shapley:
+            block = name.removeprefix("heads:")
+            check_known(
+                "shapley=", "heads:BLOCK" if block.isdecimal() else name, ("parts", "heads:BLOCK")
+            )
         if not self.components:
             raise ValueError(f"components is empty: give one or more of {', '.join(kinds)}")
 

@@ -50,6 +50,21 @@ def test_parts_off_and_sublayers(layout, folder):
     assert off.fingerprint() != plain.fingerprint()
 
     expected = states(model, OFF, sublayers=True)
+    heads = embed(STIMULUS, folder, sublayers="heads", interventions=OFF, **options)
+    assert heads.values.shape == (9, 6, 32) and heads.meta["sublayers"] == "heads"
+    assert heads.meta["n_layers"] == 8 and heads.meta["n_heads"] == 4
+    np.testing.assert_array_equal(heads.values[0], off.values[0])
+    assert not heads.values[1 + 1 * 4 + 2].any()  # head 1.2 is off
+    for block in range(2):
+        bias = np.asarray(model.blocks.attention_out.bias[...])[block]
+        total = heads.values[1 + 4 * block : 5 + 4 * block].sum(axis=0) + bias
+        np.testing.assert_allclose(total, expected.sublayers.attention[block, 0], atol=1e-5)
+        # Each head alone: what the attention lacks without it.
+        for head in range(4 * (block == 0)):
+            without = states(model, f"head:{block}.{head},{OFF}", sublayers=True)
+            missing = expected.sublayers.attention[block] - without.sublayers.attention[block]
+            written = heads.values[1 + 4 * block + head]
+            np.testing.assert_allclose(written, missing[0], atol=1e-5)
     for name in ("attention", "feed_forward"):
         parts = embed(STIMULUS, folder, interventions=OFF, sublayers=name, **options)
         assert parts.values.shape == plain.values.shape
@@ -67,6 +82,34 @@ def test_parts_drawn_anew(folder):
     assert found.meta["interventions"] == text
     with pytest.raises(ValueError, match="streamed layers cannot be drawn anew"):
         embed(STIMULUS, folder, interventions=text, layout="streamed")
+
+
+@pytest.mark.parametrize("layout", ["whole", "streamed"])
+def test_heads_wider_than_the_model(layout, tmp_path):
+    """qwen3 may give its heads more dimensions together than the model has."""
+    from small_models import BLOCK_STYLES, add_letter_tokenizer, save_checkpoint
+
+    wide = dict(model_type="qwen3", head_dim=8)
+    folder = save_checkpoint("llama", tmp_path / "model", **wide)
+    add_letter_tokenizer(folder)
+    stimulus = Stimulus(words=["ab", "cde", "f", "gh"], sentence=[0, 0, 1, 1])
+    assert BLOCK_STYLES["llama"]["hidden_size"] == 16
+    options = dict(layout=layout)
+    heads = embed(stimulus, folder, sublayers="heads", **options)
+    attention = embed(stimulus, folder, sublayers="attention", **options)
+    assert heads.values.shape == (9, 4, 16)
+    for block in range(2):
+        total = heads.values[1 + 4 * block : 5 + 4 * block].sum(axis=0)
+        np.testing.assert_allclose(total, attention.values[1 + block], atol=1e-5)
+    np.testing.assert_allclose(heads.values[0], attention.values[0], atol=1e-6)
+
+
+def test_heads_that_the_memory_cannot_hold(folder, monkeypatch):
+    from brainalign_jax.language import head_vectors
+
+    monkeypatch.setattr(head_vectors, "free_memory", lambda: 20_000)
+    with pytest.raises(ValueError, match="8 heads of .* for 6 words of width 32 take 13,824 bytes"):
+        embed(STIMULUS, folder, level="token", sublayers="heads")
 
 
 def test_the_cache_tells_settings_apart(folder, tmp_path):

@@ -12,20 +12,15 @@ from small_models import add_letter_tokenizer, save_checkpoint
 from brainalign_jax import cli
 from brainalign_jax.language import embed
 from brainalign_jax.language.ablation import Ablation as Ablated
-from brainalign_jax.language.ablation import (
-    BlockFacts,
-    Component,
-    Setting,
-    components_of,
-    random_removal,
-)
+from brainalign_jax.language.ablation import BlockFacts, random_removal
+from brainalign_jax.language.components import Component, Setting, components_of
 from brainalign_jax.language.tokens import load_tokenizer
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.spans import Spans
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.ablation import AblationTable, headline, run_ablation, verdicts
 from brainalign_jax.studies.ablation.table import fall_p
-from brainalign_jax.study.options import Ablation, Scoring
+from brainalign_jax.study.options import Ablation, Embedding, Scoring
 from brainalign_jax.study.run import run_study
 
 N, PEOPLE = 60, 7
@@ -213,7 +208,9 @@ def test_noise_rests_on_nothing(folder_of, sentences):
 def test_what_is_written_is_what_was_found(folder_of, sentences, tmp_path):
     model = folder_of("gpt2", sharpness=4.0)
     dataset = recorded(sentences, written(sentences, model, 0, 2), noise=0.5, n_people=2)
-    plan = Ablation(components=("head:0.2", "ffn:1", "positions"), n_flips=19, n_bootstraps=100)
+    ways = ("zero", "mean", "resample", "reinit")
+    parts = ("head:0.2", "ffn:1", "positions")
+    plan = Ablation(components=parts, how=ways, draws=2, n_flips=19, n_bootstraps=100)
     scoring = Scoring(methods=("procrustes", "rsa"), ks=(1, 10))
     table = run_ablation(
         dataset, [model], tmp_path / "out", plan=plan, scoring=scoring, progress=False
@@ -230,8 +227,10 @@ def test_what_is_written_is_what_was_found(folder_of, sentences, tmp_path):
     methods = again.rows[again.rows["readout"] == "frozen"]["method"].unique()
     assert set(methods) == {"procrustes"}
     rows = again.group(method="procrustes", metric="rank_accuracy", layer=-1, readout="refit")
-    assert set(rows["how"]) == {"zero", "mean", "random", "intact"}
-    assert rows.loc[rows["how"] == "zero", "bits_change"].notna().all()
+    assert set(rows["how"]) == {*ways, "random", "intact"}
+    assert rows[["component", "how"]].duplicated().sum() == 0  # one row, however many draws
+    known = rows.loc[rows["how"] != "intact"].set_index("how")["bits_change"].notna()
+    assert known[["zero", "mean", "reinit"]].all() and not known[["resample", "random"]].any()
     # A part behind the chosen layer changes nothing there.
     chosen = json.loads((tmp_path / "out" / "manifest.json").read_text())["chosen_layers"][model]
     if chosen["procrustes"] == 1:
@@ -270,6 +269,8 @@ def test_what_is_refused(folder_of, sentences, tmp_path):
         run_ablation(dataset, [make_embeddings(sentences, np.ones((1, N, 2)))])
     with pytest.raises(ValueError, match="cka gives a number and decodes no words"):
         run_ablation(dataset, [model], scoring=Scoring(methods=("cka",)))
+    with pytest.raises(ValueError, match="sublayers=heads has no place in an ablation study"):
+        run_ablation(dataset, [model], embedding=Embedding(sublayers="heads"))
     (tmp_path / "vectors.txt").write_text("a 1 2\n")
     with pytest.raises(ValueError, match="has no parts to switch off"):
         run_ablation(dataset, [f"static:{tmp_path / 'vectors.txt'}"], progress=False)

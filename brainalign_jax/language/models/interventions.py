@@ -158,9 +158,14 @@ def check(specification: Specification, config: TransformerConfig) -> None:
 
 
 def reinitialise(
-    model: LanguageModel, specification: str | Mapping[str, Any] | Specification
+    model: LanguageModel,
+    specification: str | Mapping[str, Any] | Specification,
+    *,
+    fresh: LanguageModel | None = None,
 ) -> LanguageModel:
     """The model with some weights drawn anew, as an untrained model of its family has them.
+
+    fresh: the untrained model that they are taken from, in place of one drawn from the seed.
 
     A head: its columns of query, key and value and its rows of the output projection (the query
     and the output alone where heads share keys and values). Attention and feed-forward: their
@@ -181,8 +186,8 @@ def reinitialise(
             f"interventions reinitialise the positions, and the {config.family} model has no "
             "table of position embeddings; switch them off instead ('positions')."
         )
-    dtype = model.blocks.qkv.kernel[...].dtype
-    fresh = type(model)(config, dtype=dtype, rngs=nnx.Rngs(params=specification.seed))
+    if fresh is None:
+        fresh = untrained_twin(model, specification.seed)
     drawn = dict(nnx.to_flat_state(nnx.state(fresh)))
     new = []
     for path, leaf in leaves.items():
@@ -194,6 +199,12 @@ def reinitialise(
             values = jnp.where(anew, drawn[path][...], values)
         new.append((path, leaf.replace(values)))
     return nnx.merge(graph, nnx.from_flat_state(new))
+
+
+def untrained_twin(model: LanguageModel, seed: int) -> LanguageModel:
+    """A model of the same architecture whose weights are all drawn anew."""
+    dtype = model.blocks.qkv.kernel[...].dtype
+    return type(model)(model.config, dtype=dtype, rngs=nnx.Rngs(params=seed))
 
 
 def _drawn_anew(path, parts: Parts, config: TransformerConfig, shape) -> np.ndarray | bool | None:

@@ -7,8 +7,7 @@ the code moved?). Beside each part is a random share of the same norm, and what 
 
 from __future__ import annotations
 
-import datetime
-import platform
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -17,14 +16,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainalign_jax import __version__
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import ablation as parts
-from brainalign_jax.language.ablation import RANDOM, Setting
+from brainalign_jax.language.components import DRAWN, RANDOM, Setting, components_of
 from brainalign_jax.machine import free_memory
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.studies.ablation import report
-from brainalign_jax.studies.ablation.scores import IntactScores, PersonScores, Stacks, own_layer
+from brainalign_jax.studies.ablation import report, shapley, twins
+from brainalign_jax.studies.ablation.scores import (
+    IntactScores,
+    PersonScores,
+    Stacks,
+    held_bytes,
+    own_layer,
+)
 from brainalign_jax.studies.ablation.table import (
     COLUMNS,
     AblationTable,
@@ -36,7 +40,8 @@ from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study, fitting_scoring
-from brainalign_jax.study.names import seed_of, without_seed
+from brainalign_jax.study.manifest import manifest
+from brainalign_jax.study.names import UNTRAINED, seed_of, without_seed
 from brainalign_jax.study.options import KS, Ablation, Embedding, Scoring
 from brainalign_jax.study.progress import Progress, Stage
 from brainalign_jax.study.protocol import Protocol
@@ -46,6 +51,7 @@ from brainalign_jax.study.results import SELECTED
 
 _KS = (1, 10)
 _INTACT, _VECTORS, _SCORES, _TESTS = "intact scores", "ablated vectors", "scores", "tests"
+_SHAPLEY, _TWINS = "Shapley values", "untrained twins"
 
 
 def run_ablation(
@@ -80,6 +86,11 @@ def run_ablation(
                 f"{getattr(model, 'model', model)!r} is given as vectors, of which nothing can be switched "
                 "off: give the model's name or folder"
             )
+    if embedding.sublayers is not None:
+        raise ValueError(
+            f"sublayers={embedding.sublayers} has no place in an ablation study, which reads what blocks "
+            "give: leave it out"
+        )
     if dataset.spans is not None:
         raise ValueError(
             f"the items of {dataset.name} are spans of words, which are read in their sentences: an ablation "
@@ -101,37 +112,39 @@ def run_ablation(
             _VECTORS: Stage(len(models), 60.0),
             _SCORES: Stage(n_pairs, 20.0),
             _TESTS: Stage(len(models) * len(scoring.methods) * len(plan.readout), 10.0),
+            **({_SHAPLEY: Stage(len(models), 60.0)} if plan.shapley else {}),
+            **({_TWINS: Stage(len(models), 60.0)} if plan.twins else {}),
         },
         show=progress,
     )
     responses = [dataset.load(subject) for subject in dataset.subjects]
     tables, about_models, chosen_layers, notes = [], [], {}, []
+    shares, orders = [], {}
     for name in models:
-        rows, about, chosen = _of_model(study, name, plan, responses, told, notes)
+        rows, about, chosen, shared = _of_model(study, name, plan, responses, told, notes)
+        if shared is not None:
+            shares.append(shared[0].assign(dataset=dataset.name))
+            orders[name] = shared[1]
         tables.append(rows.assign(dataset=dataset.name, model=name))
         about_models.append(about)
         chosen_layers[name] = chosen
     table = AblationTable(
         pd.concat(tables, ignore_index=True)[list(COLUMNS)],
         {
-            "command": command,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": {"brainalign_jax": __version__, "python": platform.python_version()},
-            "dataset": {"name": dataset.name, **dataset.meta},
-            "simulated": simulated,
+            **manifest(
+                study,
+                about_models,
+                {recording.subject: recording.fingerprint() for recording in responses},
+                command=command,
+                simulated=simulated,
+                notes=list(dict.fromkeys(notes)),
+            ),
             "plan": asdict(plan),
-            "protocol": scoring.protocol.fields(),
             "embedding": vars(embedding),
-            "methods": list(scoring.methods),
-            "ks": list(scoring.ks),
-            "lower": scoring.lower,
-            "seed": scoring.seed,
-            "models": about_models,
             "chosen_layers": chosen_layers,
-            "notes": list(dict.fromkeys(notes)),
-            "subjects": {one.subject: one.fingerprint() for one in responses},
-            "stimulus": dataset.stimulus.fingerprint(attributes=False),
+            **({"shapley_orders": orders} if orders else {}),
         },
+        pd.concat(shares, ignore_index=True)[list(shapley.COLUMNS)] if shares else None,
     )
     if output is not None:
         with outputs.new_outputs(output) as new:
@@ -157,35 +170,44 @@ def settings_of(
     ablation: parts.Ablation, plan: Ablation, model: str, notes: list[str]
 ) -> list[Setting]:
     """What is switched off in a model, in which ways; notes: gets what is left out."""
-    components = parts.components_of(
-        ablation.config, plan.components, blocks=plan.blocks, model=model
-    )
+    components = components_of(ablation.config, plan.components, blocks=plan.blocks, model=model)
     settings = []
     for component in components:
         for how in plan.how:
-            if how == "mean" and component.kind == "positions" and not ablation.has_position_table:
-                notes.append(f"{model} turns its vectors by their positions, which have no mean.")
+            rotary = component.kind == "positions" and not ablation.has_position_table
+            if rotary and how != "zero":
+                lacking = "mean" if how == "mean" else "rows to be drawn"
+                notes.append(
+                    f"{model} turns its vectors by their positions, which have no {lacking}."
+                )
                 continue
-            settings.append(Setting(component, how))
-        if plan.controls and component.kind != "positions":
+            if component.kind == "norms" and how in DRAWN:
+                notes.append(
+                    "Gains of layer norms are one in an untrained model: zero is all of it."
+                )
+                continue
+            draws = plan.draws if how in DRAWN else 1
+            settings += [Setting(component, how, draw) for draw in range(draws)]
+        if plan.controls and component.kind not in ("positions", "norms"):
             settings.append(Setting(component, RANDOM))
+    if not settings:
+        raise ValueError(
+            f"nothing of {model} can be switched off in these ways: give other --components, or --how=zero"
+        )
     return settings
 
 
 def _of_model(
     study: Study, name: str, plan: Ablation, responses, told: Progress, notes: list[str]
-) -> tuple[pd.DataFrame, dict, dict[str, int]]:
-    """(rows of a model, facts of it, method -> the layer that is chosen most often)."""
+) -> tuple[pd.DataFrame, dict, dict[str, int], tuple | None]:
+    """(rows of a model, facts of it, method -> the layer that is chosen most often, see `shapley`)."""
     scoring, computation, embedding = study.scoring, study.computation, study.embedding
     own_seed = seed_of(name)
-    options = {key: value for key, value in vars(embedding).items() if key != "missing"}
-    ablation = parts.Ablation(
-        study.dataset.stimulus,
-        without_seed(name),
-        lower=scoring.lower,
-        seed=scoring.seed if own_seed is None else own_seed,
-        **options,
-    )
+    unused = ("missing", "sublayers")
+    options = {key: value for key, value in vars(embedding).items() if key not in unused}
+    base, seed = without_seed(name), scoring.seed if own_seed is None else own_seed
+    options |= dict(lower=scoring.lower)
+    ablation = parts.Ablation(study.dataset.stimulus, base, seed=seed, **options)
     settings = settings_of(ablation, plan, name, notes)
     embeddings = study.vectors(name)
     subjects = study.dataset.subjects
@@ -236,9 +258,25 @@ def _of_model(
                 notes.append(
                     f"{method} decodes without a map: there is none to keep from the intact model."
                 )
+        if plan.twins:
+            with told.stage(_TWINS):
+                bare = UNTRAINED + base.removeprefix(UNTRAINED)
+                seeds = range(scoring.seed + 1, scoring.seed + 1 + plan.twins)
+                make = functools.partial(parts.Ablation, study.dataset.stimulus, bare, **options)
+                tables += twins.rows_of_twins(
+                    lambda seed: make(seed=seed), seeds, people, intact, subjects, plan, scoring
+                )
+                told.update()
+        shared = None
+        if plan.shapley:
+            with told.stage(_SHAPLEY):
+                shared = shapley.values_of_model(
+                    ablation, people, intact, subjects, plan, scoring, name
+                )
+                told.update()
     about = {"name": name, "fingerprint": embeddings.fingerprint(), **embeddings.meta}
     about["head"] = ablation.head is not None
-    return pd.concat(tables, ignore_index=True), about, chosen_layers
+    return pd.concat(tables, ignore_index=True), about, chosen_layers, shared
 
 
 def _rows_of_method(
@@ -278,8 +316,7 @@ def _check_room(settings: Sequence[Setting], chosen: Sequence[int], shape: tuple
     held = 0
     for setting in settings:
         layers = {own_layer(setting)} | {x for x in chosen if x > setting.component.block}
-        # As they are, and in the axes that they span with their products.
-        held += len(layers) * 4 * (2 * n_types * width + n_types * min(n_types, width) + n_types**2)
+        held += len(layers) * held_bytes(n_types, width)
     if held > free_memory() // 2:
         raise ValueError(
             f"the vectors of {len(settings)} ablations of {n_types:,} words take {held:,} bytes, more than "

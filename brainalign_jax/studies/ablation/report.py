@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from brainalign_jax.language.ablation import RANDOM
-from brainalign_jax.studies.ablation import verdict
-from brainalign_jax.studies.ablation.table import LEAST_PEOPLE, AblationTable
+from brainalign_jax.language.components import RANDOM
+from brainalign_jax.studies.ablation import shapley, verdict
+from brainalign_jax.studies.ablation.table import INTACT, LEAST_PEOPLE, TWINS, AblationTable
 from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 from brainalign_jax.study.report.wording import (
@@ -28,7 +28,7 @@ _HEADER = (
     "p of the largest", "frozen change", "bits per word",
 )  # fmt: skip
 _MOST_LINES = 30
-_SUBLAYERS = {"attention": "attention", "ffn": "ffn", "layers": "block"}
+_SUBLAYERS = {"attention": "attention", "ffn": "ffn", "layers": "block", "norms": "norms"}
 
 
 def write_report(table: AblationTable, folder: str | Path) -> Path:
@@ -51,19 +51,38 @@ def write_report(table: AblationTable, folder: str | Path) -> Path:
             figures.append(
                 page.picture(f"{name} {shown.method} {labels[shown.model]}", figure, caption)
             )
+    figures += _shapley_figures(table, folder, labels)
     return page.write(
         folder / "report.html",
         "ablation",
         title=f"{manifest['dataset']['name']}: parts switched off",
         lead=_scope(table),
         answer={"level": level, "answer": answer, "text": verdict.headline(table)},
-        verdicts=[shown.text for shown in judged],
+        verdicts=verdict.texts(table),
         how=_how(table),
         notes=manifest["notes"],
         parts_table=page.Table(_HEADER, _lines(table, judged, labels), 5),
         figures=figures,
         facts=_facts(table),
     )
+
+
+def _shapley_figures(table: AblationTable, folder: Path, labels: dict[str, str]) -> list:
+    if table.shapley is None:
+        return []
+    pictures = []
+    games = table.shapley[["model", "method", "players"]].drop_duplicates()
+    for number_of_game, (model, method, players) in enumerate(games.itertuples(index=False), 1):
+        figure = shapley.draw_values(table.shapley, model, method, players)
+        ending = f"_{number_of_game}" * (len(games) > 1)
+        figure_parts.save(figure, folder / "figures" / f"shapley_values{ending}.png")
+        caption = (
+            f"{method}, {labels[model]}: what each part is worth to the rank accuracy, averaged over the "
+            "orders in which parts can be added (Shapley values); they sum to what all are worth together. "
+            "Bars: intervals over people and words."
+        )
+        pictures.append(page.picture(f"Shapley values {method} {labels[model]}", figure, caption))
+    return pictures
 
 
 def draw_map(table: AblationTable, shown: verdict.Verdict) -> Figure:
@@ -177,7 +196,8 @@ def _lines(table: AblationTable, judged, labels: dict[str, str]) -> list[list[st
 
 def _scope(table: AblationTable) -> str:
     rows = table.rows[(table.rows["subject"] == GROUP) & (table.rows["layer"] == SELECTED)]
-    rows = rows[~rows["how"].isin([RANDOM, "intact"]) & (rows["metric"] == "rank_accuracy")]
+    rows = rows[(rows["how"] != RANDOM) & (rows["metric"] == "rank_accuracy")]
+    rows = rows[~rows["component"].isin([INTACT, TWINS])]
     count = len(rows[["model", "component", "block", "head"]].drop_duplicates())
     people = len(table.manifest["subjects"])
     return (
@@ -193,8 +213,10 @@ def _how(table: AblationTable) -> str:
         "Rank accuracy: 1 for the first of the candidates, 0 for the last. Refit: the map from the brain is "
         "fitted on the ablated vectors; frozen: it is the intact layer's, and the ablated vectors are the "
         "candidates. Zero, mean: what stands in the part's place, the mean over all sub-tokens that are "
-        "read. Random share: in place of the part, a share in random directions with the same mean squared "
-        "norm is taken off what enters its block. Bits per word: what the same costs in surprisal. "
+        "read. Resample: what the part gives at a sub-token of another text, at the same position where "
+        "there is one; reinit: the part with weights drawn anew; of both the mean over draws. Random share: "
+        "in place of the part, a share in random directions with the same mean squared norm is taken off "
+        "what enters its block. Bits per word: what the same costs in surprisal. "
         f"Intervals: bootstrap over people and words. p: {plan['n_flips']} flips of signs over {over}, "
         "one-sided for a fall; p of the largest: by the largest t of all parts in each draw. The table has "
         "the largest falls."

@@ -16,7 +16,8 @@ import numpy as np
 
 from brainalign_jax.align import linalg
 from brainalign_jax.language import Embeddings
-from brainalign_jax.language.ablation import Setting
+from brainalign_jax.language.components import Setting
+from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.computation import Computation, compiled
 from brainalign_jax.study.options import Scoring
@@ -107,6 +108,9 @@ class PersonScores:
         self._vectors = np.asarray(embeddings.values, computation.dtype)
         self._n_types = len(embeddings.types)
         self._computation, self._pool = computation, pool
+        # What a person and fold have in common for all that is scored, as long as there is room for it.
+        self._prepared: dict[tuple[int, str, int], tuple] = {}
+        self._room = device_bytes() // 8
         n_layers = len(self._vectors)
         devices = programs.layer_mesh().size
         # That of the intact layers' chunks: one compiled program for all.
@@ -115,7 +119,14 @@ class PersonScores:
     def intact(self, subject: int, method: str) -> IntactScores:
         """Ranks in every layer of the intact model, and the layer that each fold's training words choose."""
         problem, (work,) = self._bench.works(subject, method, [0])
-        of_folds = list(self._pool.map(lambda fold: work.score(fold)[0][_PART], work.folds))
+
+        def of_fold(fold: int) -> dict[str, np.ndarray]:
+            with self._computation.context():
+                source, problem_of_fold, made = self._prepare(subject, method, work, fold)
+                layers = work.fold_layers(_PART, fold)
+                return work.evaluate(*made, source, _PART, layers, problem_of_fold)
+
+        of_folds = list(self._pool.map(of_fold, work.folds))
         n_layers = len(of_folds[0]["layer_loss"])
         ranks = np.zeros((2, n_layers, self._n_types), np.int32)
         selected = np.zeros((2, self._n_types), np.int32)
@@ -127,6 +138,19 @@ class PersonScores:
                 selected[kind][types] = scores[name][chosen[fold], slots]
         return IntactScores(ranks, chosen, selected, problem.n_candidates)
 
+    def _prepare(self, subject: int, name: str, work: Work, index: int) -> tuple:
+        """(responses, fold, (method, state)): the brain side of a fold, kept where there is room for it."""
+        source, fold = jax.device_put((work.source, work.problem.fold(index)))
+        key = subject, name, index
+        made = self._prepared.get(key)
+        if made is None:
+            made = work.prepare(source, fold)
+            size = sum(leaf.nbytes for leaf in jax.tree.leaves(made[1]))
+            if size <= self._room:
+                self._room -= size
+                self._prepared[key] = made
+        return source, fold, made
+
     def ablated(
         self, subject: int, name: str, intact: IntactScores, stacks: Stacks, readouts: Sequence[str]
     ) -> dict[str, AblatedScores]:
@@ -137,7 +161,8 @@ class PersonScores:
         found = {each: AblatedScores(*np.zeros((2, *shape), np.int32)) for each in wanted}
 
         def of_fold(fold: int):
-            return self._of_fold(work, fold, int(intact.chosen[fold]), stacks, wanted)
+            prepare = functools.partial(self._prepare, subject, name)
+            return self._of_fold(prepare, work, fold, int(intact.chosen[fold]), stacks, wanted)
 
         for fold, scores in enumerate(self._pool.map(of_fold, work.folds)):
             slots, types = _asked(problem.fold(fold))
@@ -162,11 +187,12 @@ class PersonScores:
                             ranks[kind][members[:, None], CHOSEN, types] = x[kind][:, slots]
         return found
 
-    def _of_fold(self, work: Work, index: int, chosen: int, stacks: Stacks, readouts) -> dict:
+    def _of_fold(
+        self, prepare, work: Work, index: int, chosen: int, stacks: Stacks, readouts
+    ) -> dict:
         """By read-out: (ranks [2, S, Q] at each place, ranks [2, Q] of the intact vectors in each layer)."""
         with self._computation.context():
-            source, fold = jax.device_put((work.source, work.problem.fold(index)))
-            method, state = work.prepare(source, fold)
+            source, fold, (method, state) = prepare(work, index)
             options = dict(method=method, mesh=work.mesh, batch=self._computation.at_once())
             places = stacks.places(chosen)
             scores: dict[str, tuple] = {}
@@ -195,6 +221,11 @@ class PersonScores:
                         by_place[place] = _joined(parts, len(stacks.members[place]))
                 scores["frozen"] = by_place, by_layer
             return scores
+
+
+def held_bytes(n_types: int, width: int) -> int:
+    """Bytes of a setting's vectors in a layer: as they are, and in the axes that they span, with products."""
+    return 4 * (2 * n_types * width + n_types * min(n_types, width) + n_types**2)
 
 
 def own_layer(setting: Setting) -> int:

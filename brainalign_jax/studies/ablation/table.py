@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, Self
 
 import jax
 import numpy as np
 import pandas as pd
 
 from brainalign_jax.align.stats import bootstrap
-from brainalign_jax.language.ablation import Setting
+from brainalign_jax.files import write_parquet
+from brainalign_jax.language.components import Setting
 from brainalign_jax.studies.ablation.scores import CHOSEN, OWN, own_layer
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence.chance import adjusted_p, permutation_p
@@ -22,8 +24,8 @@ COLUMNS = (
     "dataset", "subject", "model", "method", "component", "block", "head", "how", "readout", "layer",
     "metric", "k", "value", "change", "bits_change", "p", "p_max", "p_fdr", "lower", "upper", "n_items",
 )  # fmt: skip
-FILE = "ablation.parquet"
-INTACT = "intact"
+FILE, SHAPLEY_FILE = "ablation.parquet", "shapley.parquet"
+INTACT, TWINS = "intact", "twins"
 LEAST_PEOPLE = 6  # with whom signs are flipped over people: five give no p below 1 / 32
 
 
@@ -31,28 +33,45 @@ LEAST_PEOPLE = 6  # with whom signs are flipped over people: five give no p belo
 class AblationTable(outputs.StudyTable):
     """rows: a DataFrame with `COLUMNS`; manifest: how they came about.
 
-    component: heads, attention, ffn, layers or positions; block and head: counted from 0, -1 where it has
-    none. how: "zero" or "mean", or "random", the control of that component: a random share of the same norm
-    is taken off what enters its block. readout: "refit" or "frozen". layer: the one behind the block, or -1,
-    the layer that the intact model chooses in each fold's training words. metric: "rank_accuracy", or
-    "precision_csls" at k. value: the ablated model's; change: less the intact model's. bits_change: what the
-    same costs in bits per word, NaN where the model predicts no words.
+    component: heads, attention, ffn, layers, positions or norms; block and head: from 0, -1 where it has
+    none. how: "zero" or "mean", "resample" or "reinit" (the mean over their draws), or "random", the control
+    of that component: a random share of the same norm is taken off what enters its block. readout: "refit" or
+    "frozen". layer: the one behind the block, or -1, the layer that the intact model chooses in each fold's
+    training words. metric: "rank_accuracy", or "precision_csls" at k. value: the ablated model's; change:
+    less the intact model's. bits_change: what the same costs in bits per word, NaN where the model predicts
+    no words, or other texts stand in.
     Of subject "group": the mean over people, with an interval of the change over people and words (lower,
     upper); p, that it falls, by flips of signs over people where there are six, else over words; p_max, the
     same by the largest fall of all components in each draw; p_fdr, adjusted for the false discovery rate.
-    Rows of component "intact" have the intact model's value, with its interval.
+    Rows of component "intact" have the intact model's value, with its interval; those of "twins" the mean of
+    untrained models (how: "attention only", "ffn only", "both"), with the interval of the change.
+    shapley: what each of several players is worth, where it was asked: `shapley.COLUMNS`.
     """
 
+    shapley: pd.DataFrame | None = None
     file_name = FILE
     kind = "ablation study"
+
+    def write(self, folder: Path) -> None:
+        """Write the files of `save` to a folder of `new_outputs`."""
+        super().write(folder)
+        if self.shapley is not None:
+            write_parquet(self.shapley, folder / SHAPLEY_FILE)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote; see `StudyTable.load`."""
+        table = super().load(folder)
+        files = outputs.read_manifest(Path(folder), cls.kind)[1] or {}
+        if SHAPLEY_FILE not in files:
+            return table
+        return replace(table, shapley=outputs.read_table(Path(folder), SHAPLEY_FILE, files))
 
     def verdict(self) -> str:
         """What the study says, in words."""
         from brainalign_jax.studies.ablation import verdict
 
-        return "\n".join(
-            [verdict.headline(self), *(f"- {judged.text}" for judged in verdict.verdicts(self))]
-        )
+        return "\n".join([verdict.headline(self), *(f"- {text}" for text in verdict.texts(self))])
 
     def group(self, **wanted) -> pd.DataFrame:
         """Rows of the group whose columns have these values."""
@@ -129,20 +148,20 @@ def rows_of(
     ways = np.array([setting.how for setting in settings])
     tables = []
     for how in dict.fromkeys(ways):
-        members = np.flatnonzero(ways == how)
+        members, draws = _draws(settings, ways == how)
         about = pd.DataFrame(
             {
                 "component": [settings[i].component.kind for i in members],
                 "block": [settings[i].component.block for i in members],
                 "head": [settings[i].component.head for i in members],
-                "bits_change": bits[members],
+                "bits_change": bits[draws].mean(axis=1),
             }
         )
         for role in (OWN, CHOSEN):
             layers = [own_layer(settings[i]) if role == OWN else SELECTED for i in members]
             for metric, k in metrics_of(ks):
                 ablated, intact = (
-                    metric_scores(x[:, :, members, role], ranks.n_candidates, metric, k)
+                    metric_scores(x[:, :, draws, role], ranks.n_candidates, metric, k).mean(axis=2)
                     for x in (ranks.ranks, ranks.intact)
                 )
                 change = ablated - intact
@@ -160,6 +179,15 @@ def rows_of(
                 lines = pd.concat([lines, repeated], axis=1)
                 tables.append(lines.assign(how=how, metric=metric, k=k, n_items=_n_items(change)))
     return pd.concat(tables, ignore_index=True)
+
+
+def _draws(settings: Sequence[Setting], chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the first setting of each component that is chosen [C], all draws of it [C, draws])."""
+    members: dict[tuple, list[int]] = {}
+    for index in np.flatnonzero(chosen):
+        members.setdefault(settings[index].component, []).append(index)
+    draws = np.array(list(members.values()))
+    return draws[:, 0], draws
 
 
 def fall_p(change: np.ndarray, n_flips: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.language.ablation import RANDOM, Component
-from brainalign_jax.studies.ablation.table import INTACT, AblationTable
+from brainalign_jax.language.components import RANDOM, Component
+from brainalign_jax.studies.ablation import shapley, twins
+from brainalign_jax.studies.ablation.table import INTACT, TWINS, AblationTable
 from brainalign_jax.study.report.wording import (
     counted,
     interval,
@@ -33,6 +34,7 @@ ANSWERS = {
 }
 _NOUNS = {
     "heads": "head", "attention": "attention sub-layer", "ffn": "feed-forward sub-layer", "layers": "block",
+    "norms": "norm pair",
 }  # fmt: skip
 
 
@@ -56,6 +58,17 @@ def verdicts(table: AblationTable) -> list[Verdict]:
     pairs = table.rows[["model", "method"]].drop_duplicates().itertuples(index=False)
     labels = short_names(list(dict.fromkeys(table.rows["model"])))
     return [_verdict(table, model, method, labels[model]) for model, method in pairs]
+
+
+def texts(table: AblationTable) -> list[str]:
+    """The verdicts, then what players are worth, a text for each model and method."""
+    orders = table.manifest.get("shapley_orders", {})
+    n_twins = table.manifest["plan"].get("twins", 0)
+    return [
+        *(judged.text for judged in verdicts(table)),
+        *shapley.sentences(table.shapley, orders),
+        *twins.sentences(table.rows, n_twins),
+    ]
 
 
 def headline(table: AblationTable) -> str:
@@ -89,7 +102,7 @@ def judged_lines(
     rows = table.group(
         model=model, method=method, metric="rank_accuracy", readout=plan["readout"][0]
     )
-    rows = rows[rows["component"] != INTACT]
+    rows = rows[~rows["component"].isin([INTACT, TWINS])]
     return rows[rows["layer"] != SELECTED] if layer is None else rows[rows["layer"] == layer]
 
 

@@ -16,7 +16,7 @@ from scipy.special import bdtr, bdtrik
 
 from brainalign_jax.names import check_known
 from brainalign_jax.study.names import UNTRAINED
-from brainalign_jax.study.report import figure_parts
+from brainalign_jax.study.report import figure_parts, head_maps
 from brainalign_jax.study.report.figure_parts import GREY, colours, model_styles
 from brainalign_jax.study.report.wording import mean_of_subjects, number, short_names
 from brainalign_jax.study.results import GROUP, POOLED, SELECTED, ResultTable
@@ -174,7 +174,7 @@ def draw_figures(table: ResultTable, *, k: int) -> dict[str, Figure]:
             figures["precision_by_model_size"] = precision_by_model_size(table, k=k)
     for measure in table.measures():
         figures[f"{measure}_by_layer"] = similarity_by_layer(table, measure)
-    return figures
+    return figures | head_maps.draw_maps(table)
 
 
 def save_figures(figures: dict[str, Figure], folder: Path) -> dict[str, Path]:

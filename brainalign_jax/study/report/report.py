@@ -10,7 +10,7 @@ from brainalign_jax.options import meanings
 from brainalign_jax.study.evidence.chance import score_interval
 from brainalign_jax.study.names import UNTRAINED
 from brainalign_jax.study.protocol import PROTOCOLS, Protocol
-from brainalign_jax.study.report import page, plots, summary
+from brainalign_jax.study.report import head_maps, page, plots, summary
 from brainalign_jax.study.report.evidence import answer, confidence, evidence_values
 from brainalign_jax.study.report.vectors import vectors_table
 from brainalign_jax.study.report.wording import (
@@ -165,6 +165,11 @@ def _caption(name: str, table: ResultTable, k: int) -> str:
             f"Precision at {k} with CSLS by number of parameters (log scale), mean over subjects, "
             "families by colour. Circles: best layer, picked on these scores; open squares: mean "
             f"over layers.{untrained} Grey dotted line: chance."
+        )
+    if name.startswith(head_maps.NAME):
+        return (
+            "What each attention head writes into the residual, as vectors: mean score over subjects by "
+            "block and head. Dark: chance; white: below."
         )
     what = f"{label_of(_measure(name, table))} by layer, over all words."
     if _measure(name, table) == "rsa":

@@ -6,6 +6,7 @@ from scipy.stats import binom
 
 from brainalign_jax.study.report import figure_parts, plots
 from brainalign_jax.study.results import GROUP, ResultTable, group_rows, tidy
+from brainalign_jax.study.score.measures import label_of
 
 MODELS = (("tiny", 2e6), ("untrained:tiny", 2e6))
 METHODS = ("ridge", "procrustes", "rsa")
@@ -54,6 +55,24 @@ def expected(table, metric, k, model, method):
     keep = (rows["metric"] == metric) & (rows["k"] == k) & (rows["fold"] == -1)
     keep &= (rows["model"] == model) & (rows["method"] == method) & (rows["subject"] != GROUP)
     return rows[keep].groupby("layer")["value"].mean()
+
+
+def test_heads_are_drawn_by_block_and_head():
+    table = study(models=(("tiny", 2e6), ("heads", 2e6)))
+    assert not any(name.startswith("score_by_head") for name in plots.draw_figures(table, k=10))
+    about = [{"name": "tiny"}, {"name": "heads", "sublayers": "heads", "n_heads": 3}]
+    table = ResultTable(table.rows, {"models": about})
+    figure = plots.draw_figures(table, k=10)["score_by_head"]
+    panels = {axis.get_title(): axis.images[0] for axis in figure.axes if axis.get_title()}
+    assert [title.split(", ")[1] for title in panels] == [
+        "ridge: rank accuracy", "procrustes: rank accuracy", "rsa: rank accuracy",
+        f"rsa: {label_of('rsa')}",
+    ]  # fmt: skip
+    drawn = panels["heads, procrustes: rank accuracy"]
+    values = expected(table, "rank_accuracy", 0, "heads", "procrustes")
+    # Layers 1 to 3 are the heads of block 0; layer 0 is the embedding output.
+    np.testing.assert_allclose(np.asarray(drawn.get_array()), [values[1:4]])
+    assert drawn.get_clim()[0] == 0.5
 
 
 def lines(axis):

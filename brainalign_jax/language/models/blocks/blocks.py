@@ -78,10 +78,12 @@ class LayerInputs(NamedTuple):
 
 class SubLayers(NamedTuple):
     """What the two sub-layers of a block add to the residual, [B, T, width] each: after the
-    output projection and its bias, before the residual sum."""
+    output projection and its bias, before the residual sum; and what the heads, side by side, give to
+    the output projection [B, T, heads x head width]."""
 
     attention: jax.Array
     feed_forward: jax.Array
+    heads: jax.Array
 
 
 def layer_inputs(
@@ -144,9 +146,10 @@ class Blocks(nnx.Module):
         """x [B, T, width] → the block's output and what its sub-layers added."""
         c, gates = self.config, layer.gates
         normed = self.attention_norm(x) if c.norm_first else x
-        attended = self._attend(normed, texts, layer)
+        mixed = self._mixed(normed, texts, layer)
+        attended = self.attention_out(mixed)
         if gates is not None:
-            attended = attended * gates.attention.astype(x.dtype)
+            mixed, attended = (part * gates.attention.astype(x.dtype) for part in (mixed, attended))
             if gates.fill is not None:
                 attended = attended + gates.fill.attention.astype(x.dtype)
         if c.parallel:
@@ -164,22 +167,11 @@ class Blocks(nnx.Module):
         if gates is not None:
             passed = x if gates.fill is None else x + gates.fill.block.astype(x.dtype)
             y = jnp.where(gates.block, y, passed)
-        return y, SubLayers(attended, fed)
-
-    def head_outputs(self, x: jax.Array, texts: TextInputs, layer: LayerInputs) -> jax.Array:
-        """What each head gives to the output projection, [B, T, heads, head width], for a block's input."""
-        return self._mixed(self.attention_norm(x) if self.config.norm_first else x, texts, layer)
-
-    def _attend(self, x: jax.Array, texts: TextInputs, layer: LayerInputs) -> jax.Array:
-        mixed, gates = self._mixed(x, texts, layer), layer.gates
-        if gates is not None:
-            mixed = mixed * gates.heads[:, None].astype(x.dtype)
-            if gates.fill is not None:
-                mixed = mixed + gates.fill.heads.astype(x.dtype)
-        return self.attention_out(mixed.reshape(*x.shape[:2], -1))
+        return y, SubLayers(attended, fed, mixed)
 
     def _mixed(self, x: jax.Array, texts: TextInputs, layer: LayerInputs) -> jax.Array:
-        c = self.config
+        """What the heads, side by side, give to the output projection."""
+        c, gates = self.config, layer.gates
         batch, time, _ = x.shape
         queries, keys, _ = c.qkv_widths
         parts = jnp.split(self.qkv(x), (queries, queries + keys), axis=-1)
@@ -188,13 +180,13 @@ class Blocks(nnx.Module):
             query, key = self.query_norm(query), self.key_norm(key)
         if c.rotary:
             cosine, sine = texts.cosine, texts.sine
-            if layer.gates is not None:
-                cosine = jnp.where(layer.gates.rotary, cosine, jnp.ones_like(cosine))
-                sine = jnp.where(layer.gates.rotary, sine, jnp.zeros_like(sine))
+            if gates is not None:
+                cosine = jnp.where(gates.rotary, cosine, jnp.ones_like(cosine))
+                sine = jnp.where(gates.rotary, sine, jnp.zeros_like(sine))
             query, key = rotate(query, cosine, sine), rotate(key, cosine, sine)
         # No window hides a key of a text that fits into the smallest.
         hides = time > min((window for window in c.windows if window), default=time)
-        return attend(
+        mixed = attend(
             query,
             key,
             value,
@@ -203,6 +195,11 @@ class Blocks(nnx.Module):
             window=layer.window if hides else None,
             causal=c.causal,
         )
+        if gates is not None:
+            mixed = mixed * gates.heads[:, None].astype(x.dtype)
+            if gates.fill is not None:
+                mixed = mixed + gates.fill.heads.astype(x.dtype)
+        return mixed.reshape(batch, time, -1)
 
     def _feed_forward(self, x: jax.Array, gates: BlockGates | None) -> jax.Array:
         inner = self.ffn_in(x)
