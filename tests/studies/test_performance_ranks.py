@@ -9,7 +9,7 @@ from scipy import stats
 
 from benchmarks.performance_false_positives import KINDS, LEVEL, found_share, p_value, simulated
 from brainalign_jax.studies.performance import ranks
-from brainalign_jax.studies.performance.model_names import FINAL, model_name
+from brainalign_jax.studies.performance.matching import FINAL, model_name
 from brainalign_jax.studies.performance.trajectories import half_step
 
 
