@@ -9,7 +9,7 @@ from scipy import stats
 
 from benchmarks.performance_false_positives import KINDS, LEVEL, found_share, p_value, simulated
 from brainalign_jax.studies.performance import ranks
-from brainalign_jax.studies.performance.model_names import FINAL, model_name
+from brainalign_jax.studies.performance.matching import FINAL, model_name
 from brainalign_jax.studies.performance.trajectories import half_step
 
 
@@ -151,6 +151,17 @@ def test_few_studies_without_an_effect_have_a_small_p(kind):
     assert (p <= LEVEL + 1e-9).sum() <= 3 and np.nanmean(p) > 0.25
     scores, _ = simulated(kind, 3)
     assert scores.equals(simulated(kind, 3)[0])
+
+
+@pytest.mark.parametrize("n_models", [5, 6, 16])
+def test_p_is_below_five_percent_in_five_percent_of_draws_of_noise(n_models):
+    rng = np.random.default_rng(n_models)
+    p = []
+    for draw in range(1000):
+        x, y, z = rng.standard_normal((3, n_models))
+        orders = ranks.orders(None, 199, n_models, seed=draw)
+        p.append(ranks.permutation_test(x, y[None], [z], orders)[0])
+    assert 0.03 < np.mean(np.array(p) < LEVEL) < 0.07  # .05, three standard errors either side
 
 
 @pytest.mark.parametrize(

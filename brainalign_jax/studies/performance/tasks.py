@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.names import unknown
-from brainalign_jax.studies.performance.model_names import model_name
-from brainalign_jax.studies.performance.tables import (
+from brainalign_jax.studies.performance.matching import model_name
+from brainalign_jax.studies.performance.table_files import (
     is_table,
     numbers,
     read_json,
