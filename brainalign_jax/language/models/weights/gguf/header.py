@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 SUFFIX = ".gguf"
 _MOST_FIELDS, _MOST_TENSORS, _MOST_AXES = 100_000, 1_000_000, 4
-_MOST_BYTES = 1 << 29  # of all that stands before the weights
-_MOST_ITEMS = 1 << 24  # of a list, as long as the longest vocabularies with their merges
+_MOST_BYTES = 1 << 26  # of all that stands before the weights; 8 MB are usual
+_MOST_ITEMS = 1 << 21  # of a list; long vocabularies have 262,144, and twice as many merges
 _SCALARS = dict(enumerate("BbHhIif?", 0)) | {10: "Q", 11: "q", 12: "d"}
 _STRING, _LIST = 8, 9
 _ALIGNMENT = "general.alignment"
