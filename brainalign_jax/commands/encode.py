@@ -32,8 +32,8 @@ ENCODE_OPTIONS = (
         "atlas",
         "path",
         None,
-        "Image of region numbers on the grid of the recordings, 0 outside; all voxels are one region if not "
-        "given.",
+        "Image of region numbers on the grid of the recordings, 0 outside. If not given, regions that the "
+        "reader made are regions, and all voxels are one.",
         DATA,
     ),
     Option(

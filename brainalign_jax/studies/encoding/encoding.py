@@ -75,8 +75,8 @@ def run_encoding(
     Args:
       dataset: of scans, whose time courses can be read. models: names, or vectors of the words in memory.
       output_dir: None writes nothing. atlas, labels: image of regions on the recordings' grid, and their
-        names; all voxels are one region if not given. cache_dir: of word vectors; below output_dir if not
-        given.
+        names; if not given, columns with names (regions that the reader made) are regions, else all voxels
+        are one. cache_dir: of word vectors; below output_dir if not given.
       max_memory: bytes; 80 % of what there is if not given.
 
     Raises: ValueError for a data set without time courses, an atlas of another grid, runs too short for
@@ -112,7 +112,7 @@ def run_encoding(
             people.append(dataset.time_courses(subject))
             _check_delays(people[-1], plan)
             told.update()
-    regions = spaces.whole_region(people)
+    regions = spaces.own_regions(people)
     if atlas is not None:
         names = None if labels is None else user_path(labels, "labels", "a file of names")
         regions = spaces.atlas_regions(people, user_path(atlas, "atlas", "an image"), names)

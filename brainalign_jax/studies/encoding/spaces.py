@@ -13,6 +13,7 @@ from brainalign_jax.neural.readout import TimeCourses
 from brainalign_jax.neural.space import VoxelSpace
 
 WHOLE = "whole"  # the region of all columns, where there is no atlas
+_MOST_NAMED = 2000  # columns that are regions of their own
 
 
 class Regions(NamedTuple):
@@ -55,8 +56,17 @@ def _places(space: VoxelSpace) -> tuple[tuple, np.ndarray]:
     return grid, numbers.ravel()
 
 
-def whole_region(people: Sequence[TimeCourses]) -> Regions:
-    """All columns as one region."""
+def own_regions(people: Sequence[TimeCourses]) -> Regions:
+    """Each column as a region, where all have names, as what is read by an atlas; else all as one region."""
+    names = [person.feature_names for person in people]
+    if all(own is not None and len(set(own)) == len(own) <= _MOST_NAMED for own in names):
+        known = tuple(dict.fromkeys(name for own in names for name in own))
+        place = {name: number for number, name in enumerate(known)}
+        found = zip(people, names, strict=True)
+        return Regions(
+            known,
+            {person.subject: np.array([place[name] for name in own]) for person, own in found},
+        )
     return Regions((WHOLE,), {one.subject: np.zeros(one.values.shape[1], int) for one in people})
 
 

@@ -168,7 +168,7 @@ def test_files_are_saved_and_the_report_opens_with_verdict_and_map(written):
 
 @pytest.mark.filterwarnings("ignore:.*constant")
 def test_one_run_and_one_person_without_space_or_maps(scans, tmp_path):
-    """Regions of a release that keeps no space: contiguous folds, a whole as one region, bars for a map."""
+    """Regions of a release that keeps no space: contiguous folds, each a region, bars for a map."""
     _, dataset, embeddings = scans
     whole = dataset.time_courses("1")
     words = ba.Stimulus(WORDS, onsets=np.arange(len(WORDS)) * 0.5 + 10)
@@ -179,7 +179,8 @@ def test_one_run_and_one_person_without_space_or_maps(scans, tmp_path):
     single = ba.Dataset("mine", ("S",), words, None, time_courses={"S": courses}.__getitem__)
     few = VoxelEncoding(n_folds=2, n_inner=2, n_shifts=5, alphas=(10.0,), nuisances=())
     table = run_encoding(single, embeddings[:1], tmp_path / "out", plan=few, progress=False)
-    assert "one run" in table.manifest["folds"] and list(table.rows["region"]) == ["whole"]
+    assert "one run" in table.manifest["folds"] and list(table.rows["region"]) == [*"abcde"]
+    assert table.line(region="c")["unique_r"] == table.maps[1, "S"].values["unique_r"][2]
     assert table.rows["ceiling"].isna().all() and (table.rows["r_nuisances"] == 0).all()
     page = (tmp_path / "out" / "report.html").read_text()
     assert "no space is known: there are no maps" in page and "Not tested: fewer than 20" in page

@@ -81,6 +81,15 @@ def test_common_places_of_surfaces_grayordinates_regions_and_names():
     assert spaces.common_columns([person("A", 4, gray), person("B", 3, atlas)]) is None
 
 
+def test_columns_with_names_are_regions_and_others_one():
+    named = [person("A", 2, None, ("x", "y")), person("B", 2, None, ("y", "z"))]
+    regions = spaces.own_regions(named)
+    assert regions.names == ("x", "y", "z")
+    assert [own.tolist() for own in regions.of_column.values()] == [[0, 1], [1, 2]]
+    whole = spaces.own_regions([named[0], person("B", 3)])
+    assert whole.names == ("whole",) and whole.of_column["B"].tolist() == [0, 0, 0]
+
+
 def test_means_of_regions_leave_out_what_is_not_known():
     values = np.array([[1.0, 3.0, np.nan, 7.0], [2.0, 2.0, 2.0, 2.0]])
     means = spaces.region_means(values, np.array([0, 0, 0, -1]), 2)
