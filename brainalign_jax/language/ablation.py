@@ -229,7 +229,7 @@ class Ablation:
         states = [_embed(graph, state, batch, on.positions) for batch, _ in batches]
         for block in range(self.config.n_layers):
             here = [setting for setting in settings if setting.component.block == block]
-            facts = self._facts(stacked, states, batches, block) if here else None
+            facts = self.facts(stacked, states, batches, block) if here else None
             for setting in here:
                 entering, gates = states, on
                 if setting.how == RANDOM:
@@ -255,7 +255,6 @@ class Ablation:
     def _go_on(self, stacked, states, batches, gates, first: int, wanted) -> dict[int, np.ndarray]:
         """Vectors of the wanted layers, from what enters the block `first`."""
         found = {}
-        finishes = self._last == "hf" and self.config.final_norm
         if first == 0 and 0 in wanted:
             found[0] = self._pooled(states, batches)
         for block in range(first, max(wanted)):
@@ -264,7 +263,7 @@ class Ablation:
                 for x, batch in zip(states, batches, strict=True)
             ]
             if block + 1 in wanted:
-                last = finishes and block + 1 == self.config.n_layers
+                last = self.finishes and block + 1 == self.config.n_layers
                 read = [_finish(*nnx.split(self.model), x) for x in states] if last else states
                 found[block + 1] = self._pooled(read, batches)
                 if not np.isfinite(found[block + 1]).all():
@@ -288,7 +287,18 @@ class Ablation:
             (graph, self.config), stacked, inputs, x, arrays, np.int32(block), shared=shared
         )
 
-    def _facts(self, stacked, states, batches, block: int) -> BlockFacts:
+    @property
+    def packing(self) -> Packing:
+        """The batches in which the words are read."""
+        return self._packing
+
+    @property
+    def finishes(self) -> bool:
+        """Whether the last layer is what follows the last block."""
+        return self._last == "hf" and self.config.final_norm
+
+    def facts(self, stacked, states, batches, block: int) -> BlockFacts:
+        """What is known of a block over the sub-tokens of all batches, from the states that enter it."""
         graph = nnx.split(self.model.blocks)[0]
         inputs = layer_inputs(self.config)
         total = None
