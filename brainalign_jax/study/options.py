@@ -3,6 +3,7 @@
 Light to import: commands make their options of these before anything heavy is loaded.
 """
 
+import re
 from dataclasses import dataclass
 
 from brainalign_jax.names import check_known
@@ -386,6 +387,17 @@ class Ablation:
         "that write more than half of it.",
         True,
     )
+    estimate: str = described(
+        "What switching off does (exact), or beside it an estimate for every part by one pass backward: "
+        "gradient, to first order; integrated, averaged over --steps on the way to nothing.",
+        "exact",
+        choices=("exact", "gradient", "integrated"),
+    )
+    exact: str = described(
+        "With an estimate, which parts are switched off as well: all, or the strongest by it, as top20.",
+        "all",
+    )
+    steps: int = described("Midpoints of the way, with estimate=integrated.", 8, least=1, most=1000)
     n_flips: int = described(
         "Draws of signs for the p-values; the smallest p is 1 / (1 + n_flips).",
         4999,
@@ -399,6 +411,13 @@ class Ablation:
 
     def __post_init__(self):
         check_fields(self)
+        if self.exact != "all" and not re.fullmatch(r"top[1-9]\d{0,5}", self.exact):
+            raise ValueError(f"exact={self.exact!r}: give all, or top and a number, as top20")
+        if self.exact != "all" and self.estimate == "exact":
+            raise ValueError(
+                f"exact={self.exact} needs an estimate that says which parts are the strongest: give "
+                "estimate=gradient (--estimate=gradient), or leave exact out"
+            )
         for name, known in (("how", ("zero", "mean")), ("readout", ("refit", "frozen"))):
             values = tuple(dict.fromkeys(getattr(self, name)))
             for value in values:

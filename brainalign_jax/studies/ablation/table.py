@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, Self
 
 import jax
 import numpy as np
 import pandas as pd
 
 from brainalign_jax.align.stats import bootstrap
+from brainalign_jax.files import user_path, write_parquet
 from brainalign_jax.language.ablation import Setting
+from brainalign_jax.studies.ablation import gradient
 from brainalign_jax.studies.ablation.scores import CHOSEN, OWN, own_layer
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence.chance import adjusted_p, permutation_p
@@ -41,18 +44,35 @@ class AblationTable(outputs.StudyTable):
     upper); p, that it falls, by flips of signs over people where there are six, else over words; p_max, the
     same by the largest fall of all components in each draw; p_fdr, adjusted for the false discovery rate.
     Rows of component "intact" have the intact model's value, with its interval.
+    estimates: a DataFrame with `gradient.COLUMNS`, in a file of its own; None where nothing was estimated.
     """
+
+    estimates: pd.DataFrame | None = None
 
     file_name = FILE
     kind = "ablation study"
 
     def verdict(self) -> str:
         """What the study says, in words."""
-        from brainalign_jax.studies.ablation import verdict
+        from brainalign_jax.studies.ablation import agreement, verdict
 
-        return "\n".join(
-            [verdict.headline(self), *(f"- {judged.text}" for judged in verdict.verdicts(self))]
-        )
+        said = [judged.text for judged in verdict.verdicts(self)] + agreement.sentences(self)
+        return "\n".join([verdict.headline(self), *(f"- {text}" for text in said)])
+
+    def write(self, folder: Path) -> None:
+        """Write the files of `save` to a folder of `new_outputs`."""
+        super().write(folder)
+        if self.estimates is not None:
+            write_parquet(self.estimates, folder / gradient.FILE)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote. Raises: as `StudyTable.load`."""
+        table, folder = super().load(folder), user_path(folder, "folder")
+        if table.manifest["plan"].get("estimate", "exact") == "exact":
+            return table
+        _, files = outputs.read_manifest(folder, cls.kind)
+        return replace(table, estimates=outputs.read_table(folder, gradient.FILE, files))
 
     def group(self, **wanted) -> pd.DataFrame:
         """Rows of the group whose columns have these values."""
