@@ -183,7 +183,7 @@ class Ablation:
         states = [_embed(graph, state, batch, on.positions) for batch, _ in batches]
         for block in range(self.config.n_layers):
             here = [setting for setting in settings if setting.component.block == block]
-            facts = self._facts(stacked, states, batches, block) if here and not fresh else None
+            facts = self.facts(stacked, states, batches, block) if here and not fresh else None
             outputs: dict[str, jax.Array] = {}
             for setting in here:
                 entering, gates, weights, model, at = states, on, stacked, self.model, block
@@ -242,7 +242,7 @@ class Ablation:
         for block in range(self.config.n_layers):
             entering = intact if block == begin else entering
             if how == "mean" and any(component.block == block for component in every):
-                means[block] = self._facts(stacked, intact, batches, block).means
+                means[block] = self.facts(stacked, intact, batches, block).means
             intact = [
                 self._block(stacked, x, batch, on, block)
                 for x, batch in zip(intact, batches, strict=True)
@@ -278,7 +278,6 @@ class Ablation:
     def _go_on(self, stacked, states, batches, gates, first: int, wanted) -> dict[int, np.ndarray]:
         """Vectors of the wanted layers, from what enters the block `first`."""
         found = {}
-        finishes = self._last == "hf" and self.config.final_norm
         for layer in range(first, max(wanted) + 1):
             if layer > first:
                 states = [
@@ -286,7 +285,7 @@ class Ablation:
                     for x, batch in zip(states, batches, strict=True)
                 ]
             if layer in wanted:
-                last = finishes and layer == self.config.n_layers
+                last = self.finishes and layer == self.config.n_layers
                 read = [_finish(*nnx.split(self.model), x) for x in states] if last else states
                 found[layer] = self._pooled(read, batches)
                 if not np.isfinite(found[layer]).all():
@@ -310,7 +309,18 @@ class Ablation:
             (graph, self.config), stacked, inputs, x, arrays, np.int32(block), shared=shared
         )
 
-    def _facts(self, stacked, states, batches, block: int) -> BlockFacts:
+    @property
+    def packing(self) -> Packing:
+        """The batches in which the words are read."""
+        return self._packing
+
+    @property
+    def finishes(self) -> bool:
+        """Whether the last layer is what follows the last block."""
+        return self._last == "hf" and self.config.final_norm
+
+    def facts(self, stacked, states, batches, block: int) -> BlockFacts:
+        """What is known of a block over the sub-tokens of all batches, from the states that enter it."""
         graph = nnx.split(self.model.blocks)[0]
         inputs = layer_inputs(self.config)
         total = None

@@ -3,6 +3,7 @@
 Light to import: commands make their options of these before anything heavy is loaded.
 """
 
+import re
 from dataclasses import dataclass
 
 from brainalign_jax.names import check_known
@@ -487,6 +488,17 @@ class Ablation:
         least=2,
         most=10_000,
     )
+    estimate: str = described(
+        "What switching off does (exact), or beside it an estimate for every part by one pass backward: "
+        "gradient, to first order; integrated, averaged over --steps on the way to nothing.",
+        "exact",
+        choices=("exact", "gradient", "integrated"),
+    )
+    exact: str = described(
+        "With an estimate, which parts are switched off as well: all, or the strongest by it, as top20.",
+        "all",
+    )
+    steps: int = described("Midpoints of the way, with estimate=integrated.", 8, least=1, most=1000)
     n_flips: int = described(
         "Draws of signs for the p-values; the smallest p is 1 / (1 + n_flips).",
         4999,
@@ -500,6 +512,13 @@ class Ablation:
 
     def __post_init__(self):
         check_fields(self)
+        if self.exact != "all" and not re.fullmatch(r"top[1-9]\d{0,5}", self.exact):
+            raise ValueError(f"exact={self.exact!r}: give all, or top and a number, as top20")
+        if self.exact != "all" and self.estimate == "exact":
+            raise ValueError(
+                f"exact={self.exact} needs an estimate that says which parts are the strongest: give "
+                "estimate=gradient (--estimate=gradient), or leave exact out"
+            )
         ways = ("zero", "mean", "resample", "reinit")
         for name, known in (("how", ways), ("readout", ("refit", "frozen"))):
             values = tuple(dict.fromkeys(getattr(self, name)))
@@ -508,6 +527,11 @@ class Ablation:
             if not values:
                 raise ValueError(f"{name} is empty: give one or more of {', '.join(known)}")
             object.__setattr__(self, name, values)
+        if self.estimate != "exact" and not {"zero", "mean"} & set(self.how):
+            raise ValueError(
+                f"estimate={self.estimate} knows what zero and mean do, not {', '.join(self.how)}: give "
+                "one of these in how (--how=zero)"
+            )
         kinds = ("heads", "attention", "ffn", "layers", "positions", "norms")
         for name in self.components:
             kind, named, _ = name.partition(":")

@@ -31,7 +31,10 @@ def pearson(
         variance <= eps * (w * x**2).sum(axis=0) for x, variance in ((target, va), (prediction, vb))
     ]
     known = jnp.isfinite(va) & jnp.isfinite(vb)
-    correlation = linalg.ratio(covariance, jnp.sqrt(va) * jnp.sqrt(vb), constant[0] | constant[1])
+    undefined = constant[0] | constant[1]
+    # The root of zero has no derivative.
+    root_a, root_b = (jnp.sqrt(jnp.where(undefined, 1, variance)) for variance in (va, vb))
+    correlation = linalg.ratio(covariance, root_a * root_b, undefined)
     return jnp.where(known, correlation, jnp.nan)
 
 

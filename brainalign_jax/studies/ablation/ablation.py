@@ -21,7 +21,9 @@ from brainalign_jax.language import ablation as parts
 from brainalign_jax.language.components import DRAWN, RANDOM, Setting, components_of
 from brainalign_jax.machine import free_memory
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.studies.ablation import report, shapley, twins
+from brainalign_jax.studies.ablation import gradient, report, shapley, twins
+from brainalign_jax.studies.ablation.gradient import Estimates
+from brainalign_jax.studies.ablation.objectives import Objectives
 from brainalign_jax.studies.ablation.scores import (
     IntactScores,
     PersonScores,
@@ -52,6 +54,7 @@ from brainalign_jax.study.results import SELECTED
 _KS = (1, 10)
 _INTACT, _VECTORS, _SCORES, _TESTS = "intact scores", "ablated vectors", "scores", "tests"
 _SHAPLEY, _TWINS = "Shapley values", "untrained twins"
+_ESTIMATES = "estimates by gradient"
 
 
 def run_ablation(
@@ -106,9 +109,11 @@ def run_ablation(
     cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
     study = Study(dataset, tuple(models), scoring, computation, embedding, cache=cache)
     n_pairs = len(models) * len(scoring.methods) * len(dataset.subjects)
+    estimating = {} if plan.estimate == "exact" else {_ESTIMATES: Stage(len(models), 60.0)}
     told = Progress(
         {
             _INTACT: Stage(n_pairs, 1.0),
+            **estimating,
             _VECTORS: Stage(len(models), 60.0),
             _SCORES: Stage(n_pairs, 20.0),
             _TESTS: Stage(len(models) * len(scoring.methods) * len(plan.readout), 10.0),
@@ -120,8 +125,11 @@ def run_ablation(
     responses = [dataset.load(subject) for subject in dataset.subjects]
     tables, about_models, chosen_layers, notes = [], [], {}, []
     shares, orders = [], {}
+    estimates: list[pd.DataFrame] = []
     for name in models:
-        rows, about, chosen, shared = _of_model(study, name, plan, responses, told, notes)
+        rows, about, chosen, shared = _of_model(
+            study, name, plan, responses, told, notes, estimates
+        )
         if shared is not None:
             shares.append(shared[0].assign(dataset=dataset.name))
             orders[name] = shared[1]
@@ -145,6 +153,7 @@ def run_ablation(
             **({"shapley_orders": orders} if orders else {}),
         },
         pd.concat(shares, ignore_index=True)[list(shapley.COLUMNS)] if shares else None,
+        pd.concat(estimates, ignore_index=True)[list(gradient.COLUMNS)] if estimates else None,
     )
     if output is not None:
         with outputs.new_outputs(output) as new:
@@ -198,9 +207,18 @@ def settings_of(
 
 
 def _of_model(
-    study: Study, name: str, plan: Ablation, responses, told: Progress, notes: list[str]
+    study: Study,
+    name: str,
+    plan: Ablation,
+    responses,
+    told: Progress,
+    notes: list[str],
+    estimates: list[pd.DataFrame],
 ) -> tuple[pd.DataFrame, dict, dict[str, int], tuple | None]:
-    """(rows of a model, facts of it, method -> the layer that is chosen most often, see `shapley`)."""
+    """(rows of a model, facts of it, method -> the layer that is chosen most often, see `shapley`).
+
+    notes, estimates: get what is left out, and the rows of what is estimated.
+    """
     scoring, computation, embedding = study.scoring, study.computation, study.embedding
     own_seed = seed_of(name)
     unused = ("missing", "sublayers")
@@ -211,7 +229,7 @@ def _of_model(
     settings = settings_of(ablation, plan, name, notes)
     embeddings = study.vectors(name)
     subjects = study.dataset.subjects
-    tables, chosen_layers = [], {}
+    tables = []
     with computation.context(), ThreadPoolExecutor(computation.workers()) as pool:
         people = PersonScores(responses, embeddings, scoring, computation, pool)
         intact: dict[tuple[str, int], IntactScores] = {}
@@ -221,6 +239,26 @@ def _of_model(
                     intact[method, subject] = people.intact(subject, method)
                     told.update()
         chosen = sorted({int(layer) for known in intact.values() for layer in known.chosen})
+        chosen_layers = {
+            method: _most_chosen([intact[method, subject] for subject in range(len(subjects))])
+            for method in scoring.methods
+        }
+        n_parts = len({setting.component for setting in settings})
+        estimated = None
+        if plan.estimate != "exact":
+            with told.stage(_ESTIMATES):
+                objectives = Objectives(
+                    people,
+                    len(subjects),
+                    embeddings.values.shape[1],
+                    scoring.methods,
+                    range(1, len(embeddings.values)),
+                    per_target=scoring.protocol.selects_per_target,
+                )
+                read = chosen_layers[scoring.methods[0]]
+                estimated = Estimates(ablation, objectives, settings, plan, read)
+                settings = estimated.verified(settings, plan.exact)
+                told.update()
         _check_room(settings, chosen, embeddings.values.shape)
         with told.stage(_VECTORS):
             vectors = list(ablation.vectors(settings, chosen, seed=scoring.seed))
@@ -231,7 +269,11 @@ def _of_model(
                     f"There is no random share beside {listed(alone)} of {name}: in squared norm they write "
                     "more than half of what enters their blocks, of which a share of that size is nearly all."
                 )
+            if estimated is not None:
+                estimated.add_exact(vectors)
+                estimates.append(estimated.rows.assign(dataset=study.dataset.name, model=name))
             settings = [each.setting for each in vectors]
+            n_verified = len({setting.component for setting in settings})
             bits = np.array([each.bits for each in vectors])
             own = [own_layer(setting) for setting in settings]
             stacks = Stacks([each.layers for each in vectors], own, people.size)
@@ -239,10 +281,6 @@ def _of_model(
             told.update()
         for method in scoring.methods:
             known = [intact[method, subject] for subject in range(len(subjects))]
-            layers, counts = np.unique(
-                np.concatenate([one.chosen for one in known]), return_counts=True
-            )
-            chosen_layers[method] = int(layers[counts.argmax()])
             with told.stage(_SCORES):
                 every = []
                 for subject in range(len(subjects)):
@@ -276,7 +314,20 @@ def _of_model(
                 told.update()
     about = {"name": name, "fingerprint": embeddings.fingerprint(), **embeddings.meta}
     about["head"] = ablation.head is not None
-    return pd.concat(tables, ignore_index=True), about, chosen_layers, shared
+    if n_verified < n_parts:
+        notes.append(
+            f"Of {n_parts} parts of {name} the {n_verified} strongest by the estimate were switched off: as "
+            "the same data chose them, p by the largest is Bonferroni's over all parts, which few people "
+            "cannot pass."
+        )
+    rows = gradient.over_all_parts(pd.concat(tables, ignore_index=True), n_parts, n_verified)
+    return rows, about, chosen_layers, shared
+
+
+def _most_chosen(known: Sequence[IntactScores]) -> int:
+    """The layer that people's folds choose most often."""
+    layers, counts = np.unique(np.concatenate([one.chosen for one in known]), return_counts=True)
+    return int(layers[counts.argmax()])
 
 
 def _rows_of_method(

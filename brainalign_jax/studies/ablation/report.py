@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from brainalign_jax.language.components import RANDOM
-from brainalign_jax.studies.ablation import shapley, verdict
+from brainalign_jax.studies.ablation import agreement, shapley, verdict
 from brainalign_jax.studies.ablation.table import INTACT, LEAST_PEOPLE, TWINS, AblationTable
 from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
@@ -28,6 +28,11 @@ _HEADER = (
     "p of the largest", "frozen change", "bits per word",
 )  # fmt: skip
 _MOST_LINES = 30
+_ESTIMATES_CAPTION = (
+    "the estimated change of the alignment without a part against the exact one, and the line on which they "
+    "are equal. ridge: held-out correlation, folds and penalties as of the intact layer; cka: linear CKA, "
+    "debiased."
+)
 _SUBLAYERS = {"attention": "attention", "ffn": "ffn", "layers": "block", "norms": "norms"}
 
 
@@ -52,16 +57,24 @@ def write_report(table: AblationTable, folder: str | Path) -> Path:
                 page.picture(f"{name} {shown.method} {labels[shown.model]}", figure, caption)
             )
     figures += _shapley_figures(table, folder, labels)
+    for number_of_model, model in enumerate([] if table.estimates is None else labels):
+        figure = agreement.draw(table, model)
+        ending = f"_{number_of_model + 1}" * (len(labels) > 1)
+        figure_parts.save(figure, folder / "figures" / f"estimate_and_exact{ending}.png")
+        caption = f"{labels[model]}: {_ESTIMATES_CAPTION}"
+        figures.append(page.picture(f"estimate_and_exact {labels[model]}", figure, caption))
+    compared = agreement.lines(table)
     return page.write(
         folder / "report.html",
         "ablation",
         title=f"{manifest['dataset']['name']}: parts switched off",
         lead=_scope(table),
         answer={"level": level, "answer": answer, "text": verdict.headline(table)},
-        verdicts=verdict.texts(table),
+        verdicts=[*verdict.texts(table), *agreement.sentences(table)],
         how=_how(table),
         notes=manifest["notes"],
         parts_table=page.Table(_HEADER, _lines(table, judged, labels), 5),
+        agreement=page.Table(agreement.HEADER, compared, 5) if compared else None,
         figures=figures,
         facts=_facts(table),
     )

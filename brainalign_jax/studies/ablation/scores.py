@@ -12,16 +12,17 @@ from concurrent.futures import Executor
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from brainalign_jax.align import linalg
+from brainalign_jax.align import linalg, ridge
 from brainalign_jax.language import Embeddings
 from brainalign_jax.language.components import Setting
 from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.computation import Computation, compiled
 from brainalign_jax.study.options import Scoring
-from brainalign_jax.study.score import decoding, programs
+from brainalign_jax.study.score import decoding, preparation, programs
 from brainalign_jax.study.score.decoding import LayerVectors
 from brainalign_jax.study.score.fold_work import Work
 from brainalign_jax.study.score.methods import FoldProblem, Method
@@ -51,6 +52,17 @@ class AblatedScores(NamedTuple):
 
     ranks: np.ndarray
     intact: np.ndarray
+
+
+class HeldOut(NamedTuple):
+    """One person's held-out predictions by ridge: hats [F, Q, T] of each layer times its vectors [T, D].
+
+    gold: [F, Q] true types of the queries; mask: [F, Q], 0 where padded.
+    """
+
+    hats: dict[int, np.ndarray]
+    gold: np.ndarray
+    mask: np.ndarray
 
 
 class Stacks:
@@ -150,6 +162,30 @@ class PersonScores:
                 self._room -= size
                 self._prepared[key] = made
         return source, fold, made
+
+    def means(self, subject: int, method: str) -> tuple[np.ndarray, np.ndarray]:
+        """(word types of a subject's eligible tokens [T'], the mean responses to them [T', V])."""
+        problem, _ = self._bench.works(subject, method, [0])
+        words = problem.folds.token_to_type, problem.eligible
+        return preparation.type_means(self._bench.responses[subject].values, *words)
+
+    def hats(self, subject: int, layers: Sequence[int]) -> HeldOut:
+        """Ridge's held-out predictions as linear functions of a layer's vectors, by its own penalties."""
+        problem, (work,) = self._bench.works(subject, "ridge", [0])
+
+        def of_fold(fold: int) -> list[np.ndarray]:
+            with self._computation.context():
+                source, asked = jax.device_put((work.source, work.problem.fold(fold)))
+                method, state = work.prepare(source, asked)
+                own = [_intact_layer(work, layer) for layer in layers]
+                return [np.asarray(_hat(state, layer, asked, method=method)) for layer in own]
+
+        of_folds = list(self._pool.map(of_fold, work.folds))
+        outer = problem.folds.outer
+        by_layer = {
+            layer: np.stack([hats[at] for hats in of_folds]) for at, layer in enumerate(layers)
+        }
+        return HeldOut(by_layer, np.asarray(outer.gold), np.asarray(outer.query_mask))
 
     def ablated(
         self, subject: int, name: str, intact: IntactScores, stacks: Stacks, readouts: Sequence[str]
@@ -261,6 +297,16 @@ def _fitted(state, layer: LayerVectors, fold: FoldProblem, *, method: Method) ->
     weight, source_mean, target_mean = fitted.map
     rotated = [linalg.product(x, layer.rotation) for x in (weight, target_mean, fitted.mean)]
     return FittedMap(decoding.Map(rotated[0], source_mean, rotated[1]), rotated[2], fitted.queries)
+
+
+@functools.partial(compiled, static_argnames=("method",))
+def _hat(state, layer: LayerVectors, fold: FoldProblem, *, method: Method) -> jax.Array:
+    """[Q, T] that makes the predictions for the queries of the vectors of the types."""
+    alpha, _ = method.choose_alpha(state, layer, fold)
+    weights, dtype = state.outer.weights, layer.values.dtype
+    mean = linalg.normalized_weights(weights, dtype) * method.protocol.fit_intercept
+    coefficients = ridge.predict(state.outer, jnp.eye(len(weights), dtype=dtype) - mean, alpha)
+    return linalg.product(state.queries - state.source_mean, coefficients) + mean
 
 
 @functools.partial(compiled, static_argnames=("protocol",))

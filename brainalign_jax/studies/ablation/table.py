@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.align.stats import bootstrap
-from brainalign_jax.files import write_parquet
+from brainalign_jax.files import user_path, write_parquet
 from brainalign_jax.language.components import Setting
+from brainalign_jax.studies.ablation import gradient
 from brainalign_jax.studies.ablation.scores import CHOSEN, OWN, own_layer
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence.chance import adjusted_p, permutation_p
@@ -45,10 +46,13 @@ class AblationTable(outputs.StudyTable):
     same by the largest fall of all components in each draw; p_fdr, adjusted for the false discovery rate.
     Rows of component "intact" have the intact model's value, with its interval; those of "twins" the mean of
     untrained models (how: "attention only", "ffn only", "both"), with the interval of the change.
-    shapley: what each of several players is worth, where it was asked: `shapley.COLUMNS`.
+    shapley: what each of several players is worth, where it was asked: `shapley.COLUMNS`. estimates: what
+    every part is worth by gradient, where it was asked: `gradient.COLUMNS`. Each has a file of its own.
     """
 
     shapley: pd.DataFrame | None = None
+    estimates: pd.DataFrame | None = None
+
     file_name = FILE
     kind = "ablation study"
 
@@ -57,21 +61,26 @@ class AblationTable(outputs.StudyTable):
         super().write(folder)
         if self.shapley is not None:
             write_parquet(self.shapley, folder / SHAPLEY_FILE)
+        if self.estimates is not None:
+            write_parquet(self.estimates, folder / gradient.FILE)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Read what `save` wrote; see `StudyTable.load`."""
-        table = super().load(folder)
-        files = outputs.read_manifest(Path(folder), cls.kind)[1] or {}
-        if SHAPLEY_FILE not in files:
-            return table
-        return replace(table, shapley=outputs.read_table(Path(folder), SHAPLEY_FILE, files))
+        table, folder = super().load(folder), user_path(folder, "folder")
+        files = outputs.read_manifest(folder, cls.kind)[1] or {}
+        if table.manifest["plan"].get("shapley"):
+            table = replace(table, shapley=outputs.read_table(folder, SHAPLEY_FILE, files))
+        if table.manifest["plan"].get("estimate", "exact") != "exact":
+            table = replace(table, estimates=outputs.read_table(folder, gradient.FILE, files))
+        return table
 
     def verdict(self) -> str:
         """What the study says, in words."""
-        from brainalign_jax.studies.ablation import verdict
+        from brainalign_jax.studies.ablation import agreement, verdict
 
-        return "\n".join([verdict.headline(self), *(f"- {text}" for text in verdict.texts(self))])
+        said = [*verdict.texts(self), *agreement.sentences(self)]
+        return "\n".join([verdict.headline(self), *(f"- {text}" for text in said)])
 
     def group(self, **wanted) -> pd.DataFrame:
         """Rows of the group whose columns have these values."""

@@ -1,0 +1,172 @@
+"""Does an ablation study see what is not there, and does it find the head that is? Simulated studies.
+
+    python -m benchmarks.ablation_false_positives --n_studies=200 --n_planted=20 \
+        --output=out/ablation_false_positives.json
+
+Studies of 60 words, 8 people and ridge, each with another random GPT-2 of two blocks and eight heads, all of
+which are switched off. "nothing": responses of noise; the smallest p by the largest fall of all heads, read
+in the chosen layer, is below .05 in a share of the studies that must lie between .02 and .09 (the middle 95
+% of .05 for 200 studies are .02 to .08). "top": the same where only the three heads of the largest estimated
+falls are switched off; their p is Bonferroni's, and the share is to be below .09. "planted": responses made
+of what one head writes, through a map of each person's own: is it the first of all heads, each read behind
+its block?
+
+Prints a Markdown table and writes JSON with all numbers. Some seconds of processor time a study.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from absl import app, flags
+from safetensors.numpy import save_file
+
+from benchmarks.measure import machine
+from brainalign_jax.language import embed
+from brainalign_jax.neural.readers import Dataset
+from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.studies.ablation import AblationTable, run_ablation
+from brainalign_jax.study.options import Ablation, Scoring
+from brainalign_jax.study.protocol import protocol
+
+KINDS = ("nothing", "top", "planted")
+LEVEL = 0.05
+N_WORDS, N_PEOPLE, N_VOXELS = 60, 8, 16
+N_BLOCKS, N_HEADS, WIDTH = 2, 4, 16
+LETTERS = "Ġ.abcdefghijklmnop"
+
+
+def write_model(folder: str | Path, seed: int) -> str:
+    """A small GPT-2 of random weights and sharp attention, and a tokenizer of letters; its folder."""
+    rng, folder = np.random.default_rng((seed, 1)), Path(folder)
+    folder.mkdir(parents=True)
+    vocabulary = {letter: number for number, letter in enumerate(LETTERS)}
+    vocabulary["<|endoftext|>"] = len(vocabulary)
+    shapes = {"wte": (len(vocabulary), WIDTH), "wpe": (64, WIDTH), "ln_f": (WIDTH,)}
+    for block in range(N_BLOCKS):
+        shapes |= {f"h.{block}.ln_1": (WIDTH,), f"h.{block}.ln_2": (WIDTH,)}
+        shapes |= {
+            f"h.{block}.attn.c_attn": (WIDTH, 3 * WIDTH),
+            f"h.{block}.attn.c_proj": (WIDTH, WIDTH),
+        }
+        shapes |= {
+            f"h.{block}.mlp.c_fc": (WIDTH, 4 * WIDTH),
+            f"h.{block}.mlp.c_proj": (4 * WIDTH, WIDTH),
+        }
+    tensors = {}
+    for name, shape in shapes.items():
+        draw = rng.standard_normal(shape) * (0.4 if ".attn." in name else 0.1)
+        tensors[f"{name}.weight"] = (draw if len(shape) == 2 else np.ones(shape)).astype(np.float32)
+        if name not in ("wte", "wpe"):
+            tensors[f"{name}.bias"] = np.zeros(shape[-1], np.float32)
+    config = {
+        "model_type": "gpt2", "n_embd": WIDTH, "n_head": N_HEADS, "n_layer": N_BLOCKS, "n_positions": 64,
+        "vocab_size": len(vocabulary), "bos_token_id": len(vocabulary) - 1,
+        "eos_token_id": len(vocabulary) - 1,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return str(folder)
+
+
+def simulated(kind: str, model: str, seed: int) -> tuple[Dataset, tuple[int, int]]:
+    """A data set, and the (block, head) of which its responses are made where the kind is "planted"."""
+    rng = np.random.default_rng(seed)
+    words = {"".join(rng.choice(list(LETTERS[2:]), 3)): None for _ in range(4 * N_WORDS)}
+    stimulus = Stimulus(tuple(words)[:N_WORDS], sentence=np.arange(N_WORDS) // 5)
+    block, head = int(rng.integers(N_BLOCKS)), int(rng.integers(N_HEADS))
+    signal = np.zeros((N_WORDS, WIDTH))
+    if kind == "planted":
+        whole, without = (
+            embed(stimulus, model, sublayers="attention", interventions=off)
+            for off in (None, f"head:{block}.{head}")
+        )
+        signal = whole.values[block + 1] - without.values[block + 1]
+        signal = (signal - signal.mean(axis=0)) / signal.std()
+    responses = {}
+    for person in (f"S{i}" for i in range(N_PEOPLE)):
+        own = signal @ rng.standard_normal((WIDTH, N_VOXELS)) / np.sqrt(WIDTH)
+        values = own + (0.3 if kind == "planted" else 1.0) * rng.standard_normal(own.shape)
+        responses[person] = WordResponses(person, values.astype(np.float32), stimulus)
+    dataset = Dataset("simulated", tuple(responses), stimulus, responses.__getitem__)
+    return dataset, (block, head)
+
+
+def study_of(kind: str, dataset: Dataset, model: str, seed: int, n_flips: int) -> AblationTable:
+    """The study of a kind."""
+    plan = Ablation(
+        components=("heads",), how=("zero",), readout=("refit",), controls=False, n_flips=n_flips,
+        n_bootstraps=100, estimate="exact" if kind == "nothing" else "gradient",
+        exact="top3" if kind == "top" else "all",
+    )  # fmt: skip
+    folds = protocol("audited", timed=False, n_folds=4, n_inner_folds=2)
+    scoring = Scoring(methods=("ridge",), ks=(1,), seed=seed, protocol=folds)
+    return run_ablation(dataset, [model], plan=plan, scoring=scoring, progress=False)
+
+
+def least_p(kind: str, folder: str | Path, seed: int, *, n_flips: int = 199) -> float:
+    """The smallest p by the largest fall of all heads in a study of noise; folder: for the model."""
+    model = write_model(Path(folder) / f"{kind}{seed}", seed)
+    dataset, _ = simulated(kind, model, seed)
+    rows = study_of(kind, dataset, model, seed, n_flips).group(metric="rank_accuracy", layer=-1)
+    return float(rows["p_max"].min())
+
+
+def is_found(folder: str | Path, seed: int) -> dict[str, bool]:
+    """Objective and column -> whether the planted head has the largest fall of all, behind its block."""
+    model = write_model(Path(folder) / f"planted{seed}", seed)
+    dataset, planted = simulated("planted", model, seed)
+    rows = study_of("planted", dataset, model, seed, 19).estimates
+    rows = rows[rows["layer"] == rows["block"] + 1]
+    places = {"of all": rows, "of its block": rows[rows["block"] == planted[0]]}
+    return {
+        f"{place}, {objective}, {column}": first_of(lines, column) == planted
+        for place, placed in places.items()
+        for objective, lines in placed.groupby("objective", sort=False)
+        for column in ("exact", "estimate")
+    }
+
+
+def first_of(rows: pd.DataFrame, column: str) -> tuple[int, int]:
+    """(block, head) of the largest fall."""
+    line = rows.loc[rows[column].idxmin()]
+    return int(line["block"]), int(line["head"])
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    asked, results = flags.FLAGS, {}
+    lines = ["| test | studies | result |", "|---|---|---|"]
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in asked.kinds:
+            if kind == "planted":
+                seeds = range(asked.seed, asked.seed + asked.n_planted)
+                results[kind] = [is_found(folder, seed) for seed in seeds]
+                for name in results[kind][0]:
+                    count = sum(each[name] for each in results[kind])
+                    lines.append(f"| planted head first {name} | {len(seeds)} | {count} |")
+                continue
+            seeds = range(asked.seed, asked.seed + asked.n_studies)
+            results[kind] = [least_p(kind, folder, seed) for seed in seeds]
+            share = np.mean(np.array(results[kind]) < LEVEL)
+            lines.append(f"| {kind}: share with p < .05 | {len(seeds)} | {share:.3f} |")
+    print("\n".join(lines))
+    if asked.output:
+        path = Path(asked.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"machine": machine(), "results": results}, indent=2))
+
+
+if __name__ == "__main__":
+    # Here, as tests import the studies in one process with the commands, which have flags of these names.
+    flags.DEFINE_integer("n_studies", 200, "Of noise, each kind.", 1)
+    flags.DEFINE_integer("n_planted", 20, "With a planted head.", 1)
+    flags.DEFINE_list("kinds", list(KINDS), "Of nothing, top and planted.")
+    flags.DEFINE_integer("seed", 0, "Of the first study.")
+    flags.DEFINE_string("output", None, "JSON file to write.")
+    app.run(main)

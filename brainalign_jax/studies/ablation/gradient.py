@@ -1,0 +1,109 @@
+"""What every part is worth by the gradient of a smooth alignment, beside what switching it off does to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from brainalign_jax.language.ablation import AblatedVectors, Ablation
+from brainalign_jax.language.components import DRAWN, RANDOM, Setting
+from brainalign_jax.language.gates import GateGradients, part_of
+from brainalign_jax.studies.ablation.objectives import Objectives
+from brainalign_jax.study import options
+from brainalign_jax.study.results import GROUP
+
+COLUMNS = (
+    "dataset", "model", "component", "block", "head", "how", "layer", "objective", "value", "estimate",
+    "exact",
+)  # fmt: skip
+FILE = "gradient.parquet"
+_PART = ["component", "block", "head"]
+
+
+class Estimates:
+    """The estimated change of each objective without each part, for one model.
+
+    rows: `COLUMNS` less dataset and model, a line a part, way, layer and objective. layer: the one behind the
+    part's block, and `read`, which the intact model chooses most often; value: of the intact layer; estimate:
+    the change by gradient; exact: by switching off, NaN until `add_exact`, and of parts not verified.
+    """
+
+    def __init__(
+        self,
+        ablation: Ablation,
+        objectives: Objectives,
+        settings: Sequence[Setting],
+        plan: options.Ablation,
+        read: int,
+    ):
+        self._objectives, self._read = objectives, read
+        gates = GateGradients(ablation)
+        intact = gates.vectors()
+        values = {layer: objectives.values(layer, intact[layer]) for layer in objectives.layers}
+        asked = objectives.gradients, {read} - {0}
+        hows = [how for how in plan.how if how not in DRAWN]
+        if plan.estimate == "integrated":
+            made = gates.integrated(*asked, hows=hows, steps=plan.steps)
+        else:
+            made = gates.first_order(*asked, hows=hows)
+        changes = {(each.block, each.layer, each.how): each.changes for each in made}
+        lines = []
+        for component, how, _ in settings:
+            column = part_of(component, ablation.config.n_heads)
+            for layer in objectives.layers if column is not None else ():
+                known = changes.get((component.block, layer, how))
+                for at, name in enumerate(objectives.names if known is not None else ()):
+                    place = (*component, how, layer, name)
+                    lines.append((*place, values[layer][at], known[at, column], np.nan))
+        self.rows = pd.DataFrame(lines, columns=list(COLUMNS[2:]))
+
+    def verified(self, settings: Sequence[Setting], exact: str) -> list[Setting]:
+        """The settings that are switched off: all, or those of the parts of the largest estimated falls.
+
+        exact: "all", or "top" and a number. Parts without a gate are always switched off. The first objective
+        counts, in the layer that the intact model chooses, by the larger fall of a part's ways.
+        """
+        if exact == "all":
+            return list(settings)
+        where = self.rows["layer"] == self._read
+        if not where.any():
+            where = self.rows["layer"] == self.rows["block"] + 1
+        lines = self.rows[where & (self.rows["objective"] == self._objectives.names[0])]
+        falls = lines.groupby(_PART)["estimate"].min().sort_values(kind="stable")
+        strongest = set(falls.index[: int(exact.removeprefix("top"))])
+        gated = set(self.rows[_PART].itertuples(index=False, name=None))
+        return [
+            setting
+            for setting in settings
+            if tuple(setting.component) in strongest or tuple(setting.component) not in gated
+        ]
+
+    def add_exact(self, vectors: Sequence[AblatedVectors]) -> None:
+        """Fill the exact changes from the vectors of the ablated model."""
+        changes = {}
+        for setting, layers, _ in vectors:
+            for layer, ablated in layers.items() if setting.how != RANDOM else ():
+                values = self._objectives.values(layer, ablated)
+                for name, value in zip(self._objectives.names, values, strict=True):
+                    changes[*setting.component, setting.how, layer, name] = value
+        keys = self.rows[[*_PART, "how", "layer", "objective"]].itertuples(index=False, name=None)
+        exact = np.array([changes.get(key, np.nan) for key in keys])
+        self.rows["exact"] = exact - self.rows["value"]
+
+
+def over_all_parts(rows: pd.DataFrame, n_parts: int, n_verified: int) -> pd.DataFrame:
+    """Rows of the verified parts with p-values that count all parts, of which they are the strongest.
+
+    They were chosen by the same data, so that the largest of them is not the largest of a fixed set: p_max is
+    Bonferroni's over all parts, and the parts that were not switched off count as tests in p_fdr.
+    """
+    if n_verified == n_parts:
+        return rows
+    group = rows["subject"] == GROUP
+    p_max = np.minimum(1, n_parts * rows["p"])
+    p_fdr = np.minimum(1, rows["p_fdr"] * n_parts / n_verified)
+    return rows.assign(
+        p_max=rows["p_max"].where(~group, p_max), p_fdr=rows["p_fdr"].where(~group, p_fdr)
+    )

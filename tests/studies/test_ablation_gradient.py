@@ -1,0 +1,245 @@
+"""Estimates by gradient: vectors as of embed, derivatives by differences, exact scores as of a study."""
+
+import dataclasses
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+from studies.test_ablation import SCORING, N, make_folder, recorded, written
+
+from brainalign_jax import cli
+from brainalign_jax.language import embed
+from brainalign_jax.language.ablation import Ablation as Ablated
+from brainalign_jax.language.components import Setting, components_of
+from brainalign_jax.language.gates import GateGradients, part_of
+from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.studies.ablation import AblationTable, agreement, run_ablation
+from brainalign_jax.studies.ablation.ablation import checked_protocol
+from brainalign_jax.studies.ablation.gradient import over_all_parts
+from brainalign_jax.studies.ablation.objectives import Objectives
+from brainalign_jax.studies.ablation.scores import PersonScores
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.context import fitting_scoring
+from brainalign_jax.study.options import Ablation, Scoring
+from brainalign_jax.study.run import run_study
+
+PARTS = ("heads", "attention", "ffn", "layers")
+
+
+@pytest.fixture(scope="module")
+def sentences():
+    """Sentences of five words of letters; every sixth word is one that came before."""
+    rng = np.random.default_rng(0)
+    words = list(
+        dict.fromkeys("".join(rng.choice(list("abcdefghijklmnop"), 3)) for _ in range(200))
+    )[:N]
+    words = [words[i - 5] if i % 6 == 5 else word for i, word in enumerate(words)]
+    return Stimulus(tuple(words), sentence=np.arange(N) // 5)
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory):
+    made = {}
+
+    def get(style, **options):
+        key = style, *options.items()
+        if key not in made:
+            made[key] = make_folder(style, tmp_path_factory.mktemp("model"), **options)
+        return made[key]
+
+    return get
+
+
+def estimates(gates, gradients, deep, **options):
+    made = (gates.integrated if "steps" in options else gates.first_order)(
+        gradients, deep, hows=("zero", "mean"), **options
+    )
+    return {(each.block, each.layer, each.how): each.changes for each in made}
+
+
+@pytest.mark.parametrize("style", ["gpt2", "llama", "pythia"])
+def test_the_vectors_are_those_of_embed(style, folder_of, sentences):
+    model = folder_of(style)
+    for options in ({}, {"pooling": "last", "context": "word"}, {"last": "raw"}):
+        vectors = GateGradients(Ablated(sentences, model, **options)).vectors()
+        np.testing.assert_allclose(
+            vectors, embed(sentences, model, **options).values, rtol=0, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("style", ["gpt2", "llama"])
+def test_the_way_to_nothing_ends_at_the_exact_change(style, folder_of, sentences):
+    """Of a part that fades alone the integral is the exact change; of the heads together their sum is."""
+    ablated = Ablated(sentences, folder_of(style))
+    config, gates = ablated.config, GateGradients(ablated)
+    intact = gates.vectors()
+    weights = np.random.default_rng(1).standard_normal((2, *intact.shape[1:])).astype(np.float32)
+
+    def gradients(layer, vectors):
+        return weights * vectors + weights  # of the sum of weights * (v^2 / 2 + v)
+
+    def change(layer, vectors):
+        both = [(weights * (x**2 / 2 + x)).sum(axis=(1, 2)) for x in (vectors, intact[layer])]
+        return both[0] - both[1]
+
+    first = estimates(gates, gradients, {2})
+    ends = estimates(gates, gradients, {2}, steps=16)
+    components = components_of(config, PARTS)
+    settings = [Setting(component, how) for component in components for how in ("zero", "mean")]
+    exact = {}
+    for setting, layers, _ in ablated.vectors(settings, (2,), bits=False):
+        for layer, vectors in layers.items():
+            exact[setting, layer] = change(layer, vectors)
+    of_estimate = []
+    for (setting, layer), expected in exact.items():
+        place = setting.component.block, layer, setting.how
+        column = part_of(setting.component, config.n_heads)
+        if setting.component.kind == "heads":
+            of_estimate.append((first[place][0, column], expected[0]))
+        else:
+            scale = np.abs(expected).max() + 1
+            np.testing.assert_allclose(ends[place][:, column], expected, atol=0.02 * scale)
+    assert np.corrcoef(np.array(of_estimate).T)[0, 1] > 0.8
+    # All heads off: what is left of the attention sub-layer is its bias.
+    if not config.bias:
+        for how in ("zero", "mean"):
+            whole = ends[0, 2, how]
+            np.testing.assert_allclose(
+                whole[:, : config.n_heads].sum(axis=1),
+                whole[:, config.n_heads],
+                atol=0.05 * np.abs(whole).max(),
+            )
+
+
+def test_the_gradient_is_that_of_a_small_turn(folder_of, sentences):
+    """Factors of the gates a little below one, through `_read`, against the derivative."""
+    gates = GateGradients(Ablated(sentences, folder_of("gpt2")))
+    states, on = gates._embedded(), gates._open()
+    weights = np.random.default_rng(2).standard_normal((1, *gates.vectors().shape[1:]))
+
+    def gradients(layer, vectors):
+        return weights.astype(np.float32)
+
+    known = estimates(gates, gradients, {2})[0, 2, "zero"][0]
+    ends = []
+    for name, place in (("heads", (0, 1)), ("attention", 0), ("feed_forward", 0), ("block", 0)):
+        values = []
+        for factor in (0.99, 1.01):
+            turned = on._replace(**{name: getattr(on, name).at[place].set(factor)})
+            values.append((weights * gates._read(states, turned, 0, {2})[2]).sum())
+        ends.append((values[0] - values[1]) / 0.02)
+    np.testing.assert_allclose(known[[1, 4, 5, 6]], ends, rtol=0.01, atol=0.02)
+
+
+def planted(words, model):
+    """What head 0.2 adds to the residual at every word [N, D]."""
+    return written(words, model, 0, 2)[words.types()[1]]
+
+
+def people_of(dataset, model, scoring, pool):
+    scoring = fitting_scoring(dataset, scoring)
+    scoring = dataclasses.replace(scoring, protocol=checked_protocol(scoring.protocol))
+    responses = [dataset.load(subject) for subject in dataset.subjects]
+    vectors = embed(dataset.stimulus, model)
+    return PersonScores(responses, vectors, scoring, Computation(), pool), vectors, scoring
+
+
+def test_the_smooth_scores_are_those_of_a_study(folder_of, sentences):
+    model = folder_of("gpt2", sharpness=4.0)
+    dataset = recorded(sentences, planted(sentences, model), noise=0.5, n_people=2)
+    study = run_study(
+        dataset,
+        [model],
+        Scoring(methods=("ridge", "cka"), ks=(1, 10)),
+        evidence=None,
+        progress=False,
+    )
+    with ThreadPoolExecutor(1) as pool:
+        people, vectors, _ = people_of(dataset, model, SCORING, pool)
+        n_types = vectors.values.shape[1]
+        alignments = Objectives(people, 2, n_types, ("ridge",), (1, 2), per_target=False)
+        assert alignments.names == ["ridge", "cka"]
+        for layer in (1, 2):
+            rows = study.rows[(study.rows["layer"] == layer) & (study.rows["fold"] == -1)]
+            expected = [
+                rows.loc[rows["metric"] == metric, "value"].mean() for metric in ("pearson", "cka")
+            ]
+            values = vectors.values[layer]
+            np.testing.assert_allclose(alignments.values(layer, values), expected, atol=2e-5)
+            step = 0.01 * np.random.default_rng(3).standard_normal(values.shape).astype(np.float32)
+            ends = [alignments.values(layer, values + sign * step) for sign in (1, -1)]
+            along = (alignments.gradients(layer, values) * step).sum(axis=(1, 2))
+            np.testing.assert_allclose(along, (ends[0] - ends[1]) / 2, rtol=0.03, atol=2e-5)
+        with pytest.raises(ValueError, match="one penalty for all dimensions.*alpha_selection"):
+            Objectives(people, 2, n_types, ("ridge",), (1,), per_target=True)
+        with pytest.raises(ValueError, match="kernels and hat matrices of 10,000,000 words"):
+            Objectives(people, 2, 10_000_000, ("ridge",), (1,), per_target=False)
+
+
+def test_estimates_beside_exact_changes(folder_of, sentences, tmp_path):
+    model = folder_of("gpt2", sharpness=4.0)
+    dataset = recorded(sentences, planted(sentences, model), noise=0.5)
+    plan = Ablation(
+        components=("heads", "ffn", "layers", "positions"), how=("zero",), readout=("refit",),
+        controls=False, n_flips=99, n_bootstraps=100,
+    )  # fmt: skip
+    options = dict(scoring=SCORING, progress=False)
+    exact = run_ablation(dataset, [model], plan=plan, **options)
+    plan = dataclasses.replace(plan, estimate="gradient")
+    table = run_ablation(dataset, [model], tmp_path / "all", plan=plan, **options)
+    pd.testing.assert_frame_equal(table.rows, exact.rows)  # to the bit
+    assert exact.estimates is None and agreement.sentences(exact) == []
+    again = AblationTable.load(tmp_path / "all")
+    assert again.verdict() == table.verdict() and "by a Spearman correlation of" in again.verdict()
+    assert "estimate by gradient of 4 heads" in agreement.sentences(table)[0]
+    pd.testing.assert_frame_equal(again.estimates, table.estimates)
+    assert table.estimates["exact"].notna().all()
+    known = {(each.heads, each.place, each.objective): each for each in agreement.agreements(table)}
+    for objective in ("ridge", "cka"):
+        assert known[True, "own", objective].exact > 0.7
+    html = (tmp_path / "all" / "report.html").read_text()
+    assert "Estimates by gradient" in html and "with rank accuracy" in html
+    assert (tmp_path / "all" / "figures" / "estimate_and_exact.png").is_file()
+    plan = dataclasses.replace(plan, exact="top3")
+    some = run_ablation(dataset, [model], tmp_path / "some", plan=plan, **options)
+    parts = some.group(metric="rank_accuracy", layer=-1)
+    off = parts[parts["component"] != "intact"]
+    assert len(off) == 4 and "positions" in set(off["component"])  # which have no gate
+    assert some.estimates["exact"].notna().sum() < len(some.estimates)
+    everywhere = exact.rows.set_index(
+        ["subject", "component", "block", "head", "layer", "metric", "k"]
+    )
+    for _, line in off.iterrows():
+        place = tuple(line[name] for name in everywhere.index.names)
+        assert everywhere.loc[place, "change"] == line["change"]
+        assert line["p_max"] == min(1, 13 * line["p"])
+    manifest = json.loads((tmp_path / "some" / "manifest.json").read_text())
+    assert "Of 13 parts" in manifest["notes"][0] and "Bonferroni" in manifest["notes"][0]
+    plan = dataclasses.replace(plan, estimate="integrated", exact="all", steps=2)
+    way = run_ablation(dataset, [model], plan=plan, **options)
+    assert "by integrated gradients" in way.verdict()
+    assert not np.allclose(way.estimates["estimate"], table.estimates["estimate"])
+
+
+def test_p_values_count_the_parts_that_were_not_switched_off():
+    rows = pd.DataFrame(
+        {"subject": ["A", "group", "group"], "p": [np.nan, 0.01, 0.4], "p_max": [np.nan, 0.02, 0.5],
+         "p_fdr": [np.nan, 0.02, 0.4]}
+    )  # fmt: skip
+    assert over_all_parts(rows, 2, 2) is rows
+    counted = over_all_parts(rows, 20, 2)
+    assert counted["p_max"].tolist()[1:] == [0.2, 1.0]
+    np.testing.assert_allclose(counted["p_fdr"].tolist()[1:], [0.2, 1.0])
+    assert counted["p_max"].isna().tolist() == [True, False, False]
+
+
+def test_what_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="exact='top': give all, or top and a number, as top20"):
+        Ablation(estimate="gradient", exact="top")
+    with pytest.raises(ValueError, match="exact=top3 needs an estimate"):
+        Ablation(exact="top3")
+    arguments = ["--dataset=pereira180", "--data_dir=d", "--models=m", f"--output_dir={tmp_path}/o"]
+    assert cli.main(["ablate", *arguments, "--exact=top3"]) == 2
+    assert cli.main(["ablate", *arguments, "--estimate=guess"]) == 2
