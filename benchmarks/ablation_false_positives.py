@@ -29,7 +29,8 @@ from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.ablation import AblationTable, run_ablation
-from brainalign_jax.study.options import Ablation, Scoring
+from brainalign_jax.studies.options import Ablation
+from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.protocol import protocol
 
 KINDS = ("nothing", "top", "planted")

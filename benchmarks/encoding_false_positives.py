@@ -25,7 +25,7 @@ from brainalign_jax.neural.readout import TimeCourses
 from brainalign_jax.neural.readout.encoding import word_rate
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.encoding import run_encoding
-from brainalign_jax.study.options import VoxelEncoding
+from brainalign_jax.studies.options import VoxelEncoding
 
 KINDS = ("noise", "rate", "runs")
 LEVEL = 0.05

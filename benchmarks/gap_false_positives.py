@@ -23,7 +23,8 @@ from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.generalisation import run_generalisation, run_novelty
-from brainalign_jax.study.options import Generalisation, Scoring
+from brainalign_jax.studies.options import Generalisation
+from brainalign_jax.study.options import Scoring
 
 KINDS = ("gap", "matched", "reliability", "ladder")
 MATCHED = {"matched": ("rarity",), "reliability": ("reliability",)}

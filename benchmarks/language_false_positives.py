@@ -24,8 +24,9 @@ from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.languages import run_languages
+from brainalign_jax.studies.options import Languages
 from brainalign_jax.study.evidence.chance import score_interval
-from brainalign_jax.study.options import Languages, Scoring
+from brainalign_jax.study.options import Scoring
 
 KINDS = ("noise", "smooth", "languages", "people")
 LEVEL = 0.05

@@ -19,8 +19,8 @@ import pandas as pd
 from absl import app, flags
 
 from benchmarks.measure import machine
+from brainalign_jax.studies.options import Performance
 from brainalign_jax.studies.performance import ranks, run_performance
-from brainalign_jax.study.options import Performance
 
 KINDS = ("noise", "size", "families", "few")
 LEVEL = 0.05

@@ -20,7 +20,7 @@ from absl import app
 from brainalign_jax.commands.align import DATA_DIR, MODELS, OUTPUT_DIR, PROGRESS, SUBJECTS
 from brainalign_jax.commands.command import Command, absl_main, say_finished
 from brainalign_jax.options import Option, filled, options_of, picked
-from brainalign_jax.study.options import Encoding
+from brainalign_jax.studies.options import Encoding
 
 _ENCODING = picked(
     options_of(Encoding, "encoding"),

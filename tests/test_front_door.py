@@ -12,8 +12,9 @@ import brainalign_jax as ba
 from brainalign_jax import cli
 from brainalign_jax.commands.command import Command, help_text, pairs, read, run
 from brainalign_jax.options import NUMBERS, Option, options_of, range_text
+from brainalign_jax.studies.options import Encoding
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.options import Embedding, Encoding, EvidencePlan, Scoring
+from brainalign_jax.study.options import Embedding, EvidencePlan, Scoring
 from brainalign_jax.study.protocol import Protocol
 
 PROMISED = (

@@ -11,7 +11,8 @@ from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.spans import Spans
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.generalisation import run_generalisation
-from brainalign_jax.study.options import Embedding, Generalisation, Scoring
+from brainalign_jax.studies.options import Generalisation
+from brainalign_jax.study.options import Embedding, Scoring
 
 SENTENCES = ["she let the cat out of the bag .", "he spilled beans .", "so be it !"]
 START, END = [1, 1, 0], [8, 2, 3]

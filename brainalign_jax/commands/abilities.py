@@ -4,7 +4,7 @@ from brainalign_jax.commands.align import EMBEDDING, MODELS, OUTPUT_DIR, PROGRES
 from brainalign_jax.commands.command import Command, shown_path
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of, picked
-from brainalign_jax.study.options import Abilities
+from brainalign_jax.studies.options import Abilities
 
 DATA, PROTOCOL = "data", "protocol"
 

@@ -13,8 +13,9 @@ from brainalign_jax.commands.align import (
 from brainalign_jax.commands.command import Command, shown_path
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import filled, options_of, picked
+from brainalign_jax.studies.options import Ablation
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.options import Ablation, Embedding, Scoring
+from brainalign_jax.study.options import Embedding, Scoring
 
 _PLAN = options_of(Ablation, PROTOCOL)
 _SCORING = (

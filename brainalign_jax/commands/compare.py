@@ -13,8 +13,9 @@ from brainalign_jax.commands.align import (
 from brainalign_jax.commands.command import Command, shown_path
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import filled, options_of, picked
+from brainalign_jax.studies.options import Comparison
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.options import Comparison, Embedding
+from brainalign_jax.study.options import Embedding
 
 _PLAN = options_of(Comparison, PROTOCOL)
 _COMPUTATION = picked(COMPUTATION, "dtype", "threads")

@@ -16,7 +16,7 @@ from brainalign_jax.commands.align import (
 from brainalign_jax.commands.command import Command, shown_path
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of, picked
-from brainalign_jax.study.options import VoxelEncoding
+from brainalign_jax.studies.options import VoxelEncoding
 
 DATA, MODEL, PROTOCOL = "data", "model", "protocol"
 

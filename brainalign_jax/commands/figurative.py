@@ -4,7 +4,7 @@ from brainalign_jax.commands.align import EMBEDDING, MODELS, OPTIONS, OUTPUT_DIR
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of, picked
-from brainalign_jax.study.options import Figurative
+from brainalign_jax.studies.options import Figurative
 
 DATA, MODEL, PROTOCOL = "data", "model", "protocol"
 

@@ -13,8 +13,9 @@ from brainalign_jax.commands.align import (
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of, picked
+from brainalign_jax.studies.options import Generalisation
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.options import Embedding, Generalisation, Scoring
+from brainalign_jax.study.options import Embedding, Scoring
 
 CONDITIONS = Option(
     "conditions",

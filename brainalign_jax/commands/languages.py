@@ -16,8 +16,9 @@ from brainalign_jax.commands.align import (
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import Misuse, misuse
 from brainalign_jax.options import Option, filled, options_of, picked
+from brainalign_jax.studies.options import Languages
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.options import Embedding, Languages, Scoring
+from brainalign_jax.study.options import Embedding, Scoring
 
 _METHODS = ("ridge", "procrustes")
 _PLAN = options_of(Languages, PROTOCOL)

@@ -4,7 +4,7 @@ from brainalign_jax.commands.align import OUTPUT_DIR
 from brainalign_jax.commands.command import Command, shown_path
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of
-from brainalign_jax.study.options import Performance
+from brainalign_jax.studies.options import Performance
 
 DATA, PROTOCOL = "data", "protocol"
 

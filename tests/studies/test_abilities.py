@@ -25,7 +25,7 @@ from brainalign_jax.studies.abilities.reading import ReadingTimes, fit, fit_abil
 from brainalign_jax.studies.abilities.scorer import Scorer
 from brainalign_jax.studies.abilities.table import accuracy, ratio
 from brainalign_jax.studies.abilities.texts import read_text
-from brainalign_jax.study.options import Abilities
+from brainalign_jax.studies.options import Abilities
 
 PLAN = Abilities(n_bootstraps=500)
 

@@ -20,7 +20,8 @@ from brainalign_jax.spans import Spans
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.ablation import AblationTable, headline, run_ablation, verdicts
 from brainalign_jax.studies.ablation.table import fall_p
-from brainalign_jax.study.options import Ablation, Embedding, Scoring
+from brainalign_jax.studies.options import Ablation
+from brainalign_jax.study.options import Embedding, Scoring
 from brainalign_jax.study.run import run_study
 
 N, PEOPLE = 60, 7

@@ -20,9 +20,10 @@ from brainalign_jax.studies.ablation.ablation import checked_protocol
 from brainalign_jax.studies.ablation.gradient import over_all_parts
 from brainalign_jax.studies.ablation.objectives import Objectives
 from brainalign_jax.studies.ablation.scores import PersonScores
+from brainalign_jax.studies.options import Ablation
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import fitting_scoring
-from brainalign_jax.study.options import Ablation, Scoring
+from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.run import run_study
 
 PARTS = ("heads", "attention", "ffn", "layers")

@@ -11,7 +11,7 @@ from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.comparison import ComparisonTable, run_comparison, verdicts
 from brainalign_jax.studies.comparison.agreement import word_agreement
-from brainalign_jax.study.options import Comparison
+from brainalign_jax.studies.options import Comparison
 
 N = 48
 WORDS = Stimulus.from_words([f"word{i}" for i in range(N)])

@@ -19,7 +19,7 @@ from brainalign_jax.studies.figurative import (
 from brainalign_jax.studies.figurative import scores as statistics
 from brainalign_jax.studies.figurative.pairs import balanced_on_overlap, literal_pairs, overlap
 from brainalign_jax.studies.figurative.scores import nearer
-from brainalign_jax.study.options import Figurative
+from brainalign_jax.studies.options import Figurative
 
 IMPLI = Path(__file__).resolve().parents[3] / "shared" / "data" / "impli"
 PLAN = Figurative(n_folds=5, n_flips=199, n_bootstraps=200)

@@ -22,7 +22,8 @@ from brainalign_jax.studies.generalisation.cells import draw_cells, equal_sizes
 from brainalign_jax.studies.generalisation.conditions import items_in
 from brainalign_jax.studies.generalisation.scores import cell_protocol
 from brainalign_jax.studies.generalisation.verdict import explanation
-from brainalign_jax.study.options import Generalisation, Scoring
+from brainalign_jax.studies.options import Generalisation
+from brainalign_jax.study.options import Scoring
 from brainalign_jax.threads import one_blas_thread
 
 N, WIDTH, V = 64, 10, 24

@@ -26,7 +26,8 @@ from brainalign_jax.studies.languages.maps import ALPHAS
 from brainalign_jax.studies.languages.matched import matched_effects
 from brainalign_jax.studies.languages.sections import Text
 from brainalign_jax.studies.languages.table import Drawn, mean_draws
-from brainalign_jax.study.options import Languages, Scoring
+from brainalign_jax.studies.options import Languages
+from brainalign_jax.study.options import Scoring
 
 WIDTH, V, N_PARTS = 6, 16, 8
 LANGUAGES = {"en": 30, "fr": 34, "zh": 26}  # words a section

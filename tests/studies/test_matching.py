@@ -14,7 +14,8 @@ from brainalign_jax.studies.generalisation.matching import (
     matched,
     matching_variables,
 )
-from brainalign_jax.study.options import Generalisation, Scoring
+from brainalign_jax.studies.options import Generalisation
+from brainalign_jax.study.options import Scoring
 
 CONDITIONS = ("kind=a", "kind=b")
 N = 96

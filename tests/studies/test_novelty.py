@@ -19,7 +19,8 @@ from brainalign_jax.studies.generalisation.levels import (
     find_levels,
 )
 from brainalign_jax.studies.generalisation.novelty_report import verdicts
-from brainalign_jax.study.options import Generalisation, Scoring
+from brainalign_jax.studies.options import Generalisation
+from brainalign_jax.study.options import Scoring
 
 N, TOPICS, WIDTH, V = 96, 8, 12, 30
 PLAN = Generalisation(n_folds=4, n_splits=2, n_nulls=20, n_bootstraps=200)

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from brainalign_jax import cli
+from brainalign_jax.studies.options import Performance
 from brainalign_jax.studies.performance import PerformanceTable, headline, run_performance, verdicts
-from brainalign_jax.study.options import Performance
 from brainalign_jax.study.results import ResultTable, tidy
 
 QUICK = Performance(n_permutations=199, n_bootstraps=100)

@@ -16,7 +16,8 @@ from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.ablation import AblationTable, run_ablation
 from brainalign_jax.studies.ablation.shapley import game_of, off_components, players_of
-from brainalign_jax.study.options import Ablation, Scoring
+from brainalign_jax.studies.options import Ablation
+from brainalign_jax.study.options import Scoring
 
 QUICK = dict(
     components=("attention:0",), how=("zero",), controls=False, n_flips=19, n_bootstraps=100

@@ -11,7 +11,8 @@ from brainalign_jax.language import embed
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.ablation import run_ablation
-from brainalign_jax.study.options import Ablation, Scoring
+from brainalign_jax.studies.options import Ablation
+from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.run import run_study
 
 OFF = {"attention only": "ffn:all", "ffn only": "attention:all", "both": ""}

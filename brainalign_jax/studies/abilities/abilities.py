@@ -27,9 +27,9 @@ from brainalign_jax.studies.abilities.reading import (
 from brainalign_jax.studies.abilities.scorer import Scorer
 from brainalign_jax.studies.abilities.table import AbilitiesTable, Ability, rows_of
 from brainalign_jax.studies.abilities.texts import WrittenText, read_text, text_abilities
+from brainalign_jax.studies.options import Abilities
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
-from brainalign_jax.study.options import Abilities
 from brainalign_jax.study.progress import Progress, Stage
 
 _MODELS = "models"

@@ -23,7 +23,7 @@ import pandas as pd
 from brainalign_jax.files import user_path
 from brainalign_jax.studies.abilities.scorer import Scorer
 from brainalign_jax.studies.abilities.table import ALL, Ability
-from brainalign_jax.study.options import Abilities
+from brainalign_jax.studies.options import Abilities
 
 TASK, SLOPE, CORRELATION = "reading_times", "reading_ms_per_bit", "surprisal_correlation_gpt3"
 _MOST_BYTES = 1 << 27

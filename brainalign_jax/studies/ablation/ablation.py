@@ -38,13 +38,14 @@ from brainalign_jax.studies.ablation.table import (
     intact_rows,
     rows_of,
 )
+from brainalign_jax.studies.options import Ablation
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study, fitting_scoring
 from brainalign_jax.study.manifest import manifest
 from brainalign_jax.study.names import UNTRAINED, seed_of, without_seed
-from brainalign_jax.study.options import KS, Ablation, Embedding, Scoring
+from brainalign_jax.study.options import KS, Embedding, Scoring
 from brainalign_jax.study.progress import Progress, Stage
 from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.registry import check_decoders

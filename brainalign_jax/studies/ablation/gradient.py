@@ -10,8 +10,8 @@ import pandas as pd
 from brainalign_jax.language.ablation import AblatedVectors, Ablation
 from brainalign_jax.language.components import DRAWN, RANDOM, Setting
 from brainalign_jax.language.gates import GateGradients, part_of
+from brainalign_jax.studies import options
 from brainalign_jax.studies.ablation.objectives import Objectives
-from brainalign_jax.study import options
 from brainalign_jax.study.results import GROUP
 
 COLUMNS = (

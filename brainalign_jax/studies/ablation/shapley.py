@@ -32,7 +32,8 @@ from brainalign_jax.studies.ablation.scores import (
     held_bytes,
 )
 from brainalign_jax.studies.ablation.table import change_intervals, metric_scores, metrics_of
-from brainalign_jax.study.options import Ablation, Scoring
+from brainalign_jax.studies.options import Ablation
+from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 from brainalign_jax.study.report.wording import interval, listed, short_names, signed
 from brainalign_jax.study.results import GROUP, SELECTED

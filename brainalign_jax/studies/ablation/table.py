@@ -16,9 +16,9 @@ from brainalign_jax.files import user_path, write_parquet
 from brainalign_jax.language.components import Setting
 from brainalign_jax.studies.ablation import gradient
 from brainalign_jax.studies.ablation.scores import CHOSEN, OWN, own_layer
+from brainalign_jax.studies.options import Ablation
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence.chance import adjusted_p, permutation_p
-from brainalign_jax.study.options import Ablation
 from brainalign_jax.study.results import GROUP, SELECTED
 
 COLUMNS = (

@@ -12,7 +12,8 @@ from brainalign_jax.language.components import Component
 from brainalign_jax.studies.ablation.scores import IntactScores, PersonScores
 from brainalign_jax.studies.ablation.shapley import check_room, scores_of, stacks_of
 from brainalign_jax.studies.ablation.table import TWINS, change_intervals
-from brainalign_jax.study.options import Ablation, Scoring
+from brainalign_jax.studies.options import Ablation
+from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.report.wording import (
     counted,
     interval,

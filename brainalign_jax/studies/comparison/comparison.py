@@ -26,12 +26,13 @@ from brainalign_jax.studies.comparison import report
 from brainalign_jax.studies.comparison.agreement import word_agreement
 from brainalign_jax.studies.comparison.table import COLUMNS, ComparisonTable, rows_of
 from brainalign_jax.studies.comparison.values import Sides, half_values, pair_values, stacked
+from brainalign_jax.studies.options import Comparison
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.confounds import default_order, mantel_permutations
-from brainalign_jax.study.options import Comparison, Embedding, Scoring
+from brainalign_jax.study.options import Embedding, Scoring
 from brainalign_jax.study.progress import Progress, Stage
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.registry import check_measures

@@ -35,9 +35,9 @@ from brainalign_jax.studies.encoding.table import (
     joined,
     person_rows,
 )
+from brainalign_jax.studies.options import VoxelEncoding
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
-from brainalign_jax.study.options import VoxelEncoding
 from brainalign_jax.study.progress import Progress, Stage
 from brainalign_jax.study.results import GROUP
 from brainalign_jax.study.score import volumes

@@ -11,8 +11,8 @@ from brainalign_jax.language.models import checkpoint
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.readout import TimeCourses
 from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.studies.options import VoxelEncoding
 from brainalign_jax.study.names import UNTRAINED, without_seed
-from brainalign_jax.study.options import VoxelEncoding
 from brainalign_jax.study.score.volumes import at_volumes
 from brainalign_jax.study.words import GROUPS, token_features
 

@@ -38,10 +38,10 @@ from brainalign_jax.studies.figurative.vectors import (
     sentence_vectors,
     text_scorers,
 )
+from brainalign_jax.studies.options import Figurative
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.manifest import made_by
-from brainalign_jax.study.options import Figurative
 from brainalign_jax.study.progress import Progress, Stage
 
 _MOST = 2**28  # sentences times draws

@@ -14,8 +14,8 @@ import numpy as np
 
 from brainalign_jax.align.stats import bootstrap
 from brainalign_jax.studies.figurative.pairs import Pairs
+from brainalign_jax.studies.options import Figurative
 from brainalign_jax.study.evidence.chance import permutation_p
-from brainalign_jax.study.options import Figurative
 
 CHANCE = 0.5
 _TIE = 1e-9  # of cosines

@@ -22,9 +22,9 @@ from brainalign_jax.studies.figurative.vectors import (
     Scorer,
     is_twin_of,
 )
+from brainalign_jax.studies.options import Figurative
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence.chance import adjusted_p
-from brainalign_jax.study.options import Figurative
 from brainalign_jax.study.results import SELECTED
 
 COLUMNS = (

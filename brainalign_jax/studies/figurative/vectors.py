@@ -14,8 +14,8 @@ from brainalign_jax.language.static import read_vectors
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.figurative.pairs import Pairs, length_likeness, overlap, words_of
 from brainalign_jax.studies.figurative.scores import nearer, pair_scores
+from brainalign_jax.studies.options import Figurative
 from brainalign_jax.study.names import UNTRAINED, seed_of, with_seed, without_seed
-from brainalign_jax.study.options import Figurative
 
 STATIC = "static:"
 MODEL, TWIN, WORD_VECTORS, TEXT = "model", "untrained", "static", "text"

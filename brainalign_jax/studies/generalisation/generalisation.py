@@ -34,12 +34,13 @@ from brainalign_jax.studies.generalisation.table import (
     gap_slopes,
     rows_of,
 )
+from brainalign_jax.studies.options import Generalisation
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.manifest import manifest
-from brainalign_jax.study.options import Embedding, Generalisation, Scoring
+from brainalign_jax.study.options import Embedding, Scoring
 from brainalign_jax.study.progress import SCORES
 
 _MOST = 2**28  # words of all cells

@@ -39,13 +39,14 @@ from brainalign_jax.studies.generalisation.table import (
     item_means,
     size_slopes,
 )
+from brainalign_jax.studies.options import Generalisation
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.chance import permutation_p
 from brainalign_jax.study.manifest import manifest
-from brainalign_jax.study.options import Embedding, Generalisation, Scoring
+from brainalign_jax.study.options import Embedding, Scoring
 from brainalign_jax.study.progress import SCORES
 from brainalign_jax.study.results import GROUP, SELECTED
 

@@ -14,11 +14,12 @@ from brainalign_jax.align.stats import bootstrap
 from brainalign_jax.language import Embeddings
 from brainalign_jax.studies.generalisation.cells import Cells, Sizes
 from brainalign_jax.studies.generalisation.conditions import Items
+from brainalign_jax.studies.options import Generalisation
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence import scaling
 from brainalign_jax.study.evidence.chance import permutation_p
 from brainalign_jax.study.names import UNTRAINED
-from brainalign_jax.study.options import EvidencePlan, Generalisation
+from brainalign_jax.study.options import EvidencePlan
 from brainalign_jax.study.results import GROUP, SELECTED
 
 COLUMNS = (

@@ -27,12 +27,13 @@ from brainalign_jax.studies.languages.matched import matched_effects, mean_log_f
 from brainalign_jax.studies.languages.sections import Text, texts_of
 from brainalign_jax.studies.languages.spaces import shared_space
 from brainalign_jax.studies.languages.table import COLUMNS, Drawn, LanguageTable, rows_of
+from brainalign_jax.studies.options import Languages
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.manifest import made_by
-from brainalign_jax.study.options import KS, Embedding, EvidencePlan, Languages, Scoring
+from brainalign_jax.study.options import KS, Embedding, EvidencePlan, Scoring
 from brainalign_jax.study.progress import Progress, Stage
 from brainalign_jax.study.protocol import Protocol, protocol
 from brainalign_jax.study.results import SELECTED

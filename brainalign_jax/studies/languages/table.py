@@ -10,9 +10,9 @@ import pandas as pd
 
 from brainalign_jax.align.stats.bootstrap import draw_stratified
 from brainalign_jax.studies.languages.cells import OTHERS, Scores
+from brainalign_jax.studies.options import Languages
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence.chance import permutation_p
-from brainalign_jax.study.options import Languages
 from brainalign_jax.study.results import GROUP
 
 COLUMNS = (

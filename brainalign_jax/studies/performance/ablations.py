@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.files import user_path
+from brainalign_jax.studies.options import Performance
 from brainalign_jax.studies.performance import ranks
 from brainalign_jax.studies.performance.table import ALL, COMPONENTS
 from brainalign_jax.study import outputs
-from brainalign_jax.study.options import Performance
 from brainalign_jax.study.results import GROUP, SELECTED
 
 FEWEST_PARTS = 5

@@ -18,6 +18,7 @@ import pandas as pd
 
 from brainalign_jax import __version__
 from brainalign_jax.files import output_folder, user_path
+from brainalign_jax.studies.options import Performance
 from brainalign_jax.studies.performance import ablations as ablating
 from brainalign_jax.studies.performance import report
 from brainalign_jax.studies.performance.matching import matched
@@ -31,7 +32,6 @@ from brainalign_jax.studies.performance.table import (
 from brainalign_jax.studies.performance.tasks import named_tasks, read_tasks
 from brainalign_jax.studies.performance.trajectories import trajectories
 from brainalign_jax.study import outputs
-from brainalign_jax.study.options import Performance
 from brainalign_jax.study.results import ResultTable
 
 Source = str | Path | pd.DataFrame

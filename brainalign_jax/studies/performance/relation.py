@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from brainalign_jax.studies.options import Performance
 from brainalign_jax.studies.performance import ranks
 from brainalign_jax.studies.performance.matching import FEWEST
 from brainalign_jax.studies.performance.table import COLUMNS
 from brainalign_jax.study.evidence.chance import adjusted_p
-from brainalign_jax.study.options import Performance
 from brainalign_jax.study.report.wording import counted, listed
 from brainalign_jax.study.results import GROUP
 

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.names import check_known
+from brainalign_jax.studies.options import Performance
 from brainalign_jax.studies.performance.matching import model_name
 from brainalign_jax.studies.performance.table_files import numbers, read_table, texts
 from brainalign_jax.studies.performance.tasks import check_names
 from brainalign_jax.study.evidence.table import role
-from brainalign_jax.study.options import Performance
 from brainalign_jax.study.report.wording import counted, listed
 from brainalign_jax.study.results import GROUP, POOLED, SELECTED, ResultTable
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
+from brainalign_jax.studies.options import Performance
 from brainalign_jax.studies.performance.table import ALL, TRAJECTORIES
-from brainalign_jax.study.options import Performance
 from brainalign_jax.study.report.wording import counted
 from brainalign_jax.study.results import GROUP
 

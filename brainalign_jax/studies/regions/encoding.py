@@ -16,6 +16,7 @@ import pandas as pd
 
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import embed
+from brainalign_jax.studies.options import Encoding
 from brainalign_jax.studies.regions import report
 from brainalign_jax.studies.regions import scores as region_scores
 from brainalign_jax.studies.regions.recordings import RegionRecordings
@@ -23,7 +24,6 @@ from brainalign_jax.studies.regions.table import RegionTable, effect_rows
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.manifest import made_by
-from brainalign_jax.study.options import Encoding
 from brainalign_jax.study.score import volumes
 from brainalign_jax.study.words import token_features
 

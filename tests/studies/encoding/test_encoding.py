@@ -22,7 +22,7 @@ from brainalign_jax.neural.space import VoxelSpace
 from brainalign_jax.studies.encoding import EncodingTable, headline, run_encoding, verdicts
 from brainalign_jax.studies.encoding.encoding import _check_delays
 from brainalign_jax.studies.encoding.table import COLUMNS
-from brainalign_jax.study.options import VoxelEncoding
+from brainalign_jax.studies.options import VoxelEncoding
 
 FEW = VoxelEncoding(
     n_folds=3, n_inner=2, purge=10.0, n_shifts=39, alphas=(1.0, 10.0, 100.0),
