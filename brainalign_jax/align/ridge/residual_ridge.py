@@ -10,7 +10,7 @@ Nuisances are given as their fit: predictions of all rows are `scores @ (basis.T
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +23,10 @@ _EXPLAINED = 1e-8  # share of a feature's variance; what nuisances leave below i
 
 
 class NuisanceFit(NamedTuple):
-    """scores: [N, K + 1], all rows; basis: [N, K + 1], zero on the rows left out."""
+    """scores: [N, K + 1], all rows; basis: [N, K + 1], zero on the rows left out; of NumPy or JAX."""
 
-    scores: np.ndarray
-    basis: np.ndarray
+    scores: Any
+    basis: Any
 
 
 class Factors(NamedTuple):
