@@ -84,3 +84,8 @@ def expanded(models: Iterable[object]) -> list:
             f"{name}@step{part}" if part.isdecimal() else f"{name}@{part}" for part in revisions
         ]
     return several
+
+
+def has_near(name: str, known: Iterable[str]) -> bool:
+    """Whether one of the known names is spelt much like it."""
+    return bool(get_close_matches(name, list(known), 1))

@@ -173,6 +173,8 @@ def test_the_smooth_scores_are_those_of_a_study(folder_of, sentences):
             ends = [alignments.values(layer, values + sign * step) for sign in (1, -1)]
             along = (alignments.gradients(layer, values) * step).sum(axis=(1, 2))
             np.testing.assert_allclose(along, (ends[0] - ends[1]) / 2, rtol=0.03, atol=2e-5)
+        dead = values * np.where(np.arange(values.shape[1]) == 3, 1e-13, 1).astype(np.float32)
+        assert np.isfinite(alignments.gradients(2, dead)).all()
         with pytest.raises(ValueError, match="one penalty for all dimensions.*alpha_selection"):
             Objectives(people, 2, n_types, ("ridge",), (1,), per_target=True)
         with pytest.raises(ValueError, match="kernels and hat matrices of 10,000,000 words"):

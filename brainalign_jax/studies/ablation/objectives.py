@@ -142,6 +142,11 @@ def _cka(vectors: jax.Array, kernels: list[Kernels]) -> jax.Array:
 @jax.jit
 def _held_out(vectors: jax.Array, folds: Folds) -> jax.Array:
     """One person's correlation of the predicted with the true vectors, mean over dimensions and folds."""
+    # A correlation does not depend on the unit; in that of a dead dimension its derivative would underflow.
+    spread = jax.lax.stop_gradient(
+        jnp.sqrt(jnp.square(vectors - vectors.mean(axis=0)).mean(axis=0))
+    )
+    vectors = linalg.divided(vectors, spread)
     predicted = linalg.matmul(folds.hats.reshape(-1, len(vectors)), vectors)
     predicted = predicted.reshape(*folds.gold.shape, -1)
     by_fold = jax.vmap(scoring.pearson)(vectors[folds.gold], predicted, folds.mask)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.names import nearest
+from brainalign_jax.names import has_near, nearest
 from brainalign_jax.study.report.wording import counted, listed, split_prefix
 
 FEWEST = 4  # models of which a relation is asked
@@ -90,7 +89,7 @@ def family_of(model: str) -> str:
 def unmatched(names: Iterable[str], others: Iterable[str], *, side: str, other_side: str) -> str:
     """What is said of names of a side that the other lacks: up to three, those with a near name first."""
     others = sorted(others)
-    names = sorted(names, key=lambda name: (not get_close_matches(name, others, 1), name))
+    names = sorted(names, key=lambda name: (not has_near(name, others), name))
     said = "; ".join(f"{name!r} ({nearest(name, others)})" for name in names[:3])
     more = f"; and {len(names) - 3} more" * (len(names) > 3)
     return f"of the {side} these are not among the {other_side}: {said}{more}"
