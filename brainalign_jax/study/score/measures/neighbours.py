@@ -2,7 +2,6 @@
 
 import jax
 import numpy as np
-from scipy.stats import hypergeom
 
 from brainalign_jax.align.similarity import neighbour_ranks, unit_neighbours
 from brainalign_jax.align.similarity.nearest import jaccard_of_ranks, overlap_of_ranks
@@ -57,6 +56,8 @@ class JaccardNeighbours(_Ranks):
     label = f"Jaccard index of neighbours, k = {K}"
 
     def chance(self, n_types: int) -> float:
+        from scipy.stats import hypergeom  # a quarter of a second that few need
+
         shared = np.arange(K + 1)
         return float(hypergeom(n_types - 1, K, K).pmf(shared) @ (shared / (2 * K - shared)))
 
