@@ -1,5 +1,7 @@
 """`brainalign abilities`: what can models do? Bits, minimal pairs, reading times, multiple choice."""
 
+from typing import Any
+
 from brainalign_jax.commands.align import EMBEDDING, MODELS, OUTPUT_DIR, PROGRESS
 from brainalign_jax.commands.command import Command, shown_path
 from brainalign_jax.commands.ending import misuse
@@ -43,7 +45,7 @@ ABILITIES_OPTIONS = (
 )
 
 
-def _abilities(values: dict[str, object], text: str) -> None:
+def _abilities(values: dict[str, Any], text: str) -> None:
     from brainalign_jax.studies.abilities import run_abilities
 
     with misuse():

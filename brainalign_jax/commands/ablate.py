@@ -1,5 +1,7 @@
 """`brainalign ablate`: which part of the model carries the alignment?"""
 
+from typing import Any
+
 from brainalign_jax.commands.align import (
     COMPUTATION,
     EMBEDDING,
@@ -41,7 +43,7 @@ ABLATION_OPTIONS = (
 )
 
 
-def _ablate(values: dict[str, object], text: str) -> None:
+def _ablate(values: dict[str, Any], text: str) -> None:
     from brainalign_jax.studies.ablation import run_ablation
     from brainalign_jax.study.registry import check_decoders
 

@@ -1,6 +1,7 @@
 """`brainalign align`: from a data set and models to scores, evidence and a verdict."""
 
 import dataclasses
+from typing import Any
 
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import Misuse, misuse, take_signals
@@ -138,7 +139,7 @@ OPTIONS = (
 )
 
 
-def open_data(values: dict[str, object]):
+def open_data(values: dict[str, Any]):
     """The data set that the options of a command name."""
     from brainalign_jax.neural.attributes import split_attributes
     from brainalign_jax.neural.readers import open_dataset
@@ -173,12 +174,12 @@ def open_data(values: dict[str, object]):
     return dataset
 
 
-def evidence_plan(values: dict[str, object]) -> EvidencePlan:
+def evidence_plan(values: dict[str, Any]) -> EvidencePlan:
     """How much evidence the options of a command ask for."""
     return filled(EvidencePlan, PLAN, values, seed=values["seed"])
 
 
-def _align(values: dict[str, object], text: str) -> None:
+def _align(values: dict[str, Any], text: str) -> None:
     from brainalign_jax.study import processes
     from brainalign_jax.study.protocol import protocol
     from brainalign_jax.study.run import check_group_decoding, run_study

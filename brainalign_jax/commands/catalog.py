@@ -1,5 +1,7 @@
 """`brainalign fetch`, `datasets` and `models`: what there is, and how to get it."""
 
+from typing import Any
+
 from brainalign_jax.commands.command import Command
 from brainalign_jax.commands.ending import Misuse, misuse
 from brainalign_jax.names import check_known, unknown
@@ -8,7 +10,7 @@ from brainalign_jax.options import Option
 _NAME = "name"
 
 
-def _fetch(values: dict[str, object], text: str) -> None:
+def _fetch(values: dict[str, Any], text: str) -> None:
     from brainalign_jax.neural.downloads.fetching import fetch
     from brainalign_jax.neural.downloads.releases import list_releases, release_info
 
@@ -22,7 +24,7 @@ def _fetch(values: dict[str, object], text: str) -> None:
     print(folder)
 
 
-def _datasets(values: dict[str, object], text: str) -> None:
+def _datasets(values: dict[str, Any], text: str) -> None:
     from brainalign_jax.neural.catalog import dataset_names
 
     name = values[_NAME]
@@ -42,15 +44,14 @@ def _datasets(values: dict[str, object], text: str) -> None:
     print("\nAs --reader_options=NAME=VALUE,NAME=VALUE, or as arguments of ba.open_dataset.")
 
 
-def _models(values: dict[str, object], text: str) -> None:
+def _models(values: dict[str, Any], text: str) -> None:
     from brainalign_jax.language.models.registry import list_models
 
     specs = list_models()
     wanted = values[_NAME]
     if wanted is not None:
-        specs = [
-            spec for spec in specs if spec.family == wanted or wanted.lower() in spec.name
-        ] or list(specs)
+        near = [spec for spec in specs if spec.family == wanted or wanted.lower() in spec.name]
+        specs = tuple(near) or specs
         if len(specs) == len(list_models()):
             names = [spec.name for spec in specs]
             raise Misuse(unknown("model", wanted, names, listing="`brainalign models`"))

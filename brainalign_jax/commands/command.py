@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from absl import flags
 
@@ -62,15 +63,16 @@ def define(
     """
     for option in options:
         about = option.about()
+        flag: flags.Flag
         if option.kind == "bool":
-            flag = flags.BooleanFlag(option.name, option.default, about)
+            flag = flags.BooleanFlag(option.name, cast(Any, option.default), about)
         else:
             default = None if option.default is None else option.default_text()
             flag = flags.Flag(flags.ArgumentParser(), None, option.name, default, about)
         flags.DEFINE_flag(flag, flag_values, module)
 
 
-def read(options: Sequence[Option], flag_values: flags.FlagValues) -> dict[str, object]:
+def read(options: Sequence[Option], flag_values: flags.FlagValues) -> dict[str, Any]:
     """The values of the options: paths absolute, numbers and lists converted.
 
     Raises: ValueError naming the option, what was given and what it takes.
@@ -78,7 +80,7 @@ def read(options: Sequence[Option], flag_values: flags.FlagValues) -> dict[str, 
     return {option.name: _value(option, flag_values[option.name].value) for option in options}
 
 
-def _value(option: Option, text: str | bool | None) -> object:
+def _value(option: Option, text: Any) -> Any:
     sign = f"--{option.name}"
     if text is None:
         if option.required:
@@ -183,9 +185,7 @@ def run(command: Command, arguments: Sequence[str]) -> int:
     return acted(command, values, shlex.join(["brainalign", command.name, *arguments]))
 
 
-def acted(
-    command: Command, values: dict[str, object], text: str, *, who: str = "brainalign"
-) -> int:
+def acted(command: Command, values: dict[str, Any], text: str, *, who: str = "brainalign") -> int:
     """Do the work; the exit status, as `ending` has them."""
     return ended(lambda: command.act(values, text), who, command.kept)
 

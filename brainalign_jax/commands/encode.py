@@ -1,5 +1,7 @@
 """`brainalign encode`: what a model predicts of every voxel's time course beyond what words look like."""
 
+from typing import Any
+
 from brainalign_jax.commands.align import (
     ATTRIBUTES,
     DATA_DIR,
@@ -52,7 +54,7 @@ ENCODE_OPTIONS = (
 )
 
 
-def _encode(values: dict[str, object], text: str) -> None:
+def _encode(values: dict[str, Any], text: str) -> None:
     from brainalign_jax.studies.encoding import run_encoding
 
     with misuse():

@@ -133,7 +133,7 @@ def explained(error: Exception) -> str | None:
     """What is said of an exception that can be expected, in a line with the remedy; None for others."""
     if isinstance(error, OSError) and error.strerror:
         places = [str(path) for path in (error.filename, error.filename2) if path is not None]
-        remedy = _BY_NUMBER.get(error.errno)
+        remedy = _BY_NUMBER.get(error.errno or 0)
         said = f"{' -> '.join(places)}: " * bool(places) + error.strerror
         return said + f": {remedy}" * bool(remedy)
     text = str(error)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import shlex
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -20,7 +21,7 @@ _MORE = tuple(
 )
 
 
-def _evidence(values: dict[str, object], text: str) -> None:
+def _evidence(values: dict[str, Any], text: str) -> None:
     from brainalign_jax.study.results import ResultTable
 
     study = values["study"]

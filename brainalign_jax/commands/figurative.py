@@ -1,5 +1,7 @@
 """`brainalign figurative`: is what follows from an idiom or a metaphor nearer to it than what does not?"""
 
+from typing import Any
+
 from brainalign_jax.commands.align import EMBEDDING, MODELS, OPTIONS, OUTPUT_DIR, PROGRESS
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
@@ -38,7 +40,7 @@ FIGURATIVE_OPTIONS = (
 )
 
 
-def _figurative(values: dict[str, object], text: str) -> None:
+def _figurative(values: dict[str, Any], text: str) -> None:
     from brainalign_jax.studies.figurative import run_figurative
 
     with misuse():

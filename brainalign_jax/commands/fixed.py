@@ -1,6 +1,7 @@
 """`--protocols` and `--fixed`, fields of them as a user types them: for studies under several protocols."""
 
 import dataclasses
+from typing import Any
 
 from brainalign_jax.names import check_known
 from brainalign_jax.options import Option, bounds_of, check_number
@@ -21,17 +22,17 @@ PROTOCOL_NAMES = Option(
     "protocol",
     tuple(PROTOCOLS),
 )
-_NAMES = {bool: "true or false", int: "whole number", float: "number", str: "text"}
+_NAMES: dict[Any, str] = {bool: "true or false", int: "whole number", float: "number", str: "text"}
 _NAMES[tuple[float, ...]] = "list of numbers between colons"
 
 
-def protocol_fields(values: dict[str, str]) -> dict[str, object]:
+def protocol_fields(values: dict[str, str]) -> dict[str, Any]:
     """The values of --fixed as fields of a protocol.
 
     Raises: ValueError for an unknown field, or a value of another type or out of the field's range.
     """
     fields = {field.name: field for field in dataclasses.fields(Protocol) if field.name != "name"}
-    converted = {}
+    converted: dict[str, Any] = {}
     for name, text in values.items():
         check_known("field", name, fields, of="--fixed", listing="help(Protocol)")
         field = fields[name]
@@ -48,7 +49,7 @@ def protocol_fields(values: dict[str, str]) -> dict[str, object]:
     return converted
 
 
-def _converted(kind: type, text: str) -> object:
+def _converted(kind: Any, text: str) -> Any:
     if kind is bool:
         if text.lower() not in ("true", "false"):
             raise ValueError(text)

@@ -1,5 +1,7 @@
 """`brainalign generalise`: does it hold for other words than it was fitted on? Conditions, or a ladder."""
 
+from typing import Any
+
 from brainalign_jax.commands.align import (
     COMPUTATION,
     EMBEDDING,
@@ -54,7 +56,7 @@ GENERALISATION_OPTIONS = (
 )
 
 
-def _generalise(values: dict[str, object], text: str) -> None:
+def _generalise(values: dict[str, Any], text: str) -> None:
     from brainalign_jax.studies.generalisation import (
         run_generalisation,
         run_novelty,
@@ -74,8 +76,10 @@ def _generalise(values: dict[str, object], text: str) -> None:
         elif plan.match:
             raise ValueError("--match is for --conditions: leave it out, or give them")
     data = open_data(values)
-    asked = (data, values["models"]) if conditions is None else (data, values["models"], conditions)
-    study = run_novelty if conditions is None else run_generalisation
+    asked: tuple = (
+        (data, values["models"]) if conditions is None else (data, values["models"], conditions)
+    )
+    study: Any = run_novelty if conditions is None else run_generalisation
     table = study(
         *asked,
         values["output_dir"],

@@ -1,5 +1,7 @@
 """`brainalign languages`: does it hold for people who heard another language?"""
 
+from typing import Any
+
 from brainalign_jax.commands.align import (
     COMPUTATION,
     DATA,
@@ -78,7 +80,7 @@ LANGUAGES_OPTIONS = (
 )
 
 
-def _open(values: dict[str, object]) -> list:
+def _open(values: dict[str, Any]) -> list:
     """The data set of each language."""
     from brainalign_jax.neural.readers import open_dataset, reader_options
     from brainalign_jax.neural.readers.options import convert_options
@@ -116,7 +118,7 @@ def _open(values: dict[str, object]) -> list:
     return opened
 
 
-def _languages(values: dict[str, object], text: str) -> None:
+def _languages(values: dict[str, Any], text: str) -> None:
     from brainalign_jax.studies.languages.languages import check_choices, run_languages
 
     model_languages = dict(values["model_languages"] or {})

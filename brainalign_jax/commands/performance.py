@@ -1,5 +1,7 @@
 """`brainalign performance`: does alignment go with what models can do?"""
 
+from typing import Any
+
 from brainalign_jax.commands.align import OUTPUT_DIR
 from brainalign_jax.commands.command import Command, shown_path
 from brainalign_jax.commands.ending import misuse
@@ -40,7 +42,7 @@ PERFORMANCE_OPTIONS = (
 )
 
 
-def _performance(values: dict[str, object], text: str) -> None:
+def _performance(values: dict[str, Any], text: str) -> None:
     from brainalign_jax.studies.performance import run_performance
 
     with misuse():

@@ -4,6 +4,7 @@ import csv
 import io
 import time
 from pathlib import Path
+from typing import Any
 
 from brainalign_jax.commands.align import (
     DATA_DIR,
@@ -76,7 +77,7 @@ _EXTRACTION = (
 )
 
 
-def _words(values: dict[str, object]):
+def _words(values: dict[str, Any]):
     """The words of the data set; raises ValueError where it is not named."""
     from brainalign_jax.commands.align import open_data
 
@@ -89,7 +90,7 @@ def _words(values: dict[str, object]):
     return dataset.stimulus
 
 
-def _embed(values: dict[str, object], text: str) -> None:
+def _embed(values: dict[str, Any], text: str) -> None:
     if not values["models"]:
         raise Misuse("--models is missing: name what the words are embedded with")
     output_folder(values["cache_dir"], "--cache_dir")
@@ -149,7 +150,7 @@ def write_surprisal(path: Path, words: tuple[str, ...], surprisal: dict) -> None
         file.write(table.getvalue().encode())
 
 
-def _surprisal(values: dict[str, object], text: str) -> None:
+def _surprisal(values: dict[str, Any], text: str) -> None:
     if not values["models"]:
         raise Misuse("--models is missing: name what finds the words more or less surprising")
     output_file(values["output"], "--output")
@@ -164,7 +165,7 @@ def _surprisal(values: dict[str, object], text: str) -> None:
         _say_surprisal(model, surprisals[model], values["output"])
 
 
-def _cache(values: dict[str, object], text: str) -> None:
+def _cache(values: dict[str, Any], text: str) -> None:
     from brainalign_jax.language.cache import EmbeddingCache
 
     cache = EmbeddingCache(values["cache_dir"])
@@ -198,7 +199,7 @@ def _show(cache) -> None:
         print(f"{entry.name}  {entry.n_bytes / 2**20:.1f} MiB  {state}  {about}")
 
 
-def _extract(values: dict[str, object], text: str) -> None:
+def _extract(values: dict[str, Any], text: str) -> None:
     """What `experiments.extract_embeddings` does: embed, then look after the cache."""
     if not (values["models"] or values["remove"] or values["clean"] or values["list"]):
         raise Misuse("nothing to do: give --models, --list, --clean or --remove")

@@ -335,8 +335,8 @@ class Ablation:
         kinds = ("heads", "attention", "ffn", "layers", "positions", "norms")
         for name in self.components:
             kind, named, _ = name.partition(":")
-            known = ("head", "attention", "ffn", "layer", "norms") if named else kinds
-            check_known("component", kind, known)
+            singular = ("head", "attention", "ffn", "layer", "norms")
+            check_known("component", kind, singular if named else kinds)
         for name in self.shapley:
             block = name.removeprefix("heads:")
             check_known(
