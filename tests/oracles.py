@@ -333,3 +333,20 @@ def encoded(layers, nuisances, target, folds, alphas):
         best = candidates[int(np.argmin(errors))]
         chosen.append((guess(best, train)[test], guess((-1, np.inf), train)[test], *best))
     return chosen
+
+
+def kept_share(values, nuisances, rows):
+    """Of the fit of each column [N, V] by nuisances: how much exceeds the fits of its turned rows."""
+
+    def energy(column):
+        design = np.column_stack([np.ones(len(column)), nuisances])
+        fit = design @ np.linalg.lstsq(design, column, rcond=None)[0]
+        return np.sum((fit - fit.mean()) ** 2)
+
+    shares = []
+    for column in values.T:
+        turned = [energy(column[order]) for order in rows[1:]]
+        own = energy(column)
+        exceeds = own > np.quantile(turned, 0.95)
+        shares.append(np.sqrt(max(1 - np.mean(turned) / own, 0)) if exceeds else 0.0)
+    return np.array(shares)

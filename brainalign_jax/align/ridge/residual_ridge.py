@@ -71,7 +71,7 @@ def nuisance_fit(nuisances: np.ndarray, mask: np.ndarray) -> NuisanceFit:
     rank = len(size)
     scores[:, 1:] = 0
     scores[:, 1 : 1 + rank] = (nuisances - mean) / spread @ (right.T * inverse)
-    basis[mask, 1 : 1 + rank] = left
+    basis[mask, 1 : 1 + rank] = left * (inverse > 0)
     return NuisanceFit(scores, basis)
 
 

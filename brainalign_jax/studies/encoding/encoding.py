@@ -85,6 +85,13 @@ def run_encoding(
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
     if not models:
         raise ValueError("no model is given: name one or more")
+    names = [getattr(model, "model", model) for model in models]
+    if len(set(names)) < len(names):
+        raise ValueError(f"models are given twice: {', '.join(names)}; give each once")
+    if GROUP in dataset.subjects:
+        raise ValueError(
+            f"a subject is called {GROUP!r}, as the mean over people: give another name"
+        )
     if dataset.time_courses is None:
         scans = [name for name in list_datasets() if "high_pass" in reader_options(name)]
         raise ValueError(
@@ -110,6 +117,11 @@ def run_encoding(
     with told.stage(_READING):
         for subject in dataset.subjects:
             people.append(dataset.time_courses(subject))
+            if people[-1].stimulus.words != dataset.stimulus.words:
+                raise ValueError(
+                    f"subject {subject} has other words than {dataset.name}: encoding takes people with the "
+                    "same words; leave the subject out"
+                )
             _check_delays(people[-1], plan)
             told.update()
     regions = spaces.own_regions(people)
@@ -187,7 +199,8 @@ def _clocks(people: Sequence[TimeCourses], plan: VoxelEncoding) -> tuple[list[Cl
     groups: dict[tuple, list[TimeCourses]] = {}
     for person in people:
         words = person.stimulus
-        parts = (words.onsets, words.durations, words.run, person.times, person.run)
+        parts = [words.onsets, words.durations, words.run, person.times, person.run]
+        parts += [words.attribute(name) for name in plan.nuisances if name in words.attributes]
         key = tuple(None if part is None else np.asarray(part).tobytes() for part in parts)
         groups.setdefault(key, []).append(person)
     clocks, said = [], []

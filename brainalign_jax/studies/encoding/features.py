@@ -12,7 +12,7 @@ from brainalign_jax.names import check_known
 from brainalign_jax.neural.readout import TimeCourses
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.options import VoxelEncoding
-from brainalign_jax.study.names import UNTRAINED, without_seed
+from brainalign_jax.study.names import UNTRAINED, seed_of, without_seed
 from brainalign_jax.study.score.volumes import at_volumes
 from brainalign_jax.study.words import GROUPS, token_features
 
@@ -53,7 +53,7 @@ def word_vectors(
             window=plan.window,
             pooling=plan.pooling,
             level="token",
-            seed=plan.seed,
+            seed=plan.seed if seed_of(model) is None else seed_of(model),
             surprisal=SURPRISAL in plan.nuisances and _predicts_words(model),
             cache_dir=cache,
         )

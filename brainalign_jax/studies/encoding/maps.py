@@ -39,6 +39,12 @@ def write_images(brain: BrainMap, folder: Path) -> list[str]:
     folder.mkdir(exist_ok=True)
     plain = re.sub(r"[^\w.-]+", "_", brain.subject)[:80]
     stem, written = f"model-{brain.model}_{plain}", []
+    # Names that are alike but for signs or case, which not every disk tells apart.
+    there = {path.name.casefold() for path in folder.iterdir()}
+    number = 1
+    while any(name.startswith(f"{stem}_r2".casefold()) for name in there):
+        number += 1
+        stem = f"model-{brain.model}_{plain}-{number}"
     for name, values in brain.values.items():
         image = brain.space.to_image(values, fill=np.nan)
         sides = zip("LR", image, strict=True) if isinstance(image, tuple) else [("", image)]
@@ -103,7 +109,8 @@ def _projections(space: VoxelSpace, values: np.ndarray, label: str) -> Figure:
         shown = panel.imshow(
             flat.T, origin="lower", cmap=colours, vmin=0, vmax=top, aspect=high / wide
         )
-        panel.contour(inside.any(axis=axis).T, levels=[0.5], colors=GREY, linewidths=0.6)
+        if min(flat.shape) > 1:  # of one layer of voxels there is no outline
+            panel.contour(inside.any(axis=axis).T, levels=[0.5], colors=GREY, linewidths=0.6)
         panel.set_title(name, fontsize=10)
         panel.set_axis_off()
     figure.colorbar(shown, ax=list(axes), shrink=0.8, label=label)

@@ -15,7 +15,12 @@ from brainalign_jax.align.ridge import residual_ridge
 from brainalign_jax.align.ridge.residual_ridge import Factors, NuisanceFit
 from brainalign_jax.align.stats import scoring
 from brainalign_jax.study.computation import compiled
-from brainalign_jax.study.score.volumes import TimeFolds, padded_rows, unit_columns
+from brainalign_jax.study.score.volumes import (
+    TimeFolds,
+    kept_share,
+    padded_rows,
+    unit_columns,
+)
 
 NONE = -1  # the layer of a voxel for which no features are best
 
@@ -153,10 +158,11 @@ class _Sums(NamedTuple):
     layer: jax.Array
 
 
-def _chunk_sums(factors: FoldFactors, basis, values, index, alphas) -> _Sums:
-    """basis: [N, K'], orthonormal, of the nuisances' fit to all rows; values: [N, v]; index: [s, N] rows."""
-    # What the nuisances explain stays in place (Freedman & Lane 1983).
-    fitted = jnp.matmul(
+def _chunk_sums(factors: FoldFactors, basis, share, values, index, alphas) -> _Sums:
+    """basis: [N, K], orthonormal, of the nuisances' fit to all rows; share: [v], of `kept_share`; values:
+    [N, v]; index: [s, N] rows."""
+    # What the nuisances explain stays in place (Freedman & Lane 1983), where it is more than a fit of noise.
+    fitted = share * jnp.matmul(
         basis, jnp.matmul(basis.T, values, precision="highest"), precision="highest"
     )
     turned = (values - fitted)[index.T]
@@ -215,8 +221,7 @@ def score(
     """
     layers = [unit_columns(layer) for layer in layers]
     whole = residual_ridge.nuisance_fit(nuisances, np.ones(len(nuisances)))
-    basis = np.asarray(whole.basis, np.float64)
-    basis[:, 0] *= np.sqrt(len(basis))  # of length one
+    basis = np.asarray(whole.basis, np.float32)[:, 1:]
     n_folds, n_rows = len(folds.train), len(shifts)
     blocks = _padded_blocks(n_rows, chunks.shifts)
     kept = [_Kept.empty(values.shape[1], n_rows, n_folds) for values in people]
@@ -228,8 +233,9 @@ def score(
             for start in range(0, values.shape[1], chunks.voxels):
                 part = slice(start, min(start + chunks.voxels, values.shape[1]))
                 chunk = _unit_chunk(values[:, part], chunks.voxels)
+                share = kept_share(basis, chunk, shifts).astype(np.float32)
                 for block in blocks:
-                    sums = _chunk(factors, basis.astype(np.float32), chunk, shifts[block], alphas)
+                    sums = _chunk(factors, basis, share, chunk, shifts[block], alphas)
                     own.add(fold, part, block, [np.asarray(each) for each in sums])
                     told(1 / pieces)
         del factors

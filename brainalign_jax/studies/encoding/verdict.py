@@ -74,7 +74,8 @@ def _verdict(table: EncodingTable, facts: dict, label: str) -> Verdict:
             f"in 95 % of the shifted recordings; it reaches {fraction(rows['highest'].max())}."
         )
     else:
-        text = f"{label} adds nothing to {nuisances} that could be told from chance, in no voxel of {people}."
+        where = "voxel of the regions" if table.manifest["atlas"] else "voxel"
+        text = f"{label} adds nothing to {nuisances} beyond chance, in no {where} of {people}."
     return Verdict(
         facts["name"], level, n_people, f"{text} {_of_regions(table, facts, rows)}".strip()
     )
@@ -106,7 +107,8 @@ def answer(table: EncodingTable) -> tuple[str, str]:
         models = [labels[judged.model] for judged in found if judged.level == level]
         if models:
             return level, f"{said}: {listed(models)}" if len(found) > 1 else said
-    return "chance", "Not shown in any voxel"
+    where = " of the regions" if table.manifest["atlas"] else ""
+    return "chance", f"Not shown in any voxel{where}"
 
 
 def headline(table: EncodingTable) -> str:

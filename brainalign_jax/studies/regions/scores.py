@@ -16,7 +16,12 @@ import numpy as np
 from brainalign_jax.align import linalg
 from brainalign_jax.align.ridge import partial_ridge
 from brainalign_jax.align.stats import scoring
-from brainalign_jax.study.score.volumes import TimeFolds, padded_rows, unit_columns
+from brainalign_jax.study.score.volumes import (
+    TimeFolds,
+    kept_share,
+    padded_rows,
+    unit_columns,
+)
 
 _TOGETHER = 8  # recordings worked at once
 _ROUNDING = 1e-5  # of a time course's deviation; a prediction below it is none
@@ -175,10 +180,18 @@ def shifted(bold: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def shifted_residuals(bold: np.ndarray, nuisances: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """As `shifted`, but only what the nuisances [N, K] leave of bold is shifted (Freedman & Lane 1983).
 
-    What the nuisances explain stays in place, so that the shifted recordings have all that the true one
-    has but what the features might add.
+    What the nuisances explain stays in place, as far as it is more than a fit of noise (`kept_share`), so
+    that the shifted recordings have all that the true one has but what the features might add.
     """
-    design = np.column_stack([np.ones(len(bold)), unit_columns(nuisances).astype(np.float64)])
-    flat = bold.reshape(len(bold), -1)
-    fitted = (design @ np.linalg.lstsq(design, flat, rcond=None)[0]).reshape(bold.shape)
+    flat = bold.reshape(len(bold), -1).astype(np.float64)
+    flat = flat - flat.mean(axis=0)
+    basis = _basis(nuisances)
+    fitted = basis @ (basis.T @ flat) * kept_share(basis, flat, rows)
+    fitted = fitted.reshape(bold.shape)
     return (fitted + (bold - fitted)[rows]).astype(np.float32)
+
+
+def _basis(nuisances: np.ndarray) -> np.ndarray:
+    """[N, K'] orthonormal, of the centred nuisances [N, K]."""
+    left, size, _ = np.linalg.svd(unit_columns(nuisances).astype(np.float64), full_matrices=False)
+    return left[:, size > 1e-6 * size.max(initial=0)]

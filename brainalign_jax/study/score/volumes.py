@@ -179,3 +179,24 @@ def shifted_rows(
         places = (np.arange(len(rows)) + shifts[:, None]) % len(rows)
         index[1:, rows] = rows[places]
     return index
+
+
+def kept_share(basis: np.ndarray, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """[V]: the share of their fit by nuisances that stays in place where time courses are turned.
+
+    basis: [N, K] orthonormal, of the nuisances without intercept; values: [N, V] less their mean; rows:
+    [1 + P, N] of `shifted_rows`. A fit takes some of any noise, which nuisances then predict again in every
+    turned recording, where adding features of noise costs some of it: the differences of turned recordings
+    would lie below those of the recording (with four nuisances, a fourth of regions of noise at p < .05).
+    What is kept is what exceeds the fit to turned recordings, and nothing unless it exceeds 95 % of these.
+    """
+    if len(rows) < 2 or not basis.shape[1]:
+        return np.zeros(values.shape[1])
+    # Turning the basis back is turning the values, and narrower.
+    back = np.argsort(rows[1:], axis=1)
+    turned = basis[back].transpose(0, 2, 1).reshape(-1, len(basis))
+    of_turned = ((turned @ values) ** 2).reshape(len(rows) - 1, basis.shape[1], -1).sum(axis=1)
+    energy = ((basis.T @ values) ** 2).sum(axis=0)
+    exceeds = energy > np.quantile(of_turned, 0.95, axis=0)
+    share = 1 - of_turned.mean(axis=0) / np.where(energy > 0, energy, 1)
+    return np.sqrt(np.where(exceeds, np.maximum(share, 0), 0))

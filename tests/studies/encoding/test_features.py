@@ -5,7 +5,7 @@ from small_models import add_letter_tokenizer, save_checkpoint
 import brainalign_jax as ba
 from brainalign_jax.neural.readout import TimeCourses
 from brainalign_jax.studies.encoding import features
-from brainalign_jax.study.options import VoxelEncoding
+from brainalign_jax.studies.options import VoxelEncoding
 
 TEXT = tuple(["the", "cat", "sat", "on", "the", "mat", "and", "the", "dog", "sat", "too"] * 4)
 
