@@ -451,6 +451,16 @@ def test_which_tasks_are_taken_as_less_is_better(task, metric, direction):
     assert direction_of(task, metric) == direction
 
 
+def test_a_direction_that_is_given_counts_for_all_rows_of_a_task():
+    scores, tasks = small()
+    sources = [tasks[:1].assign(direction=-1), tasks[1:]]
+    assert run_performance(scores, sources, plan=QUICK).line(task="t")["direction"] == -1
+    sources[1] = sources[1].assign(direction=1)
+    message = r"of t more is better in tasks\[1\] and less in tasks\[0\]: correct the column"
+    with pytest.raises(ValueError, match=message):
+        run_performance(scores, sources, plan=QUICK)
+
+
 def test_the_notes_name_tasks_whose_sign_is_turned():
     scores, tasks = small()
     notes = run_performance(scores, tasks.assign(task="w", metric="ppl"), plan=QUICK).manifest[
@@ -469,12 +479,10 @@ def test_the_last_step_is_shared_for_each_data_set_and_task():
     found = table.rows[["dataset", "task"]].to_numpy().tolist()
     assert sorted(found) == [["a", "t"], ["a", "u"], ["b", "t"], ["b", "u"]]
     assert set(table.rows["n_models"]) == {6}
-    assert any(
-        "1 task without a model" in note and note.endswith("w.") for note in table.manifest["notes"]
-    )
+    assert any("same step for 1 task: w." in note for note in table.manifest["notes"])
     table = run_performance(scores, tasks[tasks["step"] == 5].assign(step=50), plan=QUICK)
     assert table.rows["dataset"].tolist() == ["b"]
-    assert any("1 data set without a model" in note for note in table.manifest["notes"])
+    assert any("same step for 1 data set: " in note for note in table.manifest["notes"])
 
 
 def test_scores_and_reliability_are_those_of_the_people_who_take_part():
@@ -519,6 +527,6 @@ def test_nullable_columns_with_missing_cells_are_read():
 
 
 def test_no_blank_stands_where_there_is_no_interval():
-    table = run_performance(*planted("size", n_families=1), plan=QUICK)
+    table = run_performance(*planted("size"), plan=QUICK)
     table.rows["lower"] = np.nan
     assert " ," not in verdicts(table)[0].text and "  " not in verdicts(table)[0].text

@@ -147,8 +147,8 @@ def matched(
         lost = [name for name in had if name not in set(kept)]
         if lost:
             notes.append(
-                f"{counted(len(lost), noun)} without a model that has scores and tasks at the same step take "
-                f"no part: {_few(lost, noun)}."
+                f"No model has scores and tasks at the same step for {counted(len(lost), noun)}: "
+                f"{_few(lost, noun)}."
             )
     about = _facts(scores, tasks, notes)
     for name in _FACTS:

@@ -181,6 +181,7 @@ def _few(names: Sequence[str]) -> str:
 def _one_layer(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """The rows of each model's chosen layer, else of the one that is highest in the mean over people."""
     kept = []
+    dropped: dict[tuple[str, str], list[str]] = {}
     key = ["dataset", "model", "step", "name", "source"]
     for (_, _, _, name, _), part in rows.groupby(key, sort=False):
         layers = part["layer"].unique()
@@ -196,7 +197,9 @@ def _one_layer(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         lacking = sorted(set(part["subject"]) - set(kept[-1]["subject"]) - {GROUP})
         if lacking:
             which = "layer that was chosen" if chosen == SELECTED else f"layer {chosen}"
-            notes.append(
-                f"Of {name} these have no score of the {which} and are left out: {_few(lacking)}."
-            )
+            dropped.setdefault((which, _few(lacking)), []).append(name)
+    notes += [
+        f"Of {_few(names)} these have no score of the {which} and are left out: {people}."
+        for (which, people), names in dropped.items()
+    ]
     return pd.concat(kept, ignore_index=True)

@@ -127,7 +127,10 @@ def number_of(value: Any) -> float | None:
 
 def _missing(value: Any) -> bool:
     """Whether a cell, which is no collection, is empty: None, NaN, or NA of a nullable column."""
-    return value is None or value is pd.NA or bool(value != value)
+    try:
+        return value is None or value is pd.NA or bool(value != value)
+    except (TypeError, ValueError):  # an object that does not compare
+        return False
 
 
 def _content(path: Path) -> bytes:

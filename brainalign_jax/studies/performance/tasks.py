@@ -37,9 +37,8 @@ _LOSSES = re.compile(
 )
 _LAST_LOSSES = re.compile(r"(bits|loss|losses|entropy|errors?)")
 _GAINS = re.compile(r"(acc|accuracy|exact match|f1|mcc|correlation)")
-_ACCURACIES = re.compile(
-    r"minimal_pairs(_mean)?/|reading_times/"
-)  # tasks of abilities, with a group
+# Tasks of abilities whose last part names a group.
+_ACCURACIES = re.compile(r"minimal_pairs(_mean)?/|reading_times/")
 _SKIPPED = ("alias", "samples", "sample_len", "name", "sample_count")
 _LAYOUT = (
     "give model, task and value as CSV, JSON or parquet, or results_*.json of lm-evaluation-harness"
@@ -66,7 +65,7 @@ def read_tasks(sources: Sequence[Path | pd.DataFrame]) -> pd.DataFrame:
     rows = rows[rows["value"].notna()].reset_index(drop=True)
     if rows.empty:
         raise ValueError(f"no task has a value: {_LAYOUT}")
-    return _each_once(rows)
+    return _each_once(rows.assign(direction=_directions(rows)))
 
 
 def named_tasks(rows: pd.DataFrame, patterns: Sequence[str]) -> pd.DataFrame:
@@ -110,12 +109,33 @@ def direction_of(task: str, metric: str) -> int:
     if metric:
         return _said(metric.partition(",")[0], anywhere=True) or 1
     task = task.lower().partition(": ")[0]
-    first, *_, last = task.split("/") if "/" in task else (task, task)
     if _ACCURACIES.match(task):
         return 1
-    if first != last and _said(first) == -1 and _words(first).startswith("bits per "):
+    parts = task.split("/")
+    if len(parts) > 1 and _words(parts[0]).startswith("bits per "):  # the rest names a text
         return -1
-    return _said(last) or _said(first) or 1
+    return _said(parts[-1]) or _said(parts[0]) or 1
+
+
+def _directions(rows: pd.DataFrame) -> np.ndarray:
+    """The direction of each row: what is given for its task, in any source, else what names say.
+
+    Raises: ValueError where both are given for a task.
+    """
+    directions = np.ones(len(rows), int)
+    for (task, metric), part in rows.groupby(["task", "metric"], sort=False):
+        given = part[part["direction"].notna()]
+        if given["direction"].nunique() > 1:
+            more, less = (
+                given.loc[given["direction"] == sign, "source"].iloc[0] for sign in (1, -1)
+            )
+            raise ValueError(
+                f"of {label_of(part)[0]} more is better in {more} and less in {less}: correct the column "
+                "direction"
+            )
+        said = int(given["direction"].iloc[0]) if len(given) else direction_of(task, metric)
+        directions[part.index] = said
+    return directions
 
 
 def less_is_better(rows: pd.DataFrame) -> str:
@@ -201,10 +221,6 @@ def _of_table(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
                 f"{path}: direction is {direction:g} in row {row}: give 1 where more is better, -1 where "
                 "less is"
             )
-    directions = [
-        direction_of(*told) if direction != direction else int(direction)
-        for direction, *told in zip(given, tasks, metrics, strict=True)
-    ]
     return pd.DataFrame(
         {
             "model": [each.model for each in known],
@@ -215,7 +231,7 @@ def _of_table(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
             "metric": metrics,
             "value": numbers(rows, "value", path),
             "stderr": numbers(rows, "stderr", path),
-            "direction": directions,
+            "direction": given,
             "family": texts(rows, "family", path),
             "n_params": numbers(rows, "n_params", path),
             "width": numbers(rows, "width", path),
@@ -251,9 +267,7 @@ def _of_harness(content: dict[str, Any], path: Path) -> pd.DataFrame:
                     "metric": metric if filtered in ("", "none") else key,
                     "value": _harness_number(value, task, key, path),
                     "stderr": error,
-                    "direction": (1 if more else -1)
-                    if isinstance(more, bool)
-                    else direction_of(task, metric),
+                    "direction": (1 if more else -1) if isinstance(more, bool) else np.nan,
                 }
             )
     if not lines:
