@@ -11,6 +11,7 @@ import pytest
 from brainalign_jax import cli
 from brainalign_jax.studies.options import Performance
 from brainalign_jax.studies.performance import PerformanceTable, headline, run_performance, verdicts
+from brainalign_jax.studies.performance.tasks import direction_of
 from brainalign_jax.study.results import ResultTable, tidy
 
 QUICK = Performance(n_permutations=199, n_bootstraps=100)
@@ -343,6 +344,13 @@ def test_the_command_writes_what_can_be_loaded(tmp_path, monkeypatch, capsys):
             lambda s, t: (s.assign(model=["m-11b", *s["model"][1:]])[:4], t),
             r"of the scores these are not among the tasks: 'm-11b' \(known: m-1b",
         ),
+        (lambda s, t: (s[:0], t), r"scores\[0\] has no rows: give model and score"),
+        (lambda s, t: (s, t[:0]), r"tasks\[0\] has no rows: give model, task and value"),
+        (lambda s, t: (pd.DataFrame(), t), "no column 'model': give model and score"),
+        (lambda s, t: (s.assign(score=np.nan), t), "no model has a score: give a finished study"),
+        (lambda s, t: (s.assign(model=[["a"]] * 6), t), r"scores\[0\]: model is \['a'\] in row 1"),
+        (lambda s, t: (s.assign(score=[np.ones((2, 2))] * 6), t), "score is array.* in row 1"),
+        (lambda s, t: (s, t.assign(value=[[1.0]] * 6)), r"value is \[1.0\] in row 1: write a finite"),
         (lambda s, t: (s.assign(score="x"), t), r"scores\[0\]: score is 'x' in row 1"),
         (lambda s, t: (s.assign(score=np.inf), t), "score is inf in row 1: write a finite number"),
         (lambda s, t: (s.drop(columns="score"), t), "no column 'score': give model and score"),
@@ -381,6 +389,11 @@ def test_what_is_wrong_is_said_in_one_line(change, message):
         ("t.csv", "model,task,value\na,t,high\n", "value is 'high' in row 1"),
         ("t.json", "[1, 2]", "is no table: give a list of objects"),
         ("t.json", "{", "is no JSON"),
+        (
+            "t.json",
+            '{"results": {"a": {"acc": 1%s}}, "config": {"model_args": "pretrained=a"}}' % ("0" * 400),
+            "acc of a is 1000.*: write a finite number",
+        ),
         ("t.json", '{"results": {"lambada": {"acc": 0.1}}}', "names no model in config.model_args"),
         ("t.json", '{"results": {}, "config": {"model_args": "pretrained=a"}}', "no value of any task"),
         ("t.txt", "model", "is no table: give .csv"),
@@ -406,7 +419,114 @@ def test_tasks_of_nested_json_and_an_unknown_task(tmp_path):
         run_performance(scores, path, plan=Performance(task_names=("lambada",)))
 
 
-def test_fewer_than_19_permutations_are_not_tested():
-    plan = Performance(n_permutations=9, n_bootstraps=100)
+def test_fewer_than_20_permutations_are_not_tested():
+    plan = Performance(n_permutations=19, n_bootstraps=100)
     table = run_performance(*planted("beyond"), plan=plan)
     assert verdicts(table)[0].answer == "untested"
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "direction"),
+    [
+        ("wikitext-ppl", "", -1),
+        ("wikitext (bits per byte)", "", -1),
+        ("bits_per_word/text", "", -1),
+        ("stories", "BPB", -1),
+        ("stories", "cross-entropy", -1),
+        ("stories", "loss_mean", -1),
+        ("reading.rmse", "", -1),
+        ("crows_pairs", "pct_stereotype", -1),
+        ("crows_pairs", "likelihood_difference", -1),
+        ("gsm8k", "exact_match,strict-match", 1),
+        ("wikitext_loss", "acc", 1),
+        ("error_detection", "", 1),
+        ("loss_words/acc", "", 1),
+        ("surprisal_correlation_gpt3", "", 1),
+        ("minimal_pairs/phenomenon: npi_loss", "", 1),
+        ("minimal_pairs/npi_loss", "", 1),
+        ("blimp: npi_loss", "", 1),
+    ],
+)
+def test_which_tasks_are_taken_as_less_is_better(task, metric, direction):
+    assert direction_of(task, metric) == direction
+
+
+def test_a_direction_that_is_given_counts_for_all_rows_of_a_task():
+    scores, tasks = small()
+    sources = [tasks[:1].assign(direction=-1), tasks[1:]]
+    assert run_performance(scores, sources, plan=QUICK).line(task="t")["direction"] == -1
+    sources[1] = sources[1].assign(direction=1)
+    message = r"of t more is better in tasks\[1\] and less in tasks\[0\]: correct the column"
+    with pytest.raises(ValueError, match=message):
+        run_performance(scores, sources, plan=QUICK)
+
+
+def test_the_notes_name_tasks_whose_sign_is_turned():
+    scores, tasks = small()
+    notes = run_performance(scores, tasks.assign(task="w", metric="ppl"), plan=QUICK).manifest[
+        "notes"
+    ]
+    assert any("the sign turned, of w:ppl; where that is not so" in note for note in notes)
+
+
+def test_the_last_step_is_shared_for_each_data_set_and_task():
+    scores, tasks = small()
+    scores = pd.concat([scores.assign(dataset="a", step=100), scores.assign(dataset="b")])
+    tasks = pd.concat(
+        [tasks.assign(step=100), tasks.assign(task="u"), tasks.assign(task="w", step=5)]
+    )
+    table = run_performance(scores, tasks, plan=QUICK)
+    found = table.rows[["dataset", "task"]].to_numpy().tolist()
+    assert sorted(found) == [["a", "t"], ["a", "u"], ["b", "t"], ["b", "u"]]
+    assert set(table.rows["n_models"]) == {6}
+    assert any("same step for 1 task: w." in note for note in table.manifest["notes"])
+    table = run_performance(scores, tasks[tasks["step"] == 5].assign(step=50), plan=QUICK)
+    assert table.rows["dataset"].tolist() == ["b"]
+    assert any("same step for 1 data set: " in note for note in table.manifest["notes"])
+
+
+def test_scores_and_reliability_are_those_of_the_people_who_take_part():
+    scores, tasks = small()
+    both = pd.concat(
+        [
+            scores.assign(subject="A", reliability=0.5),
+            scores[1:].assign(subject="B", score=100.0, reliability=0.9),
+        ]
+    )
+    table = run_performance(both, tasks, plan=QUICK)
+    points = table.extras["models"].set_index("model")["score"]
+    assert points.to_dict() == scores.set_index("model")["score"].to_dict()
+    line = table.line(task="t")
+    assert line["n_people"] == 1 and line["reliability"] == pytest.approx(0.5)
+
+
+def test_people_without_the_layer_and_models_without_a_score_are_told():
+    scores, tasks = small(8)
+    scores = pd.concat([scores.assign(subject="A", layer=-1), scores.assign(subject="B", layer=-1)])
+    scores.loc[(scores["model"] == "m-8b").to_numpy(), "score"] = np.nan
+    scores.loc[((scores["model"] == "m-1b") & (scores["subject"] == "B")).to_numpy(), "layer"] = 3
+    table = run_performance(scores, tasks, plan=QUICK)
+    notes = table.manifest["notes"]
+    assert "No score is given of m-8b: left out." in notes
+    assert "Of m-1b these have no score of the layer that was chosen and are left out: B." in notes
+    assert table.line(task="t")["n_models"] == 7 and table.line(task="t")["n_people"] == 1
+
+
+def test_a_layer_without_scores_is_not_chosen():
+    scores, tasks = small()
+    layers = pd.concat([scores.assign(layer=1), scores.assign(layer=2, score=np.nan)])
+    layers = pd.concat([layers, scores.assign(layer=-1, score=np.nan)])
+    assert run_performance(layers, tasks, plan=QUICK).line(task="t")["n_models"] == 6
+
+
+def test_nullable_columns_with_missing_cells_are_read():
+    scores, tasks = small(family=pd.array(["a", pd.NA] * 3, "string"))
+    scores["n_params"] = pd.array([1, 2, 3, 4, 5, pd.NA], "Int64")
+    points = run_performance(scores, tasks, plan=QUICK).extras["models"].set_index("model")
+    assert points.loc["m-6b", "n_params"] == 6e9 and points.loc["m-6b", "family"] == "m"
+
+
+def test_no_blank_stands_where_there_is_no_interval():
+    table = run_performance(*planted("size"), plan=QUICK)
+    table.rows["lower"] = np.nan
+    assert " ," not in verdicts(table)[0].text and "  " not in verdicts(table)[0].text

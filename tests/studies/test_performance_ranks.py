@@ -9,8 +9,8 @@ from scipy import stats
 
 from benchmarks.performance_false_positives import KINDS, LEVEL, found_share, p_value, simulated
 from brainalign_jax.studies.performance import ranks
-from brainalign_jax.studies.performance.matching import FINAL, model_name
-from brainalign_jax.studies.performance.trajectories import half_step
+from brainalign_jax.studies.performance.matching import FINAL, family_of, model_name, size_of
+from brainalign_jax.studies.performance.trajectories import curve_of, half_step
 
 
 def drawn(n=12, seed=0, rows=4):
@@ -191,3 +191,19 @@ def test_half_of_a_rise_is_between_steps_and_falls_count():
     assert half_step(steps, np.array([0, 1, 1, 1, 1.0])) == pytest.approx(np.log10(0.5) / 2)
     assert np.isnan(half_step(steps, np.ones(5)))
     assert np.isnan(half_step(steps, np.array([0, 0.4, -0.4, 0.4, 0.1])))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "family"),
+    [
+        ("phi-3-mini-4k-instruct", math.nan, "phi-3-mini-4k-instruct"),
+        ("yarn-128k-llama-7b", 7e9, "yarn-128k-llama"),
+        ("stories-33k", 33e3, "stories"),
+    ],
+)
+def test_lengths_of_the_context_are_no_sizes(name, size, family):
+    assert size_of(name) == pytest.approx(size, nan_ok=True) and family_of(name) == family
+
+
+def test_perplexities_are_known_in_capitals_too():
+    assert curve_of("Wikitext_PPL", "", np.array([10.0, 100.0])) == pytest.approx([1, 2])

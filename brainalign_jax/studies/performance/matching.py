@@ -22,6 +22,7 @@ _GENERIC = re.compile(r"models?|checkpoints?|snapshots?|main|[0-9a-f]{40}")
 _STEP = re.compile(r"(?:step[-_]?)?(\d+)")
 _STEP_FOLDER = re.compile(r"(?:step|checkpoint)[-_]?(\d+)")
 _SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([kmbt])(?![a-z0-9])")
+_CONTEXTS = {2.0**power for power in range(11)}  # thousands of words that a model reads, as of "8k"
 _FACTORS = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
 
 
@@ -69,10 +70,12 @@ def model_name(text: str) -> ModelName:
 def size_of(model: str) -> float:
     """The number of parameters that a name tells, NaN where it tells none.
 
-    >>> size_of("pythia-1.4b-deduped"), size_of("gpt2")
-    (1400000000.0, nan)
+    Powers of two with a k, as in "8k", are lengths of the context and no sizes.
+
+    >>> size_of("pythia-1.4b-deduped"), size_of("gpt2"), size_of("phi-3-mini-4k")
+    (1400000000.0, nan, nan)
     """
-    found = _SIZE.search(model)
+    found = _found_size(model)
     return float(found[1]) * _FACTORS[found[2]] if found else math.nan
 
 
@@ -82,8 +85,13 @@ def family_of(model: str) -> str:
     >>> family_of("pythia-1.4b-deduped"), family_of("gpt2")
     ('pythia', 'gpt2')
     """
-    found = _SIZE.search(model)
+    found = _found_size(model)
     return model[: found.start()].rstrip("-_. ") or model if found else model
+
+
+def _found_size(model: str) -> re.Match[str] | None:
+    sizes = _SIZE.finditer(model)
+    return next((each for each in sizes if each[2] != "k" or float(each[1]) not in _CONTEXTS), None)
 
 
 def unmatched(names: Iterable[str], others: Iterable[str], *, side: str, other_side: str) -> str:
@@ -106,6 +114,7 @@ def matched(
 
     Raises: ValueError with the nearest names where fewer than four models are on both sides.
     """
+    given = _named(scores, tasks)
     score_names, task_names = set(scores["model"]), set(tasks["model"])
     both = score_names & task_names
     lonely = score_names - both
@@ -122,7 +131,7 @@ def matched(
         said = unmatched(lonely, task_names, side="scores", other_side="tasks")
         notes.append(f"{said[:1].upper()}{said[1:]}.")
     scores, tasks = (side[side["model"].isin(both)].copy() for side in (scores, tasks))
-    _share_last_steps(scores, tasks, notes)
+    scores, tasks = _share_last_steps(scores, tasks, notes)
     pairs = scores[["model", "step"]].drop_duplicates()
     pairs = pairs.merge(tasks[["model", "step"]].drop_duplicates())
     apart = sorted(both - set(pairs["model"]))
@@ -134,6 +143,13 @@ def matched(
             f"{FEWEST} or more; no step in common: {_few(apart)}"
         )
     scores, tasks = (side.merge(pairs) for side in (scores, tasks))
+    for noun, had, kept in zip(("data set", "task"), given, _named(scores, tasks), strict=True):
+        lost = [name for name in had if name not in set(kept)]
+        if lost:
+            notes.append(
+                f"No model has scores and tasks at the same step for {counted(len(lost), noun)}: "
+                f"{_few(lost, noun)}."
+            )
     about = _facts(scores, tasks, notes)
     for name in _FACTS:
         scores[name] = scores["model"].map(about[name])
@@ -141,18 +157,41 @@ def matched(
     return scores, tasks
 
 
-def _share_last_steps(scores: pd.DataFrame, tasks: pd.DataFrame, notes: list[str]) -> None:
-    """Where one side has a model without a step and the other with steps only, it is the last of these."""
-    taken = []
-    for own, other in ((scores, tasks), (tasks, scores)):
-        steps = {model: set(part) for model, part in other.groupby("model")["step"]}
-        for model, part in own.groupby("model")["step"]:
-            last = max(steps[model])
-            if FINAL in set(part) and last != FINAL and last not in set(part):
-                own.loc[(own["model"] == model) & (own["step"] == FINAL), "step"] = last
-                taken.append(f"{model} (step {last:.0f})")
+def _share_last_steps(
+    scores: pd.DataFrame, tasks: pd.DataFrame, notes: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(scores, tasks): where one side has a model without a step, it is the last of the other side's steps.
+
+    That is so for each data set and each task by itself. The rows without a step stay beside, for what the
+    other side has without a step.
+    """
+    keys = ["model", "dataset"], ["model", "task", "metric"]
+    taken: list[str] = []
+    sides = []
+    for (own, own_key), (other, other_key) in (
+        ((scores, keys[0]), (tasks, keys[1])),
+        ((tasks, keys[1]), (scores, keys[0])),
+    ):
+        lasts = other.groupby(other_key, as_index=False)["step"].max()
+        lasts = lasts[lasts["step"] != FINAL].groupby("model")["step"].max()
+        last = own["model"].map(lasts)
+        there = (own["step"] == last).groupby([own[name] for name in own_key]).transform("any")
+        chosen = (own["step"] == FINAL) & last.notna() & ~there
+        copies = own[chosen].assign(step=last[chosen])
+        pairs = copies[["model", "step"]].drop_duplicates()
+        taken += [f"{model} (step {step:.0f})" for model, step in pairs.itertuples(index=False)]
+        sides.append(pd.concat([own, copies], ignore_index=True))
     if taken:
-        notes.append(f"Without a step a model is taken for its last one: {_few(taken)}.")
+        named = list(dict.fromkeys(taken))
+        notes.append(f"Without a step a model is taken for its last one: {_few(named)}.")
+    return sides[0], sides[1]
+
+
+def _named(scores: pd.DataFrame, tasks: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """(data sets, tasks as "task:metric")."""
+    pairs = tasks[["task", "metric"]].drop_duplicates().itertuples(index=False)
+    labels = [f"{task}:{metric}" if metric else str(task) for task, metric in pairs]
+    return list(map(str, scores["dataset"].unique())), labels
 
 
 def _facts(
@@ -191,6 +230,6 @@ def _is_known(value: object) -> bool:
     return value is not None and np.isfinite(value) and value > 0
 
 
-def _few(names: list[str]) -> str:
+def _few(names: list[str], noun: str = "model") -> str:
     more = len(names) - _SHOWN
-    return listed(names[:_SHOWN]) + f" and {counted(more, 'model')} more" * (more > 0)
+    return listed(names[:_SHOWN]) + f" and {counted(more, noun)} more" * (more > 0)

@@ -29,7 +29,7 @@ from brainalign_jax.studies.performance.table import (
     POINTS,
     PerformanceTable,
 )
-from brainalign_jax.studies.performance.tasks import named_tasks, read_tasks
+from brainalign_jax.studies.performance.tasks import less_is_better, named_tasks, read_tasks
 from brainalign_jax.studies.performance.trajectories import trajectories
 from brainalign_jax.study import outputs
 from brainalign_jax.study.results import ResultTable
@@ -66,6 +66,8 @@ def run_performance(
     score_rows, task_rows = matched(score_rows, task_rows, notes)
     points = points_of(score_rows, task_rows)
     rows = relations(score_rows, points, plan, notes)
+    if turned := less_is_better(rows):
+        notes.append(turned)
     lags = trajectories(score_rows, points, plan, notes)
     found, parts = (
         pd.DataFrame(columns=list(COMPONENTS)),

@@ -38,7 +38,10 @@ class Group(NamedTuple):
 
 
 def points_of(scores: pd.DataFrame, tasks: pd.DataFrame) -> pd.DataFrame:
-    """The values behind all relations, with `POINTS`; of scores and tasks of `matching.matched`."""
+    """The values behind all relations, with `POINTS`; of scores and tasks of `matching.matched`.
+
+    score: the mean over the people who have one of all models of a task, as it is related.
+    """
     mean = scores.groupby(["dataset", "model", "step"], as_index=False)["score"].mean()
     columns = [
         "model",
@@ -54,6 +57,19 @@ def points_of(scores: pd.DataFrame, tasks: pd.DataFrame) -> pd.DataFrame:
     points = mean.merge(tasks[columns], on=["model", "step"])
     key = ["dataset", "model", "task", "metric"]
     points["last"] = points["step"] == points.groupby(key)["step"].transform("max")
+    for dataset, part in points[points["last"]].groupby("dataset", sort=False):
+        of_dataset = scores[scores["dataset"] == dataset]
+        for group in _groups(part):
+            whole = _wide(of_dataset, group.models).notna().all(axis=1)
+            if whole.all() or not whole.any():
+                continue
+            people = of_dataset[of_dataset["subject"].isin(whole.index[whole])]
+            own = people.groupby(["model", "step"])["score"].mean()
+            chosen = points["dataset"] == dataset
+            chosen &= pd.MultiIndex.from_frame(points[["task", "metric"]]).isin(group.tasks)
+            pairs = pd.MultiIndex.from_frame(points.loc[chosen, ["model", "step"]])
+            related = pd.Series(own.reindex(pairs).to_numpy(), points.index[chosen])
+            points.loc[chosen, "score"] = related.fillna(points.loc[chosen, "score"])
     return points.sort_values([*key, "step"], ignore_index=True)
 
 
@@ -102,8 +118,7 @@ def complete_people(
     scores: pd.DataFrame, models: tuple[tuple[str, float], ...], notes: list[str]
 ) -> People:
     """The scores of the people who have one of every model and step. Raises: ValueError where none has."""
-    wide = scores.pivot(index="subject", columns=["model", "step"], values="score")
-    wide = wide.reindex(columns=pd.MultiIndex.from_tuples(models))
+    wide = _wide(scores, models)
     whole = wide.notna().all(axis=1)
     if not whole.any():
         best = wide.notna().sum(axis=1)
@@ -116,6 +131,12 @@ def complete_people(
         left_out = [str(name) for name in wide.index[~whole]]
         notes.append(f"People without a score of every model are left out: {_few(left_out)}.")
     return People(wide[whole].to_numpy(float), tuple(map(str, wide.index[whole])))
+
+
+def _wide(scores: pd.DataFrame, models: tuple[tuple[str, float], ...]) -> pd.DataFrame:
+    """The scores of people by (model, step), NaN where a person has none."""
+    wide = scores.pivot(index="subject", columns=["model", "step"], values="score")
+    return wide.reindex(columns=pd.MultiIndex.from_tuples(models))
 
 
 def _groups(part: pd.DataFrame) -> Iterator[Group]:
@@ -213,6 +234,7 @@ def _reliabilities(
 ) -> tuple[float, float]:
     """(reliability of the brain scores, of what size leaves of them): of the column, else over people."""
     pairs = pd.MultiIndex.from_tuples(group.models)
+    scores = scores[scores["subject"].astype(str).isin(people.names)]
     told = scores.set_index(["model", "step"])["reliability"]
     told = told[told.index.isin(pairs)].dropna()
     if len(told):

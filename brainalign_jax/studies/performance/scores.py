@@ -22,6 +22,8 @@ COLUMNS = (
     "source",
 )  # fmt: skip
 _METRIC = "rank_accuracy"
+_NO_SCORE = "no model has a score: give a finished study, or a table of model and score"
+_SHOWN = 5  # names in a note
 _KEY = ["dataset", "subject", "model", "step"]
 
 
@@ -54,7 +56,6 @@ def read_scores(
                 f"the scores of {dataset} are of the protocols {listed(protocols)}, which do not compare: "
                 "give studies of one protocol"
             )
-    rows = _one_layer(rows, notes)
     others = [role(name) != "model" for name in rows["name"]]
     if any(others):
         notes.append(
@@ -62,11 +63,7 @@ def read_scores(
             "controls among the scores: they take no part."
         )
         rows = rows[~np.array(others)]
-    rows = rows[rows["score"].notna()]
-    if rows.empty:
-        raise ValueError(
-            "no model has a score: give a finished study, or a table of model and score"
-        )
+    rows = _one_layer(_with_score(rows, notes), notes)
     check_names(rows, "scores")
     twice = rows.duplicated(_KEY)
     if twice.any():
@@ -83,6 +80,8 @@ def read_scores(
 
 def _of_results(table: ResultTable, source: str, plan: Performance) -> pd.DataFrame:
     rows = table.rows[table.rows["fold"] == POOLED]
+    if rows.empty:
+        raise ValueError(f"{source} has no scores over all folds: give a finished study")
     methods = list(rows["method"].unique())
     if plan.method is not None:
         check_known("method=", plan.method, methods, of=source)
@@ -106,10 +105,12 @@ def _of_table(rows: pd.DataFrame, path: Path, plan: Performance) -> pd.DataFrame
     missing = [name for name in ("model", "score") if name not in rows.columns]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}: give model and score")
-    metrics = texts(rows, "metric")
+    if rows.empty:
+        raise ValueError(f"{path} has no rows: give model and score of each")
+    metrics = texts(rows, "metric", path)
     if len(set(metrics)) > 1:
         rows = rows[np.array(metrics) == _metric(list(dict.fromkeys(metrics)), plan, str(path))]
-    names = texts(rows, "model")
+    names = texts(rows, "model", path)
     if "" in names:
         raise ValueError(f"{path} has no model in row {names.index('') + 1}: fill it in")
     reliability = numbers(rows, "reliability", path)
@@ -119,17 +120,17 @@ def _of_table(rows: pd.DataFrame, path: Path, plan: Performance) -> pd.DataFrame
     layers = numbers(rows, "layer", path)
     frame = pd.DataFrame(
         {
-            "dataset": texts(rows, "dataset", path.name.partition(".")[0]),
-            "subject": texts(rows, "subject", GROUP),
+            "dataset": texts(rows, "dataset", path, path.name.partition(".")[0]),
+            "subject": texts(rows, "subject", path, GROUP),
             "model": names,
             "given_step": numbers(rows, "step", path),
             "score": numbers(rows, "score", path),
             "layer": [SELECTED if layer != layer else int(layer) for layer in layers],
-            "family": texts(rows, "family"),
+            "family": texts(rows, "family", path),
             "n_params": numbers(rows, "n_params", path),
             "width": numbers(rows, "width", path),
             "reliability": reliability,
-            "protocol": texts(rows, "protocol"),
+            "protocol": texts(rows, "protocol", path),
             "source": str(path),
         }
     )
@@ -161,10 +162,28 @@ def _metric(metrics: Sequence[str], plan: Performance, source: str) -> str:
     raise ValueError(f"{source} has the metrics {listed(metrics)}: give --metric={metrics[0]}")
 
 
+def _with_score(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """The rows that have a score; notes: gets the models that have none. Raises: ValueError for no score."""
+    scored = rows[rows["score"].notna()]
+    if scored.empty:
+        raise ValueError(_NO_SCORE)
+    lost = [name for name in rows["name"].unique() if name not in set(scored["name"])]
+    if lost:
+        notes.append(f"No score is given of {_few(lost)}: left out.")
+    return scored
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return listed(names[:_SHOWN]) + f" and {more} more" * (more > 0)
+
+
 def _one_layer(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """The rows of each model's chosen layer, else of the one that is highest in the mean over people."""
     kept = []
-    for _, part in rows.groupby(["dataset", "model", "step", "name", "source"], sort=False):
+    dropped: dict[tuple[str, str], list[str]] = {}
+    key = ["dataset", "model", "step", "name", "source"]
+    for (_, _, _, name, _), part in rows.groupby(key, sort=False):
         layers = part["layer"].unique()
         chosen = SELECTED
         if SELECTED not in layers:
@@ -175,4 +194,12 @@ def _one_layer(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
                     "is best for the group: picked on the scores that are shown."
                 )
         kept.append(part[part["layer"] == chosen])
+        lacking = sorted(set(part["subject"]) - set(kept[-1]["subject"]) - {GROUP})
+        if lacking:
+            which = "layer that was chosen" if chosen == SELECTED else f"layer {chosen}"
+            dropped.setdefault((which, _few(lacking)), []).append(name)
+    notes += [
+        f"Of {_few(names)} these have no score of the {which} and are left out: {people}."
+        for (which, people), names in dropped.items()
+    ]
     return pd.concat(kept, ignore_index=True)

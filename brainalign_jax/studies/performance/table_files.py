@@ -7,11 +7,13 @@ import gzip
 import io
 import json
 import math
+import reprlib
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from brainalign_jax.files import Damaged, read_parquet
@@ -20,6 +22,7 @@ SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".json", ".jsonl", ".parquet")
 _BYTES = 2**27  # of a file, unpacked
 _ROWS = 2_000_000
 _MISSING = ("", "na", "n/a", "nan", "null", "none")
+_COLLECTIONS = (list, tuple, dict, set, np.ndarray)
 
 
 def is_table(path: Path) -> bool:
@@ -70,21 +73,33 @@ def numbers(rows: pd.DataFrame, column: str, path: Path) -> list[float]:
         return [math.nan] * len(rows)
     values = []
     for row, value in enumerate(rows[column], 1):
-        number = _number(value)
+        number = number_of(value)
         if number is None:
             raise ValueError(
-                f"{path}: {column} is {value!r} in row {row}: write a finite number, or leave it empty"
+                f"{path}: {column} is {shown(value)} in row {row}: write a finite number, or leave it empty"
             )
         values.append(number)
     return values
 
 
-def texts(rows: pd.DataFrame, column: str, default: str = "") -> list[str]:
-    """A column as text without blanks around it; the default where a row has none."""
+def texts(rows: pd.DataFrame, column: str, path: Path, default: str = "") -> list[str]:
+    """A column as text without blanks around it; the default where a row has none.
+
+    Raises: ValueError naming file, column and row of a list or another collection.
+    """
     if column not in rows.columns:
         return [default] * len(rows)
-    kept = ["" if value is None or value != value else str(value).strip() for value in rows[column]]
+    kept = []
+    for row, value in enumerate(rows[column], 1):
+        if isinstance(value, _COLLECTIONS):
+            raise ValueError(f"{path}: {column} is {shown(value)} in row {row}: write one text")
+        kept.append("" if _missing(value) else str(value).strip())
     return [value or default for value in kept]
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: in one line, and cut where it is long."""
+    return " ".join(reprlib.repr(value).split())
 
 
 def read_json(path: Path) -> Any:
@@ -97,17 +112,25 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is no JSON ({error}): write it again") from error
 
 
-def _number(value: object) -> float | None:
+def number_of(value: Any) -> float | None:
     """A finite number, NaN for what stands for a missing one, None for anything else."""
-    if value is None or (isinstance(value, str) and value.strip().lower() in _MISSING):
-        return math.nan
-    if isinstance(value, bool):
+    if isinstance(value, (bool, np.bool_, *_COLLECTIONS)):
         return None
+    if _missing(value) or (isinstance(value, str) and value.strip().lower() in _MISSING):
+        return math.nan
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
     return None if math.isinf(number) else number
+
+
+def _missing(value: Any) -> bool:
+    """Whether a cell, which is no collection, is empty: None, NaN, or NA of a nullable column."""
+    try:
+        return value is None or value is pd.NA or bool(value != value)
+    except (TypeError, ValueError):  # an object that does not compare
+        return False
 
 
 def _content(path: Path) -> bytes:

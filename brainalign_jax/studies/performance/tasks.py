@@ -15,23 +15,30 @@ from brainalign_jax.names import unknown
 from brainalign_jax.studies.performance.matching import model_name
 from brainalign_jax.studies.performance.table_files import (
     is_table,
+    number_of,
     numbers,
     read_json,
     read_table,
+    shown,
     texts,
 )
+from brainalign_jax.study.report.wording import listed
 
 COLUMNS = (
     "model", "step", "task", "metric", "value", "stderr", "direction", "family", "n_params", "width",
     "name", "source",
 )  # fmt: skip
 _FILES = 5000
-# Metrics, or tasks by themselves, of which less is better.
-_LESS_IS_BETTER = re.compile(
-    r"(^|[_/])(ppl|perplexity|bits|loss|nll|brier|surprisal|wer|cer|errors?|pct_stereotype|likelihood_diff\w*)"
-    r"($|[_/])"
+_SHOWN = 10  # tasks that a note names
+# Words of the names of metrics, or of tasks by themselves, of which less is better: in any place, or last.
+_LOSSES = re.compile(
+    r"(ppl|perplexity|nll|brier|surprisal|bpb|bpc|bpw|rmse|mse|mae|wer|cer|pct stereotype|likelihood diffs?"
+    r"|likelihood difference|bits per)"
 )
-_MORE_IS_BETTER = re.compile(r"(^|/)(acc|acc_norm|accuracy|exact_match|f1)$")
+_LAST_LOSSES = re.compile(r"(bits|loss|losses|entropy|errors?)")
+_GAINS = re.compile(r"(acc|accuracy|exact match|f1|mcc|correlation)")
+# Tasks of abilities whose last part names a group.
+_ACCURACIES = re.compile(r"minimal_pairs(_mean)?/|reading_times/")
 _SKIPPED = ("alias", "samples", "sample_len", "name", "sample_count")
 _LAYOUT = (
     "give model, task and value as CSV, JSON or parquet, or results_*.json of lm-evaluation-harness"
@@ -58,7 +65,7 @@ def read_tasks(sources: Sequence[Path | pd.DataFrame]) -> pd.DataFrame:
     rows = rows[rows["value"].notna()].reset_index(drop=True)
     if rows.empty:
         raise ValueError(f"no task has a value: {_LAYOUT}")
-    return _each_once(rows)
+    return _each_once(rows.assign(direction=_directions(rows)))
 
 
 def named_tasks(rows: pd.DataFrame, patterns: Sequence[str]) -> pd.DataFrame:
@@ -92,11 +99,78 @@ def label_of(rows: pd.DataFrame) -> list[str]:
 def direction_of(task: str, metric: str) -> int:
     """-1 where the name of the metric, or of a task without one, says that less is better; else 1.
 
+    Of a task "a/b" the last part tells, else the first; what follows ": " names a group and tells nothing.
+
     >>> direction_of("lambada", "perplexity"), direction_of("lambada", "acc"), direction_of("bits", "")
     (-1, 1, -1)
+    >>> direction_of("error_detection", ""), direction_of("surprisal_correlation_gpt3", "")
+    (1, 1)
     """
-    said = (metric or task).lower().partition(",")[0]
-    return -1 if _LESS_IS_BETTER.search(said) and not _MORE_IS_BETTER.search(said) else 1
+    if metric:
+        return _said(metric.partition(",")[0], anywhere=True) or 1
+    task = task.lower().partition(": ")[0]
+    if _ACCURACIES.match(task):
+        return 1
+    parts = task.split("/")
+    if len(parts) > 1 and _words(parts[0]).startswith("bits per "):  # the rest names a text
+        return -1
+    return _said(parts[-1]) or _said(parts[0]) or 1
+
+
+def _directions(rows: pd.DataFrame) -> np.ndarray:
+    """The direction of each row: what is given for its task, in any source, else what names say.
+
+    Raises: ValueError where both are given for a task.
+    """
+    directions = np.ones(len(rows), int)
+    for (task, metric), part in rows.groupby(["task", "metric"], sort=False):
+        given = part[part["direction"].notna()]
+        if given["direction"].nunique() > 1:
+            more, less = (
+                given.loc[given["direction"] == sign, "source"].iloc[0] for sign in (1, -1)
+            )
+            raise ValueError(
+                f"of {label_of(part)[0]} more is better in {more} and less in {less}: correct the column "
+                "direction"
+            )
+        said = int(given["direction"].iloc[0]) if len(given) else direction_of(task, metric)
+        directions[part.index] = said
+    return directions
+
+
+def less_is_better(rows: pd.DataFrame) -> str:
+    """Which of the tasks count with their sign turned, as a note; "" where none does."""
+    turned = list(dict.fromkeys(label_of(rows[rows["direction"] == -1])))
+    more = len(turned) - _SHOWN
+    named = listed(turned[:_SHOWN]) + f" and {more} more" * (more > 0)
+    return (
+        f"Less is taken to be better, and the sign turned, of {named}; where that is not so, give the column "
+        "direction."
+        if turned
+        else ""
+    )
+
+
+def _said(name: str, *, anywhere: bool = False) -> int:
+    """-1 where the words of a name say that less is better, 1 that more is, 0 where they say nothing.
+
+    anywhere: words as "loss" and "error" count in any place, not last alone.
+    """
+    words = _words(name)
+    if _found(_GAINS, words):
+        return -1 if words.endswith((" loss", " error")) else 1
+    if _found(_LOSSES, words) or _found(_LAST_LOSSES, words if anywhere else words.split(" ")[-1]):
+        return -1
+    return 0
+
+
+def _words(name: str) -> str:
+    """The words of a name, in lower case, with one blank between them."""
+    return " ".join(re.findall("[a-z0-9]+", name.lower()))
+
+
+def _found(pattern: re.Pattern[str], words: str) -> bool:
+    return re.search(rf"(?<!\S){pattern.pattern}(?!\S)", words) is not None
 
 
 def _files(source: Path) -> Iterator[Path]:
@@ -131,7 +205,9 @@ def _of_table(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
     missing = [name for name in ("model", "task", "value") if name not in rows.columns]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}: give model, task and value")
-    names, tasks, metrics = (texts(rows, column) for column in ("model", "task", "metric"))
+    if rows.empty:
+        raise ValueError(f"{path} has no rows: give model, task and value of each")
+    names, tasks, metrics = (texts(rows, column, path) for column in ("model", "task", "metric"))
     for what, column in (("model", names), ("task", tasks)):
         if "" in column:
             raise ValueError(f"{path} has no {what} in row {column.index('') + 1}: fill it in")
@@ -145,10 +221,6 @@ def _of_table(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
                 f"{path}: direction is {direction:g} in row {row}: give 1 where more is better, -1 where "
                 "less is"
             )
-    directions = [
-        direction_of(*told) if direction != direction else int(direction)
-        for direction, *told in zip(given, tasks, metrics, strict=True)
-    ]
     return pd.DataFrame(
         {
             "model": [each.model for each in known],
@@ -159,8 +231,8 @@ def _of_table(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
             "metric": metrics,
             "value": numbers(rows, "value", path),
             "stderr": numbers(rows, "stderr", path),
-            "direction": directions,
-            "family": texts(rows, "family"),
+            "direction": given,
+            "family": texts(rows, "family", path),
             "n_params": numbers(rows, "n_params", path),
             "width": numbers(rows, "width", path),
             "name": names,
@@ -185,22 +257,33 @@ def _of_harness(content: dict[str, Any], path: Path) -> pd.DataFrame:
             if metric.endswith("_stderr") or metric in _SKIPPED or not number:
                 continue
             error = of_task.get(f"{metric}_stderr" + f",{filtered}" * bool(filtered))
+            error = _harness_number(
+                error if isinstance(error, int | float) else None, task, key, path
+            )
             more = said.get(metric) if isinstance(said, dict) else None
             lines.append(
                 {
                     "task": task,
                     "metric": metric if filtered in ("", "none") else key,
-                    "value": float(value) if np.isfinite(value) else np.nan,
-                    "stderr": float(error) if isinstance(error, int | float) else np.nan,
-                    "direction": (1 if more else -1)
-                    if isinstance(more, bool)
-                    else direction_of(task, metric),
+                    "value": _harness_number(value, task, key, path),
+                    "stderr": error,
+                    "direction": (1 if more else -1) if isinstance(more, bool) else np.nan,
                 }
             )
     if not lines:
         raise ValueError(f"{path} holds no value of any task: {_LAYOUT}")
     about = dict(model=known.model, step=known.step, n_params=size, name=name, source=str(path))
     return pd.DataFrame(lines).assign(family="", width=np.nan, **about)[list(COLUMNS)]
+
+
+def _harness_number(value: float | None, task: str, key: str, path: Path) -> float:
+    """A value as a number, NaN where it is none or not finite. Raises: ValueError where it is too large."""
+    if isinstance(value, float) and not np.isfinite(value):
+        return np.nan
+    number = number_of(value)
+    if number is None:
+        raise ValueError(f"{path}: {key} of {task} is {shown(value)}: write a finite number")
+    return number
 
 
 def _harness_model(content: dict[str, Any], path: Path) -> tuple[str, float]:
@@ -224,9 +307,8 @@ def _harness_model(content: dict[str, Any], path: Path) -> tuple[str, float]:
     revision = arguments.get("revision")
     if isinstance(revision, str | int) and str(revision).strip() and "@" not in name:
         name = f"{name}@{revision}"
-    size = config.get("model_num_parameters")
-    usable = isinstance(size, int | float) and not isinstance(size, bool) and size > 0
-    return name, float(size) if usable else np.nan
+    size = number_of(config.get("model_num_parameters"))
+    return name, size if size is not None and size > 0 else np.nan
 
 
 def _each_once(rows: pd.DataFrame) -> pd.DataFrame:

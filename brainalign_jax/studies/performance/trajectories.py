@@ -16,7 +16,7 @@ from brainalign_jax.study.report.wording import counted
 from brainalign_jax.study.results import GROUP
 
 FEWEST_STEPS = 5
-_PERPLEXITY = re.compile("ppl|perplexity")
+_PERPLEXITY = re.compile("ppl|perplexity", re.IGNORECASE)
 _FIRST = 0.5  # what step 0 counts as, on a logarithmic axis
 _CLEAR = 3.0  # standard deviations about a smooth curve that a rise must have
 

@@ -24,7 +24,7 @@ from brainalign_jax.study.report.wording import (
 )
 
 LEVEL = 0.05
-FEWEST_DRAWS = 19
+FEWEST_DRAWS = 20  # of which the smallest p is below .05
 _SHOWN = 4  # tasks that a sentence names
 _GIVEN = {"n_params": "number of parameters", "width": "width"}
 LEVELS = {
@@ -41,7 +41,7 @@ ANSWERS = {
     "size": "Only with size: larger models are more alike to brains and do better, and no more is shown",
     "opposite": "The other way round: given their size, models that are more alike to brains do worse",
     "none": "Not shown: alignment and what models can do do not go together beyond doubt",
-    "untested": "Not tested: fewer than 19 permutations",
+    "untested": "Not tested: fewer than 20 permutations",
 }
 
 
@@ -150,9 +150,8 @@ def _of_dataset(table: PerformanceTable, dataset: str, rows: pd.DataFrame) -> Ve
     if known(line["partial_spearman"]):
         said[0] += (
             f", and given the {listed(_GIVEN[name] for name in line['given'].split(', '))} at "
-            f"{signed(line['partial_spearman'])} {interval(line['lower'], line['upper'])}, "
-            f"{probability(line['p'])}, adjusted over {counted(len(rows), 'task')} "
-            f"{probability(line['p_adjusted'])}."
+            f"{_with_interval(line, 'partial_spearman')}, {probability(line['p'])}, adjusted over "
+            f"{counted(len(rows), 'task')} {probability(line['p_adjusted'])}."
         )
     elif line["given"]:
         said[0] += (
@@ -186,6 +185,11 @@ def _of_dataset(table: PerformanceTable, dataset: str, rows: pd.DataFrame) -> Ve
         said.append(f"{text}.")
     said.append(_needed(line))
     return Verdict(dataset, conclusion, " ".join(said))
+
+
+def _with_interval(line: pd.Series, name: str) -> str:
+    """A correlation and, where there is one, its interval."""
+    return f"{signed(line[name])} {interval(line['lower'], line['upper'])}".rstrip()
 
 
 def _scope(line: pd.Series) -> str:
@@ -265,8 +269,7 @@ def _of_ablations(table: PerformanceTable) -> list[Verdict]:
             words = "the same cost both" if both else "it is not shown that the same cost both"
             texts.append(
                 f"{line['how']}, {line['readout']}, {line['n_components']} parts: {words} "
-                f"({signed(line['spearman'])} {interval(line['lower'], line['upper'])}, "
-                f"{probability(line['p'])})"
+                f"({_with_interval(line, 'spearman')}, {probability(line['p'])})"
             )
         said.append(
             Verdict(model, "", f"{method}, {labels[model]}, ablations: {'; '.join(texts)}.")
