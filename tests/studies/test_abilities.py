@@ -109,6 +109,7 @@ def test_bits_of_a_text_are_those_of_its_words(tmp_path, tiny):
     )
     assert per_word["value"] == pytest.approx(bits.mean(), rel=1e-5)
     assert per_character["value"] == pytest.approx(bits.sum() / len(" ".join(words)), rel=1e-5)
+    assert (per_word["direction"], per_character["direction"]) == (-1, -1)
     assert (per_word["n_items"], per_character["n_items"]) == (12, len(" ".join(words)))
     assert read_text(tmp_path / "story.txt").sentence.tolist() == [0] * 3 + [1] * 6 + [2] * 3
     assert "bits per word of story" in told.verdict() and "no chance level" in told.verdict()
@@ -148,6 +149,16 @@ def test_planted_slopes_are_recovered_and_noise_gains_nothing():
     assert told["reading_times"].n_items == 5 * 298 and "reading_times/story 4" in told
     times, bits = made_times(0.0)
     assert next(fit_abilities(times, bits, PLAN)).lower < 0
+
+
+def test_intervals_are_of_the_confidence_that_is_asked_for():
+    times, bits = made_times(5.0)
+    for confidence, reach in ((0.95, 1.95996), (0.5, 0.67449)):
+        told = by_task(
+            fit_abilities(times, bits, Abilities(n_bootstraps=100, confidence=confidence))
+        )
+        story = told["reading_times/story 4"]
+        assert (story.upper - story.value) / story.stderr == pytest.approx(reach, rel=1e-5)
 
 
 @pytest.mark.parametrize("spillover", [0, 1, 2])
@@ -227,6 +238,7 @@ def test_the_command_writes_what_it_says(tmp_path, tiny, capsys, monkeypatch):
     assert {"minimal_pairs", "minimal_pairs_mean", "quiz/acc"} <= set(table.rows["task"])
     two = table.rows.groupby("task")["value"].nunique(dropna=False)
     assert (two == 1).all() and (table.rows["family"] == "gpt2").all()
+    assert (table.rows["direction"] == 1).all()
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert page.index("Do the models do better than chance?") < page.index("All items")
     assert (tmp_path / "out" / "figures" / "pairs_by_phenomenon.png").is_file()
@@ -238,6 +250,8 @@ def test_the_command_writes_what_it_says(tmp_path, tiny, capsys, monkeypatch):
         ("pairs", "p.jsonl", '{"sentence_good": "a"}', "p.jsonl:1 has no text 'sentence_bad'"),
         ("pairs", "p.jsonl", "\n[1]\n", "p.jsonl:2 is no JSON object"),
         ("pairs", "p.jsonl", "{", "p.jsonl:1 is no JSON ("),
+        ("pairs", "p.jsonl", '\n{"UID": "\\ud800"}', "p.jsonl:2 has half a character"),
+        ("choices", "c.jsonl", '{"choices": ["\\udfff"]}', "c.jsonl:1 has half a character"),
         ("pairs", "p.jsonl", "", "holds no pair; give a .jsonl file"),
         ("pairs", "p.txt", None, "there are no minimal pairs at"),
         ("text", "t.txt", b"\xff\xfe", "is no text in UTF-8 (byte 0)"),
@@ -257,6 +271,24 @@ def test_the_command_writes_what_it_says(tmp_path, tiny, capsys, monkeypatch):
             "r.csv",
             "word,zone,item,meanItemRT\na,1,x,3\n",
             "line 2 has no number in the column item",
+        ),
+        (
+            "reading",
+            "r.csv",
+            "word,zone,item,meanItemRT\na,1,1,3\na,2,1,inf\n",
+            "line 3 has no number in the column meanItemRT",
+        ),
+        (
+            "reading",
+            "r.csv",
+            "word,zone,item,meanItemRT\na,1,1.5,3\n",
+            "line 2 has no whole number of up to 1,000,000,000 in the column item",
+        ),
+        (
+            "reading",
+            "r.csv",
+            "word,zone,item,meanItemRT\na,1,1,3\nb,1,1,4\n",
+            "line 3 has the item and zone of one before",
         ),
         (
             "reading",
