@@ -19,7 +19,12 @@ from brainalign_jax.studies.abilities import (
     read_reading_times,
     run_abilities,
 )
-from brainalign_jax.studies.abilities.choices import choice_abilities, read_questions
+from brainalign_jax.studies.abilities.choices import (
+    _fitting_contexts,
+    _log_probabilities,
+    choice_abilities,
+    read_questions,
+)
 from brainalign_jax.studies.abilities.pairs import TASK, pair_abilities, pair_scores
 from brainalign_jax.studies.abilities.reading import ReadingTimes, fit, fit_abilities
 from brainalign_jax.studies.abilities.scorer import Scorer
@@ -33,7 +38,7 @@ PLAN = Abilities(n_bootstraps=500)
 class KnownWords:
     """In a scorer's place: each word has the bits that a table gives it, and a sub-token a letter."""
 
-    name, causal, n_params, step = "known", True, 1, np.nan
+    name, causal, n_params, step, room = "known", True, 1, np.nan, 1000
     model = SimpleNamespace(family="table")
 
     def __init__(self, table):
@@ -217,6 +222,36 @@ def test_questions_of_known_words(tmp_path):
     assert told["last/last_word_bits"].value == 2.0 and told["last/last_word_bits"].n_items == 2
 
 
+def test_a_word_of_no_probability_gains_nothing(tmp_path):
+    scorer = KnownWords({"the": 1.0, "dog": 2.0, "cat": 3.0})
+    file = write_lines(
+        tmp_path / "quiz.jsonl",
+        {"context": "the", "choices": ["dog", "unheard cat", "cat"], "gold": 1},  # left out
+        {"context": "the", "choices": ["dog", "cat"], "gold": 0, "text": "beside choices"},
+        {"choices": ["unheard cat", "dog cat"], "gold": 0},  # left out: one first word is known
+        {"choices": ["unheard cat", "unheard dog"], "gold": 1},  # no first word has a probability
+    )
+    told = by_task(choice_abilities(scorer, read_questions(file), 0.95))["quiz/acc"]
+    assert (told.value, told.n_items, told.chance) == (1.0, 2, 0.5)
+
+
+def test_answers_are_read_behind_the_same_context(tmp_path, tiny):
+    scorer = Scorer(tiny)
+    words = ["the", "cat", "sat", "on", "a", "mat", "and", "the", "dog", "ran", "so", "far"] * 10
+    long = {"context": " ".join(words), "choices": ["dog", "dog " * 20 + "ran"], "gold": 0}
+    asked = read_questions(write_lines(tmp_path / "q.jsonl", long)).asked
+    (context,) = _fitting_contexts(scorer, asked)
+    assert 0 < len(context) < len(words) and context == words[-len(context) :]
+    answer = asked[0].choices[1].split()
+    sizes = [
+        len(scorer._tokenizer.encode([words[-kept:] + answer])[0].ids)
+        for kept in (len(context), len(context) + 2)
+    ]
+    assert sizes[0] <= scorer.room < sizes[1]
+    bits = scorer.text_bits([[*context, "dog"]])[0][-1]
+    assert _log_probabilities(scorer, asked)[0][0] == pytest.approx(-bits, rel=1e-5)
+
+
 def test_the_command_writes_what_it_says(tmp_path, tiny, capsys, monkeypatch):
     hub, commit = tmp_path / "models--a--tiny", "0" * 40
     shutil.copytree(tiny, hub / "snapshots" / commit)
@@ -324,6 +359,8 @@ def test_models_that_predict_no_words_are_told(tmp_path, minilm, capsys):
         assert message in said and said.count("\n") == 1
     assert cli.main(["abilities", "--models=gpt2", f"--output_dir={tmp_path / 'out'}"]) == 2
     assert "give one of --text, --pairs, --reading, --choices" in capsys.readouterr().err
+    assert cli.main(["abilities", "--models=gpt2@512", "--models=gpt2@main", *common]) == 2
+    assert "--models is given 2 times: give it once" in capsys.readouterr().err
 
 
 SENTENCES = (
