@@ -51,8 +51,8 @@ MODELS = Option(
     "list",
     None,
     "Models, by name, Hugging Face id or folder (`brainalign models` lists the names); untrained:MODEL is "
-    "the same architecture with random weights, static:FILE a file of word vectors, MODEL@{512,1000} a model "
-    "at steps of its training.",
+    "the same architecture with random weights, static:FILE a file of word vectors, 'MODEL@{512,1000}' a "
+    "model at steps of its training (in quotes, for the shell).",
     MODEL,
     required=True,
 )

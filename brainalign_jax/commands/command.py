@@ -173,6 +173,7 @@ def run(command: Command, arguments: Sequence[str]) -> int:
     define(command.options, flag_values)
     try:
         _, *rest = flag_values([command.name, *arguments])
+        _check_once(command.options, flag_values)
         _take_positional(command, flag_values, rest)
         values = read(command.options, flag_values)
     except flags.UnrecognizedFlagError as error:
@@ -188,6 +189,17 @@ def run(command: Command, arguments: Sequence[str]) -> int:
 def acted(command: Command, values: dict[str, Any], text: str, *, who: str = "brainalign") -> int:
     """Do the work; the exit status, as `ending` has them."""
     return ended(lambda: command.act(values, text), who, command.kept)
+
+
+def _check_once(options: Sequence[Option], flag_values: flags.FlagValues) -> None:
+    for option in options:
+        times = flag_values[option.name].present
+        if times > 1:
+            several = f", as --{option.name}='A,B@{{1,2}}' (in quotes, for the shell)"
+            raise ValueError(
+                f"--{option.name} is given {times} times: give it once"
+                + several * (option.kind == "list")
+            )
 
 
 def _take_positional(command: Command, flag_values: flags.FlagValues, rest: Sequence[str]) -> None:

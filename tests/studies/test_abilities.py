@@ -19,7 +19,12 @@ from brainalign_jax.studies.abilities import (
     read_reading_times,
     run_abilities,
 )
-from brainalign_jax.studies.abilities.choices import choice_abilities, read_questions
+from brainalign_jax.studies.abilities.choices import (
+    _fitting_contexts,
+    _log_probabilities,
+    choice_abilities,
+    read_questions,
+)
 from brainalign_jax.studies.abilities.pairs import TASK, pair_abilities, pair_scores
 from brainalign_jax.studies.abilities.reading import ReadingTimes, fit, fit_abilities
 from brainalign_jax.studies.abilities.scorer import Scorer
@@ -33,7 +38,7 @@ PLAN = Abilities(n_bootstraps=500)
 class KnownWords:
     """In a scorer's place: each word has the bits that a table gives it, and a sub-token a letter."""
 
-    name, causal, n_params, step = "known", True, 1, np.nan
+    name, causal, n_params, step, room = "known", True, 1, np.nan, 1000
     model = SimpleNamespace(family="table")
 
     def __init__(self, table):
@@ -109,6 +114,7 @@ def test_bits_of_a_text_are_those_of_its_words(tmp_path, tiny):
     )
     assert per_word["value"] == pytest.approx(bits.mean(), rel=1e-5)
     assert per_character["value"] == pytest.approx(bits.sum() / len(" ".join(words)), rel=1e-5)
+    assert (per_word["direction"], per_character["direction"]) == (-1, -1)
     assert (per_word["n_items"], per_character["n_items"]) == (12, len(" ".join(words)))
     assert read_text(tmp_path / "story.txt").sentence.tolist() == [0] * 3 + [1] * 6 + [2] * 3
     assert "bits per word of story" in told.verdict() and "no chance level" in told.verdict()
@@ -148,6 +154,16 @@ def test_planted_slopes_are_recovered_and_noise_gains_nothing():
     assert told["reading_times"].n_items == 5 * 298 and "reading_times/story 4" in told
     times, bits = made_times(0.0)
     assert next(fit_abilities(times, bits, PLAN)).lower < 0
+
+
+def test_intervals_are_of_the_confidence_that_is_asked_for():
+    times, bits = made_times(5.0)
+    for confidence, reach in ((0.95, 1.95996), (0.5, 0.67449)):
+        told = by_task(
+            fit_abilities(times, bits, Abilities(n_bootstraps=100, confidence=confidence))
+        )
+        story = told["reading_times/story 4"]
+        assert (story.upper - story.value) / story.stderr == pytest.approx(reach, rel=1e-5)
 
 
 @pytest.mark.parametrize("spillover", [0, 1, 2])
@@ -206,6 +222,36 @@ def test_questions_of_known_words(tmp_path):
     assert told["last/last_word_bits"].value == 2.0 and told["last/last_word_bits"].n_items == 2
 
 
+def test_a_word_of_no_probability_gains_nothing(tmp_path):
+    scorer = KnownWords({"the": 1.0, "dog": 2.0, "cat": 3.0})
+    file = write_lines(
+        tmp_path / "quiz.jsonl",
+        {"context": "the", "choices": ["dog", "unheard cat", "cat"], "gold": 1},  # left out
+        {"context": "the", "choices": ["dog", "cat"], "gold": 0, "text": "beside choices"},
+        {"choices": ["unheard cat", "dog cat"], "gold": 0},  # left out: one first word is known
+        {"choices": ["unheard cat", "unheard dog"], "gold": 1},  # no first word has a probability
+    )
+    told = by_task(choice_abilities(scorer, read_questions(file), 0.95))["quiz/acc"]
+    assert (told.value, told.n_items, told.chance) == (1.0, 2, 0.5)
+
+
+def test_answers_are_read_behind_the_same_context(tmp_path, tiny):
+    scorer = Scorer(tiny)
+    words = ["the", "cat", "sat", "on", "a", "mat", "and", "the", "dog", "ran", "so", "far"] * 10
+    long = {"context": " ".join(words), "choices": ["dog", "dog " * 20 + "ran"], "gold": 0}
+    asked = read_questions(write_lines(tmp_path / "q.jsonl", long)).asked
+    (context,) = _fitting_contexts(scorer, asked)
+    assert 0 < len(context) < len(words) and context == words[-len(context) :]
+    answer = asked[0].choices[1].split()
+    sizes = [
+        len(scorer._tokenizer.encode([words[-kept:] + answer])[0].ids)
+        for kept in (len(context), len(context) + 2)
+    ]
+    assert sizes[0] <= scorer.room < sizes[1]
+    bits = scorer.text_bits([[*context, "dog"]])[0][-1]
+    assert _log_probabilities(scorer, asked)[0][0] == pytest.approx(-bits, rel=1e-5)
+
+
 def test_the_command_writes_what_it_says(tmp_path, tiny, capsys, monkeypatch):
     hub, commit = tmp_path / "models--a--tiny", "0" * 40
     shutil.copytree(tiny, hub / "snapshots" / commit)
@@ -227,6 +273,7 @@ def test_the_command_writes_what_it_says(tmp_path, tiny, capsys, monkeypatch):
     assert {"minimal_pairs", "minimal_pairs_mean", "quiz/acc"} <= set(table.rows["task"])
     two = table.rows.groupby("task")["value"].nunique(dropna=False)
     assert (two == 1).all() and (table.rows["family"] == "gpt2").all()
+    assert (table.rows["direction"] == 1).all()
     page = (tmp_path / "out" / "report.html").read_text("utf-8")
     assert page.index("Do the models do better than chance?") < page.index("All items")
     assert (tmp_path / "out" / "figures" / "pairs_by_phenomenon.png").is_file()
@@ -238,6 +285,8 @@ def test_the_command_writes_what_it_says(tmp_path, tiny, capsys, monkeypatch):
         ("pairs", "p.jsonl", '{"sentence_good": "a"}', "p.jsonl:1 has no text 'sentence_bad'"),
         ("pairs", "p.jsonl", "\n[1]\n", "p.jsonl:2 is no JSON object"),
         ("pairs", "p.jsonl", "{", "p.jsonl:1 is no JSON ("),
+        ("pairs", "p.jsonl", '\n{"UID": "\\ud800"}', "p.jsonl:2 has half a character"),
+        ("choices", "c.jsonl", '{"choices": ["\\udfff"]}', "c.jsonl:1 has half a character"),
         ("pairs", "p.jsonl", "", "holds no pair; give a .jsonl file"),
         ("pairs", "p.txt", None, "there are no minimal pairs at"),
         ("text", "t.txt", b"\xff\xfe", "is no text in UTF-8 (byte 0)"),
@@ -257,6 +306,24 @@ def test_the_command_writes_what_it_says(tmp_path, tiny, capsys, monkeypatch):
             "r.csv",
             "word,zone,item,meanItemRT\na,1,x,3\n",
             "line 2 has no number in the column item",
+        ),
+        (
+            "reading",
+            "r.csv",
+            "word,zone,item,meanItemRT\na,1,1,3\na,2,1,inf\n",
+            "line 3 has no number in the column meanItemRT",
+        ),
+        (
+            "reading",
+            "r.csv",
+            "word,zone,item,meanItemRT\na,1,1.5,3\n",
+            "line 2 has no whole number of up to 1,000,000,000 in the column item",
+        ),
+        (
+            "reading",
+            "r.csv",
+            "word,zone,item,meanItemRT\na,1,1,3\nb,1,1,4\n",
+            "line 3 has the item and zone of one before",
         ),
         (
             "reading",
@@ -292,6 +359,8 @@ def test_models_that_predict_no_words_are_told(tmp_path, minilm, capsys):
         assert message in said and said.count("\n") == 1
     assert cli.main(["abilities", "--models=gpt2", f"--output_dir={tmp_path / 'out'}"]) == 2
     assert "give one of --text, --pairs, --reading, --choices" in capsys.readouterr().err
+    assert cli.main(["abilities", "--models=gpt2@512", "--models=gpt2@main", *common]) == 2
+    assert "--models is given 2 times: give it once" in capsys.readouterr().err
 
 
 SENTENCES = (

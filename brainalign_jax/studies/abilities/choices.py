@@ -2,17 +2,19 @@
 
 A line of a `.jsonl` file has `context` (or `query`), `choices`, a list of answers, and `gold`, the index of
 the right one. "acc" takes the answer of the highest log-probability, "acc_norm" that of the highest by its
-length in bytes. A line with `text` alone asks for its last word, as LAMBADA does: its bits are given.
+length in bytes. A line with `text` and no `choices` asks for its last word, as LAMBADA does: its
+bits are given.
 
 Contexts and answers are joined by a blank, and white space becomes single blanks, where the harness keeps
-line ends as they are.
+line ends as they are. A context that does not fit into the model's length with the longest answer loses its
+first words, the same ones for all answers.
 
 Reference: Gao et al. 2021, A framework for few-shot language model evaluation (lm-evaluation-harness).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +58,8 @@ def read_questions(path: str | Path) -> Questions:
     asked: list[Question] = []
     for number, content in json_lines(file):
         place = f"{file}:{number}"
-        asked.append(_last_word(content, place) if "text" in content else _question(content, place))
+        last_word = "text" in content and "choices" not in content
+        asked.append(_last_word(content, place) if last_word else _question(content, place))
         if (len(asked[-1].choices) == 1) != (len(asked[0].choices) == 1):
             raise ValueError(f"{place} asks otherwise than the lines before: give two files")
         if sum(len(question.choices) for question in asked[-2:]) * len(asked) > 2 * _MOST_ANSWERS:
@@ -96,30 +99,68 @@ def _last_word(content: dict, place: str) -> Question:
 
 def choice_abilities(scorer: Scorer, questions: Questions, confidence: float) -> Iterator[Ability]:
     """Accuracy by log-probability and by that of a byte; of last words, their bits."""
-    texts, first = [], []
-    for question in questions.asked:
-        before = question.context.split()
-        texts += [before + choice.split() for choice in question.choices]
-        first += [len(before)] * len(question.choices)
-    bits = [own[start:] for own, start in zip(scorer.text_bits(texts), first, strict=True)]
-    # Without a context the first word of an answer may have no probability, in all of them.
-    scores = -np.array([np.nansum(own) if np.isfinite(own).any() else np.nan for own in bits])
-    bounds = np.cumsum([0, *(len(question.choices) for question in questions.asked)])
+    scores = _log_probabilities(scorer, questions.asked)
     if questions.last_words:
-        known = -scores[np.isfinite(scores)]
+        bits = -np.concatenate(scores)
+        known = bits[np.isfinite(bits)]
         if not len(known):
             raise ValueError(f"{scorer.name} knows no last word of {questions.name}")
         yield ratio(f"{questions.name}/last_word_bits", ALL, known, np.ones(len(known)), confidence)
         return
     right: dict[str, list[float]] = {"acc": [], "acc_norm": []}
-    for question, begin, end in zip(questions.asked, bounds, bounds[1:], strict=False):
-        own = scores[begin:end]
+    chances = []
+    for question, own in zip(questions.asked, scores, strict=True):
         if np.isfinite(own).all():
+            chances.append(1 / len(question.choices))
             lengths = np.array([len(choice.encode()) for choice in question.choices])
             right["acc"].append(float(own.argmax() == question.gold))
             right["acc_norm"].append(float((own / lengths).argmax() == question.gold))
     if not right["acc"]:
         raise ValueError(f"{scorer.name} knows the answers to no question of {questions.name}")
-    chance = float(np.mean([1 / len(question.choices) for question in questions.asked]))
+    chance = float(np.mean(chances))
     for name, marks in right.items():
         yield accuracy(f"{questions.name}/{name}", ALL, np.array(marks), chance, confidence)
+
+
+def _log_probabilities(scorer: Scorer, asked: Sequence[Question]) -> list[np.ndarray]:
+    """Of each question the log-probabilities of its answers, in bits; NaN where a word has none."""
+    contexts = _fitting_contexts(scorer, asked)
+    by_text = iter(scorer.text_bits(_texts(asked, contexts)))
+    scores = []
+    for question, context in zip(asked, contexts, strict=True):
+        bits = [next(by_text)[len(context) :] for _ in question.choices]
+        # The first word of a text may have no probability, in all answers alike: it is left out of them.
+        first = int(
+            scorer.causal and not context and all(len(own) > 1 and np.isnan(own[0]) for own in bits)
+        )
+        scores.append(-np.array([own[first:].sum() for own in bits]))
+    return scores
+
+
+def _fitting_contexts(scorer: Scorer, asked: Sequence[Question]) -> list[list[str]]:
+    """The words of each context, without those at its start for which the longest answer leaves no room."""
+    contexts = [question.context.split() for question in asked]
+    unsure = list(range(len(asked)))
+    # A word that comes to stand first may have other sub-tokens than behind a blank: looked at again.
+    while unsure:
+        texts = _texts([asked[place] for place in unsure], [contexts[place] for place in unsure])
+        sizes = iter(scorer.sub_tokens(texts))
+        cut = []
+        for place in unsure:
+            longest = max((next(sizes) for _ in asked[place].choices), key=np.sum)
+            excess, n_words = longest.sum() - scorer.room, len(contexts[place])
+            if excess > 0 and n_words:
+                n_cut = int(np.searchsorted(np.cumsum(longest[:n_words]), excess)) + 1
+                contexts[place] = contexts[place][n_cut:]
+                cut.append(place)
+        unsure = cut
+    return contexts
+
+
+def _texts(asked: Sequence[Question], contexts: Sequence[list[str]]) -> list[list[str]]:
+    """The words of each answer behind its context."""
+    return [
+        context + choice.split()
+        for question, context in zip(asked, contexts, strict=True)
+        for choice in question.choices
+    ]

@@ -14,7 +14,8 @@ _MOST_LINE = 1 << 20
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number from 1, object) of each line that is not empty.
 
-    Raises: FileNotFoundError; ValueError with file and line, where one is too long or no JSON object.
+    Raises: FileNotFoundError; ValueError with file and line, where one is too long, no JSON object, or no
+      Unicode.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; give one with a JSON object a line")
@@ -33,6 +34,11 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             try:
                 content = json.loads(line)
+                json.dumps(content, ensure_ascii=False).encode()
+            except UnicodeEncodeError:
+                raise ValueError(
+                    f"{path}:{number} has half a character (a surrogate, \\ud800 to \\udfff); correct it"
+                ) from None
             except (ValueError, RecursionError) as error:
                 raise ValueError(
                     f"{path}:{number} is no JSON ({str(error)[:80]}); correct it"

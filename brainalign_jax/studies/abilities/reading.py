@@ -30,6 +30,7 @@ _MOST_BYTES = 1 << 27
 _COLUMNS = ("word", "zone", "item", "meanItemRT")
 _TIMES, _FREQUENCIES, _OTHERS = "processed_wordinfo.tsv", "freqs-1.tsv", "all_stories_gpt3.csv"
 _FEWEST = 50  # words of a story
+_LARGEST = 1_000_000_000  # number of a story or place
 _ALIKE = 0.99  # characters of a story that another's copy of it must share
 
 
@@ -70,9 +71,11 @@ def read_reading_times(path: str | Path) -> ReadingTimes:
         )
     for name in ("zone", "item", "meanItemRT"):
         table[name] = pd.to_numeric(table[name], errors="coerce")
-        if table[name].isna().any():
-            row = int(table[name].isna().to_numpy().argmax()) + 2
-            raise ValueError(f"{file}: line {row} has no number in the column {name}; correct it")
+        _refuse_lines(file, ~np.isfinite(table[name]), f"has no number in the column {name}")
+    for name in ("zone", "item"):
+        told = f"has no whole number of up to {_LARGEST:,} in the column {name}"
+        _refuse_lines(file, (table[name] % 1 != 0) | (table[name].abs() > _LARGEST), told)
+    _refuse_lines(file, table.duplicated(["item", "zone"]), "has the item and zone of one before")
     table = table.sort_values(["item", "zone"], ignore_index=True)
     words = tuple(str(word).strip() for word in table["word"])
     if "" in words or (table["meanItemRT"] <= 0).any():
@@ -93,6 +96,12 @@ def read_reading_times(path: str | Path) -> ReadingTimes:
         _log_frequency(table, _inside(folder, _FREQUENCIES), file),
         _others(words, story, _inside(folder, _OTHERS)),
     )
+
+
+def _refuse_lines(file: Path, wrong: pd.Series, told: str) -> None:
+    """Raises: ValueError with the first line that is wrong."""
+    if wrong.any():
+        raise ValueError(f"{file}: line {int(wrong.to_numpy().argmax()) + 2} {told}; correct it")
 
 
 def _inside(folder: Path, name: str) -> Path | None:
@@ -231,10 +240,11 @@ def reading_abilities(scorer: Scorer, times: ReadingTimes, plan: Abilities) -> I
         known = np.isfinite(times.others) & np.isfinite(bits)
         if known.sum() > 3:
             r = float(np.corrcoef(times.others[known], bits[known])[0, 1])
-            reach = 1.96 / np.sqrt(known.sum() - 3)
+            count = int(known.sum())
+            reach = _normal_reach(plan.confidence) / np.sqrt(count - 3)
             low, high = np.tanh(np.arctanh(r) - reach), np.tanh(np.arctanh(r) + reach)
-            error = float((1 - r**2) / np.sqrt(known.sum() - 2))
-            yield Ability(CORRELATION, ALL, r, error, int(known.sum()), low, high, 0.0)
+            error = float((1 - r**2) / np.sqrt(count - 2))
+            yield Ability(CORRELATION, ALL, r, error, count, low, high, 0.0, direction=1)
 
 
 def fit_abilities(times: ReadingTimes, bits: np.ndarray, plan: Abilities) -> Iterator[Ability]:
@@ -251,16 +261,24 @@ def fit_abilities(times: ReadingTimes, bits: np.ndarray, plan: Abilities) -> Ite
     tails = [50 * (1 - plan.confidence), 50 * (1 + plan.confidence)]
     low, high = np.percentile(drawn, tails)
     count = len(fitted.gains)
-    yield Ability(TASK, ALL, float(fitted.gains.mean()), float(drawn.std()), count, low, high, 0.0)
+    mean, error = float(fitted.gains.mean()), float(drawn.std())
+    yield Ability(TASK, ALL, mean, error, count, low, high, 0.0, direction=1)
     nan = np.nan
-    yield Ability(SLOPE, ALL, fitted.slope, nan, count, nan, nan, 0.0)
+    # A slope has no better side; 1 says only that it is not turned.
+    yield Ability(SLOPE, ALL, fitted.slope, nan, count, nan, nan, 0.0, direction=1)
     for number, part in zip(stories, parts, strict=True):
         error = float(part.std(ddof=1) / np.sqrt(len(part)))
-        mean, reach = float(part.mean()), 1.96 * error
-        group = f"story {number}"
-        yield Ability(
-            f"{TASK}/{group}", group, mean, error, len(part), mean - reach, mean + reach, 0.0
-        )
+        mean, reach = float(part.mean()), _normal_reach(plan.confidence) * error
+        low, high, group = mean - reach, mean + reach, f"story {number}"
+        task = f"{TASK}/{group}"
+        yield Ability(task, group, mean, error, len(part), low, high, 0.0, direction=1)
+
+
+def _normal_reach(confidence: float) -> float:
+    """Standard errors to each side of a normal interval."""
+    from scipy.special import ndtri
+
+    return float(ndtri((1 + confidence) / 2))
 
 
 def _drawn_means(parts: list[np.ndarray], plan: Abilities) -> np.ndarray:

@@ -14,6 +14,7 @@ from brainalign_jax.language.tokens import load_tokenizer
 from brainalign_jax.stimulus import Stimulus
 
 _STEP = re.compile(r"@step(\d+)$")
+_LONGEST = 4096  # sub-tokens that are read at once, of a model that takes more
 
 
 class Scorer:
@@ -39,6 +40,12 @@ class Scorer:
     def causal(self) -> bool:
         """Whether the model reads from left to right; else surprisal is the pseudo-log-likelihood's."""
         return self.model.config.causal
+
+    @property
+    def room(self) -> int:
+        """How many sub-tokens of a text the model reads at once, beside the special ones."""
+        special = self._tokenizer.prefix + (() if self.causal else self._tokenizer.suffix)
+        return min(self.model.max_length, _LONGEST) - len(special)
 
     @property
     def n_params(self) -> int:
@@ -80,6 +87,7 @@ class Scorer:
             self._head,
             self._tokenizer,
             context="growing" if context == "growing" else "sentence",
+            max_tokens=_LONGEST,
         )
         return nats / np.log(2)
 

@@ -15,7 +15,7 @@ from brainalign_jax.study import outputs
 
 COLUMNS = (
     "model", "task", "item_group", "value", "stderr", "n_items", "n_params", "family", "step",
-    "lower", "upper", "chance",
+    "lower", "upper", "chance", "direction",
 )  # fmt: skip
 FILE = "abilities.parquet"
 ALL = "all"
@@ -23,7 +23,8 @@ ALL = "all"
 
 class Ability(NamedTuple):
     """One number of a model. task: unique for a model; item_group: "all", or the part of the items; chance:
-    what no knowledge gives, NaN where there is no such value."""
+    what no knowledge gives, NaN where there is no such value; direction: 1 where more is better, -1 where
+    less is."""
 
     task: str
     item_group: str
@@ -33,6 +34,7 @@ class Ability(NamedTuple):
     lower: float
     upper: float
     chance: float
+    direction: int
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,12 @@ def accuracy(task: str, group: str, right: np.ndarray, chance: float, confidence
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     reach = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
     error = float(right.std(ddof=1) / np.sqrt(count)) if count > 1 else np.nan
-    return Ability(task, group, share, error, count, middle - reach, middle + reach, chance)
+    low, high = middle - reach, middle + reach
+    return Ability(task, group, share, error, count, low, high, chance, direction=1)
 
 
 def ratio(task: str, group: str, sums: np.ndarray, sizes: np.ndarray, confidence: float) -> Ability:
-    """A sum over units (sentences) by the sum of their sizes, with the error over units, linearised."""
+    """Bits, summed over units (sentences), by the sum of the sizes; the error is over units, linearised."""
     count, total = len(sums), float(sizes.sum())
     value = float(sums.sum() / total)
     residuals = sums - value * sizes
@@ -88,4 +91,5 @@ def ratio(task: str, group: str, sums: np.ndarray, sizes: np.ndarray, confidence
     if count > 1:
         error = float(np.sqrt(count / (count - 1) * np.sum(residuals**2)) / total)
     reach = float(ndtri((1 + confidence) / 2)) * error
-    return Ability(task, group, value, error, int(total), value - reach, value + reach, np.nan)
+    low, high = value - reach, value + reach
+    return Ability(task, group, value, error, int(total), low, high, np.nan, direction=-1)

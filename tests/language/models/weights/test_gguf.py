@@ -278,11 +278,27 @@ def test_other_kinds_are_told(twins, tmp_path, monkeypatch):
     )
     assert "expert_count=8" in with_fields(**{"llama.expert_count": 8})
     assert "scaled as 'yarn'" in with_fields(**{"llama.rope.scaling.type": "yarn"})
+    scaling = "llama.rope.scaling.factor"
+    assert "rope.scaling.factor=4.0 and does not say how" in with_fields(**{scaling: 4.0})
+    assert "rope.scale_linear=2.0" in with_fields(**{"llama.rope.scale_linear": 2.0})
+    linear = {"llama.rope.scaling.type": "linear", scaling: 0.0}
+    assert "factor is 0.0, not a number above 0" in with_fields(**linear)
     assert "head_count is [4, 2]" in with_fields(**{"llama.attention.head_count": [4, 2]})
     assert "no model has more than" in with_fields(**{"llama.block_count": 10**6})
     assert "unknown tokenizer 'bert'" in with_fields(**{"tokenizer.ggml.model": "bert"})
     assert "tokenizer.ggml.pre 'odd'" in with_fields(**{"tokenizer.ggml.pre": "odd"})
+    assert "tokenizer.ggml.pre \"['odd']\"" in with_fields(**{"tokenizer.ggml.pre": ["odd"]})
     assert "not one vocabulary" in with_fields(**{"tokenizer.ggml.token_type": [1]})
+
+
+def test_a_number_of_parts_that_is_no_number_is_told(tmp_path):
+    writer = gguf.GGUFWriter(tmp_path / "parts.gguf", "llama")
+    writer.add_string("split.count", "two")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    said = one_line(lambda: header.read_header(tmp_path / "parts.gguf"))
+    assert "split.count is 'two', no whole number" in said
 
 
 def test_a_quantisation_that_gguf_lacks_is_told(twins, monkeypatch):

@@ -106,6 +106,12 @@ class _Metadata:
         # float32 in the file: the shortest decimal of it is what was meant.
         return float(str(np.float32(value)))
 
+    def above_zero(self, name: str) -> float:
+        value = self.real(name)
+        if value <= 0:
+            raise self._unfit(name, value, "a number above 0")
+        return value
+
     def _value(self, name: str, default: Any) -> Any:
         return self.header.fields.get(f"{self.kind}.{name}", default)
 
@@ -128,11 +134,19 @@ def _biases(header: Header, kind: str) -> dict[str, bool]:
 def _rotary(metadata: _Metadata, base: float, head_size: int) -> dict[str, Any]:
     """`rope_parameters`: unscaled, linear, or as Llama 3.1 has them."""
     path, plain = metadata.header.path, {"rope_type": "default", "rope_theta": base}
-    scaling = metadata.header.fields.get(f"{metadata.kind}.rope.scaling.type", "none")
+    fields = metadata.header.fields
+    scaling = fields.get(f"{metadata.kind}.rope.scaling.type")
+    for name in ("rope.scaling.factor", "rope.scale_linear") if scaling is None else ():
+        factor = fields.get(f"{metadata.kind}.{name}", 1)
+        if factor not in (0, 1):
+            raise ValueError(
+                f"{path} scales rotary positions by {name}={str(factor)[:40]} and does not say how; "
+                "convert the model anew with a recent llama.cpp."
+            )
     if scaling == "linear":
-        factor = metadata.real("rope.scaling.factor")
+        factor = metadata.above_zero("rope.scaling.factor")
         return plain | {"rope_type": "linear", "factor": factor}
-    if scaling != "none":
+    if scaling not in (None, "none"):
         raise ValueError(
             f"{path}: rotary positions scaled as {str(scaling)[:40]!r} are not read; use a file without."
         )

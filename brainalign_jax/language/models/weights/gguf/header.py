@@ -99,9 +99,12 @@ class _Parser:
             if name in fields:
                 raise self._damaged(f"the field {name[:80]!r} is there twice")
             fields[name] = self._value(self._numbers("I")[0], name)
-        if fields.get("split.count", 1) > 1:
+        n_parts = fields.get("split.count", 1)
+        if not isinstance(n_parts, int):
+            raise self._damaged(f"split.count is {str(n_parts)[:40]!r}, no whole number")
+        if n_parts > 1:
             raise ValueError(
-                f"{self.path} is one of {fields['split.count']} parts of a model; make one file of "
+                f"{self.path} is one of {n_parts} parts of a model; make one file of "
                 "them with `llama-gguf-split --merge`."
             )
         tensors: dict[str, Place] = {}

@@ -64,7 +64,7 @@ def gguf_tokenizer(path: Path) -> tuple[Tokenizer, dict[str, Any]]:
         tokenizer = _by_scores(path, fields, tokens, types)
     else:
         name = fields.get("tokenizer.ggml.pre")
-        if name not in _CUTS:
+        if not isinstance(name, str) or name not in _CUTS:
             said = unknown("tokenizer.ggml.pre", str(name)[:60], sorted(_CUTS))
             raise ValueError(f"{path}: {said}; convert the model anew with a recent llama.cpp.")
         cut = _CUTS[name]
