@@ -28,7 +28,7 @@ class Geometry(NamedTuple):
     top_share: of the vectors' variance about their mean, what the 1 % of words (at least one) with the
       largest norms hold.
     first_ratio: norm of the words that open a text over that of the others, medians; NaN where there are
-      no words of one of the kinds.
+      no words of one of the kinds, or neither has a length.
     dimension_share: of the variance, what the 3 dimensions of the largest variance hold; NaN of fewer than
       60 dimensions.
     mean_cosine: of pairs of different words, before anything is subtracted.
@@ -67,7 +67,8 @@ def _of_layer(layer: np.ndarray, first: np.ndarray | None) -> tuple:
     ratio = np.nan
     if first is not None and first.any() and not first.all():
         later_norm = np.median(norms[~first])
-        ratio = np.median(norms[first]) / later_norm if later_norm else np.inf
+        first_norm = np.median(norms[first])
+        ratio = first_norm / later_norm if later_norm else np.inf if first_norm else np.nan
     unit = layer / np.where(norms > 0, norms, 1)[:, None]
     pairs = n_words * (n_words - 1)
     cosine = (np.square(unit.sum(axis=0)).sum() - (norms > 0).sum()) / pairs if pairs else np.nan

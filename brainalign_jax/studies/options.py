@@ -333,17 +333,26 @@ class Ablation:
                 "one of these in how (--how=zero)"
             )
         kinds = ("heads", "attention", "ffn", "layers", "positions", "norms")
+        named_kinds = []
         for name in self.components:
             kind, named, _ = name.partition(":")
             singular = ("head", "attention", "ffn", "layer", "norms")
             check_known("component", kind, singular if named else kinds)
+            named_kinds.append(kind)
+        players = []
         for name in self.shapley:
-            block = name.removeprefix("heads:")
-            check_known(
-                "shapley=", "heads:BLOCK" if block.isdecimal() else name, ("parts", "heads:BLOCK")
-            )
+            block = re.fullmatch(r"heads:(\d+)", name)
+            check_known("shapley=", "heads:BLOCK" if block else name, ("parts", "heads:BLOCK"))
+            players.append(f"heads:{int(block[1])}" if block else name)
+        object.__setattr__(self, "shapley", tuple(dict.fromkeys(players)))
         if not self.components:
             raise ValueError(f"components is empty: give one or more of {', '.join(kinds)}")
+        if self.estimate != "exact" and set(named_kinds) <= {"positions", "norms"}:
+            raise ValueError(
+                f"estimate={self.estimate} knows heads, attention, ffn and layers, not "
+                f"{' and '.join(dict.fromkeys(named_kinds))}: add one of these to the components "
+                "(--components=heads), or leave estimate out"
+            )
 
 
 @documented

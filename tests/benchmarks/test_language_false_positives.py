@@ -6,11 +6,11 @@ import pytest
 from benchmarks.language_false_positives import LEVEL, p_values, simulated
 
 
-@pytest.mark.parametrize("kind", ["noise", "languages"])
+@pytest.mark.parametrize("kind", ["noise", "shared", "languages"])
 def test_few_studies_without_an_effect_have_a_small_p(kind):
     # 19 draws: p is .05 in one of twenty. Of ten studies four or more would be so in .001.
     studies = [p_values(kind, seed, n_nulls=19) for seed in range(10)]
-    assert len(studies[0]) == (5 if kind == "noise" else 3)
+    assert len(studies[0]) == (3 if kind == "languages" else 6)
     for test in studies[0]:
         p = np.array([study[test] for study in studies])
         assert (p <= LEVEL + 1e-9).sum() <= 3 and p.mean() > 0.25, test

@@ -38,6 +38,15 @@ def test_the_numbers_are_those_of_a_loop():
         np.testing.assert_allclose(found.mean_cosine[layer], cosines.mean())
 
 
+def test_layers_without_any_length_are_left_out():
+    values = np.random.default_rng(0).normal(size=(2, 150, 70)).astype(np.float32)
+    values[1] = 0
+    first = np.arange(150) < 9
+    found = geometry([values], first)
+    assert np.isnan(found.first_ratio).tolist() == [False, True]
+    assert told(values, first) is None
+
+
 def told(values, first=None, words=WORDS):
     about = described(geometry([values], first), words)
     json.dumps(about)

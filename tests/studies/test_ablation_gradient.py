@@ -12,7 +12,7 @@ from studies.test_ablation import SCORING, N, make_folder, recorded, written
 from brainalign_jax import cli
 from brainalign_jax.language import embed
 from brainalign_jax.language.ablation import Ablation as Ablated
-from brainalign_jax.language.components import Setting, components_of
+from brainalign_jax.language.components import Component, Setting, components_of
 from brainalign_jax.language.gates import GateGradients, part_of
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.ablation import AblationTable, agreement, run_ablation
@@ -20,6 +20,7 @@ from brainalign_jax.studies.ablation.ablation import checked_protocol
 from brainalign_jax.studies.ablation.gradient import over_all_parts
 from brainalign_jax.studies.ablation.objectives import Objectives
 from brainalign_jax.studies.ablation.scores import PersonScores
+from brainalign_jax.studies.ablation.verdict import judged_lines
 from brainalign_jax.studies.options import Ablation
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import fitting_scoring
@@ -219,23 +220,52 @@ def test_estimates_beside_exact_changes(folder_of, sentences, tmp_path):
         assert everywhere.loc[place, "change"] == line["change"]
         assert line["p_max"] == min(1, 13 * line["p"])
     manifest = json.loads((tmp_path / "some" / "manifest.json").read_text())
-    assert "Of 13 parts" in manifest["notes"][0] and "Bonferroni" in manifest["notes"][0]
+    assert manifest["notes"][0].startswith("Of 13 parts of")
+    assert "the 3 strongest by the estimate and the 1 without one were" in manifest["notes"][0]
+    assert "Bonferroni" in manifest["notes"][0]
     plan = dataclasses.replace(plan, estimate="integrated", exact="all", steps=2)
     way = run_ablation(dataset, [model], plan=plan, **options)
     assert "by integrated gradients" in way.verdict()
     assert not np.allclose(way.estimates["estimate"], table.estimates["estimate"])
 
 
+def test_positions_beside_parts_read_at_the_embedding_output(folder_of, sentences, tmp_path):
+    """Positions are switched off, too, but have no estimate, and layer 0 is not one of the objectives'."""
+    model = folder_of("gpt2")
+    words = embed(sentences, model).values[0][sentences.types()[1]]
+    dataset = recorded(sentences, words, noise=0.1, n_people=2)
+    plan = Ablation(
+        components=("heads", "positions"), how=("zero",), readout=("frozen", "refit"), controls=False,
+        estimate="gradient", n_flips=19, n_bootstraps=100,
+    )  # fmt: skip
+    scoring = Scoring(methods=("rsa", "ridge"), ks=(1,))
+    table = run_ablation(dataset, [model], tmp_path, plan=plan, scoring=scoring, progress=False)
+    assert 0 in table.manifest["chosen_layers"][model].values()
+    assert "positions" not in set(table.estimates["component"])
+    # rsa has no map to be frozen: what is judged of it is refitted.
+    assert set(judged_lines(table, model, "rsa")["readout"]) == {"refit"}
+    assert set(judged_lines(table, model, "ridge")["readout"]) == {"frozen"}
+    with pytest.raises(ValueError, match="rsa decodes without a map, and readout=frozen"):
+        plan = dataclasses.replace(plan, readout=("frozen",))
+        run_ablation(dataset, [model], plan=plan, scoring=scoring, progress=False)
+
+
 def test_p_values_count_the_parts_that_were_not_switched_off():
     rows = pd.DataFrame(
-        {"subject": ["A", "group", "group"], "p": [np.nan, 0.01, 0.4], "p_max": [np.nan, 0.02, 0.5],
-         "p_fdr": [np.nan, 0.02, 0.4]}
+        {"subject": ["A", *["group"] * 4], "how": ["zero", "zero", "zero", "mean", "intact"],
+         "p": [np.nan, 0.01, 0.4, 0.01, np.nan], "p_max": [np.nan, 0.02, 0.5, 0.02, np.nan],
+         "p_fdr": [np.nan, 0.02, 0.4, 0.02, np.nan]}
     )  # fmt: skip
-    assert over_all_parts(rows, 2, 2) is rows
-    counted = over_all_parts(rows, 20, 2)
-    assert counted["p_max"].tolist()[1:] == [0.2, 1.0]
-    np.testing.assert_allclose(counted["p_fdr"].tolist()[1:], [0.2, 1.0])
-    assert counted["p_max"].isna().tolist() == [True, False, False]
+    every = [
+        Setting(Component("heads", 0, head), how) for head in range(20) for how in ("zero", "mean")
+    ]
+    positions = [Setting(Component("positions"), "zero")]  # which have no mean
+    assert over_all_parts(rows, every, []) is rows
+    counted = over_all_parts(rows, every[:4] + positions, every[4:])
+    assert counted["p_max"].tolist()[1:3] == [0.21, 1.0]
+    np.testing.assert_allclose(counted["p_fdr"].tolist()[1:3], [0.14, 1.0])
+    np.testing.assert_allclose(counted.loc[3, ["p_max", "p_fdr"]].astype(float), [0.2, 0.2])
+    assert counted["p_max"].isna().tolist() == [True, False, False, False, True]
 
 
 def test_what_is_refused(tmp_path):
@@ -243,6 +273,10 @@ def test_what_is_refused(tmp_path):
         Ablation(estimate="gradient", exact="top")
     with pytest.raises(ValueError, match="exact=top3 needs an estimate"):
         Ablation(exact="top3")
+    with pytest.raises(
+        ValueError, match="not norms and positions: add one of these to the components"
+    ):
+        Ablation(components=("norms:0", "positions"), estimate="gradient")
     arguments = ["--dataset=pereira180", "--data_dir=d", "--models=m", f"--output_dir={tmp_path}/o"]
     assert cli.main(["ablate", *arguments, "--exact=top3"]) == 2
     assert cli.main(["ablate", *arguments, "--estimate=guess"]) == 2

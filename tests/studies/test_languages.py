@@ -22,11 +22,13 @@ from brainalign_jax.studies.languages import (
     spaces,
     verdicts,
 )
+from brainalign_jax.studies.languages.cells import Scores
 from brainalign_jax.studies.languages.maps import ALPHAS
 from brainalign_jax.studies.languages.matched import matched_effects
 from brainalign_jax.studies.languages.sections import Text
-from brainalign_jax.studies.languages.table import Drawn, mean_draws
+from brainalign_jax.studies.languages.table import Drawn, mean_draws, rows_of
 from brainalign_jax.studies.options import Languages
+from brainalign_jax.study.evidence.chance import permutation_p
 from brainalign_jax.study.options import Scoring
 
 WIDTH, V, N_PARTS = 6, 16, 8
@@ -275,6 +277,25 @@ def test_draws_of_a_mean_over_both_directions_vary_as_much_as_the_mean():
     assert drawn.std() / mean.std() == pytest.approx(np.sqrt(0.5), abs=0.02)
     assert widened.std() / mean.std() == pytest.approx(1, abs=0.03)
     assert len(mean_draws(np.zeros(0))) == 0
+
+
+def test_draws_of_each_person_within_a_language_are_widened():
+    """People of a language share what the words do not explain, as in a mean over people."""
+    sums = 0.5 + 0.1 * np.random.default_rng(0).standard_normal((200, 2, 2, 1))
+    sums[0] = 0.65  # the study's own scores
+    people = {language: (f"{language}0", f"{language}1") for language in ("en", "fr")}
+    cells = {
+        pair: Scores(sums, np.ones(2), 1, 10, np.full(2, 0.8)) for pair in (("en", "en"), ("en", "fr"))
+    }  # fmt: skip
+    plan = replace(QUICK, n_bootstraps=100)
+    names, fertility = dict(en="english", fr="french"), dict(en=1.0, fr=1.0)
+    rows = rows_of(cells, people, names, (-1, 1), (), fertility, Drawn(people, plan, 0))
+    for language in ("en", "fr"):
+        for person in range(2):
+            null = sums[1:, person, 0, 0]
+            p = permutation_p(0.65, mean_draws(null) if language == "en" else null)
+            line = rows[(rows["subject"] == f"{language}{person}") & (rows["layer"] == -1)]
+            assert line["p"].tolist() == [p]
 
 
 def test_people_are_resampled_within_their_languages():

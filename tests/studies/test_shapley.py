@@ -14,8 +14,14 @@ from brainalign_jax.language.ablation import Ablation as Ablated
 from brainalign_jax.language.components import Component
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.studies.ablation import AblationTable, run_ablation
-from brainalign_jax.studies.ablation.shapley import game_of, off_components, players_of
+from brainalign_jax.studies.ablation import AblationTable, ablation, run_ablation
+from brainalign_jax.studies.ablation.shapley import (
+    Players,
+    game_of,
+    off_components,
+    players_of,
+    rows_of,
+)
 from brainalign_jax.studies.options import Ablation
 from brainalign_jax.study.options import Scoring
 
@@ -170,9 +176,30 @@ def test_the_values_sum_to_what_all_are_worth(model, sentences, tmp_path):
     assert all((tmp_path / "out" / "figures" / f"shapley_values_{n}.png").is_file() for n in (1, 2))
 
 
+def test_players_that_add_nothing_are_worth_nothing_in_drawn_orders():
+    """Sums of twentieths that cancel leave rounding, which is no worth."""
+    players = Players("heads:0", tuple("abcdefg"), ((),) * 7)
+    game = game_of(7, 20, seed=3)
+    scores = np.full((2, len(game.on), 6), 0.7, np.float32)
+    assert np.abs(game.weights @ scores[0]).max() > 0
+    plan = Ablation(n_bootstraps=100)
+    rows = rows_of({(-1, "rank_accuracy", 0): scores}, players, game, ("A", "B"), plan, seed=0)
+    assert (rows["value"] == 0).all()
+
+
+def test_a_block_that_the_model_lacks_is_refused_before_the_work(model, sentences, monkeypatch):
+    monkeypatch.setattr(ablation, "PersonScores", None)  # nothing is scored
+    people = {"A": make_responses(sentences, np.eye(len(sentences)), subject="A")}
+    dataset = Dataset("made", tuple(people), sentences, people.__getitem__)
+    plan = Ablation(shapley=("heads:9",), **QUICK)
+    with pytest.raises(ValueError, match="unknown block '9' of .*; known: 0, 1"):
+        run_ablation(dataset, [model], plan=plan, progress=False)
+
+
 def test_what_is_refused(tmp_path):
     with pytest.raises(ValueError, match="shapley='tails'; .*parts, heads:BLOCK"):
         Ablation(shapley=("tails",))
+    assert Ablation(shapley=("heads:00", "parts", "heads:0")).shapley == ("heads:0", "parts")
     arguments = [
         "--dataset=pereira180",
         "--data_dir=d",

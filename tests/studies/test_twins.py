@@ -18,6 +18,26 @@ from brainalign_jax.study.run import run_study
 OFF = {"attention only": "ffn:all", "ffn only": "attention:all", "both": ""}
 
 
+def test_no_twin_and_no_drawn_part_is_the_untrained_model_itself(tmp_path):
+    words = ["".join(word) for word in itertools.product("abcd", "efgh", "ijk")]
+    words = Stimulus(tuple(words), sentence=np.arange(len(words)) // 5)
+    model = save_checkpoint("gpt2", tmp_path / "model")
+    add_letter_tokenizer(model)
+    people = {"A": make_responses(words, embed(words, model).values[1], subject="A")}
+    dataset = Dataset("made", tuple(people), words, people.__getitem__)
+    plan = Ablation(
+        components=("ffn",), how=("reinit",), draws=1, controls=False, readout=("refit",), twins=1,
+        n_flips=19, n_bootstraps=100,
+    )  # fmt: skip
+    scoring = Scoring(methods=("ridge",), ks=(1,))
+    name = f"untrained:{model} (seed 1)"
+    table = run_ablation(dataset, [name], plan=plan, scoring=scoring, progress=False)
+    rows = table.group(metric="rank_accuracy")
+    changes = rows[rows["component"].isin(["ffn", "twins"]) & (rows["layer"] > 0)]
+    changes = changes[changes["how"].isin(["reinit", "both"])]
+    assert len(changes) == 4 and (changes["change"] != 0).all()
+
+
 def test_twins_have_the_scores_of_a_study_of_their_vectors(tmp_path):
     words = ["".join(word) for word in itertools.product("abcd", "efgh", "ijk")]
     words = Stimulus(tuple(words), sentence=np.arange(len(words)) // 5)

@@ -51,6 +51,7 @@ from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.registry import check_decoders
 from brainalign_jax.study.report.wording import listed
 from brainalign_jax.study.results import SELECTED
+from brainalign_jax.study.score.methods import method_of
 
 _KS = (1, 10)
 _INTACT, _VECTORS, _SCORES, _TESTS = "intact scores", "ablated vectors", "scores", "tests"
@@ -102,6 +103,7 @@ def run_ablation(
         )
     scoring = fitting_scoring(dataset, scoring)
     scoring = replace(scoring, protocol=checked_protocol(scoring.protocol))
+    _check_maps(scoring, plan)
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
     n_types = len(dataset.stimulus.types(lower=scoring.lower)[0])
     if scoring.ks in (KS, _KS):
@@ -176,6 +178,18 @@ def checked_protocol(given: Protocol) -> Protocol:
     )
 
 
+def _check_maps(scoring: Scoring, plan: Ablation) -> None:
+    """Raises: ValueError for methods without a map where the intact model's map is all that is asked for."""
+    if plan.readout != ("frozen",):
+        return
+    for name in scoring.methods:
+        if not hasattr(method_of(name, scoring.protocol), "fitted"):
+            raise ValueError(
+                f"{name} decodes without a map, and readout=frozen reads through nothing else: give refit, "
+                "too (--readout=refit,frozen), or another method"
+            )
+
+
 def settings_of(
     ablation: parts.Ablation, plan: Ablation, model: str, notes: list[str]
 ) -> list[Setting]:
@@ -225,9 +239,13 @@ def _of_model(
     unused = ("missing", "sublayers")
     options = {key: value for key, value in vars(embedding).items() if key not in unused}
     base, seed = without_seed(name), scoring.seed if own_seed is None else own_seed
+    # Twins and weights drawn anew have seeds behind the model's own, so that none of them is the model.
+    last_seed = max(scoring.seed, own_seed or 0)
     options |= dict(lower=scoring.lower)
     ablation = parts.Ablation(study.dataset.stimulus, base, seed=seed, **options)
     settings = settings_of(ablation, plan, name, notes)
+    for players in plan.shapley:  # a block that the model lacks is refused before the work
+        shapley.players_of(players, ablation.config, name)
     embeddings = study.vectors(name)
     subjects = study.dataset.subjects
     tables = []
@@ -244,8 +262,7 @@ def _of_model(
             method: _most_chosen([intact[method, subject] for subject in range(len(subjects))])
             for method in scoring.methods
         }
-        n_parts = len({setting.component for setting in settings})
-        estimated = None
+        estimated, left_out = None, []
         if plan.estimate != "exact":
             with told.stage(_ESTIMATES):
                 objectives = Objectives(
@@ -258,11 +275,13 @@ def _of_model(
                 )
                 read = chosen_layers[scoring.methods[0]]
                 estimated = Estimates(ablation, objectives, settings, plan, read)
-                settings = estimated.verified(settings, plan.exact)
+                verified = set(estimated.verified(settings, plan.exact))
+                left_out = [each for each in settings if each not in verified]
+                settings = [each for each in settings if each in verified]
                 told.update()
         _check_room(settings, chosen, embeddings.values.shape)
         with told.stage(_VECTORS):
-            vectors = list(ablation.vectors(settings, chosen, seed=scoring.seed))
+            vectors = list(ablation.vectors(settings, chosen, seed=last_seed))
             given = {each.setting for each in vectors}
             alone = [str(each.component) for each in settings if each not in given]
             if alone:
@@ -274,7 +293,6 @@ def _of_model(
                 estimated.add_exact(vectors)
                 estimates.append(estimated.rows.assign(dataset=study.dataset.name, model=name))
             settings = [each.setting for each in vectors]
-            n_verified = len({setting.component for setting in settings})
             bits = np.array([each.bits for each in vectors])
             own = [own_layer(setting) for setting in settings]
             stacks = Stacks([each.layers for each in vectors], own, people.size)
@@ -300,7 +318,7 @@ def _of_model(
         if plan.twins:
             with told.stage(_TWINS):
                 bare = UNTRAINED + base.removeprefix(UNTRAINED)
-                seeds = range(scoring.seed + 1, scoring.seed + 1 + plan.twins)
+                seeds = range(last_seed + 1, last_seed + 1 + plan.twins)
                 make = functools.partial(parts.Ablation, study.dataset.stimulus, bare, **options)
                 tables += twins.rows_of_twins(
                     lambda seed: make(seed=seed), seeds, people, intact, subjects, plan, scoring
@@ -315,13 +333,17 @@ def _of_model(
                 told.update()
     about = {"name": name, "fingerprint": embeddings.fingerprint(), **embeddings.meta}
     about["head"] = ablation.head is not None
-    if n_verified < n_parts:
+    if left_out:
+        off = {setting.component for setting in settings}
+        n_parts = len(off | {setting.component for setting in left_out})
+        n_strongest = sum(map(gradient.has_gate, off))
+        others = f" and the {len(off) - n_strongest} without one" * (len(off) > n_strongest)
         notes.append(
-            f"Of {n_parts} parts of {name} the {n_verified} strongest by the estimate were switched off: as "
-            "the same data chose them, p by the largest is Bonferroni's over all parts, which few people "
-            "cannot pass."
+            f"Of {n_parts} parts of {name} the {n_strongest} strongest by the estimate{others} were switched "
+            "off: as the same data chose them, p by the largest is Bonferroni's over all parts, which few "
+            "people cannot pass."
         )
-    rows = gradient.over_all_parts(pd.concat(tables, ignore_index=True), n_parts, n_verified)
+    rows = gradient.over_all_parts(pd.concat(tables, ignore_index=True), settings, left_out)
     return rows, about, chosen_layers, shared
 
 

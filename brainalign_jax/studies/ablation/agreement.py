@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
+from brainalign_jax.studies.ablation.verdict import judged_lines
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 from brainalign_jax.study.report.wording import counted, listed, number, short_names
 from brainalign_jax.study.results import SELECTED
@@ -118,8 +119,9 @@ def draw(table: AblationTable, model: str) -> Figure:
         if rows["exact"].notna().any()
     }
     objectives = list(dict.fromkeys(lines["objective"]))
-    figure = Figure(figsize=(4 * len(objectives), 3.4 * max(len(placed), 1)), layout="constrained")
-    axes = figure.subplots(max(len(placed), 1), len(objectives), squeeze=False)
+    size = max(len(placed), 1), max(len(objectives), 1)
+    figure = Figure(figsize=(4 * size[1], 3.4 * size[0]), layout="constrained")
+    axes = figure.subplots(*size, squeeze=False)
     for row, (place, every) in enumerate(placed.items()):
         for column, objective in enumerate(objectives):
             axis = axes[row, column]
@@ -142,7 +144,8 @@ def draw(table: AblationTable, model: str) -> Figure:
             axis.set_xlabel("exact change")
             axis.set_ylabel("estimate" if column == 0 else "")
             axis.spines[["top", "right"]].set_visible(False)
-    axes[0, 0].legend(frameon=False, fontsize="x-small")
+    if axes[0, 0].lines:
+        axes[0, 0].legend(frameon=False, fontsize="x-small")
     return figure
 
 
@@ -158,17 +161,12 @@ def _placed(table: AblationTable, model: str, lines: pd.DataFrame) -> dict[str, 
     """The lines of a model by where they are read, each with the change of rank accuracy there."""
     first = table.manifest["methods"][0]
     read = table.manifest["chosen_layers"][model][first]
-    rows = table.group(
-        model=model,
-        method=first,
-        metric="rank_accuracy",
-        readout=table.manifest["plan"]["readout"][0],
-    )
     placed = {}
     for place in _PLACES:
         chosen = place == "chosen"
         where = lines["layer"] == (read if chosen else lines["block"] + 1)
-        known = rows[(rows["layer"] == SELECTED) == chosen].set_index(_KEY)["change"]
+        rows = judged_lines(table, model, first, layer=SELECTED if chosen else None)
+        known = rows.set_index(_KEY)["change"]
         part = lines[where]
         keys = part[_KEY].itertuples(index=False, name=None)
         placed[place] = part.assign(accuracy=[known.get(key, np.nan) for key in keys])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from brainalign_jax.language.ablation import AblatedVectors, Ablation
-from brainalign_jax.language.components import DRAWN, RANDOM, Setting
-from brainalign_jax.language.gates import GateGradients, part_of
+from brainalign_jax.language.components import DRAWN, RANDOM, Component, Setting
+from brainalign_jax.language.gates import SUBLAYERS, GateGradients, part_of
 from brainalign_jax.studies import options
 from brainalign_jax.studies.ablation.objectives import Objectives
 from brainalign_jax.study.results import GROUP
@@ -73,18 +74,18 @@ class Estimates:
         lines = self.rows[where & (self.rows["objective"] == self._objectives.names[0])]
         falls = lines.groupby(_PART)["estimate"].min().sort_values(kind="stable")
         strongest = set(falls.index[: int(exact.removeprefix("top"))])
-        gated = set(self.rows[_PART].itertuples(index=False, name=None))
         return [
             setting
             for setting in settings
-            if tuple(setting.component) in strongest or tuple(setting.component) not in gated
+            if tuple(setting.component) in strongest or not has_gate(setting.component)
         ]
 
     def add_exact(self, vectors: Sequence[AblatedVectors]) -> None:
-        """Fill the exact changes from the vectors of the ablated model."""
+        """Fill the exact changes from the vectors of the ablated model; of what has an estimate alone."""
         changes = {}
         for setting, layers, _ in vectors:
-            for layer, ablated in layers.items() if setting.how != RANDOM else ():
+            estimated = setting.how not in (RANDOM, *DRAWN) and has_gate(setting.component)
+            for layer, ablated in layers.items() if estimated else ():
                 values = self._objectives.values(layer, ablated)
                 for name, value in zip(self._objectives.names, values, strict=True):
                     changes[*setting.component, setting.how, layer, name] = value
@@ -93,17 +94,33 @@ class Estimates:
         self.rows["exact"] = exact - self.rows["value"]
 
 
-def over_all_parts(rows: pd.DataFrame, n_parts: int, n_verified: int) -> pd.DataFrame:
-    """Rows of the verified parts with p-values that count all parts, of which they are the strongest.
+def has_gate(component: Component) -> bool:
+    """Whether a part has a gate, and so an estimate."""
+    return component.kind in ("heads", *SUBLAYERS)
+
+
+def parts_by_way(settings: Sequence[Setting]) -> dict[str, int]:
+    """how -> the number of components that are switched off so, however many draws there are."""
+    return dict(Counter(how for _, how in {(component, how) for component, how, _ in settings}))
+
+
+def over_all_parts(
+    rows: pd.DataFrame, scored: Sequence[Setting], left_out: Sequence[Setting]
+) -> pd.DataFrame:
+    """Rows of the scored parts with p-values that count those left out, of which they are the strongest.
 
     They were chosen by the same data, so that the largest of them is not the largest of a fixed set: p_max is
-    Bonferroni's over all parts, and the parts that were not switched off count as tests in p_fdr.
+    Bonferroni's over all parts, and the parts that were not switched off count as tests in p_fdr. Each way is
+    a family of its own, of the parts that can be switched off so.
     """
-    if n_verified == n_parts:
+    if not left_out:
         return rows
+    n_scored = parts_by_way(scored)
+    n_parts = parts_by_way([*scored, *left_out])
+    counts = rows["how"].map(n_parts)  # NaN for the intact model and twins, which have no p
     group = rows["subject"] == GROUP
-    p_max = np.minimum(1, n_parts * rows["p"])
-    p_fdr = np.minimum(1, rows["p_fdr"] * n_parts / n_verified)
+    p_max = np.minimum(1, counts * rows["p"])
+    p_fdr = np.minimum(1, rows["p_fdr"] * counts / rows["how"].map(n_scored))
     return rows.assign(
         p_max=rows["p_max"].where(~group, p_max), p_fdr=rows["p_fdr"].where(~group, p_fdr)
     )

@@ -57,7 +57,8 @@ def write_report(table: AblationTable, folder: str | Path) -> Path:
                 page.picture(f"{name} {shown.method} {labels[shown.model]}", figure, caption)
             )
     figures += _shapley_figures(table, folder, labels)
-    for number_of_model, model in enumerate([] if table.estimates is None else labels):
+    estimated = set() if table.estimates is None else set(table.estimates["model"])
+    for number_of_model, model in enumerate(each for each in labels if each in estimated):
         figure = agreement.draw(table, model)
         ending = f"_{number_of_model + 1}" * (len(labels) > 1)
         figure_parts.save(figure, folder / "figures" / f"estimate_and_exact{ending}.png")

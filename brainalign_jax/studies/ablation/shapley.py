@@ -44,6 +44,7 @@ COLUMNS = (
 )  # fmt: skip
 TOGETHER = "together"  # the intact model less the one without any player: what the values sum to
 _SHOWN = 5  # players that a sentence names
+_ROUNDING = 1e-12  # of the weights; no score that is worth anything is as small
 _HEADS = re.compile(r"heads:(\d+)")
 
 
@@ -198,6 +199,7 @@ def rows_of(
     weights = np.vstack([game.weights, together])
     for (layer, metric, k), of_sets in scores.items():
         worth = np.einsum("ns,pst->pnt", weights, of_sets).astype(np.float32)
+        worth[np.abs(worth) < _ROUNDING] = 0
         by_person = np.nanmean(worth, axis=-1)
         every = np.concatenate([by_person, by_person.mean(axis=0, keepdims=True)])
         lower, upper = change_intervals(worth, plan, seed)

@@ -97,12 +97,15 @@ def answer(table: AblationTable) -> tuple[str, str]:
 def judged_lines(
     table: AblationTable, model: str, method: str, *, layer: int | None = SELECTED
 ) -> pd.DataFrame:
-    """The group's rows of rank accuracy in the first read-out; layer None: those behind each part's block."""
-    plan = table.manifest["plan"]
-    rows = table.group(
-        model=model, method=method, metric="rank_accuracy", readout=plan["readout"][0]
-    )
+    """The group's rows of rank accuracy in the first read-out that the method has.
+
+    layer None: those behind each part's block.
+    """
+    rows = table.group(model=model, method=method, metric="rank_accuracy")
     rows = rows[~rows["component"].isin([INTACT, TWINS])]
+    known = set(rows["readout"])
+    readout = next((each for each in table.manifest["plan"]["readout"] if each in known), "refit")
+    rows = rows[rows["readout"] == readout]
     return rows[rows["layer"] != SELECTED] if layer is None else rows[rows["layer"] == layer]
 
 

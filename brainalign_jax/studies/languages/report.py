@@ -245,7 +245,8 @@ def _how(table: LanguageTable) -> str:
         "are shifted in a circle against the recording and, across languages, the space of the tested people "
         "is turned at random among principal axes of like variance: two maps that have nothing to do with "
         "one another agree a little by chance, in both directions alike: draws of a mean over people or "
-        "languages are widened by the root of two for it. Intervals: people resampled within languages. "
+        "languages, and of each person within a language, are widened by the root of two for it. Intervals: "
+        "people resampled within languages. "
         "Ceiling: the words told apart by the other people's responses to them."
     )
 

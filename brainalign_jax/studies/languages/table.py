@@ -36,7 +36,7 @@ class LanguageTable(outputs.StudyTable):
     "across" (over the pairs) or "others"; people are resampled within their languages.
     null_mean: mean of the draws in which, within a language, the words are shifted in a circle against the
     recording and, across languages, the tested people's space is turned; p: draws that reach the value, those
-    of a mean widened by `mean_draws`.
+    within a language, of single people too, and those of a mean widened by `mean_draws`.
     ceiling: rank accuracy of the words by the other people's responses. layer -1 is chosen in the training
     sections. fertility: sub-tokens a word of the tested language, mean over languages.
     """
@@ -131,10 +131,10 @@ def rows_of(
             of_people = values[trained, tested][:, :, layer, metric]
             for index, subject in enumerate(people[tested]):
                 own = of_people[:, index]
-                alone = trained == tested and len(people[tested]) == 1
                 add(
                     (trained, tested), subject, (layer, metric), own[0],
-                    mean_draws(own[1:]) if alone else own[1:], cell.ceilings[index], (np.nan, np.nan), about,
+                    mean_draws(own[1:]) if trained == tested else own[1:], cell.ceilings[index],
+                    (np.nan, np.nan), about,
                 )  # fmt: skip
             group = of_people.mean(axis=1)
             null = mean_draws(group[1:]) if trained == tested else group[1:]
@@ -171,6 +171,8 @@ def mean_draws(null: np.ndarray) -> np.ndarray:
     What two sections of two people (or languages) have in common by chance counts twice in such a mean: where
     the first is tested by a map of the second, and the other way round. Draws move the tested section alone,
     so that both count apart, and their mean varies too little, by the root of two where scores are linear.
+    A single person's mean over the sections varies as much where people share what the words do not explain:
+    each section is then tested by a map of the others as good as on the person's own responses.
     """
     return null.mean() + _TWICE * (null - null.mean()) if len(null) else null
 
