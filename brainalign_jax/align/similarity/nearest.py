@@ -29,15 +29,18 @@ def mutual_neighbours(x: jax.Array, y: jax.Array, *, k: int = 10) -> jax.Array:
 def unit_neighbours(x: jax.Array, *, k: int = 10) -> jax.Array:
     """Matrix [T, T] of x [T, D] whose product with another's, summed, is their share of mutual neighbours.
 
-    Entry (i, j) is 1 / sqrt(k T) where j is among the k nearest neighbours of i, never i itself, else 0. Of
-    equally near ones the first are taken.
+    Entry (i, j) is 1 / sqrt(k T) where j is among the k nearest neighbours of i, never i itself, else 0.
+    Those that are as near as the last of them share what is left of k.
 
     Raises: ValueError for k below 1, or where there are no more than k items.
     """
-    nearest = _nearest(x, k)
     n_items = len(x)
-    chosen = jnp.zeros((n_items, n_items), x.dtype)
-    return chosen.at[jnp.arange(n_items)[:, None], nearest].set(1 / jnp.sqrt(k * n_items))
+    similarity, nearest, _ = _nearest(x, k)
+    last = nearest[:, -1:]
+    nearer, equal = similarity > last, similarity == last
+    left = k - nearer.sum(axis=1, keepdims=True)
+    share = (left / equal.sum(axis=1, keepdims=True)).astype(x.dtype)
+    return (nearer + equal * share) * (1 / jnp.sqrt(k * n_items)).astype(x.dtype)
 
 
 def jaccard_neighbours(x: jax.Array, y: jax.Array, *, k: int = 10) -> jax.Array:
@@ -75,9 +78,12 @@ def rank_overlap(x: jax.Array, y: jax.Array, *, k: int = 10) -> jax.Array:
 def neighbour_ranks(x: jax.Array, *, k: int = 10) -> jax.Array:
     """[T, T] int32 of x [T, D]: 0 where j is the nearest neighbour of i, to k - 1; k for the others and i.
 
+    Of equally near ones the first come first: where many are, as of few distinct vectors or one feature, two
+    representations are alike by their order alone.
+
     Raises: as `unit_neighbours`.
     """
-    nearest = _nearest(x, k)
+    nearest = _nearest(x, k)[2]
     ranks = jnp.full((len(x), len(x)), k, jnp.int32)
     places = jnp.broadcast_to(jnp.arange(k, dtype=jnp.int32), nearest.shape)
     return ranks.at[jnp.arange(len(x))[:, None], nearest].set(places)
@@ -96,8 +102,8 @@ def overlap_of_ranks(first: jax.Array, second: jax.Array, *, k: int) -> jax.Arra
     return counted[jnp.maximum(first, second)].sum(axis=1).mean()
 
 
-def _nearest(x: jax.Array, k: int) -> jax.Array:
-    """[T, k] the nearest neighbours of each item by cosine, of equally near ones the first."""
+def _nearest(x: jax.Array, k: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(cosines [T, T], those of the nearest neighbours of each item [T, k], which these are [T, k])."""
     n_items = x.shape[0]
     if not 1 <= k < n_items:
         raise ValueError(
@@ -105,4 +111,4 @@ def _nearest(x: jax.Array, k: int) -> jax.Array:
         )
     unit = linalg.divided(x, jnp.sqrt(jnp.square(x).sum(axis=1, keepdims=True)))
     similarity = jnp.where(jnp.eye(n_items, dtype=bool), -jnp.inf, linalg.gram(unit))
-    return jax.lax.top_k(similarity, k)[1]
+    return similarity, *jax.lax.top_k(similarity, k)

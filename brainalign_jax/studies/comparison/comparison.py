@@ -69,6 +69,8 @@ def run_comparison(
       or more than the memory holds.
     """
     check_measures(plan.measures, "a comparison of models")
+    if not models:
+        raise ValueError("no model is given: name one or more")
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
     computing.keep_compiled_programs()
     given = {model.model: model for model in models if isinstance(model, Embeddings)}

@@ -27,7 +27,7 @@ class ComparisonTable(outputs.StudyTable):
     against the most alike of every draw. words: "all", or the halves that people agree on more ("agreed") and
     less ("others"), of the two layers that are most alike in all. null_mean: of permuted words; calibrated:
     (value - null_mean) / (1 - null_mean). difference: agreed less others, two-sided p_difference against
-    random halves.
+    random halves. pwcca weighs by the axes of the first, and with people by theirs.
     """
 
     file_name = FILE
@@ -101,8 +101,8 @@ def rows_of(
     for i, label in enumerate(sides.labels):
         for j in range(n_layers):
             add(label, sides.labels[j], values.observed[i, j], values.drawn[:, i, j])
-        of_people = values.observed[i, people].mean()
-        add(label, everyone, of_people, values.drawn[:, i, people].mean(axis=1))
+        of_people = values.observed[people, i].mean()
+        add(label, everyone, of_people, values.drawn[:, people, i].mean(axis=1))
     for number, name in enumerate(models):
         for other in models[number + 1 :]:
             rows, columns = np.ix_(owned[name], owned[other])
@@ -119,8 +119,8 @@ def rows_of(
                 none, half = np.zeros(0), n_items // 2
                 add(*pair, halves.agreed[i, j], none, AGREED, (gap, p), half)
                 add(*pair, halves.others[i, j], none, OTHERS, count=half)
-        block = values.observed[np.ix_(owned[name], people)].mean(axis=1)
-        drawn = values.drawn[:, owned[name]][:, :, people].mean(axis=2)
+        block = values.observed[np.ix_(people, owned[name])].mean(axis=0)
+        drawn = values.drawn[:, people][:, :, owned[name]].mean(axis=1)
         add((name, SELECTED), everyone, block.max(), drawn.max(axis=1, initial=-np.inf))
     if len(people) > 1:
         upper = np.triu_indices(len(people), 1)

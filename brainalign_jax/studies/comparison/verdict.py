@@ -65,8 +65,8 @@ def answer(table: ComparisonTable) -> tuple[str, str]:
     judged = verdicts(table)
     if not judged:
         return "untested", "One model: its layers are compared with one another and with people"
-    if table.rows["n_draws"].max() < 19:
-        return "untested", "Not tested: fewer than 19 permutations"
+    if table.rows["n_draws"].max() < 1 / LEVEL:
+        return "untested", f"Not tested: fewer than {1 / LEVEL:.0f} permutations"
     pairs = list(dict.fromkeys((each.first, each.second) for each in judged))
     alike = [p for p in pairs if all(e.alike for e in judged if (e.first, e.second) == p)]
     any_alike = [p for p in pairs if any(e.alike for e in judged if (e.first, e.second) == p)]

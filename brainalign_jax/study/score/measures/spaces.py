@@ -1,7 +1,6 @@
 """Canonical correlations and shapes as measures of a study."""
 
 import jax
-import numpy as np
 
 from brainalign_jax.align.similarity import unit_axes, unit_shape
 from brainalign_jax.align.similarity.canonical import (
@@ -14,7 +13,6 @@ from brainalign_jax.study.registry import register_measure
 from brainalign_jax.study.score.measures.base import Measure
 
 AXES = 10  # leading principal axes of each side
-_UNRELATED = 50  # pairs of random subspaces
 
 
 class _Canonical(Measure):
@@ -42,13 +40,6 @@ class Svcca(_Canonical):
 
     name = "svcca"
     label = f"SVCCA, {AXES} axes"
-
-    def chance(self, n_types: int) -> float:
-        """Of random subspaces of as many dimensions, drawn with a fixed seed."""
-        rng = np.random.default_rng(0)
-        drawn = rng.standard_normal((2, _UNRELATED, n_types - 1, AXES))
-        first, second = np.linalg.qr(drawn)[0]
-        return float(np.linalg.svd(first.mT @ second, compute_uv=False).mean())
 
     def compare(self, brain: Axes, model: Axes) -> jax.Array:
         return mean_correlation(brain, model)
