@@ -192,13 +192,13 @@ def acted(command: Command, values: dict[str, Any], text: str, *, who: str = "br
 
 
 def _check_once(options: Sequence[Option], flag_values: flags.FlagValues) -> None:
+    """Raises: ValueError for a list given twice, as a shell does with MODEL@{A,B}; else the last counts."""
     for option in options:
         times = flag_values[option.name].present
-        if times > 1:
-            several = f", as --{option.name}='A,B@{{1,2}}' (in quotes, for the shell)"
+        if option.kind == "list" and times > 1:
             raise ValueError(
-                f"--{option.name} is given {times} times: give it once"
-                + several * (option.kind == "list")
+                f"--{option.name} is given {times} times: give it once, as --{option.name}='A,B@{{1,2}}' (in "
+                "quotes, for the shell)"
             )
 
 
