@@ -245,6 +245,10 @@ def test_positions_beside_parts_read_at_the_embedding_output(folder_of, sentence
     # rsa has no map to be frozen: what is judged of it is refitted.
     assert set(judged_lines(table, model, "rsa")["readout"]) == {"refit"}
     assert set(judged_lines(table, model, "ridge")["readout"]) == {"frozen"}
+    # A model without estimates has a sentence, and a figure without points.
+    bare = dataclasses.replace(table, estimates=table.estimates[:0])
+    assert "too few to be compared" in agreement.sentences(bare)[0]
+    assert agreement.draw(bare, model).axes
     with pytest.raises(ValueError, match="rsa decodes without a map, and readout=frozen"):
         plan = dataclasses.replace(plan, readout=("frozen",))
         run_ablation(dataset, [model], plan=plan, scoring=scoring, progress=False)
