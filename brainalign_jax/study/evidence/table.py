@@ -234,8 +234,8 @@ def calibrated(found: pd.DataFrame) -> dict[str, pd.Series]:
     """Scores and bounds on the scale where 0 is the null's mean and 1 the ceiling.
 
     Where no null is drawn for twins and controls (but by measures with one of their own), theirs is that of
-    the trained model, or the mean over the models scored by the same method; uniform chance only where nothing
-    was drawn.
+    the trained model, or the mean over the models scored by the same method; uniform chance only where
+    nothing was drawn.
     """
     own = found.set_index(["model", "method"])["null_mean"]
     trained = found["model"].map(without_seed).str.removeprefix(UNTRAINED)
