@@ -38,9 +38,10 @@ def unit_neighbours(x: jax.Array, *, k: int = 10) -> jax.Array:
     similarity, nearest, _ = _nearest(x, k)
     last = nearest[:, -1:]
     nearer, equal = similarity > last, similarity == last
+    nearer, equal = nearer.astype(x.dtype), equal.astype(x.dtype)
     left = k - nearer.sum(axis=1, keepdims=True)
-    share = (left / equal.sum(axis=1, keepdims=True)).astype(x.dtype)
-    return (nearer + equal * share) * (1 / jnp.sqrt(k * n_items)).astype(x.dtype)
+    chosen = nearer + equal * left / equal.sum(axis=1, keepdims=True)
+    return chosen * (1 / jnp.sqrt(k * n_items)).astype(x.dtype)
 
 
 def jaccard_neighbours(x: jax.Array, y: jax.Array, *, k: int = 10) -> jax.Array:

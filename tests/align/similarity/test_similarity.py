@@ -229,6 +229,17 @@ def test_items_that_do_not_vary_are_alike_to_nothing(sides):
     assert float(linear_cka(x, constant, debiased=False)) == 0
 
 
+def test_neighbours_that_are_equally_near_share_their_places(rng):
+    """One feature has two directions: unrelated items are alike as by chance, not by their order."""
+    values = []
+    for _ in range(60):
+        x, y = rng.standard_normal((2, 40, 1)).astype(np.float32)
+        values.append(mutual_neighbours(x, y, k=5))
+        rows = similarity.unit_neighbours(x, k=5)
+        np.testing.assert_allclose(rows.sum(axis=1), np.sqrt(5 / 40), rtol=1e-5)
+    assert abs(np.mean(values) - 5 / 39) < 0.02
+
+
 def test_too_few_items():
     few = np.ones((3, 2), np.float32)
     with pytest.raises(ValueError, match="needs at least 4 items, not 3"):
