@@ -15,7 +15,8 @@ def ladder(**changes) -> dict:
     table = page.Table(["a", "b"], [["1", "2"]])
     drawn = page.picture("a_figure", Figure(figsize=(2, 2)), "A caption.")
     values = dict(title="Title", lead="", warning="", sentences=[], figure=drawn, steps=table, k=10)
-    return {**values, "scores": table, "command": "", **changes}
+    none = page.Table(["a"], [])
+    return {**values, "scores": table, "slopes": none, "command": "", **changes}
 
 
 def test_a_page_stands_alone():
