@@ -3,7 +3,7 @@
 from typing import Any
 
 from brainalign_jax.commands.align import EMBEDDING, MODELS, OUTPUT_DIR, PROGRESS
-from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.studies.options import Abilities
@@ -64,8 +64,7 @@ def _abilities(values: dict[str, Any], text: str) -> None:
         command=text,
         progress=values["progress"],
     )
-    print(table.verdict())
-    print(f"report: {shown_path(values['output_dir'] / 'report.html')}")
+    say_finished(table.verdict(), values["output_dir"])
 
 
 ABILITIES = Command(

@@ -12,7 +12,7 @@ from brainalign_jax.commands.align import (
     SIDES,
     open_data,
 )
-from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import filled, options_of, picked
 from brainalign_jax.studies.options import Ablation
@@ -63,8 +63,7 @@ def _ablate(values: dict[str, Any], text: str) -> None:
         command=text,
         progress=values["progress"],
     )
-    print(table.verdict())
-    print(f"report: {shown_path(values['output_dir'] / 'report.html')}")
+    say_finished(table.verdict(), values["output_dir"])
 
 
 ABLATE = Command(

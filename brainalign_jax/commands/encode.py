@@ -15,7 +15,7 @@ from brainalign_jax.commands.align import (
     SUBJECTS,
     open_data,
 )
-from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.studies.options import VoxelEncoding
@@ -72,8 +72,7 @@ def _encode(values: dict[str, Any], text: str) -> None:
         command=text,
         progress=values["progress"],
     )
-    print(table.verdict())
-    print(f"report: {shown_path(values['output_dir'] / 'report.html')}")
+    say_finished(table.verdict(), values["output_dir"])
 
 
 ENCODE = Command(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from brainalign_jax.commands.align import OUTPUT_DIR
-from brainalign_jax.commands.command import Command, shown_path
+from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of
 from brainalign_jax.studies.options import Performance
@@ -55,8 +55,7 @@ def _performance(values: dict[str, Any], text: str) -> None:
         plan=plan,
         command=text,
     )
-    print(table.verdict())
-    print(f"report: {shown_path(values['output_dir'] / 'report.html')}")
+    say_finished(table.verdict(), values["output_dir"])
 
 
 PERFORMANCE = Command(

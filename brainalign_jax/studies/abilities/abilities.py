@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from brainalign_jax import __version__
 from brainalign_jax.files import output_folder
 from brainalign_jax.names import expanded
 from brainalign_jax.studies.abilities import report
@@ -30,6 +27,7 @@ from brainalign_jax.studies.abilities.texts import WrittenText, read_text, text_
 from brainalign_jax.studies.options import Abilities
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
+from brainalign_jax.study.manifest import made_by
 from brainalign_jax.study.progress import Progress, Stage
 
 _MODELS = "models"
@@ -107,9 +105,7 @@ def run_abilities(
     table = AbilitiesTable(
         pd.concat(tables, ignore_index=True),
         {
-            "command": command,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": {"brainalign_jax": __version__, "python": platform.python_version()},
+            **made_by(command),
             "data": material.facts(),
             "reference": _reference(material.times, plan),
             "plan": asdict(plan),

@@ -7,8 +7,6 @@ agree on them, and what the models have in common is asked of each.
 
 from __future__ import annotations
 
-import datetime
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainalign_jax import __version__
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.machine import free_memory
@@ -31,8 +28,9 @@ from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
-from brainalign_jax.study.evidence.confounds import default_order, mantel_permutations
-from brainalign_jax.study.options import Embedding, Scoring
+from brainalign_jax.study.evidence.confounds import common_words
+from brainalign_jax.study.manifest import made_by
+from brainalign_jax.study.options import Embedding, EvidencePlan, Scoring
 from brainalign_jax.study.progress import Progress, Stage
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.registry import check_measures
@@ -80,12 +78,25 @@ def run_comparison(
     choices = protocol("audited", timed=False, grouped=False)
     scoring = Scoring(methods=plan.measures, protocol=choices, lower=lower, seed=seed)
     cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
-    study = Study(dataset, names, scoring, computation, embedding, given=given, cache=cache)
+    evidence = EvidencePlan(n_permutations=plan.n_permutations, seed=seed)
+    study = Study(
+        dataset, names, scoring, computation, embedding, evidence, given=given, cache=cache
+    )
     told = Progress(
         {_VECTORS: Stage(len(names), 20.0), _PAIRS: Stage(len(plan.measures), 20.0)}, show=progress
     )
     loaded = [dataset.load(subject) for subject in dataset.subjects]
-    types, people, permutations = _common(study, loaded, plan)
+    words = common_words(study, loaded)
+    types = words.types
+    if len(types) < FEWEST:
+        raise ValueError(
+            f"{dataset.name} has {len(types)} words that all people have responses to; a comparison needs "
+            f"{FEWEST}: leave people out (--subjects)"
+        )
+    people = [
+        type_means(np.asarray(responses.values), words.token_to_type, words.eligible)[1]
+        for responses in loaded
+    ]
     with told.stage(_VECTORS):
         sides, about = _sides(study, plan, types, people, told)
     agreement = word_agreement(people)
@@ -96,18 +107,16 @@ def run_comparison(
         for name in plan.measures:
             measure = measure_of(name, choices)
             measure.check(len(types) // 2)
-            values = pair_values(measure, sides, permutations)
+            values = pair_values(measure, sides, words.permutations)
             halves = half_values(measure, sides, first_half, plan.n_permutations, seed)
-            shifts = default_order(dataset.stimulus, len(types)) == "shifts"
+            shifts = words.kind == "shifts"
             tables.append(rows_of(name, sides, values, halves, len(types), shifts=shifts))
             told.update()
     vocabulary = dataset.stimulus.types(lower=lower)[0]
     table = ComparisonTable(
         pd.concat(tables, ignore_index=True).assign(dataset=dataset.name)[list(COLUMNS)],
         {
-            "command": command,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": {"brainalign_jax": __version__, "python": platform.python_version()},
+            **made_by(command),
             "dataset": {"name": dataset.name, **dataset.meta},
             "simulated": simulated,
             "plan": asdict(plan),
@@ -117,7 +126,7 @@ def run_comparison(
             "models": about,
             "subjects": {responses.subject: responses.fingerprint() for responses in loaded},
             "stimulus": dataset.stimulus.fingerprint(attributes=False),
-            "order": default_order(dataset.stimulus, len(types)),
+            "order": words.kind,
             "agreement": [
                 [vocabulary[kind], round(float(value), 6)]
                 for kind, value in zip(types, agreement, strict=True)
@@ -129,35 +138,6 @@ def run_comparison(
             table.write(new)
             report.write_report(table, new)
     return table
-
-
-def _common(study: Study, loaded, plan: Comparison) -> tuple[np.ndarray, list, np.ndarray]:
-    """(types that all people have responses to [T], mean responses [T, V] of each, permutations [P, T])."""
-    stimulus, lower = study.dataset.stimulus, study.scoring.lower
-    _, token_to_type = stimulus.types(lower=lower)
-    eligible = token_to_type >= 0
-    for responses in loaded:
-        eligible &= responses.valid
-    types = np.unique(token_to_type[eligible])
-    if len(types) < FEWEST:
-        raise ValueError(
-            f"{study.dataset.name} has {len(types)} words that all people have responses to; a comparison "
-            f"needs {FEWEST}: leave people out (--subjects)"
-        )
-    people = [
-        type_means(np.asarray(responses.values), token_to_type, eligible)[1] for responses in loaded
-    ]
-    permutations = np.zeros((0, len(types)), np.int32)
-    if plan.n_permutations:
-        permutations = mantel_permutations(
-            stimulus,
-            types,
-            plan.n_permutations,
-            lower=lower,
-            eligible=eligible,
-            random_state=study.scoring.seed,
-        )
-    return types, people, permutations
 
 
 def _sides(study: Study, plan: Comparison, types, people, told: Progress) -> tuple[Sides, list]:

@@ -7,8 +7,6 @@ against recordings whose residuals are turned in a circle, and against the other
 
 from __future__ import annotations
 
-import datetime
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from brainalign_jax import __version__
 from brainalign_jax.files import output_folder, user_path
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset, list_datasets
@@ -38,6 +35,7 @@ from brainalign_jax.studies.encoding.table import (
 from brainalign_jax.studies.options import VoxelEncoding
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
+from brainalign_jax.study.manifest import made_by
 from brainalign_jax.study.progress import Progress, Stage
 from brainalign_jax.study.results import GROUP
 from brainalign_jax.study.score import volumes
@@ -146,9 +144,7 @@ def run_encoding(
     table = EncodingTable(
         joined(tables, dataset.name),
         {
-            "command": command,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": {"brainalign_jax": __version__, "python": platform.python_version()},
+            **made_by(command),
             "dataset": {"name": dataset.name, **dataset.meta},
             "subjects": {
                 person.subject: {

@@ -7,8 +7,6 @@ follows; over ablations, whether the same parts cost both.
 
 from __future__ import annotations
 
-import datetime
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainalign_jax import __version__
 from brainalign_jax.files import output_folder, user_path
 from brainalign_jax.studies.options import Performance
 from brainalign_jax.studies.performance import ablations as ablating
@@ -32,6 +29,7 @@ from brainalign_jax.studies.performance.table import (
 from brainalign_jax.studies.performance.tasks import less_is_better, named_tasks, read_tasks
 from brainalign_jax.studies.performance.trajectories import trajectories
 from brainalign_jax.study import outputs
+from brainalign_jax.study.manifest import made_by
 from brainalign_jax.study.results import ResultTable
 
 Source = str | Path | pd.DataFrame
@@ -78,9 +76,7 @@ def run_performance(
     table = PerformanceTable(
         rows,
         {
-            "command": command,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": {"brainalign_jax": __version__, "python": platform.python_version()},
+            **made_by(command),
             "scores": [_told(source) for source in score_sources],
             "tasks": [_told(source) for source in task_sources],
             "ablation": None if ablation is None else str(ablation),
