@@ -227,19 +227,27 @@ def score(
     kept = [_Kept.empty(values.shape[1], n_rows, n_folds) for values in people]
     pieces = n_folds * sum(-(-values.shape[1] // chunks.voxels) for values in people) * len(blocks)
     alphas = np.asarray(alphas, np.float32)
+    shares = [_shares(basis, values, shifts, chunks.voxels) for values in people]
     for fold in range(n_folds):
         factors = jax.device_put(fold_factors(layers, nuisances, folds, fold))
-        for values, own in zip(people, kept, strict=True):
+        for values, own, of_person in zip(people, kept, shares, strict=True):
             for start in range(0, values.shape[1], chunks.voxels):
                 part = slice(start, min(start + chunks.voxels, values.shape[1]))
                 chunk = _unit_chunk(values[:, part], chunks.voxels)
-                share = kept_share(basis, chunk, shifts).astype(np.float32)
+                share = of_person[start : start + chunks.voxels]
                 for block in blocks:
                     sums = _chunk(factors, basis, share, chunk, shifts[block], alphas)
                     own.add(fold, part, block, [np.asarray(each) for each in sums])
                     told(1 / pieces)
         del factors
     return [own.scores() for own in kept]
+
+
+def _shares(basis: np.ndarray, values: np.ndarray, shifts: np.ndarray, width: int) -> np.ndarray:
+    """`kept_share` of all columns, float32, zeros up to a whole number of chunks of that width."""
+    starts = range(0, values.shape[1], width)
+    parts = (_unit_chunk(values[:, start : start + width], width) for start in starts)
+    return np.concatenate([kept_share(basis, part, shifts).astype(np.float32) for part in parts])
 
 
 def _padded_blocks(count: int, size: int) -> list[np.ndarray]:
