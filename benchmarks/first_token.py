@@ -18,7 +18,7 @@ from absl import app, flags, logging
 
 import brainalign_jax as ba
 from benchmarks.measure import machine
-from brainalign_jax.study.options import Embedding
+from brainalign_jax.embedding import Embedding
 
 _MODEL = flags.DEFINE_string("model", None, "Name, Hugging Face id or folder.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of pereira180.", required=True)

@@ -28,6 +28,8 @@ _DOOR = {
     "embed_spans": ("brainalign_jax.language.span_vectors", "embed_spans"),
     "surprisal": ("brainalign_jax.language.surprisal", "surprisal"),
     "list_models": ("brainalign_jax.language.models.registry", "list_models"),
+    "Embedding": ("brainalign_jax.embedding", "Embedding"),
+    "EmbedOptions": ("brainalign_jax.embedding", "EmbedOptions"),
     "Embeddings": ("brainalign_jax.language.embeddings", "Embeddings"),
     "run_study": ("brainalign_jax.study.run", "run_study"),
     "protocol": ("brainalign_jax.study.protocol", "protocol"),

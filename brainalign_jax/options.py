@@ -7,11 +7,12 @@ them. Standard library only: commands answer --help and misspelt names from here
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import numbers
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ KINDS = (
 )  # fmt: skip
 NUMBERS = ("int", "ints", "float", "floats")
 GREATEST = 2**31 - 1  # whole number that every array and seed can take
+Function = typing.TypeVar("Function", bound=Callable)
+Options = typing.TypeVar("Options", bound=Any)
 _BOUNDS = ("least", "most", "above", "below")
 
 
@@ -138,6 +141,13 @@ def check_number(what: str, number: float, **bounds: float | None) -> None:
 
 def documented(cls: type) -> type:
     """Class decorator: the docstring goes on with a line for each described field."""
+    lines = [f"  {line}" for line in _described_lines(cls)]
+    cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\nArgs:\n" + "\n".join(lines)
+    return cls
+
+
+def _described_lines(cls: type) -> list[str]:
+    """Name, meaning, choices, range and default of each described field."""
     lines = []
     for field in dataclasses.fields(cls):
         if "help" not in field.metadata:
@@ -147,9 +157,52 @@ def documented(cls: type) -> type:
         bounds = range_text(**bounds_of(field.metadata))
         of += f" {bounds[:1].upper()}{bounds[1:]}." * bool(bounds)
         default = "" if field.default is dataclasses.MISSING else f" Default: {field.default!r}."
-        lines.append(f"  {field.name}: {field.metadata['help']}{of}{default}")
-    cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\nArgs:\n" + "\n".join(lines)
-    return cls
+        lines.append(f"{field.name}: {field.metadata['help']}{of}{default}")
+    return lines
+
+
+def takes_options(cls: type) -> Callable[[Function], Function]:
+    """Function decorator: the keywords **changes of a function are the described fields of `cls`.
+
+    Its signature names them; in its docstring the line OPTIONS becomes a line for each.
+    """
+
+    def decorate(function: Function) -> Function:
+        hints = typing.get_type_hints(cls)
+        own = [
+            parameter
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.kind is not parameter.VAR_KEYWORD
+        ]
+        fields = [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=field.default,
+                annotation=hints[field.name],
+            )
+            for field in dataclasses.fields(cls)
+        ]
+        vars(function)["__signature__"] = inspect.Signature([*own, *fields])
+        lines = "\n".join(f"      {line}" for line in _described_lines(cls))
+        function.__doc__ = (function.__doc__ or "").replace("      OPTIONS", lines)
+        return function
+
+    return decorate
+
+
+def changed(options: Options, changes: Mapping[str, Any], function: str) -> Options:
+    """An instance of a dataclass of options with some changed.
+
+    Raises: TypeError for a name that is no field, with the nearest; ValueError as the dataclass does.
+    """
+    from brainalign_jax.names import unknown
+
+    known = [field.name for field in dataclasses.fields(options)]
+    for name in changes:
+        if name not in known:
+            raise TypeError(f"{function}: {unknown('option', name, known)}")
+    return dataclasses.replace(options, **changes)
 
 
 def meanings(cls: type) -> dict[str, str]:

@@ -55,10 +55,10 @@ OPTIONS = (
 
 
 def _walk(values: dict[str, object], text: str) -> None:
+    from brainalign_jax.embedding import Embedding
     from brainalign_jax.names import check_known
     from brainalign_jax.studies.ladder import run_ladder
     from brainalign_jax.studies.ladder.ladder import STEPS
-    from brainalign_jax.study.options import Embedding
     from brainalign_jax.study.registry import check_decoders
 
     with misuse():

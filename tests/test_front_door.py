@@ -11,10 +11,11 @@ import pytest
 import brainalign_jax as ba
 from brainalign_jax import cli
 from brainalign_jax.commands.command import Command, help_text, pairs, read, run
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.options import NUMBERS, Option, options_of, range_text
 from brainalign_jax.studies.options import Encoding
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.options import Embedding, EvidencePlan, Scoring
+from brainalign_jax.study.options import EvidencePlan, Scoring
 from brainalign_jax.study.protocol import Protocol
 
 PROMISED = (

@@ -6,13 +6,14 @@ import pytest
 from small_models import add_letter_tokenizer, save_checkpoint
 
 from brainalign_jax import cli
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.language import embed, embed_spans
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.spans import Spans
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.generalisation import run_generalisation
 from brainalign_jax.studies.options import Generalisation
-from brainalign_jax.study.options import Embedding, Scoring
+from brainalign_jax.study.options import Scoring
 
 SENTENCES = ["she let the cat out of the bag .", "he spilled beans .", "so be it !"]
 START, END = [1, 1, 0], [8, 2, 3]

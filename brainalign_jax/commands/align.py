@@ -5,9 +5,10 @@ from typing import Any
 
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import Misuse, misuse, take_signals
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.options import Option, filled, options_of
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.options import GROUPS, Embedding, EvidencePlan, Scoring
+from brainalign_jax.study.options import GROUPS, EvidencePlan, Scoring
 from brainalign_jax.study.protocol import PROTOCOLS, Protocol
 
 DATA, MODEL, PROTOCOL, EVIDENCE, MACHINE = "data", "model", "protocol", "evidence", "machine"

@@ -14,10 +14,10 @@ from brainalign_jax.commands.align import (
 )
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.options import filled, options_of, picked
 from brainalign_jax.studies.options import Comparison
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.options import Embedding
 
 _PLAN = options_of(Comparison, PROTOCOL)
 _COMPUTATION = picked(COMPUTATION, "dtype", "threads")

@@ -14,10 +14,11 @@ from brainalign_jax.commands.align import (
 )
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.studies.options import Generalisation
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.options import Embedding, Scoring
+from brainalign_jax.study.options import Scoring
 
 CONDITIONS = Option(
     "conditions",

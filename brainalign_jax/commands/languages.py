@@ -17,10 +17,11 @@ from brainalign_jax.commands.align import (
 )
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import Misuse, misuse
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.studies.options import Languages
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.options import Embedding, Scoring
+from brainalign_jax.study.options import Scoring
 
 _METHODS = ("ridge", "procrustes")
 _PLAN = options_of(Languages, PROTOCOL)

@@ -16,8 +16,9 @@ from brainalign_jax.commands.align import (
 )
 from brainalign_jax.commands.command import Command, shown_path
 from brainalign_jax.commands.ending import Misuse
+from brainalign_jax.embedding import EmbedOptions
 from brainalign_jax.files import new_file, output_file, output_folder, spreadsheet_text
-from brainalign_jax.options import Option
+from brainalign_jax.options import Option, filled, options_of, picked
 
 _MODELS = Option("models", "list", (), "Models: names, Hugging Face ids or folders.", "model")
 _STIMULUS = (
@@ -27,15 +28,9 @@ _STIMULUS = (
     LANGUAGE,
 )
 _CACHE_DIR = Option("cache_dir", "path", None, "Folder of the vectors.", "data", required=True)
-_STRIDE = Option(
-    "stride", "int", 1, "Words read together after their window, with --context=window.", "model",
-    least=1,
-)  # fmt: skip
-_SEED = Option("seed", "int", 0, "Seed of untrained weights.", "model", least=0)
-_DTYPE = Option(
-    "dtype", "choice", "float32", "Of weights and activations.", "machine",
-    ("float32", "bfloat16", "float16"),
-)  # fmt: skip
+_OPTIONS = options_of(EmbedOptions, "model")
+_CHOSEN = picked(_OPTIONS, "stride", "level", "lower", "seed")
+_MACHINE = picked(_OPTIONS, "dtype", "layout", "batch_tokens", group="machine")
 _CONTEXT = tuple(option for option in EMBEDDING if option.name in ("context", "window", "bos"))
 _KEEPING = (
     Option("list", "bool", False, "Show what the cache holds, each entry checked.", "cache"),
@@ -50,11 +45,7 @@ _EXTRACTION = (
     _CACHE_DIR,
     _MODELS,
     *EMBEDDING,
-    _STRIDE,
-    Option(
-        "level", "choice", "type", "A vector a word type, or a word.", "model", ("type", "token")
-    ),
-    Option("lower", "bool", False, "Word types without regard to case.", "model"),
+    *_CHOSEN,
     Option(
         "surprisal",
         "path",
@@ -62,17 +53,7 @@ _EXTRACTION = (
         "File (.csv) for each word's surprisal, from the same pass; causal models.",
         "model",
     ),
-    _SEED,
-    _DTYPE,
-    Option(
-        "layout",
-        "choice",
-        "auto",
-        "How the model lies in the memory: on one device, on all, or a layer at a time.",
-        "machine",
-        ("auto", "whole", "sharded", "streamed"),
-    ),
-    Option("batch_tokens", "int", None, "Sub-tokens computed at once.", "machine", least=1),
+    *_MACHINE,
     PROGRESS,
 )
 
@@ -100,17 +81,12 @@ def _embed(values: dict[str, Any], text: str) -> None:
     surprisal: dict[str, object] = {}
     from brainalign_jax.language import embed
 
-    passed = (
-        "context", "window", "stride", "bos", "pooling", "level", "lower", "last", "missing", "dtype",
-        "layout", "batch_tokens", "seed", "sublayers", "cache_dir", "progress",
-    )  # fmt: skip
+    chosen = (*EMBEDDING, *_CHOSEN, *_MACHINE)
+    options = filled(EmbedOptions, chosen, values, surprisal=values["surprisal"] is not None)
     for model in values["models"]:
         begin = time.perf_counter()
         vectors = embed(
-            stimulus,
-            model,
-            surprisal=values["surprisal"] is not None,
-            **{name: values[name] for name in passed},
+            stimulus, model, options, cache_dir=values["cache_dir"], progress=values["progress"]
         )
         layers, rows, width = vectors.values.shape
         print(
@@ -236,7 +212,7 @@ SURPRISAL = Command(
         Option("output", "path", None, "File (.csv) to write.", "data", required=True),
         _MODELS,
         *_CONTEXT,
-        _STRIDE,
+        *picked(_OPTIONS, "stride"),
         Option(
             "metric",
             "choice",
@@ -245,7 +221,7 @@ SURPRISAL = Command(
             "model",
             ("within_word_l2r", "original"),
         ),
-        _SEED,
+        *picked(_OPTIONS, "seed"),
     ),
     _surprisal,
     "nothing is written, and the same command begins anew",

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from brainalign_jax.embedding import EmbedOptions
 from brainalign_jax.language import ablated_parts, contextual, pooled_states
 from brainalign_jax.language.components import (
     DRAWN,
@@ -103,17 +104,17 @@ class Ablation:
         tokenizer = load_tokenizer(folder, family=self.config.family)
         self._tokenizer: WordTokenizer = tokenizer.with_bos(bos, causal=self.config.causal)
         self._stimulus, self._last = stimulus, last
-        self._reading = dict(context=context, window=window)
+        self._options = EmbedOptions(
+            context=context, window=window, bos=bos, pooling=pooling, last=last, lower=lower
+        )
         types, token_to_type = stimulus.types(lower=lower)
         self.n_types = len(types)
         _, _, self._packing = contextual.packed_words(
             stimulus,
             self.config,
             self._tokenizer,
-            pooling=pooling,
+            self._options,
             token_to_row=token_to_type,
-            lower=lower,
-            **self._reading,
         )
         self._check_size(self._packing)
         try:
@@ -370,7 +371,8 @@ class Ablation:
             self.head,
             self._tokenizer,
             interventions=gates,
-            **self._reading,
+            context=self._options.context,
+            window=self._options.window,
         )
         known = np.isfinite(values)
         return float(values[known].mean() / np.log(2)) if known.any() else math.nan

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from brainalign_jax.embedding import EmbedOptions
 from brainalign_jax.language import contexts, extraction, scoring, streaming
 from brainalign_jax.language.head_vectors import written_by_heads
 from brainalign_jax.language.models.blocks.transformer import LanguageModel, TransformerConfig
@@ -37,42 +38,29 @@ def contextual_vectors(
     stimulus: Stimulus,
     model: LanguageModel | Layers,
     tokenizer: WordTokenizer,
+    options: EmbedOptions,
     *,
-    context: str,
-    window: int,
-    pooling: str,
     token_to_row: np.ndarray,
-    lower: bool,
-    last: str,
-    stride: int = 1,
-    max_tokens: int | None = None,
-    batch_tokens: int | None = None,
     pack: bool = True,
     interventions: Any = None,
     read_head: Callable[[LanguageModel], Head] | None = None,
     saver: extraction.Saver | None = None,
-    progress: str | None = None,
+    progress: str | Callable[[float], None] | None = None,
 ) -> ContextualVectors:
     """`embed` for a loaded model. Row r is the mean over the tokens with token_to_row [N] == r;
-    tokens at -1 are left out. last: also "attention", "feed_forward" and "heads", as `sublayers`. pack:
-    several texts share a row of a batch. interventions: what is switched off in the model.
-    read_head: gives a causal model's language-model head, for surprisal. progress: the label of a
-    progress bar."""
+    tokens at -1 are left out. pack: several texts share a row of a batch. interventions: what is switched
+    off in the model. read_head: gives a causal model's language-model head, for surprisal. progress: the
+    label of a progress bar, or what is told of the shares of the work."""
     texts, sequences, packing = packed_words(
         stimulus,
         model.config,
         tokenizer,
-        context=context,
-        window=window,
-        stride=stride,
-        pooling=pooling,
+        options,
         token_to_row=token_to_row,
-        lower=lower,
-        max_tokens=max_tokens,
-        batch_tokens=batch_tokens,
         pack=pack,
         score=read_head is not None,
     )
+    last = options.sublayers or options.last
     n_unknown = contexts.count_unknown(stimulus, sequences, tokenizer)
     whole = isinstance(model, LanguageModel)
     n_steps = 1 if whole else model.config.n_layers + 1
@@ -102,27 +90,27 @@ def packed_words(
     stimulus: Stimulus,
     config: TransformerConfig,
     tokenizer: WordTokenizer,
+    options: EmbedOptions,
     *,
-    context: str,
-    window: int,
-    pooling: str,
     token_to_row: np.ndarray,
-    lower: bool,
-    stride: int = 1,
-    max_tokens: int | None = None,
-    batch_tokens: int | None = None,
     pack: bool = True,
     score: bool = False,
 ) -> tuple[list[contexts.Text], contexts.Sequences, Packing]:
     """(texts, their sub-tokens, batches of these) in which a model reads the words."""
-    _warn_of_later_words(config, context, stride)
+    context = options.context
+    _warn_of_later_words(config, context, options.stride)
     texts = contexts.texts_of(
-        stimulus, token_to_row >= 0, context=context, window=window, stride=stride, lower=lower
+        stimulus,
+        token_to_row >= 0,
+        context=context,
+        window=int(options.window),
+        stride=int(options.stride),
+        lower=options.lower,
     )
     sequences = contexts.encode_texts(
         tokenizer,
         texts,
-        max_length=min(config.max_length, max_tokens or LONGEST),
+        max_length=min(config.max_length, options.max_tokens or LONGEST),
         blank=contexts.begins_with_blank(context, causal=config.causal),
         language=stimulus.language,
         announce_cuts=context != "growing",
@@ -130,8 +118,8 @@ def packed_words(
     packing = Packing(
         sequences,
         token_to_row,
-        pooling=pooling,
-        batch_tokens=batch_tokens or extraction.default_batch_tokens(),
+        pooling=options.pooling,
+        batch_tokens=options.batch_tokens or extraction.default_batch_tokens(),
         width=config.width,
         pad_id=tokenizer.pad_id,
         pack=pack,

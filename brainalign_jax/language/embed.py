@@ -14,8 +14,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from brainalign_jax.embedding import EmbedOptions
 from brainalign_jax.files import user_path
-from brainalign_jax.language import contexts, extraction, writing
+from brainalign_jax.language import extraction, writing
 from brainalign_jax.language.cache import EmbeddingCache
 from brainalign_jax.language.contextual import LONGEST, contextual_vectors
 from brainalign_jax.language.embeddings import FERTILITY, Embeddings
@@ -23,91 +24,61 @@ from brainalign_jax.language.geometry import complaint, described, geometry
 from brainalign_jax.language.head_vectors import check_size, n_layers_of
 from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.language.models import checkpoint, registry
-from brainalign_jax.language.models.blocks.blocks import SubLayers
 from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.heads import load_head
 from brainalign_jax.language.models.interventions import Specification, gates, parse, reinitialise
 from brainalign_jax.language.models.registry import ModelSpec
 from brainalign_jax.language.models.weights import sharding
 from brainalign_jax.language.models.weights.gguf.header import is_gguf
-from brainalign_jax.language.packing import POOLINGS
 from brainalign_jax.language.static import read_vectors
 from brainalign_jax.language.streaming import Layers, LoadedLayers
-from brainalign_jax.language.tokens import BOS, load_tokenizer, tokenizer_files
-from brainalign_jax.names import check_known
+from brainalign_jax.language.tokens import load_tokenizer, tokenizer_files
+from brainalign_jax.options import changed, takes_options
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.threads import check_not_forked
 
 # Raised when the same settings give other vectors than before: entries of a cache made by an older
 # version are then not found.
 _VERSION = 2
-LAYOUTS = ("auto", "whole", "sharded", "streamed")
 
 
+@takes_options(EmbedOptions)
 def embed(
     stimulus: Stimulus,
     model: str | ModelSpec,
+    options: EmbedOptions | None = None,
     *,
-    context: str = "sentence",
-    window: int = 20,
-    stride: int = 1,
-    bos: str = "auto",
-    pooling: str = "mean",
-    level: str = "type",
-    lower: bool = False,
-    last: str = "hf",
     interventions: str | Mapping | Specification | None = None,
-    sublayers: str | None = None,
-    surprisal: bool = False,
-    dtype: str = "float32",
-    seed: int = 0,
-    revision: str | None = None,
-    missing: str = "error",
-    max_tokens: int | None = None,
-    batch_tokens: int | None = None,
-    layout: str = "auto",
     cache_dir: str | Path | None = None,
     progress: bool | Callable[[float], None] = False,
+    **changes: Any,
 ) -> Embeddings:
     """The vectors of a stimulus' words in every layer of a model.
 
-    model: a name of `list_models()`, a hub id, a checkpoint folder, "untrained:" and one of these
+    Args:
+      model: a name of `list_models()`, a hub id, a checkpoint folder, "untrained:" and one of these
         (random weights from `seed`), or "static:" and a file of word vectors.
-    context: "sentence", "window" (the `window` words before it, within the run), "growing" (the run
-        from its start) or "word" alone; see `contexts.texts_of`. Sub-tokens of a word: `tokens`.
-    stride: with "window", how many words are read together after their window: a causal model then
-        reads each sub-token about 1 + window / stride times instead of 1 + window times.
-    bos: "auto" puts a causal model's first token (BOS; "<|endoftext|>" for GPT-2 and Pythia) before each
-        text where its tokenizer puts nothing there; it is never pooled. "always" refuses a model that
-        names none, "never" leaves the texts as the tokenizer makes them. Without it the first word of a
-        text has a vector of many times the others' norm in the middle layers.
-    pooling: "mean", "first" or "last" of the word's sub-tokens.
-    level: "type" averages the occurrences, rows as `stimulus.types(lower=lower)[0]`, tokens without
-        a letter or digit left out; "token" gives the N tokens.
-    last: "hf", the last layer as transformers gives it; "raw", the output of the last block.
-    interventions: parts of the model switched off or drawn anew ("head:2.7,reinit-ffn:all"); see
+      options: those below in one object; what is also given by its name is changed in it.
+      interventions: parts of the model switched off or drawn anew ("head:2.7,reinit-ffn:all"); see
         `interventions.parse`.
-    sublayers: "attention" or "feed_forward": layer l is what that part of block l adds to the
-        residual, in place of the block's output. "heads": what each attention head writes there, its
-        outputs through its rows of the output projection; layer 1 + b H + h is head h of block b (both from
-        0) of H heads, and layer 0 the embedding output.
-    surprisal: of a causal model, whether `Embeddings.surprisal` is to hold each word's surprisal from
-        the same pass: [N] over the words of the stimulus, in nats (divide by ln 2 for bits). The word
-        is scored in the text that its vector comes from, as by `language.surprisal`. NaN for words
-        without a vector, without anything before them in their text, longer than a text may be, or
-        with pieces that the vocabulary lacks.
-    dtype: "float32", "bfloat16" or "float16", of weights and activations; pooling is in float32.
-    missing: what a word without a static vector does: "error", or "zero" for a vector of zeros.
-    max_tokens: the longest text in sub-tokens; what the model takes, at most 4096, if not given.
-    batch_tokens: about how many sub-tokens are computed at once; 2048 on a CPU, 16384 elsewhere.
-    layout: "whole", the model lies on one device; "sharded", on all devices of this process;
-        "streamed", its layers pass through one at a time, read from the files; "auto", the first of
-        these that the memory allows.
-    cache_dir: vectors are kept there and read from there; an interrupted extraction goes on.
-    progress: show a bar; or what is called with the share of the work that was done since the last call.
+      cache_dir: vectors are kept there and read from there; an interrupted extraction goes on.
+      progress: show a bar; or what is called with the share of the work that was done since the last call.
+      OPTIONS
 
-    A word's vector does not depend on batch_tokens and layout. Raises ValueError for unknown options, a word
-    without sub-tokens and whatever the loading of the model raises.
+    Contexts are those of `contexts.texts_of`; of a window's and the growing context's words, those of the
+    same run. Without a causal model's first token the first word of a text has a vector of many times the
+    others' norm in the middle layers. Rows are as `stimulus.types(lower=lower)[0]`, without the tokens that
+    have no letter or digit; with level="token" the N tokens. With sublayers, layer l is what that part of
+    block l adds to the residual; a head, its outputs through its rows of the output projection; layer 0 is
+    the embedding output. A word's surprisal, [N] over the words of the stimulus, is that of the text which
+    its vector comes from, as by `language.surprisal` (divide by ln 2 for bits); also NaN for words longer
+    than a text may be, or with pieces that the vocabulary lacks.
+
+    A word's vector does not depend on batch_tokens and layout.
+
+    Raises:
+      ValueError: for unknown choices, a word without sub-tokens and whatever the loading of the model raises.
+      TypeError: for an option that there is not.
 
     `checkpoint` is the folder of a BERT of 6 layers and width 384; a name as "bert-base" does as well:
 
@@ -120,29 +91,10 @@ def embed(
     (7, 5, 384)
     """
     check_not_forked()
-    check_known("context=", context, contexts.CONTEXTS)
-    check_known("bos=", bos, BOS)
-    check_known("pooling=", pooling, POOLINGS)
-    check_known("level=", level, ("type", "token"))
-    check_known("last=", last, ("hf", "raw"))
-    check_known("missing=", missing, ("error", "zero"))
-    check_known("dtype=", dtype, ("float32", "bfloat16", "float16"))
-    check_known("layout=", layout, LAYOUTS)
-    if not isinstance(surprisal, bool):
-        raise ValueError(f"surprisal={surprisal!r}; give True (nats) or False")
-    if sublayers is not None:
-        check_known("sublayers=", sublayers, SubLayers._fields)
+    options = changed(options or EmbedOptions(), changes, "embed()")
     specification = parse(interventions)
-    for name, value, least in (
-        ("window", window, 0),
-        ("stride", stride, 1),
-        ("max_tokens", max_tokens, 1),
-        ("batch_tokens", batch_tokens, 1),
-    ):
-        if value is None and name in ("max_tokens", "batch_tokens"):
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-            raise ValueError(f"{name}={value!r}; give an integer of at least {least}")
+    level, lower, seed, revision = options.level, options.lower, options.seed, options.revision
+    bos, missing, sublayers = options.bos, options.missing, options.sublayers
     types, token_to_type = stimulus.types(lower=lower)
     if level == "type" and not types:
         raise ValueError("no word of the stimulus has a letter or digit; use level='token'")
@@ -160,7 +112,7 @@ def embed(
     if spec.kind == "static":
         if specification or sublayers:
             raise ValueError(f"{spec.name} has no parts: leave interventions and sublayers out")
-        if surprisal:
+        if options.surprisal:
             raise ValueError(f"{spec.name} predicts no words: leave surprisal out")
         static_vectors = _kept(
             cache,
@@ -171,34 +123,34 @@ def embed(
     untrained = spec.kind == "untrained"
     folder = checkpoint.locate(spec.source, revision=revision, weights=not untrained)
     config = checkpoint.read_architecture(folder, family=spec.family)
-    if surprisal and not config.causal:
+    if options.surprisal and not config.causal:
         raise ValueError(
             f"{spec.name} reads in both directions: its surprisal needs a pass for each sub-token; "
             "leave surprisal out and call language.surprisal(stimulus, model)"
         )
     if sublayers == "heads":
         check_size(config, len(rows), spec.name)
-    longest = min(config.max_length, max_tokens or LONGEST)
+    longest = min(config.max_length, options.max_tokens or LONGEST)
     off = gates(specification, config)
     meta |= {
         "family": config.family,
         # A snapshot of the hub lies in a folder named by its commit.
         "revision": folder.name if folder.parent.name == "snapshots" else revision,
         "seed": int(seed) if untrained else None,
-        "pooling": pooling,
-        "context": context,
-        "window": int(window) if context == "window" else None,
-        "stride": int(stride) if context == "window" else None,
+        "pooling": options.pooling,
+        "context": options.context,
+        "window": int(options.window) if options.context == "window" else None,
+        "stride": int(options.stride) if options.context == "window" else None,
         "bos": bos if config.causal else None,
         "max_tokens": longest,
-        "last": None if sublayers else last,
-        "dtype": dtype,
+        "last": None if sublayers else options.last,
+        "dtype": options.dtype,
     }
     # Only where there are any, so that fingerprints and entries of a cache stay as they were.
     meta |= {"interventions": str(specification)} if specification else {}
     meta |= {"sublayers": sublayers} if sublayers else {}
     meta |= {"n_heads": config.n_heads} if sublayers == "heads" else {}
-    meta |= {"surprisal": "nats"} if surprisal else {}
+    meta |= {"surprisal": "nats"} if options.surprisal else {}
     language = stimulus.language
     if not writing.only_spaces(stimulus.words, language):
         meta |= {
@@ -221,7 +173,9 @@ def embed(
     def make(saver: extraction.Saver | None) -> Embeddings:
         tokenizer = load_tokenizer(folder, family=config.family)
         tokenizer = tokenizer.with_bos(bos, causal=config.causal)
-        language_model = _load(spec, layout, dtype=dtype, seed=seed, revision=revision)
+        language_model = _load(
+            spec, options.layout, dtype=options.dtype, seed=seed, revision=revision
+        )
         check_weights()
         if specification.reinitialised:
             if not isinstance(language_model, LanguageModel):
@@ -231,17 +185,10 @@ def embed(
             stimulus,
             language_model,
             tokenizer,
-            context=context,
-            window=int(window),
-            stride=int(stride),
-            pooling=pooling,
+            options,
             token_to_row=token_to_type if level == "type" else np.arange(len(stimulus)),
-            lower=lower,
-            last=sublayers or last,
             interventions=off,
-            read_head=read_head if surprisal else None,
-            max_tokens=longest,
-            batch_tokens=batch_tokens,
+            read_head=read_head if options.surprisal else None,
             saver=saver,
             progress=progress if callable(progress) else spec.name if progress else None,
         )

@@ -15,7 +15,6 @@ from brainalign_jax.language import scoring
 from brainalign_jax.language.contexts import Sequences
 from brainalign_jax.language.scoring import Scored
 
-POOLINGS = ("mean", "first", "last")
 _SHORT = 128  # texts of up to so many sub-tokens share one shape
 _SAMPLE = 2000  # lengths looked at to choose a row's length
 _ATTENTION_SHARE = 0.1 / 64 * 768  # of a block's cost, a sub-token of the row and over the width

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.language import Embeddings, embed, embed_spans, resolve
 from brainalign_jax.language.head_vectors import n_layers_of
 from brainalign_jax.language.models import checkpoint
@@ -14,7 +15,7 @@ from brainalign_jax.study import memory, processes
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.controls import control_vectors, is_control
 from brainalign_jax.study.names import seed_of, without_seed
-from brainalign_jax.study.options import Embedding, EvidencePlan, Scoring
+from brainalign_jax.study.options import EvidencePlan, Scoring
 from brainalign_jax.study.progress import Progress
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.registry import identity_of

@@ -1,4 +1,4 @@
-"""The choices of a study that are no choices of the protocol: vectors, scores, evidence.
+"""The choices of a study that are no choices of the protocol or of the vectors: scores, evidence.
 
 Light to import: commands make their options of these before anything heavy is loaded.
 """
@@ -18,46 +18,6 @@ from brainalign_jax.study.registry import (
 NULLS = ("items", "shift", "blocks", "noise")
 GROUPS = ("summed", "hyperaligned")
 KS = (1, 5, 10, 30, 50, 100)  # of this list, those above the number of words are left out
-
-
-@documented
-@dataclass(frozen=True)
-class Embedding:
-    """How words become vectors: arguments of `language.embed`."""
-
-    context: str = described(
-        "What the model reads of a word: its sentence, a window of preceding words, the run from its start "
-        "(growing), or the word alone.",
-        "sentence",
-        choices=("sentence", "window", "growing", "word"),
-    )
-    window: int = described("Preceding words with context=window.", 20, least=0, most=100_000)
-    bos: str = described(
-        "The model's first token (BOS) before each text, never pooled: auto, where a causal model's "
-        "tokenizer puts nothing there (not under the paper's protocol, as in its code); always; or never.",
-        "auto",
-        choices=("auto", "always", "never"),
-    )
-    pooling: str = described(
-        "How a word's sub-tokens become one vector.", "mean", choices=("mean", "first", "last")
-    )
-    last: str = described(
-        "Last layer as transformers gives it (hf), or the last block's output (raw).",
-        "hf",
-        choices=("hf", "raw"),
-    )
-    missing: str = described(
-        "What a word that static vectors lack does.", "error", choices=("error", "zero")
-    )
-    sublayers: str | None = described(
-        "In place of the blocks' outputs what attention, feed_forward or each of the attention heads adds to "
-        "the residual; with heads, layer 1 + b H + h is head h of block b of H heads, both from 0.",
-        None,
-        choices=("attention", "feed_forward", "heads"),
-    )
-
-    def __post_init__(self):
-        check_fields(self)
 
 
 @documented

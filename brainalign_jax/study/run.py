@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from brainalign_jax import __version__
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.machine import package_version
@@ -26,7 +27,7 @@ from brainalign_jax.study.evidence.nulls import COLUMNS as NULL_COLUMNS
 from brainalign_jax.study.evidence.nulls import score_nulls
 from brainalign_jax.study.evidence.table import null_plan, role, with_controls
 from brainalign_jax.study.manifest import manifest
-from brainalign_jax.study.options import Embedding, EvidencePlan, Scoring
+from brainalign_jax.study.options import EvidencePlan, Scoring
 from brainalign_jax.study.progress import (
     CEILINGS,
     NULLS,

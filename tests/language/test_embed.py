@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import sys
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from brainalign_jax.embedding import EmbedOptions
 from brainalign_jax.language import Embeddings, embed
 from brainalign_jax.language.models.blocks.transformer import hidden_states
 from brainalign_jax.language.models.checkpoint import load_model
@@ -310,6 +313,28 @@ def test_unknown_words_are_counted(untrained):
 def test_unknown_options(options, message, untrained):
     with pytest.raises(ValueError, match=message):
         embed(STIMULUS, untrained["gpt2"], **options)
+
+
+def test_options_come_in_an_object_or_by_name(untrained):
+    options = EmbedOptions(context="word", pooling="last", lower=True)
+    by_object = embed(STIMULUS, untrained["gpt2"], options)
+    by_name = embed(STIMULUS, untrained["gpt2"], context="word", pooling="last", lower=True)
+    np.testing.assert_array_equal(by_object.values, by_name.values)
+    assert by_object.meta == by_name.meta
+    changed = embed(STIMULUS, untrained["gpt2"], options, pooling="first").meta
+    assert (changed["pooling"], changed["context"]) == ("first", "word")
+    with pytest.raises(
+        TypeError, match=r"embed\(\): unknown option 'contxt'; the nearest .* context"
+    ):
+        embed(STIMULUS, untrained["gpt2"], contxt="word")
+
+
+def test_help_and_signature_name_every_option():
+    parameters = inspect.signature(embed).parameters
+    for field in dataclasses.fields(EmbedOptions):
+        assert parameters[field.name].default == field.default
+        assert f"      {field.name}: " in embed.__doc__
+    assert "changes" not in parameters and "OPTIONS" not in embed.__doc__
 
 
 def test_models_and_stimuli_that_cannot_be_embedded(untrained, tmp_path):

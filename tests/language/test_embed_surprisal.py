@@ -14,6 +14,7 @@ import scipy.special
 from safetensors.numpy import load_file, save_file
 from small_models import add_letter_tokenizer, save_checkpoint
 
+from brainalign_jax.embedding import EmbedOptions
 from brainalign_jax.language import (
     Embeddings,
     contextual,
@@ -266,11 +267,10 @@ def test_a_state_without_surprisal_is_not_gone_on_with(folder_of):
 
     tokenizer = load_tokenizer(folder_of("gpt2"), family="gpt2")
     model = checkpoint.load_model(folder_of("gpt2"))
-    options = dict(context="sentence", window=0, pooling="mean", lower=False, last="hf")
-    options |= dict(token_to_row=np.arange(len(STORY)), saver=Plans())
+    kept = dict(token_to_row=np.arange(len(STORY)), saver=Plans())
     read_head = lambda model: contextual.Head(model.config, tied=True, dtype=None, rngs=None)  # noqa: E731
     for more in ({}, {"read_head": read_head}):
-        contextual.contextual_vectors(STORY, model, tokenizer, **options, **more)
+        contextual.contextual_vectors(STORY, model, tokenizer, EmbedOptions(), **kept, **more)
     assert len(set(plans)) == 2
 
 
@@ -350,7 +350,7 @@ def test_models_that_cannot(folder_of, tmp_path, monkeypatch):
     path.write_text("dog 1 2\n")
     with pytest.raises(ValueError, match="predicts no words"):
         embed(Stimulus.from_words(["dog"]), f"static:{path}", surprisal=True)
-    with pytest.raises(ValueError, match=r"surprisal='bits'; give True \(nats\)"):
+    with pytest.raises(ValueError, match=r"surprisal='bits' must be True or False"):
         embed(STORY, folder_of("gpt2"), surprisal="bits")
 
 

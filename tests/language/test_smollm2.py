@@ -8,8 +8,8 @@ import smollm2
 from small_tokenizers import surface
 
 import brainalign_jax as ba
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.language.tokens import load_tokenizer
-from brainalign_jax.study.options import Embedding
 
 STORY = (
     "The old dog ran over the road. A cat saw him there. She was not amused by his noise. Then the rain "

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 from small_models import add_letter_tokenizer, save_checkpoint
 
 from brainalign_jax import cli
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.language import embed
 from brainalign_jax.language.ablation import Ablation as Ablated
 from brainalign_jax.language.ablation import BlockFacts, random_removal
@@ -21,7 +22,7 @@ from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.ablation import AblationTable, headline, run_ablation, verdicts
 from brainalign_jax.studies.ablation.table import fall_p
 from brainalign_jax.studies.options import Ablation
-from brainalign_jax.study.options import Embedding, Scoring
+from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.run import run_study
 
 N, PEOPLE = 60, 7

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 from recordings import make_embeddings
 
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.options import EvidencePlan
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.registry import METRICS
 from brainalign_jax.study.results import COLUMNS, ResultTable
-from brainalign_jax.study.run import Embedding, run_study
+from brainalign_jax.study.run import run_study
 from brainalign_jax.study.score import workbench
 from brainalign_jax.study.score.sweep import Scoring
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import ablation as parts
 from brainalign_jax.language.components import DRAWN, RANDOM, Setting, components_of
@@ -45,7 +46,7 @@ from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study, fitting_scoring
 from brainalign_jax.study.manifest import manifest
 from brainalign_jax.study.names import UNTRAINED, seed_of, without_seed
-from brainalign_jax.study.options import KS, Embedding, Scoring
+from brainalign_jax.study.options import KS, Scoring
 from brainalign_jax.study.progress import Progress, Stage
 from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.registry import check_decoders

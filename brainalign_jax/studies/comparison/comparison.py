@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.machine import free_memory
@@ -30,7 +31,7 @@ from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.confounds import common_words
 from brainalign_jax.study.manifest import made_by
-from brainalign_jax.study.options import Embedding, EvidencePlan, Scoring
+from brainalign_jax.study.options import EvidencePlan, Scoring
 from brainalign_jax.study.progress import Progress, Stage
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.registry import check_measures

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
@@ -40,7 +41,7 @@ from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.manifest import manifest
-from brainalign_jax.study.options import Embedding, Scoring
+from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.progress import SCORES
 
 _MOST = 2**28  # words of all cells

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
@@ -46,7 +47,7 @@ from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.chance import permutation_p
 from brainalign_jax.study.manifest import manifest
-from brainalign_jax.study.options import Embedding, Scoring
+from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.progress import SCORES
 from brainalign_jax.study.results import GROUP, SELECTED
 

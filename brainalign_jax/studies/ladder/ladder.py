@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder, write_parquet
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.readers import Dataset
@@ -25,7 +26,7 @@ from brainalign_jax.study.outputs import CONTENTS, new_outputs
 from brainalign_jax.study.protocol import Protocol, protocol
 from brainalign_jax.study.registry import DEFAULT, check_decoders
 from brainalign_jax.study.results import ResultTable
-from brainalign_jax.study.run import Embedding, run_study
+from brainalign_jax.study.run import run_study
 from brainalign_jax.study.score.sweep import Scoring
 
 # name -> the fields that are taken from the audited protocol, in the order of the walk.

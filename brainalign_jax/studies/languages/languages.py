@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.names import check_known
@@ -33,7 +34,7 @@ from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.manifest import made_by
-from brainalign_jax.study.options import KS, Embedding, EvidencePlan, Scoring
+from brainalign_jax.study.options import KS, EvidencePlan, Scoring
 from brainalign_jax.study.progress import Progress, Stage
 from brainalign_jax.study.protocol import Protocol, protocol
 from brainalign_jax.study.results import SELECTED

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder, write_parquet
 from brainalign_jax.language import list_models
 from brainalign_jax.names import check_known, unknown
@@ -23,7 +24,7 @@ from brainalign_jax.study.outputs import CONTENTS, new_outputs
 from brainalign_jax.study.protocol import PROTOCOLS, protocol
 from brainalign_jax.study.registry import DEFAULT, check_decoders
 from brainalign_jax.study.results import ResultTable
-from brainalign_jax.study.run import Embedding, run_study
+from brainalign_jax.study.run import run_study
 from brainalign_jax.study.score.problem import fitting_ks, folds_of
 from brainalign_jax.study.score.sweep import Scoring
 from brainalign_jax.study.words import is_isolated
