@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -336,7 +336,8 @@ class Ablation:
 
     def _without_positions(self, how: str, on: Interventions) -> Interventions:
         rotary = jnp.zeros(self.config.n_layers, bool)
-        factor, fill = jnp.float32(0), jnp.zeros_like(on.positions.fill)
+        own: Any = on.positions
+        factor, fill = jnp.float32(0), jnp.zeros_like(own.fill)
         if how == "mean":
             fill = self._mean_position()
         return Interventions(PositionGate(factor, fill), on.blocks._replace(rotary=rotary))

@@ -149,7 +149,8 @@ def encode_texts(
         positions = merged.setdefault(text.words, {})
         for position, row in text.targets:
             positions.setdefault(position, []).append(row)
-    sequences = Sequences([], [], [], [])
+    all_spans: list[list[tuple[int, int]]] = []
+    sequences = Sequences([], [], [], all_spans)
     cut, too_long = 0, []
     items = list(merged.items())
 
@@ -157,7 +158,7 @@ def encode_texts(
         ids = np.r_[tokenizer.prefix, encoded.ids[begin:end], tokenizer.suffix]
         sequences.ids.append(ids.astype(np.int32))
         sequences.targets.append(targets)
-        sequences.spans.append(spans)
+        all_spans.append(spans)
         return len(sequences.ids) - 1
 
     for chunk in range(0, len(items), 1024):

@@ -320,17 +320,19 @@ def _pull_words(graph, state, x, batch, cotangents, finishes):
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("shared",))
 def _forward(static, stacked, inputs, gates, x, batch, block, *, shared):
+    graph, config = static
     own = jax.tree.map(lambda leaf: leaf[block], gates)
-    return _gated(*static, stacked, inputs, own, x, batch, block, shared=shared)
+    return _gated(graph, config, stacked, inputs, own, x, batch, block, shared=shared)
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("shared",))
 def _pull_block(static, stacked, inputs, gates, x, batch, block, cotangents, *, shared):
     """(of what enters the block [K, B, T, D], of its gates [K, ...]) from those of its output."""
+    graph, config = static
     own = jax.tree.map(lambda leaf: leaf[block], gates)
 
     def through(x, own):
-        return _gated(*static, stacked, inputs, own, x, batch, block, shared=shared)
+        return _gated(graph, config, stacked, inputs, own, x, batch, block, shared=shared)
 
     _, pull = jax.vjp(through, x, own)
     return jax.vmap(pull)(cotangents)

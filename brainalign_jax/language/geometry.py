@@ -51,7 +51,8 @@ def geometry(blocks: Sequence[np.ndarray], first: np.ndarray | None = None) -> G
     """
     lines = [_of_layer(layer, first) for values in blocks for layer in values]
     columns = list(zip(*lines, strict=True))
-    return Geometry(*(np.array(column, np.float64) for column in columns[:4]), columns[4])
+    numbers = [np.array(column, np.float64) for column in columns[:4]]
+    return Geometry._make([*numbers, columns[4]])
 
 
 def _of_layer(layer: np.ndarray, first: np.ndarray | None) -> tuple:

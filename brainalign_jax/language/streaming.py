@@ -227,4 +227,5 @@ def _finish(graph, state, total, x, batch):
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def _score(graph, state, total, x, scored):
-    return pooled_states.add_surprisal(total, *nnx.merge(graph, state), x, scored)
+    model, head = nnx.merge(graph, state)
+    return pooled_states.add_surprisal(total, model, head, x, scored)

@@ -383,20 +383,15 @@ def _convert(folder: Path, family: str | None) -> tuple[Tokenizer, str]:
             f"{folder} has no tokenizer: it needs tokenizer.json, or vocab.txt, or vocab.json and "
             "merges.txt; copy them from the checkpoint's repository"
         )
-    from transformers import (
-        AutoTokenizer,
-        BertTokenizerFast,
-        GPT2TokenizerFast,
-        RobertaTokenizerFast,
-    )
+    import transformers
 
     # Old checkpoints (google/bert_uncased_L-2_H-128_A-2) name neither a class nor a model_type.
     by_family = {
-        **dict.fromkeys(("bert", "distilbert"), BertTokenizerFast),
-        **dict.fromkeys(("gpt2", "gpt_neo", "opt"), GPT2TokenizerFast),
-        "roberta": RobertaTokenizerFast,
+        **dict.fromkeys(("bert", "distilbert"), "BertTokenizerFast"),
+        **dict.fromkeys(("gpt2", "gpt_neo", "opt"), "GPT2TokenizerFast"),
+        "roberta": "RobertaTokenizerFast",
     }
-    loader = by_family.get(family, AutoTokenizer)
+    loader = getattr(transformers, by_family.get(family, "AutoTokenizer"))
     try:
         tokenizer = loader.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=False

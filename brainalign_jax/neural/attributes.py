@@ -6,6 +6,7 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,7 @@ def split_attributes(text: str) -> tuple[str, ...]:
 
 def joined_attributes(
     stimulus: Stimulus, sources: str | os.PathLike | Sequence[str | os.PathLike]
-) -> tuple[Stimulus, dict[str, object]]:
+) -> tuple[Stimulus, dict[str, Any]]:
     """The stimulus with the attributes of tables and of norms by name, later ones in place of earlier ones.
 
     sources: a table or several, as of `join_attributes`, or names as of `norms.read_norms`.

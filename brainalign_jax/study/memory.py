@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -172,8 +173,8 @@ class _Counted:
 
     def stages(self) -> tuple[Stage, ...]:
         protocol, item = self.scoring.protocol, np.dtype(self.computation.dtype).itemsize
-        methods = [method_of(name, protocol) for name in self.scoring.decoders]
-        measures = [measure_of(name, protocol) for name in self.scoring.measures]
+        methods: list[Any] = [method_of(name, protocol) for name in self.scoring.decoders]
+        measures: list[Any] = [measure_of(name, protocol) for name in self.scoring.measures]
         blocks = [block for model in self.models for block in model]
         size = held_bytes(self.responses)
         n_held = self.n_subjects if not size else min(self.n_subjects, self.limit // size)

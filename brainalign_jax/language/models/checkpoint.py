@@ -313,7 +313,7 @@ def open_weights(
 
 def _checked_dtype(dtype: Any) -> jnp.dtype:
     allowed = ["float32", "bfloat16", "float16"]
-    if jax.config.jax_enable_x64:
+    if jax.config.read("jax_enable_x64"):
         allowed.append("float64")
     try:
         name = jnp.dtype(dtype).name

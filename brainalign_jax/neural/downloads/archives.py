@@ -128,9 +128,9 @@ def _of_zip(archive: Path, zipped: zipfile.ZipFile) -> list[Member]:
     for info in infos:
         if info.compress_type not in _IN_PIECES:
             kind = info.compress_type
+            packing = getattr(zipfile, "compressor_names", {}).get(kind, f"method {kind}")
             raise ValueError(
-                f"{archive}: {info.filename!r} is packed by "
-                f"{zipfile.compressor_names.get(kind, f'method {kind}')}, of which some bytes may "
+                f"{archive}: {info.filename!r} is packed by {packing}, of which some bytes may "
                 "unpack to gigabytes at once; unpack it by hand into the folder"
             )
     return [

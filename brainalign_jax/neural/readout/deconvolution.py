@@ -158,7 +158,7 @@ def select_alpha(
     if (gram is None) == (bold is None):
         raise ValueError("give one of gram= (bold @ bold.T, [time, time]) and bold= ([time, V])")
     gram = run_gram(bold, volume_run) if gram is None else gram
-    gram = gram.tocsr() if sparse.issparse(gram) else np.asarray(gram)
+    gram = sparse.csr_array(gram) if sparse.issparse(gram) else np.asarray(gram)
     n_volumes = np.size(volume_times)
     if gram.shape != (n_volumes, n_volumes):
         raise ValueError(

@@ -87,25 +87,25 @@ def fir_delays(
     features = np.asarray(features)
     if features.ndim != 2:
         raise ValueError(f"features have shape {features.shape}; give [time, D]")
-    delays = np.asarray(delays)
-    numbers = delays.ndim == 1 and delays.size and delays.dtype.kind in "iuf"
+    lags = np.asarray(delays)
+    numbers = lags.ndim == 1 and lags.size and lags.dtype.kind in "iuf"
     if (
-        not (numbers and np.isfinite(delays).all())
-        or (delays != np.round(delays)).any()
-        or len(np.unique(delays)) < len(delays)
+        not (numbers and np.isfinite(lags).all())
+        or (lags != np.round(lags)).any()
+        or len(np.unique(lags)) < len(lags)
     ):
         raise ValueError(
-            f"delays are {delays.tolist()}; give different whole numbers of volumes, for example "
+            f"delays are {lags.tolist()}; give different whole numbers of volumes, for example "
             "(1, 2, 3, 4); seconds divided by the TR, rounded"
         )
     n_volumes, width = features.shape
     run = np.zeros(n_volumes, np.int64) if run is None else np.asarray(run)
     if run.shape != (n_volumes,):
         raise ValueError(f"run has shape {run.shape} for {n_volumes} volumes; give one label each")
-    delayed = np.zeros((n_volumes, width * len(delays)), features.dtype)
+    delayed = np.zeros((n_volumes, width * len(lags)), features.dtype)
     for label in np.unique(run):
         rows = np.flatnonzero(run == label)
-        for place, delay in enumerate(delays.astype(np.int64)):
+        for place, delay in enumerate(lags.astype(np.int64)):
             to, source = (rows[delay:], rows[: max(len(rows) - delay, 0)])
             if delay < 0:
                 to, source = (rows[: max(len(rows) + delay, 0)], rows[-delay:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -41,7 +42,7 @@ def spm_hrf(seconds: np.ndarray) -> np.ndarray:
 class _Shape(NamedTuple):
     """An HRF: its function, and the two gamma densities (shape, scale) and ratio for its integral."""
 
-    function: object
+    function: Callable
     response: tuple[float, float]
     undershoot: tuple[float, float]
     ratio: float

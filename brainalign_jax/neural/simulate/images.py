@@ -14,6 +14,8 @@ from brainalign_jax.files import user_path
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.simulate.bold import PlantedBold, Schedule, plant, schedule_runs
 from brainalign_jax.neural.space import VoxelSpace
+from brainalign_jax.neural.space.surfaces import CiftiSpace
+from brainalign_jax.neural.space.volumes import VolumeSpace
 
 KINDS = ("volume", "surface", "cifti")
 # Radiological (x runs from right to left), off centre, as scanners have it.
@@ -116,7 +118,7 @@ def simulate_nifti(
 def write_volumes(
     path: str | os.PathLike,
     volumes: Iterable[np.ndarray],
-    space: VoxelSpace,
+    space: VolumeSpace,
     n_volumes: int,
     *,
     tr: float,
@@ -157,7 +159,7 @@ def write_volumes(
             file.write(volume.data)
 
 
-def write_mask(path: str | os.PathLike, space: VoxelSpace) -> None:
+def write_mask(path: str | os.PathLike, space: VolumeSpace) -> None:
     """Write the voxels of a volume's space as a 3-D mask (uint8)."""
     import nibabel as nib
 
@@ -201,7 +203,7 @@ def _space(kind: str, n_voxels: int, shape: tuple[int, int, int] | None) -> Voxe
 
         part = n_voxels // 3
         vertices = 2 * np.arange(part)
-        volume = _space("volume", n_voxels - 2 * part, shape)
+        volume: Any = _space("volume", n_voxels - 2 * part, shape)
         inside = np.zeros(volume.shape, bool)
         inside[tuple(volume.indices.T)] = True
         axis = BrainModelAxis.from_mask(inside, "ThalamusLeft", volume.affine)
@@ -251,7 +253,7 @@ def write_runs(
     return tuple(paths)
 
 
-def _write_cifti(path: Path, rows: np.ndarray, space: VoxelSpace, tr: float) -> None:
+def _write_cifti(path: Path, rows: np.ndarray, space: CiftiSpace, tr: float) -> None:
     import nibabel as nib
 
     series = nib.cifti2.SeriesAxis(0.0, tr, len(rows))

@@ -87,7 +87,7 @@ def run_abilities(
         None if reading is None else read_reading_times(reading),
         [read_questions(path) for path in choices],
     )
-    names = [asked.name for asked in (*material.texts, *material.questions)]
+    names = [*(text.name for text in material.texts), *(asked.name for asked in material.questions)]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -136,7 +136,8 @@ class PersonScores:
             with self._computation.context():
                 source, problem_of_fold, made = self._prepare(subject, method, work, fold)
                 layers = work.fold_layers(_PART, fold)
-                return work.evaluate(*made, source, _PART, layers, problem_of_fold)
+                work_method, state = made
+                return work.evaluate(work_method, state, source, _PART, layers, problem_of_fold)
 
         of_folds = list(self._pool.map(of_fold, work.folds))
         n_layers = len(of_folds[0]["layer_loss"])
@@ -150,7 +151,9 @@ class PersonScores:
                 selected[kind][types] = scores[name][chosen[fold], slots]
         return IntactScores(ranks, chosen, selected, problem.n_candidates)
 
-    def _prepare(self, subject: int, name: str, work: Work, index: int) -> tuple:
+    def _prepare(
+        self, subject: int, name: str, work: Work, index: int
+    ) -> tuple[Any, Any, tuple[Any, Any]]:
         """(responses, fold, (method, state)): the brain side of a fold, kept where there is room for it."""
         source, fold = jax.device_put((work.source, work.problem.fold(index)))
         key = subject, name, index
@@ -289,7 +292,7 @@ def _intact_layer(work: Work, layer: int) -> LayerVectors:
 
 
 @functools.partial(compiled, static_argnames=("method",))
-def _fitted(state, layer: LayerVectors, fold: FoldProblem, *, method: Method) -> FittedMap:
+def _fitted(state, layer: LayerVectors, fold: FoldProblem, *, method: Any) -> FittedMap:
     """The map of an intact layer, to the model's own dimensions."""
     fitted = method.fitted(state, layer, fold)
     if layer.rotation is None:
@@ -300,7 +303,7 @@ def _fitted(state, layer: LayerVectors, fold: FoldProblem, *, method: Method) ->
 
 
 @functools.partial(compiled, static_argnames=("method",))
-def _hat(state, layer: LayerVectors, fold: FoldProblem, *, method: Method) -> jax.Array:
+def _hat(state, layer: LayerVectors, fold: FoldProblem, *, method: Any) -> jax.Array:
     """[Q, T] that makes the predictions for the queries of the vectors of the types."""
     alpha, _ = method.choose_alpha(state, layer, fold)
     weights, dtype = state.outer.weights, layer.values.dtype

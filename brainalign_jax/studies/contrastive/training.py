@@ -188,7 +188,10 @@ def first_maps(words: Words, alphas: jax.Array, *, start: str) -> jax.Array:
     """The maps [L, F, V, D] of ridge or Procrustes on the whole training sets; alphas [L, F]."""
     train = jnp.broadcast_to(words.train, (len(words.targets), *words.train.shape))
     return _mapped(
-        lambda *problem: _first_map(words.source, *problem, start), words.targets, train, alphas
+        lambda targets, mask, alpha: _first_map(words.source, targets, mask, alpha, start),
+        words.targets,
+        train,
+        alphas,
     )
 
 

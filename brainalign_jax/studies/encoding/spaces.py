@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -93,7 +93,7 @@ def atlas_regions(
         )
     found = {}
     for person in people:
-        space = person.space
+        space: Any = person.space
         if space is None or space.kind != "volume":
             what = "its columns have no place" if space is None else f"it is a {space.kind}"
             raise ValueError(

@@ -129,7 +129,7 @@ def literal_pairs(pairs: Pairs) -> Pairs | None:
     unit, *others = map(np.array, zip(*columns, strict=True))
     units, unit = np.unique(unit, return_inverse=True)
     names = tuple(pairs.units[index] for index in units)
-    return Pairs(pairs.texts, names, unit, *others, {})
+    return Pairs._make([pairs.texts, names, unit, *others, {}])
 
 
 def words_of(text: str) -> list[str]:

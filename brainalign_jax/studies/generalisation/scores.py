@@ -291,7 +291,7 @@ def _layer_rows(rows: np.ndarray, method: Method) -> np.ndarray:
         rows = rows - rows.mean(axis=1, keepdims=True)
     if not (method.correlates_vectors or method.spans_vectors) or rows.shape[1] <= len(rows):
         return rows.astype(np.float32)
-    return np.linalg.qr(rows.T, mode="r").T.astype(np.float32)
+    return np.asarray(np.linalg.qr(rows.T, mode="r")).T.astype(np.float32)
 
 
 def _stacked(layers: Sequence[np.ndarray]) -> np.ndarray:

@@ -100,7 +100,10 @@ def _candidates(features, nuisances, outer, inner, lambdas, alphas, columns):
         hats = partial_ridge.operators(fitted, nuisance, alphas, rows)
     # The inner folds are made of the outer training rows.
     own = None if features is None else features[columns]
-    forms = partial_ridge.error_forms(own, nuisances[columns], *inner, lambdas, alphas)
+    train, held, weights = inner
+    forms = partial_ridge.error_forms(
+        own, nuisances[columns], train, held, weights, lambdas, alphas
+    )
     upper = jnp.triu_indices(len(columns))
     twice = jnp.where(upper[0] == upper[1], 1, 2).astype(forms.dtype)
     return forms[:, upper[0], upper[1]] * twice, hats

@@ -45,7 +45,7 @@ def _of_precision(table: ResultTable, plan: EvidencePlan, k: int) -> pd.DataFram
     for (model, method), part in table.extras["ranks"].groupby(["model", "method"], sort=False):
         for layer, hits, weights in _hits(part, k):
             if hits.shape not in counts:
-                counts[hits.shape] = _drawn(*hits.shape, plan)
+                counts[hits.shape] = _drawn(hits.shape[0], hits.shape[1], plan)
             interval = _percentile_of_means(
                 hits, weights, *counts[hits.shape], confidence=plan.confidence
             )

@@ -294,7 +294,7 @@ def with_controls(
         if resolve(name).kind == "checkpoint"
         for i in range(plan.untrained_seeds)
     ]
-    names = plan.controls
+    names: Sequence[str] | None = plan.controls
     if names is None:
         names = [name for name in control_names(dataset) if _is_default(name)]
         names = [name for name in names if _exists(name, dataset, lower)]

@@ -10,6 +10,7 @@ split over the local devices; on each, `batch` layers are worked at once.
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -180,9 +181,7 @@ def factor(source: jax.Array, fold, *, method: Ridge):
 
 
 @functools.partial(compiled, static_argnames=("method", "k", "batch"))
-def reworded_sums(
-    factors, source, layers: LayerVectors, folds, *, method: Method, k: int, batch: int
-):
+def reworded_sums(factors, source, layers: LayerVectors, folds, *, method: Any, k: int, batch: int):
     """The same for other words at the same rows, in folds with a leading axis [P]: [P, 2, C].
 
     factors: of `factor` for ridge, None for the methods whose state depends on the words throughout.

@@ -7,7 +7,7 @@ compile time does not grow with depth, and every hidden state comes out of the s
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,8 +59,11 @@ class HiddenStates(NamedTuple):
 class LanguageModel(nnx.Module):
     """Base of all families: embeddings, stacked blocks, and what follows the last.
 
-    A subclass adds its embedding tables and implements `embed_tokens`.
+    A subclass adds its embedding tables, those of positions where it has them, and implements `embed_tokens`.
     """
+
+    words: Any
+    positions: Any
 
     def __init__(self, config: TransformerConfig, *, dtype, rngs: nnx.Rngs):
         self.config = config

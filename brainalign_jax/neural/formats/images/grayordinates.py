@@ -150,8 +150,9 @@ def _cifti_run(path: Path) -> tuple[Run, VoxelSpace]:
     with readable(path, "a CIFTI-2 time series"):
         shape = tuple(image.shape)
         axes = [image.header.get_axis(index) for index in range(len(shape))]
-        kind = image.dataobj.dtype.kind
-        needed = image.dataobj.offset + math.prod(shape) * image.dataobj.dtype.itemsize
+        proxy: Any = image.dataobj
+        kind = proxy.dtype.kind
+        needed = proxy.offset + math.prod(shape) * proxy.dtype.itemsize
     if [type(axis) for axis in axes] != [SeriesAxis, BrainModelAxis] or kind not in "iuf":
         names = ", ".join(type(axis).__name__.removesuffix("Axis") for axis in axes)
         raise ValueError(
@@ -176,7 +177,6 @@ def _cifti_run(path: Path) -> tuple[Run, VoxelSpace]:
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: {error}; its header is damaged, get it again") from error
     with readable(path, "a CIFTI-2 time series"):
-        proxy = image.dataobj
         dtype = recording_dtype(proxy.dtype, float(proxy.slope), float(proxy.inter))
     return Run((path,), shape[0], tr, partial(_fill_cifti, path, proxy), dtype), space
 

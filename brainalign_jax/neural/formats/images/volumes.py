@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -195,7 +195,7 @@ def _fill_regions(series: Series, places: np.ndarray, codes: np.ndarray, rows: n
             rows[index] = sums / counts * series.slope + series.intercept
 
 
-def _read_full(file: BinaryIO, buffer: bytearray) -> None:
+def _read_full(file: Any, buffer: bytearray) -> None:
     view, filled = memoryview(buffer), 0
     while filled < len(view):
         count = file.readinto(view[filled:])

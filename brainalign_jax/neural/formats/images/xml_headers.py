@@ -100,7 +100,7 @@ class _Walk:
             )
             return
         sizes = [int(attributes[f"Dim{axis}"]) for axis in range(n_axes)]
-        stored = data_type_codes.dtype[attributes.get("DataType", "NIFTI_TYPE_FLOAT32")]
+        stored: Any = data_type_codes.dtype[attributes.get("DataType", "NIFTI_TYPE_FLOAT32")]
         self._packed, self._declared = kind == "B64GZ", math.prod(sizes) * stored.itemsize
         if min(sizes, default=0) < 0:
             self.problem = f"declares an array of shape {sizes}; get it again"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,7 @@ REMEDY = "save it in MATLAB as a plain array, cell or struct"
 class _Data(NamedTuple):
     """A dataset; asking HDF5 for its shape and type takes time, so it is done once."""
 
-    item: object
+    item: Any
     shape: tuple[int, ...]
     dtype: np.dtype
 
@@ -261,8 +261,8 @@ class ObjectReader:
             h5a.open(item, b"MATLAB_class").read(text)
         except (TypeError, OSError):  # of variable length or in an array, from other programs
             text = np.asarray(self._attribute(item, "MATLAB_class"))
-        text = text.item()
-        return text.decode() if isinstance(text, bytes) else str(text)
+        name: Any = text.item()
+        return name.decode() if isinstance(name, bytes) else str(name)
 
     def _empty_shape(self, data: _Data) -> tuple[int, ...] | None:
         """The size of an empty array; None for one that has elements."""

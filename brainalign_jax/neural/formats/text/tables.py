@@ -321,6 +321,7 @@ class ArrayTable:
 
     subject_column = None
     ignored = index = ()
+    looks: Mapping[str, str] = {}
     features: tuple[str, ...] = ()
     _KNOWN = ("words", "values", "feature_names", *FIELDS.values())
 

@@ -141,7 +141,9 @@ def _tables(meta: Mapping[str, np.ndarray], path: Path) -> dict[str, dict[str, n
             for name in meta
             if name.startswith("rois") and name != "rois"
         }
-    return {atlas: _regions(*part, path, atlas) for atlas, part in parts.items()}
+    return {
+        atlas: _regions(part[0], part[1], part[2], path, atlas) for atlas, part in parts.items()
+    }
 
 
 def _part(meta: Mapping[str, np.ndarray], field: str, place: int, path: Path) -> np.ndarray | None:

@@ -128,7 +128,8 @@ def open_mat(path: Path, subject: str) -> tuple[Story, BoldRecording]:
         bold = mat.columns("data")
         meta = mat.read("meta") if "meta" in mat.names else None
     times, run = time[:, 0].astype(np.float64), time[:, 1].astype(np.int32)
-    story = Story(*_read_words(words, path), times, run, path)
+    texts, onsets, durations = _read_words(words, path)
+    story = Story(texts, onsets, durations, times, run, path)
     space = None if meta is None else _read_space(meta, bold.shape[1])
     return story, BoldRecording(subject, bold, times, run, space=space, source=str(path))
 

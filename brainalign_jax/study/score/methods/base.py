@@ -8,6 +8,7 @@ A word's vector is the same wherever it occurs, so that token rows are summed to
 `prepare`, and what is done for each layer has T rows instead of N.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from typing import Protocol as TypingProtocol
 
@@ -95,6 +96,8 @@ class NestedMethod:
     """
 
     protocol: Protocol
+    _prepare: Callable[..., Any]
+    _decode: Callable[..., Any]
 
     @property
     def uses_inner_folds(self) -> bool:
