@@ -4,7 +4,7 @@ One row a model and measure, as `table.summarise` makes them of methods that dec
 words at once, so that there are no folds: it is taken over the word types that all subjects have responses
 to, in every layer, and the layer that is best on these scores is compared with the best of every draw. Draws
 permute words, with whole blocks or shifts in time where words have onsets (`confounds.mantel_permutations`).
-The RSA score has a table of its own, see `evidence.rsa`.
+The RSA score has a table of its own (`evidence.rsa`), and stands among other measures that are asked for.
 """
 
 import functools
@@ -29,6 +29,7 @@ from brainalign_jax.study.options import EvidencePlan
 from brainalign_jax.study.results import about_model
 from brainalign_jax.study.score import group_kernels, preparation
 from brainalign_jax.study.score.measures import MatrixMeasure, Measure, measure_of
+from brainalign_jax.study.score.measures.rsa import RdmMeasure, in_matrices
 from brainalign_jax.study.score.workbench import layer_numbers
 
 _BLOCK = 50  # permutations in one compiled call
@@ -51,17 +52,20 @@ class _Values(NamedTuple):
 
 
 def similarity_evidence(study: Study) -> pd.DataFrame:
-    """One row a model and measure but RSA, with `table.COLUMNS`; k is 0, `score` the measure's value.
+    """One row a model and measure, with `table.COLUMNS`; k is 0, `score` the measure's value.
 
-    None where what is compared of all subjects does not fit into computation.rdm_bytes. p: of the best layer
-    against the best layer of every draw, of shifts in time no smaller than 1 / the number of independent
-    ones; null_mean and null_high: of these. ceiling: the others' responses side by side in the model's place,
-    mean over subjects. Intervals are over subjects.
+    None where RSA is the only measure, or what is compared of all subjects does not fit into
+    computation.rdm_bytes. p: of the best layer against the best layer of every draw, of shifts in time no
+    smaller than 1 / the number of independent ones; null_mean and null_high: of these. ceiling: the others'
+    responses side by side in the model's place, mean over subjects. Intervals are over subjects.
     """
-    names = [name for name in study.scoring.measures if name != RSA]
+    protocol, asked = study.scoring.protocol, study.scoring.measures
+    measures = [measure_of(name, protocol) for name in asked if name != RSA]
     empty = pd.DataFrame(columns=list(COLUMNS))
-    if not names:
+    if not measures:
         return empty
+    if RSA in asked and in_matrices(protocol):
+        measures.insert(asked.index(RSA), RdmMeasure(protocol.of_method(RSA)))
     loaded = [study.dataset.load(subject) for subject in study.dataset.subjects]
     words = common_words(study, loaded)
     size = 2 * np.dtype(study.computation.dtype).itemsize * len(words.types) ** 2
@@ -70,7 +74,7 @@ def similarity_evidence(study: Study) -> pd.DataFrame:
     kernels = []
     if len(loaded) > 1 and study.evidence.ceilings:
         kernels = [scaled_kernel(responses, lower=study.scoring.lower) for responses in loaded]
-    tables = [_of_measure(study, name, loaded, words, kernels) for name in names]
+    tables = [_of_measure(study, measure, loaded, words, kernels) for measure in measures]
     rows = pd.concat(tables, ignore_index=True)
     tested = rows["role"].eq("model") & rows["p"].notna()
     rows.loc[tested, "p_fdr"] = adjusted_p(rows.loc[tested, "p"].to_numpy(float))
@@ -79,13 +83,12 @@ def similarity_evidence(study: Study) -> pd.DataFrame:
 
 def _of_measure(
     study: Study,
-    name: str,
+    measure: Measure,
     loaded: Sequence[WordResponses],
     words: CommonWords,
     kernels: Sequence[np.ndarray],
 ) -> pd.DataFrame:
     """Rows of all models by one measure; kernels: of `scaled_kernel`, one a subject, or none."""
-    measure = measure_of(name, study.scoring.protocol)
     measure.check(len(words.types))
     sides: dict[int, tuple[np.ndarray, int]] = {}
     values: dict[str, _Values] = {}

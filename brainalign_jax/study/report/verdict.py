@@ -63,12 +63,16 @@ _PLAIN = {
 
 
 class Verdict(NamedTuple):
-    """level: of LEVELS; text: some sentences; model, method: what it is about, "" for a whole data set."""
+    """level: of LEVELS; text: some sentences; model, method: what it is about, "" for a whole data set.
+
+    decodes: whether it is of words that are decoded, by a method of that name, or of a measure.
+    """
 
     level: str
     text: str
     model: str = ""
     method: str = ""
+    decodes: bool = True
 
     @property
     def answer(self) -> str:
@@ -120,7 +124,7 @@ def overall(table: ResultTable) -> Verdict | None:
     found = tested(table)
     decoding = bool((found["k"] > 0).any())
     found = found[(found["k"] > 0) == decoding]
-    single = [given for given in verdicts(table) if given.method in set(found["method"])]
+    single = [given for given in verdicts(table) if given.decodes == decoding]
     if not single:
         return None
     by_level = {level: [given for given in single if given.level == level] for level in LEVELS}
@@ -155,7 +159,7 @@ def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
     k, name = int(line["k"]), f"{names[line['model']]} by {line['method']}"
     label = f"P@{k}" if k else "similarity"
     score = f"{label} {number(line['score'])} {interval(line['lower'], line['upper'])}".rstrip()
-    who = line["model"], line["method"]
+    who = line["model"], line["method"], k > 0
     if not known(line["p"]):
         text = (
             f"{name}: {score}, chance {number(line['chance'])}; without nulls this proves nothing."

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from recordings import make_embeddings
+from scipy.spatial.distance import pdist
+from scipy.stats import pearsonr, spearmanr
 
 import brainalign_jax as ba
 from brainalign_jax.neural.readers import Dataset
@@ -19,6 +21,7 @@ from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.evidence.chance import permutation_p
 from brainalign_jax.study.report.verdict import verdicts
 from brainalign_jax.study.score.measures import measure_of
+from brainalign_jax.study.score.measures.rsa import RdmMeasure
 from brainalign_jax.study.score.sweep import score
 
 PLAN = ba.EvidencePlan(n_nulls=9, n_permutations=99, n_bootstraps=200)
@@ -152,6 +155,39 @@ def test_beside_methods_that_decode_the_verdict_is_theirs(dataset, words, plante
     assert both.extras["similarity"]["method"].unique().tolist() == ["cka"]
 
 
+def test_rsa_stands_among_measures_that_are_asked_for(dataset, words, planted):
+    model = make_embeddings(words, planted[0])
+    options = dict(evidence=PLAN, progress=False)
+    both = ba.run_study(dataset, [model], chosen("cka", "rsa"), **options)
+    alone = ba.run_study(dataset, [model], chosen("rsa"), **options)
+    assert not len(alone.extras["similarity"]) and both.verdict() == alone.verdict()
+    found = both.extras["similarity"].set_index(["model", "method"]).loc["model"]
+    assert found.index.tolist() == ["cka", "rsa"] and (found["k"] == 0).all()
+    of_rsa = both.extras["rsa"].set_index(["model", "layer"])
+    place = "model", found.loc["rsa", "layer"]
+    assert found.loc["rsa", "score"] == pytest.approx(of_rsa.loc[place, "rsa"], abs=1e-5)
+    assert found.loc["rsa", "p"] == of_rsa.loc[place, "p"]
+    assert (
+        0
+        < found.loc["rsa", "calibrated"]
+        == pytest.approx(
+            (found.loc["rsa", "score"] - found.loc["rsa", "null_mean"])
+            / (found.loc["rsa", "ceiling"] - found.loc["rsa", "null_mean"])
+        )
+    )
+
+
+@pytest.mark.parametrize("comparison", ["spearman", "pearson"])
+def test_rdms_as_matrices_correlate_as_condensed_ones(planted, comparison):
+    protocol = ba.protocol("audited", timed=False, rdm_comparison=comparison)
+    measure = RdmMeasure(protocol.of_method("rsa"))
+    responses, vectors = planted[1][0].values, planted[0][0]
+    value = measure.compare(*(measure.represent(jnp.asarray(x)) for x in (responses, vectors)))
+    pairs = [pdist(np.asarray(x, np.float64), "correlation") for x in (responses, vectors)]
+    correlation = {"spearman": spearmanr, "pearson": pearsonr}[comparison]
+    assert float(value) == pytest.approx(correlation(*pairs).statistic, abs=1e-5)
+
+
 def test_responses_that_are_of_nothing_show_nothing(dataset, words, planted):
     rng = np.random.default_rng(3)
     model = make_embeddings(words, rng.standard_normal((2, 60, 12)))
@@ -160,10 +196,11 @@ def test_responses_that_are_of_nothing_show_nothing(dataset, words, planted):
     assert table.verdict().startswith("No. On planted nothing resembles the responses more than")
 
 
-@pytest.mark.parametrize("name", [*registry.measures_of(registry.BUILT_IN)[1:], "rv"])
+@pytest.mark.parametrize("name", [*registry.measures_of(registry.BUILT_IN), "rv"])
 def test_draws_equal_the_measure_of_permuted_words_and_find_nothing_in_noise(name):
     ba.register_measure("rv")(rv)
-    measure = measure_of(name, ba.protocol("audited", timed=False))
+    protocol = ba.protocol("audited", timed=False)
+    measure = RdmMeasure(protocol) if name == "rsa" else measure_of(name, protocol)
     rng = np.random.default_rng(0)
     orders = np.stack([np.arange(16), *(rng.permutation(16) for _ in range(39))]).astype(np.int32)
 

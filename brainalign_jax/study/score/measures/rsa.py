@@ -1,17 +1,20 @@
 """The RSA score: similarity of a subject's dissimilarity matrix with that of each layer, over all words."""
 
+import math
 from collections.abc import Mapping
 from concurrent.futures import Executor
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from brainalign_jax.align import rsa
-from brainalign_jax.align.rsa import rsa_tiles
+from brainalign_jax.align.rsa import partial_rsa, rsa_tiles
 from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.registry import register_measure
 from brainalign_jax.study.score import preparation
-from brainalign_jax.study.score.measures.base import Measure, word_centred
+from brainalign_jax.study.score.measures.base import MatrixMeasure, Measure, word_centred
 
 
 @register_measure("rsa")
@@ -79,6 +82,26 @@ class RsaScore(Measure):
         new = [i for i in means if i not in known]
         known.update(zip(new, pool.map(vector, [means[i] for i in new]), strict=True))
         return np.array(list(pool.map(column, values))).T
+
+
+class RdmMeasure(MatrixMeasure):
+    """The RSA score as a product of matrices: dissimilarities (or their ranks) centred, of length one."""
+
+    name = RsaScore.name
+    label = RsaScore.label
+
+    def represent(self, rows: jax.Array) -> jax.Array:
+        n_types = len(rows)
+        rdm = rsa.rdm(rows, metric=self.protocol.rdm_metric)
+        (vector,) = partial_rsa.unit_vectors(rdm[None], method=self.protocol.rdm_comparison)
+        half = jnp.zeros(n_types**2, vector.dtype).at[rsa.pair_places(n_types)].set(vector)
+        half = half.reshape(n_types, n_types)
+        return (half + half.T) / math.sqrt(2)
+
+
+def in_matrices(protocol: Protocol) -> bool:
+    """Whether a protocol's RSA score is such a product: a comparison of RDMs that is a correlation."""
+    return protocol.of_method("rsa").rdm_comparison in partial_rsa.METHODS
 
 
 @jax.jit(static_argnames=("metric", "method"))
