@@ -81,9 +81,12 @@ class EmbedOptions(Embedding):
         "Each word's surprisal in nats from the same pass of a causal model, in `Embeddings.surprisal`; NaN "
         "for words without a vector or without anything before them in their text.",
         False,
+        flag="",
     )
     seed: int = described("Seed of untrained weights.", 0, least=0)
-    revision: str | None = described("Branch, tag or commit of a model of the hub.", None)
+    revision: str | None = described(
+        "Branch, tag or commit of a model of the hub; in a name, as MODEL@REVISION.", None, flag=""
+    )
     max_tokens: int | None = described(
         "The longest text in sub-tokens; what the model takes, at most 4096, if not given.",
         None,

@@ -9,6 +9,7 @@ from documents import REAL_DATA, blocks, run_blocks, without_data
 
 import brainalign_jax
 from brainalign_jax import cli
+from brainalign_jax.neural.catalog import dataset_names
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 README = REPOSITORY / "README.md"
@@ -180,6 +181,12 @@ def test_the_readme_is_short_and_leads_to_every_page():
     text = README.read_text("utf-8")
     assert len(text.splitlines()) <= 130
     assert [name for name in NAMES[1:] if f"]({name}" not in text] == []
+
+
+def test_the_readme_and_the_page_of_data_sets_name_them_all():
+    for page in (README, REPOSITORY / "docs" / "datasets.md"):
+        text = page.read_text("utf-8")
+        assert [name for name in dataset_names() if f"`{name}`" not in text] == []
 
 
 def test_the_citation_names_this_version():

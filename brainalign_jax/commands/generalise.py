@@ -18,7 +18,7 @@ from brainalign_jax.embedding import Embedding
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.studies.options import Generalisation
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.options import Scoring
+from brainalign_jax.study.options import CELL_KS, Scoring
 
 CONDITIONS = Option(
     "conditions",
@@ -39,7 +39,9 @@ NOVELTY = Option(
 _PLAN = options_of(Generalisation, PROTOCOL)
 _SCORING = (
     *picked(SCORING, "methods"),
-    *picked(SCORING, "ks", default=(1, 3), help="The k of precision@k, below the words of a fold."),
+    *picked(
+        SCORING, "ks", default=CELL_KS, help="The k of precision@k, below the words of a fold."
+    ),
     *picked(SCORING, "layers", "lower"),
     *picked(SCORING, "seed", help="Seed of every draw and of untrained weights."),
 )

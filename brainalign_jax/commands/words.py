@@ -29,8 +29,9 @@ _STIMULUS = (
 )
 _CACHE_DIR = Option("cache_dir", "path", None, "Folder of the vectors.", "data", required=True)
 _OPTIONS = options_of(EmbedOptions, "model")
-_CHOSEN = picked(_OPTIONS, "stride", "level", "lower", "seed")
 _MACHINE = picked(_OPTIONS, "dtype", "layout", "batch_tokens", group="machine")
+_ELSEWHERE = {option.name for option in (*EMBEDDING, *_MACHINE)}
+_CHOSEN = tuple(option for option in _OPTIONS if option.name not in _ELSEWHERE)
 _CONTEXT = tuple(option for option in EMBEDDING if option.name in ("context", "window", "bos"))
 _KEEPING = (
     Option("list", "bool", False, "Show what the cache holds, each entry checked.", "cache"),

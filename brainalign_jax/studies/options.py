@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from brainalign_jax.names import check_known
 from brainalign_jax.options import check_fields, described, documented
 from brainalign_jax.study.options import Design
-from brainalign_jax.study.registry import check_measures
+from brainalign_jax.study.registry import MEASURES_ALONE, check_measures
 
 
 @documented
@@ -361,7 +361,7 @@ class Comparison:
     """How models are compared with one another: `studies.comparison`."""
 
     measures: tuple[str, ...] = described(
-        "Measures of similarity: cka, rbf_cka, svcca, pwcca, shape, mutual_knn, jaccard_knn, rank_overlap.",
+        f"Measures of similarity: {', '.join(MEASURES_ALONE)}.",
         ("cka", "mutual_knn"),
     )
     layers: tuple[int, ...] | None = described(

@@ -10,6 +10,7 @@ from brainalign_jax.options import check_fields, described, documented
 from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.registry import (
     DEFAULT,
+    MEASURES_ALONE,
     decoders_of,
     known_methods,
     measures_of,
@@ -18,6 +19,7 @@ from brainalign_jax.study.registry import (
 NULLS = ("items", "shift", "blocks", "noise")
 GROUPS = ("summed", "hyperaligned")
 KS = (1, 5, 10, 30, 50, 100)  # of this list, those above the number of words are left out
+CELL_KS = (1, 3)  # where words are looked for among no more than a fold has
 
 
 @documented
@@ -32,8 +34,8 @@ class Scoring:
     """
 
     methods: tuple[str, ...] = described(
-        "What to score with: procrustes, ridge, rsa decode words; rsa, cka, rbf_cka, svcca, pwcca, shape, "
-        "mutual_knn, jaccard_knn, rank_overlap give one number for all words.",
+        f"What to score with: {', '.join(DEFAULT)} decode words; rsa, {', '.join(MEASURES_ALONE)} give one "
+        "number for all words.",
         DEFAULT,
     )
     protocol: Protocol | None = None

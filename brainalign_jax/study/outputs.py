@@ -34,7 +34,7 @@ MANIFEST = "manifest.json"
 CONTENTS = "contents.json"
 EXTRAS = (
     "evidence", "scaling", "intervals", "ranks", "nulls", "ceilings", "chance", "rsa",
-    "similarity", "group_decoding",
+    "similarity", "similarity_layers", "group_decoding",
 )  # fmt: skip
 _FIGURES = ("precision_by_layer", "precision_by_k", "precision_by_model_size", "rsa_by_layer")
 # What versions whose manifests did not name files may have written.

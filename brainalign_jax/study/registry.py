@@ -7,15 +7,29 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from brainalign_jax.names import check_known
 
 # What a study is scored with where nothing is named; rsa decodes and is a measure.
 DEFAULT = ("procrustes", "ridge", "rsa")
-_BUILT_IN_MEASURES = (
-    "rsa", "cka", "rbf_cka", "svcca", "pwcca", "shape", "mutual_knn", "jaccard_knn", "rank_overlap",
-)  # fmt: skip
+
+
+def _written_measures() -> tuple[str, ...]:
+    """The measures of `score.measures`, without importing them: `@register_measure("NAME")` in its files."""
+    folder = Path(__file__).parent / "score" / "measures"
+    sources = (path.read_text("utf-8") for path in sorted(folder.glob("*.py")))
+    names = [
+        name
+        for source in sources
+        for name in re.findall(r'^@register_measure\("(\w+)"\)$', source, re.MULTILINE)
+    ]
+    return ("rsa", *(name for name in names if name != "rsa"))
+
+
+_BUILT_IN_MEASURES = _written_measures()
+MEASURES_ALONE = _BUILT_IN_MEASURES[1:]  # those that decode no words
 BUILT_IN = tuple(dict.fromkeys((*DEFAULT, *_BUILT_IN_MEASURES)))
 # What methods that decode are scored by; a measure's value has its own name.
 METRICS = (

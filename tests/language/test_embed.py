@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from brainalign_jax import cli
 from brainalign_jax.embedding import EmbedOptions
 from brainalign_jax.language import Embeddings, embed
 from brainalign_jax.language.models.blocks.transformer import hidden_states
@@ -335,6 +336,11 @@ def test_help_and_signature_name_every_option():
         assert parameters[field.name].default == field.default
         assert f"      {field.name}: " in embed.__doc__
     assert "changes" not in parameters and "OPTIONS" not in embed.__doc__
+    flags = {option.field for option in cli.command("embed").options if option.field}
+    assert flags == {field.name for field in dataclasses.fields(EmbedOptions)} - {
+        "revision",  # said in a model's name
+        "surprisal",  # whose flag is the file that holds it
+    }
 
 
 def test_models_and_stimuli_that_cannot_be_embedded(untrained, tmp_path):

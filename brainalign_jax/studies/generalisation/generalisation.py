@@ -41,7 +41,7 @@ from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.manifest import manifest
-from brainalign_jax.study.options import Scoring
+from brainalign_jax.study.options import CELL_KS, Scoring
 from brainalign_jax.study.progress import SCORES
 
 _MOST = 2**28  # words of all cells
@@ -54,7 +54,7 @@ def run_generalisation(
     output_dir: str | Path | None = None,
     *,
     plan: Generalisation = Generalisation(),
-    scoring: Scoring = Scoring(ks=scores.CELL_KS),
+    scoring: Scoring = Scoring(ks=CELL_KS),
     embedding: Embedding = Embedding(),
     computation: Computation = Computation(),
     cache_dir: str | Path | None = None,

@@ -47,7 +47,7 @@ from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.chance import permutation_p
 from brainalign_jax.study.manifest import manifest
-from brainalign_jax.study.options import Scoring
+from brainalign_jax.study.options import CELL_KS, Scoring
 from brainalign_jax.study.progress import SCORES
 from brainalign_jax.study.results import GROUP, SELECTED
 
@@ -90,7 +90,7 @@ def run_novelty(
     output_dir: str | Path | None = None,
     *,
     plan: Generalisation = Generalisation(),
-    scoring: Scoring = Scoring(ks=scores.CELL_KS),
+    scoring: Scoring = Scoring(ks=CELL_KS),
     embedding: Embedding = Embedding(),
     computation: Computation = Computation(),
     cache_dir: str | Path | None = None,

@@ -24,7 +24,7 @@ from brainalign_jax.studies.generalisation.conditions import Items
 from brainalign_jax.studies.generalisation.table import Ranks
 from brainalign_jax.study.computation import compiled
 from brainalign_jax.study.context import Study
-from brainalign_jax.study.options import KS
+from brainalign_jax.study.options import CELL_KS, KS
 from brainalign_jax.study.progress import SCORES, VECTORS, Progress, Stage
 from brainalign_jax.study.protocol import Protocol, protocol
 from brainalign_jax.study.results import SELECTED
@@ -34,7 +34,6 @@ from brainalign_jax.study.score.folds import Folds, Split, split_arrays
 from brainalign_jax.study.score.methods import FoldProblem, Method, method_of
 from brainalign_jax.study.score.workbench import layer_numbers
 
-CELL_KS = (1, 3)  # of no more candidates than a fold has
 CEILING_WORDS = 4000  # at most, for their inner products to be held
 _BLOCK = 64  # cells in one compiled call
 

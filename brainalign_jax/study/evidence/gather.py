@@ -50,12 +50,13 @@ _COLUMNS = {
     "ceilings": CEILING_COLUMNS,
     "rsa": rsa.COLUMNS,
     "similarity": table.COLUMNS,
+    "similarity_layers": similarity.LAYER_COLUMNS,
     "group_decoding": results.COLUMNS,
 }
 
 
 def group_tables(study: Study) -> dict[str, pd.DataFrame]:
-    """The tables "ceilings", "rsa", "similarity" and "group_decoding", empty where not asked for.
+    """Tables by name, "ceilings", "rsa", "similarity" and others, with _COLUMNS; empty where not asked for.
 
     The first process computes them, all have them.
     """
@@ -73,7 +74,8 @@ def group_tables(study: Study) -> dict[str, pd.DataFrame]:
                 with progress.stage(TESTS):
                     if similarity.RSA in study.scoring.measures:
                         made["rsa"] = rsa.rsa_evidence(study)
-                    made["similarity"] = similarity.similarity_evidence(study)
+                    tables = similarity.similarity_evidence(study)
+                    made["similarity"], made["similarity_layers"] = tables
                     progress.update()
     return {
         name: processes.gathered([made[name]] if name in made else [], columns)

@@ -36,6 +36,10 @@ _BLOCK = 50  # permutations in one compiled call
 _LAYERS = 8  # of a model, in one compiled call
 _DRAWS = {"shifts": "shift"}  # as the draws of methods that decode are called
 RSA = "rsa"
+LAYER_COLUMNS = (
+    "dataset", "model", "method", "role", "layer", "n_subjects", "n_items", "score", "chance", "null_mean",
+    "p", "ceiling", "calibrated",
+)  # fmt: skip
 
 
 class _Values(NamedTuple):
@@ -51,9 +55,11 @@ class _Values(NamedTuple):
         return int(self.observed.mean(axis=0).argmax())
 
 
-def similarity_evidence(study: Study) -> pd.DataFrame:
-    """One row a model and measure, with `table.COLUMNS`; k is 0, `score` the measure's value.
+def similarity_evidence(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(a row a model and measure, with `table.COLUMNS`; a row for each of their layers, with LAYER_COLUMNS).
 
+    k is 0, `score` the measure's value, mean over subjects. A layer's null_mean is of its own draws, its p
+    corrected over the layers, and calibrated is (score - null mean) / (ceiling - null mean).
     None where RSA is the only measure, or what is compared of all subjects does not fit into
     computation.rdm_bytes. p: of the best layer against the best layer of every draw, of shifts in time no
     smaller than 1 / the number of independent ones; null_mean and null_high: of these. ceiling: the others'
@@ -61,7 +67,7 @@ def similarity_evidence(study: Study) -> pd.DataFrame:
     """
     protocol, asked = study.scoring.protocol, study.scoring.measures
     measures = [measure_of(name, protocol) for name in asked if name != RSA]
-    empty = pd.DataFrame(columns=list(COLUMNS))
+    empty = pd.DataFrame(columns=list(COLUMNS)), pd.DataFrame(columns=list(LAYER_COLUMNS))
     if not measures:
         return empty
     if RSA in asked and in_matrices(protocol):
@@ -75,10 +81,10 @@ def similarity_evidence(study: Study) -> pd.DataFrame:
     if len(loaded) > 1 and study.evidence.ceilings:
         kernels = [scaled_kernel(responses, lower=study.scoring.lower) for responses in loaded]
     tables = [_of_measure(study, measure, loaded, words, kernels) for measure in measures]
-    rows = pd.concat(tables, ignore_index=True)
+    rows, layers = (pd.concat(parts, ignore_index=True) for parts in zip(*tables, strict=True))
     tested = rows["role"].eq("model") & rows["p"].notna()
     rows.loc[tested, "p_fdr"] = adjusted_p(rows.loc[tested, "p"].to_numpy(float))
-    return rows
+    return rows, layers
 
 
 def _of_measure(
@@ -87,8 +93,11 @@ def _of_measure(
     loaded: Sequence[WordResponses],
     words: CommonWords,
     kernels: Sequence[np.ndarray],
-) -> pd.DataFrame:
-    """Rows of all models by one measure; kernels: of `scaled_kernel`, one a subject, or none."""
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of all models, and of all their layers, by one measure.
+
+    kernels: of `scaled_kernel`, one a subject, or none.
+    """
     measure.check(len(words.types))
     sides: dict[int, tuple[np.ndarray, int]] = {}
     values: dict[str, _Values] = {}
@@ -124,7 +133,25 @@ def _of_measure(
             rows.loc[index, f"{kind}_score"] = other["score"]
             rows.loc[index, f"{kind}_difference"] = line["score"] - other["score"] - floor
             rows.loc[index, f"{kind}_lower"], rows.loc[index, f"{kind}_upper"] = lower, upper
-    return rows
+    by_layer = [_by_layer(line, values[line["model"]], words) for _, line in rows.iterrows()]
+    return rows, pd.concat(by_layer, ignore_index=True)
+
+
+def _by_layer(line: pd.Series, of: _Values, words: CommonWords) -> pd.DataFrame:
+    """With LAYER_COLUMNS: every layer of the model of a line."""
+    rows = pd.DataFrame({"layer": of.layers, "score": of.observed.mean(axis=0)})
+    rows["null_mean"], rows["p"] = np.nan, np.nan
+    if len(of.drawn):
+        rows["null_mean"] = of.drawn.mean(axis=0)
+    if len(of.drawn) and line["role"] == "model":
+        highest, shifts = of.drawn.max(axis=1), words.kind == "shifts"
+        rows["p"] = [permutation_p(score, highest, shifts=shifts) for score in rows["score"]]
+    same = ("dataset", "model", "method", "role", "n_subjects", "n_items", "chance", "ceiling")
+    rows = rows.assign(**{column: line[column] for column in same})
+    floor = rows["null_mean"].fillna(rows["chance"])
+    reach = rows["ceiling"] - floor
+    rows["calibrated"] = (rows["score"] - floor) / reach.where(reach > 1e-6)
+    return rows[list(LAYER_COLUMNS)]
 
 
 def _line(

@@ -51,6 +51,7 @@ def evidence_values(table: ResultTable) -> dict | None:
         "guesses": _guesses(table, decoded) if len(decoded) else "",
         "sizes": [*verdict.scaling_text(table), *verdict.signatures([table])],
         "rsa": _rsa_table(table),
+        "layers": _layers_table(table),
     }
 
 
@@ -199,6 +200,31 @@ def _guesses(table: ResultTable, found: pd.DataFrame) -> str:
 def _cell(line: pd.Series, column: str) -> str:
     """A number of a row, printed as what its column holds."""
     return (p_value if column == "p" or column.startswith("p_") else number)(line[column])
+
+
+def _layers_table(table: ResultTable) -> page.Table | None:
+    """Each measure in each layer of the models, raw and calibrated; None where no measure was taken."""
+    found = table.extras.get("similarity_layers")
+    found = None if found is None else found[found["role"] == "model"]
+    if found is None or found.empty:
+        return None
+    names = short_names(found["model"].unique())
+    measures = list(found["method"].unique())
+    rows = []
+    for (model, layer), part in found.groupby(["model", "layer"], sort=False):
+        of = part.set_index("method")
+        cells = [
+            number(of.at[measure, column]) if measure in of.index else ""
+            for measure in measures
+            for column in ("score", "calibrated")
+        ]
+        rows.append([names[model], str(int(layer)), *cells])
+    header = [name for measure in measures for name in (measure, "calibrated")]
+    note = (
+        "Each measure layer by layer, raw and calibrated: 0 is the mean of that layer's own draws, 1 others' "
+        "responses in the model's place. Raw values of two measures cannot be compared."
+    )
+    return page.Table(["model", "layer", *header], rows, 1, note)
 
 
 def _rsa_table(table: ResultTable) -> page.Table | None:

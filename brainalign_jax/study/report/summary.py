@@ -58,6 +58,7 @@ def text_summary(table: ResultTable, *, k: int = 10) -> str:
     parts = [
         *warnings(table),
         opening,
+        *map(str, table.manifest.get("notes") or []),
         *([f"Language of the words: {language(table)}."] if language(table) else []),
         *([f"Features of the table: {features}"] if features else []),
     ]

@@ -147,7 +147,7 @@ def folds_of(responses: WordResponses, scoring: Scoring, *, inner: bool = True) 
 def left_out_words(responses: WordResponses, scoring: Scoring) -> dict[str, object]:
     """Of the words that one recording covers, those that a fold neither trains on nor tests, where any are.
 
-    Returns: {} or words: how many there are in all; purged: of each fold, too near to a tested word;
+    Returns: {} or subject; words: how many there are in all; purged: of each fold, too near to a tested word;
     not_tested: of each, in its block, but of a type that occurs outside of it.
 
     Raises: ValueError as `outer_folds`.
@@ -166,7 +166,8 @@ def left_out_words(responses: WordResponses, scoring: Scoring) -> dict[str, obje
         "purged": (every.train & ~used.train).sum(axis=1).tolist(),
         "not_tested": (every.test & ~used.test).sum(axis=1).tolist(),
     }
-    return {"words": int(eligible.sum()), **lost} if any(map(any, lost.values())) else {}
+    known = {"subject": responses.subject, "words": int(eligible.sum())}
+    return known | lost if any(map(any, lost.values())) else {}
 
 
 def said_of_left_out(left_out: dict[str, object]) -> list[str]:
@@ -183,8 +184,8 @@ def said_of_left_out(left_out: dict[str, object]) -> list[str]:
     if not said:
         return []
     return [
-        f"Of {left_out['words']:,} words a fold neither trains on nor tests, in the mean over folds, "
-        f"{' and '.join(said)}."
+        f"Of {left_out['words']:,} words of {left_out['subject']} a fold neither trains on nor tests, in the "
+        f"mean over folds, {' and '.join(said)}."
     ]
 
 

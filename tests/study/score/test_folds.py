@@ -61,8 +61,8 @@ def test_words_that_take_no_part_are_counted():
     (said,) = said_of_left_out(left_out)
     mean = np.mean(left_out["purged"])
     assert (
-        f"Of 300 words a fold neither trains on nor tests, in the mean over folds, {mean:.0f}"
-        in said
+        f"Of 300 words of {responses.subject} a fold neither trains on nor tests, in the mean over folds, "
+        f"{mean:.0f}" in said
     )
     drawn = Scoring(methods=("ridge",), protocol=protocol("paper", n_folds=5))
     for plain in (drawn, Scoring(methods=("cka",), protocol=chosen)):

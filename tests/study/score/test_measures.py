@@ -121,7 +121,19 @@ def test_a_study_of_measures_alone(dataset, words, planted, tmp_path):
         extras["similarity"].select_dtypes("number") for extras in (again.extras, table.extras)
     ]
     pd.testing.assert_frame_equal(*numbers)
+    layers = (
+        table.extras["similarity_layers"].query("role == 'model'").set_index(["method", "layer"])
+    )
+    for name, line in found.iterrows():
+        of_layers = layers.loc[name]
+        assert of_layers["score"].idxmax() == line["layer"] and of_layers["p"].min() == line["p"]
+        assert of_layers["score"].max() == line["score"]
+        assert (of_layers["null_mean"] <= line["null_mean"]).all()  # of the best layer of each draw
+        reach = of_layers["ceiling"] - of_layers["null_mean"]
+        above = of_layers["score"] - of_layers["null_mean"]
+        np.testing.assert_allclose(of_layers["calibrated"], above / reach)
     report = (out / "report.html").read_text("utf-8")
+    assert "Measures of similarity by layer" in report
     assert "linear CKA, debiased" in report and "P@" not in report
     assert "mutual_knn" in table._repr_html_()
 
@@ -338,11 +350,10 @@ def test_too_few_words(words, planted):
         score("few", responses, model, scoring)
 
 
-def test_every_built_in_measure_is_entered_where_it_is_written():
-    folder = Path(registry.__file__).parent / "score" / "measures"
-    entered = [
-        name
-        for path in sorted(folder.glob("*.py"))
-        for name in re.findall(r'^@register_measure\("(\w+)"\)', path.read_text("utf-8"), re.M)
-    ]
-    assert sorted(entered) == sorted(registry.measures_of(registry.BUILT_IN))
+def test_every_measure_of_a_file_is_known_and_in_the_docs():
+    names = registry.measures_of(registry.BUILT_IN)
+    assert len(names) > 5 and set(names) <= set(registry.MEASURES)
+    page = (Path(registry.__file__).parents[2] / "docs" / "align.md").read_text("utf-8")
+    (rows,) = re.findall(r"^\| measure \|.*?\n\n", page, re.M | re.S)
+    for name in names:
+        assert f"`{name}`" in rows, name

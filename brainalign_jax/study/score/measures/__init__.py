@@ -1,20 +1,15 @@
 """Measures of similarity, each a file that enters its own by `registry.register_measure`."""
 
+import importlib
+import pkgutil
+
 from brainalign_jax.study.registry import MEASURES
 from brainalign_jax.study.score.measures.base import FunctionMeasure, MatrixMeasure, Measure
-from brainalign_jax.study.score.measures.kernels import LinearCka, RbfCka
-from brainalign_jax.study.score.measures.neighbours import (
-    JaccardNeighbours,
-    MutualNeighbours,
-    RankOverlap,
-)
-from brainalign_jax.study.score.measures.rsa import RsaScore
-from brainalign_jax.study.score.measures.spaces import Pwcca, Shape, Svcca
 
-__all__ = [
-    "FunctionMeasure", "JaccardNeighbours", "LinearCka", "MatrixMeasure", "Measure", "MutualNeighbours",
-    "Pwcca", "RankOverlap", "RbfCka", "RsaScore", "Shape", "Svcca", "label_of", "measure_of",
-]  # fmt: skip
+__all__ = ["FunctionMeasure", "MatrixMeasure", "Measure", "label_of", "measure_of"]
+
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)
 
 
 def label_of(name: str) -> str:
