@@ -106,11 +106,11 @@ def _open(values: dict[str, Any]) -> list:
     with misuse():
         known = {name: reader_options(name) for name in readers.values()}
         converted = {
-            name: convert_options(name, {key: options[key] for key in options if key in own})
-            for name, own in known.items()
+            name: convert_options(name, {key: options[key] for key in options if key in accepted})
+            for name, accepted in known.items()
         }
     for option in options:
-        if not any(option in own for own in known.values()):
+        if not any(option in accepted for accepted in known.values()):
             raise Misuse(f"--reader_options: no data set here has the option {option!r}")
     opened = []
     for language, folder in folders.items():

@@ -67,7 +67,7 @@ def answer(table: ComparisonTable) -> tuple[str, str]:
         return "untested", "One model: its layers are compared with one another and with people"
     if table.rows["n_draws"].max() < 1 / LEVEL:
         return "untested", f"Not tested: fewer than {1 / LEVEL:.0f} permutations"
-    pairs = list(dict.fromkeys((each.first, each.second) for each in judged))
+    pairs = list(dict.fromkeys((of_pair.first, of_pair.second) for of_pair in judged))
     alike = [p for p in pairs if all(e.alike for e in judged if (e.first, e.second) == p)]
     any_alike = [p for p in pairs if any(e.alike for e in judged if (e.first, e.second) == p)]
     if len(alike) == len(pairs):
@@ -79,7 +79,7 @@ def answer(table: ComparisonTable) -> tuple[str, str]:
 
 def headline(table: ComparisonTable) -> str:
     """The answer, and what each pair comes to."""
-    texts = [each.text for each in verdicts(table)]
+    texts = [of_pair.text for of_pair in verdicts(table)]
     return " ".join([f"{answer(table)[1]}.", *texts[:6]])
 
 
