@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from functools import partial
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ from brainalign_jax.align.rsa import rsa_tiles
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.registry import register_measure
 from brainalign_jax.study.score import preparation
-from brainalign_jax.study.score.measures.base import Measure, word_centred
+from brainalign_jax.study.score.measures.base import Measure, compared, word_centred
 
 
 @register_measure("rsa")
@@ -67,18 +68,9 @@ class RsaScore(Measure):
             ]
             return np.concatenate(tiled)
 
-        def vector(x: np.ndarray) -> jax.Array:
-            with computation.context():
-                return jax.block_until_ready(_vector(x, metric=metric, method=method))
-
-        def column(layer: np.ndarray) -> list[float]:
-            model = vector(layer)
-            with computation.context():
-                return [float(_compare(known[i], model, method=method)) for i in means]
-
-        new = [i for i in means if i not in known]
-        known.update(zip(new, pool.map(vector, [means[i] for i in new]), strict=True))
-        return np.array(list(pool.map(column, values))).T
+        represent = partial(_vector, metric=metric, method=method)
+        compare = partial(_compare, method=method)
+        return compared(means, values, computation, pool, known, represent, compare)
 
 
 @jax.jit(static_argnames=("metric", "method"))
