@@ -154,14 +154,14 @@ def identity_of(name: str) -> str:
         return name
     entry = METHODS.get(name) or MEASURES[name]
     shapes = _METHOD_SHAPES if name in METHODS else _METHOD_SHAPES[:2]
-    text = _source(entry) + (_traced(entry, shapes) if inspect.isfunction(entry) else "")
+    text = _code(entry) + (_traced(entry, shapes) if inspect.isfunction(entry) else "")
     return f"{name} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 _METHOD_SHAPES = (9, 5), (9, 7), (9,)  # of a small example
 
 
-def _source(entry: Callable) -> str:
+def _code(entry: Callable) -> str:
     try:
         return inspect.getsource(entry)
     except (OSError, TypeError):  # typed into a console

@@ -23,7 +23,7 @@ import numpy as np
 
 from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.study.evidence.surrogates import surrogate_values
+from brainalign_jax.study.evidence.surrogate_noise import surrogate_values
 from brainalign_jax.study.options import NULLS as KINDS
 
 _BLOCK = 30.0  # seconds
