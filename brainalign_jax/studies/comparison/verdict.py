@@ -16,7 +16,7 @@ from brainalign_jax.study.score.measures import label_of
 LEVEL = 0.05
 
 
-class Verdict(NamedTuple):
+class PairVerdict(NamedTuple):
     """first, second: models. alike: beyond permuted words, over all pairs of the measure. text: sentences."""
 
     measure: str
@@ -26,7 +26,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def verdicts(table: ComparisonTable) -> list[Verdict]:
+def verdicts(table: ComparisonTable) -> list[PairVerdict]:
     """One a measure and pair of models.
 
     Alike: p below .05 by the most alike layers of every draw, with the false discovery rate held over the
@@ -49,7 +49,7 @@ def verdicts(table: ComparisonTable) -> list[Verdict]:
                 f"{fraction(row['null_mean'])}, {probability(row['p'])}."
             )
             judged.append(
-                Verdict(
+                PairVerdict(
                     measure,
                     row["first"],
                     row["second"],
