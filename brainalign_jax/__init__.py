@@ -53,8 +53,8 @@ def __getattr__(name: str):
 
         raise AttributeError(f"brainalign_jax has no {name!r}; {nearest(name, _DOOR)}")
     module, inner = _DOOR[name]
-    found = importlib.import_module(module)
-    return found if inner is None else getattr(found, inner)
+    loaded = importlib.import_module(module)
+    return loaded if inner is None else getattr(loaded, inner)
 
 
 def __dir__() -> list[str]:

@@ -79,7 +79,7 @@ def _main(arguments: list[str]) -> int:
         return 2
     from brainalign_jax.commands.command import help_text, run
 
-    if any(one in ("--help", "-h", "-help", "--helpfull", "--helpshort") for one in rest):
+    if any(argument in ("--help", "-h", "-help", "--helpfull", "--helpshort") for argument in rest):
         return _shown(help_text(command(name)).removesuffix("\n"))
     return run(command(name), rest)
 

@@ -54,10 +54,10 @@ def user_path(value: str | os.PathLike, name: str, what: str = "a folder") -> Pa
         raise ValueError(f"{name} is {value!r}: give {what}")
     if not text.strip():
         raise ValueError(f"{name} is empty ({text!r}): give {what}")
-    given = os.path.join(os.getcwd(), os.path.expanduser(text))
-    path = os.path.normpath(given)
+    absolute = os.path.join(os.getcwd(), os.path.expanduser(text))
+    path = os.path.normpath(absolute)
     # After a link to a folder, ".." is the folder around what the link points to.
-    return Path(path if os.path.realpath(path) == os.path.realpath(given) else given)
+    return Path(path if os.path.realpath(path) == os.path.realpath(absolute) else absolute)
 
 
 _TRIAL = 64 * 1024  # bytes

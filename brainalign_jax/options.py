@@ -169,7 +169,7 @@ def takes_options(cls: type) -> Callable[[Function], Function]:
 
     def decorate(function: Function) -> Function:
         hints = typing.get_type_hints(cls)
-        own = [
+        own_parameters = [
             parameter
             for parameter in inspect.signature(function).parameters.values()
             if parameter.kind is not parameter.VAR_KEYWORD
@@ -183,7 +183,7 @@ def takes_options(cls: type) -> Callable[[Function], Function]:
             )
             for field in dataclasses.fields(cls)
         ]
-        vars(function)["__signature__"] = inspect.Signature([*own, *fields])
+        vars(function)["__signature__"] = inspect.Signature([*own_parameters, *fields])
         lines = "\n".join(f"      {line}" for line in _described_lines(cls))
         function.__doc__ = (function.__doc__ or "").replace("      OPTIONS", lines)
         return function
@@ -307,9 +307,9 @@ def kind_of(hint: Any) -> str:
 
 def filled(cls: type, options: Iterable[Option], values: dict[str, object], **more):
     """An instance of the dataclass from the values of its options; None leaves a default."""
-    given = {
+    set_values = {
         option.field: values[option.name]
         for option in options
         if values.get(option.name) is not None
     }
-    return cls(**{**given, **more})
+    return cls(**{**set_values, **more})

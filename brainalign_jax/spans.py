@@ -86,9 +86,9 @@ class Spans:
         wordy = np.array([bool(clean_word(word)) for word in self.stimulus.words])
         n_words = np.concatenate([[0], np.cumsum(wordy)])
         _refuse(n_words[end] == n_words[start], start, end, "without a word: signs only")
-        given = head != -1
-        _refuse(given & ((head < start) | (head >= end)), start, end, "without their head")
-        head = np.where(given, head, self._content_words(start, end, wordy))
+        has_head = head != -1
+        _refuse(has_head & ((head < start) | (head >= end)), start, end, "without their head")
+        head = np.where(has_head, head, self._content_words(start, end, wordy))
         for name, value in (
             ("start", start),
             ("end", end),

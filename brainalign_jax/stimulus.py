@@ -68,10 +68,10 @@ def core_span(word: str) -> tuple[int, int]:
     Unicode Standard Annex 29, Unicode Text Segmentation.
     """
     places, signs = _signs(word)
-    found = _WORD.search(signs)
-    if not found:
+    first_word = _WORD.search(signs)
+    if not first_word:
         return 0, 0
-    start, end = found.span()
+    start, end = first_word.span()
     if len(word.split()) > 1:
         end = max(match.end() for match in _WORD.finditer(signs))
     end = start + len(signs[start:end].rstrip())  # the pattern's times end in a blank
@@ -382,8 +382,9 @@ class Stimulus:
     @classmethod
     def from_words(cls, words: Iterable[str], **fields) -> Stimulus:
         """A stimulus from any iterable of words; `fields` are the other fields."""
-        given: Any = words if isinstance(words, str) else tuple(words)  # a string is refused there
-        return cls(given, **fields)
+        # A string is refused there.
+        items: Any = words if isinstance(words, str) else tuple(words)
+        return cls(items, **fields)
 
 
 def split_sentences(

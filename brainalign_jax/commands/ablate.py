@@ -2,45 +2,31 @@
 
 from typing import Any
 
-from brainalign_jax.commands.align import (
-    COMPUTATION,
-    EMBEDDING,
-    OPTIONS,
-    PROGRESS,
-    PROTOCOL,
-    SCORING,
-    SIDES,
-    open_data,
-)
+from brainalign_jax.commands import align
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
-from brainalign_jax.embedding import Embedding
 from brainalign_jax.options import filled, options_of, picked
 from brainalign_jax.studies.options import Ablation
-from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.options import Scoring
 
-_PLAN = options_of(Ablation, PROTOCOL)
+_PLAN = options_of(Ablation, align.PROTOCOL)
 _SCORING = (
     *picked(
-        SCORING,
+        align.SCORING,
         "methods",
         default=("ridge",),
         help="Methods that decode words: ridge, procrustes, rsa.",
     ),
-    *picked(SCORING, "ks", default=(1, 10)),
-    *picked(SCORING, "lower"),
-    *picked(SCORING, "seed", help="Seed of every draw and of untrained weights."),
+    *picked(align.SCORING, "ks", default=(1, 10)),
+    *picked(align.SCORING, "lower"),
+    *align.DRAW_SEED,
 )
-_COMPUTATION = picked(COMPUTATION, "dtype", "threads")
 
 ABLATION_OPTIONS = (
-    *SIDES,
+    *align.SIDES,
     *_PLAN,
     *_SCORING,
-    *_COMPUTATION,
-    *picked(OPTIONS, "cache_dir", help="Where vectors are kept; below --output_dir if not given."),
-    PROGRESS,
+    *align.VECTOR_STUDY,
 )
 
 
@@ -53,16 +39,12 @@ def _ablate(values: dict[str, Any], text: str) -> None:
         scoring = filled(Scoring, _SCORING, values)
         check_decoders(scoring.methods, "an ablation study")
     table = run_ablation(
-        open_data(values),
+        align.open_data(values),
         values["models"],
         values["output_dir"],
         plan=plan,
         scoring=scoring,
-        embedding=filled(Embedding, EMBEDDING, values),
-        computation=filled(Computation, _COMPUTATION, values),
-        cache_dir=values["cache_dir"],
-        command=text,
-        progress=values["progress"],
+        **align.study_arguments(values, text),
     )
     say_finished(table.verdict(), values["output_dir"])
 
@@ -76,5 +58,5 @@ ABLATE = Command(
     ),
     ABLATION_OPTIONS,
     _ablate,
-    "vectors are kept in the cache, scores are not, and the same command begins anew",
+    align.VECTORS_KEPT,
 )

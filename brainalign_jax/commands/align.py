@@ -6,7 +6,7 @@ from typing import Any
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import Misuse, misuse, take_signals
 from brainalign_jax.embedding import Embedding
-from brainalign_jax.options import Option, filled, options_of
+from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.options import GROUPS, EvidencePlan, Scoring
 from brainalign_jax.study.protocol import PROTOCOLS, Protocol
@@ -68,18 +68,9 @@ CHOICES = options_of(Protocol, PROTOCOL, without_defaults="by --protocol")
 PLAN = options_of(EvidencePlan, EVIDENCE)
 COMPUTATION = options_of(Computation, MACHINE)
 
+RECORDINGS = (DATASET, DATA_DIR, SUBJECTS, READER_OPTIONS, ATTRIBUTES, LANGUAGE)  # of `open_data`
 # What is compared with what, and where it goes.
-SIDES = (
-    DATASET,
-    DATA_DIR,
-    SUBJECTS,
-    READER_OPTIONS,
-    ATTRIBUTES,
-    LANGUAGE,
-    OUTPUT_DIR,
-    MODELS,
-    *EMBEDDING,
-)
+SIDES = (*RECORDINGS, OUTPUT_DIR, MODELS, *EMBEDDING)
 OPTIONS = (
     *SIDES,
     Option(
@@ -138,6 +129,26 @@ OPTIONS = (
     Option("process", "int", None, "Which process this is, from 0.", MACHINE, least=0),
     PROGRESS,
 )
+
+# Of studies that keep their vectors alone.
+DRAW_SEED = picked(SCORING, "seed", help="Seed of every draw and of untrained weights.")
+VECTOR_CACHE = picked(
+    OPTIONS, "cache_dir", help="Where vectors are kept; below --output_dir if not given."
+)
+_VECTOR_COMPUTATION = picked(COMPUTATION, "dtype", "threads")
+VECTOR_STUDY = (*_VECTOR_COMPUTATION, *VECTOR_CACHE, PROGRESS)
+VECTORS_KEPT = "vectors are kept in the cache, scores are not, and the same command begins anew"
+
+
+def study_arguments(values: dict[str, Any], text: str) -> dict[str, Any]:
+    """What `VECTOR_STUDY` and the options of vectors say, as the function of such a study takes it."""
+    return {
+        "embedding": filled(Embedding, EMBEDDING, values),
+        "computation": filled(Computation, _VECTOR_COMPUTATION, values),
+        "cache_dir": values["cache_dir"],
+        "command": text,
+        "progress": values["progress"],
+    }
 
 
 def open_data(values: dict[str, Any]):

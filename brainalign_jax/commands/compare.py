@@ -2,34 +2,20 @@
 
 from typing import Any
 
-from brainalign_jax.commands.align import (
-    COMPUTATION,
-    EMBEDDING,
-    OPTIONS,
-    PROGRESS,
-    PROTOCOL,
-    SCORING,
-    SIDES,
-    open_data,
-)
+from brainalign_jax.commands import align
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
-from brainalign_jax.embedding import Embedding
 from brainalign_jax.options import filled, options_of, picked
 from brainalign_jax.studies.options import Comparison
-from brainalign_jax.study.computation import Computation
 
-_PLAN = options_of(Comparison, PROTOCOL)
-_COMPUTATION = picked(COMPUTATION, "dtype", "threads")
+_PLAN = options_of(Comparison, align.PROTOCOL)
 
 COMPARISON_OPTIONS = (
-    *SIDES,
+    *align.SIDES,
     *_PLAN,
-    *picked(SCORING, "lower"),
-    *picked(SCORING, "seed", help="Seed of every draw and of untrained weights."),
-    *_COMPUTATION,
-    *picked(OPTIONS, "cache_dir", help="Where vectors are kept; below --output_dir if not given."),
-    PROGRESS,
+    *picked(align.SCORING, "lower"),
+    *align.DRAW_SEED,
+    *align.VECTOR_STUDY,
 )
 
 
@@ -39,17 +25,13 @@ def _compare(values: dict[str, Any], text: str) -> None:
     with misuse():
         plan = filled(Comparison, _PLAN, values)
     table = run_comparison(
-        open_data(values),
+        align.open_data(values),
         values["models"],
         values["output_dir"],
         plan=plan,
-        embedding=filled(Embedding, EMBEDDING, values),
-        computation=filled(Computation, _COMPUTATION, values),
         lower=values["lower"],
         seed=values["seed"],
-        cache_dir=values["cache_dir"],
-        command=text,
-        progress=values["progress"],
+        **align.study_arguments(values, text),
     )
     say_finished(table.verdict(), values["output_dir"])
 

@@ -2,19 +2,7 @@
 
 from typing import Any
 
-from brainalign_jax.commands.align import (
-    ATTRIBUTES,
-    DATA_DIR,
-    DATASET,
-    LANGUAGE,
-    MODELS,
-    OPTIONS,
-    OUTPUT_DIR,
-    PROGRESS,
-    READER_OPTIONS,
-    SUBJECTS,
-    open_data,
-)
+from brainalign_jax.commands import align
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of, picked
@@ -24,12 +12,7 @@ DATA, MODEL, PROTOCOL = "data", "model", "protocol"
 
 _PLAN = options_of(VoxelEncoding, PROTOCOL)
 ENCODE_OPTIONS = (
-    DATASET,
-    DATA_DIR,
-    SUBJECTS,
-    READER_OPTIONS,
-    ATTRIBUTES,
-    LANGUAGE,
+    *align.RECORDINGS,
     Option(
         "atlas",
         "path",
@@ -45,12 +28,12 @@ ENCODE_OPTIONS = (
         "Names of the atlas's regions: .tsv or .csv with columns index and name, or lines of both.",
         DATA,
     ),
-    OUTPUT_DIR,
-    MODELS,
+    align.OUTPUT_DIR,
+    align.MODELS,
     *_PLAN,
-    *picked(OPTIONS, "max_memory_gb"),
-    *picked(OPTIONS, "cache_dir", help="Where vectors are kept; below --output_dir if not given."),
-    PROGRESS,
+    *picked(align.OPTIONS, "max_memory_gb"),
+    *align.VECTOR_CACHE,
+    align.PROGRESS,
 )
 
 
@@ -61,7 +44,7 @@ def _encode(values: dict[str, Any], text: str) -> None:
         plan = filled(VoxelEncoding, _PLAN, values)
     memory = values["max_memory_gb"]
     table = run_encoding(
-        open_data(values),
+        align.open_data(values),
         values["models"],
         values["output_dir"],
         plan=plan,
@@ -85,5 +68,5 @@ ENCODE = Command(
     ),
     ENCODE_OPTIONS,
     _encode,
-    "vectors are kept in the cache, scores are not, and the same command begins anew",
+    align.VECTORS_KEPT,
 )

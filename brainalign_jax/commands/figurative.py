@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from brainalign_jax.commands.align import EMBEDDING, MODELS, OPTIONS, OUTPUT_DIR, PROGRESS
+from brainalign_jax.commands import align
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of, picked
@@ -28,15 +28,15 @@ FIGURATIVE_OPTIONS = (
         "Such a folder of literal sentences; if not given, rewordings of sentences with several that follow.",
         DATA,
     ),
-    OUTPUT_DIR,
-    MODELS,
+    align.OUTPUT_DIR,
+    align.MODELS,
     Option(
         "static", "path", None, "File of word vectors, whose mean is a sentence's vector.", MODEL
     ),
-    *picked(EMBEDDING, "bos"),
+    *picked(align.EMBEDDING, "bos"),
     *_PLAN,
-    *picked(OPTIONS, "cache_dir", help="Where vectors are kept; below --output_dir if not given."),
-    PROGRESS,
+    *align.VECTOR_CACHE,
+    align.PROGRESS,
 )
 
 
@@ -70,5 +70,5 @@ FIGURATIVE = Command(
     ),
     FIGURATIVE_OPTIONS,
     _figurative,
-    "vectors are kept in the cache, scores are not, and the same command begins anew",
+    align.VECTORS_KEPT,
 )

@@ -2,22 +2,11 @@
 
 from typing import Any
 
-from brainalign_jax.commands.align import (
-    COMPUTATION,
-    EMBEDDING,
-    OPTIONS,
-    PROGRESS,
-    PROTOCOL,
-    SCORING,
-    SIDES,
-    open_data,
-)
+from brainalign_jax.commands import align
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
-from brainalign_jax.embedding import Embedding
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.studies.options import Generalisation
-from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.options import CELL_KS, Scoring
 
 CONDITIONS = Option(
@@ -26,7 +15,7 @@ CONDITIONS = Option(
     None,
     "Two or more with ; between them: attribute, sign and value, as concreteness<3;concreteness>=4, "
     "concreteness<q33 (a quantile), topic=animals|tools, with & for several at once.",
-    PROTOCOL,
+    align.PROTOCOL,
 )
 NOVELTY = Option(
     "novelty",
@@ -34,28 +23,28 @@ NOVELTY = Option(
     False,
     "In place of --conditions: new words, sentences, passages, topics, stories, experiments and people, each "
     "level that the data set has.",
-    PROTOCOL,
+    align.PROTOCOL,
 )
-_PLAN = options_of(Generalisation, PROTOCOL)
+_PLAN = options_of(Generalisation, align.PROTOCOL)
 _SCORING = (
-    *picked(SCORING, "methods"),
+    *picked(align.SCORING, "methods"),
     *picked(
-        SCORING, "ks", default=CELL_KS, help="The k of precision@k, below the words of a fold."
+        align.SCORING,
+        "ks",
+        default=CELL_KS,
+        help="The k of precision@k, below the words of a fold.",
     ),
-    *picked(SCORING, "layers", "lower"),
-    *picked(SCORING, "seed", help="Seed of every draw and of untrained weights."),
+    *picked(align.SCORING, "layers", "lower"),
+    *align.DRAW_SEED,
 )
-_COMPUTATION = picked(COMPUTATION, "dtype", "threads")
 
 GENERALISATION_OPTIONS = (
-    *SIDES,
+    *align.SIDES,
     CONDITIONS,
     NOVELTY,
     *_SCORING,
     *_PLAN,
-    *_COMPUTATION,
-    *picked(OPTIONS, "cache_dir", help="Where vectors are kept; below --output_dir if not given."),
-    PROGRESS,
+    *align.VECTOR_STUDY,
 )
 
 
@@ -78,7 +67,7 @@ def _generalise(values: dict[str, Any], text: str) -> None:
             conditions = split_conditions(values["conditions"])
         elif plan.match:
             raise ValueError("--match is for --conditions: leave it out, or give them")
-    data = open_data(values)
+    data = align.open_data(values)
     asked: tuple = (
         (data, values["models"]) if conditions is None else (data, values["models"], conditions)
     )
@@ -88,11 +77,7 @@ def _generalise(values: dict[str, Any], text: str) -> None:
         values["output_dir"],
         plan=plan,
         scoring=scoring,
-        embedding=filled(Embedding, EMBEDDING, values),
-        computation=filled(Computation, _COMPUTATION, values),
-        cache_dir=values["cache_dir"],
-        command=text,
-        progress=values["progress"],
+        **align.study_arguments(values, text),
     )
     say_finished(table.verdict(), values["output_dir"])
 
@@ -108,5 +93,5 @@ GENERALISE = Command(
     ),
     GENERALISATION_OPTIONS,
     _generalise,
-    "vectors are kept in the cache, scores are not, and the same command begins anew",
+    align.VECTORS_KEPT,
 )

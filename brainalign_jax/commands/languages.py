@@ -2,38 +2,28 @@
 
 from typing import Any
 
-from brainalign_jax.commands.align import (
-    COMPUTATION,
-    DATA,
-    EMBEDDING,
-    MODEL,
-    MODELS,
-    OPTIONS,
-    OUTPUT_DIR,
-    PROGRESS,
-    PROTOCOL,
-    READER_OPTIONS,
-    SCORING,
-)
+from brainalign_jax.commands import align
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import Misuse, misuse
-from brainalign_jax.embedding import Embedding
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.studies.options import Languages
-from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.options import Scoring
 
 _METHODS = ("ridge", "procrustes")
-_PLAN = options_of(Languages, PROTOCOL)
+_PLAN = options_of(Languages, align.PROTOCOL)
 _SCORING = (
-    *picked(SCORING, "methods", default=_METHODS, help="What to score with: ridge, procrustes."),
     *picked(
-        SCORING, "ks", default=(1, 3), help="The k of precision@k, below the words of a section."
+        align.SCORING, "methods", default=_METHODS, help="What to score with: ridge, procrustes."
     ),
-    *picked(SCORING, "layers", "lower"),
-    *picked(SCORING, "seed", help="Seed of every draw and of untrained weights."),
+    *picked(
+        align.SCORING,
+        "ks",
+        default=(1, 3),
+        help="The k of precision@k, below the words of a section.",
+    ),
+    *picked(align.SCORING, "layers", "lower"),
+    *align.DRAW_SEED,
 )
-_COMPUTATION = picked(COMPUTATION, "dtype", "threads")
 
 LANGUAGES_OPTIONS = (
     Option(
@@ -41,7 +31,7 @@ LANGUAGES_OPTIONS = (
         "paths",
         None,
         "Languages (ISO 639-1) and the folders of their data sets, as en=DIR,fr=DIR.",
-        DATA,
+        align.DATA,
         required=True,
     ),
     Option(
@@ -50,17 +40,17 @@ LANGUAGES_OPTIONS = (
         None,
         "Data set to read, the same for all languages but those of --datasets; `brainalign datasets` lists "
         "them.",
-        DATA,
+        align.DATA,
     ),
-    Option("datasets", "pairs", (), "Data sets of single languages, as zh=smn4lang.", DATA),
+    Option("datasets", "pairs", (), "Data sets of single languages, as zh=smn4lang.", align.DATA),
     *picked(
-        (READER_OPTIONS,),
+        (align.READER_OPTIONS,),
         "reader_options",
         help="Reader options as name=value, each for the data sets that have it.",
     ),
-    OUTPUT_DIR,
+    align.OUTPUT_DIR,
     *picked(
-        (MODELS,),
+        (align.MODELS,),
         "models",
         help="Models of several languages, by name, Hugging Face id or folder; untrained:MODEL is the same "
         "architecture with random weights, static:FILE a file of word vectors.",
@@ -70,14 +60,12 @@ LANGUAGES_OPTIONS = (
         "pairs",
         (),
         "Languages of the models as MODEL=fr, to compare models of the people's language with others.",
-        MODEL,
+        align.MODEL,
     ),
-    *EMBEDDING,
+    *align.EMBEDDING,
     *_SCORING,
     *_PLAN,
-    *_COMPUTATION,
-    *picked(OPTIONS, "cache_dir", help="Where vectors are kept; below --output_dir if not given."),
-    PROGRESS,
+    *align.VECTOR_STUDY,
 )
 
 
@@ -106,11 +94,11 @@ def _open(values: dict[str, Any]) -> list:
     with misuse():
         known = {name: reader_options(name) for name in readers.values()}
         converted = {
-            name: convert_options(name, {key: options[key] for key in options if key in own})
-            for name, own in known.items()
+            name: convert_options(name, {key: options[key] for key in options if key in accepted})
+            for name, accepted in known.items()
         }
     for option in options:
-        if not any(option in own for own in known.values()):
+        if not any(option in accepted for accepted in known.values()):
             raise Misuse(f"--reader_options: no data set here has the option {option!r}")
     opened = []
     for language, folder in folders.items():
@@ -133,12 +121,8 @@ def _languages(values: dict[str, Any], text: str) -> None:
         values["output_dir"],
         plan=plan,
         scoring=scoring,
-        embedding=filled(Embedding, EMBEDDING, values),
-        computation=filled(Computation, _COMPUTATION, values),
         model_languages=model_languages,
-        cache_dir=values["cache_dir"],
-        command=text,
-        progress=values["progress"],
+        **align.study_arguments(values, text),
     )
     say_finished(table.verdict(), values["output_dir"])
 
@@ -152,5 +136,5 @@ LANGUAGES = Command(
     ),
     LANGUAGES_OPTIONS,
     _languages,
-    "vectors are kept in the cache, scores are not, and the same command begins anew",
+    align.VECTORS_KEPT,
 )

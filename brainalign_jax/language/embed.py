@@ -203,8 +203,8 @@ def embed(
             FERTILITY: vectors.fertility,
         }
         values, final = vectors.values, vectors.final
-        made = Embeddings(spec.name, rows, values, final, meta | more, vectors.surprisal)
-        return _with_geometry(made, vectors.first)
+        embeddings = Embeddings(spec.name, rows, values, final, meta | more, vectors.surprisal)
+        return _with_geometry(embeddings, vectors.first)
 
     if cache is None:
         return _told(make(None))

@@ -53,10 +53,10 @@ def written_by_heads(model: LanguageModel | Any, pooled: np.ndarray) -> np.ndarr
     vectors[0] = pooled[0, :, : config.width]
     for block in range(n_layers):
         rows = _projection(model, block).reshape(n_heads, size, config.width)
-        given = pooled[1 + block, :, : n_heads * size].reshape(-1, n_heads, size)
+        inputs = pooled[1 + block, :, : n_heads * size].reshape(-1, n_heads, size)
         first = 1 + block * n_heads
         for head in range(n_heads):
-            np.matmul(given[:, head], rows[head], out=vectors[first + head])
+            np.matmul(inputs[:, head], rows[head], out=vectors[first + head])
     return vectors
 
 

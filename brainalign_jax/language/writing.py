@@ -43,7 +43,7 @@ def gap(before: str, after: str, language: str | None = None) -> str:
         spaced = language not in WITHOUT_SPACES or all(map(_apart, sides))
         return " " if spaced else ""
     unspaced = [_unspaced(side) for side in sides]
-    fitting = [own or side in _SHARED for own, side in zip(unspaced, sides, strict=True)]
+    fitting = [gapless or side in _SHARED for gapless, side in zip(unspaced, sides, strict=True)]
     return "" if any(unspaced) and all(fitting) else " "
 
 

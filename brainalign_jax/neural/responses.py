@@ -104,10 +104,10 @@ class WordResponses:
     @classmethod
     def _made(cls, *, contents: bool, **fields) -> WordResponses:
         """As the constructor, but without looking through values that are known to be good."""
-        made = object.__new__(cls)
-        made._set(**fields)
-        made._settle(contents=contents)
-        return made
+        responses = object.__new__(cls)
+        responses._set(**fields)
+        responses._settle(contents=contents)
+        return responses
 
     def select_columns(self, columns: np.ndarray | Sequence[int]) -> WordResponses:
         """The responses of some columns, with their space and meta["feature_names"].

@@ -40,14 +40,14 @@ def voxel_neighbours(indices: np.ndarray) -> np.ndarray:
         raise ValueError(f"voxel {indices[at].tolist()} occurs twice; give each voxel once")
     n = len(keys)
     steps = np.stack(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    found = np.full((n, 26), n, np.int32)
+    neighbours = np.full((n, 26), n, np.int32)
     for column, step in enumerate((steps @ strides)[np.any(steps != 0, axis=1)]):
         at = np.minimum(np.searchsorted(in_order, keys + step), n - 1)
         hit = in_order[at] == keys + step
-        found[hit, column] = order[at[hit]]
-    found.sort(axis=1)
-    found[found == n] = -1
-    return found
+        neighbours[hit, column] = order[at[hit]]
+    neighbours.sort(axis=1)
+    neighbours[neighbours == n] = -1
+    return neighbours
 
 
 def informativeness(
@@ -128,8 +128,8 @@ def stability(repeats: np.ndarray) -> np.ndarray:
     if not np.isfinite(repeats).all():
         raise ValueError("repeats hold NaN or infinite values; drop such voxels first")
     total, n_varying = np.zeros(repeats.shape[1:]), np.zeros(repeats.shape[2])
-    for one in repeats:
-        centred = _centred(one)
+    for repeat in repeats:
+        centred = _centred(repeat)
         norm = np.linalg.norm(centred, axis=0)
         total += np.divide(centred, norm, out=np.zeros_like(centred), where=norm > 0)
         n_varying += norm > 0
@@ -183,9 +183,9 @@ def _folds(n: int, n_folds: int, folds: np.ndarray | None) -> tuple[np.ndarray, 
 
 def _neighbourhoods(n_voxels: int, neighbours: np.ndarray | None) -> np.ndarray:
     """[V, 1 + K] columns: the voxel itself, its neighbours, -1 where there is none."""
-    own = np.arange(n_voxels)[:, None]
+    voxel = np.arange(n_voxels)[:, None]
     if neighbours is None:
-        return own
+        return voxel
     neighbours = np.asarray(neighbours)
     if neighbours.ndim != 2 or len(neighbours) != n_voxels or neighbours.dtype.kind not in "iu":
         raise ValueError(
@@ -199,7 +199,7 @@ def _neighbourhoods(n_voxels: int, neighbours: np.ndarray | None) -> np.ndarray:
             f"neighbours[{row}] is {neighbours[row].tolist()}; columns count from 0 to "
             f"{n_voxels - 1}, -1 for none (the release's own tables count from 1, 0 for none)"
         )
-    return np.concatenate([own, neighbours], axis=1)
+    return np.concatenate([voxel, neighbours], axis=1)
 
 
 def _block_scores(
@@ -217,12 +217,12 @@ def _block_scores(
     place = place.reshape(columns.shape)
     x = np.zeros((len(used), len(order)))  # column -1, where it occurs, stays zero
     x[used >= 0] = _centred(values[:, used[used >= 0]]).T[:, order]
-    own = x[place]  # [b, K, n]
-    gram = own @ own.transpose(0, 2, 1) + alpha * np.eye(columns.shape[1])
+    block = x[place]  # [b, K, n]
+    gram = block @ block.transpose(0, 2, 1) + alpha * np.eye(columns.shape[1])
     product = x @ targets  # of all voxels in use, each once
     predicted = np.empty((len(columns), *targets.shape))
     for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
-        test = own[:, :, start:stop]
+        test = block[:, :, start:stop]
         # Solving for the few test rows costs less than for the many dimensions of the targets.
         weights = np.linalg.solve(gram - test @ test.transpose(0, 2, 1), test)
         training = product - x[:, start:stop] @ targets[start:stop]

@@ -229,9 +229,9 @@ def _read(file: BinaryIO, archive: zipfile.ZipFile, verify: bool) -> StoredRespo
         {name.removeprefix(kind): array for name, array in arrays.items() if name.startswith(kind)}
         for kind in (_SPACE, _ATTRIBUTE)
     )
-    own = {name: arrays.get(name) for name in _STIMULUS}
+    timing = {name: arrays.get(name) for name in _STIMULUS}
     words, language = tuple(header["words"]), header.get("language")
-    stimulus = Stimulus(words, **own, attributes=attributes, language=language)
+    stimulus = Stimulus(words, **timing, attributes=attributes, language=language)
     return StoredResponses(
         header["subject"],
         values,

@@ -32,8 +32,8 @@ class VoxelAudit:
             # Slices where a run's volumes follow one another, as they nearly always do: no copies.
             rows = [np.flatnonzero(run == label) for label in np.unique(run)]
             self._runs = [
-                slice(one[0], one[-1] + 1) if len(one) == one[-1] - one[0] + 1 else one
-                for one in rows
+                slice(part[0], part[-1] + 1) if len(part) == part[-1] - part[0] + 1 else part
+                for part in rows
             ]
         self._constant = constant
         self._blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []

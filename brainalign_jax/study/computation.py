@@ -62,8 +62,8 @@ class Computation:
         """Layers worked at once on each device."""
         import jax
 
-        one = jax.local_devices()[0].platform == "cpu"
-        return self.batch or (1 if one else self.layers)
+        on_cpu = jax.local_devices()[0].platform == "cpu"
+        return self.batch or (1 if on_cpu else self.layers)
 
     def workers(self) -> int:
         """Calls at the same time. Several devices share each call instead.
@@ -176,14 +176,14 @@ def keep_compiled_programs() -> Path | None:
     chosen = getattr(jax.config, "jax_compilation_cache_dir", None)
     if chosen:
         return Path(chosen)
-    given = os.environ.get(_CACHE)
-    if given == "":
+    setting = os.environ.get(_CACHE)
+    if setting == "":
         return None
-    if given is None:
+    if setting is None:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         folder = user_path(base, "XDG_CACHE_HOME") / "brainalign_jax" / "programs"
     else:
-        folder = user_path(given, _CACHE, "a folder, or nothing at all to keep no programs")
+        folder = user_path(setting, _CACHE, "a folder, or nothing at all to keep no programs")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     return folder

@@ -84,8 +84,8 @@ class Study:
 
     def shapes(self, name: str) -> Blocks:
         """(layers, types, width) of each block of layers of equal width, before a model is run."""
-        made = name in self.given or is_control(name)
-        spec = None if made else resolve(without_seed(name))
+        without_checkpoint = name in self.given or is_control(name)
+        spec = None if without_checkpoint else resolve(without_seed(name))
         if spec is None or spec.kind == "static":
             return [values.shape for _, values in self.vectors(name).blocks()]
         folder = checkpoint.locate(spec.source, weights=spec.kind == "checkpoint")

@@ -252,7 +252,7 @@ def read_frequencies(path: str | Path) -> dict[str, float]:
     path = user_path(path, "path", "a table of words and frequencies")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; give a table of words and frequencies")
-    found: dict[str, float] = {}
+    frequencies: dict[str, float] = {}
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     for number, line in enumerate(lines, start=1):
         fields = line.replace("\t", " ").replace(",", " ").split()
@@ -269,10 +269,10 @@ def read_frequencies(path: str | Path) -> dict[str, float]:
             ) from error
         if not (value >= 0 and np.isfinite(value)):
             raise ValueError(f"{path}, line {number}: the frequency is {value}; give counts")
-        found[word.lower()] = found.get(word.lower(), 0.0) + value
-    if not found:
+        frequencies[word.lower()] = frequencies.get(word.lower(), 0.0) + value
+    if not frequencies:
         raise ValueError(f"{path} holds no frequencies; give a word and a number a line")
-    return found
+    return frequencies
 
 
 def _tuned(values: np.ndarray, n_curves: int) -> np.ndarray:

@@ -131,14 +131,14 @@ def fit(
         # Looked at now, for what XLA took to compile stays; the first subject, which is there already,
         # is counted with the stages.
         base = max(0, resident_bytes() - held_bytes(responses)) if on_cpu else 0
-        found = Plan(stages, base, budget, tried, limit, limit)
-        if found.peak <= budget:
-            return found
-    largest = max(found.stages, key=lambda stage: stage.bytes).name
+        plan = Plan(stages, base, budget, tried, limit, limit)
+        if plan.peak <= budget:
+            return plan
+    largest = max(plan.stages, key=lambda stage: stage.bytes).name
     raise ValueError(
-        f"the study needs at least {found.peak / _GIB:.2f} GiB but may use {budget / _GIB:.2f}: give "
-        f"--max_memory_gb={np.ceil(found.peak / _GIB * 10) / 10:.1f} if there is so much, or score fewer "
-        f"layers at a time. Its largest stage is {largest!r}:\n{found.text()}"
+        f"the study needs at least {plan.peak / _GIB:.2f} GiB but may use {budget / _GIB:.2f}: give "
+        f"--max_memory_gb={np.ceil(plan.peak / _GIB * 10) / 10:.1f} if there is so much, or score fewer "
+        f"layers at a time. Its largest stage is {largest!r}:\n{plan.text()}"
     )
 
 
@@ -211,9 +211,9 @@ class _Counted:
                 for block in dict.fromkeys((0, *block[1:]) for block in blocks)
             ]
             held_by: dict[str, dict[str, int]] = {}
-            for name, found in (future.result() for future in programs_of):
-                most = held_by.setdefault(name, dict.fromkeys(found, 0))
-                held_by[name] = {key: max(value, found[key]) for key, value in most.items()}
+            for name, program_bytes in (future.result() for future in programs_of):
+                most = held_by.setdefault(name, dict.fromkeys(program_bytes, 0))
+                held_by[name] = {key: max(value, program_bytes[key]) for key, value in most.items()}
         for method in methods:
             most = held_by[method.name]
             work = {
@@ -257,7 +257,7 @@ class _Counted:
         fold = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), fold)
         _, n_types, width = block
         with self.computation.context():
-            found = programs.memory(
+            program_bytes = programs.memory(
                 source,
                 (sizes[width], n_types, width),
                 fold,
@@ -265,7 +265,7 @@ class _Counted:
                 batch=self.computation.at_once(),
                 dtype=dtype,
             )
-        return method.name, found
+        return method.name, program_bytes
 
 
 def _layer_numbers(block: tuple[int, int, int], span: bool, correlate: bool) -> int:

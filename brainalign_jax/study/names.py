@@ -18,5 +18,5 @@ def without_seed(name: str) -> str:
 
 def seed_of(name: str) -> int | None:
     """The seed that is part of an untrained twin's name, or None."""
-    found = _SEED.search(name)
-    return int(found.group(1)) if found else None
+    match = _SEED.search(name)
+    return int(match.group(1)) if match else None

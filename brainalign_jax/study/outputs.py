@@ -69,7 +69,7 @@ def new_outputs(folder: Path, pointer: str = MANIFEST) -> Iterator[Path]:
         content = _read(new / pointer)
         content["files"] = {name: sha256_of(new / name) for name in names}
         write_json(content, new / pointer)
-        for path in [new, *(one for one in new.rglob("*") if one.is_dir())]:
+        for path in [new, *(inside for inside in new.rglob("*") if inside.is_dir())]:
             sync(path)
         with locked(folder):
             try:
@@ -84,8 +84,8 @@ def _move(new: Path, folder: Path, names: list[str], pointer: str) -> None:
     stopped = leftovers(folder, _WORK)
     earlier = set(_UNNAMED)
     for place in [folder, *(p for path in stopped for p in (path, path / _REPLACED))]:
-        for one in (MANIFEST, CONTENTS):
-            earlier |= set(_names(_read(place / one)))
+        for listing in (MANIFEST, CONTENTS):
+            earlier |= set(_names(_read(place / listing)))
     for name in (*names, pointer):
         if (folder / name).is_dir():
             raise IsADirectoryError(
@@ -93,9 +93,9 @@ def _move(new: Path, folder: Path, names: list[str], pointer: str) -> None:
             )
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (new / _REPLACED).mkdir()
-    for one in (MANIFEST, CONTENTS):
-        if (folder / one).is_file():
-            os.replace(folder / one, new / _REPLACED / one)
+    for listing in (MANIFEST, CONTENTS):
+        if (folder / listing).is_file():
+            os.replace(folder / listing, new / _REPLACED / listing)
     _sync_all(folder, names)
     for name in sorted(earlier | set(names)):
         if not (folder / name).is_dir():

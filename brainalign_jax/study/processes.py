@@ -26,8 +26,8 @@ def join(
 
     Raises: ValueError where one is given and the others are not.
     """
-    given = [value is not None for value in (coordinator, n_processes, index)]
-    if any(given) and not all(given):
+    are_given = [value is not None for value in (coordinator, n_processes, index)]
+    if any(are_given) and not all(are_given):
         raise ValueError(
             "a coordinator, the number of processes and this process's index are given together or not "
             f"at all, not coordinator={coordinator!r}, n_processes={n_processes}, index={index}"
@@ -83,31 +83,31 @@ def agree(what: str, facts: Callable[[], Mapping[str, object]]) -> None:
     if jax.process_count() == 1:
         return
     content = json.dumps(_flat(facts()), sort_keys=True, default=str)
-    told = [json.loads(one) for one in _gather_bytes(content.encode())]
-    names = list(dict.fromkeys(name for one in told for name in one))
-    found = []
+    told = [json.loads(text) for text in _gather_bytes(content.encode())]
+    names = list(dict.fromkeys(name for process_facts in told for name in process_facts))
+    differences = []
     for name in names:
         values: dict[str, list[int]] = {}
-        for place, one in enumerate(told):
-            values.setdefault(_short(one.get(name)), []).append(place)
-        if len({json.dumps(one.get(name)) for one in told}) > 1:
-            found.append(f"{name} is " + ", ".join(_of(*item) for item in values.items()))
-    if found:
+        for place, of_process in enumerate(told):
+            values.setdefault(_short(of_process.get(name)), []).append(place)
+        if len({json.dumps(process_facts.get(name)) for process_facts in told}) > 1:
+            differences.append(f"{name} is " + ", ".join(_of(*item) for item in values.items()))
+    if differences:
         raise ValueError(
-            f"the processes of this study differ in {what}: {'; '.join(found[:5])}"
-            f"{'; and more' if len(found) > 5 else ''}. Start all of them with the same command, data and "
-            "versions"
+            f"the processes of this study differ in {what}: {'; '.join(differences[:5])}"
+            f"{'; and more' if len(differences) > 5 else ''}. Start all of them with the same command, data "
+            "and versions"
         )
 
 
 def _flat(facts: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    found: dict[str, object] = {}
+    flat: dict[str, object] = {}
     for name, value in facts.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{name}.")
+            flat |= _flat(value, f"{prefix}{name}.")
         else:
-            found[f"{prefix}{name}"] = value
-    return found
+            flat[f"{prefix}{name}"] = value
+    return flat
 
 
 def _short(value: object) -> str:
@@ -161,11 +161,11 @@ def gathered(tables: Sequence[pd.DataFrame], columns: Sequence[str] = ()) -> pd.
 
 
 def _gather_bytes(content: bytes) -> Sequence[bytes]:
-    mine = np.frombuffer(content, np.uint8)
-    sizes = np.asarray(multihost_utils.process_allgather(np.array([len(mine)], np.int32))).reshape(
+    local = np.frombuffer(content, np.uint8)
+    sizes = np.asarray(multihost_utils.process_allgather(np.array([len(local)], np.int32))).reshape(
         -1
     )
     padded = np.zeros(max(1, sizes.max()), np.uint8)
-    padded[: len(mine)] = mine
-    found = np.asarray(multihost_utils.process_allgather(padded))
-    return [row[:size].tobytes() for row, size in zip(found, sizes, strict=True)]
+    padded[: len(local)] = local
+    rows = np.asarray(multihost_utils.process_allgather(padded))
+    return [row[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]

@@ -87,8 +87,8 @@ class Progress:
         pace = sum(spent.values()) / worked
         seconds = 0.0
         for name, cost in costs.items():
-            own = spent[name] / done[name] if done[name] else pace
-            seconds += max(0.0, cost - done[name]) * own
+            per_unit = spent[name] / done[name] if done[name] else pace
+            seconds += max(0.0, cost - done[name]) * per_unit
         return seconds
 
     def _ended(self, name: str) -> str:

@@ -259,5 +259,5 @@ def protocol(
     known = [field.name for field in dataclasses.fields(Protocol) if field.name != "name"]
     for field in overrides:
         check_known("field", field, known, of="a protocol", listing="help(Protocol)")
-    given = {field: value for field, value in overrides.items() if value is not None}
-    return dataclasses.replace(chosen, **given)
+    changes = {field: value for field, value in overrides.items() if value is not None}
+    return dataclasses.replace(chosen, **changes)

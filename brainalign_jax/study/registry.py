@@ -110,21 +110,21 @@ def _entering(entries: dict, name: str, kind: str, home: str) -> Callable[[Calla
             f"{name!r} is what the scores of every method are called: register another name"
         )
 
-    def enter(made: Callable) -> Callable:
-        if not inspect.isclass(made) and not inspect.isfunction(made):
+    def enter(entry: Callable) -> Callable:
+        if not inspect.isclass(entry) and not inspect.isfunction(entry):
             raise TypeError(
-                f"the {kind} {name!r} is a {type(made).__name__}: register a function or a class"
+                f"the {kind} {name!r} is a {type(entry).__name__}: register a function or a class"
             )
-        own = (made.__module__ or "").startswith(home)
-        holder = entries.get(name) or (not own and {**METHODS, **MEASURES}.get(name)) or None
-        place = f"{made.__module__}.{made.__qualname__}"
+        of_house = (entry.__module__ or "").startswith(home)
+        holder = entries.get(name) or (not of_house and {**METHODS, **MEASURES}.get(name)) or None
+        place = f"{entry.__module__}.{entry.__qualname__}"
         held = holder and f"{holder.__module__}.{holder.__qualname__}"
-        if (holder is not None and held != place) or (name in BUILT_IN and not own):
+        if (holder is not None and held != place) or (name in BUILT_IN and not of_house):
             raise ValueError(
                 f"the name {name!r} is taken by {held or __package__}; register another name"
             )
-        entries[name] = made
-        return made
+        entries[name] = entry
+        return entry
 
     return enter
 
@@ -166,18 +166,18 @@ def identity_of(name: str) -> str:
     """What tells a method from others in what is kept of a study: its name, and what a user's one does."""
     if name in BUILT_IN:
         return name
-    made = METHODS.get(name) or MEASURES[name]
+    entry = METHODS.get(name) or MEASURES[name]
     shapes = _METHOD_SHAPES if name in METHODS else _METHOD_SHAPES[:2]
-    text = _source(made) + (_traced(made, shapes) if inspect.isfunction(made) else "")
+    text = _code(entry) + (_traced(entry, shapes) if inspect.isfunction(entry) else "")
     return f"{name} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 _METHOD_SHAPES = (9, 5), (9, 7), (9,)  # of a small example
 
 
-def _source(made: Callable) -> str:
+def _code(entry: Callable) -> str:
     try:
-        return inspect.getsource(made)
+        return inspect.getsource(entry)
     except (OSError, TypeError):  # typed into a console
         return ""
 

@@ -132,13 +132,13 @@ class ResultTable:
         """
         from brainalign_jax.study.report.verdict import overall
 
-        found = overall(self)
-        if found is None:
+        overall_verdict = overall(self)
+        if overall_verdict is None:
             raise ValueError(
                 "this study has scores but no evidence, so that there is no verdict: run it with "
                 "evidence=EvidencePlan() (--evidence=true)"
             )
-        return f"{found.answer}. {found.text}"
+        return f"{overall_verdict.answer}. {overall_verdict.text}"
 
     def _k(self) -> int:
         """The k of reports: the manifest's, else 10 or the largest that was scored."""
@@ -232,22 +232,22 @@ def about_model(model: Embeddings) -> dict[str, str | float | int | None]:
 
     Raises: ValueError for a family that is no text, or a number that is none.
     """
-    found = {name: model.meta.get(name) for name in ("family", "n_params", "n_layers")}
-    if found["n_layers"] is None:
-        found["n_layers"] = model.n_states - 1
-    if not isinstance(found["family"], str | None):
+    facts = {name: model.meta.get(name) for name in ("family", "n_params", "n_layers")}
+    if facts["n_layers"] is None:
+        facts["n_layers"] = model.n_states - 1
+    if not isinstance(facts["family"], str | None):
         raise ValueError(
-            f"meta of {model.model}: family={found['family']!r} must be text, or left out"
+            f"meta of {model.model}: family={facts['family']!r} must be text, or left out"
         )
     for name, kinds in (("n_params", (int, float)), ("n_layers", int)):
-        value = found[name]
+        value = facts[name]
         known = isinstance(value, kinds) and not isinstance(value, bool) and value >= 0
         if value is not None and not known:
             raise ValueError(
                 f"meta of {model.model}: {name}={value!r} must be a number that is not negative, or "
                 "left out"
             )
-    return found
+    return facts
 
 
 def with_fertility(rows: pd.DataFrame, models: Iterable[dict]) -> pd.DataFrame:

@@ -126,7 +126,7 @@ def run_study(
         if cache_dir is not None:
             cache = output_folder(cache_dir, "cache_dir")
         several = expanded([models] if isinstance(models, str | Embeddings) else models)
-        given = {model.model: model for model in several if isinstance(model, Embeddings)}
+        in_memory = {model.model: model for model in several if isinstance(model, Embeddings)}
         names = [model.model if isinstance(model, Embeddings) else model for model in several]
         study = Study(
             dataset,
@@ -137,7 +137,7 @@ def run_study(
             evidence,
             tuple(group_decoding),
             report_k,
-            given,
+            in_memory,
             cache,
         )
         study, left_out = prepare(study, max_memory=max_memory, progress=progress)

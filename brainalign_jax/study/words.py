@@ -85,29 +85,29 @@ def token_features(
         raise ValueError(f"rate_window is {rate_window}; give a positive number of seconds")
     n = len(stimulus)
     cores = [clean_word(word).lower() for word in stimulus.words]
-    found = {"letters": np.array([sum(map(str.isalnum, core)) for core in cores], np.float64)}
+    features = {"letters": np.array([sum(map(str.isalnum, core)) for core in cores], np.float64)}
     if frequencies is None:
         counts: dict[str, int] = {}
         for core in cores:
             counts[core] = counts.get(core, 0) + 1
         frequencies = counts
-    found["log_frequency"] = np.log1p([float(frequencies.get(core, 0)) for core in cores])
+    features["log_frequency"] = np.log1p([float(frequencies.get(core, 0)) for core in cores])
     n_words = np.array([len(core.split()) for core in cores], np.float64)
     if n_words.max(initial=0) > 1:
-        found["words_in_sentence"] = n_words
+        features["words_in_sentence"] = n_words
     run = np.zeros(n, np.int64) if stimulus.run is None else stimulus.run
     if len(np.unique(run)) > 1:
         within, size = _places(run[:, None])
-        found["position_in_run"] = within / np.maximum(size - 1, 1)
+        features["position_in_run"] = within / np.maximum(size - 1, 1)
     if not is_text(stimulus):
-        return found
-    found["position_in_text"] = np.arange(n) / max(n - 1, 1)
+        return features
+    features["position_in_text"] = np.arange(n) / max(n - 1, 1)
     if stimulus.sentence is not None:
         within, size = _places(np.stack([run, stimulus.sentence], axis=1))
-        found["position_in_sentence"], found["words_in_sentence"] = within, size
+        features["position_in_sentence"], features["words_in_sentence"] = within, size
     if stimulus.onsets is not None:
-        found["words_per_second"] = _rate(stimulus.onsets, run, rate_window)
-    return found
+        features["words_per_second"] = _rate(stimulus.onsets, run, rate_window)
+    return features
 
 
 def _places(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -126,10 +126,10 @@ def _rate(onsets: np.ndarray, run: np.ndarray, window: float) -> np.ndarray:
     rate = np.empty(len(onsets))
     for label in np.unique(run):
         rows = np.flatnonzero(run == label)
-        own = onsets[rows]
+        times = onsets[rows]
         # From the first onset to the last: outside of them nothing is known to be silent.
-        low = np.maximum(own - window / 2, own[0])
-        high = np.minimum(own + window / 2, own[-1])
-        counts = np.searchsorted(own, high, "right") - np.searchsorted(own, low, "left")
-        rate[rows] = counts / np.maximum(high - low, 1e-9) if own[-1] > own[0] else 0.0
+        low = np.maximum(times - window / 2, times[0])
+        high = np.minimum(times + window / 2, times[-1])
+        counts = np.searchsorted(times, high, "right") - np.searchsorted(times, low, "left")
+        rate[rows] = counts / np.maximum(high - low, 1e-9) if times[-1] > times[0] else 0.0
     return rate

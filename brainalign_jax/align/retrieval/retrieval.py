@@ -162,8 +162,8 @@ def csls_ranks(
     def queries(start):
         size = min(count, n_queries)
         scores = _among(linalg.matmul(rows(source, start, size), target.T), ranked)
-        own = rows(gold, start, size), r_source, rows(last, start, size)
-        return *rank_both(scores, *own), mean_of_largest(scores, k)
+        per_query = rows(gold, start, size), r_source, rows(last, start, size)
+        return *rank_both(scores, *per_query), mean_of_largest(scores, k)
 
     rank_csls, rank_nn, r_target = in_tiles(queries, n_queries, count)
     return CslsRanks(rank_csls, rank_nn, r_source, r_target)
@@ -186,16 +186,17 @@ def rank_both(
         last = jnp.isnan(scores.sum(axis=1))
     # See `ranks`. Twice a number is exact, so that fused multiply-add changes nothing here.
     scores = jax.lax.optimization_barrier(scores)
-    own = jnp.take_along_axis(scores, gold[:, None], axis=1)
+    gold_scores = jnp.take_along_axis(scores, gold[:, None], axis=1)
 
-    def rank(scores, own):
+    def rank(scores, of_gold):
         above, level = sum_pairs(
-            (scores > own).astype(jnp.int32), (scores == own).astype(jnp.int32)
+            (scores > of_gold).astype(jnp.int32), (scores == of_gold).astype(jnp.int32)
         )
         rank = 1 + above.astype(scores.dtype) + (level - 1).astype(scores.dtype) / 2
         return jnp.where(last, jnp.full_like(rank, scores.shape[1]), rank)
 
-    return rank(2 * scores - r_source, 2 * own - r_source[gold][:, None]), rank(scores, own)
+    doubled = 2 * scores - r_source, 2 * gold_scores - r_source[gold][:, None]
+    return rank(*doubled), rank(scores, gold_scores)
 
 
 def ranks(scores: jax.Array, gold: jax.Array) -> jax.Array:
@@ -211,10 +212,10 @@ def ranks(scores: jax.Array, gold: jax.Array) -> jax.Array:
     # multiply-add), and the gold candidate would not even tie with itself.
     scores = jax.lax.optimization_barrier(scores)
     gold = gold[:, None].astype(jnp.int32)
-    own = jnp.take_along_axis(scores, gold, axis=1)
+    gold_scores = jnp.take_along_axis(scores, gold, axis=1)
     not_gold = jnp.arange(scores.shape[1], dtype=jnp.int32) != gold
-    above = ((scores > own) & not_gold).sum(axis=1)
-    ties = ((scores == own) & not_gold).sum(axis=1)
+    above = ((scores > gold_scores) & not_gold).sum(axis=1)
+    ties = ((scores == gold_scores) & not_gold).sum(axis=1)
     rank = 1 + above.astype(scores.dtype) + ties.astype(scores.dtype) / 2
     return jnp.where(jnp.isnan(scores).any(axis=1), jnp.full_like(rank, scores.shape[1]), rank)
 

@@ -23,8 +23,8 @@ def rcsls(scores: jax.Array, mask: jax.Array, *, k: int) -> jax.Array:
       mask: [N]; the others are nobody's neighbour. Where fewer than k rows are left, all of them are
         neighbours.
     """
-    own = jnp.diagonal(scores)
-    losses = _nearest_mean(scores, mask, k) + _nearest_mean(scores.T, mask, k) - 2 * own
+    of_pairs = jnp.diagonal(scores)
+    losses = _nearest_mean(scores, mask, k) + _nearest_mean(scores.T, mask, k) - 2 * of_pairs
     return masked_mean(losses, mask)
 
 
@@ -34,11 +34,11 @@ def infonce(scores: jax.Array, mask: jax.Array) -> jax.Array:
     Args:
       scores: [N, N] cosines of predictions and targets over the temperature. mask: [N] rows that count.
     """
-    own = jnp.diagonal(scores)
+    of_pairs = jnp.diagonal(scores)
     valid = mask > 0
     across = jax.nn.logsumexp(scores, axis=1, where=valid[None, :])
     down = jax.nn.logsumexp(scores, axis=0, where=valid[:, None])
-    return masked_mean((across + down) / 2 - own, mask)
+    return masked_mean((across + down) / 2 - of_pairs, mask)
 
 
 def _nearest_mean(scores: jax.Array, mask: jax.Array, k: int) -> jax.Array:

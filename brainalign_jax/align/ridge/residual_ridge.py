@@ -146,7 +146,7 @@ def best_predictions(
     inside = targets[columns]
     rows, weights = inner_test
     fitted = jnp.einsum("ink,nt->ikt", inner_fits.basis, inside, precision="highest")
-    scores = jax.vmap(lambda scores, own: scores[own])(inner_fits.scores, rows)
+    scores = jax.vmap(lambda scores, places: scores[places])(inner_fits.scores, rows)
     guess = jnp.einsum("imk,ikt->imt", scores, fitted, precision="highest")
     residual = (inside[rows] - guess) * weights[..., None]
     nuisances = linalg.matmul(
@@ -154,13 +154,13 @@ def best_predictions(
     )
 
     def step(best, factors):
-        number, own, whole = factors
+        number, of_inner, whole = factors
         least, added, layer, alpha = best
-        projected = jnp.einsum("inr,nt->irt", own.basis, inside, precision="highest")
+        projected = jnp.einsum("inr,nt->irt", of_inner.basis, inside, precision="highest")
 
         def error(penalty):
-            gains = _gains(own.eigenvalues, penalty * own.size[:, None])
-            weighted = own.scores * gains[:, None, :]
+            gains = _gains(of_inner.eigenvalues, penalty * of_inner.size[:, None])
+            weighted = of_inner.scores * gains[:, None, :]
             guess = jnp.einsum("imr,irt->imt", weighted, projected, precision="highest")
             return ((residual - guess) ** 2).sum(axis=(0, 1))
 
@@ -186,15 +186,15 @@ def best_predictions(
 
 def stacked(factors: Sequence[Factors]) -> Factors:
     """Factors with a leading axis, of layers whose ranks may differ."""
-    most = max(each.eigenvalues.shape[-1] for each in factors)
+    most = max(of_layer.eigenvalues.shape[-1] for of_layer in factors)
 
     def wide(values):
         gap = most - values.shape[-1]
         return jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, gap)])
 
     return Factors(
-        jnp.stack([wide(each.eigenvalues) for each in factors]),
-        jnp.stack([wide(each.basis) for each in factors]),
-        jnp.stack([wide(each.scores) for each in factors]),
-        jnp.stack([each.size for each in factors]),
+        jnp.stack([wide(of_layer.eigenvalues) for of_layer in factors]),
+        jnp.stack([wide(of_layer.basis) for of_layer in factors]),
+        jnp.stack([wide(of_layer.scores) for of_layer in factors]),
+        jnp.stack([of_layer.size for of_layer in factors]),
     )

@@ -67,11 +67,11 @@ def noise_ceiling(
     pooled = rsa.comparison_vector(total, method=method)
 
     def bounds(subject) -> NoiseCeiling:
-        own, rank = subject
-        own = rsa.comparison_vector(own, method=method)
+        rdm, rank = subject
+        rdm = rsa.comparison_vector(rdm, method=method)
         pooled_others = rsa.comparison_vector(total - rank, method=method)
         lower, upper = (
-            rsa.compare_vectors(own[None], mean[None], method=method)[0, 0]
+            rsa.compare_vectors(rdm[None], mean[None], method=method)[0, 0]
             for mean in (pooled_others, pooled)
         )
         return NoiseCeiling(lower, upper)
@@ -88,12 +88,12 @@ def ceiling_of_gram(gram: jax.Array) -> NoiseCeiling:
     ceiling of RDMs that are too large to hold.
     """
     with_all = gram.sum(axis=1)
-    own = jnp.diagonal(gram)
+    squared = jnp.diagonal(gram)
     all_squared = gram.sum()
-    others_squared = all_squared - 2 * with_all + own
+    others_squared = all_squared - 2 * with_all + squared
 
     def ratio(product, square):
         nothing = square <= 8 * jnp.finfo(gram.dtype).eps
         return jnp.where(nothing, 0, product / jnp.sqrt(jnp.where(nothing, 1, square)))
 
-    return NoiseCeiling(ratio(with_all - own, others_squared), ratio(with_all, all_squared))
+    return NoiseCeiling(ratio(with_all - squared, others_squared), ratio(with_all, all_squared))

@@ -186,8 +186,8 @@ def permuted_correlations(problem: MantelProblem, permutation: jax.Array) -> jax
     starts = tile * jnp.arange(n_tiles, dtype=jnp.int32)
     products, _ = jax.lax.scan(add, zero, starts)
     n_layers = problem.model.shape[0]
-    own = (problem.brain**2).sum(axis=0)  # one, or zero for a constant RDM
-    left = own - (products[n_layers:] ** 2).sum(axis=0)
+    brain_squared = (problem.brain**2).sum(axis=0)  # one, or zero for a constant RDM
+    left = brain_squared - (products[n_layers:] ** 2).sum(axis=0)
     rounding = left <= (64 * jnp.finfo(rows.dtype).eps) ** 2
     scale = jnp.where(rounding, 0, 1 / jnp.sqrt(jnp.where(rounding, 1, left)))
     return products[:n_layers].T * scale[:, None]

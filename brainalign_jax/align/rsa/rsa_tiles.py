@@ -156,9 +156,9 @@ def tiled_bytes(sources, targets, *, method: str, tile: int, held: int) -> int:
     width = max(sources.shape[2], targets.shape[2])
     table = 4 * _N_KEYS * (method == "spearman")
     # The rows as they are given and as they are kept, and the values of a tile.
-    each = 2 * itemsize * n_items * width + table + itemsize * tile**2
+    per_rdm = 2 * itemsize * n_items * width + table + itemsize * tile**2
     # While ranking, counts and their sums; a tile's distances, keys and products.
-    return 2 * table + 8 * itemsize * tile * max(tile, width) + held * each
+    return 2 * table + 8 * itemsize * tile * max(tile, width) + held * per_rdm
 
 
 def _rdms_held(sources, targets, *, method: str, tile: int, memory_bytes: int) -> int:
@@ -169,8 +169,8 @@ def _rdms_held(sources, targets, *, method: str, tile: int, memory_bytes: int) -
             f"two RDMs of {sources.shape[1]} items in tiles of {tile} need "
             f"memory_bytes={needed(held=2)}, not {memory_bytes}: raise the bound, or lower tile"
         )
-    each = needed(held=1) - needed(held=0)
-    return min((memory_bytes - needed(held=0)) // each, 2**31 // _N_KEYS)
+    per_rdm = needed(held=1) - needed(held=0)
+    return min((memory_bytes - needed(held=0)) // per_rdm, 2**31 // _N_KEYS)
 
 
 def _blocks(total: int, size: int) -> Iterator[slice]:

@@ -71,10 +71,10 @@ def permuted_ranks(
     products = linalg.product(hats, paired)  # [F, Q, N]
     # Inner products with the training mean: of candidates [F, N], of itself [F], of predictions [F, Q].
     with_mean = linalg.matmul(weights, paired)
-    own = (with_mean * weights).sum(axis=1)
+    mean_squared = (with_mean * weights).sum(axis=1)
     predicted = jnp.einsum("fqn,fn->fq", products, weights, precision="highest")
-    squares = jnp.diagonal(paired)[None, :] - 2 * with_mean + own[:, None]
-    floor = 8 * jnp.finfo(gram.dtype).eps * (jnp.diagonal(paired)[None, :] + own[:, None])
+    squares = jnp.diagonal(paired)[None, :] - 2 * with_mean + mean_squared[:, None]
+    floor = 8 * jnp.finfo(gram.dtype).eps * (jnp.diagonal(paired)[None, :] + mean_squared[:, None])
     scale = jnp.where(squares > floor, 1 / jnp.sqrt(jnp.where(squares > floor, squares, 1)), 0)
     if fitted is not None:
         scale = scale / jax.vmap(_spread, (0, None, 0, 0))(fitted, paired, weights, scale)

@@ -128,10 +128,10 @@ def _log_probabilities(x, table, bias, targets) -> jax.Array:
     pieces = -(-vocabulary // size)
     empty = jnp.full(len(x), -jnp.inf, wide)
     log_total = jax.lax.fori_loop(0, pieces, add_piece, empty)
-    own = jnp.einsum(
+    of_targets = jnp.einsum(
         "kd,kd->k", x, table[targets], precision=precision, preferred_element_type=wide
     )
-    return (own if bias is None else own + bias[targets].astype(wide)) - log_total
+    return (of_targets if bias is None else of_targets + bias[targets].astype(wide)) - log_total
 
 
 def load_head(

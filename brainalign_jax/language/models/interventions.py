@@ -260,9 +260,9 @@ def _numbers(text: str, item: str) -> list[int]:
     return list(range(int(first), int(last) + 1))
 
 
-def _parts(given: Mapping[str, Any]) -> Parts:
-    lists = {name: tuple(sorted(set(given.get(name, ())))) for name in _SHORT.values()}
-    return Parts(**lists, positions=bool(given.get("positions", False)))
+def _parts(chosen: Mapping[str, Any]) -> Parts:
+    lists = {name: tuple(sorted(set(chosen.get(name, ())))) for name in _SHORT.values()}
+    return Parts(**lists, positions=bool(chosen.get("positions", False)))
 
 
 def _from_mapping(mapping: Mapping[str, Any]) -> Specification:
@@ -270,16 +270,16 @@ def _from_mapping(mapping: Mapping[str, Any]) -> Specification:
         check_known("part", name, ("off", "reinitialised", "seed"), of="interventions")
     parts_by_kind: dict[str, Parts] = {}
     for kind in ("off", "reinitialised"):
-        given = mapping.get(kind) or {}
-        if not isinstance(given, Mapping):
-            raise ValueError(f"interventions: {kind!r} is {given!r}, not an object of parts.")
-        for name in given:
+        listed = mapping.get(kind) or {}
+        if not isinstance(listed, Mapping):
+            raise ValueError(f"interventions: {kind!r} is {listed!r}, not an object of parts.")
+        for name in listed:
             check_known(
                 "part", name, (field.name for field in fields(Parts)), of=f"interventions, {kind}"
             )
-        parts: dict[str, Any] = {"positions": given.get("positions", False)}
+        parts: dict[str, Any] = {"positions": listed.get("positions", False)}
         for name in _SHORT.values():
-            values = given.get(name, [])
+            values = listed.get(name, [])
             if values == "all":
                 values = [[ALL, ALL]] if name == "heads" else [ALL]
             flat = np.asarray(values, object).ravel() if np.size(values) else []

@@ -201,11 +201,11 @@ class _Fetch:
             changed = [name for name in self._changed(entry) if (folder / name).exists()]
             what = "is not what it was when it was recorded"
             return f"{folder / changed[0]} {what}. {self._accept(file)}" if changed else ""
-        found = [sorted(folder.glob(pattern)) for pattern in file.provides]
-        if not found or not all(found):
+        matches = [sorted(folder.glob(pattern)) for pattern in file.provides]
+        if not matches or not all(matches):
             return ""
         # Unpacked by hand: no checksum of the archive is known, but what is there is recorded.
-        files = {path for paths in found for path in paths}
+        files = {path for paths in matches for path in paths}
         self._remember(file, None, BY_HAND, None, self.record.digests(files))
         return None
 

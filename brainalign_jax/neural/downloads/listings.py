@@ -39,11 +39,11 @@ def read_listing(listing: Listing, patience: Patience) -> tuple[Listed, ...]:
 def find_listed(file: ReleaseFile, listed: tuple[Listed, ...]) -> Listed | None:
     """The entry that is this file; None if there is none. Raises ValueError for several."""
     pattern = file.listed_as or rf"(.*/)?{re.escape(posixpath.basename(file.path))}"
-    found = [entry for entry in listed if re.fullmatch(pattern, entry.path)]
-    if len({entry.url for entry in found}) > 1:
-        names = ", ".join(entry.path for entry in found[:5])
+    entries = [entry for entry in listed if re.fullmatch(pattern, entry.path)]
+    if len({entry.url for entry in entries}) > 1:
+        names = ", ".join(entry.path for entry in entries[:5])
         raise ValueError(f"several files of the listing may be {file.path}: {names}")
-    return found[0] if found else None
+    return entries[0] if entries else None
 
 
 class Addresses:

@@ -40,12 +40,12 @@ class ReaderOption(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """item: the type of one value; length: of a tuple of fixed length; one, several: whether a value
+    """item: the type of one value; length: of a tuple of fixed length; single, several: whether a value
     may stand alone, and whether there may be several; optional: whether it may be None."""
 
     item: type
     length: int | None
-    one: bool
+    single: bool
     several: bool
     optional: bool
 
@@ -53,7 +53,7 @@ class _Kind(NamedTuple):
         several = f"{_MANY[self.item]} with : between them"
         if self.length is not None:
             text = f"{self.length} {several}"
-        elif self.one and self.several:
+        elif self.single and self.several:
             text = f"{_ONE[self.item]}, or several with : between them"
         else:
             text = several if self.several else _ONE[self.item]
@@ -70,7 +70,7 @@ def convert_options(dataset: str, options: Mapping[str, str]) -> dict[str, Any]:
       example where the text is not of the type.
     """
     declared = _declared(dataset)
-    found = {}
+    converted = {}
     for name, text in options.items():
         check_known(
             "option", name, declared, of=dataset, listing=f"`brainalign datasets {dataset}`"
@@ -83,24 +83,24 @@ def convert_options(dataset: str, options: Mapping[str, str]) -> dict[str, Any]:
                 "open_dataset in Python"
             )
         try:
-            found[name] = _converted(kind, text)
+            converted[name] = _converted(kind, text)
         except ValueError:
             example = _written(default) or _EXAMPLES[kind.item]
             raise ValueError(
                 f"{name}={text} of {dataset} is not {kind}; give it as {name}={example}"
             ) from None
-    return found
+    return converted
 
 
 def describe_options(dataset: str) -> list[ReaderOption]:
     """The options of a data set's reader, in its order, with what its docstring says of them."""
-    found = []
+    described = []
     for name, (hint, default, doc) in _declared(dataset).items():
         kind = _kind(hint)
         typed = kind is not None and not (default is None and kind.item is str)
         shown = _written(default) if typed else ""
-        found.append(ReaderOption(name, str(kind or "only in Python"), shown, _help(doc, name)))
-    return found
+        described.append(ReaderOption(name, str(kind or "only in Python"), shown, _help(doc, name)))
+    return described
 
 
 def split_items(text: str, separators: str = ":,") -> list[str]:
@@ -117,22 +117,22 @@ def written_items(items) -> str:
 def _declared(dataset: str) -> dict[str, tuple[Any, Any, str]]:
     """option -> its type, its default, the docstring that tells of it."""
     known, reader = reader_options(dataset), reader_of(dataset)
-    hints, found = get_type_hints(reader, include_extras=True), {}
+    hints, facts = get_type_hints(reader, include_extras=True), {}
     for name, parameter in inspect.signature(reader).parameters.items():
         if name in known:
             default = parameter.default
             hint = hints.get(name, str if default is None else type(default))
-            found[name] = hint, default, inspect.getdoc(reader) or ""
+            facts[name] = hint, default, inspect.getdoc(reader) or ""
     hints = get_type_hints(Processing)
     for field in fields(Processing):
-        if field.name in known and field.name not in found:
-            found[field.name] = hints[field.name], field.default, inspect.getdoc(Processing) or ""
-    return {name: found[name] for name in known}
+        if field.name in known and field.name not in facts:
+            facts[field.name] = (hints[field.name], field.default, inspect.getdoc(Processing) or "")
+    return {name: facts[name] for name in known}
 
 
 def _kind(hint: Any) -> _Kind | None:
     """What a type asks of a text; None where no text can give it."""
-    items, length, one, several, optional = set(), None, False, False, False
+    items, length, single, several, optional = set(), None, False, False, False
     for arm in _arms(hint):
         origin, arguments = get_origin(arm), get_args(arm)
         if arm is types.NoneType:
@@ -144,13 +144,13 @@ def _kind(hint: Any) -> _Kind | None:
             length = len(arguments) if origin is tuple and Ellipsis not in arguments else None
             items.update(x for part in arguments if part is not Ellipsis for x in _arms(part))
         else:
-            one = True
+            single = True
             items.add(arm)
     items = {str if item is Path else item for item in items}
     item = next((kind for kind in (str, float, int, bool) if kind in items), None)
     if item is None or not items <= set(_ONE):
         return None
-    return _Kind(item, length, one, several, optional)
+    return _Kind(item, length, single, several, optional)
 
 
 def _arms(hint: Any) -> tuple:
@@ -165,7 +165,7 @@ def _converted(kind: _Kind, text: str) -> Any:
         return _value(kind.item, text)
     parts = split_items(text, ":")
     # One text that needed an escape would be split by the reader.
-    if kind.one and len(parts) == 1 and (kind.item is not str or parts == [text]):
+    if kind.single and len(parts) == 1 and (kind.item is not str or parts == [text]):
         return _value(kind.item, text)
     if kind.length not in (None, len(parts)):
         raise ValueError(text)

@@ -109,13 +109,13 @@ def read_table(
         asked = choose_subjects(NAME, tuple(stems), subjects)
         sources = {}
         for stem in asked:
-            found = _read_sources(stems[stem], options, of_spans)
-            if len(found) > 1:
+            of_file = _read_sources(stems[stem], options, of_spans)
+            if len(of_file) > 1:
                 raise ValueError(
-                    f"{stems[stem]} holds {len(found)} subjects and lies beside other tables; give "
+                    f"{stems[stem]} holds {len(of_file)} subjects and lies beside other tables; give "
                     "the path of the file itself"
                 )
-            sources[stem] = next(iter(found.values()))
+            sources[stem] = next(iter(of_file.values()))
         chosen = asked
     first = sources[chosen[0]]
     for subject in chosen[1:]:
@@ -154,10 +154,10 @@ def read_table(
             values, subject=subject, bad_voxels=bad_voxels, what=str(source.path)
         )
         names = np.array(source.table.features, object)[kept]
-        own = {"feature_names": names.tolist(), "dropped_voxels": int((~kept).sum())}
+        of_subject = {"feature_names": names.tolist(), "dropped_voxels": int((~kept).sum())}
         if centred:
-            own["centred"] = True
-        return WordResponses(subject, values, first.stimulus, None, {**meta, **own})
+            of_subject["centred"] = True
+        return WordResponses(subject, values, first.stimulus, None, {**meta, **of_subject})
 
     return Dataset(NAME, chosen, first.stimulus, load, meta, spans=first.spans)
 
@@ -241,7 +241,7 @@ def _read_sources(path: Path, options: dict, of_spans: dict) -> dict[str, _Sourc
         rows = labels == subject
         label = f"{path}, subject {subject}"
         stimulus, spans = _items(
-            [word for word, mine in zip(words, rows, strict=True) if mine],
+            [word for word, kept in zip(words, rows, strict=True) if kept],
             {name: value[rows] for name, value in timing.items()},
             label,
             of_spans,
@@ -255,16 +255,16 @@ def _items(
 ) -> tuple[Stimulus, Spans | None]:
     """The items of a table; of one with spans, the spans too, whose sentences are then its words."""
     timing = {name: values for name, values in fields.items() if name not in SPANS}
-    given = {name.removeprefix("span_"): fields[name] for name in SPANS if name in fields}
-    if not given:
+    span_fields = {name.removeprefix("span_"): fields[name] for name in SPANS if name in fields}
+    if not span_fields:
         return _stimulus(words, timing, label), None
-    if not {"start", "end"} <= set(given):
+    if not {"start", "end"} <= set(span_fields):
         lacking = next(name for name in SPANS if name not in fields)
         raise ValueError(
             f"{label} has a column of spans but no {lacking!r}; add it, or rename the other"
         )
     try:
-        spans = Spans.of_sentences(words, **given, **of_spans)
+        spans = Spans.of_sentences(words, **span_fields, **of_spans)
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from error
     return _stimulus(list(spans.items().words), timing, label), spans
@@ -315,18 +315,18 @@ def _check_same_words(source: _Source, first: _Source) -> None:
             f"{source.label} has other sentences or spans than {first.label}; {remedy}"
         )
     for name in TIMING.values():
-        mine, other = getattr(source.stimulus, name), getattr(first.stimulus, name)
-        if (mine is None) != (other is None):
-            has, lacks = (source, first) if other is None else (first, source)
+        values, theirs = getattr(source.stimulus, name), getattr(first.stimulus, name)
+        if (values is None) != (theirs is None):
+            has, lacks = (source, first) if theirs is None else (first, source)
             raise ValueError(f"{has.label} has {name} and {lacks.label} has none; {remedy}")
-        if mine is None:
+        if values is None:
             continue
-        apart = np.abs(mine - other) > (_SAME_TIME if name in ("onsets", "durations") else 0)
+        apart = np.abs(values - theirs) > (_SAME_TIME if name in ("onsets", "durations") else 0)
         if apart.any():
             row = int(np.argmax(apart))
             raise ValueError(
-                f"{source.label}: {name} of word {row + 1} ({words[row]!r}) is {mine[row]:g} where "
-                f"{first.label} has {other[row]:g}; {remedy}"
+                f"{source.label}: {name} of word {row + 1} ({words[row]!r}) is {values[row]:g} where "
+                f"{first.label} has {theirs[row]:g}; {remedy}"
             )
 
 

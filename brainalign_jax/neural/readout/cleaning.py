@@ -114,14 +114,14 @@ class Cleaner:
         self._operators: dict = {}  # run label -> [volumes, volumes], made when first needed
         for label in np.unique(run):
             rows = np.flatnonzero(run == label)
-            own = float(tr[label] if isinstance(tr, dict) else tr)
-            if high_pass is not None and not 0 < high_pass < 0.5 / own:
+            run_tr = float(tr[label] if isinstance(tr, dict) else tr)
+            if high_pass is not None and not 0 < high_pass < 0.5 / run_tr:
                 raise ValueError(
-                    f"high_pass is {high_pass} Hz in run {label} with a TR of {own:g} s; give a "
-                    f"frequency between 0 and {0.5 / own:g} Hz, or none"
+                    f"high_pass is {high_pass} Hz in run {label} with a TR of {run_tr:g} s; give a "
+                    f"frequency between 0 and {0.5 / run_tr:g} Hz, or none"
                 )
             self._check_freedom(label, rows, detrend, standardize)
-            self._runs.append((label, rows, own))
+            self._runs.append((label, rows, run_tr))
 
     def _check_freedom(self, label, rows: np.ndarray, detrend: bool, standardize: bool) -> None:
         """What is left after the regressors must be more than rounding, which z-scoring would blow up."""
@@ -129,9 +129,9 @@ class Cleaner:
         if detrend:
             regressors.append(np.linspace(-1, 1, len(rows)))
         if self._confounds is not None:
-            own = self._confounds[rows].astype(np.float64)
-            size = np.abs(own).max(axis=0)
-            regressors += list((own / np.where(size > 0, size, 1)).T)
+            confounds = self._confounds[rows].astype(np.float64)
+            size = np.abs(confounds).max(axis=0)
+            regressors += list((confounds / np.where(size > 0, size, 1)).T)
         if not regressors:
             return
         left = len(rows) - np.linalg.matrix_rank(np.stack(regressors))
@@ -189,8 +189,8 @@ class Cleaner:
             self._operators[label] = self._by_nilearn(np.eye(len(rows)), label, rows, tr)
         level = part.mean(axis=0)  # taken off and put back, for the digits that it would cost
         constant = self._operators[label].sum(axis=1)
-        found = self._operators[label] @ (part - level) + np.multiply.outer(constant, level)
-        return found.astype(part.dtype, copy=False)
+        filtered = self._operators[label] @ (part - level) + np.multiply.outer(constant, level)
+        return filtered.astype(part.dtype, copy=False)
 
     def _by_nilearn(self, part: np.ndarray, label, rows: np.ndarray, tr: float) -> np.ndarray:
         confounds = None if self._confounds is None else self._confounds[rows]

@@ -109,10 +109,10 @@ def read_time_courses(
             filled += cleaned.shape[1]
             usable.append(good)
     kept = scan.conclude(subject=recording.subject, bad_voxels="drop")
-    found = np.concatenate(usable)
+    read_columns = np.concatenate(usable)
     values = values[:, :filled]
-    if (late := found & ~kept).any():  # found unusable by a later block's range
-        values = values[:, ~late[found]]
+    if (late := read_columns & ~kept).any():  # found unusable by a later block's range
+        values = values[:, ~late[read_columns]]
     names = recording.feature_names
     return TimeCourses(
         recording.subject,

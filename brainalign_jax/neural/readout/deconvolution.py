@@ -257,14 +257,14 @@ def check_deconvolution(
         complain(rows, filled & ~covered, "its HRF peaks outside its run, yet it has weights")
         if not covered.any():
             continue
-        own = _responses(t, onsets[rows], durations[rows], hrf)
-        gram = own.T @ own
-        rows, block, own = rows[covered], block[covered], own[covered]
+        responses = _responses(t, onsets[rows], durations[rows], hrf)
+        gram = responses.T @ responses
+        rows, block, responses = rows[covered], block[covered], responses[covered]
         spread = block @ gram
-        alpha = max(float(np.vdot(own - spread, block) / np.vdot(block, block)), 0.0)
+        alpha = max(float(np.vdot(responses - spread, block) / np.vdot(block, block)), 0.0)
         tuned = spread + alpha * block
-        error[rows] = _shift(tuned, own, t, onsets[rows], durations[rows], tr, hrf)
-        misfit[rows] = np.linalg.norm(tuned - own, axis=1) / np.linalg.norm(own, axis=1)
+        error[rows] = _shift(tuned, responses, t, onsets[rows], durations[rows], tr, hrf)
+        misfit[rows] = np.linalg.norm(tuned - responses, axis=1) / np.linalg.norm(responses, axis=1)
         complain(
             rows,
             ~(np.abs(error[rows]) <= tr / 2 + TIME_TOLERANCE),  # NaN too
@@ -284,12 +284,12 @@ def _responses(t, onsets, durations, hrf) -> np.ndarray:
     lag = t - onsets[:, None]
     length = np.broadcast_to(durations[:, None], lag.shape)
     near = (lag > 0) & (lag <= HRF_SECONDS + length)
-    found = np.zeros(lag.shape)
-    found[near] = event_response(lag[near], length[near], hrf)
-    return (found - found.mean(axis=1, keepdims=True)) / hrf_peak(hrf)[1]
+    response = np.zeros(lag.shape)
+    response[near] = event_response(lag[near], length[near], hrf)
+    return (response - response.mean(axis=1, keepdims=True)) / hrf_peak(hrf)[1]
 
 
-def _shift(tuned, own, t, onsets, durations, tr, hrf) -> np.ndarray:
+def _shift(tuned, responses, t, onsets, durations, tr, hrf) -> np.ndarray:
     """Seconds [n] from each onset to the event whose HRF correlates best with the row of `tuned`."""
     shifts = tr / 4 * np.array(sorted(range(-8, 9), key=abs))  # of equals, the nearest wins
     fits = np.empty((len(shifts), len(onsets)))
@@ -301,7 +301,7 @@ def _shift(tuned, own, t, onsets, durations, tr, hrf) -> np.ndarray:
     step = tr / 200
     slope = _responses(t, onsets + step, durations, hrf)
     slope = (slope - _responses(t, onsets - step, durations, hrf)) / (2 * step)
-    small = np.vecdot(tuned - own, slope) / np.vecdot(slope, slope)
+    small = np.vecdot(tuned - responses, slope) / np.vecdot(slope, slope)
     return np.where(best == 0, np.clip(small, -tr / 8, tr / 8), best)
 
 

@@ -218,8 +218,8 @@ def _apply(matrix: sparse.csr_array, features: np.ndarray) -> np.ndarray:
     """matrix [time, N] @ features, summed in float64 in blocks of columns, in the features' dtype."""
     if features.ndim == 1:
         return _apply(matrix, features[:, None])[:, 0]
-    found = np.empty((matrix.shape[0], features.shape[1]), features.dtype)
+    product = np.empty((matrix.shape[0], features.shape[1]), features.dtype)
     for start in range(0, features.shape[1], 512):
         block = slice(start, start + 512)
-        found[:, block] = matrix @ features[:, block].astype(np.float64)
-    return found
+        product[:, block] = matrix @ features[:, block].astype(np.float64)
+    return product

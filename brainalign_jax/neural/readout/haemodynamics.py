@@ -63,10 +63,10 @@ def _shape(hrf: str) -> _Shape:
 def hrf_peak(hrf: str = "spm") -> tuple[float, float]:
     """Where the response "spm" or "glover" is largest, in seconds after the event, and how large."""
     function = _shape(hrf).function
-    found = scipy.optimize.minimize_scalar(
+    peak = scipy.optimize.minimize_scalar(
         lambda at: -function(at), bounds=(3.0, 8.0), method="bounded", options={"xatol": 1e-9}
     )
-    return float(found.x), float(-found.fun)
+    return float(peak.x), float(-peak.fun)
 
 
 def event_response(

@@ -69,7 +69,7 @@ def word_responses(
         constant=processing.standardize,
         emptied=cleaner.emptied if processing.bad_voxels == "drop" else None,
     )
-    own = {
+    about = {
         "tr": float(np.median(list(trs.values()))),
         "timing_error": readout.error,
         "kernel": readout.settings,
@@ -88,18 +88,18 @@ def word_responses(
             level = level or (offset and offsets_cost_digits(block))
         kept = scan.conclude(**reporting)
         if level:
-            own["cleaning"]["centred"] = True
+            about["cleaning"]["centred"] = True
     if readout.needs_gram:
         gram = 0
         for _, block in scan.read(check=False, known=kept, progress=False):
             gram = deconvolution.run_gram(clean(block), run) + gram
-        own["kernel"]["alpha"] = readout.choose_alpha(gram)
-        own["timing_error"] = readout.error
+        about["kernel"]["alpha"] = readout.choose_alpha(gram)
+        about["timing_error"] = readout.error
     space, names = recording.space, recording.feature_names
     n_words, per_voxel = len(stimulus), readout.features_per_voxel
 
     def described(kept: np.ndarray) -> tuple[dict, VoxelSpace | None]:
-        facts = {**meta, **own, "dropped_voxels": int((~kept).sum())}
+        facts = {**meta, **about, "dropped_voxels": int((~kept).sum())}
         if names is not None:
             chosen = [name for name, keep in zip(names, kept, strict=True) if keep]
             facts["feature_names"] = readout.feature_names(chosen)
@@ -112,9 +112,9 @@ def word_responses(
         usable = []
         with closing(scan.read(check=kept is None, known=kept)) as blocks:
             for good, block in blocks:
-                found = readout(clean(block))
-                values[:, filled : filled + found.shape[1]] = found
-                filled += found.shape[1]
+                features = readout(clean(block))
+                values[:, filled : filled + features.shape[1]] = features
+                filled += features.shape[1]
                 usable.append(good)
         if kept is None:
             kept = scan.conclude(**reporting)
@@ -192,8 +192,8 @@ def cleaning_facts(processing: Processing, confounds: np.ndarray | None) -> dict
 
 def warn_of_gaps(stimulus: Stimulus, times: np.ndarray, run: np.ndarray, source: str) -> None:
     """Warn of what damaged or doubled tables of words and volumes look like, and sound ones hardly ever."""
-    own = np.full(len(stimulus), run[0]) if stimulus.run is None else stimulus.run
-    if (twice := (np.diff(stimulus.onsets) == 0) & (np.diff(own) == 0)).any():
+    word_run = np.full(len(stimulus), run[0]) if stimulus.run is None else stimulus.run
+    if (twice := (np.diff(stimulus.onsets) == 0) & (np.diff(word_run) == 0)).any():
         word = int(np.argmax(twice)) + 1
         warnings.warn(
             f"{source}: {int(twice.sum())} words begin together with the word before, the first is "
@@ -202,7 +202,7 @@ def warn_of_gaps(stimulus: Stimulus, times: np.ndarray, run: np.ndarray, source:
             UserWarning,
             stacklevel=3,
         )
-    if (silent := np.setdiff1d(run, own)).size:
+    if (silent := np.setdiff1d(run, word_run)).size:
         warnings.warn(
             f"{source}: no word was presented in run {', '.join(map(str, silent))} of "
             f"{len(np.unique(run))}: is the table of words complete?",

@@ -94,8 +94,8 @@ class Readout:
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         """[N, v * features per voxel] from cleaned columns [time, v]; the delays of a voxel together."""
-        found = self._stacked @ block.astype(self._stacked.dtype, copy=False)
+        values = self._stacked @ block.astype(self._stacked.dtype, copy=False)
         if self.features_per_voxel == 1:
-            return found
-        stacked = found.reshape(self.features_per_voxel, len(self.valid), block.shape[1])
+            return values
+        stacked = values.reshape(self.features_per_voxel, len(self.valid), block.shape[1])
         return stacked.transpose(1, 2, 0).reshape(len(self.valid), -1)

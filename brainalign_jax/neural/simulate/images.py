@@ -108,9 +108,9 @@ def simulate_nifti(
         write_mask(folder / f"mask{ending}", simulation.space)
     paths = []
     for index in range(n_subjects):
-        own = folder / f"sub-{index + 1}"
-        own.mkdir(exist_ok=True)
-        name = str(own / "run-{run}_{hemi}bold") + file_ending(kind, ending)
+        subject_folder = folder / f"sub-{index + 1}"
+        subject_folder.mkdir(exist_ok=True)
+        name = str(subject_folder / "run-{run}_{hemi}bold") + file_ending(kind, ending)
         paths.append(write_runs(simulation, index, name, tr=tr, dtype=dtype, unit=unit))
     return simulation._replace(paths=tuple(paths))
 

@@ -45,9 +45,9 @@ class SurfaceSpace(VoxelSpace):
         if not vertices.size:
             raise ValueError("no vertices are given; a space needs at least one column")
         for side, (name, _) in enumerate(_HEMISPHERES):
-            mine = vertices[hemisphere == side]
-            inside(f"{name} vertices", mine, sizes[side], f"a mesh of {sizes[side]} vertices")
-            once(f"{name} vertex", mine, lambda row, mine=mine: int(mine[row]))
+            of_side = vertices[hemisphere == side]
+            inside(f"{name} vertices", of_side, sizes[side], f"a mesh of {sizes[side]} vertices")
+            once(f"{name} vertex", of_side, of_side.item)
         freeze(self, vertices=vertices, hemisphere=hemisphere, n_vertices=sizes)
 
     @classmethod
@@ -78,16 +78,16 @@ class SurfaceSpace(VoxelSpace):
 
         images: list[nib.GiftiImage | None] = []
         for side, (_, structure) in enumerate(_HEMISPHERES):
-            size, mine = int(self.n_vertices[side]), self.hemisphere == side
+            size, on_side = int(self.n_vertices[side]), self.hemisphere == side
             if not size:
                 images.append(None)
                 continue
             maps = np.full((*values.shape[:-1], size), fill, np.float32)
-            maps[..., self.vertices[mine]] = values[..., mine]
+            maps[..., self.vertices[on_side]] = values[..., on_side]
             meta = nib.gifti.GiftiMetaData({"AnatomicalStructurePrimary": structure})
             arrays = [
-                nib.gifti.GiftiDataArray(one, intent="NIFTI_INTENT_NONE", datatype="float32")
-                for one in maps.reshape(-1, size)
+                nib.gifti.GiftiDataArray(row, intent="NIFTI_INTENT_NONE", datatype="float32")
+                for row in maps.reshape(-1, size)
             ]
             images.append(nib.GiftiImage(darrays=arrays, meta=meta))
         return tuple(images)

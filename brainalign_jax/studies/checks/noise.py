@@ -78,10 +78,10 @@ def story_vectors(
     """
     rng = np.random.default_rng((seed, 1))
     types, token_to_type = stimulus.types(lower=False)
-    own = rng.standard_normal((len(types), width))
+    of_type = rng.standard_normal((len(types), width))
     of_sentence = rng.standard_normal((int(story.sentence.max()) + 1, width))
     used = np.flatnonzero(token_to_type >= 0)
-    tokens = own[token_to_type[used]] + share * of_sentence[story.sentence[used]]
+    tokens = of_type[token_to_type[used]] + share * of_sentence[story.sentence[used]]
     total = np.zeros((len(types), width))
     np.add.at(total, token_to_type[used], tokens)
     return total / np.bincount(token_to_type[used], minlength=len(types))[:, None]
@@ -156,9 +156,9 @@ def check_noise(
                     }
                     for method in methods
                 ]
-    found = pd.DataFrame(lines).reindex(columns=list(COLUMNS))
-    write_parquet(found, output / "noise.parquet")
-    return found
+    table = pd.DataFrame(lines).reindex(columns=list(COLUMNS))
+    write_parquet(table, output / "noise.parquet")
+    return table
 
 
 def _recordings(folder, story, *, gap, n_subjects, n_voxels, autocorrelation, seed):
@@ -186,18 +186,18 @@ def _recordings(folder, story, *, gap, n_subjects, n_voxels, autocorrelation, se
 def _line(rows: pd.DataFrame, nulls: pd.DataFrame | None, method: str, k: int) -> dict:
     rows = rows[(rows["method"] == method) & (rows["fold"] == POOLED) & (rows["k"] == k)]
     mean = rows.groupby("metric")["value"].mean()
-    found = {
+    line = {
         "method": method,
         "score": mean["precision_csls"],
         "score_types": mean.get("precision_csls_types", mean["precision_csls"]),
         "chance": rows["chance"].iloc[0],
     }
     if nulls is None:
-        return found
+        return line
     drawn = nulls[(nulls["method"] == method) & (nulls["metric"] == "precision_csls")]
     drawn = drawn.groupby("draw")["value"].mean().to_numpy()
     half = stats.t.ppf(0.995, len(drawn) - 1) * drawn.std(ddof=1) * np.sqrt(1 + 1 / len(drawn))
-    return found | {
+    return line | {
         "null_mean": drawn.mean(),
         "null_low": drawn.mean() - half,
         "null_high": drawn.mean() + half,
@@ -205,21 +205,21 @@ def _line(rows: pd.DataFrame, nulls: pd.DataFrame | None, method: str, k: int) -
     }
 
 
-def text(found: pd.DataFrame) -> str:
+def text(table: pd.DataFrame) -> str:
     """The table as aligned text, with a sentence on what it shows."""
-    shown = found.copy()
+    shown = table.copy()
     for name in ("score", "score_types", "chance", "null_mean", "null_low", "null_high"):
         shown[name] = shown[name].map(number)
     shown["n_draws"] = shown["n_draws"].map(lambda x: "–" if pd.isna(x) else f"{x:.0f}")
     sentences = []
-    paper = found[(found["protocol"] == "paper") & (found["method"] == "procrustes")]
+    paper = table[(table["protocol"] == "paper") & (table["method"] == "procrustes")]
     if len(paper):
         low, high = paper["score"].min(), paper["score"].max()
         sentences.append(
             f"Under the paper's protocol noise scores {span(low, high)} by Procrustes, where uniform "
             f"chance is {number(paper['chance'].mean())}."
         )
-    audited = found[(found["protocol"] == "audited") & found["null_low"].notna()]
+    audited = table[(table["protocol"] == "audited") & table["null_low"].notna()]
     if len(audited):
         inside = audited["score"].between(audited["null_low"], audited["null_high"])
         sentences.append(

@@ -67,7 +67,7 @@ def power(
     if cells is not None:
         cells = output_folder(cells, "cells")
         remove_leftovers(cells)
-    found = []
+    scored = []
     counts = [n_studies if strength else n_null_studies or n_studies for strength in strengths]
     with tqdm(total=sum(counts), desc="simulated studies", unit="study", disable=not show) as bar:
         for strength, count in zip(strengths, counts, strict=True):
@@ -80,9 +80,9 @@ def power(
                     p = p_values(*study, methods, n_draws=n_draws, **options)
                     if path is not None:
                         write_cell(p, path)
-                found.append(p.assign(strength=strength))
+                scored.append(p.assign(strength=strength))
                 bar.update()
-    rows = pd.concat(found, ignore_index=True)
+    rows = pd.concat(scored, ignore_index=True)
     lines = []
     for (strength, method, metric), part in rows.groupby(
         ["strength", "method", "metric"], sort=False

@@ -24,9 +24,9 @@ def word_agreement(people: Sequence[np.ndarray]) -> np.ndarray:
         cosines.append((unit @ unit.T)[others].reshape(n_types, n_types - 1))
     total = sum(cosines)
     values = []
-    for own in cosines:
-        rest = (total - own) / (len(people) - 1)
-        a = own - own.mean(axis=1, keepdims=True)
+    for of_person in cosines:
+        rest = (total - of_person) / (len(people) - 1)
+        a = of_person - of_person.mean(axis=1, keepdims=True)
         b = rest - rest.mean(axis=1, keepdims=True)
         size = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
         values.append((a * b).sum(axis=1) / np.where(size > 0, size, np.inf))

@@ -72,7 +72,7 @@ def run_comparison(
         raise ValueError("no model is given: name one or more")
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
     computing.keep_compiled_programs()
-    given = {model.model: model for model in models if isinstance(model, Embeddings)}
+    in_memory = {model.model: model for model in models if isinstance(model, Embeddings)}
     names = tuple(getattr(model, "model", model) for model in models)
     if len(set(names)) < len(names):
         raise ValueError(f"models are given twice: {', '.join(names)}; give each once")
@@ -81,7 +81,7 @@ def run_comparison(
     cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
     evidence = EvidencePlan(n_permutations=plan.n_permutations, seed=seed)
     study = Study(
-        dataset, names, scoring, computation, embedding, evidence, given=given, cache=cache
+        dataset, names, scoring, computation, embedding, evidence, given=in_memory, cache=cache
     )
     told = Progress(
         {_VECTORS: Stage(len(names), 20.0), _PAIRS: Stage(len(plan.measures), 20.0)}, show=progress

@@ -47,7 +47,12 @@ def write_report(table: ComparisonTable, folder: str | Path) -> Path:
         pairs=page.Table(_HEADER, _lines(table), 3),
         words=page.Table(("agreed on most", "agreement", "least", "agreement"), _words(table)),
         figures=figures,
-        facts=_facts(table),
+        facts=page.facts_of(
+            table.manifest,
+            {"dataset": "dataset", "plan": "choice"},
+            ("subjects", "seed", "stimulus", "command", "created", "versions"),
+            empty=(None, "", []),
+        ),
     )
 
 
@@ -134,15 +139,3 @@ def _how(table: ComparisonTable) -> str:
         "layers that are most alike in all words, against random halves. Values among people are higher "
         "in the agreed half by construction, those among models are not."
     )
-
-
-def _facts(table: ComparisonTable) -> page.Table:
-    manifest = table.manifest
-    known = [(f"dataset: {key}", value) for key, value in manifest["dataset"].items()]
-    known += [(f"choice: {key}", value) for key, value in manifest["plan"].items()]
-    known += [("models", ", ".join(model["name"] for model in manifest["models"]))]
-    known += [("subjects", ", ".join(manifest["subjects"]))]
-    known += [
-        (key, manifest[key]) for key in ("seed", "stimulus", "command", "created", "versions")
-    ]
-    return page.facts((key, value) for key, value in known if value not in (None, "", []))

@@ -45,10 +45,10 @@ class HalfValues(NamedTuple):
 
 def pair_values(measure: Measure, sides: Sides, permutations: np.ndarray) -> PairValues:
     """permutations: [P, T]."""
-    made = _represented(jnp.asarray(sides.rows), measure=measure)
+    represented = _represented(jnp.asarray(sides.rows), measure=measure)
     identity = np.arange(permutations.shape[1], dtype=np.int32)[None]
     orders = np.concatenate([identity, permutations.astype(np.int32)])
-    values = _in_blocks(lambda some: _permuted(made, some, measure=measure), orders)
+    values = _in_blocks(lambda some: _permuted(represented, some, measure=measure), orders)
     return PairValues(values[0], values[1:])
 
 
@@ -102,8 +102,8 @@ def _represented(rows, *, measure: Measure):
 
 
 @functools.partial(compiled, static_argnames=("measure",))
-def _permuted(made, orders, *, measure: Measure):
-    return measure.drawn(made, made, orders)
+def _permuted(represented, orders, *, measure: Measure):
+    return measure.drawn(represented, represented, orders)
 
 
 @functools.partial(compiled, static_argnames=("measure",))
@@ -113,7 +113,7 @@ def _of_words(rows, words, *, measure: Measure):
 
     def of_part(part):
         chosen = rows[:, part]
-        made = jax.vmap(measure.represent)(chosen - chosen.mean(axis=1, keepdims=True))
-        return measure.drawn(made, made, identity)[0]
+        represented = jax.vmap(measure.represent)(chosen - chosen.mean(axis=1, keepdims=True))
+        return measure.drawn(represented, represented, identity)[0]
 
     return jax.lax.map(of_part, words)

@@ -16,7 +16,7 @@ from brainalign_jax.study.score.measures import label_of
 LEVEL = 0.05
 
 
-class Verdict(NamedTuple):
+class PairVerdict(NamedTuple):
     """first, second: models. alike: beyond permuted words, over all pairs of the measure. text: sentences."""
 
     measure: str
@@ -26,7 +26,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def verdicts(table: ComparisonTable) -> list[Verdict]:
+def verdicts(table: ComparisonTable) -> list[PairVerdict]:
     """One a measure and pair of models.
 
     Alike: p below .05 by the most alike layers of every draw, with the false discovery rate held over the
@@ -49,7 +49,7 @@ def verdicts(table: ComparisonTable) -> list[Verdict]:
                 f"{fraction(row['null_mean'])}, {probability(row['p'])}."
             )
             judged.append(
-                Verdict(
+                PairVerdict(
                     measure,
                     row["first"],
                     row["second"],
@@ -67,7 +67,7 @@ def answer(table: ComparisonTable) -> tuple[str, str]:
         return "untested", "One model: its layers are compared with one another and with people"
     if table.rows["n_draws"].max() < 1 / LEVEL:
         return "untested", f"Not tested: fewer than {1 / LEVEL:.0f} permutations"
-    pairs = list(dict.fromkeys((each.first, each.second) for each in judged))
+    pairs = list(dict.fromkeys((of_pair.first, of_pair.second) for of_pair in judged))
     alike = [p for p in pairs if all(e.alike for e in judged if (e.first, e.second) == p)]
     any_alike = [p for p in pairs if any(e.alike for e in judged if (e.first, e.second) == p)]
     if len(alike) == len(pairs):
@@ -79,7 +79,7 @@ def answer(table: ComparisonTable) -> tuple[str, str]:
 
 def headline(table: ComparisonTable) -> str:
     """The answer, and what each pair comes to."""
-    texts = [each.text for each in verdicts(table)]
+    texts = [of_pair.text for of_pair in verdicts(table)]
     return " ".join([f"{answer(table)[1]}.", *texts[:6]])
 
 

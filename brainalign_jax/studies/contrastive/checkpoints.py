@@ -39,12 +39,12 @@ class Checkpoints:
         if not self._folder.is_dir():
             return None
         try:
-            found = self._restore(like)
+            state = self._restore(like)
         except Exception as error:  # orbax and tensorstore raise many kinds on damaged files
             warnings.warn(f"{self._folder} is damaged ({error}): starting anew", stacklevel=3)
             shutil.rmtree(self._folder)
             return None
-        return found
+        return state
 
     def _restore(self, like):
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _numbered(like))

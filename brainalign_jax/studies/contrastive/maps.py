@@ -136,13 +136,13 @@ def compare(rows: pd.DataFrame, *, k: int = 10, metric: str = "precision_csls") 
             return table[method].mean(axis=1)
         return table[method, table[method].mean().idxmax() if choice == "best" else choice]
 
-    found = []
+    comparisons = []
     for method in [name for name in rows["method"].unique() if name != "ridge"]:
         for choice in [*layers, "mean", "best"]:
             base, other = scores("ridge", choice), scores(method, choice)
             difference = (other - base).to_numpy()
             of_layer = rows[(rows["method"] == method) & rows["layer"].isin([choice])]
-            found.append(
+            comparisons.append(
                 {
                     "method": method,
                     "layer": choice if isinstance(choice, str) else int(choice),
@@ -156,7 +156,7 @@ def compare(rows: pd.DataFrame, *, k: int = 10, metric: str = "precision_csls") 
                     "mean_updates": float(of_layer["n_updates"].mean()) if len(of_layer) else None,
                 }
             )
-    return found
+    return comparisons
 
 
 def text_comparison(lines: list[dict], *, k: int) -> str:
@@ -206,9 +206,11 @@ def run_comparison(
     )
     tables = []
     for subject in tqdm(dataset.subjects, desc="subjects", disable=not progress):
-        one = dataset.load(subject)
+        recording = dataset.load(subject)
         tables.append(
-            score_subject(dataset.name, one, vectors, scoring, trials, every=every, folder=output)
+            score_subject(
+                dataset.name, recording, vectors, scoring, trials, every=every, folder=output
+            )
         )
     rows = pd.concat(tables, ignore_index=True)
     facts = {"name": model, "fingerprint": vectors.fingerprint(), **vectors.meta}
@@ -222,7 +224,7 @@ def run_comparison(
             "dataset": dataset.name,
             "model": facts,
             "protocol": scoring.protocol.fields(),
-            "trials": {name: dataclasses.asdict(one) for name, one in trials.items()},
+            "trials": {name: dataclasses.asdict(trial) for name, trial in trials.items()},
             "k": k,
             "comparison": compare(rows, k=k),
         },

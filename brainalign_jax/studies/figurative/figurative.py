@@ -80,41 +80,41 @@ def run_figurative(
     elif (literal := literal_pairs(pairs)) is not None and any(conditions(literal, plan)):
         sets[REFERENCE] = literal
     static = None if static is None else user_path(static, "static", "a file of word vectors")
-    given = {model.model: model for model in models if isinstance(model, Embeddings)}
+    in_memory = {model.model: model for model in models if isinstance(model, Embeddings)}
     names = names_of(models, static, plan)
     computing.keep_compiled_programs()
     cache = output and output / "cache" / "embeddings" if cache_dir is None else Path(cache_dir)
     told = Progress(
         {_VECTORS: Stage(len(names), 20.0), _TESTS: Stage(len(sets), 10.0)}, show=progress
     )
-    scorers = {kind: text_scorers(own) for kind, own in sets.items()}
+    scorers = {kind: text_scorers(pair_set) for kind, pair_set in sets.items()}
     facts = []
     with told.stage(_VECTORS):
         for model in names:
             known: dict[tuple[str, ...], Embeddings] = {}
-            for kind, own in sets.items():
-                if own.texts not in known:
-                    known[own.texts] = sentence_vectors(
-                        own.texts, model, plan, given=given.get(model), bos=bos, cache=cache
+            for kind, of_kind in sets.items():
+                if of_kind.texts not in known:
+                    known[of_kind.texts] = sentence_vectors(
+                        of_kind.texts, model, plan, given=in_memory.get(model), bos=bos, cache=cache
                     )
-                scorers[kind].append(scorer(known[own.texts], own))
+                scorers[kind].append(scorer(known[of_kind.texts], of_kind))
             vectors = known[pairs.texts]
             facts.append({"name": model, "fingerprint": vectors.fingerprint(), **vectors.meta})
             told.update()
     tables = []
     with told.stage(_TESTS):
-        for kind, own in sets.items():
-            tables.append(rows_of(scorers[kind], own, plan).assign(dataset=name, kind=kind))
+        for kind, of_kind in sets.items():
+            tables.append(rows_of(scorers[kind], of_kind, plan).assign(dataset=name, kind=kind))
             told.update()
     table = FigurativeTable(
         pd.concat(tables, ignore_index=True)[list(COLUMNS)],
         {
             **made_by(command),
             "dataset": {"name": name, "texts": len(pairs.texts), "pairs": len(pairs.unit)},
-            "sentences": {kind: len(own.units) for kind, own in sets.items()},
+            "sentences": {kind: len(pair_set.units) for kind, pair_set in sets.items()},
             "left_out": pairs.left_out,
             "reference": "given" if reference is not None else "literal rewordings of one sentence",
-            "fingerprints": {kind: own.fingerprint() for kind, own in sets.items()},
+            "fingerprints": {kind: pair_set.fingerprint() for kind, pair_set in sets.items()},
             "plan": asdict(plan),
             "bos": bos,
             "models": facts,

@@ -144,8 +144,8 @@ def overlap(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
     def shared(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         return np.array(
             [
-                len(sets[one] & sets[other]) / max(len(sets[one] | sets[other]), 1)
-                for one, other in zip(left, right, strict=True)
+                len(sets[sentence] & sets[other]) / max(len(sets[sentence] | sets[other]), 1)
+                for sentence, other in zip(left, right, strict=True)
             ]
         )
 
@@ -155,8 +155,8 @@ def overlap(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
 def length_likeness(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
     """Minus the difference in words between a sentence and its rewording, [P] of each kind."""
     lengths = np.array([len(words_of(text)) for text in pairs.texts], float)
-    own = lengths[pairs.sentence]
-    return -np.abs(lengths[pairs.follows] - own), -np.abs(lengths[pairs.does_not] - own)
+    original = lengths[pairs.sentence]
+    return -np.abs(lengths[pairs.follows] - original), -np.abs(lengths[pairs.does_not] - original)
 
 
 def balanced_on_overlap(pairs: Pairs, *, caliper: float) -> np.ndarray:

@@ -56,7 +56,11 @@ def write_report(table: FigurativeTable, folder: str | Path) -> Path:
         figures=figures,
         shares=page.Table(_SHARES, _share_lines(table), 4),
         rivals=page.Table(_RIVALS, _rival_lines(table), 2),
-        facts=_facts(table),
+        facts=page.facts_of(
+            table.manifest,
+            {"dataset": "dataset", "left_out": "left out", "plan": "choice"},
+            ("bos", "reference", "command", "created", "versions"),
+        ),
     )
 
 
@@ -194,15 +198,3 @@ def _how(table: FigurativeTable) -> str:
         "shares more words is matched with one in which it shares fewer by as much, to "
         f"{plan['caliper']:g}, so that words in common give one half."
     )
-
-
-def _facts(table: FigurativeTable) -> page.Table:
-    manifest = table.manifest
-    known = [(f"dataset: {key}", value) for key, value in manifest["dataset"].items()]
-    known += [(f"left out: {key}", value) for key, value in manifest["left_out"].items()]
-    known += [(f"choice: {key}", value) for key, value in manifest["plan"].items()]
-    known += [("models", ", ".join(model["name"] for model in manifest["models"]))]
-    known += [
-        (key, manifest[key]) for key in ("bos", "reference", "command", "created", "versions")
-    ]
-    return page.facts((key, value) for key, value in known if value not in (None, ""))

@@ -148,9 +148,9 @@ def _differences(
         if rival.scorer.role == TEXT:
             rivals[rival.scorer.name] = rival.several[:, :1]
     shape = known.several.shape
-    own = np.concatenate([known.several] * len(rivals), axis=1)
+    repeated = np.concatenate([known.several] * len(rivals), axis=1)
     other = np.concatenate([np.broadcast_to(rival, shape) for rival in rivals.values()], axis=1)
-    lines = scores.compared(own, other, plan)
+    lines = scores.compared(repeated, other, plan)
     for place, against in enumerate(rivals):
         part = slice(place * shape[1], (place + 1) * shape[1])
         yield _table(known, Lines(*(values[part] for values in lines)), DIFFERENCE, against)

@@ -128,8 +128,8 @@ def _of_words(texts: Iterable[str], name: str) -> Embeddings:
     missing = set(known.missing)
     row = {word: index for index, word in enumerate(vocabulary)}
     values = np.zeros((1, len(words), known.values.shape[1]), np.float32)
-    for text, own in enumerate(words):
-        rows = [row[word] for word in own if word not in missing]
+    for text, text_words in enumerate(words):
+        rows = [row[word] for word in text_words if word not in missing]
         if rows:
             values[0, text] = known.values[rows].mean(axis=0)
     meta = {"family": "static", "n_layers": 0, "level": "token", "unknown_words": len(missing)}

@@ -59,7 +59,7 @@ ANSWERS = {
 }
 
 
-class Verdict(NamedTuple):
+class FigurativeVerdict(NamedTuple):
     """model; answer: of ANSWERS; text: the sentences."""
 
     model: str
@@ -67,7 +67,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def verdicts(table: FigurativeTable) -> list[Verdict]:
+def verdicts(table: FigurativeTable) -> list[FigurativeVerdict]:
     """One verdict a model, by vectors about their mean, at the layer chosen in other sentences.
 
     "beyond": the share is above one half by its p-value and interval, and above those of the untrained twin
@@ -158,14 +158,14 @@ def parts(table: FigurativeTable, *, kind: str = FIGURATIVE) -> list[str]:
     return list(dict.fromkeys(rows.loc[rows["kind"] == kind, "condition"]))
 
 
-def _common(judged: Sequence[Verdict]) -> str:
+def _common(judged: Sequence[FigurativeVerdict]) -> str:
     answers = {verdict.answer for verdict in judged}
     if not answers:
         return "untested"
     return answers.pop() if len(answers) == 1 else "unclear"
 
 
-def _verdict(table: FigurativeTable, model: str, label: str) -> Verdict:
+def _verdict(table: FigurativeTable, model: str, label: str) -> FigurativeVerdict:
     line, against = share_of(table, model), differences(table, model)
     balanced = share_of(table, model, pairs=BALANCED)
     below = [
@@ -214,7 +214,7 @@ def _verdict(table: FigurativeTable, model: str, label: str) -> Verdict:
             f"Of literal sentences, as reference ({int(literal['n_items'])}): {_worded(literal)}, by words "
             f"in common {number(words['value'])}."
         )
-    return Verdict(model, conclusion, " ".join(said))
+    return FigurativeVerdict(model, conclusion, " ".join(said))
 
 
 def _worded(line: pd.Series) -> str:

@@ -96,15 +96,15 @@ def draw_cells(items: Items, sizes: Sizes, *, n_splits: int, rng: np.random.Gene
             sets = rng.permutation(np.unique(items.sets[items.sets >= 0]))
             folds = np.array_split(sets, sizes.n_folds)
         for tested in range(n_conditions):
-            own = np.flatnonzero(items.condition == tested)
+            words = np.flatnonzero(items.condition == tested)
             if items.sets is None:
-                folds = np.array_split(rng.permutation(np.unique(items.unit[own])), sizes.n_folds)
+                folds = np.array_split(rng.permutation(np.unique(items.unit[words])), sizes.n_folds)
             for fold in folds:
-                held = np.isin(drawn_by[own], fold)
-                test = rng.choice(own[held], sizes.n_candidates, replace=False)
+                held = np.isin(drawn_by[words], fold)
+                test = rng.choice(words[held], sizes.n_candidates, replace=False)
                 for trained in range(n_conditions):
                     others = np.flatnonzero(items.condition == trained)
-                    pool = own[~held] if trained == tested else others
+                    pool = words[~held] if trained == tested else others
                     train = rng.choice(pool, sizes.n_train, replace=False)
                     drawn.append((train, test, trained, tested))
     return Cells(*(np.array(part) for part in zip(*drawn, strict=True)))
@@ -123,8 +123,8 @@ def exchanged(items: Items, rng: np.random.Generator) -> Items:
     labels = labels.copy()
     # Drawn for every set that there could be: those of several people are then exchanged alike.
     orders = rng.permuted(np.tile(np.arange(len(items.names)), (len(units), 1)), axis=1)
-    own = orders[np.unique(items.sets[items.sets >= 0])]
-    labels[members] = np.take_along_axis(labels[members], own, axis=1)
+    set_orders = orders[np.unique(items.sets[items.sets >= 0])]
+    labels[members] = np.take_along_axis(labels[members], set_orders, axis=1)
     return items._replace(condition=labels[unit_of])
 
 

@@ -74,7 +74,7 @@ def run_generalisation(
     """
     names = split_conditions(conditions)
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
-    given = {model.model: model for model in models if isinstance(model, Embeddings)}
+    in_memory = {model.model: model for model in models if isinstance(model, Embeddings)}
     models = tuple(model.model if isinstance(model, Embeddings) else model for model in models)
     chosen = scores.chosen_protocol(scoring.protocol)
     scoring = replace(scoring, protocol=chosen)
@@ -90,12 +90,12 @@ def run_generalisation(
             f"cells of {sizes.n_train} training words, more than can be held: lower one of them"
         )
     computing.keep_compiled_programs()
-    drawn = [_draws(own, sizes, plan, scoring.seed) for own in own_items]
+    drawn = [_draws(person_items, sizes, plan, scoring.seed) for person_items in own_items]
     # Where words are matched by what other people agree on, each person has cells of their own.
     cells_of = [drawn[index % len(drawn)] for index in range(len(dataset.subjects))]
     observed = [cells[0] for cells in cells_of]
     cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
-    study = Study(dataset, models, scoring, computation, embedding, given=given, cache=cache)
+    study = Study(dataset, models, scoring, computation, embedding, given=in_memory, cache=cache)
     methods = [scores.decoding_method(name, chosen, sizes) for name in scoring.methods]
     told, vectors = scores.vectors_of(study, len(methods), show=progress)
     tables, fingerprints = [], {}
@@ -173,8 +173,8 @@ def _matchings(
     ]
     agreement = matching.item_reliability(np.stack(similarities))
     return [
-        matching.matched(items, {**variables, matching.RELIABILITY: own}, caliper=plan.caliper)
-        for own in agreement
+        matching.matched(items, {**variables, matching.RELIABILITY: agreed}, caliper=plan.caliper)
+        for agreed in agreement
     ]
 
 
@@ -186,7 +186,7 @@ def _matching_facts(matchings, items: Items, plan: Generalisation) -> dict | Non
         "variables": list(plan.match),
         "caliper": plan.caliper,
         "of": "words" if single else "runs",
-        "n_sets": min(n_sets(own.sets) for own in matchings),
+        "n_sets": min(n_sets(matching_of.sets) for matching_of in matchings),
         "balance": [row._asdict() for row in matching.mean_balance(matchings)],
     }
 

@@ -58,7 +58,7 @@ def find_levels(stimulus: Stimulus, eligible: np.ndarray, *, lower: bool = False
         reason = _lack(column, eligible, name, timed=stimulus.onsets is not None)
         same = None if reason else _same_partition(column[eligible], labels, eligible)
         if same == RUN:  # the name that the data set has for its runs says more
-            labels = {name if level == RUN else level: own for level, own in labels.items()}
+            labels = {name if level == RUN else level: marks for level, marks in labels.items()}
             absent[RUN] = f"its groups are those of {name}"
         elif reason or same:
             absent[name] = reason or f"its groups are those of {same}"
@@ -152,8 +152,8 @@ def draw_ladder(
     finest = Cells(*(part[: len(tests)] for part in cells))
     n_aligning = int(pools[0]) - sizes.n_train
     aligning = [
-        rng.choice(np.setdiff1d(_pool(ladder, 0, test), own), n_aligning, replace=False)
-        for own, test in zip(finest.train, finest.test, strict=True)
+        rng.choice(np.setdiff1d(_pool(ladder, 0, test), train_words), n_aligning, replace=False)
+        for train_words, test in zip(finest.train, finest.test, strict=True)
     ]
     last = np.full(len(tests), len(ladder.levels))
     finest = finest._replace(trained=last, tested=last)
@@ -165,7 +165,7 @@ def draw_ladder(
 def exchanged_items(ladder: Ladder, rng: np.random.Generator) -> np.ndarray:
     """The item [I] whose vector each item has in a draw: blocks change places, neighbours stay neighbours."""
     blocks = rng.permutation(np.unique(ladder.block))
-    to = np.concatenate([np.flatnonzero(ladder.block == own) for own in blocks])
+    to = np.concatenate([np.flatnonzero(ladder.block == block) for block in blocks])
     exchanged = np.empty(len(to), int)
     exchanged[np.argsort(ladder.block, kind="stable")] = to
     return exchanged

@@ -99,14 +99,14 @@ def matched(items: Items, variables: Mapping[str, np.ndarray], *, caliper: float
     values = np.stack([_unit_means(column, unit_of) for column in variables.values()], axis=1)
     usable = ~np.isnan(values).any(axis=1)
     members = [np.flatnonzero(usable & (condition == c)) for c in range(len(items.names))]
-    sizes = [len(own) for own in members]
+    sizes = [len(rows) for rows in members]
     smallest = int(np.argmin(sizes))
     if sizes[smallest] * max(sizes) > _MOST_PAIRS:
         raise ValueError(
             f"conditions of {sizes[smallest]:,} and {max(sizes):,} words have too many pairs to be matched: "
             "narrow the conditions"
         )
-    deviation = _deviation([values[own] for own in members])
+    deviation = _deviation([values[rows] for rows in members])
     scaled = values / deviation
     partners = np.full((len(items.names), sizes[smallest]), -1)
     partners[smallest] = members[smallest]
@@ -146,12 +146,12 @@ def mean_balance(matchings: Sequence[Matching]) -> tuple[Balance, ...]:
     """The balance of several people's matchings: means over people."""
     rows = zip(*(matching.balance for matching in matchings), strict=True)
     return tuple(
-        own[0]._replace(
-            means=tuple(np.mean([row.means for row in own], axis=0).tolist()),
-            before=float(np.mean([row.before for row in own])),
-            after=float(np.mean([row.after for row in own])),
+        of_variable[0]._replace(
+            means=tuple(np.mean([row.means for row in of_variable], axis=0).tolist()),
+            before=float(np.mean([row.before for row in of_variable])),
+            after=float(np.mean([row.after for row in of_variable])),
         )
-        for own in rows
+        for of_variable in rows
     )
 
 
@@ -172,8 +172,8 @@ def item_reliability(similarities: np.ndarray) -> np.ndarray:
         correlations = []
         for half in reliability.draw_splits(len(others), _HALVES):
             halves = [
-                similarities[others[own]].mean(axis=0)[off_diagonal].reshape(n_items, -1)
-                for own in (half, ~half)
+                similarities[others[people]].mean(axis=0)[off_diagonal].reshape(n_items, -1)
+                for people in (half, ~half)
             ]
             correlations.append(_correlation(*halves))
         mean = np.mean(correlations, axis=0)
@@ -238,28 +238,28 @@ def _unit_means(column: np.ndarray, unit_of: np.ndarray) -> np.ndarray:
 
 def _deviation(values: Sequence[np.ndarray]) -> np.ndarray:
     """Standard deviation [K] within conditions; over all units where it is zero."""
-    within = np.sqrt(np.mean([own.var(axis=0) if len(own) else 0 for own in values], axis=0))
+    within = np.sqrt(np.mean([group.var(axis=0) if len(group) else 0 for group in values], axis=0))
     overall = np.concatenate(values).std(axis=0) if sum(map(len, values)) else within
     deviation = np.where(within > 0, within, overall)
     return np.where(deviation > 0, deviation, 1)
 
 
 def _partners(
-    scaled: np.ndarray, own: np.ndarray, others: np.ndarray, *, caliper: float
+    scaled: np.ndarray, units: np.ndarray, others: np.ndarray, *, caliper: float
 ) -> np.ndarray:
-    """The partner [len(own)] of each unit among the others; -1 where there is none.
+    """The partner [len(units)] of each unit among the others; -1 where there is none.
 
     As many as possible have one, and their squared distances have the smallest sum.
     """
-    cost = np.zeros((len(own), len(others)))
+    cost = np.zeros((len(units), len(others)))
     allowed = np.ones(cost.shape, bool)
     for column in scaled.T:
-        difference = np.abs(column[own][:, None] - column[others][None])
+        difference = np.abs(column[units][:, None] - column[others][None])
         allowed &= difference <= caliper * (1 + 1e-9)
         cost += difference**2
-    beyond = 1 + len(own) * cost.max(where=allowed, initial=0)
+    beyond = 1 + len(units) * cost.max(where=allowed, initial=0)
     rows, columns = linear_sum_assignment(np.where(allowed, cost, beyond))
-    partner = np.full(len(own), -1)
+    partner = np.full(len(units), -1)
     partner[rows] = np.where(allowed[rows, columns], others[columns], -1)
     return partner
 

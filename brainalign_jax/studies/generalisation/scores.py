@@ -170,24 +170,24 @@ def cell_protocol(**overrides) -> Protocol:
 
     Models' vectors keep all their axes. overrides: fields of the protocol.
     """
-    own = {"candidate_scaling": "none", "vector_axes": 0, **overrides}
-    return protocol("audited", timed=False, **own)
+    choices = {"candidate_scaling": "none", "vector_axes": 0, **overrides}
+    return protocol("audited", timed=False, **choices)
 
 
-def checked_protocol(given: Protocol) -> Protocol:
+def checked_protocol(asked: Protocol) -> Protocol:
     """A protocol as cells can take it. Raises ValueError for choices that they have no place for."""
     for name in ("scaling", "pca", "vector_scaling", "n_voxels"):
-        if getattr(given, name) not in ("none", 0):
+        if getattr(asked, name) not in ("none", 0):
             raise ValueError(
-                f"{name}={getattr(given, name)} has no place in a generalisation study, whose cells share "
+                f"{name}={getattr(asked, name)} has no place in a generalisation study, whose cells share "
                 f"the prepared responses: give {'0' if name == 'n_voxels' else 'none'}"
             )
-    return replace(given, layer_selection="inner_folds", csls_queries="fold", queries="types")
+    return replace(asked, layer_selection="inner_folds", csls_queries="fold", queries="types")
 
 
-def chosen_protocol(given: Protocol | None) -> Protocol:
+def chosen_protocol(asked: Protocol | None) -> Protocol:
     """The protocol of the cells where none is given, else the one given, as cells can take it."""
-    return cell_protocol() if given is None else checked_protocol(given)
+    return cell_protocol() if asked is None else checked_protocol(asked)
 
 
 def ks_within(ks: tuple[int, ...], n_candidates: int) -> tuple[int, ...]:

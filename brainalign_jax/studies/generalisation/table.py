@@ -169,8 +169,8 @@ def gaps(values: np.ndarray) -> np.ndarray:
     n = values.shape[-2]
     within = np.moveaxis(np.diagonal(values, axis1=-3, axis2=-2), -1, -2)
     across = (values.sum(axis=-3) - within) / (n - 1)
-    each = within - across
-    return np.concatenate([each, each.mean(axis=-2, keepdims=True)], axis=-2)
+    differences = within - across
+    return np.concatenate([differences, differences.mean(axis=-2, keepdims=True)], axis=-2)
 
 
 def _cell_means(scores: np.ndarray, cells: Cells, n_conditions: int) -> np.ndarray:

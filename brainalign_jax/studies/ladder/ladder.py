@@ -194,12 +194,12 @@ def describe(step: Step) -> str:
 
 def step_rows(study: ResultTable, step: Step, number: int) -> pd.DataFrame:
     """What `run_ladder` keeps of a step's study: one row a model and method."""
-    found = study.extras["evidence"]
+    evidence = study.extras["evidence"]
     columns = [
         "dataset", "model", "family", "n_params", "method", "layer", "selection", "k", "n_subjects",
         "n_items", "score", "lower", "upper", "chance", "null", "n_draws", "p",
     ]  # fmt: skip
-    rows = found.loc[found["role"] == "model", columns].copy()
+    rows = evidence.loc[evidence["role"] == "model", columns].copy()
     spread = [_null(study.extras["nulls"], line) for _, line in rows.iterrows()]
     rows[["null_mean", "null_lower", "null_upper"]] = spread
     fields = study.manifest["protocol"]
@@ -220,11 +220,11 @@ def step_rows(study: ResultTable, step: Step, number: int) -> pd.DataFrame:
 
 def _null(nulls: pd.DataFrame, line: pd.Series) -> list[float]:
     """Mean and middle 90 % of the draws' group scores at the layer that the step chooses."""
-    mine = nulls[(nulls["model"] == line["model"]) & (nulls["method"] == line["method"])]
-    mine = mine[mine["metric"] == METRIC]
-    if mine.empty:
+    draws = nulls[(nulls["model"] == line["model"]) & (nulls["method"] == line["method"])]
+    draws = draws[draws["metric"] == METRIC]
+    if draws.empty:
         return [np.nan] * 3
-    of_layers = mine.groupby(["draw", "layer"])["value"].mean().unstack()
+    of_layers = draws.groupby(["draw", "layer"])["value"].mean().unstack()
     nested = line["selection"] == "inner folds"
     drawn = of_layers[line["layer"]] if nested else of_layers.max(axis=1)
     return [drawn.mean(), drawn.quantile(0.05), drawn.quantile(0.95)]
@@ -232,5 +232,5 @@ def _null(nulls: pd.DataFrame, line: pd.Series) -> list[float]:
 
 def _text(value) -> str:
     if isinstance(value, (tuple, list)):
-        return ",".join(f"{one:g}" for one in value)
+        return ",".join(f"{number:g}" for number in value)
     return json.dumps(value) if isinstance(value, bool) else f"{value}"

@@ -99,17 +99,17 @@ def nuisance_features(recordings: RegionRecordings, encoding: Encoding) -> dict[
         "length": centred["letters"],
     }
     where = recordings.stimulus, recordings.times, recordings.run
-    found = {}
+    features = {}
     for name in NUISANCES:
         columns = []
         if name in words:
             columns.append(volumes.at_volumes(*where, words[name][:, None], encoding))
         if name in recordings.shipped:
-            given = np.asarray(recordings.shipped[name], np.float64)
-            columns.append(given.reshape(len(given), -1))
+            shipped = np.asarray(recordings.shipped[name], np.float64)
+            columns.append(shipped.reshape(len(shipped), -1))
         if columns:
-            found[name] = np.concatenate(columns, axis=1)
-    return found
+            features[name] = np.concatenate(columns, axis=1)
+    return features
 
 
 def score_regions(
@@ -139,8 +139,8 @@ def score_regions(
         random_state=encoding.seed,
     )
     nuisances = nuisance_features(recordings, encoding)
-    sets = list(dict.fromkeys(tuple(n for n in one if n in nuisances) for one in SETS))
-    sets = [one for one in sets if one]
+    sets = list(dict.fromkeys(tuple(n for n in group if n in nuisances) for group in SETS))
+    sets = [group for group in sets if group]
     bold = np.asarray(recordings.bold, np.float64)
     alphas = (*encoding.alphas, np.inf)
     penalties = folds, encoding.lambdas, alphas
@@ -171,15 +171,15 @@ def score_regions(
         add("", (), "ceiling", region_scores.ceiling(bold, folds))
         for names in sets:
             progress(f"nuisances: {', '.join(names)}")
-            found = score(region_scores.prepare([], beside(names), *penalties), whole)
-            add("", names, "r", found.correlation[0], found.correlation[1:])
-            add("", names, "r2", found.r2[0])
+            scores = score(region_scores.prepare([], beside(names), *penalties), whole)
+            add("", names, "r", scores.correlation[0], scores.correlation[1:])
+            add("", names, "r2", scores.r2[0])
         for model, layers in features.items():
             progress(f"{model} alone")
-            found = score(region_scores.prepare(layers, nothing, *penalties), whole)
-            chosen = chosen_layers(found, 1, alphas)
-            add(model, (), "r", found.correlation[0], found.correlation[1:], chosen)
-            add(model, (), "r2", found.r2[0])
+            scores = score(region_scores.prepare(layers, nothing, *penalties), whole)
+            chosen = chosen_layers(scores, 1, alphas)
+            add(model, (), "r", scores.correlation[0], scores.correlation[1:], chosen)
+            add(model, (), "r2", scores.r2[0])
         for names in sets[-2:]:
             kept = region_scores.shifted_residuals(bold, beside(names), turned)
             alone = score(region_scores.prepare([], beside(names), *penalties), kept)
@@ -224,6 +224,6 @@ def chosen_layers(
     layer = candidate // (n_lambdas * len(alphas))
     none = np.isinf(np.asarray(alphas)[candidate % len(alphas)])
     return [
-        " ".join("-" if empty else str(one) for one, empty in zip(*region, strict=True))
+        " ".join("-" if empty else str(index) for index, empty in zip(*region, strict=True))
         for region in zip(layer.T, none.T, strict=True)
     ]

@@ -95,15 +95,15 @@ def alice_regions(
                 raw, None, tr=alice.TR, high_pass=high_pass, confounds=confounds, subject=subject
             )
         )
-    lengths = {len(one) for one in courses}
+    lengths = {len(course) for course in courses}
     if len(lengths) > 1:
         raise ValueError(f"subjects have {sorted(lengths)} volumes: they must share one clock")
     shipped = {}
     for name, file in (("rate", "rate"), ("sound_power", "sndpwr")):
-        each = np.array([alice.read_regressor(data_dir, s, file) for s in dataset.subjects])
-        if np.corrcoef(each[0], each.mean(axis=0))[0, 1] < 0.999:
+        regressors = np.array([alice.read_regressor(data_dir, s, file) for s in dataset.subjects])
+        if np.corrcoef(regressors[0], regressors.mean(axis=0))[0, 1] < 0.999:
             raise ValueError(f"the {name} of {dataset.subjects[0]} is not that of the others")
-        shipped[name] = each.mean(axis=0)
+        shipped[name] = regressors.mean(axis=0)
     shipped["frequency"] = alice.read_predictors(data_dir)["frq_conv_orth"]
     n = lengths.pop()
     return RegionRecordings(

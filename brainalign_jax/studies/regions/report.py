@@ -24,7 +24,7 @@ def write_region_report(table: RegionTable, folder: str | Path) -> Path:
     sections = [
         {
             "name": part,
-            "verdicts": [_first_bold(each) for each in verdicts if each.part == part],
+            "verdicts": [_first_bold(judged) for judged in verdicts if judged.part == part],
             "scores": _scores(table, part),
             "figure": page.picture(
                 f"regions {part}", draw_regions(table, part), _caption(table, part)
@@ -138,12 +138,12 @@ def _scores(table: RegionTable, part: str) -> page.Table:
 def _variance(table: RegionTable) -> page.Table:
     """r2 of nuisances, model and both; what only one of the two explains, and what either does."""
     model, few = table.manifest["model"], "+".join(_few(table))
-    own = table.group("r2", nuisances=few)["value"]
+    explained = table.group("r2", nuisances=few)["value"]
     alone, joint = (table.group("r2", model=model, nuisances=names)["value"] for names in ("", few))
-    shares = own, alone, joint, joint - own, joint - alone, own + alone - joint
+    shares = explained, alone, joint, joint - explained, joint - alone, explained + alone - joint
     lines = [
         [f"{region}, {part}", *(signed(share.loc[part, region]) for share in shares)]
-        for part, region in own.index
+        for part, region in explained.index
     ]
     header = ["region", "nuisances", "model", "both", "model only", "nuisances only", "either"]
     note = (

@@ -79,11 +79,11 @@ def prepare(
             np.searchsorted(columns, folds.inner_rows[fold]),
             folds.inner_weights[fold],
         )
-        found = [
+        candidates = [
             _candidates(layer, nuisances, outer, inner, lambdas, alphas, columns)
             for layer in layers
         ]
-        forms, hats = (jnp.concatenate(parts) for parts in zip(*found, strict=True))
+        forms, hats = (jnp.concatenate(parts) for parts in zip(*candidates, strict=True))
         choices.append(Choices(forms, columns, weights, hats))
     return choices
 
@@ -99,10 +99,10 @@ def _candidates(features, nuisances, outer, inner, lambdas, alphas, columns):
         fitted = partial_ridge.factor(features, nuisances, mask)
         hats = partial_ridge.operators(fitted, nuisance, alphas, rows)
     # The inner folds are made of the outer training rows.
-    own = None if features is None else features[columns]
+    fold_features = None if features is None else features[columns]
     train, held, weights = inner
     forms = partial_ridge.error_forms(
-        own, nuisances[columns], train, held, weights, lambdas, alphas
+        fold_features, nuisances[columns], train, held, weights, lambdas, alphas
     )
     upper = jnp.triu_indices(len(columns))
     twice = jnp.where(upper[0] == upper[1], 1, 2).astype(forms.dtype)
@@ -115,13 +115,13 @@ def score(choices: Sequence[Choices], folds: TimeFolds, targets: np.ndarray) -> 
     correlation, residual, total, chosen = 0.0, 0.0, 0.0, []
     for fold, choice in enumerate(choices):
         test = (folds.test_rows[fold], folds.test_weights[fold])
-        found = _score_fold(
+        fold_scores = _score_fold(
             choice.forms, choice.hats, targets, choice.columns, choice.weights, *test
         )
-        correlation = correlation + np.asarray(found[0], np.float64) / len(choices)
-        residual = residual + np.asarray(found[1], np.float64)
-        total = total + np.asarray(found[2], np.float64)
-        chosen.append(np.asarray(found[3]))
+        correlation = correlation + np.asarray(fold_scores[0], np.float64) / len(choices)
+        residual = residual + np.asarray(fold_scores[1], np.float64)
+        total = total + np.asarray(fold_scores[2], np.float64)
+        chosen.append(np.asarray(fold_scores[3]))
     r2 = 1 - residual / np.where(total > 0, total, np.inf)
     return Scores(correlation, r2, np.stack(chosen))
 
@@ -131,7 +131,7 @@ def _score_fold(forms, hats, targets, columns, column_weights, rows, weights):
     """(r, residual and total sum of squares [P, S, R], chosen candidates [P, R])."""
     upper = jnp.triu_indices(len(columns))
 
-    def one(y):  # [N, S, R]
+    def of_draw(y):  # [N, S, R]
         share = (column_weights / column_weights.sum())[:, None, None]
         mean = (share * y[columns]).sum(axis=0)
         train = y[columns] - mean
@@ -157,7 +157,7 @@ def _score_fold(forms, hats, targets, columns, column_weights, rows, weights):
         sums = ((w * x**2).sum(axis=0) for x in (about, true))
         return (r.reshape(y.shape[1:]), *sums, index)
 
-    return jax.lax.map(one, targets, batch_size=_TOGETHER)
+    return jax.lax.map(of_draw, targets, batch_size=_TOGETHER)
 
 
 def ceiling(bold: np.ndarray, folds: TimeFolds) -> np.ndarray:

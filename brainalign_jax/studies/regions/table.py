@@ -74,17 +74,17 @@ def effect_rows(
         group["p"] = chance.permutation_p(mean, means, tie=_TIE)
         group["n_null"] = len(means)
         for part in dict.fromkeys(recordings.parts):
-            mine = parts == part
-            largest = means[:, mine].max(axis=1)
-            group.loc[mine, "p_max"] = chance.permutation_p(mean[mine], largest, tie=_TIE)
-            group.loc[mine, "q"] = chance.adjusted_p(group.loc[mine, "p"].to_numpy())
-    each = [
+            of_part = parts == part
+            largest = means[:, of_part].max(axis=1)
+            group.loc[of_part, "p_max"] = chance.permutation_p(mean[of_part], largest, tie=_TIE)
+            group.loc[of_part, "q"] = chance.adjusted_p(group.loc[of_part, "p"].to_numpy())
+    by_subject = [
         pd.DataFrame({**frame, "subject": subject, "value": values[row]})
         for row, subject in enumerate(recordings.subjects)
     ]
-    found = pd.concat([group, *each], ignore_index=True).reindex(columns=COLUMNS)
+    rows = pd.concat([group, *by_subject], ignore_index=True).reindex(columns=COLUMNS)
     for name in ("value", "low", "high", "null_mean", "null_95", "p", "p_max", "q"):
-        found[name] = found[name].astype(np.float64)
-    found["n_null"] = found["n_null"].fillna(0).astype(np.int64)
-    found["chosen"] = found["chosen"].fillna("").astype(str)
-    return found
+        rows[name] = rows[name].astype(np.float64)
+    rows["n_null"] = rows["n_null"].fillna(0).astype(np.int64)
+    rows["chosen"] = rows["chosen"].fillna("").astype(str)
+    return rows

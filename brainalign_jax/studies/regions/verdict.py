@@ -43,7 +43,7 @@ def verdicts(table: RegionTable) -> list[Verdict]:
     model, sets = table.manifest["model"], [tuple(s) for s in table.manifest["compared_with"]]
     twin = "untrained:" + model
     few, many = sets[0], sets[-1]
-    found = []
+    judged = []
     for part, region in table.group("ceiling").index:
 
         def row(metric, names, model=model, place=(part, region)):
@@ -85,40 +85,43 @@ def verdicts(table: RegionTable) -> list[Verdict]:
             f"({probability(alone['p_max'])}), where the other listeners' mean reaches "
             f"{fraction(row('ceiling', (), '')['value'])}."
         )
-        found.append(Verdict(part, region, bool(survives), bool(survives_all), " ".join(text)))
-    return found
+        judged.append(Verdict(part, region, bool(survives), bool(survives_all), " ".join(text)))
+    return judged
 
 
 def headline(table: RegionTable) -> str:
     """What survives, in one or two sentences a part."""
     sets = table.manifest["compared_with"]
-    found = []
+    texts = []
     for part in table.manifest["parts"]:
-        mine = [one for one in verdicts(table) if one.part == part]
-        kept = [one.region for one in mine if one.survives]
-        both = [one.region for one in mine if one.survives_all]
+        of_part = [judged for judged in verdicts(table) if judged.part == part]
+        kept = [judged.region for judged in of_part if judged.survives]
+        both = [judged.region for judged in of_part if judged.survives_all]
         text = f"{part}: beside {plain_names(sets[0])}, the language model explains " + (
-            f"{len(kept)} of {len(mine)} regions ({listed(kept)})" if kept else "no region"
+            f"{len(kept)} of {len(of_part)} regions ({listed(kept)})" if kept else "no region"
         )
         if not kept:
-            text += f" of {len(mine)}"
+            text += f" of {len(of_part)}"
         if kept and len(sets) > 1:
             text += f"; beside {plain_names(sets[-1])}, " + (
                 "the same" if both == kept else listed(both) if both else "none"
             )
-        found.append(text + ".")
-    return " ".join(found)
+        texts.append(text + ".")
+    return " ".join(texts)
 
 
 def answer(table: RegionTable) -> tuple[str, str]:
     """(level of `figure_parts.LEVEL_COLOURS`, the answer): where the model survives in every part."""
-    found = verdicts(table)
+    judged = verdicts(table)
     names, parts = table.manifest["regions"], table.manifest["parts"]
-    kept = [{one.region for one in found if one.part == part and one.survives} for part in parts]
+    kept = [
+        {verdict.region for verdict in judged if verdict.part == part and verdict.survives}
+        for part in parts
+    ]
     if not any(kept):
         return "chance", "Not shown in any region"
-    regions = list(dict.fromkeys(one.region for one in found))
-    everywhere = [names.get(r, r) for r in regions if all(r in one for one in kept)]
+    regions = list(dict.fromkeys(verdict.region for verdict in judged))
+    everywhere = [names.get(r, r) for r in regions if all(r in survivors for survivors in kept)]
     if not everywhere:
         some = [part for part, regions_of in zip(parts, kept, strict=True) if regions_of]
         return "uncertain", f"Not clear: in different regions of {listed(some)}"

@@ -71,10 +71,10 @@ def _highest(tables: Tables, dataset: str, k: int) -> str:
     for (of, name), table in tables.items():
         if of != dataset:
             continue
-        found = table.extras["evidence"]
-        names = short_names(found["model"].unique())
-        found = found[found["role"] == "model"]
-        best = found.loc[found["score"].idxmax()]
+        evidence = table.extras["evidence"]
+        names = short_names(evidence["model"].unique())
+        evidence = evidence[evidence["role"] == "model"]
+        best = evidence.loc[evidence["score"].idxmax()]
         null = f", null {number(best['null_mean'])}" * bool(np.isfinite(best["null_mean"]))
         texts.append(
             f"{number(best['score'])} under the {name} protocol ({names[best['model']]} by {best['method']}, "
@@ -102,15 +102,15 @@ def _csls_table(tables: Tables, k: int) -> page.Table:
     lines = []
     for (dataset, name), table in tables.items():
         names = short_names(table.rows["model"].unique())
-        found = table.extras["evidence"].set_index(["model", "method"])
+        evidence = table.extras["evidence"].set_index(["model", "method"])
         for _, line in table.summary(k=k).iterrows():
-            mine = found.loc[(line["model"], line["method"])]
+            tested = evidence.loc[(line["model"], line["method"])]
             lines.append(
                 [
                     dataset, name, names[line["model"]], line["method"], str(line["layer"]),
-                    number(line["csls_avg"]), interval(mine["lower"], mine["upper"]),
-                    number(line["csls_max"]), number(line["chance"]), number(mine["null_mean"]),
-                    p_value(mine["p"]),
+                    number(line["csls_avg"]), interval(tested["lower"], tested["upper"]),
+                    number(line["csls_max"]), number(line["chance"]), number(tested["null_mean"]),
+                    p_value(tested["p"]),
                 ]
             )  # fmt: skip
     return page.Table(header, lines, 4)

@@ -55,13 +55,13 @@ def other_subjects(
     Raises: ValueError for a subject who is not there, or twice; where no other is left; for other words.
     """
     group_kernels.check_same_words(responses)
-    names = [one.subject for one in responses]
+    names = [recording.subject for recording in responses]
     if names.count(subject) != 1:
         raise ValueError(
             f"subject {subject!r} is there {names.count(subject)} times among {', '.join(names)}: "
             "each subject must have a name of its own"
         )
-    others = [one for one in responses if one.subject != subject]
+    others = [recording for recording in responses if recording.subject != subject]
     if not others:
         raise ValueError(f"there is no subject but {subject!r}: a ceiling needs at least two")
     return _as_vectors(others, f"{OTHERS}{subject}", lower=lower, scaling=scaling)
@@ -72,30 +72,35 @@ def all_other_subjects(
 ) -> dict[str, Embeddings]:
     """`other_subjects` of every subject, by name; each subject's kernel is made once."""
     group_kernels.check_same_words(responses)
-    kernels = {one.subject: scaled_kernel(one, lower=lower, scaling=scaling) for one in responses}
+    kernels = {
+        recording.subject: scaled_kernel(recording, lower=lower, scaling=scaling)
+        for recording in responses
+    }
     if len(kernels) < max(2, len(responses)):
         raise ValueError(
             f"a ceiling needs at least two subjects, each with a name of its own, not "
-            f"{', '.join(one.subject for one in responses)}"
+            f"{', '.join(recording.subject for recording in responses)}"
         )
     types = responses[0].stimulus.types(lower=lower)[0]
     total = sum(kernels.values())
     return {
         name: _embeddings(
-            total - own, types, f"{OTHERS}{name}", len(kernels) - 1, lower=lower, scaling=scaling
+            total - kernel, types, f"{OTHERS}{name}", len(kernels) - 1, lower=lower, scaling=scaling
         )
-        for name, own in kernels.items()
+        for name, kernel in kernels.items()
     }
 
 
-def scaled_kernel(one: WordResponses, *, lower: bool = False, scaling: str = "none") -> np.ndarray:
+def scaled_kernel(
+    recording: WordResponses, *, lower: bool = False, scaling: str = "none"
+) -> np.ndarray:
     """Inner products [T, T] of a subject's mean responses to the word types, of unit total variance."""
-    kernel, present = group_kernels.type_kernel(one, lower=lower, scaling=scaling)
+    kernel, present = group_kernels.type_kernel(recording, lower=lower, scaling=scaling)
     return kernel / group_kernels.total_variance(kernel, present)
 
 
 def _as_vectors(others, name: str, *, lower: bool, scaling: str) -> Embeddings:
-    total = sum(scaled_kernel(one, lower=lower, scaling=scaling) for one in others)
+    total = sum(scaled_kernel(recording, lower=lower, scaling=scaling) for recording in others)
     types = others[0].stimulus.types(lower=lower)[0]
     return _embeddings(total, types, name, len(others), lower=lower, scaling=scaling)
 

@@ -251,8 +251,8 @@ def adjusted_p(p_values: np.ndarray, *, dependent: bool = False) -> np.ndarray:
     dependent: hold under any dependence (Benjamini-Yekutieli), at a price. NaN stays NaN and is no test.
     """
     p_values = np.asarray(p_values, float)
-    found, known = np.full(p_values.shape, np.nan), ~np.isnan(p_values)
+    adjusted, known = np.full(p_values.shape, np.nan), ~np.isnan(p_values)
     if known.any():
         method = "by" if dependent else "bh"
-        found[known] = scipy.stats.false_discovery_control(p_values[known], method=method)
-    return found
+        adjusted[known] = scipy.stats.false_discovery_control(p_values[known], method=method)
+    return adjusted

@@ -79,26 +79,26 @@ def confound_rdms(
         raise ValueError(f"{len(types)} word type has no RDM: at least two words are needed")
     upper = np.triu_indices(len(types), 1)
     rows = np.flatnonzero(used)
-    found: dict[str, np.ndarray] = {}
+    by_name: dict[str, np.ndarray] = {}
     if stimulus.onsets is not None:
         run = np.zeros(len(stimulus), int) if stimulus.run is None else stimulus.run
         square = _temporal(stimulus.onsets[rows], run[rows], index, len(types))
-        found["temporal_distance"] = square[upper]
+        by_name["temporal_distance"] = square[upper]
         for name, cap in zip(NEAR, CAPS, strict=True):
             if cap < square[upper].max():
-                found[name] = np.minimum(square[upper], cap)
+                by_name[name] = np.minimum(square[upper], cap)
     if stimulus.sentence is not None and is_text(stimulus):
         run = np.zeros(len(stimulus), int) if stimulus.run is None else stimulus.run
         labels = np.stack([run[rows], stimulus.sentence[rows]], axis=1)
-        found["different_sentence"] = 1 - _shared(labels, index, len(types))[upper]
+        by_name["different_sentence"] = 1 - _shared(labels, index, len(types))[upper]
     features = token_features(stimulus)
-    found["log_frequency"] = _differences(features["log_frequency"][rows], index, upper)
-    found["length"] = _differences(features["letters"][rows], index, upper)
+    by_name["log_frequency"] = _differences(features["log_frequency"][rows], index, upper)
+    by_name["length"] = _differences(features["letters"][rows], index, upper)
     if frequencies is not None:
         table = token_features(stimulus, frequencies=frequencies)["log_frequency"]
-        found["table_frequency"] = _differences(table[rows], index, upper)
-    kept = tuple(name for name in names if name in found and np.ptp(found[name]) > 0)
-    rdms = [found[name] for name in kept]
+        by_name["table_frequency"] = _differences(table[rows], index, upper)
+    kept = tuple(name for name in names if name in by_name and np.ptp(by_name[name]) > 0)
+    rdms = [by_name[name] for name in kept]
     stacked = np.stack(rdms) if rdms else np.empty((0, len(upper[0])))
     return Confounds(kept, stacked.astype(np.float32), types)
 
@@ -261,11 +261,11 @@ def _time_order(stimulus, types, *, lower, eligible) -> tuple[np.ndarray, np.nda
     first = np.unique(index, return_index=True)[1]
     # Runs are numbered by first appearance, whatever their labels.
     place = {label: i for i, label in enumerate(dict.fromkeys(run[rows].tolist()))}
-    own = np.array([place[run[rows[i]]] for i in first])
+    own_run = np.array([place[run[rows[i]]] for i in first])
     onsets = np.arange(len(stimulus), dtype=float)
     if stimulus.onsets is not None:
         onsets = stimulus.onsets
-    here = np.array([place[r] for r in run[rows]]) == own[index]
+    here = np.array([place[r] for r in run[rows]]) == own_run[index]
     means = _means(onsets[rows][here], index[here], len(types))
-    order = np.lexsort((means, own))
-    return order, own[order]
+    order = np.lexsort((means, own_run))
+    return order, own_run[order]

@@ -23,7 +23,7 @@ import numpy as np
 
 from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.study.evidence.surrogates import surrogate_values
+from brainalign_jax.study.evidence.surrogate_noise import surrogate_values
 from brainalign_jax.study.options import NULLS as KINDS
 
 _BLOCK = 30.0  # seconds
@@ -95,10 +95,10 @@ def _within(permutation: np.ndarray, used: np.ndarray) -> np.ndarray:
     A uniform permutation gives a uniform one, and subjects who lack a few words share the rest.
     """
     among = np.isin(np.arange(len(permutation)), used)
-    found = np.where(among, permutation, np.arange(len(permutation)))
-    while not among[found[used]].all():
-        found[used] = np.where(among[found[used]], found[used], permutation[found[used]])
-    return found
+    moved = np.where(among, permutation, np.arange(len(permutation)))
+    while not among[moved[used]].all():
+        moved[used] = np.where(among[moved[used]], moved[used], permutation[moved[used]])
+    return moved
 
 
 def _rng(seed: int, index: int) -> np.random.Generator:
@@ -134,7 +134,7 @@ def _blocks(stimulus: Stimulus, eligible: np.ndarray) -> list[np.ndarray]:
         cut = []
         for rows in runs:
             piece = ((stimulus.onsets[rows] - stimulus.onsets[rows[0]]) // _BLOCK).astype(int)
-            cut += [rows[piece == one] for one in np.unique(piece)]
+            cut += [rows[piece == block] for block in np.unique(piece)]
         runs = cut
     if len(runs) < 4:
         raise ValueError(f"{len(runs)} blocks leave nothing to exchange: choose another null")

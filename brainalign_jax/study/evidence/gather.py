@@ -61,23 +61,23 @@ def group_tables(study: Study) -> dict[str, pd.DataFrame]:
     The first process computes them, all have them.
     """
     evidence, progress = study.evidence, study.progress
-    made: dict[str, pd.DataFrame] = {}
+    tables: dict[str, pd.DataFrame] = {}
     with processes.together():
         if processes.index() == 0:
             if study.group_decoding:
-                made["group_decoding"] = score_groups(study)
+                tables["group_decoding"] = score_groups(study)
             if evidence is not None and evidence.ceilings and study.scoring.decoders:
                 several = len(study.dataset.subjects) > 1
                 with progress.stage(CEILINGS) if several else contextlib.nullcontext():
-                    made["ceilings"] = score_ceilings(study)
+                    tables["ceilings"] = score_ceilings(study)
             if evidence is not None and study.scoring.measures:
                 with progress.stage(TESTS):
                     if similarity.RSA in study.scoring.measures:
-                        made["rsa"] = rsa.rsa_evidence(study)
-                    tables = similarity.similarity_evidence(study)
-                    made["similarity"], made["similarity_layers"] = tables
+                        tables["rsa"] = rsa.rsa_evidence(study)
+                    measured = similarity.similarity_evidence(study)
+                    tables["similarity"], tables["similarity_layers"] = measured
                     progress.update()
     return {
-        name: processes.gathered([made[name]] if name in made else [], columns)
+        name: processes.gathered([tables[name]] if name in tables else [], columns)
         for name, columns in _COLUMNS.items()
     }

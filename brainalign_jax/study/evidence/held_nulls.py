@@ -85,15 +85,15 @@ def score(work: Work, draws: list[Draw], pool, *, k: int) -> dict[Part, np.ndarr
             return np.concatenate([np.asarray(part) for part in parts])[: len(types)]
 
     by_fold = list(pool.map(hats, range(n_folds)))
-    found = {}
+    by_part = {}
     for part, chunks in work.layers.items():
         values = np.concatenate([np.asarray(chunk.values) for chunk in chunks])
         jobs = [
             (*(np.stack([fold[part][i][layer] for fold in by_fold]) for i in (0, 1)), values[layer])
             for layer in range(work.counts[part])
         ]
-        found[part] = np.stack(list(pool.map(of_layer, jobs)), axis=-1)
-    return found
+        by_part[part] = np.stack(list(pool.map(of_layer, jobs)), axis=-1)
+    return by_part
 
 
 @functools.partial(jax.jit, static_argnames=("method",))
@@ -104,22 +104,22 @@ def _hats(state: RidgeState, source, layers, fold: FoldProblem, *, method: Ridge
         :, None
     ]
 
-    def one(layer):
+    def layer_hats(layer):
         hat = inference.hat_matrix(state.outer, method.choose_alpha(state, layer, fold)[0])
         return linalg.matmul(asked, hat), linalg.matmul(tokens, hat)
 
-    return jax.lax.map(one, layers)
+    return jax.lax.map(layer_hats, layers)
 
 
 @functools.partial(jax.jit, static_argnames=("k", "csls_k"))
 def _score(asked, train, gram, queries, mask, draws, fitted, *, k: int, csls_k: int) -> jax.Array:
     """[P, 2] of draws [P, T]."""
 
-    def one(types):
+    def draw_hits(types):
         ranks = inference.permuted_ranks(
             asked, train, gram, queries, mask, types, fitted, csls_k=csls_k
         )
         accuracy = 1 - (ranks.nn - 1) / (gram.shape[0] - 1)
         return jnp.stack([((ranks.csls <= k) * mask).sum(), (accuracy * mask).sum()])
 
-    return jax.lax.map(one, draws)
+    return jax.lax.map(draw_hits, draws)

@@ -31,9 +31,9 @@ def by_layer(table: ResultTable, plan: EvidencePlan, *, k: int) -> pd.DataFrame:
     """
     if "ranks" not in table.extras:
         raise ValueError("the table has no ranks of the words: run the study with an EvidencePlan")
-    found = [_of_precision(table, plan, k)] if len(table.extras["ranks"]) else []
-    found += [_of_subjects(table, measure, plan) for measure in table.measures()]
-    rows = pd.concat([part for part in found if len(part)], ignore_index=True)
+    parts = [_of_precision(table, plan, k)] if len(table.extras["ranks"]) else []
+    parts += [_of_subjects(table, measure, plan) for measure in table.measures()]
+    rows = pd.concat([part for part in parts if len(part)], ignore_index=True)
     rows["depth"] = rows["layer"] / rows["n_layers"].clip(lower=1)
     return rows[list(COLUMNS)]
 

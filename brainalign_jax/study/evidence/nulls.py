@@ -89,42 +89,43 @@ def score_nulls(
     with computation.context(), ThreadPoolExecutor(computation.workers()) as pool:
         bench = Workbench(responses, models, scoring, computation, pool)
         for (subject, method), wanted in kept.todo().items():
-            recording = responses[subject]
-            values = _scores(bench, pool, recording, subject, method, wanted, plan, progress)
+            values = _scores(bench, pool, subject, method, wanted, plan, progress)
             for model in wanted:
                 parts = sorted(part for part in values if part[0] == model)
                 rows = pd.concat(
                     [_rows(values[part], bench.parts[part], plan, k) for part in parts],
                     ignore_index=True,
                 )
-                who = {"subject": recording.subject, "model": models[model].model, "method": method}
+                name = responses[subject].subject
+                who = {"subject": name, "model": models[model].model, "method": method}
                 rows = rows.assign(dataset=dataset, **who)[list(COLUMNS)]
                 kept.keep((subject, method, model), rows)
     return kept.joined()[0]
 
 
-def _scores(bench, pool, one, subject, method, wanted, plan, progress) -> dict[Part, np.ndarray]:
+def _scores(bench, pool, subject, method, wanted, plan, progress) -> dict[Part, np.ndarray]:
     """[P, 2, L] of each part: the metrics of every draw, pooled over folds."""
     problem, works = bench.works(subject, method, wanted)
-    _, token_to_type = one.stimulus.types(lower=bench.scoring.lower)
+    stimulus = bench.responses[subject].stimulus
+    _, token_to_type = stimulus.types(lower=bench.scoring.lower)
     draws = draw_nulls(
-        plan.kind, one.stimulus, problem.eligible, token_to_type, plan.n_draws, seed=plan.seed
+        plan.kind, stimulus, problem.eligible, token_to_type, plan.n_draws, seed=plan.seed
     )
     asked = np.asarray(problem.folds.outer.query_mask).sum(dtype=np.float64)
     k = bench.scoring.ks[0]
-    found: dict[Part, np.ndarray] = {}
+    by_part: dict[Part, np.ndarray] = {}
     for work in works:
         folds = work.folds
         if plan.hold_alpha and held_nulls.serves(work, draws):
             of_parts = held_nulls.score(work, draws, pool, k=k)
-            found |= {part: values / asked for part, values in of_parts.items()}
+            by_part |= {part: values / asked for part, values in of_parts.items()}
         elif _moves_words(work, draws):
             rows = [draw.rows for draw in draws]
             moved, counts = bench.reworded(subject, work.method, rows)
             futures = [pool.submit(_score_reworded, work, fold, moved, k) for fold in folds]
             by_fold = [future.result() for future in futures]
             for part in work.layers:
-                found[part] = sum(fold[part] for fold in by_fold) / counts[:, None, None]
+                by_part[part] = sum(fold[part] for fold in by_fold) / counts[:, None, None]
         else:
             parts: dict[Part, list[np.ndarray]] = {}
             for start in range(0, len(draws), _BATCH):
@@ -134,10 +135,10 @@ def _scores(bench, pool, one, subject, method, wanted, plan, progress) -> dict[P
                 by_fold = [future.result() for future in futures]
                 for part in work.layers:
                     parts.setdefault(part, []).append(sum(fold[part] for fold in by_fold) / asked)
-            found |= {part: np.concatenate(values) for part, values in parts.items()}
+            by_part |= {part: np.concatenate(values) for part, values in parts.items()}
         if progress is not None:
             progress.update(len(draws) * len(wanted) / len(works))
-    return found
+    return by_part
 
 
 def _moves_words(work: Work, draws: list[Draw]) -> bool:
@@ -173,7 +174,7 @@ def _score_reworded(
             token_to_type,
         )
         n_draws = len(token_to_type)
-        found = {}
+        by_part = {}
         for parts, layers in _alike(work.layers, work.counts):
             sums = []
             for start in range(0, n_draws, _BATCH):
@@ -183,19 +184,19 @@ def _score_reworded(
                 sums.append(programs.reworded_sums(factors, source, layers, some, **options))
             sums = np.concatenate([np.asarray(x) for x in sums])[:n_draws]
             ends = np.cumsum([work.counts[part] for part in parts])[:-1]
-            found |= dict(zip(parts, np.split(sums, ends, axis=-1), strict=True))
-        return found
+            by_part |= dict(zip(parts, np.split(sums, ends, axis=-1), strict=True))
+        return by_part
 
 
 def _moved_source(bench: Workbench, work: Work, subject: int, method: str, draw: Draw):
     """The responses of a draw, as `Work.source`."""
     if draw.types is not None:
         return work.source
-    one, eligible = bench.responses[subject], work.problem.eligible
+    recording, eligible = bench.responses[subject], work.problem.eligible
     protocol = work.method.protocol
     if not preparation.fits_each_fold(protocol):
-        return moved_rows(work.source, draw, one.stimulus, eligible)
-    values = moved_rows(one.values, draw, one.stimulus, eligible)
+        return moved_rows(work.source, draw, recording.stimulus, eligible)
+    values = moved_rows(recording.values, draw, recording.stimulus, eligible)
     part, form = next(iter(work.layers)), work.method.form
     return bench.prepared(subject, part, form, protocol, work.problem, values)
 
@@ -213,7 +214,7 @@ def _score_fold(
             part: work.layers[part] if exchanged else work.fold_layers(part, index)
             for part in work.layers
         }
-        found = {}
+        by_part = {}
         for parts, layers in _alike(chunks, work.counts):
             if exchanged:
                 source = jax.device_put(moved[0] if moved[0].ndim == 2 else moved[0][index])
@@ -234,8 +235,8 @@ def _score_fold(
                     method = dataclasses.replace(work.method, n_filters=None)
                     sums, _ = programs.moved_sums(sources, layers, fold, method=method, **options)
             ends = np.cumsum([work.counts[part] for part in parts])[:-1]
-            found |= dict(zip(parts, np.split(np.asarray(sums), ends, axis=-1), strict=True))
-        return found
+            by_part |= dict(zip(parts, np.split(np.asarray(sums), ends, axis=-1), strict=True))
+        return by_part
 
 
 def _alike(chunks: dict[Part, list[LayerVectors]], counts: dict[Part, int]):

@@ -51,8 +51,8 @@ def rsa_evidence(study: Study) -> pd.DataFrame:
     if 8 * n_pairs * (len(loaded) + 16) > computation.rdm_bytes:
         return empty
     method = protocol.rdm_comparison
-    found = confound_rdms(dataset.stimulus, eligible, lower=scoring.lower)
-    confounds = found.rdms.reshape(-1, n_pairs).astype(computation.dtype)
+    held_constant = confound_rdms(dataset.stimulus, eligible, lower=scoring.lower)
+    confounds = held_constant.rdms.reshape(-1, n_pairs).astype(computation.dtype)
     groups: dict[int, list[tuple[str, np.ndarray, np.ndarray]]] = {}
     for name in study.models:
         for numbers, values in _wanted_layers(study.vectors(name), scoring):
@@ -88,7 +88,7 @@ def rsa_evidence(study: Study) -> pd.DataFrame:
                         n_items=len(types),
                         ceiling_lower=bounds[0],
                         ceiling_upper=bounds[1],
-                        confounds=", ".join(found.names),
+                        confounds=", ".join(held_constant.names),
                         n_permutations=len(permutations),
                     ),
                     scores,
@@ -115,9 +115,9 @@ def _rows(
         p = "p" if column == "rsa" else f"p_{column}"
         place[column], place[p] = observed, np.nan
         for name in names if len(drawn) else ():
-            mine = (place["model"] == name).to_numpy()
-            largest = drawn[:, mine].max(axis=1)
-            place.loc[mine, p] = permutation_p(observed[mine], largest, shifts=shifts)
+            of_model = (place["model"] == name).to_numpy()
+            largest = drawn[:, of_model].max(axis=1)
+            place.loc[of_model, p] = permutation_p(observed[of_model], largest, shifts=shifts)
     order = place["model"].map({name: i for i, name in enumerate(names)})
     place = place.iloc[order.argsort(kind="stable")].reset_index(drop=True)
     return place[list(COLUMNS)]
@@ -138,11 +138,11 @@ def _brain(loaded, token_to_type, eligible, protocol, width: int, dtype: str) ->
     Responses are scaled and reduced as for the score itself, over all of a subject's words.
     """
     rdms, n_features = [], []
-    for one in loaded:
-        values = np.asarray(one.values)
+    for recording in loaded:
+        values = np.asarray(recording.values)
         if protocol.scaling != "none" or protocol.pca != "none":
-            own = one.valid & (token_to_type >= 0)
-            values = preparation.prepare_responses(values, own, protocol, width=width, dtype=dtype)
+            kept = recording.valid & (token_to_type >= 0)
+            values = preparation.prepare_responses(values, kept, protocol, width=width, dtype=dtype)
         n_features.append(values.shape[1])
         means = preparation.type_means(values, token_to_type, eligible)[1]
         rdms.append(_rdm(means, protocol))
@@ -169,16 +169,16 @@ def _tested(brain, group, rdms, confounds, permutations, method) -> _Scores:
     while chunk := list(itertools.islice(rdms, _LAYERS)):
         # The last ones are filled up, so that all models share a program.
         filled = np.stack(chunk + chunk[-1:] * (_LAYERS - len(chunk)))
-        found = {}
+        scores = {}
         plain = _correlations(
             np.concatenate([brain, group]), filled, confounds[:0], permutations, method
         )
-        found["rsa"], found["group_rdm"] = plain[:, :-1].mean(axis=1), plain[:, -1]
-        found["partial"] = np.full_like(found["rsa"], np.nan)
+        scores["rsa"], scores["group_rdm"] = plain[:, :-1].mean(axis=1), plain[:, -1]
+        scores["partial"] = np.full_like(scores["rsa"], np.nan)
         if len(confounds):
             held = _correlations(brain, filled, confounds, permutations, method)
-            found["partial"] = held.mean(axis=1)
-        parts.append({name: values[:, : len(chunk)] for name, values in found.items()})
+            scores["partial"] = held.mean(axis=1)
+        parts.append({name: values[:, : len(chunk)] for name, values in scores.items()})
     every = {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
     return _Scores(
         {name: values[0] for name, values in every.items()},
@@ -212,4 +212,4 @@ _ceiling = compiled(noise_ceiling.noise_ceiling, static_argnames=("method", "ran
 @compiled
 def _permuted(problem: partial_rsa.MantelProblem, permutations: jax.Array) -> jax.Array:
     """[B, S, L] for permutations [B, T]."""
-    return jax.lax.map(lambda one: partial_rsa.permuted_correlations(problem, one), permutations)
+    return jax.lax.map(lambda draw: partial_rsa.permuted_correlations(problem, draw), permutations)

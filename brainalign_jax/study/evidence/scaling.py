@@ -95,8 +95,8 @@ def slope_of(
     )
     n_subjects = len(scores)
     if n_subjects < 2:
-        found = float(np.asarray(of_subjects)[0])
-        interval, p = (found, np.nan, np.nan), np.nan
+        slope = float(np.asarray(of_subjects)[0])
+        interval, p = (slope, np.nan, np.nan), np.nan
     else:
         test = scaling_slope.slope_test(
             of_subjects,

@@ -228,8 +228,8 @@ def _brains(study, measure: Measure, loaded, words: CommonWords, width: int) -> 
     for responses in loaded:
         values = np.asarray(responses.values)
         if protocol.scaling != "none" or protocol.pca != "none":
-            own = responses.valid & (words.token_to_type >= 0)
-            values = preparation.prepare_responses(values, own, protocol, width=width, dtype=dtype)
+            kept = responses.valid & (words.token_to_type >= 0)
+            values = preparation.prepare_responses(values, kept, protocol, width=width, dtype=dtype)
         n_features.append(values.shape[1])
         means = preparation.type_means(values, words.token_to_type, words.eligible)[1]
         rows.append(_spanned(measure, measure.centred(means)).astype(dtype))
@@ -249,8 +249,8 @@ def _stacked(rows: Sequence[np.ndarray], measure: Measure):
     """What is compared of each [T, R], narrower ones with zero columns added, with a leading axis."""
     widest = max(of.shape[1] for of in rows)
     alike = [of if isinstance(measure, MatrixMeasure) else _widened(of, widest) for of in rows]
-    made = [_represent(of, measure=measure) for of in alike]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *made)
+    represented = [_represent(of, measure=measure) for of in alike]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *represented)
 
 
 def _widened(rows: np.ndarray, width: int) -> np.ndarray:
@@ -286,8 +286,8 @@ def _drawn(
 def _ceiling(study: Study, measure: Measure, brains, kernels, words: CommonWords) -> float:
     """The measure with the other subjects' responses side by side, mean over subjects."""
     dtype, total, values = study.computation.dtype, sum(kernels), []
-    for index, own in enumerate(kernels):
-        others = (total - own)[np.ix_(words.types, words.types)]
+    for index, kernel in enumerate(kernels):
+        others = (total - kernel)[np.ix_(words.types, words.types)]
         rows = measure.centred(group_kernels.spanned_rows(others, dtype=dtype))
         with study.computation.context():
             brain = jax.tree.map(lambda leaf, index=index: leaf[index], brains)

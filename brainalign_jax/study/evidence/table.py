@@ -102,23 +102,23 @@ def summarise(
             line[f"score_{name}"] = _group_score(
                 table, f"{METRIC}_{name}", k, model, method, nested, layer
             )
-        mine = nulls[(nulls["model"] == model) & (nulls["method"] == method)]
-        line |= _against_nulls(table, mine, group, model, method, layer, nested, plan)
+        of_model = nulls[(nulls["model"] == model) & (nulls["method"] == method)]
+        line |= _against_nulls(table, of_model, group, model, method, layer, nested, plan)
         of_others = _of(ceilings, method)
         line["ceiling"] = of_others["value"].mean() if len(of_others) else np.nan
         lines.append(line)
     if not lines:  # nothing decodes words
         return pd.DataFrame(columns=list(COLUMNS))
-    found = pd.DataFrame(lines)
-    found = found.reindex(columns=list(COLUMNS))
-    found[["null_mean", "ceiling"]] = found[["null_mean", "ceiling"]].astype(float)
-    found = found.assign(**calibrated(found))
+    summary = pd.DataFrame(lines)
+    summary = summary.reindex(columns=list(COLUMNS))
+    summary[["null_mean", "ceiling"]] = summary[["null_mean", "ceiling"]].astype(float)
+    summary = summary.assign(**calibrated(summary))
     for kind in ("control", "static"):
-        found[kind] = pd.Series([None] * len(found), dtype=object)
-    tested = found["role"].eq("model") & found["p"].notna()
-    found.loc[tested, "p_fdr"] = chance.adjusted_p(found.loc[tested, "p"].to_numpy())
-    for index, line in found[found["role"] == "model"].iterrows():
-        for kind, others in rivals(found, line).items():
+        summary[kind] = pd.Series([None] * len(summary), dtype=object)
+    tested = summary["role"].eq("model") & summary["p"].notna()
+    summary.loc[tested, "p_fdr"] = chance.adjusted_p(summary.loc[tested, "p"].to_numpy())
+    for index, line in summary[summary["role"] == "model"].iterrows():
+        for kind, others in rivals(summary, line).items():
             if others.empty:
                 continue
             rival = others.loc[others["score"].idxmax()]
@@ -129,10 +129,10 @@ def summarise(
             )
             values = rival["model"], rival["score"], line["score"] - rival["score"]
             for name, value in zip(("", "_score", "_difference"), values, strict=True):
-                found.loc[index, kind + name] = value
-            found.loc[index, f"{kind}_lower"] = difference.lower
-            found.loc[index, f"{kind}_upper"] = difference.upper
-    return found
+                summary.loc[index, kind + name] = value
+            summary.loc[index, f"{kind}_lower"] = difference.lower
+            summary.loc[index, f"{kind}_upper"] = difference.upper
+    return summary
 
 
 def _chosen_layers(table: ResultTable, model: str, method: str, k: int) -> pd.DataFrame:
@@ -152,9 +152,9 @@ def _hits(
     ranks: pd.DataFrame, model: str, method: str, layers: pd.DataFrame, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Share of hits [S, T] of each subject's types at the chosen layers, and how often each was asked."""
-    mine = ranks[(ranks["model"] == model) & (ranks["method"] == method)]
-    mine = mine.merge(layers, on=[c for c in ("subject", "fold", "layer") if c in layers])
-    hit = mine.assign(hit=mine["rank_csls"] <= k)
+    chosen = ranks[(ranks["model"] == model) & (ranks["method"] == method)]
+    chosen = chosen.merge(layers, on=[c for c in ("subject", "fold", "layer") if c in layers])
+    hit = chosen.assign(hit=chosen["rank_csls"] <= k)
     by_type = hit.groupby(["subject", "type"], sort=False)["hit"].agg(["mean", "size"])
     subjects = layers["subject"].unique()
     types = np.sort(hit["type"].unique())
@@ -171,16 +171,16 @@ def _interval(hits, weights, plan: EvidencePlan) -> bootstrap.Interval:
     drawn = bootstrap.draw_hierarchical(
         n_subjects, n_items, plan.n_bootstraps, over=over, random_state=plan.seed
     )
-    found = _hierarchical(np.float32(hits), np.float32(weights), *drawn, confidence=plan.confidence)
-    return bootstrap.Interval(*(float(x) for x in found))
+    ends = _hierarchical(np.float32(hits), np.float32(weights), *drawn, confidence=plan.confidence)
+    return bootstrap.Interval(*(float(x) for x in ends))
 
 
-def _difference(mine, weights, other, other_weights, plan: EvidencePlan) -> bootstrap.Interval:
+def _difference(hits, weights, other, other_weights, plan: EvidencePlan) -> bootstrap.Interval:
     """Interval of the difference of two models' scores, words and subjects drawn for both at once."""
-    n_subjects, n_items = mine.shape
-    if other.shape != mine.shape:
+    n_subjects, n_items = hits.shape
+    if other.shape != hits.shape:
         raise ValueError(
-            f"hits {mine.shape} and {other.shape} are not of the same subjects and words"
+            f"hits {hits.shape} and {other.shape} are not of the same subjects and words"
         )
     over = "both" if n_subjects > 1 else "items"
     subjects, items = bootstrap.draw_hierarchical(
@@ -188,10 +188,10 @@ def _difference(mine, weights, other, other_weights, plan: EvidencePlan) -> boot
     )
     drawn = [
         np.asarray(_group_means(np.float32(h), np.float32(w), subjects, items))
-        for h, w in ((mine, weights), (other, other_weights))
+        for h, w in ((hits, weights), (other, other_weights))
     ]
-    found = _percentile(drawn[0] - drawn[1], np.float32(0), confidence=plan.confidence)
-    return bootstrap.Interval(*(float(x) for x in found))
+    ends = _percentile(drawn[0] - drawn[1], np.float32(0), confidence=plan.confidence)
+    return bootstrap.Interval(*(float(x) for x in ends))
 
 
 _hierarchical = compiled(bootstrap.hierarchical, ("confidence",))
@@ -213,7 +213,7 @@ def _group_score(table, metric, k, model, method, nested, layer) -> float:
 def _against_nulls(table, nulls, group, model, method, layer, nested, plan: EvidencePlan) -> dict:
     if not len(nulls):
         return {}
-    found = {"null": nulls["null"].iloc[0], "n_draws": nulls["draw"].nunique()}
+    compared = {"null": nulls["null"].iloc[0], "n_draws": nulls["draw"].nunique()}
     for metric, column in ((METRIC, "p"), ("rank_accuracy", "p_rank_accuracy")):
         drawn = nulls[nulls["metric"] == metric]
         of_layers = drawn.groupby(["draw", "layer"])["value"].mean().unstack()
@@ -222,40 +222,40 @@ def _against_nulls(table, nulls, group, model, method, layer, nested, plan: Evid
             rows = table.pooled(metric, model=model, method=method, subject=GROUP)
             real = rows["value"]
         highest = of_layers.max(axis=1)
-        found[column] = chance.permutation_p(real.max(), highest.to_numpy())
+        compared[column] = chance.permutation_p(real.max(), highest.to_numpy())
         if metric == METRIC:
             # What is picked on the scores is compared with draws that pick, too.
-            found["null_mean"] = (of_layers[layer] if nested else highest).mean()
-            found["null_high"] = highest.quantile(plan.confidence)
-    return found
+            compared["null_mean"] = (of_layers[layer] if nested else highest).mean()
+            compared["null_high"] = highest.quantile(plan.confidence)
+    return compared
 
 
-def calibrated(found: pd.DataFrame) -> dict[str, pd.Series]:
+def calibrated(summary: pd.DataFrame) -> dict[str, pd.Series]:
     """Scores and bounds on the scale where 0 is the null's mean and 1 the ceiling.
 
     Where no null is drawn for twins and controls (but by measures with one of their own), theirs is that of
     the trained model, or the mean over the models scored by the same method; uniform chance only where
     nothing was drawn.
     """
-    own = found.set_index(["model", "method"])["null_mean"]
-    trained = found["model"].map(without_seed).str.removeprefix(UNTRAINED)
-    of_twins = [own.get(key, np.nan) for key in zip(trained, found["method"], strict=True)]
-    floor = found["null_mean"].fillna(pd.Series(of_twins, index=found.index, dtype=float))
-    floor = floor.fillna(found.groupby("method")["null_mean"].transform("mean"))
-    floor = floor.fillna(found["chance"])
-    reach = found["ceiling"] - floor
+    null_means = summary.set_index(["model", "method"])["null_mean"]
+    trained = summary["model"].map(without_seed).str.removeprefix(UNTRAINED)
+    of_twins = [null_means.get(key, np.nan) for key in zip(trained, summary["method"], strict=True)]
+    floor = summary["null_mean"].fillna(pd.Series(of_twins, index=summary.index, dtype=float))
+    floor = floor.fillna(summary.groupby("method")["null_mean"].transform("mean"))
+    floor = floor.fillna(summary["chance"])
+    reach = summary["ceiling"] - floor
     reach = reach.where(reach > 1e-6)  # else the ceiling leaves nothing to be explained
     names = {"calibrated": "score", "calibrated_lower": "lower", "calibrated_upper": "upper"}
-    return {name: (found[column] - floor) / reach for name, column in names.items()}
+    return {name: (summary[column] - floor) / reach for name, column in names.items()}
 
 
 def _of(ceilings: pd.DataFrame, method: str) -> pd.DataFrame:
     return ceilings[(ceilings["method"] == method) & (ceilings["metric"] == METRIC)]
 
 
-def rivals(found: pd.DataFrame, line: pd.Series) -> dict[str, pd.DataFrame]:
+def rivals(summary: pd.DataFrame, line: pd.Series) -> dict[str, pd.DataFrame]:
     """Rows of the same method to compare a model with: "control" and "static"."""
-    same = found[(found["method"] == line["method"]) & (found["model"] != line["model"])]
+    same = summary[(summary["method"] == line["method"]) & (summary["model"] != line["model"])]
     twin = (same["model"].map(without_seed) == UNTRAINED + line["model"]).astype(bool)
     static = same["model"].map(is_static).astype(bool)
     rivals = {"control": same[((same["role"] == "control") & ~static) | twin]}

@@ -39,11 +39,11 @@ def evidence_values(table: ResultTable) -> dict | None:
     if every.empty:
         return None
     parts = []
-    for (k, label), found in every.groupby([every["k"], _labels(every)], sort=False):
+    for (k, label), lines in every.groupby([every["k"], _labels(every)], sort=False):
         name = "evidence" if k else f"evidence {label}"
-        caption = _caption(found, confidence(table))
-        picture = page.picture(name, evidence_figure(found), caption)
-        parts.append({"figure": picture, "scores": _evidence_table(table, found)})
+        caption = _caption(lines, confidence(table))
+        picture = page.picture(name, evidence_figure(lines), caption)
+        parts.append({"figure": picture, "scores": _evidence_table(table, lines)})
     decoded = every[every["k"] > 0]
     return {
         "parts": parts,
@@ -55,15 +55,15 @@ def evidence_values(table: ResultTable) -> dict | None:
     }
 
 
-def _labels(found: pd.DataFrame) -> pd.Series:
+def _labels(lines: pd.DataFrame) -> pd.Series:
     """What each row's score is called: measures have one each, methods that decode share P@k."""
-    return found["method"].where(found["k"] == 0, "")
+    return lines["method"].where(lines["k"] == 0, "")
 
 
-def evidence_figure(found: pd.DataFrame) -> Figure:
+def evidence_figure(lines: pd.DataFrame) -> Figure:
     """One line a model and method: score with its interval, null, chance, controls and ceiling."""
-    models = found[found["role"] == "model"]
-    names = short_names(found["model"].unique())
+    models = lines[lines["role"] == "model"]
+    names = short_names(lines["model"].unique())
     height = 1.5 + 0.52 * len(models)
     figure = Figure(figsize=(5.6, height + 1.3), layout="constrained", facecolor="white")
     axis = figure.subplots()
@@ -119,9 +119,9 @@ def confidence(table: ResultTable) -> float:
     return float(plan["confidence"]) if isinstance(plan, dict) and "confidence" in plan else 0.95
 
 
-def _caption(found: pd.DataFrame, level: float) -> str:
-    models = found[found["role"] == "model"]
-    decoding = bool((found["k"] > 0).any())
+def _caption(lines: pd.DataFrame, level: float) -> str:
+    models = lines[lines["role"] == "model"]
+    decoding = bool((lines["k"] > 0).any())
     text = (
         ("Every model and method. " if decoding else "Every model. ")
         + f"Blue: score with its {percent(level)} bootstrap interval over subjects"
@@ -140,9 +140,9 @@ def _caption(found: pd.DataFrame, level: float) -> str:
     return text
 
 
-def _evidence_table(table: ResultTable, found: pd.DataFrame) -> page.Table:
-    names = short_names(found["model"].unique())
-    k = int(found["k"].iloc[0])
+def _evidence_table(table: ResultTable, lines: pd.DataFrame) -> page.Table:
+    names = short_names(lines["model"].unique())
+    k = int(lines["k"].iloc[0])
     label = f"P@{k}" if k else "similarity"
     header = [
         "model", "method", "layer", label, f"{percent(confidence(table))} interval",
@@ -152,9 +152,9 @@ def _evidence_table(table: ResultTable, found: pd.DataFrame) -> page.Table:
         "score_tokens": "token mean", "score_types": "type mean", "score_hapax": "hapaxes",
     }  # fmt: skip
     always = ("null_mean", "p", "p_fdr")
-    columns = {c: columns[c] for c in columns if c in always or found[c].notna().any()}
+    columns = {c: columns[c] for c in columns if c in always or lines[c].notna().any()}
     order = {"model": 0, "untrained": 1, "control": 2}
-    ordered = found.sort_values("role", key=lambda roles: roles.map(order), kind="stable")
+    ordered = lines.sort_values("role", key=lambda roles: roles.map(order), kind="stable")
     rows = [
         [
             names[line["model"]], line["method"], str(int(line["layer"])), number(line["score"]),
@@ -162,7 +162,7 @@ def _evidence_table(table: ResultTable, found: pd.DataFrame) -> page.Table:
         ]
         for _, line in ordered.iterrows()
     ]  # fmt: skip
-    kinds = found["selection"].unique()
+    kinds = lines["selection"].unique()
     note = (
         f"Layer and score: chosen in {kinds[0]}."
         if "inner folds" in kinds
@@ -170,7 +170,7 @@ def _evidence_table(table: ResultTable, found: pd.DataFrame) -> page.Table:
     )
     if not k:
         note += (
-            f" {label_of(found['method'].iloc[0])}, of {int(found['n_items'].iloc[0])} word types that all "
+            f" {label_of(lines['method'].iloc[0])}, of {int(lines['n_items'].iloc[0])} word types that all "
             "subjects have responses to; draws permute these (blocks, or shifts in time)."
         )
     note += (
@@ -181,11 +181,11 @@ def _evidence_table(table: ResultTable, found: pd.DataFrame) -> page.Table:
     return page.Table([*header, *columns.values()], rows, 2, note)
 
 
-def _guesses(table: ResultTable, found: pd.DataFrame) -> str:
+def _guesses(table: ResultTable, lines: pd.DataFrame) -> str:
     guesses = table.extras.get("chance")
     if guesses is None or guesses.empty:
         return ""
-    k = int(found["k"].iloc[0])
+    k = int(lines["k"].iloc[0])
     line = guesses[guesses["k"] == k].iloc[0]
     return (
         f"Guesses at k = {k}: uniform {number(line['uniform'])}, one subject within "
@@ -228,19 +228,19 @@ def _layers_table(table: ResultTable) -> page.Table | None:
 
 
 def _rsa_table(table: ResultTable) -> page.Table | None:
-    found = table.extras.get("rsa")
-    if found is None or found.empty:
+    rsa_lines = table.extras.get("rsa")
+    if rsa_lines is None or rsa_lines.empty:
         return None
-    names = short_names(found["model"].unique())
+    names = short_names(rsa_lines["model"].unique())
     columns = ["rsa", "p", "partial", "p_partial", "group_rdm", "p_group_rdm"]
     rows = []
-    for name, part in found.groupby("model", sort=False):
+    for name, part in rsa_lines.groupby("model", sort=False):
         line = part.loc[part["rsa"].idxmax()]
         rows.append(
             [names[name], str(int(line["layer"])), *(_cell(line, column) for column in columns)]
         )
     header = ["model", "best layer", "RSA", "p", "partial", "p", "group RDM", "p"]
-    line = found.iloc[0]
+    line = rsa_lines.iloc[0]
     note = (
         f"RSA over {int(line['n_items'])} word types: mean over subjects; with confounds held constant "
         f"({line['confounds'] or 'none known'}); of the mean RDM of the subjects. p: "

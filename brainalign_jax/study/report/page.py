@@ -4,9 +4,9 @@ The HTML is in templates/, one a kind of report. What they are given is plain va
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jinja2
 import pandas as pd
@@ -44,6 +44,27 @@ def facts(known: Iterable[tuple[str, object]]) -> Table:
             counts = whole and name.startswith("n_")
             lines.append([name, f"{int(value):,}" if counts else recorded(value)])
     return Table(["fact", "value"], lines)
+
+
+def facts_of(
+    manifest: Mapping[str, Any],
+    groups: Mapping[str, str],
+    names: Sequence[str],
+    *,
+    empty: Sequence[object] = (None, ""),
+) -> Table:
+    """What a manifest says: the values of its `groups`, by what each group is called, its models, `names`.
+
+    empty: values that are left out.
+    """
+    known = [
+        (f"{called}: {key}", value)
+        for group, called in groups.items()
+        for key, value in manifest[group].items()
+    ]
+    known.append(("models", ", ".join(model["name"] for model in manifest["models"])))
+    known += [(name, manifest[name]) for name in names]
+    return facts((key, value) for key, value in known if value not in empty)
 
 
 class Picture(NamedTuple):

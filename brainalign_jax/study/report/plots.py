@@ -222,10 +222,10 @@ def spread_note(n_models: int, n_subjects: int) -> str:
 def check_one_study(table: ResultTable) -> None:
     """Raise ValueError unless all rows are of one data set and one protocol."""
     for column in ("dataset", "protocol"):
-        found = table.rows[column].unique()
-        if len(found) > 1:
+        values = table.rows[column].unique()
+        if len(values) > 1:
             raise ValueError(
-                f"the table mixes {column}s {', '.join(map(str, found))}: select the rows of one"
+                f"the table mixes {column}s {', '.join(map(str, values))}: select the rows of one"
             )
 
 
@@ -246,11 +246,11 @@ def _group(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _bounds(table: ResultTable, metric: str, k: int) -> pd.DataFrame | None:
     """Bootstrap intervals of the group scores of every layer, where the table has them."""
-    found = table.extras.get("intervals")
-    if found is None:
+    intervals = table.extras.get("intervals")
+    if intervals is None:
         return None
-    found = found[(found["metric"] == metric) & (found["k"] == k)]
-    return found if len(found) else None
+    intervals = intervals[(intervals["metric"] == metric) & (intervals["k"] == k)]
+    return intervals if len(intervals) else None
 
 
 def _draw_layers(
@@ -271,9 +271,9 @@ def _draw_layers(
     dodge = min(0.14 if bounds is None else 0.05, 0.6 / len(models))
     for axis, (method, part) in zip(axes, rows.groupby("method", sort=False), strict=True):
         for index, model in enumerate(models):
-            mine = part[part["model"] == model].sort_values("layer")
-            subjects, colour = mine[mine["subject"] != GROUP], styles[model]["color"]
-            mean = _group(mine)
+            of_model = part[part["model"] == model].sort_values("layer")
+            subjects, colour = of_model[of_model["subject"] != GROUP], styles[model]["color"]
+            mean = _group(of_model)
             axis.plot(mean["layer"], mean["value"], label=model, zorder=3, **styles[model])
             if bounds is not None:
                 of = (bounds["model"] == model) & (bounds["method"] == method)

@@ -223,8 +223,8 @@ def _model_facts(table: ResultTable) -> list[tuple[str, page.Table]]:
     models = table.manifest.get("models")
     if not models:
         columns = ["model", "family", "n_params", "n_layers"]
-        found = table.rows[columns].drop_duplicates().rename(columns={"model": "name"})
-        models = found.to_dict("records")
+        distinct = table.rows[columns].drop_duplicates().rename(columns={"model": "name"})
+        models = distinct.to_dict("records")
     models = [model if isinstance(model, dict) else {"name": str(model)} for model in models]
     short = short_names([str(model.get("name")) for model in models])
     # The geometry has a section of its own.

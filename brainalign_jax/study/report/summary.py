@@ -109,13 +109,13 @@ def check(table: ResultTable, k: int) -> None:
 
 def warnings(table: ResultTable) -> list[str]:
     """What a reader must know before any score: simulated subjects, the paper's protocol, odd vectors."""
-    found = []
+    texts = []
     if table.manifest.get("simulated"):
-        found.append(SIMULATED_WARNING)
+        texts.append(SIMULATED_WARNING)
     paper = "paper" in (protocol_fields(table).get("name"), table.rows["protocol"].iloc[0])
     if paper and (table.rows["metric"] != table.rows["method"]).any():  # measures have no folds
-        found.append(PAPER_WARNING)
-    return found + complaints(table)
+        texts.append(PAPER_WARNING)
+    return texts + complaints(table)
 
 
 def headline(table: ResultTable, *, k: int) -> str:

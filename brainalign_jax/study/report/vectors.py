@@ -12,7 +12,7 @@ def complaints(table: ResultTable) -> list[str]:
     """A sentence for each model whose vectors few words or dimensions rule."""
     facts = _facts(table)
     names = short_names([str(model["name"]) for model in facts])
-    found = []
+    texts = []
     for model in facts:
         text = complaint(model["geometry"], table.manifest.get("n_types") or 1)
         if text is None:
@@ -20,8 +20,8 @@ def complaints(table: ResultTable) -> list[str]:
         before = ""
         if "first_token" in model and model["first_token"] is None:
             before = " Nothing stands before the first word of a text (see bos)."
-        found.append(f"{names[model['name']]}: {text}.{before}")
-    return found
+        texts.append(f"{names[model['name']]}: {text}.{before}")
+    return texts
 
 
 def vectors_table(table: ResultTable) -> page.Table | None:

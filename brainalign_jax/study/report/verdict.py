@@ -85,23 +85,23 @@ def with_evidence(
 ) -> ResultTable:
     """The table with `summarise` and `scaling.slopes` of the extras "ranks", "nulls", "ceilings"."""
     used = extras["ranks"], extras["nulls"], extras["ceilings"]
-    found = summarise(table, *used, plan, k=k)
-    slopes = scaling.slopes(table, found, plan, k=k)
-    made = {"evidence": found, "scaling": slopes}
+    evidence = summarise(table, *used, plan, k=k)
+    slopes = scaling.slopes(table, evidence, plan, k=k)
+    more = {"evidence": evidence, "scaling": slopes}
     ranked = dataclasses.replace(table, extras={"ranks": extras["ranks"]})
-    made["intervals"] = intervals.by_layer(ranked, plan, k=k)
+    more["intervals"] = intervals.by_layer(ranked, plan, k=k)
     manifest = table.manifest | {"evidence": dataclasses.asdict(plan)}
-    return dataclasses.replace(table, manifest=manifest, extras={**table.extras, **extras, **made})
+    return dataclasses.replace(table, manifest=manifest, extras={**table.extras, **extras, **more})
 
 
 def verdicts(table: ResultTable) -> list[Verdict]:
     """One verdict a model and method, controls and untrained twins left out; empty without evidence."""
-    found = tested(table)
-    if found.empty:
+    evidence = tested(table)
+    if evidence.empty:
         return []
-    names = short_names(found["model"].unique()) | _features(table)
+    names = short_names(evidence["model"].unique()) | _features(table)
     folds = _FOLDS.get(table.manifest.get("protocol", {}).get("folds"), "these folds")
-    lines = found[found["role"] == "model"]
+    lines = evidence[evidence["role"] == "model"]
     return [_verdict(line, names, folds) for _, line in lines.iterrows()]
 
 
@@ -121,23 +121,23 @@ def overall(table: ResultTable) -> Verdict | None:
 
     By measures of similarity only where no method decodes words.
     """
-    found = tested(table)
-    decoding = bool((found["k"] > 0).any())
-    found = found[(found["k"] > 0) == decoding]
-    single = [given for given in verdicts(table) if given.decodes == decoding]
+    evidence = tested(table)
+    decoding = bool((evidence["k"] > 0).any())
+    evidence = evidence[(evidence["k"] > 0) == decoding]
+    single = [judged for judged in verdicts(table) if judged.decodes == decoding]
     if not single:
         return None
-    by_level = {level: [given for given in single if given.level == level] for level in LEVELS}
-    found = found.set_index(["model", "method"])
-    dataset = str(found["dataset"].iloc[0])
+    by_level = {level: [judged for judged in single if judged.level == level] for level in LEVELS}
+    evidence = evidence.set_index(["model", "method"])
+    dataset = str(evidence["dataset"].iloc[0])
     for level in LEVELS:
         if not by_level[level]:
             continue
         best = max(
-            by_level[level], key=lambda given: found.loc[(given.model, given.method), "score"]
+            by_level[level], key=lambda judged: evidence.loc[(judged.model, judged.method), "score"]
         )
         count = len(by_level[level])
-        controlled = known(found.loc[(best.model, best.method)].get("control_score"))
+        controlled = known(evidence.loc[(best.model, best.method)].get("control_score"))
         does, more, do = _SAYS[decoding]
         beyond = f"On {dataset} the model's vectors {does} {more} than {_APART}"
         and_controls = f", and {more} than its controls {do}"
@@ -250,8 +250,10 @@ def _compared(line: pd.Series, kind: str, names: dict[str, str]) -> str:
 def _features(table: ResultTable) -> dict[str, str]:
     """name of a nuisance control -> the features that these words have, as its vectors were made of."""
     models = table.manifest.get("models") or ()
-    models = [one for one in models if isinstance(one, dict) and one.get("features")]
-    return {one["name"]: listed([_PLAIN.get(x, x) for x in one["features"]]) for one in models}
+    models = [model for model in models if isinstance(model, dict) and model.get("features")]
+    return {
+        model["name"]: listed([_PLAIN.get(x, x) for x in model["features"]]) for model in models
+    }
 
 
 def describe(name: str, names: dict[str, str]) -> str:
@@ -274,12 +276,12 @@ def signatures(tables: Sequence[ResultTable]) -> list[str]:
 
     Low precision on all data sets, families that disagree about size, and scores that fall with size.
     """
-    found = []
+    texts = []
     judged = [(table, overall(table)) for table in tables]
-    judged = [(table, one) for table, one in judged if one is not None]
-    if judged and all(one.level == "chance" for _, one in judged):
+    judged = [(table, verdict) for table, verdict in judged if verdict is not None]
+    if judged and all(verdict.level == "chance" for _, verdict in judged):
         names = ", ".join(str(table.rows["dataset"].iloc[0]) for table, _ in judged)
-        found.append(f"Low precision everywhere: no score exceeds its null on {names}.")
+        texts.append(f"Low precision everywhere: no score exceeds its null on {names}.")
     for table, _ in judged:
         slopes = table.extras.get("scaling")
         if slopes is None or slopes.empty:
@@ -290,18 +292,18 @@ def signatures(tables: Sequence[ResultTable]) -> list[str]:
             falls = (families["upper"] < 0) & (families["p"] < ALPHA)
             grows = (families["lower"] > 0) & (families["p"] < ALPHA)
             for _, line in families[falls].iterrows():
-                found.append(
+                texts.append(
                     f"Scores fall with size: on {dataset} by {method}, {line['scope']} loses "
                     f"{number(-line['slope'])} per tenfold parameters "
                     f"{interval(-line['upper'], -line['lower'])}."
                 )
             rising, falling = families.loc[grows, "scope"], families.loc[falls, "scope"]
             if len(rising) and len(falling):
-                found.append(
+                texts.append(
                     f"Families disagree: on {dataset} by {method}, scores grow with size in "
                     f"{', '.join(rising)} and fall in {', '.join(falling)}."
                 )
-    return found
+    return texts
 
 
 def scaling_text(table: ResultTable) -> list[str]:
@@ -314,8 +316,8 @@ def scaling_text(table: ResultTable) -> list[str]:
     if slopes is None or slopes.empty:
         return []
     sentences = []
-    found = table.extras.get("evidence")
-    k = "k" if found is None or found.empty else int(found["k"].iloc[0])
+    evidence = table.extras.get("evidence")
+    k = "k" if evidence is None or evidence.empty else int(evidence["k"].iloc[0])
     for method, part in slopes.groupby("method", sort=False):
         by = part.set_index(["scope", "quantity"])
         scope = "within" if ("within", "score") in by.index else "across"

@@ -143,7 +143,7 @@ def fold_axes(
     """
     if weights.ndim == 2:
         return jax.lax.map(
-            lambda one: fold_axes(layer, one, scaling=scaling, n_axes=n_axes), weights
+            lambda of_fold: fold_axes(layer, of_fold, scaling=scaling, n_axes=n_axes), weights
         )
     if scaling != "none":
         layer = LayerVectors(_scaled(layer.values, weights > 0, scaling), None)
@@ -263,9 +263,9 @@ def ranks(
     others: similarities [M, T] of what else are neighbours, where their weight [M] is positive.
     """
     allowed = split.candidates > 0
-    found = {"rank_nn": retrieval.ranks(jnp.where(allowed, similarity, -jnp.inf), split.gold)}
+    by_rule = {"rank_nn": retrieval.ranks(jnp.where(allowed, similarity, -jnp.inf), split.gold)}
     if not csls:
-        return found
+        return by_rule
     # Far below any similarity, yet finite: CSLS means must not meet infinities.
     least = jnp.asarray(-1e6, similarity.dtype)
     similarity = jnp.where(allowed[None, :], similarity, least)
@@ -274,7 +274,9 @@ def ranks(
     scaled = retrieval.csls_from_cosine(
         similarity, k=protocol.csls_k, source_weights=split.query_mask, others=others
     )
-    return found | {"rank_csls": retrieval.ranks(jnp.where(allowed, scaled, -jnp.inf), split.gold)}
+    return by_rule | {
+        "rank_csls": retrieval.ranks(jnp.where(allowed, scaled, -jnp.inf), split.gold)
+    }
 
 
 def pooled_ranks(similarity: jax.Array, folds: Split, protocol: Protocol) -> dict[str, jax.Array]:
@@ -288,18 +290,18 @@ def pooled_ranks(similarity: jax.Array, folds: Split, protocol: Protocol) -> dic
         gold=folds.gold.reshape(-1),
         candidates=folds.candidates[0],
     )
-    found = ranks(similarity.reshape(-1, n_types), flat, protocol)
-    return {name: x.reshape(folds.gold.shape) for name, x in found.items()}
+    by_rule = ranks(similarity.reshape(-1, n_types), flat, protocol)
+    return {name: x.reshape(folds.gold.shape) for name, x in by_rule.items()}
 
 
 def prediction_scores(
     map: Map, queries: jax.Array, layer: LayerVectors, split: Split
 ) -> dict[str, jax.Array]:
     """Correlation and r2 of predicted and true vectors over the queries, mean over dimensions."""
-    found, true = predicted(map, queries), layer.values[split.gold]
+    guessed, true = predicted(map, queries), layer.values[split.gold]
     if layer.rotation is not None:
-        found, true = (linalg.product(x, layer.rotation) for x in (found, true))
+        guessed, true = (linalg.product(x, layer.rotation) for x in (guessed, true))
     return {
-        "pearson": scoring.pearson(true, found, split.query_mask).mean(),
-        "r2": scoring.r2(true, found, split.query_mask).mean(),
+        "pearson": scoring.pearson(true, guessed, split.query_mask).mean(),
+        "r2": scoring.r2(true, guessed, split.query_mask).mean(),
     }

@@ -42,11 +42,11 @@ class Work:
 
     def score(self, index: int | slice) -> list[dict[Part, dict[str, np.ndarray]]]:
         """Scores of each part in a fold, with a leading layer axis; of each fold of a slice."""
-        found = self._score(index)
+        parts = self._score(index)
         if not isinstance(index, slice):
-            return [found]
+            return [parts]
         return [
-            {part: {name: x[:, i] for name, x in one.items()} for part, one in found.items()}
+            {part: {name: x[:, i] for name, x in scores.items()} for part, scores in parts.items()}
             for i in range(len(self.problem.folds.outer.train[index]))
         ]
 
@@ -92,6 +92,6 @@ class Work:
         options = dict(method=method, mesh=self.mesh, batch=self.computation.at_once())
         scores = [programs.evaluate(state, source, chunk, fold, **options) for chunk in chunks]
         return {
-            name: np.concatenate([np.asarray(one[name]) for one in scores])[: self.counts[part]]
+            name: np.concatenate([np.asarray(rows[name]) for rows in scores])[: self.counts[part]]
             for name in scores[0]
         }

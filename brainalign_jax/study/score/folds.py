@@ -220,12 +220,12 @@ def split_arrays(
         np.unique(token_to_type[mask]) if queries == "types" else np.flatnonzero(mask)
         for mask in folds.test
     ]
-    slots = max(least, max(len(one) for one in asked))
+    slots = max(least, max(len(fold_rows) for fold_rows in asked))
     ids = np.zeros((len(asked), slots), np.int32)
     mask = np.zeros((len(asked), slots), np.float32)
-    for fold, one in enumerate(asked):
-        ids[fold, : len(one)] = one
-        mask[fold, : len(one)] = 1
+    for fold, rows in enumerate(asked):
+        ids[fold, : len(rows)] = rows
+        mask[fold, : len(rows)] = 1
     gold = ids if queries == "types" else np.maximum(token_to_type, 0).astype(np.int32)[ids]
     return Split(
         folds.train.astype(np.float32),

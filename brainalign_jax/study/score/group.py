@@ -76,11 +76,11 @@ def shared_rows(responses: Sequence[WordResponses], *, lower: bool = False) -> n
     group_kernels.check_same_words(responses)
     _, token_to_type = responses[0].stimulus.types(lower=lower)
     eligible = token_to_type >= 0
-    for one in responses:
-        eligible = eligible & one.valid
+    for recording in responses:
+        eligible = eligible & recording.valid
     if not eligible.any():
         raise ValueError(
-            f"no word has a response of all of {', '.join(one.subject for one in responses)}: "
+            f"no word has a response of all of {', '.join(person.subject for person in responses)}: "
             "leave a subject out"
         )
     return eligible
@@ -99,12 +99,12 @@ def summed_responses(
     """
     eligible = shared_rows(responses, lower=lower)
     total = np.zeros((len(eligible), len(eligible)))
-    for one in responses:
-        kernel = group_kernels.token_kernel(one, eligible, scaling=scaling)
+    for recording in responses:
+        kernel = group_kernels.token_kernel(recording, eligible, scaling=scaling)
         total += kernel / group_kernels.total_variance(kernel, eligible)
     meta = {
         "group": "summed",
-        "subjects": [one.subject for one in responses],
+        "subjects": [person.subject for person in responses],
         "scaling": scaling,
     }
     values = group_kernels.spanned_rows(total)
@@ -123,8 +123,8 @@ def summed(
     """
     eligible, train = _training(responses, train, lower=lower)
     totals = np.zeros((len(train), len(eligible), len(eligible)))
-    for one in responses:
-        kernel = group_kernels.token_kernel(one, eligible)
+    for recording in responses:
+        kernel = group_kernels.token_kernel(recording, eligible)
         for total, rows in zip(totals, train, strict=True):
             total += _centred(kernel, eligible, rows) / group_kernels.total_variance(kernel, rows)
     return _stacked([group_kernels.spanned_rows(total) for total in totals])
@@ -166,11 +166,11 @@ def hyperaligned(
     if len(responses) < 2:
         raise ValueError("hyperalignment needs at least two subjects")
     scores = np.zeros((len(train), len(responses), len(eligible), n_components), np.float32)
-    for subject, one in enumerate(responses):
-        kernel = group_kernels.token_kernel(one, eligible)
+    for subject, recording in enumerate(responses):
+        kernel = group_kernels.token_kernel(recording, eligible)
         for fold, rows in enumerate(train):
             scores[fold, subject] = _components(kernel, eligible, rows, n_components)
-    found = [
+    spaces = [
         _shared_space(
             fold,
             rows.astype(np.float32),
@@ -180,7 +180,7 @@ def hyperaligned(
         )
         for fold, rows in zip(scores, train, strict=True)
     ]
-    return np.where(eligible[:, None], np.stack(found), 0)
+    return np.where(eligible[:, None], np.stack(spaces), 0)
 
 
 @jax.jit(static_argnames=("scale", "tolerance", "max_iterations"))
@@ -228,5 +228,5 @@ def _components(kernel, eligible, rows, n_components: int) -> np.ndarray:
 
 def _stacked(folds: list[np.ndarray]) -> np.ndarray:
     """[F, N, R] from [N, R] of different ranks."""
-    width = max(one.shape[1] for one in folds)
-    return np.stack([np.pad(one, ((0, 0), (0, width - one.shape[1]))) for one in folds])
+    width = max(rows.shape[1] for rows in folds)
+    return np.stack([np.pad(rows, ((0, 0), (0, width - rows.shape[1]))) for rows in folds])

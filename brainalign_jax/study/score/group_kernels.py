@@ -23,11 +23,11 @@ def check_same_words(responses: Sequence[WordResponses]) -> None:
         raise ValueError("no responses were given: name at least one subject")
     first = responses[0]
     words = first.stimulus.fingerprint(attributes=False)
-    for one in responses[1:]:
-        if one.stimulus.fingerprint(attributes=False) != words:
+    for recording in responses[1:]:
+        if recording.stimulus.fingerprint(attributes=False) != words:
             raise ValueError(
-                f"subjects {first.subject!r} and {one.subject!r} did not see the same words at the same "
-                "times: a group needs one stimulus"
+                f"subjects {first.subject!r} and {recording.subject!r} did not see the same words at the "
+                "same times: a group needs one stimulus"
             )
 
 

@@ -155,13 +155,13 @@ def prepare_vectors(
         values = np.stack([_without_top_axes(layer) for layer in values])
         scaling = "none"
     if reduces or scaling != "none":
-        own = dataclasses.replace(protocol, scaling=scaling, alpha_unit="absolute")
+        choices = dataclasses.replace(protocol, scaling=scaling, alpha_unit="absolute")
         every = np.ones(values.shape[1], bool)
         values = np.stack(
             [
-                _reduced(layer, every, every, own, n_features)
+                _reduced(layer, every, every, choices, n_features)
                 if reduces
-                else _scaled(layer, every, *_scaling(layer, every, own))
+                else _scaled(layer, every, *_scaling(layer, every, choices))
                 for layer in values
             ]
         )
@@ -267,10 +267,10 @@ def _of(parameter: np.ndarray | float, part: slice):
 
 def _scaled_rows(values, eligible, shift, scale, *, dtype: str) -> np.ndarray:
     """The scaled rows, worked in float64 block by block."""
-    found = np.empty(values.shape, dtype)
+    scaled = np.empty(values.shape, dtype)
     for part, block in column_blocks(values):
-        found[:, part] = _scaled(block, eligible, _of(shift, part), _of(scale, part))
-    return found
+        scaled[:, part] = _scaled(block, eligible, _of(shift, part), _of(scale, part))
+    return scaled
 
 
 def _row_means(values, eligible, shift, scale) -> np.ndarray:
@@ -283,10 +283,10 @@ def _row_means(values, eligible, shift, scale) -> np.ndarray:
 
 def row_centred(rows: np.ndarray) -> np.ndarray:
     """Rows [..., V] less their own means, in their type; those constant but for rounding become zero."""
-    found = (rows - rows.mean(axis=-1, keepdims=True, dtype=np.float64)).astype(rows.dtype)
+    centred = (rows - rows.mean(axis=-1, keepdims=True, dtype=np.float64)).astype(rows.dtype)
     size = np.abs(rows).max(axis=-1, keepdims=True)
-    varies = np.abs(found).max(axis=-1, keepdims=True) > 8 * np.finfo(rows.dtype).eps * size
-    return np.where(varies, found, 0)
+    varies = np.abs(centred).max(axis=-1, keepdims=True) > 8 * np.finfo(rows.dtype).eps * size
+    return np.where(varies, centred, 0)
 
 
 def _gram(values, eligible, shift, scale, mean_rows: np.ndarray | None = None) -> np.ndarray:

@@ -248,21 +248,21 @@ def reworded(
             for fold in several
             for mask in fold.test
         ]
-        return max(len(np.unique(one)) for one in tests)
+        return max(len(np.unique(tested)) for tested in tests)
 
     least = max(protocol.csls_k, slots([[outer] for outer, _ in folds]))
     most = slots([within for _, within in folds]) if inner else 1
-    found = []
+    problems = []
     for order, (outer, within) in zip(words, folds, strict=True):
         moved = token_to_type[order]
         arrays = split_arrays(
             outer, moved, queries=protocol.queries, candidates=problem.counts > 0, least=least
         )
         inside = _inner_arrays(within, outer.train, moved, protocol, least=most) if inner else None
-        found.append(
+        problems.append(
             FoldProblem(_small(arrays), _small(inside), np.maximum(moved, 0, dtype=np.int32))
         )
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *problems)
     return FoldProblem(
         _with_rows(stacked.outer, problem.folds.outer, len(words)),
         _with_rows(stacked.inner, problem.folds.inner, len(words)),

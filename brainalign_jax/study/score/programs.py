@@ -79,14 +79,14 @@ def _in_folds(score, method: Method, source: jax.Array, fold: FoldProblem, *stat
     """
     if not pools_folds(method):
         return score(*states, source, fold)
-    own = source if source.ndim == 3 else None
+    fold_sources = source if source.ndim == 3 else None
 
-    def one(inputs):
-        states, own, outer, inner = inputs
+    def of_fold(inputs):
+        states, fold_source, outer, inner = inputs
         one_fold = FoldProblem(outer, inner, fold.token_to_type)
-        return score(*states, source if own is None else own, one_fold)
+        return score(*states, source if fold_source is None else fold_source, one_fold)
 
-    return jax.lax.map(one, (states, own, fold.outer, fold.inner))
+    return jax.lax.map(of_fold, (states, fold_sources, fold.outer, fold.inner))
 
 
 def _layer_scores(
@@ -100,15 +100,15 @@ def _layer_scores(
         def score(state, layer, source, fold):
             return method.evaluate(state, source, layer, fold)
 
-        found = _in_folds(score, method, source, fold, state, layer)
+        scores = _in_folds(score, method, source, fold, state, layer)
     else:
 
         def score(state, source, fold):
             return method.evaluate(state, source, layer, fold)
 
-        found = _in_folds(score, method, source, fold, state)
-    similarity = found.pop("similarity")
-    return found | decoding.pooled_ranks(similarity, fold.outer, method.protocol)
+        scores = _in_folds(score, method, source, fold, state)
+    similarity = scores.pop("similarity")
+    return scores | decoding.pooled_ranks(similarity, fold.outer, method.protocol)
 
 
 @functools.partial(compiled, static_argnames=("method", "mesh", "batch"))
@@ -142,12 +142,12 @@ def moved_sums(
     error: of ridge's filter basis, zero for other methods; see `filters_suffice`.
     """
 
-    def one(source):
+    def of_source(source):
         state = _in_folds(method.prepare, method, source, fold)
         error = state.basis_error.max() if isinstance(method, Ridge) else jnp.zeros(())
         return _sums(state, source, layers, fold, method, k, batch), error
 
-    return jax.lax.map(one, sources)
+    return jax.lax.map(of_source, sources)
 
 
 @functools.partial(compiled, static_argnames=("method", "k", "batch"))
@@ -160,7 +160,7 @@ def exchanged_sums(
     """
     protocol = method.protocol
 
-    def one(types):
+    def of_types(types):
         products = layers.products
         moved = layers._replace(
             values=layers.values[:, types],
@@ -171,7 +171,7 @@ def exchanged_sums(
             moved = jax.lax.map(lambda x: decoding.fold_axes(x, words, **how), moved)
         return _sums(state, source, moved, fold, method, k, batch)
 
-    return jax.lax.map(one, types)
+    return jax.lax.map(of_types, types)
 
 
 @functools.partial(compiled, static_argnames=("method",))
@@ -187,14 +187,14 @@ def reworded_sums(factors, source, layers: LayerVectors, folds, *, method: Any, 
     factors: of `factor` for ridge, None for the methods whose state depends on the words throughout.
     """
 
-    def one(fold):
+    def of_fold(fold):
         if factors is None:
             state = _in_folds(method.prepare, method, source, fold)
         else:
             state = _in_folds(method.prepare_words, method, source, fold, factors)
         return _sums(state, source, layers, fold, method, k, batch)
 
-    return jax.lax.map(one, folds)
+    return jax.lax.map(of_fold, folds)
 
 
 def _sums(state, source, layers, fold, method: Method, k: int, batch: int) -> jax.Array:
@@ -225,12 +225,12 @@ def memory(source, layer_shape, fold, *, method: Method, batch: int, dtype: str)
     prepared = prepare.lower(source, fold, method=method)
     options = dict(method=method, mesh=layer_mesh(), batch=batch)
     evaluated = evaluate.lower(state, source, chunk, fold, **options)
-    found = {"state": sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))}
+    sizes = {"state": sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))}
     for name, lowered in (("prepare", prepared), ("evaluate", evaluated)):
         held = lowered.compile().memory_analysis()
-        found[name] = held.temp_size_in_bytes + held.output_size_in_bytes
-    found["prepare"] -= found["state"]  # counted apart
-    return found
+        sizes[name] = held.temp_size_in_bytes + held.output_size_in_bytes
+    sizes["prepare"] -= sizes["state"]  # counted apart
+    return sizes
 
 
 def chunk_sizes(blocks: list[tuple[int, int]], *, most: int, devices: int = 1) -> dict[int, int]:
@@ -241,7 +241,9 @@ def chunk_sizes(blocks: list[tuple[int, int]], *, most: int, devices: int = 1) -
     counts: dict[int, list[int]] = {}
     for n_layers, width in blocks:
         counts.setdefault(width, []).append(n_layers)
-    return {width: chunk_size(one, most=most, devices=devices) for width, one in counts.items()}
+    return {
+        width: chunk_size(depths, most=most, devices=devices) for width, depths in counts.items()
+    }
 
 
 def chunk_size(counts: list[int], *, most: int, devices: int = 1) -> int:

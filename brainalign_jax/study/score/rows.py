@@ -73,12 +73,12 @@ def _other_weights(problem: Problem, scoring: Scoring) -> dict[str, np.ndarray]:
         ]
     )
     tested = np.take_along_axis(tested, gold, axis=1)
-    found = {"precision_csls_hapax": mask * (problem.counts[gold] == 1)}
+    weights = {"precision_csls_hapax": mask * (problem.counts[gold] == 1)}
     if scoring.protocol.queries == "types":
-        found["precision_csls_tokens"] = mask * tested
+        weights["precision_csls_tokens"] = mask * tested
     else:
-        found["precision_csls_types"] = mask / np.maximum(tested, 1)
-    return found
+        weights["precision_csls_types"] = mask / np.maximum(tested, 1)
+    return weights
 
 
 def selected_rows(
@@ -104,9 +104,9 @@ def selected_rows(
         if name != "layer_loss"
     }
     rows = decoding_rows(chosen, problem, scoring, (SELECTED,))
-    found, counts = np.unique(numbers[choice], return_counts=True)
+    chosen_layers, counts = np.unique(numbers[choice], return_counts=True)
     of_folds = np.asarray(problem.folds.outer.query_mask).sum(axis=1)
-    lines = [(POOLED, found[counts.argmax()], of_folds.sum())]
+    lines = [(POOLED, chosen_layers[counts.argmax()], of_folds.sum())]
     lines += [(fold, numbers[choice[fold]], of_folds[fold]) for fold in folds]
     layers = [
         (SELECTED, fold, "selected_layer", 0, layer, count, np.nan) for fold, layer, count in lines

@@ -256,8 +256,8 @@ class Workbench:
             train = problem.folds.outer.train > 0
             return recording.fold_values(train).astype(self._computation.dtype)
         _, token_to_type = recording.stimulus.types(lower=self.scoring.lower)
-        own = values is recording.values
-        known = self._of_subject(subject).voxel_scores.setdefault(model, {}) if own else {}
+        unchanged = values is recording.values
+        known = self._of_subject(subject).voxel_scores.setdefault(model, {}) if unchanged else {}
         return preparation.prepare_responses(
             values,
             problem.eligible,

@@ -181,9 +181,9 @@ def refuse_options(config: Any, supported: Mapping[str, Any]) -> None:
     """
     wrong = []
     for option, value in supported.items():
-        given = getattr(config, option, None)
-        if given is not None and given != value and not (isinstance(given, dict) and not given):
-            wrong.append(f"{option}={given!r} (only {value!r})")
+        actual = getattr(config, option, None)
+        if actual is not None and actual != value and not (isinstance(actual, dict) and not actual):
+            wrong.append(f"{option}={actual!r} (only {value!r})")
     if wrong:
         raise ValueError(
             f"config.json asks for what the {config.model_type} model here does not implement: "

@@ -59,7 +59,7 @@ class HiddenStates(NamedTuple):
 class LanguageModel(nnx.Module):
     """Base of all families: embeddings, stacked blocks, and what follows the last.
 
-    A subclass adds its embedding tables, those of positions where it has them, and implements `embed_tokens`.
+    A subclass adds its embedding tables, those of positions where it has them, and implements `embedded`.
     """
 
     words: Any
@@ -122,6 +122,16 @@ class LanguageModel(nnx.Module):
         """Input of the first block, [B, T, width]; `position_gate` is a float32 scalar on the
         position embeddings, `positions` [B, T] int32 a token's place in its text where several
         texts share a row."""
+        if positions is None:
+            positions = self.places(attention_mask)
+        return self.embedded(input_ids, positions, position_gate)
+
+    def places(self, attention_mask) -> jax.Array:
+        """A token's place [T], or [B, T], in its text where a row is one text."""
+        return jnp.arange(attention_mask.shape[1], dtype=jnp.int32)
+
+    def embedded(self, input_ids, positions, position_gate) -> jax.Array:
+        """`embed_tokens` where the tokens' places are known."""
         raise NotImplementedError
 
     def finish(self, x: jax.Array) -> jax.Array:

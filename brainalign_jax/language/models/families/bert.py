@@ -97,15 +97,7 @@ class Bert(LanguageModel):
         self.token_types = Embedding(types, config.width, **shared) if types else None
         self.embedding_norm = Norm((), config.width, eps=config.norm_eps, affine=True, dtype=dtype)
 
-    def embed_tokens(
-        self,
-        input_ids: jax.Array,
-        attention_mask: jax.Array,
-        position_gate: jax.Array | None = None,
-        positions: jax.Array | None = None,
-    ) -> jax.Array:
-        if positions is None:
-            positions = jnp.arange(input_ids.shape[1], dtype=jnp.int32)
+    def embedded(self, input_ids, positions, position_gate) -> jax.Array:
         x = self.words(input_ids)
         if self.token_types is not None:
             # Every token has type 0: one text, never a pair.

@@ -94,13 +94,5 @@ class GPT2(LanguageModel):
         self.words = Embedding(config.vocab_size, config.width, **shared)
         self.positions = Embedding(config.max_length, config.width, **shared)
 
-    def embed_tokens(
-        self,
-        input_ids: jax.Array,
-        attention_mask: jax.Array,
-        position_gate: jax.Array | None = None,
-        positions: jax.Array | None = None,
-    ) -> jax.Array:
-        if positions is None:
-            positions = jnp.arange(input_ids.shape[1], dtype=jnp.int32)
+    def embedded(self, input_ids, positions, position_gate) -> jax.Array:
         return self.words(input_ids) + gated(self.positions(positions), position_gate)

@@ -80,11 +80,5 @@ class GPTNeoX(LanguageModel):
         shared = dict(std=config.init_std, dtype=dtype, rngs=rngs)
         self.words = Embedding(config.vocab_size, config.width, **shared)
 
-    def embed_tokens(
-        self,
-        input_ids: jax.Array,
-        attention_mask: jax.Array,
-        position_gate: jax.Array | None = None,
-        positions: jax.Array | None = None,
-    ) -> jax.Array:
+    def embedded(self, input_ids, positions, position_gate) -> jax.Array:
         return self.words(input_ids)

@@ -114,11 +114,5 @@ class Llama(LanguageModel):
         shared = dict(std=config.init_std, dtype=dtype, rngs=rngs)
         self.words = Embedding(config.vocab_size, config.width, zero_row=config.pad_id, **shared)
 
-    def embed_tokens(
-        self,
-        input_ids: jax.Array,
-        attention_mask: jax.Array,
-        position_gate: jax.Array | None = None,
-        positions: jax.Array | None = None,
-    ) -> jax.Array:
+    def embedded(self, input_ids, positions, position_gate) -> jax.Array:
         return self.words(input_ids)

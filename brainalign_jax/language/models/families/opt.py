@@ -95,18 +95,13 @@ class OPT(LanguageModel):
         self.positions = Embedding(c.max_length + c.position_offset, c.width, **shared)
         self.project_in = self._projection(c.embed_width, c.width, dtype, rngs)
 
-    def embed_tokens(
-        self,
-        input_ids: jax.Array,
-        attention_mask: jax.Array,
-        position_gate: jax.Array | None = None,
-        positions: jax.Array | None = None,
-    ) -> jax.Array:
+    def embedded(self, input_ids, positions, position_gate) -> jax.Array:
         x = self.words(input_ids)
         if self.project_in is not None:
             x = self.project_in(x)
-        # Padding takes position -1, so its row is the offset's last one, as in transformers.
-        if positions is None:
-            positions = jnp.cumsum(attention_mask, axis=1, dtype=jnp.int32) * attention_mask - 1
         rows = self.positions(positions + self.config.position_offset)
         return x + gated(rows, position_gate)
+
+    def places(self, attention_mask) -> jax.Array:
+        # Padding takes position -1, so its row is the offset's last one, as in transformers.
+        return jnp.cumsum(attention_mask, axis=1, dtype=jnp.int32) * attention_mask - 1

@@ -33,8 +33,8 @@ def open_surfaces(left: Sequence[str | Path] = (), right: Sequence[str | Path] =
     The files are read now, and kept. Raises FileNotFoundError, or ValueError naming the file.
     """
     sides = [[Path(path) for path in side] for side in (left, right)]
-    given = [side for side in sides if side]
-    if not given or len({len(side) for side in given}) > 1:
+    given_sides = [side for side in sides if side]
+    if not given_sides or len({len(side) for side in given_sides}) > 1:
         raise ValueError(
             f"{len(sides[0])} files of the left and {len(sides[1])} of the right hemisphere are given; "
             "give one of each a run, or one hemisphere only"
@@ -43,7 +43,7 @@ def open_surfaces(left: Sequence[str | Path] = (), right: Sequence[str | Path] =
     lengths = [len(run) for run in series[0] or series[1]]
     indices, sizes = [], []
     for paths, runs in zip(sides, series, strict=True):
-        for path, run, length, partner in zip(paths, runs, lengths, given[0], strict=False):
+        for path, run, length, partner in zip(paths, runs, lengths, given_sides[0], strict=False):
             if len(run) != length:
                 raise ValueError(
                     f"{path} has {len(run)} volumes and {partner} {length}; the hemispheres of a run "
@@ -60,16 +60,16 @@ def open_surfaces(left: Sequence[str | Path] = (), right: Sequence[str | Path] =
             recorded |= ((run != 0) & ~np.isnan(run)).any(axis=0)
         indices.append(np.flatnonzero(recorded))
     if not sum(map(len, indices)):
-        raise ValueError(f"{given[0][0]} is zero or NaN in all vertices; get it again")
+        raise ValueError(f"{given_sides[0][0]} is zero or NaN in all vertices; get it again")
     space = VoxelSpace.surface(*indices, n_left=sizes[0], n_right=sizes[1])
     held = [
-        [(runs[number], own) for runs, own in zip(series, indices, strict=True) if runs]
+        [(runs[number], vertices) for runs, vertices in zip(series, indices, strict=True) if runs]
         for number in range(len(lengths))
     ]
     series.clear()  # what is taken from `held` shall be gone
     runs = [
-        Run(paths, length, None, partial(_take, parts), np.result_type(*(one for one, _ in parts)))
-        for paths, length, parts in zip(zip(*given, strict=True), lengths, held, strict=True)
+        Run(paths, length, None, partial(_take, parts), np.result_type(*(raw for raw, _ in parts)))
+        for paths, length, parts in zip(zip(*given_sides, strict=True), lengths, held, strict=True)
     ]
     return ImageSource(runs, space)
 

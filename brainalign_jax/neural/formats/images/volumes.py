@@ -81,8 +81,8 @@ def open_volumes(
     if not series:
         raise ValueError("no images are given; give one 4-D NIfTI file a run")
     first = series[0]
-    for one in series[1:]:
-        _same_grid(one.path, one.shape, one.affine, first, "runs must be aligned (preprocessed)")
+    for run in series[1:]:
+        _same_grid(run.path, run.shape, run.affine, first, "runs must be aligned (preprocessed)")
     # A volume as stored and as float64, its mask, and three indices of a voxel.
     size = first.volume_bytes + 48 * math.prod(first.shape)
     check_memory(size, first.path, f"a volume of shape {first.shape}")
@@ -93,15 +93,15 @@ def open_volumes(
         indices = np.argwhere(inside)
         space = VoxelSpace.volume(indices, first.shape, first.affine)
         places = np.ravel_multi_index(tuple(indices.T), first.shape, order="F")
-        fills = [partial(_fill_voxels, one, places) for one in series]
+        fills = [partial(_fill_voxels, scan, places) for scan in series]
         names = None
     else:
         space, names, places, codes = _regions(Path(atlas), first, inside, labels, resample)
-        fills = [partial(_fill_regions, one, places, codes) for one in series]
+        fills = [partial(_fill_regions, scan, places, codes) for scan in series]
     runs = [
         # The mean of a region has digits that its voxels have not.
-        Run((one.path,), one.n_volumes, one.tr, fill, np.dtype(float) if atlas else one.result)
-        for one, fill in zip(series, fills, strict=True)
+        Run((scan.path,), scan.n_volumes, scan.tr, fill, np.dtype(float) if atlas else scan.result)
+        for scan, fill in zip(series, fills, strict=True)
     ]
     return ImageSource(runs, space, names)
 

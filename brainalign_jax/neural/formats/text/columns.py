@@ -93,8 +93,8 @@ def sort_columns(
         )
     kept.remove(word)
     subject = _only(path, subject_column, kept)
-    found = {name: _only(path, name, kept) for name in FIELDS}
-    timing = {name: column for name, column in found.items() if column not in (None, subject)}
+    by_field = {name: _only(path, name, kept) for name in FIELDS}
+    timing = {name: column for name, column in by_field.items() if column not in (None, subject)}
     others = [name for name in kept if name != subject and name not in timing.values()]
     if feature_columns is not None:
         others = selected(path, others, feature_columns)
@@ -164,8 +164,8 @@ def looks_like(name: str) -> str:
         return ""  # one of several, such as the times of a response
     parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+", name)
     words = [part.lower() for part in parts]
-    own = [_OWN[word] for word in words if word in _OWN]
-    return own[0] if own and all(word in _OWN or word in _FILLERS for word in words) else ""
+    kinds = [_OWN[word] for word in words if word in _OWN]
+    return kinds[0] if kinds and all(word in _OWN or word in _FILLERS for word in words) else ""
 
 
 def check_order(path: Path, values: np.ndarray, names: Sequence[str], run=None) -> None:
@@ -207,18 +207,18 @@ def _refusal(path: Path, name: str, what: str) -> str:
 
 def _matches(name: str, names: Sequence[str]) -> list[str]:
     """The columns of that name: the one of exactly this spelling, or all without blanks and case."""
-    for same in (str, shown, lambda one: shown(one).casefold()):
-        if found := [one for one in names if same(one) == same(name)]:
-            return found
+    for same in (str, shown, lambda text: shown(text).casefold()):
+        if matching := [column for column in names if same(column) == same(name)]:
+            return matching
     return []
 
 
 def _only(path: Path, name: str, names: Sequence[str]) -> str | None:
     """The column of that name, None without one. Raises ValueError for two in any spelling."""
-    found = [one for one in names if shown(one).casefold() == shown(name).casefold()]
-    if len(found) > 1:
+    matching = [column for column in names if shown(column).casefold() == shown(name).casefold()]
+    if len(matching) > 1:
         raise ValueError(
-            f"{path} has two columns for {name!r}, {found[0]!r} and {found[1]!r}; keep one, or give "
+            f"{path} has two columns for {name!r}, {matching[0]!r} and {matching[1]!r}; keep one, or give "
             "drop_columns= with the other"
         )
-    return found[0] if found else None
+    return matching[0] if matching else None

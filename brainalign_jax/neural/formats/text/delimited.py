@@ -175,20 +175,20 @@ def described_text(text: str, row: int) -> str:
     """
     if not text:
         return ""
-    found = f"{text[:40]!r} in row {row}"
+    described = f"{text[:40]!r} in row {row}"
     if re.fullmatch(r"[+\-−]?[\d.\s']*\d,\d+([eE][+-]?\d+)?", text):
-        return f"{found}: decimal commas, write decimal points"
+        return f"{described}: decimal commas, write decimal points"
     if re.fullmatch(r"[+-]?\d{1,3}([\s',]\d{3})+(\.\d+)?", text):
-        return f"{found}: signs between thousands, leave them out"
+        return f"{described}: signs between thousands, leave them out"
     if re.fullmatch(r"[−–]\s*\d.*", text):
-        return f"{found}: a dash for a minus, write -"
+        return f"{described}: a dash for a minus, write -"
     if re.fullmatch(r"[+-]?[\d.]+\s*[^\W\d]+|[+-]?[\d.]+\s*%", text):
-        return f"{found}: a unit, write the number alone"
+        return f"{described}: a unit, write the number alone"
     if re.fullmatch(
         r"[^\w\s]+|missing|none|undefined|<na>|#\w+[/!?]*\w*[!?]*", text, re.IGNORECASE
     ):
-        return f"{found}: for a missing value? write NA, or nothing"
-    return found
+        return f"{described}: for a missing value? write NA, or nothing"
+    return described
 
 
 def _row_problem(number: int, row: list[str], names: list[str], numeric: set[str]) -> str:

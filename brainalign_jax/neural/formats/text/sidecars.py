@@ -77,7 +77,7 @@ class WordTable(NamedTuple):
             run=None if self.run is None else self.run[keep],
             sentence=None
             if self.sentence is None
-            else tuple(one for one, kept in zip(self.sentence, keep, strict=True) if kept),
+            else tuple(label for label, kept in zip(self.sentence, keep, strict=True) if kept),
         )
 
 
@@ -234,12 +234,12 @@ def check_covered(
     volume are no error: the first volumes may have been discarded.
     """
     for label in np.unique(stimulus.run).tolist():
-        mine = np.flatnonzero(stimulus.run == label)
+        of_run = np.flatnonzero(stimulus.run == label)
         scans = times[run == label]
         tr = float(np.median(np.diff(scans)))
-        late = stimulus.onsets[mine] > scans[-1] + tr + 1e-6
+        late = stimulus.onsets[of_run] > scans[-1] + tr + 1e-6
         if late.any():
-            word = int(mine[np.argmax(late)])
+            word = int(of_run[np.argmax(late)])
             raise ValueError(
                 f"{paths[label]}: {int(late.sum())} words of run {label} begin after its last volume "
                 f"({scans[-1]:g} s), the first is {stimulus.words[word]!r} at "
@@ -260,10 +260,10 @@ def read_confounds(
     table = read_table(path)
     names: list[str] = list(table.columns) if columns is None else []
     for wanted in columns or ():
-        found = [name for name in table.columns if fnmatchcase(name, wanted)]
-        if not found and not set("*?") & set(wanted):
+        matching = [name for name in table.columns if fnmatchcase(name, wanted)]
+        if not matching and not set("*?") & set(wanted):
             raise ValueError(f"{path} has no column {wanted!r}; {nearest(wanted, table.columns)}")
-        names += [name for name in found if name not in names]
+        names += [name for name in matching if name not in names]
     values = np.empty((n_volumes, len(names)))
     for index, name in enumerate(names):
         column = table.numbers(name)
@@ -284,13 +284,13 @@ def read_confounds(
 
 def join_confounds(parts: Sequence[tuple[np.ndarray, tuple[str, ...]]]) -> np.ndarray | None:
     """Confounds of several runs [time, C], zero where a run has no such column; None without any."""
-    names = list(dict.fromkeys(name for _, own in parts for name in own))
+    names = list(dict.fromkeys(name for _, part_names in parts for name in part_names))
     if not names:
         return None
     joined = []
-    for values, own in parts:
+    for values, columns in parts:
         full = np.zeros((len(values), len(names)))
-        full[:, [names.index(name) for name in own]] = values
+        full[:, [names.index(name) for name in columns]] = values
         joined.append(full)
     return np.concatenate(joined)
 
@@ -347,9 +347,9 @@ def read_labels(path: str | Path, regions: Sequence[int]) -> tuple[str, ...]:
         except UnicodeError as error:
             raise ValueError(f"{path} is not UTF-8 text ({error}); save it so") from error
         lines = [line for line in lines if line and not line.startswith("#")]
-        found = [re.fullmatch(r"(\d+)[\s,:]+(.*?)((?:\s+\d+){3,4})?", line) for line in lines]
-        if all(found):
-            pairs = [(match.group(1), match.group(2)) for match in found]
+        matches = [re.fullmatch(r"(\d+)[\s,:]+(.*?)((?:\s+\d+){3,4})?", line) for line in lines]
+        if all(matches):
+            pairs = [(match.group(1), match.group(2)) for match in matches]
         elif len(lines) != len(regions):
             raise ValueError(
                 f"{path} has {len(lines)} names for {len(regions)} regions; give lines of number and "

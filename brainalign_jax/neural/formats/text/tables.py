@@ -140,8 +140,8 @@ class ColumnTable:
         texts: dict[str, list[str]] = {name: [] for name in strings}
         timing: dict[str, list[np.ndarray]] = {name: [] for name in self.timing}
         for batch in self._batches(strings, tuple(self._timing.values())):
-            for name, found in texts.items():
-                found += self._strings(batch, name, len(found))
+            for name, column_texts in texts.items():
+                column_texts += self._strings(batch, name, len(column_texts))
             for name, column in self._timing.items():
                 timing[name].append(self._floats(batch, column))
         words = texts[self.word_column]

@@ -85,8 +85,7 @@ def read_lebel2023(
     asked = None if asked is None else [str(name).removeprefix("sub-") for name in asked]
     there = heard
     if asked is None:
-        singly = {name: {key: (path,) for key, path in own.items()} for name, own in heard.items()}
-        there = got_files(singly, NAME)
+        there = got_files(heard, NAME)
     chosen = choose_subjects(NAME, tuple(there if asked is None else heard), asked)
     names = _chosen_stories(heard, there, chosen, stories)
     lengths = _volumes(root / "respdict.json", names)
@@ -227,9 +226,7 @@ def _chosen_stories(
     names = split_items(stories) if isinstance(stories, str) else [str(name) for name in stories]
     names = [name.strip() for name in names]
     for name in names:
-        check_known(
-            "story", name, sorted({name for own in heard.values() for name in own}), of=NAME
-        )
+        check_known("story", name, sorted(set().union(*heard.values())), of=NAME)
         for subject in subjects:
             if name not in heard[subject]:
                 raise ValueError(

@@ -196,23 +196,23 @@ def read_sections(path: Path, numbers: Sequence[int]) -> list[Section]:
             )
     parts = []
     for number in numbers:
-        own = [row for row, label in zip(rows, labels, strict=True) if label == number]
+        section_rows = [row for row, label in zip(rows, labels, strict=True) if label == number]
         values: dict[str, list] = {}
         for name in (*_TEXTS, *_NUMBERS):
-            if own and name in own[0][1]:
+            if section_rows and name in section_rows[0][1]:
                 values[name] = [
                     number_in(fields, name, path, place) if name in _NUMBERS else fields[name]
-                    for place, fields in own
+                    for place, fields in section_rows
                 ]
         parts.append(
             checked_section(
                 number,
-                [fields["word"] for _, fields in own],
-                [number_in(fields, "onset", path, place) for place, fields in own],
-                [number_in(fields, "offset", path, place) for place, fields in own],
+                [fields["word"] for _, fields in section_rows],
+                [number_in(fields, "onset", path, place) for place, fields in section_rows],
+                [number_in(fields, "offset", path, place) for place, fields in section_rows],
                 story=NAME,
                 path=path,
-                places=[place for place, _ in own],
+                places=[place for place, _ in section_rows],
                 values=values,
             )
         )

@@ -127,7 +127,9 @@ def read_narratives(
             for name, heard in tellings.items()
         }
         there = got_files(files, NAME)
-        tellings = {name: {key: tellings[name][key] for key in own} for name, own in there.items()}
+        tellings = {
+            name: {key: tellings[name][key] for key in kept} for name, kept in there.items()
+        }
     names = _chosen_stories(tellings, stories)
     known = tuple(
         subject for subject in sorted(tellings) if all(name in tellings[subject] for name in names)
@@ -166,10 +168,12 @@ def read_narratives(
             left, right = zip(*(telling.scans for telling in heard), strict=True)
             source = open_surfaces(left, right)
         else:
-            own = None
+            masks = None
             if mask is None:
-                own = [_brain_mask(root, derivative, telling) for telling in heard]
-            options = dict(mask=mask, atlas=atlas, labels=labels, resample=resample, own_masks=own)
+                masks = [_brain_mask(root, derivative, telling) for telling in heard]
+            options = dict(
+                mask=mask, atlas=atlas, labels=labels, resample=resample, own_masks=masks
+            )
             scans = [telling.scans[0] for telling in heard]
             source = named_volumes(root, subject, scans, **options)
         return respond_to_sections(
@@ -315,8 +319,8 @@ def _punctuated(words: list[str], path: Path) -> list[str]:
 
 def _brain_mask(root: Path, derivative: str, telling: Telling) -> Path:
     if derivative == "fmriprep":
-        own = telling.scans[0]
-        path = own.with_name(own.name.replace("_desc-preproc_bold", "_desc-brain_mask"))
+        scan = telling.scans[0]
+        path = scan.with_name(scan.name.replace("_desc-preproc_bold", "_desc-brain_mask"))
     else:
         folder = root / "derivatives" / derivative / f"tpl-{VOLUME}"
         path = folder / f"tpl-{VOLUME}_res-{telling.task}_desc-brain_mask.nii.gz"

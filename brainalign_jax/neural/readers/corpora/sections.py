@@ -114,7 +114,7 @@ def checked_section(
             )
             break
     ends[:-1] = np.minimum(ends[:-1], starts[1:])
-    further = {name: [given[row] for row in kept] for name, given in (values or {}).items()}
+    further = {name: [column[row] for row in kept] for name, column in (values or {}).items()}
     return Section(label, texts, starts, ends, story, path, further)
 
 
@@ -328,19 +328,19 @@ def check_present(path: Path, source: str) -> None:
 
 
 def got_files(
-    files: Mapping[str, Mapping[Any, Sequence[Path]]], dataset: str
-) -> dict[str, dict[Any, Sequence[Path]]]:
-    """Subject -> key -> files, without those that git-annex has the names of only.
+    files: Mapping[str, Mapping[Any, Path | Sequence[Path]]], dataset: str
+) -> dict[str, dict[Any, Path | Sequence[Path]]]:
+    """Subject -> key -> file or files, without those that git-annex has the names of only.
 
     A clone by datalad has a link for every file of a release, also for those that were not got. Subjects
     of whom nothing is left are left out, with a warning; where nothing is left at all, all stay as they
     are, so that the files are asked for by name.
     """
     present = {
-        subject: {key: paths for key, paths in own.items() if all(path.is_file() for path in paths)}
-        for subject, own in files.items()
+        subject: {key: paths for key, paths in of_subject.items() if _are_files(paths)}
+        for subject, of_subject in files.items()
     }
-    present = {subject: own for subject, own in present.items() if own}
+    present = {subject: of_subject for subject, of_subject in present.items() if of_subject}
     if present and len(present) < len(files):
         warnings.warn(
             f"{dataset}: {len(files) - len(present)} of {len(files)} people are left out, whose scans are "
@@ -348,4 +348,8 @@ def got_files(
             UserWarning,
             stacklevel=4,
         )
-    return present or {subject: dict(own) for subject, own in files.items()}
+    return present or {subject: dict(of_subject) for subject, of_subject in files.items()}
+
+
+def _are_files(paths: Path | Sequence[Path]) -> bool:
+    return all(path.is_file() for path in ([paths] if isinstance(paths, Path) else paths))

@@ -99,8 +99,7 @@ def read_smn4lang(
     asked = known_labels(subjects, tuple(images), "sub-")
     there = images
     if asked is None:
-        singly = {name: {key: (path,) for key, path in own.items()} for name, own in images.items()}
-        there = got_files(singly, NAME)
+        there = got_files(images, NAME)
     chosen = choose_subjects(NAME, tuple(there if asked is None else images), asked)
     shared = set.intersection(*(set(there[subject]) for subject in chosen))
     if stories is None and not shared:

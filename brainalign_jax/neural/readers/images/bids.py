@@ -104,15 +104,15 @@ def read_bids(
     root = Path(data_dir)
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; give a BIDS folder")
-    found, picked = find_runs(root, task=task, session=session, space=space, runs=runs, desc=desc)
-    chosen = choose_subjects(NAME, tuple(found), known_labels(subjects, tuple(found), "sub-"))
+    listed, picked = find_runs(root, task=task, session=session, space=space, runs=runs, desc=desc)
+    chosen = choose_subjects(NAME, tuple(listed), known_labels(subjects, tuple(listed), "sub-"))
     roots = _event_folders(root)
     if events_dir is not None:
         roots = [user_path(events_dir, "events_dir")]
     columns = _confound_columns(confounds)
 
-    def stimulus_of(one: str) -> tuple[Stimulus, dict[int, Path]]:
-        paths = {run.label: _events_path(run.files[0], roots) for run in found[one]}
+    def stimulus_of(subject: str) -> tuple[Stimulus, dict[int, Path]]:
+        paths = {run.label: _events_path(run.files[0], roots) for run in listed[subject]}
         tables = [
             read_words(path, word_column=word_column, fallback=("trial_type",))
             for path in paths.values()
@@ -131,10 +131,10 @@ def read_bids(
         "atlas": None if atlas is None else str(atlas),
     }
 
-    def load(one: str, reading: Reading):
-        stimulus, paths = stimulus_of(one)
-        own = found[one]
-        files = [run.files for run in own]
+    def load(subject: str, reading: Reading):
+        stimulus, paths = stimulus_of(subject)
+        subject_runs = listed[subject]
+        files = [run.files for run in subject_runs]
         kind = FORMATS[files[0][0].ext]
         masked = None
         if kind == "volume":
@@ -142,12 +142,12 @@ def read_bids(
             if mask is None:
                 masked = _brain_masks(root, [scan for (scan,) in files])
             elif mask not in AUTOMATIC_MASKS:
-                masked = find_file(root, mask, one, "mask")
+                masked = find_file(root, mask, subject, "mask")
             source = open_volumes(
                 [scan.path for (scan,) in files],
                 mask=masked,
-                atlas=find_file(root, atlas, one, "atlas"),
-                labels=find_file(root, labels, one, "labels"),
+                atlas=find_file(root, atlas, subject, "atlas"),
+                labels=find_file(root, labels, subject, "labels"),
                 resample=resample,
             )
         elif any(value is not None for value in (mask, atlas, labels)):
@@ -163,7 +163,7 @@ def read_bids(
             for scans, part in zip(files, source.runs, strict=True)
         ]
         check_one_tr(times, source.runs)
-        run = np.array([one_run.label for one_run in own], np.int32)[source.run - 1]
+        run = np.array([one_run.label for one_run in subject_runs], np.int32)[source.run - 1]
         regressors = None
         if columns:
             regressors = join_confounds(
@@ -173,7 +173,7 @@ def read_bids(
                 ]
             )
         return respond(
-            one,
+            subject,
             source,
             stimulus,
             processing,
@@ -192,15 +192,15 @@ def _metadata(scan: BidsFile, roots: Sequence[Path]) -> tuple[dict[str, Any], di
     """What the sidecars say of a scan's timing and of its processing. roots: the scan's own last."""
     # Derivatives made by older programs leave the TR to the raw data's sidecars; what slice-time
     # correction did is told by the derivatives only.
-    *others, own = roots
-    timing = read_metadata([*(one for one in others if one != own), own], scan)
-    return timing, read_metadata([own], scan)
+    *others, last = roots
+    timing = read_metadata([*(root for root in others if root != last), last], scan)
+    return timing, read_metadata([last], scan)
 
 
 def _event_folders(root: Path) -> list[Path]:
     """Where the events may be: in the folder, in the one around "derivatives", or around the folder."""
     resolved = root.resolve()
-    around = [one.parent for one in (resolved, *resolved.parents) if one.name == "derivatives"]
+    around = [path.parent for path in (resolved, *resolved.parents) if path.name == "derivatives"]
     return [root, *around[:1], resolved.parent]
 
 
@@ -214,8 +214,10 @@ def _events_path(scan: BidsFile, roots: Sequence[Path]) -> Path:
     for root in roots:
         if events := related([root], scan, "events", ".tsv"):
             return events[-1].path
-    own = scan.path.parent.parts[scan.path.parent.parts.index(f"sub-{scan.entities['sub']}") :]
-    looked = " or ".join(str(root.joinpath(*own, _raw_name(scan, "events.tsv"))) for root in roots)
+    parts = scan.path.parent.parts[scan.path.parent.parts.index(f"sub-{scan.entities['sub']}") :]
+    looked = " or ".join(
+        str(root.joinpath(*parts, _raw_name(scan, "events.tsv"))) for root in roots
+    )
     raise FileNotFoundError(
         f"there is no {looked}; the words of {scan.path.name} are in it: say with events_dir= where the "
         "raw data are"
@@ -226,13 +228,13 @@ def _brain_masks(root: Path, scans: Sequence[BidsFile]) -> list[Path] | None:
     """The brain masks of the scans, one a scan; None where no scan has one."""
     masks = []
     for scan in scans:
-        found = [
+        candidates = [
             file.path
             for ext in (".nii.gz", ".nii")
             for file in related([root], scan, "mask", ext, desc="brain")
             if all(file.entities.get(key) == scan.entities.get(key) for key in ("space", "res"))
         ]
-        masks.append(found[-1] if found else None)
+        masks.append(candidates[-1] if candidates else None)
     if not any(masks):
         return None
     if None in masks:

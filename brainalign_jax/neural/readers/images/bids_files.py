@@ -93,8 +93,8 @@ def find_runs(
     chosen = _choose_space(spaces, space, root)
     scans = [scan for scan in scans if scan.space == chosen]
     subjects = sorted({scan.entities["sub"] for scan in scans}, key=by_number)
-    found = {name: _runs_of([s for s in scans if s.entities["sub"] == name]) for name in subjects}
-    return found, {"task": scans[0].entities.get("task", ""), "space": chosen}
+    by_name = {name: _runs_of([s for s in scans if s.entities["sub"] == name]) for name in subjects}
+    return by_name, {"task": scans[0].entities.get("task", ""), "space": chosen}
 
 
 def related(
@@ -105,12 +105,12 @@ def related(
     In each of `roots`: files in the folders from the root down to the scan's, whose entities the scan
     has too (BIDS inheritance). desc: of the file itself. Where it names a space, it is the scan's.
     """
-    own = dict(scan.entities)
-    found = []
+    of_scan = dict(scan.entities)
+    related_files = []
     for root in roots:
-        folders = [root, root / f"sub-{own['sub']}"]
-        if "ses" in own:
-            folders.append(folders[-1] / f"ses-{own['ses']}")
+        folders = [root, root / f"sub-{of_scan['sub']}"]
+        if "ses" in of_scan:
+            folders.append(folders[-1] / f"ses-{of_scan['ses']}")
         folders.append(folders[-1] / "func")
         for folder in folders:
             files = [parse_name(path) for path in sorted(folder.glob(f"*{suffix}{ext}"))]
@@ -122,10 +122,10 @@ def related(
                     continue
                 entities = dict(file.entities)
                 described = desc is None or entities.pop("desc", None) == desc
-                if described and entities.items() <= own.items():
+                if described and entities.items() <= of_scan.items():
                     applying.append(file)
-            found += sorted(applying, key=lambda file: len(file.entities))
-    return found
+            related_files += sorted(applying, key=lambda file: len(file.entities))
+    return related_files
 
 
 def read_metadata(roots: Sequence[Path], scan: BidsFile) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def _narrowed(
     labels = known_labels(asked, present, f"{key}-")
     for label in labels:
         if label not in present:
-            labelled = [one for one in present if one]
+            labelled = [labelled_with for labelled_with in present if labelled_with]
             remedy = nearest(label, labelled) if labelled else f"the names have no {key}-"
             raise ValueError(f"{root} has no scan of {what} {label!r} for {option}=; {remedy}")
     if choose and len(labels) > 1:
@@ -178,9 +178,11 @@ def _choose_space(spaces: Sequence[str], asked: Any, root: Path) -> str:
         fitting = list(spaces)
     else:
         parts = split_names(asked)
-        fitting = [one for one in spaces if set(parts) <= set(one.split(":"))]
+        fitting = [name for name in spaces if set(parts) <= set(name.split(":"))]
         # "MNI152" is the one without a resolution where there is one.
-        exact = [one for one in fitting if len(one.split(":")) == len({*parts, one.split(":")[-1]})]
+        exact = [
+            name for name in fitting if len(name.split(":")) == len({*parts, name.split(":")[-1]})
+        ]
         fitting = exact if len(exact) == 1 else fitting
         if not fitting:
             raise ValueError(f"{root} has no scans in space={asked!r}; {nearest(asked, spaces)}")

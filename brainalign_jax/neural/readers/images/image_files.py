@@ -165,7 +165,7 @@ def _volume_timing(value: Any, path: Path, n_volumes: int) -> np.ndarray:
 
 def check_one_tr(times: Sequence[np.ndarray], runs: Sequence[Run]) -> None:
     """Raise ValueError where the volume times [n_volumes] of two runs differ in their TR."""
-    steps = [float(np.median(np.diff(one))) for one in times]
+    steps = [float(np.median(np.diff(stamps))) for stamps in times]
     for step, run in zip(steps, runs, strict=True):
         if abs(step - steps[0]) > 1e-3 * steps[0]:
             raise ValueError(
@@ -190,7 +190,7 @@ def find_files(data_dir: Path, value, subject: str, what: str) -> list[Path]:
     characters. None gives none. Raises FileNotFoundError for a name that no file has, ValueError for
     an empty one.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     names = file_names(value)
     if value is not None and not all(name.strip() for name in names or [""]):
         raise ValueError(f"{what} is empty ({value!r}): name a file in {data_dir}, or leave it out")
@@ -199,16 +199,16 @@ def find_files(data_dir: Path, value, subject: str, what: str) -> list[Path]:
         matches = _glob(data_dir, name)
         if not matches:
             raise FileNotFoundError(f"there is no {data_dir / name}; correct {what}=")
-        found += matches
-    return found
+        files += matches
+    return files
 
 
 def find_file(data_dir: Path, value, subject: str, what: str) -> Path | None:
     """The one file that an option names, or None for None. Raises ValueError for several."""
-    found = find_files(data_dir, value, subject, what)
-    if len(found) > 1:
-        raise ValueError(f"{what}= names {len(found)} files, {found[0]} the first; name one")
-    return found[0] if found else None
+    files = find_files(data_dir, value, subject, what)
+    if len(files) > 1:
+        raise ValueError(f"{what}= names {len(files)} files, {files[0]} the first; name one")
+    return files[0] if files else None
 
 
 def first_found(data_dir: Path, patterns: Iterable[str]) -> str | None:
@@ -272,7 +272,7 @@ def known_labels(asked, known: Sequence[str], prefix: str = "") -> list[str] | N
     for label in split_names(asked):
         label = label.removeprefix(prefix)
         same = [
-            one for one in known if one.isdigit() and label.isdigit() and int(one) == int(label)
+            sub for sub in known if sub.isdigit() and label.isdigit() and int(sub) == int(label)
         ]
         labels.append(same[0] if label not in known and len(same) == 1 else label)
     return labels
@@ -286,23 +286,23 @@ def check_same_text(
     paths: the table of each run's words.
     """
     remedy = "all subjects must have the same words; or open them one by one with subjects="
-    labels = [sorted(set(one.run.tolist())) for one in (stimulus, first)]
+    labels = [sorted(set(side.run.tolist())) for side in (stimulus, first)]
     if labels[0] != labels[1]:
         raise ValueError(
             f"{next(iter(paths.values()))}: the words of the subject belong to runs {labels[0]} where "
             f"{next(iter(first_paths.values()))} has runs {labels[1]}; {remedy}"
         )
     for label in labels[0]:
-        mine, others = (np.array(one.words)[one.run == label] for one in (stimulus, first))
-        for row, (word, other) in enumerate(zip(mine, others, strict=False), 1):
+        own_words, others = (np.array(side.words)[side.run == label] for side in (stimulus, first))
+        for row, (word, other) in enumerate(zip(own_words, others, strict=False), 1):
             if word != other:
                 raise ValueError(
                     f"{paths[label]}: word {row} of run {label} is {str(word)!r} where "
                     f"{first_paths[label]} has {str(other)!r}; {remedy}"
                 )
-        if len(mine) != len(others):
+        if len(own_words) != len(others):
             raise ValueError(
-                f"{paths[label]} has {len(mine)} words of run {label} where {first_paths[label]} has "
+                f"{paths[label]} has {len(own_words)} words of run {label} where {first_paths[label]} has "
                 f"{len(others)}; {remedy}"
             )
 
@@ -315,8 +315,8 @@ def _glob(data_dir: Path, name: str) -> list[Path]:
     base = Path(path.anchor) if path.is_absolute() else data_dir
     pattern = str(path.relative_to(path.anchor)) if path.is_absolute() else name
     # A bracket in a name is a bracket.
-    found = [one for one in base.glob(pattern.replace("[", "[[]")) if one.is_file()]
-    return sorted(found, key=lambda one: by_number(one.as_posix()))
+    files = [file for file in base.glob(pattern.replace("[", "[[]")) if file.is_file()]
+    return sorted(files, key=lambda file: by_number(file.as_posix()))
 
 
 def by_number(name: str) -> list:

@@ -137,15 +137,15 @@ def read_nifti(
     )
     chosen = choose_subjects(NAME, known, known_labels(subjects, known, "sub-"))
 
-    def stimulus_of(one: str) -> tuple[Stimulus, dict[int, Path]]:
-        n_runs = max(len(find_files(data_dir, value, one, key)) for key, value in patterns.items())
-        paths = find_files(data_dir, words, one, "words")
+    def stimulus_of(name: str) -> tuple[Stimulus, dict[int, Path]]:
+        n_runs = max(len(find_files(data_dir, value, name, key)) for key, value in patterns.items())
+        paths = find_files(data_dir, words, name, "words")
         tables = [read_words(path, word_column=word_column) for path in paths]
         per_run = paths if len(paths) > 1 else paths * n_runs
         return _stimulus(tables, n_runs, first_volume), dict(enumerate(per_run, 1))
 
-    def source_of(one: str) -> ImageSource:
-        paths = {key: find_files(data_dir, value, one, key) for key, value in patterns.items()}
+    def source_of(name: str) -> ImageSource:
+        paths = {key: find_files(data_dir, value, name, key) for key, value in patterns.items()}
         cifti = paths["image"] and paths["image"][0].name.lower().endswith(".dtseries.nii")
         if cifti or not paths["image"]:
             if any(value is not None for value in (given_mask, atlas, labels)):
@@ -162,9 +162,9 @@ def read_nifti(
             paths["image"],
             mask=mask
             if mask in (None, *AUTOMATIC_MASKS)
-            else find_files(data_dir, mask, one, "mask"),
-            atlas=find_file(data_dir, atlas, one, "atlas"),
-            labels=find_file(data_dir, labels, one, "labels"),
+            else find_files(data_dir, mask, name, "mask"),
+            atlas=find_file(data_dir, atlas, name, "atlas"),
+            labels=find_file(data_dir, labels, name, "labels"),
             resample=resample,
         )
 
@@ -183,9 +183,9 @@ def read_nifti(
 
     one_clock = np.atleast_1d(first_volume).size > 1
 
-    def load(one: str, reading: Reading):
-        stimulus, paths = stimulus_of(one)
-        source = source_of(one)
+    def load(name: str, reading: Reading):
+        stimulus, paths = stimulus_of(name)
+        source = source_of(name)
         starts, parts = source.starts(first_volume), []
         for run in source.runs:
             metadata = sidecar_of(run.paths[0])
@@ -194,7 +194,7 @@ def read_nifti(
         times = np.concatenate([start + part for start, part in zip(starts, parts, strict=True)])
         if one_clock:  # where runs that overlap in time would make the words' runs ambiguous
             assign_runs(times, times, source.run, source=source.name)
-        tables = find_files(data_dir, confounds, one, "confounds")
+        tables = find_files(data_dir, confounds, name, "confounds")
         if tables and len(tables) != len(source.runs):
             raise ValueError(
                 f"{tables[0]}: {len(tables)} tables of confounds are given for {len(source.runs)} "
@@ -202,7 +202,7 @@ def read_nifti(
             )
         columns = split_names(confound_columns) or None
         return respond(
-            one,
+            name,
             source,
             stimulus,
             processing,

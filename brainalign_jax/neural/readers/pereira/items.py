@@ -80,22 +80,22 @@ def item_attributes(items: Items, experiment: str) -> dict[str, object]:
     return {name: values for name, values in told.items() if values is not None}
 
 
-def row_order(own: Items, items: Items, path: Path) -> np.ndarray:
+def row_order(listed: Items, items: Items, path: Path) -> np.ndarray:
     """The row of every item in a file that may have them in another order."""
-    if own.words == items.words:
+    if listed.words == items.words:
         order = np.arange(len(items.words))
     else:
-        rows = {word: row for row, word in enumerate(own.words)}
-        unknown = sorted(set(own.words) ^ set(items.words))
-        if unknown or len(own.words) != len(items.words) or len(rows) != len(own.words):
+        rows = {word: row for row, word in enumerate(listed.words)}
+        unknown = sorted(set(listed.words) ^ set(items.words))
+        if unknown or len(listed.words) != len(items.words) or len(rows) != len(listed.words):
             raise ValueError(
-                f"{path} has {len(own.words)} items, not the {len(items.words)} of the first file"
+                f"{path} has {len(listed.words)} items, not the {len(items.words)} of the first file"
                 f"{': ' + repr(unknown[0]) + ' is in one of them only' if unknown else ''}; "
                 "read this subject on its own, or get the file again"
             )
         order = np.array([rows[word] for word in items.words])
     if items.passages is not None and (
-        own.passages is None or (own.passages[order] != items.passages).any()
+        listed.passages is None or (listed.passages[order] != items.passages).any()
     ):
         raise ValueError(
             f"{path} has the sentences in other passages than the first file; "
@@ -133,8 +133,8 @@ def shipped_vectors(root: Path, experiment: str, items: Items) -> dict[str, np.n
 
 
 def _lying_in(root: Path, name: str) -> Path | None:
-    found = [root / name, *sorted(root.glob(f"Pereira_Materials/**/{name}"))]
-    return next((path for path in found if path.is_file()), None)
+    places = [root / name, *sorted(root.glob(f"Pereira_Materials/**/{name}"))]
+    return next((path for path in places if path.is_file()), None)
 
 
 def _labels(file: MatlabFile, path: Path, name: str, n_keys: int, n: int) -> np.ndarray:

@@ -20,7 +20,7 @@ _FIELDS = ("rois", "roiColumns", "roiMultimask")  # in the newer form, one cell 
 
 def texts(cells: np.ndarray, path: Path, name: str) -> tuple[str, ...]:
     """The strings of a MATLAB cell of any shape, column after column, or of a char matrix's rows."""
-    found = []
+    strings = []
     for row, cell in enumerate(np.asarray(cells).ravel(order="F")):
         while isinstance(cell, np.ndarray) and cell.size == 1:
             cell = cell.item()
@@ -31,8 +31,8 @@ def texts(cells: np.ndarray, path: Path, name: str) -> tuple[str, ...]:
                 f"{path}: entry {row} of {name} is not text; the file is damaged or of another "
                 "study, get it again"
             )
-        found.append(cell)
-    return tuple(found)
+        strings.append(cell)
+    return tuple(strings)
 
 
 def read_meta(content: np.ndarray, path: Path) -> dict[str, np.ndarray]:
@@ -78,7 +78,7 @@ def region_columns(
     Raises ValueError naming the file, and the nearest atlases or regions, for a name it lacks; of
     "ATLAS:?" all regions.
     """
-    entries = re.split(r"[,+]", roi) if isinstance(roi, str) else [str(one) for one in roi]
+    entries = re.split(r"[,+]", roi) if isinstance(roi, str) else [str(name) for name in roi]
     entries = [entry.strip() for entry in entries]
     if not any(entries):
         raise ValueError("roi is empty; name atlases or regions, or leave it out for all voxels")
@@ -93,16 +93,16 @@ def region_columns(
             raise ValueError(unknown("atlas", atlas, tables, of=str(path)))
         if not pattern and not named:
             named, pattern = list(tables), entry
-        found = [
+        matching = [
             columns
             for name in named
             for region, columns in tables[name].items()
             if fnmatchcase(region.lower(), pattern.lower() or "*")
         ]
-        if not found:
+        if not matching:
             raise ValueError(f"{path}: {_no_region(pattern, named, tables)}")
-        chosen += found
-    columns = np.unique(np.concatenate([np.asarray(one).ravel() for one in chosen]))
+        chosen += matching
+    columns = np.unique(np.concatenate([np.asarray(indices).ravel() for indices in chosen]))
     if not len(columns):
         raise ValueError(f"{path}: the regions of roi={roi!r} hold no voxel; choose larger ones")
     if not np.isin(columns, np.arange(1, n_voxels + 1)).all():
@@ -161,7 +161,7 @@ def _part(meta: Mapping[str, np.ndarray], field: str, place: int, path: Path) ->
 def _regions(names, columns, mask, path: Path, atlas: str) -> dict[str, np.ndarray]:
     names = () if names is None else texts(names, path, f"the regions of {atlas}")
     if columns is not None and columns.size == len(names):
-        lists = [np.asarray(one).ravel() for one in columns.ravel()]
+        lists = [np.asarray(cell).ravel() for cell in columns.ravel()]
     elif mask is not None:
         labels = mask.ravel()
         lists = [np.flatnonzero(labels == label) + 1 for label in range(1, len(names) + 1)]

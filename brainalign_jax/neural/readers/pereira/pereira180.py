@@ -110,14 +110,14 @@ def read_pereira180(
         )
         values, centred = as_float32(values)
         columns = np.flatnonzero(kept)[good]
-        own = {
+        of_subject = {
             "participant": PARTICIPANTS.get(subject, subject),
             "zero_components": np.flatnonzero(~kept).tolist(),
             "dropped_voxels": int((~good).sum()),
             **({"centred": True} if centred else {}),
             "feature_names": [f"component {column}" for column in columns],
         }
-        return WordResponses(subject, values, stimulus, None, {**meta, **own})
+        return WordResponses(subject, values, stimulus, None, {**meta, **of_subject})
 
     return Dataset(NAME, chosen, stimulus, load, meta, vectors)
 

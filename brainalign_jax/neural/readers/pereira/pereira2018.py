@@ -151,8 +151,8 @@ def read_pereira2018(
         recordings = [_open(path, items, experiment, roi) for path in usable[subject]]
         zscored = standardize and experiment == "180concepts" and paradigms == "mean"
         values, space, dropped = _average(recordings, subject, bad_voxels, zscored=zscored)
-        own = {"files": [path.name for path in usable[subject]], "dropped_voxels": dropped}
-        return WordResponses(subject, values, stimulus, None, {**meta, **own}, space)
+        of_subject = {"files": [path.name for path in usable[subject]], "dropped_voxels": dropped}
+        return WordResponses(subject, values, stimulus, None, {**meta, **of_subject}, space)
 
     return Dataset(NAME, chosen, stimulus, load, meta, shipped_vectors(root, experiment, items))
 
@@ -176,16 +176,17 @@ def _recordings(
     """The release's folder, subject -> files, and why the other participants are left out."""
     wanted = [experiment]
     if experiment == "180concepts":
-        wanted = [f"{experiment}_{one}" for one in PARADIGMS if paradigms in ("mean", "apart", one)]
+        asked = [name for name in PARADIGMS if paradigms in ("mean", "apart", name)]
+        wanted = [f"{experiment}_{name}" for name in asked]
     for root in (data_dir, data_dir / NAME):
         usable, left_out = {}, {}
         for participant in sorted(path for path in root.glob("*") if path.is_dir()):
             folders = (participant, participant / participant.name)
             if not any(
                 path
-                for one in folders
+                for folder in folders
                 for what in EXPERIMENTS
-                for path in one.glob(f"*_{what}*.mat")
+                for path in folder.glob(f"*_{what}*.mat")
             ):
                 continue
             paths = {stem: _file(folders, stem) for stem in wanted}
@@ -237,12 +238,12 @@ def _open(path: Path, items: Items, experiment: str, roi: str | Iterable[str] | 
     with open_matlab(path, source=SOURCE) as file:
         name = _matrix(file)
         matrix = file.columns(name)
-        own = read_items(file, path, experiment, matrix.shape[0])
+        file_items = read_items(file, path, experiment, matrix.shape[0])
         meta = read_meta(file.read("meta"), path)
     n_voxels = matrix.shape[1]
     space = voxel_space(meta, n_voxels, path)
     columns = None if roi is None else region_columns(meta, roi, n_voxels, path)
-    return Recording(path, matrix, row_order(own, items, path), space, columns)
+    return Recording(path, matrix, row_order(file_items, items, path), space, columns)
 
 
 def _average(
@@ -258,17 +259,17 @@ def _average(
     Read a block of voxels at a time: beside the result there is never a second copy. Where float32
     could not hold the offset of some voxel, all are read again and centred.
     """
-    one = recordings[0]
+    first = recordings[0]
     for other in recordings[1:]:
-        if other.matrix.shape != one.matrix.shape or not other.space.same_as(one.space):
+        if other.matrix.shape != first.matrix.shape or not other.space.same_as(first.space):
             raise ValueError(
                 f"{other.path} has {other.matrix.shape[1]} voxels that are not the "
-                f"{one.matrix.shape[1]} of {one.path.name}: the paradigms cannot be averaged; "
+                f"{first.matrix.shape[1]} of {first.path.name}: the paradigms cannot be averaged; "
                 "read them with paradigms=apart"
             )
-    n, n_voxels = one.matrix.shape
-    columns = np.arange(n_voxels) if one.columns is None else one.columns
-    check_memory(4 * n * len(columns), one.path, "its responses")
+    n, n_voxels = first.matrix.shape
+    columns = np.arange(n_voxels) if first.columns is None else first.columns
+    check_memory(4 * n * len(columns), first.path, "its responses")
     values = np.empty((n, len(columns)), np.float32)
     audits = [VoxelAudit() for _ in recordings]
     level = False
@@ -296,7 +297,7 @@ def _average(
         done += len(inside)
     if level and not center:
         return _average(recordings, subject, bad_voxels, zscored=zscored, center=True)
-    space = one.space if one.columns is None else one.space.select(columns)
+    space = first.space if first.columns is None else first.space.select(columns)
     kept, problems = np.ones(len(columns), bool), []
     for recording, audit in zip(recordings, audits, strict=True):
         usable, problem = audit.conclude()

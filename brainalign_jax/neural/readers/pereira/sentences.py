@@ -31,15 +31,15 @@ def joined(first: Dataset, second: Dataset) -> Dataset:
     meta.pop("categories", None)
 
     def load(subject: str) -> WordResponses:
-        own = [dataset.load(subject) for dataset in (first, second)]
-        if not own[0].space.same_as(own[1].space):
-            sizes = " and ".join(str(responses.values.shape[1]) for responses in own)
+        both = [dataset.load(subject) for dataset in (first, second)]
+        if not both[0].space.same_as(both[1].space):
+            sizes = " and ".join(str(responses.values.shape[1]) for responses in both)
             raise ValueError(
                 f"{subject} has other voxels in {first.meta['experiment']} than in "
                 f"{second.meta['experiment']} ({sizes}): read one experiment, or a roi without bad voxels"
             )
-        values = np.concatenate([np.asarray(responses.values) for responses in own])
-        return WordResponses(subject, values, stimulus, None, meta, own[0].space)
+        values = np.concatenate([np.asarray(responses.values) for responses in both])
+        return WordResponses(subject, values, stimulus, None, meta, both[0].space)
 
     return Dataset(first.name, subjects, stimulus, load, meta)
 
@@ -50,8 +50,8 @@ def _joined_items(first: Stimulus, second: Stimulus) -> Stimulus:
     attributes = {}
     for name in first.attributes:
         if name in second.attributes:
-            own, other = first.attribute(name), second.attribute(name)
-            attributes[name] = np.concatenate([own, other + after if name == "passage" else other])
+            left, right = first.attribute(name), second.attribute(name)
+            attributes[name] = np.concatenate([left, right + after if name == "passage" else right])
     return Stimulus(
         (*first.words, *second.words),
         sentence=np.arange(len(first) + len(second)),

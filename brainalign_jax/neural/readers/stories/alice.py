@@ -158,10 +158,10 @@ def read_stimulus(data_dir: str | Path, *, pause: float = 0.6, max_sentence: int
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; get the release from {SOURCE}")
     intervals = read_textgrid(path, "word")
-    for number, (one, other) in enumerate(itertools.pairwise(intervals), 1):
-        if other[0] - one[1] > 1e-6:
+    for number, (interval, following) in enumerate(itertools.pairwise(intervals), 1):
+        if following[0] - interval[1] > 1e-6:
             raise ValueError(
-                f"{path}: interval {number} ends at {one[1]} s and the next begins at {other[0]} s; "
+                f"{path}: interval {number} ends at {interval[1]} s and the next begins at {following[0]} s; "
                 f"intervals must adjoin: the file is damaged; get it again from {SOURCE}"
             )
     words = [item for item in intervals if item[2].lower() not in SILENCES]

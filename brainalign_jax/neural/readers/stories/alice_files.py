@@ -82,22 +82,22 @@ def read_regressor(data_dir: str | Path, subject: str, name: str) -> np.ndarray:
     """
     check_known("regressor", name, REGRESSORS)
     data = find_release(data_dir) / DATA
-    found = {}
+    regressors = {}
     for known in dict.fromkeys((name, "rate")):
         path = data / f"{subject}-{known}.txt"
         if path.is_file():
-            found[known] = _read_finite(path, 1, f"column of the regressor {known}")[:, 0]
-    if name not in found:
+            regressors[known] = _read_finite(path, 1, f"column of the regressor {known}")[:, 0]
+    if name not in regressors:
         raise FileNotFoundError(
             f"there is no {data / f'{subject}-{name}.txt'}; get it from {SOURCE}"
         )
-    if name != "rate" and np.array_equal(found[name], found.get("rate")):
+    if name != "rate" and np.array_equal(regressors[name], regressors.get("rate")):
         warnings.warn(
             f"{data / f'{subject}-{name}.txt'} is a copy of the rate file: it is no {name}",
             UserWarning,
             stacklevel=2,
         )
-    return found[name]
+    return regressors[name]
 
 
 def read_predictors(data_dir: str | Path) -> dict[str, np.ndarray]:

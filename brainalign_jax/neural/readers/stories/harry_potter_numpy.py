@@ -86,10 +86,10 @@ def _recorded(run: np.ndarray) -> np.ndarray | None:
     recorded = np.zeros(len(run), bool)
     first, last = TRIMMED
     for label in np.unique(run):
-        mine = np.flatnonzero(run == label)
-        if len(mine) - first - last < 2:
+        of_run = np.flatnonzero(run == label)
+        if len(of_run) - first - last < 2:
             return None
-        recorded[mine[first : len(mine) - last]] = True
+        recorded[of_run[first : len(of_run) - last]] = True
     return recorded
 
 

@@ -184,9 +184,9 @@ def _sentences_by_pause(onsets, durations, run, pause, max_words) -> np.ndarray:
     sentence, count = np.empty(len(onsets), np.int32), 0
     for label in dict.fromkeys(run.tolist()):  # in the order of presentation
         rows = run == label
-        found = sentences_by_pause(
+        numbers = sentences_by_pause(
             onsets[rows], (onsets + durations)[rows], pause=pause, max_words=max_words
         )
-        sentence[rows] = found + count
-        count += int(found[-1]) + 1
+        sentence[rows] = numbers + count
+        count += int(numbers[-1]) + 1
     return sentence

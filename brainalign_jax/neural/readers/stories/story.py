@@ -114,12 +114,12 @@ def story_dataset(
     def load(subject: str, reading: Reading):
         story, recording = first if subject == scans.subject else open_subject(subject)
         _same_text(story, text)
-        own = story.word_runs()[rows]
-        if (moved := own != stimulus.run).any():
+        word_runs = story.word_runs()[rows]
+        if (moved := word_runs != stimulus.run).any():
             index = int(np.argmax(moved))
             raise ValueError(
                 f"{story.path}: word {np.flatnonzero(rows)[index]} ({stimulus.words[index]!r}) is in "
-                f"run {own[index]}, in {text.path} in run {stimulus.run[index]}; open the subjects "
+                f"run {word_runs[index]}, in {text.path} in run {stimulus.run[index]}; open the subjects "
                 "one by one"
             )
         return reading(recording, stimulus, processing, meta=meta)
@@ -134,18 +134,18 @@ def subject_files(data_dir: Path, folders: Iterable[str], pattern: str) -> dict[
     Empty where no folder has such files. Raises ValueError for two files of one subject.
     """
     for folder in (Path(data_dir) / name for name in folders):
-        found: dict[str, Path] = {}
+        paths: dict[str, Path] = {}
         for path in sorted(folder.glob("*.*")):
             if match := re.fullmatch(pattern, path.name):
                 subject = match.group(1)
-                if subject in found:
+                if subject in paths:
                     raise ValueError(
-                        f"{found[subject]} and {path} are both of subject {subject}; move one away"
+                        f"{paths[subject]} and {path} are both of subject {subject}; move one away"
                     )
-                found[subject] = path
-        if found:
-            order = sorted(found, key=lambda name: (not name.isdigit(), len(name), name))
-            return {name: found[name] for name in order}
+                paths[subject] = path
+        if paths:
+            order = sorted(paths, key=lambda name: (not name.isdigit(), len(name), name))
+            return {name: paths[name] for name in order}
     return {}
 
 

@@ -20,5 +20,5 @@ def label_of(name: str) -> str:
 
 def measure_of(name: str, protocol) -> Measure:
     """The measure of that name under the choices of a protocol, as it takes them."""
-    made, own = MEASURES[name], protocol.of_method(name)
-    return made(own) if isinstance(made, type) else FunctionMeasure(own, made, name)
+    entry, choices = MEASURES[name], protocol.of_method(name)
+    return entry(choices) if isinstance(entry, type) else FunctionMeasure(choices, entry, name)

@@ -7,6 +7,7 @@ Each side is first made into what is compared (`represent`), once for all that i
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -90,18 +91,11 @@ class Measure:
                 f"{self.name} out"
             )
 
-        def represented(rows: np.ndarray):
-            with computation.context():
-                return jax.block_until_ready(_represent(self.centred(rows), measure=self))
+        def represent(rows: np.ndarray):
+            return _represent(self.centred(rows), measure=self)
 
-        def column(layer: np.ndarray) -> list[float]:
-            model = represented(layer)
-            with computation.context():
-                return [float(_compare(known[i], model, measure=self)) for i in means]
-
-        new = [i for i in means if i not in known]
-        known.update(zip(new, pool.map(represented, [means[i] for i in new]), strict=True))
-        return np.array(list(pool.map(column, values))).T
+        compare = partial(_compare, measure=self)
+        return compared(means, values, computation, pool, known, represent, compare)
 
     def centred(self, rows: np.ndarray) -> np.ndarray:
         """Rows [T, V] less their mean over the words, where the protocol centres."""
@@ -116,6 +110,31 @@ class Measure:
             return jax.vmap(of_subject, in_axes=(0, None))(moved, models)
 
         return jax.lax.map(of_order, orders)
+
+
+def compared(
+    means: Mapping[int, np.ndarray],
+    values: np.ndarray,
+    computation: Computation,
+    pool: Executor,
+    known: dict[int, Any],
+    represent: Callable[[np.ndarray], Any],
+    compare: Callable[[Any, Any], jax.Array],
+) -> np.ndarray:
+    """As `Measure.scores`: `represent` makes rows into what is compared, `compare` a number of two."""
+
+    def represented(rows: np.ndarray):
+        with computation.context():
+            return jax.block_until_ready(represent(rows))
+
+    def column(layer: np.ndarray) -> list[float]:
+        model = represented(layer)
+        with computation.context():
+            return [float(compare(known[i], model)) for i in means]
+
+    new = [i for i in means if i not in known]
+    known.update(zip(new, pool.map(represented, [means[i] for i in new]), strict=True))
+    return np.array(list(pool.map(column, values))).T
 
 
 class MatrixMeasure(Measure):

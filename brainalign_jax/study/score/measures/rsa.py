@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,12 @@ from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.registry import register_measure
 from brainalign_jax.study.score import preparation
-from brainalign_jax.study.score.measures.base import MatrixMeasure, Measure, word_centred
+from brainalign_jax.study.score.measures.base import (
+    MatrixMeasure,
+    Measure,
+    compared,
+    word_centred,
+)
 
 
 @register_measure("rsa")
@@ -70,18 +76,9 @@ class RsaScore(Measure):
             ]
             return np.concatenate(tiled)
 
-        def vector(x: np.ndarray) -> jax.Array:
-            with computation.context():
-                return jax.block_until_ready(_vector(x, metric=metric, method=method))
-
-        def column(layer: np.ndarray) -> list[float]:
-            model = vector(layer)
-            with computation.context():
-                return [float(_compare(known[i], model, method=method)) for i in means]
-
-        new = [i for i in means if i not in known]
-        known.update(zip(new, pool.map(vector, [means[i] for i in new]), strict=True))
-        return np.array(list(pool.map(column, values))).T
+        represent = partial(_vector, metric=metric, method=method)
+        compare = partial(_compare, method=method)
+        return compared(means, values, computation, pool, known, represent, compare)
 
 
 class RdmMeasure(MatrixMeasure):

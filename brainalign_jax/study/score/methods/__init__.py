@@ -16,5 +16,5 @@ __all__ = [
 def method_of(name: str, protocol) -> Method:
     """The method of that name under the choices of a protocol, as it takes them."""
     check_decoders([name], "this study")
-    made, own = METHODS[name], protocol.of_method(name)
-    return made(own) if isinstance(made, type) else LinearDecoding(own, made, name)
+    entry, choices = METHODS[name], protocol.of_method(name)
+    return entry(choices) if isinstance(entry, type) else LinearDecoding(choices, entry, name)

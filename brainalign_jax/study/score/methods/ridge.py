@@ -96,13 +96,13 @@ class Ridge:
         factor = ridge.factor_primal(source, train, fit_intercept=self.protocol.fit_intercept)
         alphas = self._alphas(factor)
         size = len(self.protocol.alphas) if self.n_filters is None else self.n_filters
-        found = filters.filter_basis(factor.eigenvalues, alphas, size=size)
+        basis = filters.filter_basis(factor.eigenvalues, alphas, size=size)
         kept = filters.shrinkage(factor.eigenvalues, alphas)
-        spanned = linalg.matmul(found.coefficients, found.functions) * factor.eigenvalues
+        spanned = linalg.matmul(basis.coefficients, basis.functions) * factor.eigenvalues
         largest = kept.max(axis=1, keepdims=True)
         error = jnp.abs(spanned - kept) / jnp.where(largest > 0, largest, 1)
-        coefficients = None if self.n_filters is None else found.coefficients
-        return factor, found.functions, coefficients, error.max()
+        coefficients = None if self.n_filters is None else basis.coefficients
+        return factor, basis.functions, coefficients, error.max()
 
     def prepare_words(
         self, factors: RidgeFactors, source: jax.Array, fold: FoldProblem
@@ -149,10 +149,10 @@ class Ridge:
             ranks = {"similarity": decoding.similarities(*asked)}
         else:
             ranks = decoding.decode(*asked)
-        found = ranks | decoding.prediction_scores(map, state.queries, layer, fold.outer)
+        scores = ranks | decoding.prediction_scores(map, state.queries, layer, fold.outer)
         if self.protocol.layer_selection == "inner_folds":
-            found["layer_loss"] = layer_loss
-        return found
+            scores["layer_loss"] = layer_loss
+        return scores
 
     def fitted(self, state: RidgeState, layer: LayerVectors, fold: FoldProblem) -> FittedMap:
         """The map of the chosen penalty."""

@@ -155,4 +155,4 @@ def _strings(path: Path, fields: dict[str, Any], name: str) -> list[str]:
 
 
 def _of_type(tokens: list[str], types: list[int], kind: int) -> list[str]:
-    return [token for token, own in zip(tokens, types, strict=True) if own == kind]
+    return [token for token, token_kind in zip(tokens, types, strict=True) if token_kind == kind]

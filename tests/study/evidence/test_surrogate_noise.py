@@ -5,7 +5,7 @@ import pytest
 
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.study.evidence import surrogates
+from brainalign_jax.study.evidence import surrogate_noise
 
 N = 120
 RUN = np.repeat([3, 1], [70, 50])
@@ -21,10 +21,10 @@ def smooth_recording(seed=0):
 
 def make(values, **options):
     responses = WordResponses("S1", values, STORY, VALID, {"TR": 2.0})
-    return surrogates.surrogate_responses(responses, **options)
+    return surrogate_noise.surrogate_responses(responses, **options)
 
 
-@pytest.mark.parametrize("kind", surrogates.KINDS)
+@pytest.mark.parametrize("kind", surrogate_noise.KINDS)
 def test_a_run_is_made_of_itself_alone(kind):
     values = smooth_recording()
     found = make(values, kind=kind, random_state=4)
@@ -59,4 +59,4 @@ def test_bad_input_is_refused():
         make(smooth_recording(), kind="pink")
     run = np.repeat([0, 1], [N - 2, 2])
     with pytest.raises(ValueError, match="run 1 has 2 words"):
-        surrogates.surrogate_values(smooth_recording(), run, np.ones(N, bool))
+        surrogate_noise.surrogate_values(smooth_recording(), run, np.ones(N, bool))

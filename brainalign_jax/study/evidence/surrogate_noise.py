@@ -50,7 +50,7 @@ def surrogate_values(
     """Noise [N, V] in the likeness of the valid rows of values [N, V], run by run [N]; float32."""
     check_known("surrogate", kind, KINDS)
     labels = np.zeros(len(values), int) if run is None else np.asarray(run)
-    made = np.zeros(values.shape, np.float32)
+    noise = np.zeros(values.shape, np.float32)
     key = jax.random.key(random_state)
     for index, label in enumerate(dict.fromkeys(labels[valid].tolist())):
         rows = np.flatnonzero((labels == label) & valid)
@@ -58,10 +58,10 @@ def surrogate_values(
             raise ValueError(
                 f"run {label} has {len(rows)} words with a response: noise in its likeness needs at least 4"
             )
-        made[rows] = _one_run(
+        noise[rows] = _one_run(
             jax.random.fold_in(key, index), np.asarray(values[rows], np.float32), kind=kind
         )
-    return made
+    return noise
 
 
 @jax.jit(static_argnames=("kind",))
