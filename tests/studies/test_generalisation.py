@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from recordings import make_embeddings, make_responses
 
+import brainalign_jax as ba
 from brainalign_jax import cli
 from brainalign_jax.language import embed
 from brainalign_jax.neural.readers import Dataset, open_dataset
@@ -16,6 +17,7 @@ from brainalign_jax.studies.generalisation import (
     GeneralisationTable,
     headline,
     run_generalisation,
+    run_novelty,
     verdicts,
 )
 from brainalign_jax.studies.generalisation.cells import draw_cells, equal_sizes
@@ -413,9 +415,20 @@ def test_results_do_not_depend_on_the_order_or_company_of_models():
         plan=Generalisation(n_folds=4, n_splits=1, n_nulls=2, n_bootstraps=100), progress=False
     )
     scoring = Scoring(methods=("ridge",), ks=(1,))
+    other = replace(model, model="another", values=np.asarray(model.values)[::-1])
     alone = run_generalisation(dataset, [model], CONDITIONS, scoring=scoring, **options).rows
-    again = run_generalisation(dataset, [model], CONDITIONS, scoring=scoring, **options).rows
-    pd.testing.assert_frame_equal(alone, again)
+    both = run_generalisation(dataset, [other, model], CONDITIONS, scoring=scoring, **options).rows
+    own = both[both["model"] == model.model].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, own)
+    for run in (
+        lambda models: run_generalisation(dataset, models, CONDITIONS),
+        lambda models: run_novelty(dataset, models),
+        lambda models: ba.run_study(dataset, models),
+    ):
+        with pytest.raises(ValueError, match="models are given twice: .*; give each once"):
+            run([model, model])
+        with pytest.raises(ValueError, match="no model is given: name one or more"):
+            run([])
 
 
 def test_the_gap_grows_with_model_size_where_it_is_planted_to():
