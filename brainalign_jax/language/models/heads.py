@@ -124,29 +124,30 @@ def _token_scores(x, table, bias, targets) -> TokenScores:
         return product if biases is None else product + biases.astype(wide)
 
     def add_piece(index, carried):
-        log_total, highest, likeliest = carried
+        log_total, highest, of_target = carried
         # The last piece starts earlier, so that all have one size; what it repeats is left out.
         start = jnp.minimum(index * size, vocabulary - size)
         rows = jax.lax.dynamic_slice_in_dim(table, start, size)
         biases = None if bias is None else jax.lax.dynamic_slice_in_dim(bias, start, size)
         new = start + jnp.arange(size) >= index * size
         logits = jnp.where(new, logits_of(rows, biases), -jnp.inf)
-        top = logits.max(axis=-1)
-        place = (start + logits.argmax(axis=-1)).astype(jnp.int32)
-        likeliest = jnp.where(top > highest, place, likeliest)
-        log_total = jnp.logaddexp(log_total, jax.nn.logsumexp(logits, axis=-1))
-        return log_total, jnp.maximum(top, highest), likeliest
+        place = targets - start
+        there = (place >= 0) & (place < size)
+        picked = jnp.take_along_axis(logits, jnp.clip(place, 0, size - 1)[:, None], axis=1)[:, 0]
+        return (
+            jnp.logaddexp(log_total, jax.nn.logsumexp(logits, axis=-1)),
+            jnp.maximum(highest, logits.max(axis=-1)),
+            jnp.maximum(of_target, jnp.where(there, picked, -jnp.inf)),
+        )
 
     pieces = -(-vocabulary // size)
     empty = jnp.full(len(x), -jnp.inf, wide)
-    log_total, _, likeliest = jax.lax.fori_loop(
-        0, pieces, add_piece, (empty, empty, jnp.zeros(len(x), jnp.int32))
-    )
+    log_total, highest, of_target = jax.lax.fori_loop(0, pieces, add_piece, (empty, empty, empty))
     own = jnp.einsum(
         "kd,kd->k", x, table[targets], precision=precision, preferred_element_type=wide
     )
     own = own if bias is None else own + bias[targets].astype(wide)
-    return TokenScores(own - log_total, likeliest == targets)
+    return TokenScores(own - log_total, of_target >= highest)
 
 
 def load_head(
