@@ -14,7 +14,8 @@ all heads, each read behind its block?
 Over 200 studies of "nothing" the share was .015: on the safe side, as parts behind a fold's chosen layer
 change nothing there.
 
-Prints a Markdown table and writes JSON with all numbers. Some seconds of processor time a study.
+Prints a Markdown table of shares with exact intervals and writes JSON with all numbers. Some seconds of
+processor time a study.
 """
 
 import json
@@ -26,7 +27,7 @@ import pandas as pd
 from absl import app, flags
 from safetensors.numpy import save_file
 
-from benchmarks.measure import machine
+from benchmarks.false_positives import define_flags, finish, share_line, share_lines
 from brainalign_jax.language import embed
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
@@ -37,7 +38,6 @@ from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.protocol import protocol
 
 KINDS = ("nothing", "top", "planted")
-LEVEL = 0.05
 N_WORDS, N_PEOPLE, N_VOXELS = 60, 8, 16
 N_BLOCKS, N_HEADS, WIDTH = 2, 4, 16
 LETTERS = "Ġ.abcdefghijklmnop"
@@ -145,32 +145,25 @@ def first_of(rows: pd.DataFrame, column: str) -> tuple[int, int]:
 def main(argv: list[str]) -> None:
     del argv
     asked, results = flags.FLAGS, {}
-    lines = ["| test | studies | result |", "|---|---|---|"]
+    lines: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         for kind in asked.kinds:
             if kind == "planted":
                 seeds = range(asked.seed, asked.seed + asked.n_planted)
                 results[kind] = [is_found(folder, seed) for seed in seeds]
+                lines = ["", "| the planted head is first | studies | share | 95 % interval |"]
+                lines.append("|---|---|---|---|")
                 for name in results[kind][0]:
                     count = sum(each[name] for each in results[kind])
-                    lines.append(f"| planted head first {name} | {len(seeds)} | {count} |")
+                    lines.append(share_line(name, count, len(seeds)))
                 continue
             seeds = range(asked.seed, asked.seed + asked.n_studies)
             results[kind] = [least_p(kind, folder, seed) for seed in seeds]
-            share = np.mean(np.array(results[kind]) < LEVEL)
-            lines.append(f"| {kind}: share with p < .05 | {len(seeds)} | {share:.3f} |")
-    print("\n".join(lines))
-    if asked.output:
-        path = Path(asked.output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": machine(), "results": results}, indent=2))
+    found = share_lines({kind: p for kind, p in results.items() if kind != "planted"})
+    finish([*found, *lines], results=results)
 
 
 if __name__ == "__main__":
-    # Here, as tests import the studies in one process with the commands, which have flags of these names.
-    flags.DEFINE_integer("n_studies", 200, "Of noise, each kind.", 1)
+    define_flags(KINDS)
     flags.DEFINE_integer("n_planted", 20, "With a planted head.", 1)
-    flags.DEFINE_list("kinds", list(KINDS), "Of nothing, top and planted.")
-    flags.DEFINE_integer("seed", 0, "Of the first study.")
-    flags.DEFINE_string("output", None, "JSON file to write.")
     app.run(main)

@@ -9,17 +9,15 @@ frequency and position of the words (`--nuisances`). Of each recording the small
 is below .05 in .04 of them where it is exact, and the p of all voxels as one region; the shares must not lie
 above .09, the middle 95 % of .05 for 200 being .02 to .08.
 
-Prints a Markdown table and writes JSON with all p. Half a second of processor time a recording.
+Prints a Markdown table with exact intervals and writes JSON with all p. Half a second of processor time a
+recording.
 """
-
-import json
-from pathlib import Path
 
 import numpy as np
 from absl import app, flags
 from scipy.signal import lfilter
 
-from benchmarks.measure import machine
+from benchmarks.false_positives import define_flags, finish, share_lines
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.readout import TimeCourses
@@ -29,7 +27,6 @@ from brainalign_jax.studies.encoding import run_encoding
 from brainalign_jax.studies.options import VoxelEncoding
 
 KINDS = ("noise", "rate", "runs")
-LEVEL = 0.05
 N_VOLUMES, N_VOXELS, N_WORDS, TR = 120, 20, 300, 2.0
 _TOGETHER = 25  # recordings that share a model
 
@@ -82,9 +79,11 @@ def p_values(
 def main(argv: list[str]) -> None:
     del argv
     asked = flags.FLAGS
-    by_kind: dict[str, tuple[list[float], list[float]]] = {}
+    by_test: dict[str, list[float]] = {}
     for kind in asked.kinds:
-        voxels, regions = by_kind.setdefault(kind, ([], []))
+        voxels, regions = (
+            by_test.setdefault(f"{kind}: {what}", []) for what in ("largest voxel", "region")
+        )
         while len(voxels) < asked.n_recordings:
             count = min(_TOGETHER, asked.n_recordings - len(voxels))
             drawn = p_values(
@@ -92,25 +91,10 @@ def main(argv: list[str]) -> None:
             )
             voxels += drawn[0]
             regions += drawn[1]
-    lines = [
-        "| recordings | number | largest voxel p < .05 | region p < .05 |",
-        "|---|---|---|---|",
-    ]
-    for kind, (voxels, regions) in by_kind.items():
-        shares = [f"{np.mean(np.array(p) < LEVEL):.3f}" for p in (voxels, regions)]
-        lines.append(f"| {kind} | {len(voxels)} | {' | '.join(shares)} |")
-    print("\n".join(lines))
-    if asked.output:
-        path = Path(asked.output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": machine(), "p": by_kind}, indent=2))
+    finish(share_lines(by_test), p=by_test)
 
 
 if __name__ == "__main__":
-    # Here, as tests import the study in one process with the commands, which have flags of these names.
-    flags.DEFINE_integer("n_recordings", 200, "Of each kind.", 1)
-    flags.DEFINE_list("kinds", list(KINDS), "Of noise, rate and runs.")
+    define_flags(KINDS, count="n_recordings")
     flags.DEFINE_list("nuisances", ["rate"], "Nuisances of the words that are always in.")
-    flags.DEFINE_integer("seed", 0, "Of the first recordings.")
-    flags.DEFINE_string("output", None, "JSON file to write.")
     app.run(main)

@@ -8,16 +8,14 @@ matched, for each of four people, by what the others agree on; "word", "topic", 
 of noise and four people. Exact p-values are below .05 in .04 of the studies; the share must lie between .02
 and .09, the middle 95 % of .05 for 200 studies being .02 to .08.
 
-Prints a Markdown table and writes JSON with all p. A second or two of processor time a study.
+Prints a Markdown table with exact intervals and writes JSON with all p. A second or two of processor time a
+study.
 """
 
-import json
-from pathlib import Path
-
 import numpy as np
-from absl import app, flags
+from absl import app
 
-from benchmarks.measure import machine
+from benchmarks.false_positives import define_flags, finish, p_by_test, share_lines
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
@@ -28,7 +26,6 @@ from brainalign_jax.study.options import Scoring
 
 KINDS = ("gap", "matched", "reliability", "ladder")
 MATCHED = {"matched": ("rarity",), "reliability": ("reliability",)}
-LEVEL = 0.05
 N_WORDS, WIDTH, N_VOXELS = 48, 6, 12
 
 
@@ -78,26 +75,10 @@ def p_values(kind: str, seed: int, *, n_nulls: int = 99) -> dict[str, float]:
 
 def main(argv: list[str]) -> None:
     del argv
-    by_test: dict[str, list[float]] = {}
-    asked = flags.FLAGS
-    for kind in asked.kinds:
-        for study in range(asked.n_studies):
-            for test, p in p_values(kind, asked.seed + study).items():
-                by_test.setdefault(test, []).append(p)
-    lines = ["| test | studies | share with p < .05 |", "|---|---|---|"]
-    for test, values in by_test.items():
-        lines.append(f"| {test} | {len(values)} | {np.mean(np.array(values) < LEVEL):.3f} |")
-    print("\n".join(lines))
-    if asked.output:
-        path = Path(asked.output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": machine(), "p": by_test}, indent=2))
+    by_test = p_by_test(p_values)
+    finish(share_lines(by_test), p=by_test)
 
 
 if __name__ == "__main__":
-    # Here, as tests import the studies in one process with the commands, which have flags of these names.
-    flags.DEFINE_integer("n_studies", 200, "Of each kind.", 1)
-    flags.DEFINE_list("kinds", list(KINDS), "Of gap, matched, reliability and ladder.")
-    flags.DEFINE_integer("seed", 0, "Of the first study.")
-    flags.DEFINE_string("output", None, "JSON file to write.")
+    define_flags(KINDS)
     app.run(main)

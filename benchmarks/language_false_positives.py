@@ -13,25 +13,20 @@ p-values are below .05 in .04 of the studies (99 draws); the share must lie betw
 Prints a Markdown table with exact intervals and writes JSON with all p. A second of processor time a study.
 """
 
-import json
-from pathlib import Path
-
 import numpy as np
-from absl import app, flags
+from absl import app
 
-from benchmarks.measure import machine
+from benchmarks.false_positives import define_flags, finish, p_by_test, share_lines
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.languages import run_languages
 from brainalign_jax.studies.options import Languages
-from brainalign_jax.study.evidence.chance import score_interval
 from brainalign_jax.study.options import Scoring
 
 KINDS = ("noise", "smooth", "shared", "languages", "people")
 _OF_NOISE = ("noise", "smooth", "shared")
-LEVEL = 0.05
 N_SECTIONS, WIDTH, N_COLUMNS, N_PEOPLE = 4, 6, 16, 2
 N_WORDS = {"en": 30, "fr": 34, "zh": 26}  # a section
 NOISE, SMOOTHING = 1.5, np.array([1.0, 2.0, 3.0, 2.0, 1.0])
@@ -107,27 +102,10 @@ def p_values(kind: str, seed: int, *, n_nulls: int = 99) -> dict[str, float]:
 
 def main(argv: list[str]) -> None:
     del argv
-    by_test: dict[str, list[float]] = {}
-    asked = flags.FLAGS
-    for kind in asked.kinds:
-        for study in range(asked.n_studies):
-            for test, p in p_values(kind, asked.seed + study).items():
-                by_test.setdefault(test, []).append(p)
-    print("| test | studies | share with p < .05 | 95 % interval |\n|---|---|---|---|")
-    for test, values in by_test.items():
-        hits = int((np.array(values) < LEVEL).sum())
-        low, high = score_interval(hits, len(values))
-        print(f"| {test} | {len(values)} | {hits / len(values):.3f} | {low:.3f} to {high:.3f} |")
-    if asked.output:
-        path = Path(asked.output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": machine(), "p": by_test}, indent=2))
+    by_test = p_by_test(p_values)
+    finish(share_lines(by_test), p=by_test)
 
 
 if __name__ == "__main__":
-    # Here, as tests import the studies in one process with the commands, which have flags of these names.
-    flags.DEFINE_integer("n_studies", 200, "Of each kind.", 1)
-    flags.DEFINE_list("kinds", list(KINDS), "Of noise, smooth, shared, languages and people.")
-    flags.DEFINE_integer("seed", 0, "Of the first study.")
-    flags.DEFINE_string("output", None, "JSON file to write.")
+    define_flags(KINDS)
     app.run(main)

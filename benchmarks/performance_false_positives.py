@@ -8,22 +8,25 @@ the same for 24 models of four families, whose scores differ in level; "few", no
 below .05 in .02 to .09 of 200 studies (the middle 95 % of .05 are .02 to .08). "power": as many models as
 `needed_models` asks for at correlations of .5 and .7 find it in about .8 of the studies.
 
-Prints a Markdown table and writes JSON with all p. A minute of processor time.
+Prints a Markdown table with exact intervals and writes JSON with all p. A minute of processor time.
 """
-
-import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from absl import app, flags
 
-from benchmarks.measure import machine
+from benchmarks.false_positives import (
+    LEVEL,
+    define_flags,
+    finish,
+    p_by_test,
+    share_line,
+    share_lines,
+)
 from brainalign_jax.studies.options import Performance
 from brainalign_jax.studies.performance import ranks, run_performance
 
 KINDS = ("noise", "size", "families", "few")
-LEVEL = 0.05
 CORRELATIONS = (0.5, 0.7)
 
 
@@ -76,31 +79,16 @@ def found_share(correlation: float, n_studies: int, *, seed: int = 0) -> tuple[i
 def main(argv: list[str]) -> None:
     del argv
     asked = flags.FLAGS
-    by_kind = {
-        kind: [p_value(kind, asked.seed + study) for study in range(asked.n_studies)]
-        for kind in asked.kinds
-    }
-    lines = ["| studies of | n | share with p < .05 |", "|---|---|---|"]
-    for kind, values in by_kind.items():
-        lines.append(f"| {kind} | {len(values)} | {np.mean(np.array(values) < LEVEL):.3f} |")
-    power = {}
+    by_kind = p_by_test(lambda kind, seed: {kind: p_value(kind, seed)})
+    lines, power = share_lines(by_kind), {}
     for correlation in CORRELATIONS:
         n_models, share = found_share(correlation, asked.n_studies, seed=asked.seed)
         power[correlation] = {"n_models": n_models, "share": share}
-        lines.append(
-            f"| correlation {correlation}, {n_models} models | {asked.n_studies} | {share:.3f} |"
-        )
-    print("\n".join(lines))
-    if asked.output:
-        path = Path(asked.output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": machine(), "p": by_kind, "power": power}, indent=2))
+        name = f"correlation {correlation}, {n_models} models"
+        lines.append(share_line(name, round(share * asked.n_studies), asked.n_studies))
+    finish(lines, p=by_kind, power=power)
 
 
 if __name__ == "__main__":
-    # Here, as tests import the studies in one process with the commands, which have flags of these names.
-    flags.DEFINE_integer("n_studies", 200, "Of each kind.", 1)
-    flags.DEFINE_list("kinds", list(KINDS), "Of noise, size, families and few.")
-    flags.DEFINE_integer("seed", 0, "Of the first study.")
-    flags.DEFINE_string("output", None, "JSON file to write.")
+    define_flags(KINDS)
     app.run(main)

@@ -86,6 +86,23 @@ def expanded(models: Iterable[object]) -> list:
     return several
 
 
+def model_names(models: Iterable[object]) -> tuple[str, ...]:
+    """The names of models, or of vectors in a model's place.
+
+    >>> model_names(["gpt2", "bert-base"])
+    ('gpt2', 'bert-base')
+
+    Raises: ValueError where there is none, or a name is given twice.
+    """
+    names = tuple(str(getattr(model, "model", model)) for model in models)
+    if not names:
+        raise ValueError("no model is given: name one or more")
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"models are given twice: {', '.join(twice)}; give each once")
+    return names
+
+
 def has_near(name: str, known: Iterable[str]) -> bool:
     """Whether one of the known names is spelt much like it."""
     return bool(get_close_matches(name, list(known), 1))

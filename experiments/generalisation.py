@@ -14,8 +14,8 @@ rank accuracy of .60 after training on concrete words, and .55 after training on
 --match=frequency,length tests only words that have a partner in the other condition; --novelty, in place of
 --conditions, asks down to which level of new words, passages, topics and people it holds.
 
-Writes OUT/generalisation.parquet (a row a cell or gap, person, layer and metric), OUT/manifest.json and
-OUT/report.html. The same as `brainalign generalise`.
+Writes OUT/generalisation.parquet (a row a cell or gap, person, layer and metric), OUT/figures/,
+OUT/manifest.json and OUT/report.html. The same as `brainalign generalise`.
 """
 
 import dataclasses

@@ -15,9 +15,10 @@ def package_file() -> Path | None:
     return next(Path(spec.origin).parent.glob("*.gguf"), None)
 
 
-def numpy_bits(file: Path, ids: list[int], first: int) -> np.ndarray:
-    """Bits of each of the sub-tokens `ids` behind the token `first`, by the architecture alone: float32,
-    weights as the file has them, whose queries and keys turn neighbouring elements together."""
+def numpy_scores(file: Path, ids: list[int], first: int) -> tuple[np.ndarray, np.ndarray]:
+    """(bits, whether no other is likelier) of each of the sub-tokens `ids` behind the token `first`, by the
+    architecture alone: float32, weights as the file has them, whose queries and keys turn neighbouring
+    elements together."""
     weights, facts = _opened(file)
     heads, pairs = facts["llama.attention.head_count"], facts["llama.attention.head_count_kv"]
     table = weights("token_embd.weight")
@@ -58,7 +59,8 @@ def numpy_bits(file: Path, ids: list[int], first: int) -> np.ndarray:
     logits = (normed(x, "output_norm.weight") @ table.T).astype(np.float64)
     logits -= logits.max(axis=1, keepdims=True)
     own = logits[np.arange(length), ids]
-    return (np.log(np.exp(logits).sum(axis=1)) - own) / np.log(2)
+    bits = (np.log(np.exp(logits).sum(axis=1)) - own) / np.log(2)
+    return bits, logits.argmax(axis=1) == ids
 
 
 @functools.cache

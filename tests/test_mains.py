@@ -71,6 +71,21 @@ def test_the_presets_are_those_that_there_are(monkeypatch):
         ("noise_check", (), "noise_check: --output_dir is missing"),
         ("noise_check", ("--output_dir=",), "--output_dir is empty"),
         ("noise_check", ("--output_dir=o", "--timing=gap"), "known: gapless, gaps"),
+        (
+            "noise_check",
+            ("--output_dir=o", "--timing=gaps", "--timing=gapless"),
+            "--timing is given 2 times: give it once, as --timing='A,B@{1,2}' (in quotes",
+        ),
+        (
+            "noise_check",
+            ("--output_dir=o", "--widths=8", "--widths=16"),
+            "--widths is given 2 times: give it once, as --widths=1,2",
+        ),
+        (
+            "replicate_paper",
+            ("--data_dirs=alice=a", "--data_dirs=table=b", "--output_dir=o"),
+            "--data_dirs is given 2 times: give it once, as --data_dirs=NAME=FOLDER,NAME=FOLDER",
+        ),
         ("noise_check", ("--output_dir=o", "--autocorrelation=1"), "at least 0 and at most 0.99"),
         ("power_check", ("--output_dir=o", "--n_draws=5"), "--n_draws=5 must be at least 20"),
         ("power_check", ("--output_dir=o", "--strengths=0,nan"), "=0,nan must be finite"),

@@ -19,7 +19,7 @@ def _fetch(values: dict[str, Any], text: str) -> None:
         return
     with misuse():
         release_info(values[_NAME])
-    passed = ("subjects", "progress", "offline", "verify", "timeout", "retries")
+    passed = ("subjects", "stories", "progress", "offline", "verify", "timeout", "retries")
     folder = fetch(values[_NAME], values["data_dir"], **{name: values[name] for name in passed})
     print(folder)
 
@@ -63,7 +63,11 @@ def _models(values: dict[str, Any], text: str) -> None:
 FETCH = Command(
     "fetch",
     "download a public release of recordings, once and verified",
-    ("fetch harry_potter --subjects=1,2 --data_dir=data", "fetch alice", "fetch"),
+    (
+        "fetch harry_potter --subjects=1,2 --data_dir=data",
+        "fetch lebel2023 --subjects=UTS01,UTS02 --stories=souls,adollshouse",
+        "fetch",
+    ),
     (
         Option(
             _NAME,
@@ -79,6 +83,12 @@ FETCH = Command(
             "Folder in which the release's folder is made; by default $BRAINALIGN_DATA.",
         ),
         Option("subjects", "list", None, "Subjects; all if not given."),
+        Option(
+            "stories",
+            "list",
+            None,
+            "Stories, of a release that has a file for each; all if not given.",
+        ),
         Option(
             "offline",
             "bool",

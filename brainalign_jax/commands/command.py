@@ -28,6 +28,14 @@ from brainalign_jax.names import check_known, expanded, unknown
 from brainalign_jax.options import Option, check_number
 
 _WIDTH = 100
+# Kinds of options that take several values -> how these are given.
+_SEVERAL = {
+    "list": "'A,B@{1,2}'",
+    "ints": "1,2",
+    "floats": "0.1,1",
+    "pairs": "NAME=VALUE,NAME=VALUE",
+    "paths": "NAME=FOLDER,NAME=FOLDER",
+}
 _COMMA = re.compile(r",(?![^{}]*\})")  # none inside of braces
 
 
@@ -75,8 +83,10 @@ def define(
 def read(options: Sequence[Option], flag_values: flags.FlagValues) -> dict[str, Any]:
     """The values of the options: paths absolute, numbers and lists converted.
 
-    Raises: ValueError naming the option, what was given and what it takes.
+    Raises: ValueError naming the option, what was given and what it takes; and for one of several values that
+      is given twice.
     """
+    _check_once(options, flag_values)
     return {option.name: _value(option, flag_values[option.name].value) for option in options}
 
 
@@ -173,7 +183,6 @@ def run(command: Command, arguments: Sequence[str]) -> int:
     define(command.options, flag_values)
     try:
         _, *rest = flag_values([command.name, *arguments])
-        _check_once(command.options, flag_values)
         _take_positional(command, flag_values, rest)
         values = read(command.options, flag_values)
     except flags.UnrecognizedFlagError as error:
@@ -192,13 +201,15 @@ def acted(command: Command, values: dict[str, Any], text: str, *, who: str = "br
 
 
 def _check_once(options: Sequence[Option], flag_values: flags.FlagValues) -> None:
-    """Raises: ValueError for a list given twice, as a shell does with MODEL@{A,B}; else the last counts."""
+    """Raises: ValueError for several values given one by one, as a shell does with MODEL@{A,B}: the last one
+    would count alone."""
     for option in options:
         times = flag_values[option.name].present
-        if option.kind == "list" and times > 1:
+        if option.kind in _SEVERAL and times > 1:
+            values = _SEVERAL[option.kind]
             raise ValueError(
-                f"--{option.name} is given {times} times: give it once, as --{option.name}='A,B@{{1,2}}' (in "
-                "quotes, for the shell)"
+                f"--{option.name} is given {times} times: give it once, as --{option.name}={values}"
+                + " (in quotes, for the shell)" * ("'" in values)
             )
 
 

@@ -44,7 +44,7 @@ from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.heads import Head, load_head
 from brainalign_jax.language.models.interventions import untrained_twin
 from brainalign_jax.language.packing import Packing
-from brainalign_jax.language.surprisal import word_surprisal
+from brainalign_jax.language.surprisal import score_words
 from brainalign_jax.language.tokens import WordTokenizer, load_tokenizer
 from brainalign_jax.stimulus import Stimulus
 
@@ -366,7 +366,7 @@ class Ablation:
         """Mean surprisal of the words in bits, or NaN where the model has no head."""
         if self.head is None:
             return math.nan
-        values = word_surprisal(
+        values = score_words(
             self._stimulus,
             model or self.model,
             self.head,
@@ -374,7 +374,7 @@ class Ablation:
             interventions=gates,
             context=self._options.context,
             window=self._options.window,
-        )
+        ).nats
         known = np.isfinite(values)
         return float(values[known].mean() / np.log(2)) if known.any() else math.nan
 

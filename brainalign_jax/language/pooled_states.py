@@ -89,8 +89,8 @@ def add_surprisal(
     x [B, T, width]: the output of the last block.
     """
     last = model.finish(x)
-    log_probabilities = scoring.log_probabilities(model, head, last, scored.place, scored.target)
-    return sums.at[scored.row].add(-log_probabilities.astype(jnp.float32), mode="drop")
+    scores = scoring.token_scores(model, head, last, scored.place, scored.target)
+    return sums.at[scored.row].add(-scores.log_probability.astype(jnp.float32), mode="drop")
 
 
 def inputs_of(config, batch: DeviceBatch, *, shared: bool) -> TextInputs:

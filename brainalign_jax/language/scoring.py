@@ -11,7 +11,7 @@ import numpy as np
 
 from brainalign_jax.language.contexts import Sequences
 from brainalign_jax.language.models.blocks.transformer import LanguageModel
-from brainalign_jax.language.models.heads import Head
+from brainalign_jax.language.models.heads import Head, TokenScores
 from brainalign_jax.language.tokens import WordTokenizer
 from brainalign_jax.stimulus import Stimulus
 
@@ -35,12 +35,12 @@ def predicted(ids: np.ndarray, spans: Sequence[Span]) -> Scored:
     return Scored(token - 1, ids[token], row)
 
 
-def log_probabilities(
+def token_scores(
     model: LanguageModel, head: Head, states: jax.Array, place: jax.Array, target: jax.Array
-) -> jax.Array:
-    """Log-probability (nats) [K] of the ids `target` where `place` counts over the B x T of the
-    last states [B, T, D], as `LanguageModel.finish` gives them."""
-    return head.log_probabilities(model, states.reshape(-1, states.shape[-1])[place], target)
+) -> TokenScores:
+    """Scores [K] of the ids `target` where `place` counts over the B x T of the last states [B, T, D],
+    as `LanguageModel.finish` gives them."""
+    return head.token_scores(model, states.reshape(-1, states.shape[-1])[place], target)
 
 
 def predicted_in(sequences: Sequences) -> list[Scored]:

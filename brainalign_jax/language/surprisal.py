@@ -103,7 +103,7 @@ def surprisal(
     folder = checkpoint.locate(spec.source, revision=revision, weights=spec.kind == "checkpoint")
     tokenizer = load_tokenizer(folder, family=loaded.family)
     tokenizer = tokenizer.with_bos(bos, causal=loaded.config.causal)
-    values = word_surprisal(
+    values = score_words(
         stimulus,
         loaded,
         head,
@@ -115,11 +115,19 @@ def surprisal(
         interventions=gates(specification, loaded.config),
         batch_tokens=batch_tokens,
         max_tokens=max_tokens,
-    )
+    ).nats
     return (values / np.log(2) if unit == "bits" else values).astype(np.float32)
 
 
-def word_surprisal(
+class WordScores(NamedTuple):
+    """Of N words: nats [N] float64, their surprisal, as `surprisal` has it; likeliest [N], whether the model
+    would have said the word: each of its sub-tokens is the likeliest where it is predicted."""
+
+    nats: np.ndarray
+    likeliest: np.ndarray
+
+
+def score_words(
     stimulus: Stimulus,
     model: LanguageModel,
     head: Head,
@@ -132,8 +140,8 @@ def word_surprisal(
     interventions: Interventions | None = None,
     batch_tokens: int = 2048,
     max_tokens: int | None = None,
-) -> np.ndarray:
-    """`surprisal` of a loaded model, in nats, [N] float64."""
+) -> WordScores:
+    """Surprisal of all words by a loaded model, and whether they are the likeliest ones."""
     causal = model.config.causal
     prefix = tokenizer.prefix
     suffix = () if causal else tokenizer.suffix
@@ -154,13 +162,15 @@ def word_surprisal(
             f"token id {highest} is outside the vocabulary of {model.config.vocab_size} entries; "
             "use the tokenizer that belongs to this checkpoint."
         )
+    likeliest = ~np.isnan(values)
     graph, state = nnx.split((model, head))
     for batch in _batches(jobs, length, batch_tokens, tokenizer.pad_id):
-        log_probabilities = _run_compiled(
+        scores = _run_compiled(
             graph, state, batch.ids, batch.mask, batch.place, batch.target, interventions
         )
-        log_probabilities = np.asarray(log_probabilities, np.float64)[: len(batch.row)]
-        np.subtract.at(values, batch.row, log_probabilities)
+        real = slice(len(batch.row))
+        np.subtract.at(values, batch.row, np.asarray(scores.log_probability, np.float64)[real])
+        likeliest[batch.row[~np.asarray(scores.likeliest)[real]]] = False
     texts_read = [(piece.ids, piece.spans) for piece in pieces]
     scoring.give_up_on_unknown(values, texts_read, tokenizer, stimulus)
     if lost:
@@ -170,7 +180,7 @@ def word_surprisal(
             "reads at once: their surprisal is NaN",
             stacklevel=3,
         )
-    return values
+    return WordScores(values, likeliest & ~np.isnan(values))
 
 
 def _pieces(encode, texts, prefix, suffix, length, blank) -> tuple[list[_Piece], list[int]]:
@@ -275,7 +285,7 @@ def _power_of_two(number: int) -> int:
 def _run(graph, state, ids, mask, place, target, interventions):
     model, head = nnx.merge(graph, state)
     states = model.last_state(ids, mask, interventions=interventions)
-    return scoring.log_probabilities(model, head, states, place, target)
+    return scoring.token_scores(model, head, states, place, target)
 
 
 _run_compiled = jax.jit(_run, static_argnums=0)

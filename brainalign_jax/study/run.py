@@ -14,7 +14,7 @@ from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.machine import package_version
-from brainalign_jax.names import check_known, expanded
+from brainalign_jax.names import check_known, expanded, model_names
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import memory, outputs, processes
@@ -126,11 +126,16 @@ def run_study(
         if cache_dir is not None:
             cache = output_folder(cache_dir, "cache_dir")
         several = expanded([models] if isinstance(models, str | Embeddings) else models)
+        # A name counts once; vectors of the same name would hide one another.
+        several = [
+            model
+            for place, model in enumerate(several)
+            if not (isinstance(model, str) and model in several[:place])
+        ]
         in_memory = {model.model: model for model in several if isinstance(model, Embeddings)}
-        names = [model.model if isinstance(model, Embeddings) else model for model in several]
         study = Study(
             dataset,
-            tuple(dict.fromkeys(names)),
+            model_names(several),
             fitting_scoring(dataset, scoring),
             computation,
             embedding,
@@ -172,8 +177,6 @@ def prepare(study: Study, *, max_memory: int | None, progress: bool) -> tuple[St
         raise ValueError(
             f"report_k={study.k} is not among ks={scoring.ks}: add it (--report_k, --ks)"
         )
-    if not names:
-        raise ValueError("name at least one model")
     check_group_decoding(study.group_decoding, scoring)
     if study.embedding.bos == "auto" and scoring.protocol.first_token == "tokenizer":
         embedding = dataclasses.replace(study.embedding, bos="never")

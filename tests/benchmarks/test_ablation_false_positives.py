@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.ablation_false_positives import LEVEL, is_found, least_p
+from benchmarks.ablation_false_positives import is_found, least_p
+from benchmarks.false_positives import LEVEL
 
 
 @pytest.mark.parametrize("kind", ["nothing", "top"])

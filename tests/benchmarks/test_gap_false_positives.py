@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.gap_false_positives import LEVEL, p_values, simulated
+from benchmarks.false_positives import LEVEL
+from benchmarks.gap_false_positives import p_values, simulated
 
 
 @pytest.mark.parametrize("kind", ["gap", "ladder"])

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from brainalign_jax.language import surprisal
 from brainalign_jax.language import surprisal as surprisal_function
 from brainalign_jax.language.models import hidden_states, load_model
-from brainalign_jax.language.models.heads import _log_probabilities, load_head
+from brainalign_jax.language.models.heads import _token_scores, load_head
 from brainalign_jax.language.models.interventions import gates
 from brainalign_jax.stimulus import Stimulus
 
@@ -328,13 +328,15 @@ def test_pieces_of_the_vocabulary_equal_the_whole(monkeypatch):
     rng = np.random.default_rng(0)
     x, table, bias = (rng.standard_normal(shape) for shape in ((5, 7), (23, 7), 23))
     targets = rng.integers(0, 23, 5)
+    targets[2:] = (x @ table.T + bias).argmax(axis=1)[2:]
     logits = x @ table.T + bias
     expected = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     for at_once in (1, 5 * 4, 5 * 10, 5 * 23, 1 << 24):
         monkeypatch.setattr(heads, "_LOGITS_AT_ONCE", at_once)
         arrays = (jnp.asarray(a, jnp.float32) for a in (x, table, bias))
-        found = _log_probabilities(*arrays, jnp.asarray(targets))
-        np.testing.assert_allclose(found, expected[range(5), targets], atol=1e-5)
+        scores = _token_scores(*arrays, jnp.asarray(targets))
+        np.testing.assert_allclose(scores.log_probability, expected[range(5), targets], atol=1e-5)
+        assert scores.likeliest.tolist() == (logits.argmax(axis=1) == targets).tolist()
 
 
 def test_logits_of_the_whole_vocabulary_never_exist(folder, monkeypatch):
@@ -344,7 +346,7 @@ def test_logits_of_the_whole_vocabulary_never_exist(folder, monkeypatch):
 
     monkeypatch.setattr(heads, "_LOGITS_AT_ONCE", 9 * 8)
     x, table = jnp.ones((9, 4)), jnp.ones((1000, 4))
-    jaxpr = str(jax.make_jaxpr(_log_probabilities)(x, table, None, jnp.zeros(9, jnp.int32)))
+    jaxpr = str(jax.make_jaxpr(_token_scores)(x, table, None, jnp.zeros(9, jnp.int32)))
     assert "f32[9,8]" in jaxpr and "[9,1000]" not in jaxpr
 
 
@@ -402,9 +404,9 @@ def test_logits_equal_pytorchs():
         head = load_head(str(source), model)
         states = hidden_states(model, ids, np.ones_like(ids)).states[-1]
         flat = ids.ravel()
-        found = head.log_probabilities(model, states.reshape(len(flat), -1), jnp.asarray(flat))
+        scores = head.token_scores(model, states.reshape(len(flat), -1), jnp.asarray(flat))
         wanted = expected.reshape(len(flat), -1)[range(len(flat)), flat]
-        np.testing.assert_allclose(found, wanted, atol=2e-5)
+        np.testing.assert_allclose(scores.log_probability, wanted, atol=2e-5)
 
 
 def test_settings_in_json(folder):

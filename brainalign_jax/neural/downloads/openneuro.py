@@ -95,11 +95,18 @@ _NARRATIVES_STORIES = (
     "milkywayvodka notthefallintact notthefalllongscram notthefallshortscram pieman piemanpni prettymouth "
     "santa seinfeld shame shapesphysical shapessocial sherlock slumlordreach tunnel upintheair vinny"
 )
+# Stories of the tasks that have other names: which one of a task a person heard, the events say.
+_TASK_STORIES = {
+    "milkyway": ("milkywayoriginal", "milkywaysynonyms", "milkywayvodka"),
+    "schema": ("bigbang", "friends", "himym", "santa", "seinfeld", "shame", "upintheair", "vinny"),
+}
 _INDI = "https://s3.amazonaws.com/fcp-indi/data/Projects/narratives/"
 
 
-def _file(accession: str, path: str, subject: str | None = None) -> ReleaseFile:
-    return ReleaseFile(path, (f"{_SERVER}{accession}/{path}",), subject=subject)
+def _file(
+    accession: str, path: str, subject: str | None = None, stories: tuple[str, ...] = ()
+) -> ReleaseFile:
+    return ReleaseFile(path, (f"{_SERVER}{accession}/{path}",), subject=subject, stories=stories)
 
 
 def _numbers(text: str) -> list[int]:
@@ -163,22 +170,29 @@ LEBEL_2023 = Release(
     files=(
         _file("ds003020", "derivative/respdict.json"),
         *(
-            _file("ds003020", f"derivative/TextGrids/{story}.TextGrid")
+            _file("ds003020", f"derivative/TextGrids/{story}.TextGrid", stories=(story,))
             for story in sorted(_stories_of("UTS01"))
         ),
         *(
-            _file("ds003020", f"derivative/preprocessed_data/{subject}/{story}.hf5", subject)
+            _file(
+                "ds003020",
+                f"derivative/preprocessed_data/{subject}/{story}.hf5",
+                subject,
+                (story,),
+            )
             for subject in (f"UTS{number:02d}" for number in range(1, 10))
             for story in sorted(_stories_of(subject))
         ),
     ),
-    notes="0.3 GB a story and person, 7 to 25 GB a person: name those you want with subjects (UTS03, ...)",
+    notes="0.3 GB a story and person, 7 to 25 GB a person: name those you want with subjects (UTS03, ...) "
+    "and stories (souls, ...)",
 )
 
 
 def _smn_scan(subject: str, story: int) -> ReleaseFile:
     name = f"sub-{subject}_task-RDR_run-{story}_bold.dtseries.nii"
-    return _file("ds004078", f"derivatives/preprocessed_data/sub-{subject}/CIFTI/{name}", subject)
+    path = f"derivatives/preprocessed_data/sub-{subject}/CIFTI/{name}"
+    return _file("ds004078", path, subject, (str(story),))
 
 
 SMN4LANG = Release(
@@ -195,23 +209,28 @@ SMN4LANG = Release(
             _file(
                 "ds004078",
                 f"derivatives/annotations/time_align/word-level/story_{story}_word_time.mat",
+                stories=(str(story),),
             )
             for story in range(1, 61)
         ),
         *(_smn_scan(f"{number:02d}", story) for number in range(1, 13) for story in range(1, 61)),
     ),
-    notes="13 GB of grayordinates a person: name those you want with subjects (01, ...); the volumes in MNI "
-    "(34 GB a person) and the MEG are not fetched",
+    notes="13 GB of grayordinates a person: name those you want with subjects (01, ...) and stories "
+    "(1, ...); the volumes in MNI (34 GB a person) and the MEG are not fetched",
 )
 
 
 def _telling(subject: str, task: str, run: str) -> list[ReleaseFile]:
     """The events of a scan of ds002345, and both hemispheres."""
     scan = f"sub-{subject}_task-{task}{run}"
-    events = _file("ds002345", f"sub-{subject}/func/{scan}_events.tsv", subject)
+    stories = _TASK_STORIES.get(task, (task,))
+    events = _file("ds002345", f"sub-{subject}/func/{scan}_events.tsv", subject, stories)
     folder = f"derivatives/afni-nosmooth/sub-{subject}/func"
     paths = [f"{folder}/{scan}_space-fsaverage6_hemi-{side}_desc-clean.func.gii" for side in "LR"]
-    return [events, *(ReleaseFile(path, (_INDI + path,), subject=subject) for path in paths)]
+    return [
+        events,
+        *(ReleaseFile(path, (_INDI + path,), subject=subject, stories=stories) for path in paths),
+    ]
 
 
 def _tellings() -> list[ReleaseFile]:
@@ -245,7 +264,7 @@ NARRATIVES = Release(
             required=False,
         ),
         *(
-            ReleaseFile(path, (_INDI + path,), required=False)
+            ReleaseFile(path, (_INDI + path,), stories=(story,), required=False)
             for story in _NARRATIVES_STORIES.split()
             for path in (
                 f"stimuli/gentle/{story}/align.csv",
@@ -255,6 +274,6 @@ NARRATIVES = Release(
         *_tellings(),
     ),
     notes="both hemispheres on fsaverage6, without smoothing, of every scan of a person: name those you want "
-    "with subjects (001, ...); volumes and fMRIPrep's own images are not fetched. The events are at "
-    "OpenNeuro, the rest in INDI's bucket, by the paths of the authors' data set",
+    "with subjects (001, ...) and stories (pieman, ...); volumes and fMRIPrep's own images are not fetched. "
+    "The events are at OpenNeuro, the rest in INDI's bucket, by the paths of the authors' data set",
 )

@@ -12,7 +12,8 @@ class ReleaseFile:
     path: where it lies in the release's folder, as the reader expects it ("/" between folders).
     urls: its addresses, the official one first; any other must serve the same bytes. May be empty
     where a listing tells the address. sha256: the official checksum, None where there is none.
-    subject: whose data it holds; None for a file that every subject needs.
+    subject: whose data it holds; None for a file that every subject needs. stories: those that it is of, one
+    or another; none for a file that every story needs.
     listed_as: regular expression of its path in a listing; its own file name if None.
     unpack_to: for a .zip or .tar(.gz), the folder its members go to; None for any other file.
     provides: glob patterns of what an archive brings; a folder that has them was unpacked by hand.
@@ -23,6 +24,7 @@ class ReleaseFile:
     urls: tuple[str, ...] = ()
     sha256: str | None = None
     subject: str | None = None
+    stories: tuple[str, ...] = ()
     listed_as: str | None = None
     unpack_to: str | None = None
     provides: tuple[str, ...] = ()
@@ -64,6 +66,11 @@ class Release:
     def subjects(self) -> tuple[str, ...]:
         """The subjects that can be fetched apart from the others; empty if they come together."""
         return tuple(dict.fromkeys(file.subject for file in self.files if file.subject))
+
+    @property
+    def stories(self) -> tuple[str, ...]:
+        """The stories that can be fetched apart from the others; empty if they come together."""
+        return tuple(dict.fromkeys(story for file in self.files for story in file.stories))
 
     def describe(self) -> str:
         """Title, source, citation and licence in a few lines."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from brainalign_jax.files import output_folder
-from brainalign_jax.names import expanded
+from brainalign_jax.names import expanded, model_names
 from brainalign_jax.studies.abilities import report
 from brainalign_jax.studies.abilities.choices import Questions, choice_abilities, read_questions
 from brainalign_jax.studies.abilities.pairs import MinimalPairs, pair_abilities, read_minimal_pairs
@@ -78,9 +78,7 @@ def run_abilities(
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
     if not (texts or pairs or reading or choices):
         raise ValueError("nothing is to be measured: give a text, pairs, reading or choices")
-    models = list(dict.fromkeys(expanded(models)))
-    if not models:
-        raise ValueError("no model is given: name one or more")
+    models = model_names(dict.fromkeys(expanded(models)))
     material = _Material(
         [read_text(path) for path in texts],
         None if pairs is None else read_minimal_pairs(pairs),

@@ -2,12 +2,14 @@
 
 A line of a `.jsonl` file has `context` (or `query`), `choices`, a list of answers, and `gold`, the index of
 the right one. "acc" takes the answer of the highest log-probability, "acc_norm" that of the highest by its
-length in bytes. A line with `text` and no `choices` asks for its last word, as LAMBADA does: its
-bits are given.
+length in characters. A line with `text` and no `choices` asks for its last word, as LAMBADA does:
+"last_word_acc" is the share of texts whose last word the model would have said, each of its sub-tokens the
+likeliest one, "last_word_bits" the word's surprisal.
 
 Contexts and answers are joined by a blank, and white space becomes single blanks, where the harness keeps
-line ends as they are. A context that does not fit into the model's length with the longest answer loses its
-first words, the same ones for all answers.
+line ends as they are. A causal model reads its first token before the context, unless bos is "never"; the
+harness reads it only where the tokenizer puts it there. A context that does not fit into the model's length
+with the longest answer loses its first words, the same ones for all answers.
 
 Reference: Gao et al. 2021, A framework for few-shot language model evaluation (lm-evaluation-harness).
 """
@@ -98,21 +100,17 @@ def _last_word(content: dict, place: str) -> Question:
 
 
 def choice_abilities(scorer: Scorer, questions: Questions, confidence: float) -> Iterator[Ability]:
-    """Accuracy by log-probability and by that of a byte; of last words, their bits."""
-    scores = _log_probabilities(scorer, questions.asked)
+    """Accuracy by log-probability and by that of a character; of last words, accuracy and bits."""
     if questions.last_words:
-        bits = -np.concatenate(scores)
-        known = bits[np.isfinite(bits)]
-        if not len(known):
-            raise ValueError(f"{scorer.name} knows no last word of {questions.name}")
-        yield ratio(f"{questions.name}/last_word_bits", ALL, known, np.ones(len(known)), confidence)
+        yield from _last_word_abilities(scorer, questions, confidence)
         return
+    scores = _log_probabilities(scorer, questions.asked)
     right: dict[str, list[float]] = {"acc": [], "acc_norm": []}
     chances = []
     for question, own in zip(questions.asked, scores, strict=True):
         if np.isfinite(own).all():
             chances.append(1 / len(question.choices))
-            lengths = np.array([len(choice.encode()) for choice in question.choices])
+            lengths = np.array([len(choice) for choice in question.choices])
             right["acc"].append(float(own.argmax() == question.gold))
             right["acc_norm"].append(float((own / lengths).argmax() == question.gold))
     if not right["acc"]:
@@ -120,6 +118,21 @@ def choice_abilities(scorer: Scorer, questions: Questions, confidence: float) ->
     chance = float(np.mean(chances))
     for name, marks in right.items():
         yield accuracy(f"{questions.name}/{name}", ALL, np.array(marks), chance, confidence)
+
+
+def _last_word_abilities(
+    scorer: Scorer, questions: Questions, confidence: float
+) -> Iterator[Ability]:
+    """Whether last words are what the model would have said, and their bits; of those with a probability."""
+    texts = _texts(questions.asked, _fitting_contexts(scorer, questions.asked))
+    last = [(scores.bits[-1], scores.likeliest[-1]) for scores in scorer.text_scores(texts)]
+    bits, likeliest = (np.array(values, float) for values in zip(*last, strict=True))
+    known = np.isfinite(bits)
+    if not known.any():
+        raise ValueError(f"{scorer.name} knows no last word of {questions.name}")
+    name, count = questions.name, np.ones(known.sum())
+    yield accuracy(f"{name}/last_word_acc", ALL, likeliest[known], np.nan, confidence)
+    yield ratio(f"{name}/last_word_bits", ALL, bits[known], count, confidence)
 
 
 def _log_probabilities(scorer: Scorer, asked: Sequence[Question]) -> list[np.ndarray]:

@@ -123,7 +123,8 @@ _HOW = (
     "log-likelihood where surprisal of the word and of those before it joins their length and log frequency "
     "in a regression on the other stories; its interval is over stories and the words in them, the others' "
     "are over items. Multiple choice: the likeliest answer behind its context (acc), or the likeliest by its "
-    "length in bytes (acc_norm)."
+    "length in characters (acc_norm). Last words: the share that the model would have said, each "
+    "sub-token of the word the likeliest one (last_word_acc), and their bits."
 )
 
 

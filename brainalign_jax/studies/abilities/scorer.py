@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from brainalign_jax.language.models import checkpoint, registry
 from brainalign_jax.language.models.heads import load_head
-from brainalign_jax.language.surprisal import word_surprisal
+from brainalign_jax.language.surprisal import score_words
 from brainalign_jax.language.tokens import load_tokenizer
 from brainalign_jax.stimulus import Stimulus
 
 _STEP = re.compile(r"@step(\d+)$")
 _LONGEST = 4096  # sub-tokens that are read at once, of a model that takes more
+
+
+class TextScores(NamedTuple):
+    """Of the N words of a text: bits [N], their surprisal; likeliest [N], as of `surprisal.WordScores`."""
+
+    bits: np.ndarray
+    likeliest: np.ndarray
 
 
 class Scorer:
@@ -58,6 +66,11 @@ class Scorer:
         named = _STEP.search(self.name)
         return float(named[1]) if named else np.nan
 
+    @property
+    def reads(self) -> str:
+        """In which direction the model reads: a probability by the one kind is none by the other."""
+        return "from left to right" if self.causal else "in both directions"
+
     def facts(self) -> dict[str, object]:
         """What a manifest says of the model."""
         return {
@@ -65,7 +78,7 @@ class Scorer:
             "family": self.model.family,
             "n_params": self.n_params,
             "first_token": self._tokenizer.first_token(),
-            "reads": "from left to right" if self.causal else "in both directions",
+            "reads": self.reads,
         }
 
     def bits(
@@ -76,12 +89,31 @@ class Scorer:
         text: [N] which text each word is of; texts follow one another. context: "sentence" reads each text
         by itself; "growing" does so, too, however long it is, and "sentences" its sentences one by one.
         """
+        return self._scores(words, text, context).bits
+
+    def text_scores(self, texts: Sequence[Sequence[str]]) -> list[TextScores]:
+        """The scores of the words of each text, read by itself."""
+        lengths = [len(words) for words in texts]
+        words = [word for own in texts for word in own]
+        flat = self._scores(words, np.repeat(np.arange(len(texts)), lengths), "sentence")
+        parts = (np.split(values, np.cumsum(lengths)[:-1]) for values in flat)
+        return [TextScores(*own) for own in zip(*parts, strict=True)]
+
+    def text_bits(self, texts: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """The surprisal of the words of each text, read by itself."""
+        return [scores.bits for scores in self.text_scores(texts)]
+
+    def sub_tokens(self, texts: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """How many sub-tokens each word of each text has."""
+        return [np.diff(encoded.bounds) for encoded in self._tokenizer.encode(texts)]
+
+    def _scores(self, words: Sequence[str], text: Sequence[int], context: str) -> TextScores:
         number = np.asarray(text, np.int64)
         if context == "sentence":
             stimulus = Stimulus.from_words(words, sentence=number)
         else:
             stimulus = Stimulus.from_words(words, run=number)
-        nats = word_surprisal(
+        scores = score_words(
             stimulus,
             self.model,
             self._head,
@@ -89,16 +121,4 @@ class Scorer:
             context="growing" if context == "growing" else "sentence",
             max_tokens=_LONGEST,
         )
-        return nats / np.log(2)
-
-    def text_bits(self, texts: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        """The surprisal of the words of each text, read by itself."""
-        lengths = [len(words) for words in texts]
-        flat = self.bits(
-            [word for words in texts for word in words], np.repeat(np.arange(len(texts)), lengths)
-        )
-        return np.split(flat, np.cumsum(lengths)[:-1])
-
-    def sub_tokens(self, texts: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        """How many sub-tokens each word of each text has."""
-        return [np.diff(encoded.bounds) for encoded in self._tokenizer.encode(texts)]
+        return TextScores(scores.nats / np.log(2), scores.likeliest)

@@ -15,7 +15,7 @@ from brainalign_jax.study import outputs
 
 COLUMNS = (
     "model", "task", "item_group", "value", "stderr", "n_items", "n_params", "family", "step",
-    "lower", "upper", "chance", "direction",
+    "lower", "upper", "chance", "direction", "reads",
 )  # fmt: skip
 FILE = "abilities.parquet"
 ALL = "all"
@@ -44,7 +44,8 @@ class AbilitiesTable(outputs.StudyTable):
     task: "bits_per_character/FILE" and "bits_per_word/FILE"; "minimal_pairs" by the sum of log-probabilities,
     "minimal_pairs_mean" by their mean, "minimal_pairs/GROUP"; "reading_times", the gain in held-out
     log-likelihood (nats a word), "reading_times/story N", "reading_ms_per_bit", "surprisal_correlation_gpt3";
-    "FILE/acc", "FILE/acc_norm" and "FILE/last_word_bits". step: of training, where the model's name says it.
+    "FILE/acc", "FILE/acc_norm"; "FILE/last_word_acc" and "FILE/last_word_bits". step: of training, where the
+    model's name says it. reads: "from left to right" or "in both directions".
     """
 
     file_name = FILE
@@ -63,7 +64,11 @@ def rows_of(scorer: Scorer, abilities: Iterable[Ability]) -> pd.DataFrame:
     """The rows of a model."""
     rows = pd.DataFrame([ability._asdict() for ability in abilities])
     rows = rows.assign(
-        model=scorer.name, n_params=scorer.n_params, family=scorer.model.family, step=scorer.step
+        model=scorer.name,
+        n_params=scorer.n_params,
+        family=scorer.model.family,
+        step=scorer.step,
+        reads=scorer.reads,
     )
     return rows[list(COLUMNS)]
 

@@ -21,6 +21,7 @@ from brainalign_jax.files import output_folder
 from brainalign_jax.language import ablation as parts
 from brainalign_jax.language.components import DRAWN, RANDOM, Setting, components_of
 from brainalign_jax.machine import free_memory
+from brainalign_jax.names import model_names
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.studies.ablation import gradient, report, shapley, twins
 from brainalign_jax.studies.ablation.gradient import Estimates
@@ -92,6 +93,7 @@ def run_ablation(
                 f"{getattr(model, 'model', model)!r} is given as vectors, of which nothing can be switched "
                 "off: give the model's name or folder"
             )
+    models = model_names(models)
     if embedding.sublayers is not None:
         raise ValueError(
             f"sublayers={embedding.sublayers} has no place in an ablation study, which reads what blocks "
@@ -111,7 +113,7 @@ def run_ablation(
         scoring = replace(scoring, ks=tuple(k for k in scoring.ks if k < n_types) or (1,))
     computing.keep_compiled_programs()
     cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
-    study = Study(dataset, tuple(models), scoring, computation, embedding, cache=cache)
+    study = Study(dataset, models, scoring, computation, embedding, cache=cache)
     n_pairs = len(models) * len(scoring.methods) * len(dataset.subjects)
     estimating = {} if plan.estimate == "exact" else {_ESTIMATES: Stage(len(models), 60.0)}
     told = Progress(

@@ -18,7 +18,7 @@ from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.machine import free_memory
-from brainalign_jax.names import check_known
+from brainalign_jax.names import check_known, model_names
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.studies.comparison import report
 from brainalign_jax.studies.comparison.agreement import word_agreement
@@ -68,14 +68,10 @@ def run_comparison(
       or more than the memory holds.
     """
     check_measures(plan.measures, "a comparison of models")
-    if not models:
-        raise ValueError("no model is given: name one or more")
+    names = model_names(models)
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
     computing.keep_compiled_programs()
     in_memory = {model.model: model for model in models if isinstance(model, Embeddings)}
-    names = tuple(getattr(model, "model", model) for model in models)
-    if len(set(names)) < len(names):
-        raise ValueError(f"models are given twice: {', '.join(names)}; give each once")
     choices = protocol("audited", timed=False, grouped=False)
     scoring = Scoring(methods=plan.measures, protocol=choices, lower=lower, seed=seed)
     cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)

@@ -17,6 +17,7 @@ import pandas as pd
 
 from brainalign_jax.files import output_folder, user_path
 from brainalign_jax.language import Embeddings
+from brainalign_jax.names import model_names
 from brainalign_jax.neural.readers import Dataset, list_datasets
 from brainalign_jax.neural.readers.registry import reader_options
 from brainalign_jax.neural.readout import TimeCourses
@@ -81,11 +82,7 @@ def run_encoding(
       delays, folds or shifts, and more than memory holds.
     """
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
-    if not models:
-        raise ValueError("no model is given: name one or more")
-    names = [getattr(model, "model", model) for model in models]
-    if len(set(names)) < len(names):
-        raise ValueError(f"models are given twice: {', '.join(names)}; give each once")
+    names = model_names(models)
     if GROUP in dataset.subjects:
         raise ValueError(
             f"a subject is called {GROUP!r}, as the mean over people: give another name"

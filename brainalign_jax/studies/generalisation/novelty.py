@@ -17,6 +17,7 @@ import pandas as pd
 from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
+from brainalign_jax.names import model_names
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.studies.generalisation import new_people, scores
 from brainalign_jax.studies.generalisation.cells import (
@@ -111,7 +112,7 @@ def run_novelty(
         )
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
     given = {model.model: model for model in models if isinstance(model, Embeddings)}
-    names = tuple(model.model if isinstance(model, Embeddings) else model for model in models)
+    names = model_names(models)
     chosen = scores.chosen_protocol(scoring.protocol)
     ladder = find_levels(dataset.stimulus, scores.eligible_tokens(dataset), lower=scoring.lower)
     rng = np.random.default_rng((scoring.seed, 0))

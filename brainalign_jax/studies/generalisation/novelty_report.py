@@ -17,9 +17,10 @@ from brainalign_jax.studies.generalisation.verdict import (
     CHANCE,
     LEVEL,
     can_be_shown,
+    share_of_ceiling,
     slope_text,
 )
-from brainalign_jax.study.report import page
+from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 from brainalign_jax.study.report.wording import (
     counted,
@@ -95,11 +96,12 @@ def draw_ladder_figure(table: NoveltyTable, shown: LadderVerdict) -> Figure:
     """Score ÷ ceiling at each level: above chance both, with the null's band and a dot a person."""
     group = ladder_rows(table, shown.model, shown.method)
     levels = table.levels
-    calibrated = _is_calibrated(group)
-    reach = group["ceiling"].to_numpy() - CHANCE if calibrated else np.ones(len(levels))
+    calibrated = bool(share_of_ceiling(group["value"], group["ceiling"]).notna().all())
 
     def placed(values: pd.Series) -> np.ndarray:
-        return (values.to_numpy() - CHANCE) / reach
+        if calibrated:
+            return share_of_ceiling(values, group["ceiling"]).to_numpy()
+        return values.to_numpy() - CHANCE
 
     figure = Figure(figsize=(1.1 * len(levels) + 2.4, 3.6), layout="constrained")
     axis = figure.subplots()
@@ -127,30 +129,27 @@ def draw_ladder_figure(table: NoveltyTable, shown: LadderVerdict) -> Figure:
     return figure
 
 
-def _is_calibrated(rows: pd.DataFrame) -> bool:
-    """Whether every level has a ceiling that is above chance, to divide scores by."""
-    return bool((rows["ceiling"] - CHANCE > 0.02).all())
-
-
 def write_report(table: NoveltyTable, folder: str | Path) -> Path:
-    """Write `folder`/report.html, one file without scripts or external resources."""
+    """Write `folder`/report.html, without scripts or external resources, and its figures to figures/."""
+    folder = Path(folder)
+    (folder / "figures").mkdir(exist_ok=True)
     manifest, judged = table.manifest, verdicts(table)
     labels = short_names([own.model for own in judged])
     cells = manifest["cells"]
     answers = {own.answer for own in judged}
     common = answers.pop() if len(answers) == 1 else "in part"
-    figures = [
-        page.picture(
-            f"ladder {own.method} {labels[own.model]}",
-            draw_ladder_figure(table, own),
+    figures = []
+    for number_of_ladder, own in enumerate(judged, 1):
+        drawn = draw_ladder_figure(table, own)
+        figure_parts.save(drawn, folder / "figures" / f"ladder_{number_of_ladder}.png")
+        caption = (
             f"{own.method}, {labels[own.model]}: a blue dot a person, in orange the mean with its interval, "
             "in grey the middle 95 % of the draws; zero is chance. As a share of the ceiling one is the "
-            "score of the other people's mean.",
+            "score of the other people's mean."
         )
-        for own in judged
-    ]
+        figures.append(page.picture(f"ladder {own.method} {labels[own.model]}", drawn, caption))
     return page.write(
-        Path(folder) / "report.html",
+        folder / "report.html",
         "novelty",
         title=f"{manifest['dataset']['name']}: how new may words be?",
         lead=f"{counted(len(manifest['subjects']), 'person')} and {manifest['n_items']} words. "

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from brainalign_jax.studies.generalisation import verdict
 from brainalign_jax.studies.generalisation.table import ALL, GeneralisationTable
-from brainalign_jax.study.report import page
+from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 from brainalign_jax.study.report.wording import interval, number, p_value, short_names
-from brainalign_jax.study.results import GROUP
+from brainalign_jax.study.results import GROUP, SELECTED
 
 _HEADER = (
     "model", "method", "trained on", "tested on", "rank accuracy", "interval", "labels exchanged",
-    "ceiling", "p",
+    "ceiling", "score ÷ ceiling", "p",
 )  # fmt: skip
 
 
 def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
-    """Write `folder`/report.html, one file without scripts or external resources."""
+    """Write `folder`/report.html, without scripts or external resources, and its figures to figures/."""
+    folder = Path(folder)
     manifest = table.manifest
     names = list(manifest["conditions"])
     title = f"{manifest['dataset']['name']}: {' and '.join(names)}"
@@ -28,16 +30,20 @@ def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
     verdicts = verdict.verdicts(table)
     labels = short_names([shown.model for shown in verdicts])
     lines = [line for shown in verdicts for line in _lines(table, shown, labels[shown.model])]
-    figures = [
-        page.picture(
-            f"gap {shown.method} {labels[shown.model]}",
-            draw_gaps(table, shown),
-            _caption(shown, labels),
-        )
-        for shown in verdicts
-    ]
+    (folder / "figures").mkdir(exist_ok=True)
+    figures = []
+    for place, shown in enumerate(verdicts, 1):
+        who = f"{shown.method}, {labels[shown.model]}"
+        drawn = {"gap": (draw_gaps(table, shown), f"{who}: {_GAPS}")}
+        if table.rows.loc[table.rows["model"] == shown.model, "layer"].nunique() > 2:
+            drawn["layers"] = (draw_layers(table, shown), f"{who}: {_LAYERS}")
+        for name, (figure, caption) in drawn.items():
+            figure_parts.save(figure, folder / "figures" / f"{name}_{place}.png")
+            figures.append(
+                page.picture(f"{name} {shown.method} {labels[shown.model]}", figure, caption)
+            )
     return page.write(
-        Path(folder) / "report.html",
+        folder / "report.html",
         "generalisation",
         title=title,
         lead=_scope(table),
@@ -74,18 +80,55 @@ def draw_gaps(table: GeneralisationTable, shown: verdict.Verdict) -> Figure:
     return figure
 
 
-def _caption(shown: verdict.Verdict, labels: dict[str, str]) -> str:
-    return (
-        f"{shown.method}, {labels[shown.model]}: a line a person, the mean in orange; the grey line is "
-        "chance. The same words with the same candidates, after training on the rest of their condition and "
-        "on another."
-    )
+def draw_layers(table: GeneralisationTable, shown: verdict.Verdict) -> Figure:
+    """Rank accuracy by layer within and across conditions, of each person and the mean, with its interval; a
+    panel a condition tested."""
+    names = list(table.manifest["conditions"])
+    rows = table.rows
+    rows = rows[(rows["model"] == shown.model) & (rows["method"] == shown.method)]
+    rows = rows[(rows["metric"] == "rank_accuracy") & (rows["layer"] != SELECTED)]
+    figure, axes = figure_parts.panels(len(names))
+    for axis, tested in zip(axes, names, strict=True):
+        for way, colour in _WAYS.items():
+            own = rows[rows["tested_on"] == tested]
+            own = own[(own["trained_on"] == tested) == (way == "within")]
+            by_layer = own.groupby(["subject", "layer"])[["value", "lower", "upper", "ceiling"]]
+            means = by_layer.mean()
+            for subject in table.manifest["subjects"]:
+                axis.plot(means.loc[subject]["value"], color=colour, linewidth=0.6, alpha=0.35)
+            group = means.loc[GROUP]
+            axis.plot(group["value"], "o-", color=colour, linewidth=2, markersize=4)
+            if own["trained_on"].nunique() == 1:
+                axis.fill_between(
+                    group.index, group["lower"], group["upper"], color=colour, alpha=0.15
+                )
+            axis.plot(group["ceiling"], color=colour, linewidth=1, linestyle=":")
+        axis.axhline(verdict.CHANCE, color=GREY, linewidth=0.8)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_title(f"tested on {tested}", fontsize=10)
+    figure_parts.label(axes, "layer", "rank accuracy")
+    entries = [(figure_parts.line(colour), way) for way, colour in _WAYS.items()]
+    ceiling = figure_parts.line(GREY, linestyle=":")
+    figure_parts.legend(figure, [*entries, (ceiling, "the other people's responses")])
+    return figure
+
+
+_WAYS = {"within": OKABE_ITO[0], "across": OKABE_ITO[1]}
+_GAPS = (
+    "a line a person, the mean in orange; the grey line is chance. The same words with the same candidates, "
+    "after training on the rest of their condition and on another."
+)
+_LAYERS = (
+    "thin lines are people, thick ones their mean with its interval over people and words; the grey line is "
+    "chance."
+)
 
 
 def _lines(table: GeneralisationTable, shown: verdict.Verdict, label: str) -> list[list[str]]:
     rows = verdict.chosen_lines(table, shown.model, shown.method)
+    shares = verdict.share_of_ceiling(rows["value"], rows["ceiling"])
     lines = []
-    for _, line in rows.iterrows():
+    for row, line in rows.iterrows():
         gap = line["trained_on"] == ""
         tested = "all conditions" if line["tested_on"] == ALL else line["tested_on"]
         lines.append(
@@ -98,6 +141,7 @@ def _lines(table: GeneralisationTable, shown: verdict.Verdict, label: str) -> li
                 interval(line["lower"], line["upper"]),
                 number(line["null_mean"]),
                 number(line["ceiling"]),
+                number(np.nan if gap else shares[row]),
                 p_value(line["p"]),
             ]
         )
@@ -122,8 +166,9 @@ def _how(table: GeneralisationTable) -> str:
         f"training words. Intervals: bootstrap over people and words. p: {plan['n_nulls']} draws in which "
         "words exchange their conditions and everything is fitted and chosen anew; a fold's words are then "
         "of all conditions, and easier to tell apart, so that gaps are compared and not scores. Ceiling: the "
-        "other people's responses in place of the "
-        "model's vectors."
+        "other people's responses in place of the model's vectors; a score may be more than its ceiling, as "
+        "the others' own noise is in it. Score ÷ ceiling: both above chance; none where the ceiling is less "
+        "than .05 above it."
     )
 
 

@@ -22,6 +22,7 @@ from brainalign_jax.study.results import GROUP, SELECTED
 
 LEVEL = 0.05
 CHANCE = 0.5
+_LEAST_CEILING = 0.05  # above chance, by which a score can be divided
 # Answer -> level of `page.COLOURS`.
 LEVELS = {
     "holds": "real",
@@ -142,6 +143,12 @@ def answer(table: GeneralisationTable) -> tuple[str, str]:
     """(level of `page.COLOURS`, the answer) of all models and methods."""
     common = _common(verdicts(table))
     return LEVELS[common], ANSWERS[common]
+
+
+def share_of_ceiling(values: pd.Series, ceilings: pd.Series) -> pd.Series:
+    """Rank accuracies as shares of their ceilings, both above chance; NaN where a ceiling is hardly above."""
+    reach = ceilings - CHANCE
+    return (values - CHANCE) / reach.where(reach > _LEAST_CEILING)
 
 
 def chosen_lines(

@@ -19,7 +19,7 @@ import pandas as pd
 from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
-from brainalign_jax.names import check_known
+from brainalign_jax.names import check_known, model_names
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.studies.languages import cells as problems
 from brainalign_jax.studies.languages import maps, report
@@ -203,12 +203,11 @@ def run_languages(
 def check_choices(
     models: Sequence[str], methods: Sequence[str], model_languages: Mapping[str, str]
 ) -> None:
-    """Raises: ValueError for an unknown method, models that are not one or more, each once, or a language of
-    a model that is not among them."""
+    """Raises: ValueError for an unknown method, no model or one given twice, or a language of a model that is
+    not among them."""
     for name in methods:
         check_known("method of a study of languages", name, maps.METHODS)
-    if not models or len(set(models)) < len(models):
-        raise ValueError(f"models are {', '.join(models) or 'none'}: name one or more, each once")
+    model_names(models)
     for model in model_languages:
         check_known("model of model_languages", model, models)
 

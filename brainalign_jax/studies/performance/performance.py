@@ -26,7 +26,12 @@ from brainalign_jax.studies.performance.table import (
     POINTS,
     PerformanceTable,
 )
-from brainalign_jax.studies.performance.tasks import less_is_better, named_tasks, read_tasks
+from brainalign_jax.studies.performance.tasks import (
+    less_is_better,
+    named_tasks,
+    read_tasks,
+    two_kinds_of_reading,
+)
 from brainalign_jax.studies.performance.trajectories import trajectories
 from brainalign_jax.study import outputs
 from brainalign_jax.study.manifest import made_by
@@ -66,6 +71,8 @@ def run_performance(
     rows = relations(score_rows, points, plan, notes)
     if turned := less_is_better(rows):
         notes.append(turned)
+    if mixed := two_kinds_of_reading(points[points["last"]]):
+        notes.append(mixed)
     lags = trajectories(score_rows, points, plan, notes)
     found, parts = (
         pd.DataFrame(columns=list(COMPONENTS)),

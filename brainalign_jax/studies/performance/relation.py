@@ -53,6 +53,7 @@ def points_of(scores: pd.DataFrame, tasks: pd.DataFrame) -> pd.DataFrame:
         "metric",
         "direction",
         "value",
+        "reads",
     ]
     points = mean.merge(tasks[columns], on=["model", "step"])
     key = ["dataset", "model", "task", "metric"]

@@ -19,6 +19,7 @@ COLUMNS = (
 )  # fmt: skip
 POINTS = (
     "dataset", "model", "step", "last", "family", "n_params", "width", "task", "metric", "value", "score",
+    "reads",
 )  # fmt: skip
 TRAJECTORIES = (
     "dataset", "model", "family", "task", "metric", "n_steps", "n_models", "score_step", "task_step", "lag",

@@ -26,7 +26,7 @@ from brainalign_jax.study.report.wording import listed
 
 COLUMNS = (
     "model", "step", "task", "metric", "value", "stderr", "direction", "family", "n_params", "width",
-    "name", "source",
+    "reads", "name", "source",
 )  # fmt: skip
 _FILES = 5000
 _SHOWN = 10  # tasks that a note names
@@ -151,6 +151,22 @@ def less_is_better(rows: pd.DataFrame) -> str:
     )
 
 
+def two_kinds_of_reading(rows: pd.DataFrame) -> str:
+    """Which tasks have values of models that read in different directions, as a note; "" where none does."""
+    told = rows[rows["reads"] != ""]
+    mixed = told.groupby(["task", "metric"], sort=False)["reads"].transform("nunique") > 1
+    labels = list(dict.fromkeys(label_of(told[mixed])))
+    more = len(labels) - _SHOWN
+    named = listed(labels[:_SHOWN]) + f" and {more} more" * (more > 0)
+    return (
+        f"Of {named} some models read from left to right, and others in both directions, whose probabilities "
+        "are pseudo-likelihoods: these are two measures. Give the tasks of models of one kind, to relate it "
+        "alone."
+        if labels
+        else ""
+    )
+
+
 def _said(name: str, *, anywhere: bool = False) -> int:
     """-1 where the words of a name say that less is better, 1 that more is, 0 where they say nothing.
 
@@ -235,6 +251,7 @@ def _of_table(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
             "family": texts(rows, "family", path),
             "n_params": numbers(rows, "n_params", path),
             "width": numbers(rows, "width", path),
+            "reads": texts(rows, "reads", path),
             "name": names,
             "source": str(path),
         }
@@ -273,7 +290,7 @@ def _of_harness(content: dict[str, Any], path: Path) -> pd.DataFrame:
     if not lines:
         raise ValueError(f"{path} holds no value of any task: {_LAYOUT}")
     about = dict(model=known.model, step=known.step, n_params=size, name=name, source=str(path))
-    return pd.DataFrame(lines).assign(family="", width=np.nan, **about)[list(COLUMNS)]
+    return pd.DataFrame(lines).assign(family="", width=np.nan, reads="", **about)[list(COLUMNS)]
 
 
 def _harness_number(value: float | None, task: str, key: str, path: Path) -> float:

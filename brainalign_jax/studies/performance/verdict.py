@@ -250,10 +250,12 @@ def lag_words(line: pd.Series) -> str:
         low, high = sorted(10 ** abs(line[name]) for name in ("lower", "upper"))
         order = "leads: its half takes" if line["lag"] > 0 else "follows: the task's half takes"
         return f"alignment {order} {factor:.3g} [{low:.3g}, {high:.3g}] times fewer steps"
-    order = "earlier" if line["lag"] >= 0 else "later"
+    times = f"{factor:.3g}"
+    order = f"{times} times {'earlier' if line['lag'] >= 0 else 'later'}"
+    order = "there at the same step" if times == "1" else order
     if known(line["lower"]):
-        return f"neither leads beyond doubt (alignment is {factor:.3g} times {order})"
-    return f"alignment is {factor:.3g} times {order}, without an interval"
+        return f"neither leads beyond doubt (alignment is {order})"
+    return f"alignment is {order}, without an interval"
 
 
 def _of_ablations(table: PerformanceTable) -> list[Verdict]:

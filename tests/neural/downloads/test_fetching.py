@@ -512,6 +512,55 @@ def test_people_of_narratives_have_the_scans_of_the_release():
     assert len(own) == 9 and {len(file.urls) for file in files if file.subject} == {1}
 
 
+def test_chosen_stories_of_chosen_people_are_fetched_and_opened(server, tmp_path):
+    (tmp_path / "made").mkdir()
+    release = served(server, release_info("lebel2023"), make_lebel2023(tmp_path / "made"))
+    first, second, _ = release.stories
+    options = dict(subjects="UTS03", stories=[first, second], **QUICK)
+    folder = fetch(release, tmp_path / "cache", **options)
+    names = {path.stem for kind in ("TextGrid", "hf5") for path in folder.rglob(f"*.{kind}")}
+    assert names == {first, second}
+    dataset = open_dataset("lebel2023", folder)
+    assert dataset.subjects == ("UTS03",) and set(dataset.stimulus.attribute("story")) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "subjects", "stories", "message"),
+    [
+        ("lebel2023", None, "sols", "unknown story 'sols' of lebel2023; the nearest of 84: souls"),
+        (
+            "lebel2023",
+            ["UTS04", "UTS05"],
+            "life",
+            "UTS04 of lebel2023 heard none of the stories life",
+        ),
+        ("narratives", 1, "milkywayvodka", "unknown subject '1' of narratives"),
+        (
+            "narratives",
+            "001",
+            ["merlin", "sherlock"],
+            "001 of narratives heard none of the stories",
+        ),
+        ("smn4lang", "01", 61, "unknown story '61' of smn4lang"),
+        ("smn4lang", "01", [], "no story of smn4lang is asked for"),
+        ("alice", None, "alice", "alice comes with all of its stories together: leave stories out"),
+    ],
+)
+def test_stories_that_are_not_there_are_told_before_anything_is_fetched(
+    name, subjects, stories, message, tmp_path
+):
+    with pytest.raises(ValueError, match=message):
+        fetch(name, tmp_path, subjects=subjects, stories=stories, offline=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_story_of_a_task_with_several_comes_with_the_scans_of_all(tmp_path):
+    with pytest.raises(FileNotFoundError) as raised:
+        fetch("narratives", tmp_path, subjects="030", stories="milkywayvodka", offline=True)
+    missing = str(raised.value)
+    assert "sub-030_task-milkyway_events.tsv" in missing and "prettymouth" not in missing
+
+
 @pytest.mark.parametrize("name", list_releases())
 def test_every_release_says_what_a_user_must_know(name):
     release = release_info(name)
