@@ -16,6 +16,7 @@ from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 from brainalign_jax.study.report.wording import (
     counted,
     interval,
+    listed,
     number,
     p_value,
     short_names,
@@ -231,9 +232,19 @@ def _how(table: AblationTable) -> str:
         "there is one; reinit: the part with weights drawn anew; of both the mean over draws. Random share: "
         "in place of the part, a share in random directions with the same mean squared norm is taken off "
         "what enters its block. Bits per word: what the same costs in surprisal. "
-        f"Intervals: bootstrap over people and words. p: {plan['n_flips']} flips of signs over {over}, "
-        "one-sided for a fall; p of the largest: by the largest t of all parts in each draw. The table has "
-        "the largest falls."
+        f"{_held(table)}Intervals: bootstrap over people and words. p: {plan['n_flips']} flips of signs "
+        f"over {over}, one-sided for a fall; p of the largest: by the largest t of all parts in each draw. "
+        "The table has the largest falls."
+    )
+
+
+def _held(table: AblationTable) -> str:
+    if not table.held_constant:
+        return ""
+    return (
+        f"Held constant, so that it counts for no score or change: {listed(table.held_constant)}. "
+        "Responses and vectors are taken less their fit by these over each fold's training words; rsa then "
+        "compares similarities to the training words less their fit by these and their squares. "
     )
 
 

@@ -23,7 +23,8 @@ from brainalign_jax.study.results import GROUP, SELECTED
 
 COLUMNS = (
     "dataset", "subject", "model", "method", "component", "block", "head", "how", "readout", "layer",
-    "metric", "k", "value", "change", "bits_change", "p", "p_max", "p_fdr", "lower", "upper", "n_items",
+    "held_constant", "metric", "k", "value", "change", "bits_change", "p", "p_max", "p_fdr", "lower", "upper",
+    "n_items",
 )  # fmt: skip
 FILE, SHAPLEY_FILE = "ablation.parquet", "shapley.parquet"
 INTACT, TWINS = "intact", "twins"
@@ -38,9 +39,10 @@ class AblationTable(outputs.StudyTable):
     none. how: "zero" or "mean", "resample" or "reinit" (the mean over their draws), or "random", the control
     of that component: a random share of the same norm is taken off what enters its block. readout: "refit" or
     "frozen". layer: the one behind the block, or -1, the layer that the intact model chooses in each fold's
-    training words. metric: "rank_accuracy", or "precision_csls" at k. value: the ablated model's; change:
-    less the intact model's. bits_change: what the same costs in bits per word, NaN where the model predicts
-    no words, or other texts stand in.
+    training words. held_constant: the features of words that are held constant in all scores, as "letters,
+    log_frequency", or "". metric: "rank_accuracy", or "precision_csls" at k. value: the ablated model's;
+    change: less the intact model's. bits_change: what the same costs in bits per word, NaN where the model
+    predicts no words, or other texts stand in.
     Of subject "group": the mean over people, with an interval of the change over people and words (lower,
     upper); p, that it falls, by flips of signs over people where there are six, else over words; p_max, the
     same by the largest fall of all components in each draw; p_fdr, adjusted for the false discovery rate.
@@ -55,6 +57,12 @@ class AblationTable(outputs.StudyTable):
 
     file_name = FILE
     kind = "ablation study"
+
+    @property
+    def held_constant(self) -> list[str]:
+        """The features of words that are held constant; none in a table of an earlier version."""
+        held = "" if "held_constant" not in self.rows else str(self.rows["held_constant"].iloc[0])
+        return held.split(", ") if held else []
 
     def write(self, folder: Path) -> None:
         """Write the files of `save` to a folder of `new_outputs`."""
