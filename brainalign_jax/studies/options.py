@@ -306,7 +306,8 @@ class Ablation:
     )
     steps: int = described("Midpoints of the way, with estimate=integrated.", 8, least=1, most=1000)
     n_flips: int = described(
-        "Draws of signs for the p-values; the smallest p is 1 / (1 + n_flips).",
+        "Draws of signs for the p-values, all there are where these are fewer; the smallest p is 1 / (1 + "
+        "draws).",
         4999,
         least=19,
         most=1_000_000,

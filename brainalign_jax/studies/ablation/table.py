@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.align.stats import bootstrap
+from brainalign_jax.align.stats.scaling_slope import draw_signs
 from brainalign_jax.files import user_path, write_parquet
 from brainalign_jax.language.components import Setting
 from brainalign_jax.studies.ablation import gradient
@@ -211,12 +212,13 @@ def fall_p(change: np.ndarray, n_flips: int, seed: int) -> tuple[np.ndarray, np.
     """(p [C], and p_max [C] by the largest fall of each draw) that changes [P, C, T] are below zero.
 
     Signs are flipped over people, of the mean over their words; over words, of the mean over people, where
-    there are fewer than `LEAST_PEOPLE`. A draw is compared by its t.
+    there are fewer than `LEAST_PEOPLE`; all flips that there are, where these are fewer. A draw is compared
+    by its t.
     """
     people = len(change) >= LEAST_PEOPLE
     units = np.nanmean(change, axis=2) if people else _word_means(change)
     units = units.astype(np.float64)
-    signs = np.random.default_rng((seed, 1)).choice((-1.0, 1.0), (n_flips, len(units)))
+    signs = draw_signs(len(units), n_flips, random_state=seed)
     n_units = len(units)
     squares = np.square(units).mean(axis=0)
 
