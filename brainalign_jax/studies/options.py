@@ -264,6 +264,12 @@ class Ablation:
     blocks: tuple[int, ...] | None = described(
         "Blocks whose parts are switched off, from 0; all if not given.", None, least=0
     )
+    hold_constant: tuple[str, ...] = described(
+        "What is known of words without a model and held constant in brain and model, so that it counts for "
+        "no change: position, rate, length, frequency, sentence_length; by ridge and rsa.",
+        (),
+        empty=True,
+    )
     controls: bool = described(
         "For each part also take a random share of the same norm off what enters its block; not of parts "
         "that write more than half of it.",
@@ -300,7 +306,8 @@ class Ablation:
     )
     steps: int = described("Midpoints of the way, with estimate=integrated.", 8, least=1, most=1000)
     n_flips: int = described(
-        "Draws of signs for the p-values; the smallest p is 1 / (1 + n_flips).",
+        "Draws of signs for the p-values, all there are where these are fewer; the smallest p is 1 / (1 + "
+        "draws).",
         4999,
         least=19,
         most=1_000_000,
@@ -331,6 +338,16 @@ class Ablation:
             raise ValueError(
                 f"estimate={self.estimate} knows what zero and mean do, not {', '.join(self.how)}: give "
                 "one of these in how (--how=zero)"
+            )
+        for name in self.hold_constant:
+            from brainalign_jax.study.words import GROUPS
+
+            check_known("hold_constant=", name, GROUPS)
+        object.__setattr__(self, "hold_constant", tuple(dict.fromkeys(self.hold_constant)))
+        if self.hold_constant and self.estimate != "exact":
+            raise ValueError(
+                f"estimate={self.estimate} holds nothing constant: leave it out (--estimate=exact), or "
+                "hold_constant (--hold_constant)"
             )
         kinds = ("heads", "attention", "ffn", "layers", "positions", "norms")
         named_kinds = []

@@ -248,6 +248,10 @@ def test_p_of_the_largest_fall_is_right_for_noise_and_finds_what_is_planted():
     for people in (8, 2):  # signs are flipped over people, and over words
         p, p_max = fall_p(change[:people], 199, 0)
         assert p_max.argmin() == 3 and p_max[3] < 0.05 and (p_max >= p).all()
+    exact = (
+        256 * fall_p(change, 4999, 0)[1]
+    )  # eight people have 256 flips, the observed one among them
+    np.testing.assert_allclose(exact, np.round(exact), atol=1e-9)
     assert fall_p(np.zeros((8, 2, 20)), 19, 0)[1].tolist() == [1.0, 1.0]
 
 

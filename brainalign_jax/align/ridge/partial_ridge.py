@@ -46,6 +46,25 @@ def _standardised(columns: jax.Array, mask: jax.Array) -> jax.Array:
     return columns / jnp.sqrt(jnp.where(square > 0, square, 1))
 
 
+def without_nuisances(rows: jax.Array, nuisances: jax.Array, weights: jax.Array) -> jax.Array:
+    """What nuisances leave of rows: rows [N, D] less their least-squares fit over the weighted rows.
+
+    nuisances: [N, K]; directions of theirs that are rounding are left out. weights: [N], not negative, zero
+    for rows that are fitted from the others. The weighted mean of the rows stays, so that an intercept is the
+    same with nuisances and without (Frisch & Waugh 1933).
+    """
+    weights = weights.astype(rows.dtype)
+    columns = _standardised(nuisances.astype(rows.dtype), linalg.training_mask(weights, rows.dtype))
+    columns = columns - linalg.weighted_mean(columns, weights)
+    known = linalg.masked_rows(columns, weights) * weights[:, None]
+    eigenvalues, axes = jnp.linalg.eigh(linalg.matmul(known.T, columns))
+    kept = eigenvalues > linalg.rank_tolerance(eigenvalues[::-1], columns.shape)
+    gains = jnp.where(kept, linalg.divided(1, eigenvalues), 0)
+    centred = linalg.masked_rows(rows - linalg.weighted_mean(rows, weights), weights)
+    projected = linalg.matmul(axes.T, linalg.matmul(known.T, centred))
+    return rows - linalg.matmul(columns, linalg.matmul(axes, gains[:, None] * projected))
+
+
 def factor(features: jax.Array, nuisances: jax.Array, weights: jax.Array) -> ridge.RidgeFactor:
     """Factor of the features [N, D] less their fit by the nuisances [N, K], in units of their deviation.
 

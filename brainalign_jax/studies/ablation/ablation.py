@@ -23,8 +23,9 @@ from brainalign_jax.language.components import DRAWN, RANDOM, Setting, component
 from brainalign_jax.machine import free_memory
 from brainalign_jax.names import model_names
 from brainalign_jax.neural.readers import Dataset
-from brainalign_jax.studies.ablation import gradient, report, shapley, twins
+from brainalign_jax.studies.ablation import gradient, held_constant, report, shapley, twins
 from brainalign_jax.studies.ablation.gradient import Estimates
+from brainalign_jax.studies.ablation.held_constant import HeldFeatures
 from brainalign_jax.studies.ablation.objectives import Objectives
 from brainalign_jax.studies.ablation.scores import (
     IntactScores,
@@ -107,6 +108,12 @@ def run_ablation(
     scoring = fitting_scoring(dataset, scoring)
     scoring = replace(scoring, protocol=checked_protocol(scoring.protocol))
     _check_maps(scoring, plan)
+    held = None
+    if plan.hold_constant:
+        held_constant.check_methods(scoring.methods)
+        held = held_constant.held_features(
+            dataset.stimulus, plan.hold_constant, lower=scoring.lower
+        )
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
     n_types = len(dataset.stimulus.types(lower=scoring.lower)[0])
     if scoring.ks in (KS, _KS):
@@ -129,17 +136,19 @@ def run_ablation(
         show=progress,
     )
     responses = [dataset.load(subject) for subject in dataset.subjects]
-    tables, about_models, chosen_layers, notes = [], [], {}, []
+    tables, about_models, chosen_layers = [], [], {}
+    notes = [] if held is None else list(held.notes)
     shares, orders = [], {}
     estimates: list[pd.DataFrame] = []
     for name in models:
         rows, about, chosen, shared = _of_model(
-            study, name, plan, responses, told, notes, estimates
+            study, name, plan, responses, held, told, notes, estimates
         )
         if shared is not None:
             shares.append(shared[0].assign(dataset=dataset.name))
             orders[name] = shared[1]
-        tables.append(rows.assign(dataset=dataset.name, model=name))
+        features = "" if held is None else ", ".join(held.names)
+        tables.append(rows.assign(dataset=dataset.name, model=name, held_constant=features))
         about_models.append(about)
         chosen_layers[name] = chosen
     table = AblationTable(
@@ -229,6 +238,7 @@ def _of_model(
     name: str,
     plan: Ablation,
     responses,
+    held: HeldFeatures | None,
     told: Progress,
     notes: list[str],
     estimates: list[pd.DataFrame],
@@ -253,7 +263,7 @@ def _of_model(
     subjects = study.dataset.subjects
     tables = []
     with computation.context(), ThreadPoolExecutor(computation.workers()) as pool:
-        people = PersonScores(responses, embeddings, scoring, computation, pool)
+        people = PersonScores(responses, embeddings, scoring, computation, pool, held)
         intact: dict[tuple[str, int], IntactScores] = {}
         with told.stage(_INTACT):
             for method in scoring.methods:

@@ -16,6 +16,7 @@ from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 from brainalign_jax.study.report.wording import (
     counted,
     interval,
+    listed,
     number,
     p_value,
     short_names,
@@ -222,7 +223,9 @@ def _scope(table: AblationTable) -> str:
 
 def _how(table: AblationTable) -> str:
     plan, people = table.manifest["plan"], len(table.manifest["subjects"])
-    over = "people" if people >= LEAST_PEOPLE else "words"
+    over, n_flips = "words", plan["n_flips"]
+    if people >= LEAST_PEOPLE:
+        over, n_flips = "people", min(n_flips, 2**people - 1)
     return (
         "Rank accuracy: 1 for the first of the candidates, 0 for the last. Refit: the map from the brain is "
         "fitted on the ablated vectors; frozen: it is the intact layer's, and the ablated vectors are the "
@@ -231,9 +234,19 @@ def _how(table: AblationTable) -> str:
         "there is one; reinit: the part with weights drawn anew; of both the mean over draws. Random share: "
         "in place of the part, a share in random directions with the same mean squared norm is taken off "
         "what enters its block. Bits per word: what the same costs in surprisal. "
-        f"Intervals: bootstrap over people and words. p: {plan['n_flips']} flips of signs over {over}, "
-        "one-sided for a fall; p of the largest: by the largest t of all parts in each draw. The table has "
-        "the largest falls."
+        f"{_held(table)}Intervals: bootstrap over people and words. p: {n_flips} flips of signs "
+        f"over {over}, one-sided for a fall; p of the largest: by the largest t of all parts in each draw. "
+        "The table has the largest falls."
+    )
+
+
+def _held(table: AblationTable) -> str:
+    if not table.held_constant:
+        return ""
+    return (
+        f"Held constant, so that it counts for no score or change: {listed(table.held_constant)}. "
+        "Responses and vectors are taken less their fit by these over each fold's training words; rsa then "
+        "compares similarities to the training words less their fit by these and their squares. "
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,8 @@ from brainalign_jax.language import Embeddings
 from brainalign_jax.language.components import Setting
 from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.studies.ablation import held_constant
+from brainalign_jax.studies.ablation.held_constant import HeldFeatures, HeldFold
 from brainalign_jax.study.computation import Computation, compiled
 from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.score import decoding, preparation, programs
@@ -27,6 +30,7 @@ from brainalign_jax.study.score.decoding import LayerVectors
 from brainalign_jax.study.score.fold_work import Work
 from brainalign_jax.study.score.methods import FoldProblem, Method
 from brainalign_jax.study.score.methods.base import FittedMap
+from brainalign_jax.study.score.problem import Problem
 from brainalign_jax.study.score.workbench import Workbench
 
 _PART = (0, 0)  # the only model, whose layers have one width
@@ -106,7 +110,10 @@ class Stacks:
 
 
 class PersonScores:
-    """The scores of one model for each person and method; `intact` comes first, as it chooses the layers."""
+    """The scores of one model for each person and method; `intact` comes first, as it chooses the layers.
+
+    held: features of the word types that are held constant, by methods of `held_constant.HOLDING`.
+    """
 
     def __init__(
         self,
@@ -115,11 +122,12 @@ class PersonScores:
         scoring: Scoring,
         computation: Computation,
         pool: Executor,
+        held: HeldFeatures | None = None,
     ):
         self._bench = Workbench(responses, [embeddings], scoring, computation, pool)
         self._vectors = np.asarray(embeddings.values, computation.dtype)
         self._n_types = len(embeddings.types)
-        self._computation, self._pool = computation, pool
+        self._computation, self._pool, self._held = computation, pool, held
         # What a person and fold have in common for all that is scored, as long as there is room for it.
         self._prepared: dict[tuple[int, str, int], tuple] = {}
         self._room = device_bytes() // 8
@@ -130,7 +138,7 @@ class PersonScores:
 
     def intact(self, subject: int, method: str) -> IntactScores:
         """Ranks in every layer of the intact model, and the layer that each fold's training words choose."""
-        problem, (work,) = self._bench.works(subject, method, [0])
+        problem, work = self._work(subject, method)
 
         def of_fold(fold: int) -> dict[str, np.ndarray]:
             with self._computation.context():
@@ -151,11 +159,27 @@ class PersonScores:
                 selected[kind][types] = scores[name][chosen[fold], slots]
         return IntactScores(ranks, chosen, selected, problem.n_candidates)
 
+    def _work(self, subject: int, name: str) -> tuple[Problem, Work]:
+        """The folds of a person, and the work of a method in them, which holds features constant if asked."""
+        problem, (work,) = self._bench.works(subject, name, [0])
+        if self._held is None:
+            return problem, work
+        n_trained = min(int((problem.trained_words(fold) > 0).sum()) for fold in work.folds)
+        held_constant.check_words(self._held, name, n_trained)
+        return problem, replace(work, method=held_constant.holding(work.method))
+
+    def _fold(self, problem: Problem, index: int) -> FoldProblem | HeldFold:
+        """A fold, with the features that are held constant, on the device."""
+        fold = problem.fold(index)
+        if self._held is not None:
+            fold = HeldFold(*fold, self._held.values.astype(self._computation.dtype))
+        return jax.device_put(fold)
+
     def _prepare(
         self, subject: int, name: str, work: Work, index: int
     ) -> tuple[Any, Any, tuple[Any, Any]]:
         """(responses, fold, (method, state)): the brain side of a fold, kept where there is room for it."""
-        source, fold = jax.device_put((work.source, work.problem.fold(index)))
+        source, fold = jax.device_put(work.source), self._fold(work.problem, index)
         key = subject, name, index
         made = self._prepared.get(key)
         if made is None:
@@ -194,7 +218,7 @@ class PersonScores:
         self, subject: int, name: str, intact: IntactScores, stacks: Stacks, readouts: Sequence[str]
     ) -> dict[str, AblatedScores]:
         """Ranks under every setting, by read-out; a method without a map has no frozen one."""
-        problem, (work,) = self._bench.works(subject, name, [0])
+        problem, work = self._work(subject, name)
         wanted = [each for each in readouts if each == "refit" or hasattr(work.method, "fitted")]
         shape = (2, len(stacks.own), 2, self._n_types)
         found = {each: AblatedScores(*np.zeros((2, *shape), np.int32)) for each in wanted}
@@ -250,11 +274,11 @@ class PersonScores:
                     fitted = _fitted(state, _intact_layer(work, layer), fold, method=method)
                     how = dict(protocol=method.protocol)
                     (intact,) = programs.chunks(self._vectors[layer : layer + 1], self.size)
-                    own = _frozen_ranks(fitted, source, intact, fold.outer, **how)
+                    own = _frozen_ranks(fitted, source, intact, fold, **how)
                     by_layer[layer] = _joined([own], 1)[:, 0]
                     for place in [place for place in places if place[1] == layer]:
                         parts = [
-                            _frozen_ranks(fitted, source, chunk, fold.outer, **how)
+                            _frozen_ranks(fitted, source, chunk, fold, **how)
                             for chunk in stacks.values(place)
                         ]
                         by_place[place] = _joined(parts, len(stacks.members[place]))
@@ -313,11 +337,13 @@ def _hat(state, layer: LayerVectors, fold: FoldProblem, *, method: Any) -> jax.A
 
 
 @functools.partial(compiled, static_argnames=("protocol",))
-def _frozen_ranks(fitted: FittedMap, source, vectors: jax.Array, split, *, protocol):
+def _frozen_ranks(fitted: FittedMap, source, vectors: jax.Array, fold, *, protocol):
     """Ranks [C, Q] by a map among the candidates' vectors [C, T, D]."""
     map, mean, queries = fitted
+    tokens = held_constant.left_of_responses(source, fold)
 
-    def one_setting(candidates):
-        return decoding.decode(map, queries, source, candidates, mean, split, protocol)
+    def of_setting(vectors):
+        candidates = held_constant.left_of_vectors(vectors, fold)
+        return decoding.decode(map, queries, tokens, candidates, mean, fold.outer, protocol)
 
-    return jax.lax.map(one_setting, vectors)
+    return jax.lax.map(of_setting, vectors)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.align.stats import bootstrap
+from brainalign_jax.align.stats.scaling_slope import draw_signs
 from brainalign_jax.files import user_path, write_parquet
 from brainalign_jax.language.components import Setting
 from brainalign_jax.studies.ablation import gradient
@@ -23,7 +24,8 @@ from brainalign_jax.study.results import GROUP, SELECTED
 
 COLUMNS = (
     "dataset", "subject", "model", "method", "component", "block", "head", "how", "readout", "layer",
-    "metric", "k", "value", "change", "bits_change", "p", "p_max", "p_fdr", "lower", "upper", "n_items",
+    "held_constant", "metric", "k", "value", "change", "bits_change", "p", "p_max", "p_fdr", "lower", "upper",
+    "n_items",
 )  # fmt: skip
 FILE, SHAPLEY_FILE = "ablation.parquet", "shapley.parquet"
 INTACT, TWINS = "intact", "twins"
@@ -38,9 +40,10 @@ class AblationTable(outputs.StudyTable):
     none. how: "zero" or "mean", "resample" or "reinit" (the mean over their draws), or "random", the control
     of that component: a random share of the same norm is taken off what enters its block. readout: "refit" or
     "frozen". layer: the one behind the block, or -1, the layer that the intact model chooses in each fold's
-    training words. metric: "rank_accuracy", or "precision_csls" at k. value: the ablated model's; change:
-    less the intact model's. bits_change: what the same costs in bits per word, NaN where the model predicts
-    no words, or other texts stand in.
+    training words. held_constant: the features of words that are held constant in all scores, as "letters,
+    log_frequency", or "". metric: "rank_accuracy", or "precision_csls" at k. value: the ablated model's;
+    change: less the intact model's. bits_change: what the same costs in bits per word, NaN where the model
+    predicts no words, or other texts stand in.
     Of subject "group": the mean over people, with an interval of the change over people and words (lower,
     upper); p, that it falls, by flips of signs over people where there are six, else over words; p_max, the
     same by the largest fall of all components in each draw; p_fdr, adjusted for the false discovery rate.
@@ -55,6 +58,12 @@ class AblationTable(outputs.StudyTable):
 
     file_name = FILE
     kind = "ablation study"
+
+    @property
+    def held_constant(self) -> list[str]:
+        """The features of words that are held constant; none in a table of an earlier version."""
+        held = "" if "held_constant" not in self.rows else str(self.rows["held_constant"].iloc[0])
+        return held.split(", ") if held else []
 
     def write(self, folder: Path) -> None:
         """Write the files of `save` to a folder of `new_outputs`."""
@@ -203,12 +212,13 @@ def fall_p(change: np.ndarray, n_flips: int, seed: int) -> tuple[np.ndarray, np.
     """(p [C], and p_max [C] by the largest fall of each draw) that changes [P, C, T] are below zero.
 
     Signs are flipped over people, of the mean over their words; over words, of the mean over people, where
-    there are fewer than `LEAST_PEOPLE`. A draw is compared by its t.
+    there are fewer than `LEAST_PEOPLE`; all flips that there are, where these are fewer. A draw is compared
+    by its t.
     """
     people = len(change) >= LEAST_PEOPLE
     units = np.nanmean(change, axis=2) if people else _word_means(change)
     units = units.astype(np.float64)
-    signs = np.random.default_rng((seed, 1)).choice((-1.0, 1.0), (n_flips, len(units)))
+    signs = draw_signs(len(units), n_flips, random_state=seed)
     n_units = len(units)
     squares = np.square(units).mean(axis=0)
 

@@ -149,10 +149,12 @@ def _verdict(table: AblationTable, model: str, method: str, label: str) -> Verdi
         conclusion = "spread"
     else:
         conclusion = "rests" if any(beyond) else "anything"
+    features = table.held_constant
+    held = f", with {listed(features)} of the words held constant" * bool(features)
     said = [
         f"{method}, {label}: {_sentence(conclusion, where, lines, missed[np.array(beyond, bool)])}",
         f"Intact, rank accuracy is {number(intact['value'])} {interval(intact['lower'], intact['upper'])} "
-        f"(chance {CHANCE}).",
+        f"(chance {CHANCE}){held}.",
     ]
     for _, line in missed.head(_SHOWN).iterrows():
         place = (line["component"], line["block"], line["head"])

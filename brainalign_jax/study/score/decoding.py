@@ -41,7 +41,7 @@ def spanned_vectors(values: jax.Array) -> LayerVectors:
         return LayerVectors(values, None)
     left, singular, right = jnp.linalg.svd(values, full_matrices=False)
     values = left * singular
-    return LayerVectors(values, right, _products(values))
+    return LayerVectors(values, right, centred_gram(values))
 
 
 def correlated_vectors(values: jax.Array) -> LayerVectors:
@@ -49,10 +49,11 @@ def correlated_vectors(values: jax.Array) -> LayerVectors:
     if values.shape[0] > MOST_TYPES * values.shape[1]:
         return LayerVectors(values, None)
     values = values - values.mean(axis=1, keepdims=True)
-    return LayerVectors(values, None, _products(values))
+    return LayerVectors(values, None, centred_gram(values))
 
 
-def _products(values: jax.Array) -> jax.Array:
+def centred_gram(values: jax.Array) -> jax.Array:
+    """The products of `LayerVectors` [T, T] of values [T, E]."""
     return linalg.gram(values - values.mean(axis=0))
 
 

@@ -162,3 +162,16 @@ def test_float32_is_close(data):
         assert hats.dtype == dtype
         found.append(np.asarray(hats)[0] @ y)
     np.testing.assert_allclose(*found, atol=2e-4)
+
+
+def test_what_nuisances_leave_is_that_of_least_squares(data):
+    """With weights of rows, a doubled column, and rows left out that hold anything."""
+    x, z, _, mask = data
+    z = np.hstack([z, 2 * z[:, :1]])
+    weights = mask * np.random.default_rng(1).integers(1, 4, N)
+    x[15] = np.nan
+    fit = LinearRegression().fit(z[mask > 0], x[mask > 0], sample_weight=weights[mask > 0])
+    mean = np.average(x[mask > 0], axis=0, weights=weights[mask > 0])
+    expected = x - fit.predict(z) + mean
+    for function in (partial_ridge.without_nuisances, jax.jit(partial_ridge.without_nuisances)):
+        np.testing.assert_allclose(function(x, z, jnp.asarray(weights)), expected, atol=1e-9)

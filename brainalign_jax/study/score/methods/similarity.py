@@ -53,7 +53,7 @@ class SimilarityDecoding(NestedMethod):
         metric = "spearman" if self.form == "values" else "cosine"
         known = rsa.unit_rows(means - mean, metric=metric)
         profile = linalg.matmul(rsa.unit_rows(asked - mean, metric=metric), known.T)
-        return SimilarityProfiles(_unit_profiles(profile, training_types), training_types)
+        return SimilarityProfiles(unit_profiles(profile, training_types), training_types)
 
     def _decode(self, state: SimilarityProfiles, source, layer, split: Split, *, csls: bool = True):
         vectors = layer.values
@@ -70,12 +70,16 @@ class SimilarityDecoding(NestedMethod):
         others = jnp.where(itself, 0, state.training_types[None, :])
         row_mean = (similar * others).sum(axis=1) / jnp.maximum(others.sum(axis=1), 1)
         similar = jnp.where(itself, row_mean[:, None], similar)
-        candidates = _unit_profiles(similar, state.training_types)
+        candidates = self._compared(similar, state)
         similarity = linalg.product(state.queries, candidates.T)
         return decoding.ranks(similarity, split, self.protocol, csls=csls)
 
+    def _compared(self, profiles: jax.Array, state: SimilarityProfiles) -> jax.Array:
+        """What is compared of the candidates' profiles [T, T], as of the queries' in the state."""
+        return unit_profiles(profiles, state.training_types)
 
-def _unit_profiles(profiles: jax.Array, training_types: jax.Array) -> jax.Array:
+
+def unit_profiles(profiles: jax.Array, training_types: jax.Array) -> jax.Array:
     """Profiles [Q, T] centred over the training types and of unit length, zero elsewhere."""
     mean = linalg.matmul(profiles, linalg.normalized_weights(training_types, profiles.dtype))
     centred = (profiles - mean[:, None]) * training_types[None, :]
