@@ -47,6 +47,15 @@ ENCODE_OPTIONS = (
     ),
     OUTPUT_DIR,
     MODELS,
+    Option(
+        "spaces",
+        "list",
+        (),
+        "One to three feature spaces beside each model, between which the variance is divided by banded "
+        "ridge: features of words as rate or rate+length (no nuisances then), surprisal:MODEL, volumes:FILE "
+        "(a table with a row a volume), or a model, with #6 for its layer 6.",
+        MODEL,
+    ),
     *_PLAN,
     *picked(OPTIONS, "max_memory_gb"),
     *picked(OPTIONS, "cache_dir", help="Where vectors are kept; below --output_dir if not given."),
@@ -65,6 +74,7 @@ def _encode(values: dict[str, Any], text: str) -> None:
         values["models"],
         values["output_dir"],
         plan=plan,
+        spaces=values["spaces"],
         atlas=values["atlas"],
         labels=values["labels"],
         cache_dir=values["cache_dir"],

@@ -26,10 +26,13 @@ NONE = -1  # the layer of a voxel for which no features are best
 
 
 class Chunks(NamedTuple):
-    """voxels, shifts: how many of each are worked at once."""
+    """voxels, shifts: how many of each are worked at once; divided: voxels whose variance is divided at
+    once.
+    """
 
     voxels: int
     shifts: int
+    divided: int = 0
 
 
 class VoxelScores(NamedTuple):
@@ -233,7 +236,7 @@ def score(
         for values, own, of_person in zip(people, kept, shares, strict=True):
             for start in range(0, values.shape[1], chunks.voxels):
                 part = slice(start, min(start + chunks.voxels, values.shape[1]))
-                chunk = _unit_chunk(values[:, part], chunks.voxels)
+                chunk = unit_chunk(values[:, part], chunks.voxels)
                 share = of_person[start : start + chunks.voxels]
                 for block in blocks:
                     sums = _chunk(factors, basis, share, chunk, shifts[block], alphas)
@@ -246,7 +249,7 @@ def score(
 def _shares(basis: np.ndarray, values: np.ndarray, shifts: np.ndarray, width: int) -> np.ndarray:
     """`kept_share` of all columns, float32, zeros up to a whole number of chunks of that width."""
     starts = range(0, values.shape[1], width)
-    parts = (_unit_chunk(values[:, start : start + width], width) for start in starts)
+    parts = (unit_chunk(values[:, start : start + width], width) for start in starts)
     return np.concatenate([kept_share(basis, part, shifts).astype(np.float32) for part in parts])
 
 
@@ -256,7 +259,7 @@ def _padded_blocks(count: int, size: int) -> list[np.ndarray]:
     return list(indices.reshape(-1, size))
 
 
-def _unit_chunk(values: np.ndarray, width: int) -> np.ndarray:
+def unit_chunk(values: np.ndarray, width: int) -> np.ndarray:
     """Columns in units of their deviation, and zeros up to the width of a chunk."""
     chunk = np.zeros((len(values), width), np.float32)
     chunk[:, : values.shape[1]] = unit_columns(values)
