@@ -269,11 +269,14 @@ def _score_model(
 ) -> tuple[list[pd.DataFrame], list[pd.DataFrame], list[BrainMap], dict]:
     """Rows, rows of spaces, maps and facts of one model, of all people and the group."""
     tables, divided, maps, people, used, plans = [], [], [], [], [], []
+    left_out: dict[str, int] = {}
     names = [vectors.model, *(space.name for space in others)] if others else []
     for clock in clocks:
         first = clock.people[0]
         nuisances = features.nuisance_features(first, vectors, plan)
         used = list(nuisances)
+        for name, count in scores.unidentified(nuisances, clock.folds).items():
+            left_out[name] = max(left_out.get(name, 0), count)
         beside = np.concatenate([np.zeros((len(first.values), 0)), *nuisances.values()], axis=1)
         layers = features.model_features(first, vectors, plan)
         values = [person.values for person in clock.people]
@@ -332,6 +335,11 @@ def _score_model(
             tables.append(rows.assign(model=vectors.model, subject=person.subject))
             maps.append(brain)
             people.append(person)
+    for name, count in left_out.items():
+        told.note(
+            f"{vectors.model}: the nuisance {name} is left out, in part or whole, in {count} of the training "
+            "sets of the folds, which do not tell it from the others or hardly vary in it"
+        )
     drawn = dict(n_flips=plan.n_flips, n_bootstrap=plan.n_bootstrap, seed=plan.seed)
     group = group_rows(tables, **drawn)
     if len(group):
@@ -344,6 +352,7 @@ def _score_model(
         "name": vectors.model,
         "layers": list(vectors.numbers),
         "nuisances": used,
+        "left_out_in_folds": left_out,
         "fingerprint": vectors.fingerprint,
         "spaces": names,
         "nuisances_of_spaces": list(_beside_spaces(plan, others).nuisances) if others else [],

@@ -4,7 +4,7 @@ A fold's factors of all layers are made once and serve all voxels, people on one
 which are worked in chunks of columns by one compiled program.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -119,6 +119,24 @@ def fold_factors(
         *test,
         columns,
     )
+
+
+def unidentified(nuisances: Mapping[str, np.ndarray], folds: TimeFolds) -> dict[str, int]:
+    """Nuisance [N, K] -> in how many training sets, outer and inner, a part of it is left out: see
+    `nuisance_fit`.
+
+    Only those with some.
+    """
+    if not nuisances:
+        return {}
+    owners = np.repeat(np.arange(len(nuisances)), [part.shape[1] for part in nuisances.values()])
+    every, counts = np.concatenate(list(nuisances.values()), axis=1), np.zeros(len(nuisances), int)
+    for train, inner in zip(folds.train, folds.inner_train, strict=True):
+        for rows, masks in ((np.ones(len(train), bool), train[None]), (train, inner[:, train])):
+            for mask in masks:
+                left_out = owners[residual_ridge.unidentified(every[rows], mask)]
+                counts[np.unique(left_out)] += 1
+    return {name: int(count) for name, count in zip(nuisances, counts, strict=True) if count}
 
 
 def _factors_of_layer(

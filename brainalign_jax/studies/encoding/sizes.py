@@ -84,7 +84,7 @@ def planned(
         "factors": 8 * factors + 4 * 4 * side**2,
         "null scores": 8 * (1 + n_shifts) * sum(n_voxels),
         "kernels of spaces": bool(n_spaces) * (kernels + 2 * per_divided * divided),
-        "at work": per_column * chunks.voxels * chunks.shifts + 2**27,
+        "chunks": per_column * chunks.voxels * chunks.shifts + 2**27,
     }
     budget = int(_SHARE * available_bytes()) if max_memory is None else int(max_memory)
     plan = Sizes(chunks, parts, resident_bytes(), budget)

@@ -46,12 +46,13 @@ class EncodingTable(outputs.StudyTable):
 
     Means over a region's voxels. r, r2: of held-out time by model and nuisances; r_nuisances, r2_nuisances:
     by nuisances alone; r_model, r2_model: by the model alone; unique_r, unique_r2: both less the nuisances;
-    omega: share of the model's r2 that nuisances reach; ceiling: r of the other people's mean; layer: chosen
-    by most voxels, -1 for none. p, p_max (against the largest region), q (false discovery rate over regions)
-    of unique_r: a person's by n_null shifted recordings, with the null's mean and 95th percentile; the
-    group's by sign flips of people, with a bootstrap interval (low, high; 95 %). n_above: voxels with p_max
-    below .05 against the largest of all voxels; highest: the highest unique_r of a voxel. n_left_out: voxels
-    of the person that are constant or not finite.
+    omega: share of the model's r2 that nuisances reach; ceiling: r of the other people's mean, over the
+    region's voxels that all people have, NaN without any; layer: chosen by most voxels, -1 for none. p, p_max
+    (against the largest region), q (false discovery rate over regions) of unique_r: a person's by n_null
+    shifted recordings, with the null's mean and 95th percentile; the group's by sign flips of people, with a
+    bootstrap interval (low, high; 95 %). n_above: voxels with p_max below .05 against the largest of all
+    voxels; highest: the highest unique_r of a voxel. n_left_out: voxels of the person that are constant or
+    not finite.
 
     spaces: a DataFrame with `SPACES_COLUMNS`, None without spaces beside the model: how the r2 of all feature
     spaces together (r, r2) is divided, a row a model, region, person and space, means over the region's

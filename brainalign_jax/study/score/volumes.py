@@ -108,13 +108,20 @@ def run_folds(run: np.ndarray, *, n_folds: int, n_inner: int) -> TimeFolds:
     run: [N] labels of three runs or more. There are no more folds than runs; each run by itself where
     n_folds allows it.
 
-    Raises: ValueError for fewer than three runs, or folds that leave fewer than ten training volumes.
+    Raises: ValueError for fewer than three runs, for folds that leave one run to train on, which has no inner
+      folds, and for folds that leave fewer than ten training volumes.
     """
     labels = np.unique(run)
     if len(labels) < 3:
         raise ValueError(f"{len(labels)} runs cannot be left out in turn: take folds of volumes")
-    parts = np.array_split(labels, min(max(n_folds, 3), len(labels)))
+    parts = np.array_split(labels, min(n_folds, len(labels)))
     kept = [np.setdiff1d(labels, part) for part in parts]
+    if min(map(len, kept)) < 2:
+        raise ValueError(
+            f"{len(labels)} runs in {n_folds} folds leave one run to train on, which has no runs to choose "
+            "layer and penalty by: give three or more folds (--n_folds=3), or take folds of volumes "
+            "(--folds=volumes)"
+        )
     n_inner = min(n_inner, min(map(len, kept)))
 
     def rows_of(groups: Sequence[np.ndarray]) -> list[np.ndarray]:
