@@ -253,7 +253,7 @@ def _ceilings(people: Sequence[TimeCourses], folds: volumes.TimeFolds) -> list[n
         total = total + volumes.unit_columns(person.values[:, own])
     for person, own, ceiling in zip(people, columns, ceilings, strict=True):
         values = volumes.unit_columns(person.values[:, own])
-        ceiling[own] = scores.ceiling(values, total - values, folds)
+        ceiling[own] = volumes.ceiling(values, total - values, folds)
     return ceilings
 
 

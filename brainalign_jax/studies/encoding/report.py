@@ -7,7 +7,6 @@ from pathlib import Path
 from brainalign_jax.studies.encoding import maps, verdict
 from brainalign_jax.studies.encoding.maps import BrainMap
 from brainalign_jax.studies.encoding.table import EncodingTable
-from brainalign_jax.studies.encoding.verdict import plain_names
 from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.wording import (
     counted,
@@ -16,6 +15,7 @@ from brainalign_jax.study.report.wording import (
     known,
     number,
     p_value,
+    plain_names,
     short_names,
     signed,
 )

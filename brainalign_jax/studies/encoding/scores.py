@@ -327,17 +327,6 @@ class _Kept(NamedTuple):
         )
 
 
-def ceiling(values: np.ndarray, others: np.ndarray, folds: TimeFolds) -> np.ndarray:
-    """[V]: Pearson's r of time courses [N, V] and other people's mean in a test block, mean over blocks."""
-    total = np.zeros(values.shape[1])
-    for rows, weights in zip(folds.test_rows, folds.test_weights, strict=True):
-        own, mean = (x[rows[weights > 0]].astype(np.float64) for x in (values, others))
-        own, mean = own - own.mean(axis=0), mean - mean.mean(axis=0)
-        length = np.sqrt((own**2).sum(axis=0) * (mean**2).sum(axis=0))
-        total += (own * mean).sum(axis=0) / np.where(length > 0, length, np.inf)
-    return total / len(folds.test_rows)
-
-
 def chosen_layer(layers: np.ndarray) -> np.ndarray:
     """[V]: the layer that most folds [F, V] chose, the first of equals; -1 where most chose no features."""
     counts = np.stack([(layers == number).sum(axis=0) for number in range(NONE, layers.max() + 1)])

@@ -1,6 +1,5 @@
 """What an encoding shows, in plain words: where a model adds to the nuisances, and in how many people."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -12,6 +11,7 @@ from brainalign_jax.study.report.wording import (
     known,
     listed,
     percent,
+    plain_names,
     probability,
     short_names,
     signed,
@@ -19,12 +19,6 @@ from brainalign_jax.study.report.wording import (
 from brainalign_jax.study.results import GROUP
 
 FEWEST = 20  # shifted recordings, of which p < .05 can be said
-PLAIN = {
-    "rate": "word rate",
-    "length": "word length",
-    "frequency": "log frequency",
-    "position": "position",
-}
 
 
 class Verdict(NamedTuple):
@@ -34,11 +28,6 @@ class Verdict(NamedTuple):
     level: str
     n_people: int
     text: str
-
-
-def plain_names(names: Sequence[str]) -> str:
-    """ "word rate, word length and surprisal" of nuisances; "nothing" of none."""
-    return listed(PLAIN.get(name, name) for name in names) or "nothing"
 
 
 def verdicts(table: EncodingTable) -> list[Verdict]:

@@ -207,3 +207,14 @@ def kept_share(basis: np.ndarray, values: np.ndarray, rows: np.ndarray) -> np.nd
     exceeds = energy > np.quantile(of_turned, 0.95, axis=0)
     share = 1 - of_turned.mean(axis=0) / np.where(energy > 0, energy, 1)
     return np.sqrt(np.where(exceeds, np.maximum(share, 0), 0))
+
+
+def ceiling(values: np.ndarray, others: np.ndarray, folds: TimeFolds) -> np.ndarray:
+    """[V]: Pearson's r of time courses [N, V] and other people's mean in a test block, mean over blocks."""
+    total = np.zeros(values.shape[1])
+    for rows, weights in zip(folds.test_rows, folds.test_weights, strict=True):
+        own, mean = (x[rows[weights > 0]].astype(np.float64) for x in (values, others))
+        own, mean = own - own.mean(axis=0), mean - mean.mean(axis=0)
+        length = np.sqrt((own**2).sum(axis=0) * (mean**2).sum(axis=0))
+        total += (own * mean).sum(axis=0) / np.where(length > 0, length, np.inf)
+    return total / len(folds.test_rows)

@@ -157,13 +157,13 @@ def test_the_ceiling_is_the_others_mean_within_blocks():
     common = noise(rng, N, 3)
     people = common[:, None] + noise(rng, N, 4, 3)
     others = people[:, 1:].mean(axis=1)
-    found = scores.ceiling(people[:, 0], others, folds)
+    found = volumes.ceiling(people[:, 0], others, folds)
     want = [
         np.corrcoef(people[rows][:, 0, 1], others[rows][:, 1])[0, 1]
         for rows in np.array_split(np.arange(N), 3)
     ]
     assert found[1] == pytest.approx(np.mean(want)) and found.shape == (3,)
-    assert scores.ceiling(people[:, 0] * 0, others, folds).tolist() == [0, 0, 0]
+    assert volumes.ceiling(people[:, 0] * 0, others, folds).tolist() == [0, 0, 0]
 
 
 def test_what_nuisances_reach_of_a_model():
