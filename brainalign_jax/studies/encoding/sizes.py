@@ -78,7 +78,8 @@ def planned(
     # Kernels, their sums and a decomposition; and the filters of the tested rows.
     kernels = 4 * ((2 * n_spaces + 4) * n_volumes**2 + 16 * shapes.inner_tested * shapes.rows)
     parts = {
-        "recordings": 4 * n_volumes * sum(n_voxels),
+        # The variance of spaces is divided for all people side by side, in a copy.
+        "recordings": (1 + bool(n_spaces and n_voxels[1:])) * 4 * n_volumes * sum(n_voxels),
         "features": 12 * n_volumes * sum(widths),
         # Those of one layer exist twice while they are stacked.
         "factors": 8 * factors + 4 * 4 * side**2,
