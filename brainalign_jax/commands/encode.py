@@ -30,6 +30,15 @@ ENCODE_OPTIONS = (
     ),
     align.OUTPUT_DIR,
     align.MODELS,
+    Option(
+        "spaces",
+        "list",
+        (),
+        "One to three feature spaces beside each model, between which the variance is divided by banded "
+        "ridge: features of words as rate or rate+length (no nuisances then), surprisal:MODEL, volumes:FILE "
+        "(a table with a row a volume), or a model, with #6 for its layer 6.",
+        align.MODEL,
+    ),
     *_PLAN,
     *picked(align.OPTIONS, "max_memory_gb"),
     *align.VECTOR_CACHE,
@@ -48,6 +57,7 @@ def _encode(values: dict[str, Any], text: str) -> None:
         values["models"],
         values["output_dir"],
         plan=plan,
+        spaces=values["spaces"],
         atlas=values["atlas"],
         labels=values["labels"],
         cache_dir=values["cache_dir"],

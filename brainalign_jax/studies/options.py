@@ -53,6 +53,12 @@ class VoxelEncoding(Design):
         "auto",
         choices=("auto", "runs", "volumes"),
     )
+    ratios: tuple[float, ...] = described(
+        "With --spaces, the weights that a space may have beside the largest; 0 and 1 are always tried.",
+        (0.01, 0.1),
+        least=1e-6,
+        below=1.0,
+    )
     n_flips: int = described(
         "Sign flips of people for the group's p-values; all there are where these are fewer.",
         4999,

@@ -129,3 +129,22 @@ def split_r2(targets: jax.Array, split: jax.Array, weights: jax.Array | None = N
     total = (centred**2).sum(axis=0)
     product = ((2 * centred - split.sum(axis=0)) * split * mask[:, None]).sum(axis=1)
     return linalg.ratio(product, total, total == 0)
+
+
+def split_correlation(
+    targets: jax.Array, split: jax.Array, weights: jax.Array | None = None
+) -> jax.Array:
+    """Each group's share [G, T] in the correlation of targets with the groups' sum; a share may be negative.
+
+    cov(y, p_g) / (sd(y) sd(sum_h p_h)), as himalaya's `correlation_score_split`. The shares sum to Pearson's
+    r of the sum; 0 where it or the target is constant. Arguments as in `split_r2`.
+    """
+    weights = jnp.ones(targets.shape[0], targets.dtype) if weights is None else weights
+    mask = linalg.training_mask(weights, targets.dtype)
+
+    def centred(x):
+        return linalg.center(x, linalg.weighted_mean(x, mask), mask)
+
+    y, parts, joint = centred(targets), jax.vmap(centred)(split), centred(split.sum(axis=0))
+    size = jnp.sqrt((y**2).sum(axis=0) * (joint**2).sum(axis=0))
+    return linalg.ratio((y * parts).sum(axis=1), size, size == 0)

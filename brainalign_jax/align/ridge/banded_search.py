@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from brainalign_jax.align import linalg
 from brainalign_jax.align.ridge import filters, ridge
 from brainalign_jax.align.ridge.banded_ridge import BandedRidge, refit
+from brainalign_jax.align.ridge.residual_ridge import NuisanceFit
 
 _NODES = 4  # alphas to a matrix product: fewer leave it slender, more are computed in vain
 
@@ -31,12 +32,17 @@ class Search(NamedTuple):
 
 
 class Folds(NamedTuple):
-    """Rows of each fold, padded to one size: train [F, n], test [F, m], and masks, 0 on the padding."""
+    """Rows of each fold, padded to one size: train [F, n], test [F, m], and masks, 0 on the padding.
+
+    nuisances: fits [F, N, K + 1] by nuisances without a penalty on the training rows, an intercept among
+    them, which are taken off kernels and targets; None for none.
+    """
 
     train: jax.Array
     train_mask: jax.Array
     test: jax.Array
     test_mask: jax.Array
+    nuisances: NuisanceFit | None = None
 
 
 def simplex_samples(
@@ -82,10 +88,18 @@ def fold_blocks(
 ) -> tuple[jax.Array, jax.Array]:
     """One fold's kernel between training rows [n, n], and from test to training rows [m, n].
 
-    Centred by the training means with an intercept; rows of padding are zero.
+    Centred by the training means with an intercept, or less the fit by the nuisances; rows of padding are
+    zero.
     """
     train, test = kernel[fold.train][:, fold.train], kernel[fold.test][:, fold.train]
-    if fit_intercept:
+    if fold.nuisances is not None:
+        scores, basis = (part[fold.train] for part in fold.nuisances)
+        basis = linalg.masked_rows(basis, fold.train_mask)
+        fitted = linalg.matmul(basis.T, train)
+        train = train - linalg.matmul(scores, fitted)
+        test = test - linalg.matmul(fold.nuisances.scores[fold.test], fitted)
+        train, test = (x - linalg.matmul(linalg.matmul(x, basis), scores.T) for x in (train, test))
+    elif fit_intercept:
         w = linalg.normalized_weights(fold.train_mask, kernel.dtype)
         row, column = linalg.matmul(train, w), linalg.matmul(test, w)
         constant = linalg.matmul(w, row)
@@ -100,6 +114,7 @@ def fold_targets(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """One fold's targets less the training means, of training [n, T] and test rows [m, T]; and a scale [T].
 
+    Or less their fit by the nuisances, where the fold has some.
     The scale makes a sum of squared test errors a mean ("mse") or a share of the variance ("r2"; NaN
     where the target is constant).
     """
@@ -111,7 +126,13 @@ def fold_targets(
         scale = jnp.where(total > 0, linalg.divided(1, total), jnp.nan)
     else:
         scale = jnp.broadcast_to(1 / jnp.maximum(fold.test_mask.sum(), 1), test.shape[1:])
-    if fit_intercept:
+    if fold.nuisances is not None:
+        scores, basis = (part[fold.train] for part in fold.nuisances)
+        fitted = linalg.matmul(linalg.masked_rows(basis, fold.train_mask).T, train)
+        train = linalg.masked_rows(train - linalg.matmul(scores, fitted), fold.train_mask)
+        test = test - linalg.matmul(fold.nuisances.scores[fold.test], fitted)
+        test = linalg.masked_rows(test, fold.test_mask)
+    elif fit_intercept:
         mean = linalg.weighted_mean(train, fold.train_mask)
         train = linalg.masked_rows(train - mean, fold.train_mask)
         test = linalg.masked_rows(test - mean, fold.test_mask)

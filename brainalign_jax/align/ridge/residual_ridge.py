@@ -20,6 +20,8 @@ from brainalign_jax.align import linalg
 from brainalign_jax.align.ridge import ridge
 
 _EXPLAINED = 1e-8  # share of a feature's variance; what nuisances leave below it is rounding
+_STEADY = 0.1  # of the deviation over all rows, that training rows must have along a direction of nuisances
+_LARGE = 0.1  # of a direction's square, from which a nuisance takes part in it
 
 
 class NuisanceFit(NamedTuple):
@@ -52,27 +54,64 @@ class Best(NamedTuple):
     alpha: jax.Array
 
 
+class _Directions(NamedTuple):
+    """Of nuisances [N, K], scaled to their deviation over the rows of a mask: their places [N, R] on R
+    directions that are orthogonal there; left: [n, R] and size: [R] of these; loadings: [K, R]; steady: [R]
+    bool, whether the rows of the mask vary enough along it; constant: [K] bool, of nuisances that do not
+    vary there.
+    """
+
+    places: np.ndarray
+    left: np.ndarray
+    size: np.ndarray
+    loadings: np.ndarray
+    steady: np.ndarray
+    constant: np.ndarray
+
+
+def _directions(nuisances: np.ndarray, mask: np.ndarray) -> _Directions:
+    nuisances, mask = np.asarray(nuisances, np.float64), np.asarray(mask, bool)
+    train = nuisances[mask]
+    mean = train.mean(axis=0)
+    spread = np.sqrt(((train - mean) ** 2).mean(axis=0))
+    constant = spread <= 1e-12 * np.abs(mean)
+    unit = (nuisances - mean) / np.where(constant, np.inf, spread)
+    left, size, right = np.linalg.svd(unit[mask], full_matrices=False)
+    places = unit @ right.T
+    varies = places.std(axis=0)
+    steady = (size / np.sqrt(mask.sum()) >= _STEADY * varies) | (varies < 1e-8)
+    return _Directions(places, left, size, right.T, steady, constant)
+
+
 def nuisance_fit(nuisances: np.ndarray, mask: np.ndarray) -> NuisanceFit:
     """The least-squares fit by an intercept and nuisances [N, K] on the rows of the mask [N], in float64.
 
-    K may be zero. Directions that are rounding of the others are left out, as zero columns.
+    K may be zero. Directions that are rounding of the others are left out, as zero columns; and so are
+    those along which these rows vary less than a tenth of all rows: what is fitted there says nothing of
+    the others.
     """
     mask = np.asarray(mask, bool)
-    train = np.asarray(nuisances, np.float64)[mask]
-    mean = train.mean(axis=0)
-    spread = np.sqrt(((train - mean) ** 2).mean(axis=0))
-    spread = np.where(spread > 1e-12 * np.abs(mean), spread, np.inf)  # constant there: no nuisance
-    left, size, right = np.linalg.svd((train - mean) / spread, full_matrices=False)
-    inverse = np.where(size > 1e-10 * size.max(initial=0), 1 / np.where(size > 0, size, 1), 0)
-    width = nuisances.shape[1]
-    scores = np.ones((len(mask), 1 + width))
-    basis = np.zeros((len(mask), 1 + width))
-    basis[mask, 0] = 1 / mask.sum()
-    rank = len(size)
-    scores[:, 1:] = 0
-    scores[:, 1 : 1 + rank] = (nuisances - mean) / spread @ (right.T * inverse)
-    basis[mask, 1 : 1 + rank] = left * (inverse > 0)
+    own = _directions(nuisances, mask)
+    kept = (own.size > 1e-10 * own.size.max(initial=0)) & own.steady
+    inverse = np.where(kept, 1 / np.where(kept, own.size, 1), 0)
+    width, rank = nuisances.shape[1], len(own.size)
+    scores, basis = np.zeros((2, len(mask), 1 + width))
+    scores[:, 0], basis[mask, 0] = 1, 1 / mask.sum()
+    scores[:, 1 : 1 + rank] = own.places * inverse
+    basis[mask, 1 : 1 + rank] = own.left * kept
     return NuisanceFit(scores, basis)
+
+
+def unidentified(nuisances: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """[K] bool: nuisances [N, K] of which `nuisance_fit` leaves a part out, as the mask's rows do not tell
+    it.
+
+    Such as the position in the text beside that in the run, where there is one run in the mask.
+    """
+    own = _directions(nuisances, mask)
+    varies = np.asarray(nuisances, np.float64).std(axis=0) > 0
+    parts = (own.loadings**2 > _LARGE) & ~own.steady
+    return parts.any(axis=1) | (own.constant & varies)
 
 
 def residual_features(features: jax.Array, fit: NuisanceFit, weights: jax.Array) -> jax.Array:

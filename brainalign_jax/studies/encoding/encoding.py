@@ -8,7 +8,7 @@ against recordings whose residuals are turned in a circle, and against the other
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,15 +23,26 @@ from brainalign_jax.neural.readers.registry import reader_options
 from brainalign_jax.neural.readout import TimeCourses
 from brainalign_jax.neural.readout.encoding import FIR_SECONDS
 from brainalign_jax.neural.recording import repetition_times
-from brainalign_jax.studies.encoding import evidence, features, report, scores, sizes, spaces
+from brainalign_jax.studies.encoding import (
+    evidence,
+    features,
+    partition,
+    report,
+    scores,
+    sizes,
+)
+from brainalign_jax.studies.encoding import spaces as places
 from brainalign_jax.studies.encoding.maps import BrainMap
 from brainalign_jax.studies.encoding.table import (
     MAPS,
     QUANTITIES,
     EncodingTable,
     group_rows,
+    group_space_rows,
     joined,
+    joined_spaces,
     person_rows,
+    space_rows,
 )
 from brainalign_jax.studies.options import VoxelEncoding
 from brainalign_jax.study import computation as computing
@@ -62,6 +73,7 @@ def run_encoding(
     output_dir: str | Path | None = None,
     *,
     plan: VoxelEncoding = VoxelEncoding(),
+    spaces: Sequence[str | Embeddings] = (),
     atlas: str | Path | None = None,
     labels: str | Path | None = None,
     cache_dir: str | Path | None = None,
@@ -71,9 +83,12 @@ def run_encoding(
 ) -> EncodingTable:
     """Score every voxel; write encoding.parquet, maps/, map.html, figures, manifest.json and report.html.
 
+    With spaces also how their variance and each model's is divided, `spaces.parquet`.
+
     Args:
       dataset: of scans, whose time courses can be read. models: names, or vectors of the words in memory.
-      output_dir: None writes nothing. atlas, labels: image of regions on the recordings' grid, and their
+      output_dir: None writes nothing. spaces: one to three feature spaces beside each model, see
+        `features.feature_spaces`. atlas, labels: image of regions on the recordings' grid, and their
         names; if not given, columns with names (regions that the reader made) are regions, else all voxels
         are one. cache_dir: of word vectors; below output_dir if not given.
       max_memory: bytes; 80 % of what there is if not given.
@@ -119,23 +134,25 @@ def run_encoding(
                 )
             _check_delays(people[-1], plan)
             told.update()
-    regions = spaces.own_regions(people)
+    regions = places.own_regions(people)
     if atlas is not None:
-        names = None if labels is None else user_path(labels, "labels", "a file of names")
-        regions = spaces.atlas_regions(people, user_path(atlas, "atlas", "an image"), names)
+        named = None if labels is None else user_path(labels, "labels", "a file of names")
+        regions = places.atlas_regions(people, user_path(atlas, "atlas", "an image"), named)
     clocks, how = _clocks(people, plan)
-    tables, maps, facts = [], [], []
+    tables, divided, maps, facts = [], [], [], []
     with told.stage(_VECTORS):
         several = []
+        others = features.feature_spaces(dataset.stimulus, names, spaces, plan, cache=cache)
         for model in models:
             several.append(features.word_vectors(dataset.stimulus, model, plan, cache=cache))
             told.update()
     with told.stage(_SCORES), computing.Computation().context():
         for number, vectors in enumerate(several, 1):
-            rows, own_maps, more = _score_model(
-                clocks, vectors, plan, regions, number, max_memory, told
+            rows, of_spaces, own_maps, more = _score_model(
+                clocks, vectors, others, plan, regions, number, max_memory, told
             )
             tables += rows
+            divided += of_spaces
             maps += own_maps
             facts.append(more)
     table = EncodingTable(
@@ -154,6 +171,7 @@ def run_encoding(
                 for person in people
             },
             "models": facts,
+            "spaces": [space.name for space in others],
             "regions": list(regions.names),
             "atlas": None if atlas is None else str(atlas),
             "folds": how,
@@ -163,6 +181,7 @@ def run_encoding(
             "plan": asdict(plan),
         },
         {(brain.model, brain.subject): brain for brain in maps},
+        joined_spaces(divided, dataset.name) if others else None,
     )
     if output is not None:
         with outputs.new_outputs(output) as new:
@@ -223,7 +242,7 @@ def _clocks(people: Sequence[TimeCourses], plan: VoxelEncoding) -> tuple[list[Cl
 def _ceilings(people: Sequence[TimeCourses], folds: volumes.TimeFolds) -> list[np.ndarray]:
     """How well the others' mean predicts each person, [V] each, at the places that all have."""
     ceilings = [np.full(person.values.shape[1], np.nan) for person in people]
-    columns = spaces.common_columns(people) if len(people) > 1 else None
+    columns = places.common_columns(people) if len(people) > 1 else None
     if columns is None:
         return ceilings
     total = 0.0
@@ -231,25 +250,30 @@ def _ceilings(people: Sequence[TimeCourses], folds: volumes.TimeFolds) -> list[n
         total = total + volumes.unit_columns(person.values[:, own])
     for person, own, ceiling in zip(people, columns, ceilings, strict=True):
         values = volumes.unit_columns(person.values[:, own])
-        ceiling[own] = scores.ceiling(values, total - values, folds)
+        ceiling[own] = volumes.ceiling(values, total - values, folds)
     return ceilings
 
 
 def _score_model(
     clocks: Sequence[Clock],
     vectors: features.WordVectors,
+    others: Sequence[features.FeatureSpace],
     plan: VoxelEncoding,
-    regions: spaces.Regions,
+    regions: places.Regions,
     number: int,
     max_memory: int | None,
     told: Progress,
-) -> tuple[list[pd.DataFrame], list[BrainMap], dict]:
-    """Rows, maps and facts of one model, of all people and the group."""
-    tables, maps, people, used, plans = [], [], [], [], []
+) -> tuple[list[pd.DataFrame], list[pd.DataFrame], list[BrainMap], dict]:
+    """Rows, rows of spaces, maps and facts of one model, of all people and the group."""
+    tables, divided, maps, people, used, plans = [], [], [], [], [], []
+    left_out: dict[str, int] = {}
+    names = [vectors.model, *(space.name for space in others)] if others else []
     for clock in clocks:
         first = clock.people[0]
         nuisances = features.nuisance_features(first, vectors, plan)
         used = list(nuisances)
+        for name, count in scores.unidentified(nuisances, clock.folds).items():
+            left_out[name] = max(left_out.get(name, 0), count)
         beside = np.concatenate([np.zeros((len(first.values), 0)), *nuisances.values()], axis=1)
         layers = features.model_features(first, vectors, plan)
         values = [person.values for person in clock.people]
@@ -259,11 +283,12 @@ def _score_model(
             len(first.values),
             [own.shape[1] for own in values],
             plan.n_shifts,
+            n_spaces=len(names),
             max_memory=max_memory,
         )
         told.note(f"{vectors.model}: {held.text()}")
         plans.append(held.text())
-        part = 1 / len(clocks)
+        part = (0.5 if others else 1) / len(clocks)
         found = scores.score(
             values, layers, beside, clock.folds, clock.shifts, plan.alphas, held.chunks,
             lambda share, part=part: told.update(0.9 * part * share),
@@ -273,10 +298,30 @@ def _score_model(
             held.chunks._replace(shifts=1),
             lambda share, part=part: told.update(0.1 * part * share),
         )  # fmt: skip
-        for person, ceiling, own, by_model in zip(
-            clock.people, clock.ceilings, found, alone, strict=True
+        shares = [None] * len(values)
+        if others:
+            kept = _beside_spaces(plan, others)
+            shares = partition.score(
+                values,
+                [
+                    np.concatenate(layers, axis=1),
+                    *(features.space_features(first, space, vectors, plan) for space in others),
+                ],
+                np.concatenate(
+                    [beside[:, :0], *features.nuisance_features(first, vectors, kept).values()], axis=1
+                ),
+                clock.folds, plan.ratios, plan.alphas, held.chunks.divided,
+                lambda share, part=part: told.update(part * share),
+            )  # fmt: skip
+        for person, ceiling, own, by_model, share in zip(
+            clock.people, clock.ceilings, found, alone, shares, strict=True
         ):
             brain = _person_map(number, person, ceiling, own, by_model, vectors.numbers)
+            if share is not None:
+                brain = brain._replace(values=brain.values | partition.quantities(share))
+                region = regions.of_column[person.subject]
+                rows = space_rows(brain.values, names, region, regions.names)
+                divided.append(rows.assign(model=vectors.model, subject=person.subject))
             rows = person_rows(
                 brain.values,
                 own.added,
@@ -287,18 +332,36 @@ def _score_model(
             tables.append(rows.assign(model=vectors.model, subject=person.subject))
             maps.append(brain)
             people.append(person)
-    group = group_rows(tables, n_flips=plan.n_flips, n_bootstrap=plan.n_bootstrap, seed=plan.seed)
+    for name, count in left_out.items():
+        told.note(
+            f"{vectors.model}: the nuisance {name} is left out, in part or whole, in {count} of the training "
+            "sets of the folds, which do not tell it from the others or hardly vary in it"
+        )
+    drawn = dict(n_flips=plan.n_flips, n_bootstrap=plan.n_bootstrap, seed=plan.seed)
+    group = group_rows(tables, **drawn)
     if len(group):
-        tables = [group.assign(model=vectors.model, subject=GROUP), *tables]
+        of_group = dict(model=vectors.model, subject=GROUP)
+        tables = [group.assign(**of_group), *tables]
+        if others:
+            divided = [group_space_rows(divided, **drawn).assign(**of_group), *divided]
         maps += _group_map(number, people, maps, plan)
     facts = {
         "name": vectors.model,
         "layers": list(vectors.numbers),
         "nuisances": used,
+        "left_out_in_folds": left_out,
         "fingerprint": vectors.fingerprint,
+        "spaces": names,
+        "nuisances_of_spaces": list(_beside_spaces(plan, others).nuisances) if others else [],
         "memory": plans,
     }
-    return tables, maps, facts
+    return tables, divided, maps, facts
+
+
+def _beside_spaces(plan: VoxelEncoding, others: Sequence[features.FeatureSpace]) -> VoxelEncoding:
+    """The plan without nuisances that a space holds: they would leave nothing of it."""
+    held = {name for space in others for name in space.features}
+    return replace(plan, nuisances=tuple(name for name in plan.nuisances if name not in held))
 
 
 def _person_map(
@@ -337,12 +400,13 @@ def _group_map(
     number: int, people: Sequence[TimeCourses], maps: Sequence[BrainMap], plan: VoxelEncoding
 ) -> list[BrainMap]:
     """The mean over people where all have a column, with p-values by sign flips; [] without such columns."""
-    columns = spaces.common_columns(people)
+    columns = places.common_columns(people)
     if columns is None:
         return []
     several = {
         name: np.stack([brain.values[name][own] for brain, own in zip(maps, columns, strict=True)])
-        for name in QUANTITIES
+        for name in maps[0].values
+        if name in QUANTITIES or name.startswith("space")
     }
     means = {name: values.mean(axis=0) for name, values in several.items()}
     tested = evidence.by_sign_flips(several["unique_r"], plan.n_flips, plan.seed)

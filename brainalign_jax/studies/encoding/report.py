@@ -7,7 +7,6 @@ from pathlib import Path
 from brainalign_jax.studies.encoding import maps, verdict
 from brainalign_jax.studies.encoding.maps import BrainMap
 from brainalign_jax.studies.encoding.table import EncodingTable
-from brainalign_jax.studies.encoding.verdict import plain_names
 from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.wording import (
     counted,
@@ -16,6 +15,7 @@ from brainalign_jax.study.report.wording import (
     known,
     number,
     p_value,
+    plain_names,
     short_names,
     signed,
 )
@@ -26,6 +26,10 @@ _MOST_LINES = 200  # of the table of regions
 _HEADER = (
     "model", "region", "who", "voxels", "r", "nuisances, r", "model alone, r", "unique r", "interval",
     "unique r²", "Ω", "ceiling", "layer", "p", "p, all regions", "voxels above chance",
+)  # fmt: skip
+_SPACES_HEADER = (
+    "model", "region", "who", "space", "alone, r²", "unique r²", "interval", "p", "p, all regions",
+    "product, r²", "product, r", "Ω", "all together, r²", "shared r²",
 )  # fmt: skip
 
 
@@ -77,6 +81,7 @@ def write_report(
         },
         figures=figures,
         regions=_lines(table),
+        spaces=None if table.spaces is None else _spaces(table),
         noted=noted,
         folds=manifest["folds"],
         plan=manifest["plan"],
@@ -124,6 +129,40 @@ def _lines(table: EncodingTable) -> page.Table:
     if len(rows) > _MOST_LINES:
         note += f" The first {_MOST_LINES} of {len(rows):,} rows; all are in encoding.parquet."
     return page.Table(_HEADER, lines, 3, note)
+
+
+def _spaces(table: EncodingTable) -> page.Table:
+    models = table.manifest["models"]
+    labels = short_names([facts["name"] for facts in models])
+    named = short_names(list(dict.fromkeys(sum((facts["spaces"] for facts in models), []))))
+    lines = [
+        [
+            labels[row.model],
+            row.region,
+            row.subject,
+            named.get(row.space, row.space),
+            signed(row.r2_alone),
+            signed(row.unique_r2),
+            interval(row.low, row.high),
+            p_value(row.p),
+            p_value(row.p_max),
+            signed(row.product_r2),
+            signed(row.product_r),
+            number(row.omega),
+            signed(row.r2),
+            signed(row.r2_shared),
+        ]
+        for row in table.spaces.head(_MOST_LINES).itertuples()
+    ]
+    note = "Means over a region's voxels. Beside all: " + "; ".join(
+        f"{plain_names(names)} ({label})" if len(models) > 1 else plain_names(names)
+        for label, names in ((labels[m["name"]], m["nuisances_of_spaces"]) for m in models)
+    )
+    if len(table.spaces) > _MOST_LINES:
+        note += (
+            f". The first {_MOST_LINES} of {len(table.spaces):,} rows; all are in spaces.parquet"
+        )
+    return page.Table(_SPACES_HEADER, lines, 4, f"{note}.")
 
 
 def _caption(brain: BrainMap, facts: dict, label: str) -> str:

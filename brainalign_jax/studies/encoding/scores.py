@@ -4,7 +4,7 @@ A fold's factors of all layers are made once and serve all voxels, people on one
 which are worked in chunks of columns by one compiled program.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -26,10 +26,13 @@ NONE = -1  # the layer of a voxel for which no features are best
 
 
 class Chunks(NamedTuple):
-    """voxels, shifts: how many of each are worked at once."""
+    """voxels, shifts: how many of each are worked at once; divided: voxels whose variance is divided at
+    once.
+    """
 
     voxels: int
     shifts: int
+    divided: int = 0
 
 
 class VoxelScores(NamedTuple):
@@ -116,6 +119,24 @@ def fold_factors(
         *test,
         columns,
     )
+
+
+def unidentified(nuisances: Mapping[str, np.ndarray], folds: TimeFolds) -> dict[str, int]:
+    """Nuisance [N, K] -> in how many training sets, outer and inner, a part of it is left out: see
+    `nuisance_fit`.
+
+    Only those with some.
+    """
+    if not nuisances:
+        return {}
+    owners = np.repeat(np.arange(len(nuisances)), [part.shape[1] for part in nuisances.values()])
+    every, counts = np.concatenate(list(nuisances.values()), axis=1), np.zeros(len(nuisances), int)
+    for train, inner in zip(folds.train, folds.inner_train, strict=True):
+        for rows, masks in ((np.ones(len(train), bool), train[None]), (train, inner[:, train])):
+            for mask in masks:
+                left_out = owners[residual_ridge.unidentified(every[rows], mask)]
+                counts[np.unique(left_out)] += 1
+    return {name: int(count) for name, count in zip(nuisances, counts, strict=True) if count}
 
 
 def _factors_of_layer(
@@ -233,7 +254,7 @@ def score(
         for values, own, of_person in zip(people, kept, shares, strict=True):
             for start in range(0, values.shape[1], chunks.voxels):
                 part = slice(start, min(start + chunks.voxels, values.shape[1]))
-                chunk = _unit_chunk(values[:, part], chunks.voxels)
+                chunk = unit_chunk(values[:, part], chunks.voxels)
                 share = of_person[start : start + chunks.voxels]
                 for block in blocks:
                     sums = _chunk(factors, basis, share, chunk, shifts[block], alphas)
@@ -246,7 +267,7 @@ def score(
 def _shares(basis: np.ndarray, values: np.ndarray, shifts: np.ndarray, width: int) -> np.ndarray:
     """`kept_share` of all columns, float32, zeros up to a whole number of chunks of that width."""
     starts = range(0, values.shape[1], width)
-    parts = (_unit_chunk(values[:, start : start + width], width) for start in starts)
+    parts = (unit_chunk(values[:, start : start + width], width) for start in starts)
     return np.concatenate([kept_share(basis, part, shifts).astype(np.float32) for part in parts])
 
 
@@ -256,7 +277,7 @@ def _padded_blocks(count: int, size: int) -> list[np.ndarray]:
     return list(indices.reshape(-1, size))
 
 
-def _unit_chunk(values: np.ndarray, width: int) -> np.ndarray:
+def unit_chunk(values: np.ndarray, width: int) -> np.ndarray:
     """Columns in units of their deviation, and zeros up to the width of a chunk."""
     chunk = np.zeros((len(values), width), np.float32)
     chunk[:, : values.shape[1]] = unit_columns(values)
@@ -304,17 +325,6 @@ class _Kept(NamedTuple):
             self.added,
             self.layers,
         )
-
-
-def ceiling(values: np.ndarray, others: np.ndarray, folds: TimeFolds) -> np.ndarray:
-    """[V]: Pearson's r of time courses [N, V] and other people's mean in a test block, mean over blocks."""
-    total = np.zeros(values.shape[1])
-    for rows, weights in zip(folds.test_rows, folds.test_weights, strict=True):
-        own, mean = (x[rows[weights > 0]].astype(np.float64) for x in (values, others))
-        own, mean = own - own.mean(axis=0), mean - mean.mean(axis=0)
-        length = np.sqrt((own**2).sum(axis=0) * (mean**2).sum(axis=0))
-        total += (own * mean).sum(axis=0) / np.where(length > 0, length, np.inf)
-    return total / len(folds.test_rows)
 
 
 def chosen_layer(layers: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ class Sizes(NamedTuple):
         parts = ", ".join(
             f"{what} {size / _GIB:.2f}" for what, size in self.parts.items() if size > 0.005 * _GIB
         )
-        voxels, shifts = self.chunks
+        voxels, shifts = self.chunks[:2]
         return (
             f"memory plan: peak {self.peak / _GIB:.2f} GiB of {self.budget / _GIB:.2f} ({parts}); "
             f"{voxels:,} voxels x {shifts} recordings at once"
@@ -44,12 +44,14 @@ def planned(
     n_voxels: Sequence[int],
     n_shifts: int,
     *,
+    n_spaces: int = 0,
     max_memory: int | None = None,
 ) -> Sizes:
     """The plan for people on one clock.
 
     Args:
-      widths: D of each layer; n_voxels: V of each person; max_memory: bytes, or 80 % of what there is.
+      widths: D of each layer; n_voxels: V of each person; n_spaces: G feature spaces whose variance is
+      divided. max_memory: bytes, or 80 % of what there is.
 
     Raises: ValueError where it does not fit, with what to lower.
     """
@@ -69,14 +71,21 @@ def planned(
     )
     columns = min(max(_CHUNK_BYTES // per_column, 1), _MOST_COLUMNS)
     voxels = min(columns, 8 * -(-max(n_voxels) // 8))
-    chunks = Chunks(voxels, min(1 + n_shifts, max(1, columns // voxels)))
+    # Recordings, predictions and weights of the joint model, each space and all but one.
+    per_divided = 8 * n_volumes * (3 + 2 * n_spaces)
+    divided = min(max(_CHUNK_BYTES // per_divided, 8), 8 * -(-sum(n_voxels) // 8))
+    chunks = Chunks(voxels, min(1 + n_shifts, max(1, columns // voxels)), divided * bool(n_spaces))
+    # Kernels, their sums and a decomposition; and the filters of the tested rows.
+    kernels = 4 * ((2 * n_spaces + 4) * n_volumes**2 + 16 * shapes.inner_tested * shapes.rows)
     parts = {
-        "recordings": 4 * n_volumes * sum(n_voxels),
+        # The variance of spaces is divided for all people side by side, in a copy.
+        "recordings": (1 + bool(n_spaces and n_voxels[1:])) * 4 * n_volumes * sum(n_voxels),
         "features": 12 * n_volumes * sum(widths),
         # Those of one layer exist twice while they are stacked.
         "factors": 8 * factors + 4 * 4 * side**2,
         "null scores": 8 * (1 + n_shifts) * sum(n_voxels),
-        "at work": per_column * chunks.voxels * chunks.shifts + 2**27,
+        "kernels of spaces": bool(n_spaces) * (kernels + 2 * per_divided * divided),
+        "chunks": per_column * chunks.voxels * chunks.shifts + 2**27,
     }
     budget = int(_SHARE * available_bytes()) if max_memory is None else int(max_memory)
     plan = Sizes(chunks, parts, resident_bytes(), budget)

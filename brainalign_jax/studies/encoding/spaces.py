@@ -81,6 +81,11 @@ def atlas_regions(
     voxel of the recordings; FileNotFoundError.
     """
     image = load_image(atlas, "the atlas")
+    if not hasattr(image, "affine"):
+        raise ValueError(
+            f"{atlas} is a {type(image).__name__}, which has no voxels: give an image of regions (NIfTI) on "
+            "the grid of the recordings"
+        )
     with readable(atlas, "an atlas"):
         shape, affine = tuple(image.shape), image.affine
         check_memory(16 * int(np.prod(shape)), atlas, f"an atlas of shape {shape}")
@@ -100,12 +105,17 @@ def atlas_regions(
                 f"{atlas} is an image of voxels, and the recording of {person.subject} has none ({what}): "
                 "leave the atlas out"
             )
-        if shape != tuple(space.shape.tolist()) or not (
-            space.affine is None or np.allclose(affine, space.affine, atol=0.02)
-        ):
+        remedy = "resample the atlas to the recording, nearest neighbour"
+        if shape != tuple(space.shape.tolist()):
             raise ValueError(
                 f"{atlas} has another grid (shape {shape}) than the recording of {person.subject} (shape "
-                f"{tuple(space.shape.tolist())}): resample the atlas to the recording, nearest neighbour"
+                f"{tuple(space.shape.tolist())}): {remedy}"
+            )
+        if space.affine is not None and not np.allclose(affine, space.affine, atol=0.02):
+            row = int(np.argmax(np.abs(affine - space.affine).max(axis=1)))
+            raise ValueError(
+                f"{atlas} has another grid than the recording of {person.subject}: row {row + 1} of its "
+                f"affine is {_row(affine, row)}, of the recording's {_row(space.affine, row)}: {remedy}"
             )
         found[person.subject] = numbers[tuple(space.indices.T)]
     known = np.unique(np.concatenate(list(found.values())))
@@ -114,14 +124,28 @@ def atlas_regions(
         raise ValueError(
             f"{atlas} has no region where the recordings have voxels: give another atlas"
         )
-    names = (
-        [f"region {number}" for number in known] if labels is None else read_labels(labels, known)
-    )
+    names = [f"region {number}" for number in known] if labels is None else _names(labels, known)
     place = {
         subject: np.where(own > 0, np.searchsorted(known, own), -1)
         for subject, own in found.items()
     }
     return Regions(tuple(names), place)
+
+
+def _row(affine: np.ndarray, row: int) -> str:
+    return "[" + ", ".join(f"{value:g}" for value in affine[row]) + "]"
+
+
+def _names(labels: Path, numbers: np.ndarray) -> tuple[str, ...]:
+    """Names of the regions of these numbers, each once."""
+    names = read_labels(labels, numbers)
+    for place, name in enumerate(names):
+        if (first := names.index(name)) != place:
+            raise ValueError(
+                f"{labels} calls region {numbers[first]} and region {numbers[place]} {name!r}: give each "
+                "region a name of its own"
+            )
+    return names
 
 
 def region_means(values: np.ndarray, region: np.ndarray, n_regions: int) -> np.ndarray:

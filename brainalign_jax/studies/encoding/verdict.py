@@ -1,6 +1,5 @@
 """What an encoding shows, in plain words: where a model adds to the nuisances, and in how many people."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -12,6 +11,7 @@ from brainalign_jax.study.report.wording import (
     known,
     listed,
     percent,
+    plain_names,
     probability,
     short_names,
     signed,
@@ -19,12 +19,6 @@ from brainalign_jax.study.report.wording import (
 from brainalign_jax.study.results import GROUP
 
 FEWEST = 20  # shifted recordings, of which p < .05 can be said
-PLAIN = {
-    "rate": "word rate",
-    "length": "word length",
-    "frequency": "log frequency",
-    "position": "position",
-}
 
 
 class Verdict(NamedTuple):
@@ -34,11 +28,6 @@ class Verdict(NamedTuple):
     level: str
     n_people: int
     text: str
-
-
-def plain_names(names: Sequence[str]) -> str:
-    """ "word rate, word length and surprisal" of nuisances; "nothing" of none."""
-    return listed(PLAIN.get(name, name) for name in names) or "nothing"
 
 
 def verdicts(table: EncodingTable) -> list[Verdict]:
@@ -76,8 +65,9 @@ def _verdict(table: EncodingTable, facts: dict, label: str) -> Verdict:
     else:
         where = "voxel of the regions" if table.manifest["atlas"] else "voxel"
         text = f"{label} adds nothing to {nuisances} beyond chance, in no {where} of {people}."
+    said = (text, _of_regions(table, facts, rows), _of_spaces(table, facts))
     return Verdict(
-        facts["name"], level, n_people, f"{text} {_of_regions(table, facts, rows)}".strip()
+        facts["name"], level, n_people, " ".join(sentence for sentence in said if sentence)
     )
 
 
@@ -94,6 +84,32 @@ def _of_regions(table: EncodingTable, facts: dict, rows: pd.DataFrame) -> str:
     said = f"{whose} {where} has a unique r of {signed(place['unique_r'])} ({probability(place['p_max'])})"
     if known(place["omega"]):
         said += f"; nuisances reach {percent(max(0.0, place['omega']))} of the model's r²"
+    return f"{said}."
+
+
+def _of_spaces(table: EncodingTable, facts: dict) -> str:
+    """A sentence about how the r2 of all feature spaces is divided where it is highest; "" without spaces."""
+    if table.spaces is None:
+        return ""
+    rows = table.spaces[table.spaces["model"] == facts["name"]]
+    subject = rows["subject"].iloc[0]  # the group's, where there are several people
+    rows = rows[rows["subject"] == subject]
+    if not rows["r2"].notna().any():
+        return ""
+    rows = rows[rows["region"] == rows["region"][rows["r2"].idxmax()]].set_index("space")
+    place = rows.iloc[0]
+    labels = short_names(facts["spaces"])
+    unique = listed(
+        f"{labels[space]} {signed(rows['unique_r2'][space])}" for space in facts["spaces"]
+    )
+    whose = "Over people" if subject == GROUP else f"In {subject}"
+    where = "the mean of all voxels" if place["region"] == WHOLE else place["region"]
+    said = (
+        f"{whose} all spaces together explain r² = {fraction(place['r2'])} of {where}; what each adds to the "
+        f"others: {unique}; what two or more share: {signed(place['r2_shared'])}"
+    )
+    if known(place["omega"]):
+        said += f"; the others reach {percent(max(0.0, place['omega']))} of the r² of {labels[facts['name']]}"
     return f"{said}."
 
 

@@ -24,10 +24,10 @@ from brainalign_jax.studies.regions.table import RegionTable, effect_rows
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.manifest import made_by
+from brainalign_jax.study.names import UNTRAINED
 from brainalign_jax.study.score import volumes
 from brainalign_jax.study.words import token_features
 
-UNTRAINED = "untrained:"
 # Sets of nuisances, from few to many; the models are compared with the last two.
 NUISANCES = ("rate", "sound_power", "frequency", "length")
 SETS = (("rate",), ("sound_power",), ("rate", "sound_power"), NUISANCES)

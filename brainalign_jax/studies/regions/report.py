@@ -7,10 +7,15 @@ from matplotlib.figure import Figure
 
 from brainalign_jax.studies.regions import verdict
 from brainalign_jax.studies.regions.table import RegionTable
-from brainalign_jax.studies.regions.verdict import plain_names
 from brainalign_jax.study.report import page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
-from brainalign_jax.study.report.wording import fraction, p_value, short_names, signed
+from brainalign_jax.study.report.wording import (
+    fraction,
+    p_value,
+    plain_names,
+    short_names,
+    signed,
+)
 
 
 def write_region_report(table: RegionTable, folder: str | Path) -> Path:

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainalign_jax.align import linalg
-from brainalign_jax.align.ridge import partial_ridge
+from brainalign_jax.align.ridge import partial_ridge, residual_ridge
 from brainalign_jax.align.stats import scoring
+from brainalign_jax.study.score import volumes
 from brainalign_jax.study.score.volumes import (
     TimeFolds,
     kept_share,
@@ -161,18 +162,11 @@ def _score_fold(forms, hats, targets, columns, column_weights, rows, weights):
 
 
 def ceiling(bold: np.ndarray, folds: TimeFolds) -> np.ndarray:
-    """[S, R]: how well the mean of the other subjects' time courses does as the prediction of one's own.
-
-    bold: [N, S, R]. Scored as the models are: mean over test blocks of the correlation within them.
-    """
-    z = (bold - bold.mean(axis=0)) / bold.std(axis=0)
+    """[S, R]: how well the mean of the other subjects' time courses [N, S, R] predicts one's own."""
+    z = unit_columns(bold)
     others = z.sum(axis=1, keepdims=True) - z
-    scores = []
-    for rows, weights in zip(folds.test_rows, folds.test_weights, strict=True):
-        rows = rows[weights > 0]
-        a, b = (x[rows] - x[rows].mean(axis=0) for x in (z, others))
-        scores.append((a * b).sum(axis=0) / np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0)))
-    return np.mean(scores, axis=0)
+    flat = (len(z), -1)
+    return volumes.ceiling(z.reshape(flat), others.reshape(flat), folds).reshape(z.shape[1:])
 
 
 def shifted(bold: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -188,13 +182,7 @@ def shifted_residuals(bold: np.ndarray, nuisances: np.ndarray, rows: np.ndarray)
     """
     flat = bold.reshape(len(bold), -1).astype(np.float64)
     flat = flat - flat.mean(axis=0)
-    basis = _basis(nuisances)
+    basis = residual_ridge.nuisance_fit(nuisances, np.ones(len(bold))).basis[:, 1:]
     fitted = basis @ (basis.T @ flat) * kept_share(basis, flat, rows)
     fitted = fitted.reshape(bold.shape)
     return (fitted + (bold - fitted)[rows]).astype(np.float32)
-
-
-def _basis(nuisances: np.ndarray) -> np.ndarray:
-    """[N, K'] orthonormal, of the centred nuisances [N, K]."""
-    left, size, _ = np.linalg.svd(unit_columns(nuisances).astype(np.float64), full_matrices=False)
-    return left[:, size > 1e-6 * size.max(initial=0)]

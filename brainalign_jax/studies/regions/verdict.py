@@ -1,20 +1,19 @@
 """What a region encoding shows, in plain words: what the model adds to the nuisances, region by region."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
 
 from brainalign_jax.studies.regions.table import RegionTable
-from brainalign_jax.study.report.wording import fraction, listed, probability, signed
+from brainalign_jax.study.report.wording import (
+    fraction,
+    listed,
+    plain_names,
+    probability,
+    signed,
+)
 
 LEVEL = 0.05
-PLAIN = {
-    "rate": "word rate",
-    "sound_power": "sound power",
-    "frequency": "log frequency",
-    "length": "word length",
-}
 
 
 class Verdict(NamedTuple):
@@ -26,11 +25,6 @@ class Verdict(NamedTuple):
     survives: bool
     survives_all: bool
     text: str
-
-
-def plain_names(names: Sequence[str]) -> str:
-    """ "word rate, sound power and word length" of nuisances."""
-    return listed(PLAIN.get(name, name) for name in names)
 
 
 def verdicts(table: RegionTable) -> list[Verdict]:

@@ -67,6 +67,19 @@ def listed(names: Iterable[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+_NUISANCES = {
+    "rate": "word rate",
+    "sound_power": "sound power",
+    "length": "word length",
+    "frequency": "log frequency",
+}
+
+
+def plain_names(nuisances: Iterable[str]) -> str:
+    """ "word rate, word length and surprisal" of nuisances; "nothing" of none."""
+    return listed(_NUISANCES.get(name, name) for name in nuisances) or "nothing"
+
+
 def counted(count: int, noun: str) -> str:
     """ "1 subject", "3 subjects"."""
     return f"{count} {noun}{'s' * (count != 1)}"

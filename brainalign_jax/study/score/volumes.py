@@ -108,13 +108,20 @@ def run_folds(run: np.ndarray, *, n_folds: int, n_inner: int) -> TimeFolds:
     run: [N] labels of three runs or more. There are no more folds than runs; each run by itself where
     n_folds allows it.
 
-    Raises: ValueError for fewer than three runs, or folds that leave fewer than ten training volumes.
+    Raises: ValueError for fewer than three runs, for folds that leave one run to train on, which has no inner
+      folds, and for folds that leave fewer than ten training volumes.
     """
     labels = np.unique(run)
     if len(labels) < 3:
         raise ValueError(f"{len(labels)} runs cannot be left out in turn: take folds of volumes")
-    parts = np.array_split(labels, min(max(n_folds, 3), len(labels)))
+    parts = np.array_split(labels, min(n_folds, len(labels)))
     kept = [np.setdiff1d(labels, part) for part in parts]
+    if min(map(len, kept)) < 2:
+        raise ValueError(
+            f"{len(labels)} runs in {n_folds} folds leave one run to train on, which has no runs to choose "
+            "layer and penalty by: give three or more folds (--n_folds=3), or take folds of volumes "
+            "(--folds=volumes)"
+        )
     n_inner = min(n_inner, min(map(len, kept)))
 
     def rows_of(groups: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -200,3 +207,14 @@ def kept_share(basis: np.ndarray, values: np.ndarray, rows: np.ndarray) -> np.nd
     exceeds = energy > np.quantile(of_turned, 0.95, axis=0)
     share = 1 - of_turned.mean(axis=0) / np.where(energy > 0, energy, 1)
     return np.sqrt(np.where(exceeds, np.maximum(share, 0), 0))
+
+
+def ceiling(values: np.ndarray, others: np.ndarray, folds: TimeFolds) -> np.ndarray:
+    """[V]: Pearson's r of time courses [N, V] and other people's mean in a test block, mean over blocks."""
+    total = np.zeros(values.shape[1])
+    for rows, weights in zip(folds.test_rows, folds.test_weights, strict=True):
+        own, mean = (x[rows[weights > 0]].astype(np.float64) for x in (values, others))
+        own, mean = own - own.mean(axis=0), mean - mean.mean(axis=0)
+        length = np.sqrt((own**2).sum(axis=0) * (mean**2).sum(axis=0))
+        total += (own * mean).sum(axis=0) / np.where(length > 0, length, np.inf)
+    return total / len(folds.test_rows)

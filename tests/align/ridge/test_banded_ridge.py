@@ -454,3 +454,20 @@ def test_no_step_is_an_error():
         banded_descent.descend(
             np.ones((3, 4, 4)), np.ones((4, 1)), ones, ones, np.ones((3, 1)), n_steps=0
         )
+
+
+def test_shares_of_a_correlation_are_himalayas(double, rng):
+    """And sum to Pearson's r of the groups' sum."""
+    y, split = rng.normal(size=(9, T)) + 3, rng.normal(size=(3, 9, T)) + 1
+    shares = banded_ridge.split_correlation(*double.arrays(y, split))
+    expected = [np.corrcoef(y[:, t], split.sum(0)[:, t])[0, 1] for t in range(T)]
+    double.close(shares.sum(0), expected, factor=10)
+    with_weights = banded_ridge.split_correlation(
+        *double.arrays(np.vstack([y, y * 9]), np.concatenate([split, split**2], axis=1)),
+        double.array(np.arange(18) < 9),
+    )
+    double.close(with_weights, shares, factor=10)
+    constant = banded_ridge.split_correlation(double.array(y * 0 + 4), double.array(split))
+    assert not np.asarray(constant).any()
+    scoring = pytest.importorskip("himalaya.scoring")
+    double.close(shares, scoring.correlation_score_split(y, split), factor=10)

@@ -67,6 +67,23 @@ def test_masked_rows_are_dropped_rows():
     np.testing.assert_allclose(again, predicted(dropped, short, y[order], 1.0, last), atol=1e-8)
 
 
+def test_what_training_rows_do_not_tell_of_nuisances_is_left_out():
+    """Position in the text and in the run, of one of two runs: they differ outside alone."""
+    rng = np.random.default_rng(0)
+    run, mask = np.repeat([0, 1], 20), np.repeat([1, 0], 20)
+    in_run = np.tile(np.arange(20), 2) + 1e-4 * rng.standard_normal(40)
+    z = np.column_stack([rng.standard_normal(40), np.arange(40) + 0.0, in_run, 1.0 * run])
+    assert residual_ridge.unidentified(z, mask).tolist() == [False, True, True, True]
+    assert not residual_ridge.unidentified(z, np.ones(40)).any()
+    assert not residual_ridge.unidentified(z[:, [0, 1]], mask).any()
+    y = z[:, 1:2] + rng.standard_normal((40, 3))
+    fit = residual_ridge.nuisance_fit(z, mask)
+    assert np.abs(fit.scores @ (fit.basis.T @ y)).max() < 100
+    plain = np.column_stack([np.ones(40), z])[:, :4]
+    wild = plain @ np.linalg.lstsq(plain[:20], y[:20], rcond=None)[0]
+    assert np.abs(wild).max() > 1000
+
+
 def test_nuisances_that_repeat_or_stand_still_count_once():
     x, z, y, mask = made(12)
     more = np.column_stack([z, z @ [1.0, 2.0, 3.0], np.full(N, 7.0)])

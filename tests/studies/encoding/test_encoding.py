@@ -14,11 +14,13 @@ from brainalign_jax.neural.simulate.bold import schedule_runs, simulate_bold
 from brainalign_jax.neural.simulate.images import (
     AFFINE,
     run_starts,
+    simulate_nifti,
     write_mask,
     write_table,
     write_volumes,
 )
 from brainalign_jax.neural.space import VoxelSpace
+from brainalign_jax.stimulus import clean_word
 from brainalign_jax.studies.encoding import EncodingTable, headline, run_encoding, verdicts
 from brainalign_jax.studies.encoding.encoding import _check_delays
 from brainalign_jax.studies.encoding.table import COLUMNS
@@ -51,6 +53,11 @@ def write_scans(folder, vectors, weights, *, n_people, seed=0, n_runs=3, snr=4.0
             path = folder / f"sub-{person + 1}_run-{run}_bold.nii.gz"
             write_volumes(path, rows, space, len(rows), tr=2.0, dtype="float32")
     return ba.open_dataset("nifti", folder, image="sub-{subject}_run-*_bold.nii.gz", language="en")
+
+
+def cleaned(words):
+    """Each word once, as static vectors have it."""
+    return [word for word in dict.fromkeys(clean_word(word).lower() for word in words) if word]
 
 
 def models(seed=0, n_features=5):
@@ -187,6 +194,43 @@ def test_one_run_and_one_person_without_space_or_maps(scans, tmp_path):
     assert not (tmp_path / "out" / "maps").exists()
 
 
+@pytest.mark.parametrize("kind", ["surface", "cifti"])
+def test_recordings_on_surfaces_have_maps_there(tmp_path, kind, capsys):
+    """From the command: an image a quantity, on the vertices or grayordinates of the recording."""
+    rng = np.random.default_rng(0)
+    words = WORDS[:120]
+    vectors = rng.standard_normal((120, 3))
+    simulate_nifti(tmp_path, words=words, vectors=vectors, kind=kind, n_voxels=24, n_runs=3)
+    lines = [f"{word} {rng.random():.3f} {rng.random():.3f}\n" for word in cleaned(words)]
+    (tmp_path / "vectors.txt").write_text("".join(lines))
+    sides = "left=sub-{subject}/*hemi-L_bold.func.gii,right=sub-{subject}/*hemi-R_bold.func.gii"
+    given = sides if kind == "surface" else "image=sub-{subject}/run-*_bold.dtseries.nii"
+    asked = [
+        "encode", "--dataset=nifti", f"--data_dir={tmp_path}", f"--reader_options={given},tr=2.0",
+        f"--models=static:{tmp_path / 'vectors.txt'}", "--n_folds=3", "--n_inner=2", "--alphas=10",
+        "--n_shifts=1", "--nuisances=rate", f"--output_dir={tmp_path / 'out'}", "--progress=false",
+    ]  # fmt: skip
+    assert main(asked) == 0
+    assert "report.html" in capsys.readouterr().out
+    row = EncodingTable.load(tmp_path / "out").rows.iloc[0]
+    maps = tmp_path / "out" / "maps"
+    if kind == "cifti":
+        image = nib.load(maps / "model-1_1_unique_r.dscalar.nii")
+        source = nib.load(tmp_path / "sub-1" / "run-1_bold.dtseries.nii")
+        assert image.header.get_axis(1) == source.header.get_axis(1)
+        values = image.get_fdata()[0]
+    else:
+        images = [nib.load(maps / f"model-1_1_unique_r_hemi-{side}.func.gii") for side in "LR"]
+        for side, image in zip("LR", images, strict=True):
+            source = nib.load(tmp_path / "sub-1" / f"run-1_hemi-{side}_bold.func.gii")
+            assert image.darrays[0].data.shape == source.darrays[0].data.shape
+        values = np.concatenate([image.darrays[0].data for image in images])
+    known = values[np.isfinite(values)]
+    assert len(known) == row["n_voxels"] and known.mean() == pytest.approx(
+        row["unique_r"], abs=1e-5
+    )
+
+
 def test_bad_input_is_told_in_a_line(scans, tmp_path):
     folder, dataset, embeddings = scans
     given = dict(plan=FEW, progress=False)
@@ -253,8 +297,7 @@ def test_the_command_says_what_it_found_and_what_is_wrong(scans, tmp_path, capsy
     folder, _, _ = scans
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    cleaned = dict.fromkeys(word.strip("'’“”\".,;:!?()—-").lower() for word in WORDS)
-    lines = [f"{word} {' '.join(map(str, rng.random(4).round(3)))}\n" for word in cleaned if word]
+    lines = [f"{word} {' '.join(map(str, rng.random(4).round(3)))}\n" for word in cleaned(WORDS)]
     (tmp_path / "vectors.txt").write_text("".join(lines))
     asked = [
         "encode", "--dataset=nifti", f"--data_dir={folder}", "--models=static:vectors.txt",

@@ -107,6 +107,20 @@ def test_an_atlas_is_of_volumes(tmp_path):
     nib.Nifti1Image(np.zeros((2, 2, 2), np.int16), np.eye(4)).to_filename(path)
     with pytest.raises(ValueError, match="no region where the recordings have voxels"):
         spaces.atlas_regions([person("A", 8, volume)], path)
+    nib.Nifti1Image(np.arange(1, 9, dtype=np.int16).reshape(2, 2, 2), np.eye(4)).to_filename(path)
+    names = tmp_path / "names.tsv"
+    names.write_text("index\tname\n" + "".join(f"{n}\tarea {n % 7}\n" for n in range(1, 9)))
+    with pytest.raises(ValueError, match="names.tsv calls region 1 and region 8 'area 1'.*its own"):
+        spaces.atlas_regions([person("A", 8, volume)], path, names)
+    moved = VoxelSpace.volume(volume.indices, (2, 2, 2), np.diag([1.0, 2.0, 1.0, 1.0]))
+    with pytest.raises(
+        ValueError, match=r"another grid.*row 2 of its affine is \[0, 1, 0, 0\].*\[0, 2, "
+    ):
+        spaces.atlas_regions([person("A", 8, moved)], path)
+    surface = tmp_path / "atlas.gii"
+    nib.GiftiImage(darrays=[nib.gifti.GiftiDataArray(np.ones(8, "f4"))]).to_filename(surface)
+    with pytest.raises(ValueError, match="is a GiftiImage, which has no voxels"):
+        spaces.atlas_regions([person("A", 8, volume)], surface)
     with pytest.raises(ValueError, match="is an image of voxels, and the recording of A has none"):
         spaces.atlas_regions([person("A", 8)], path)
 
@@ -117,5 +131,9 @@ def test_the_largest_study_that_is_asked_for_fits_24_gib():
     plan = sizes.planned(shapes, [3072] * 3, 9000, [95_000], 100, max_memory=24 * 2**30)
     assert plan.peak < 24 * 2**30 and plan.chunks.voxels >= 64
     assert "memory plan: peak" in plan.text() and "recordings at once" in plan.text()
+    divided = sizes.planned(
+        shapes, [3072] * 3, 9000, [95_000], 100, n_spaces=3, max_memory=24 * 2**30
+    )
+    assert plan.peak < divided.peak < 24 * 2**30 and divided.chunks.divided >= 64
     with pytest.raises(ValueError, match="most of it for factors.*--layers"):
         sizes.planned(shapes, [3072] * 30, 9000, [1000], 10, max_memory=8 * 2**30)

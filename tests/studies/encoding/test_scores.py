@@ -133,8 +133,22 @@ def test_whole_runs_are_left_out_in_groups():
             assert not set(run[own]) & set(run[rows])
     with pytest.raises(ValueError, match="2 runs cannot be left out"):
         volumes.run_folds(np.repeat([0, 1], 30), n_folds=3, n_inner=3)
+    with pytest.raises(ValueError, match=r"3 runs in 2 folds leave one run to train on.*n_folds=3"):
+        volumes.run_folds(np.repeat([0, 1, 2], 30), n_folds=2, n_inner=3)
+    assert len(volumes.run_folds(np.repeat([0, 1, 2, 3], 30), n_folds=2, n_inner=3).train) == 2
     with pytest.raises(ValueError, match="leave a fold of 8: use fewer folds or longer runs"):
         volumes.run_folds(np.repeat([0, 1, 2], [30, 8, 30]), n_folds=3, n_inner=3)
+
+
+def test_nuisances_that_a_fold_does_not_tell_are_counted():
+    run = np.repeat([0, 1, 2], 20)
+    folds = volumes.run_folds(run, n_folds=3, n_inner=2)
+    rng = np.random.default_rng(1)
+    position = np.column_stack([np.arange(60), np.tile(np.arange(20), 3) + 1e-5 * rng.random(60)])
+    named = {"rate": rng.standard_normal((60, 1)), "position": position}
+    # Two inner training sets of each of three folds have one run.
+    assert scores.unidentified(named, folds) == {"position": 6}
+    assert scores.unidentified({}, folds) == {}
 
 
 def test_the_ceiling_is_the_others_mean_within_blocks():
@@ -143,13 +157,13 @@ def test_the_ceiling_is_the_others_mean_within_blocks():
     common = noise(rng, N, 3)
     people = common[:, None] + noise(rng, N, 4, 3)
     others = people[:, 1:].mean(axis=1)
-    found = scores.ceiling(people[:, 0], others, folds)
+    found = volumes.ceiling(people[:, 0], others, folds)
     want = [
         np.corrcoef(people[rows][:, 0, 1], others[rows][:, 1])[0, 1]
         for rows in np.array_split(np.arange(N), 3)
     ]
     assert found[1] == pytest.approx(np.mean(want)) and found.shape == (3,)
-    assert scores.ceiling(people[:, 0] * 0, others, folds).tolist() == [0, 0, 0]
+    assert volumes.ceiling(people[:, 0] * 0, others, folds).tolist() == [0, 0, 0]
 
 
 def test_what_nuisances_reach_of_a_model():
