@@ -1,5 +1,7 @@
 """Epochs and recordings that MNE-Python reads."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ RATE = 100.0
 
 
 def test_without_mne_the_message_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "mne", None)
+    monkeypatch.setitem(sys.modules, "mne", None)
     (tmp_path / "S1-epo.fif").write_bytes(b"")
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'brainalign_jax\[mne\]'"):
         open_dataset("mne", tmp_path)
