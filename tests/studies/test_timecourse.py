@@ -94,7 +94,11 @@ def test_each_layer_is_found_in_its_window_and_nowhere_else(successive):
     assert (peaks["over"] == "words").all() and (peaks["lower"] <= peaks["latency"]).all()
     order = table.manifest["order"]["planted, ridge"]
     assert order["rho"] == 1 and order["follows"] == "later"
-    assert table.verdict().startswith("Yes. planted, ridge: all layers found from 0.000 to 0.400 s")
+    said = (
+        "Yes. planted, ridge: found are layer 0 0.000 to 0.100 s; layer 1 0.100 to 0.200 s; layer 2"
+    )
+    assert table.verdict().startswith(said)
+    assert "Layer and latency correlate by 1.000 (Spearman, 4 layers), without" in table.verdict()
     assert "later layers peak later (Spearman 1.000" in table.verdict()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 
 from brainalign_jax.align.stats import bootstrap
@@ -52,6 +54,7 @@ def cluster_p(values: np.ndarray, *, n_flips: int, seed: int) -> np.ndarray | No
         return None
     import scipy.stats
 
+    known = inspect.signature(mne.stats.permutation_cluster_1samp_test).parameters
     n_people, n_windows, n_layers = values.shape
     flat = values.reshape(n_people, -1)
     spread = flat.std(axis=0)
@@ -63,8 +66,8 @@ def cluster_p(values: np.ndarray, *, n_flips: int, seed: int) -> np.ndarray | No
         tail=1,
         adjacency=mne.stats.combine_adjacency(n_windows, n_layers),
         out_type="mask",
-        seed=seed,
         verbose="error",
+        **{"rng" if "rng" in known else "seed": seed},  # versions before 1.13 call it seed
     )
     found = np.ones(flat.shape[1])
     for mask, of_cluster in zip(clusters, p, strict=True):

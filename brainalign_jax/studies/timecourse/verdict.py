@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.studies.timecourse.latency import span_of
+from brainalign_jax.studies.timecourse.latency import FEWEST_LAYERS, span_of
 from brainalign_jax.studies.timecourse.table import LEVEL, TimeCourseTable
 from brainalign_jax.study.report.wording import (
     counted,
@@ -19,6 +19,7 @@ from brainalign_jax.study.report.wording import (
 )
 from brainalign_jax.study.results import GROUP
 
+_LISTED = 8  # layers that a sentence says the times of
 METRICS = ("rank_accuracy", "rsa", "encoding_r")  # what is judged, one a method
 NAMES = {
     "rank_accuracy": "rank accuracy",
@@ -82,7 +83,7 @@ def group_rows(table: TimeCourseTable, model: str, method: str) -> pd.DataFrame:
 
 
 def found_spans(rows: pd.DataFrame) -> list[tuple[float, float]]:
-    """The stretches of time in which some layer is found."""
+    """The stretches of time in which some layer of the group's rows is found."""
     by_window = rows.groupby(["window_start", "window_stop"])["p_max"].min().reset_index()
     return span_of(
         (by_window["p_max"] < LEVEL).to_numpy(),
@@ -112,14 +113,7 @@ def _verdict(table: TimeCourseTable, model: str, method: str, label: str) -> Ver
     found = peaks[peaks["found_from"].notna()]
     if found.empty:
         return Verdict(model, method, "chance", f"{label}, {method}: {top}.")
-    spans = found_spans(rows)
-    many = len(found) == len(peaks)
-    which = (
-        "all layers"
-        if many
-        else f"layer{'s' * (len(found) > 1)} " + listed(map(str, found["layer"]))
-    )
-    said = [f"{label}, {method}: {which} found from {listed(map(seconds, spans))}, {top}."]
+    said = [f"{label}, {method}: {_found_when(rows, found, len(peaks))}, {top}."]
     said.append(_order(table, model, method))
     early = rows[(rows["p_max"] < LEVEL) & (rows["window_stop"] <= 1e-9)]
     if len(early):
@@ -133,12 +127,33 @@ def _verdict(table: TimeCourseTable, model: str, method: str, label: str) -> Ver
     return Verdict(model, method, "before" if len(early) else "found", " ".join(said))
 
 
+def _found_when(rows: pd.DataFrame, found: pd.DataFrame, n_layers: int) -> str:
+    """Which layers are found from when to when: each by itself where they are few and differ."""
+    stretches = {
+        layer: listed(map(seconds, found_spans(rows[rows["layer"] == layer])))
+        for layer in found["layer"]
+    }
+    if len(set(stretches.values())) > 1 and len(stretches) <= _LISTED:
+        return "found are " + "; ".join(
+            f"layer {layer} {when}" for layer, when in stretches.items()
+        )
+    names = "all layers" if len(found) == n_layers else "layers " + listed(map(str, found["layer"]))
+    names = f"layer {found['layer'].iloc[0]}" if len(found) == 1 else names
+    return f"{names} found from {listed(map(seconds, found_spans(rows)))}"
+
+
 def _order(table: TimeCourseTable, model: str, method: str) -> str:
     order = table.manifest["order"][f"{model}, {method}"]
+    count = order["n_layers"]
+    if count < FEWEST_LAYERS:
+        return (
+            f"Whether layer order goes with latency was not asked: {counted(count, 'layer')} found, of "
+            f"{FEWEST_LAYERS} needed."
+        )
     if order["follows"] == "untested":
         return (
-            f"Whether layer order goes with latency was not tested ({counted(order['n_layers'], 'layer')} "
-            "found, or nothing to resample)."
+            f"Layer and latency correlate by {fraction(order['rho'])} (Spearman, {count} layers), without an "
+            "interval: people are few, and the method scores no single words."
         )
     does = {
         "later": "Layer order goes with latency: later layers peak later",
