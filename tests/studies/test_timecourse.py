@@ -164,7 +164,7 @@ def test_encoding_is_ridge_and_a_correlation_channel_by_channel():
     recording = recording_of(person, [Window(0.1, 0.2)], person)
     protocol = replace(FOLDS.protocol, alphas=(0.3,), layer_selection="test")
     scoring = replace(FOLDS, protocol=protocol)
-    found = encoding.encode_windows(
+    scored = encoding.encode_windows(
         recording, person.stimulus, model(), scoring, None, computation=Computation()
     )
     _, groups = person.stimulus.types()
@@ -183,7 +183,7 @@ def test_encoding_is_ridge_and_a_correlation_channel_by_channel():
             predicted = about[test] @ weight
             r = [np.corrcoef(predicted[:, c], target[test, c])[0, 1] for c in range(CHANNELS)]
             scores += [np.mean(r)] * test.sum()
-        np.testing.assert_allclose(found.values[0, layer], np.mean(scores), atol=1e-5)
+        np.testing.assert_allclose(scored.values[0, layer], np.mean(scores), atol=1e-5)
 
 
 def test_responses_move_as_the_vectors_are_exchanged():

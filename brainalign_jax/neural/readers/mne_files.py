@@ -145,12 +145,12 @@ def _mne() -> Any:
 
 def _files(folder: Path, patterns: Iterable[str]) -> dict[str, Path]:
     """Subject -> file, by the first patterns that find any."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for pattern in patterns:
         if pattern.count(SUBJECT) == 0:
             path = folder / pattern
             if path.is_file():
-                found.setdefault(path.name.split(".")[0], path)
+                files.setdefault(path.name.split(".")[0], path)
             continue
         pieces = [re.escape(piece) for piece in pattern.split(SUBJECT)]
         expression = re.compile(
@@ -159,11 +159,11 @@ def _files(folder: Path, patterns: Iterable[str]) -> dict[str, Path]:
         for path in sorted(folder.glob(pattern.replace(SUBJECT, "*"))):
             match = expression.fullmatch(path.relative_to(folder).as_posix())
             if match and path.is_file():
-                found.setdefault(match.group("subject"), path)
-    if not found:
+                files.setdefault(match.group("subject"), path)
+    if not files:
         names = " or ".join(str(folder / pattern) for pattern in patterns)
         raise FileNotFoundError(f"there is no {names}; name the files with epochs= or raw=")
-    return dict(sorted(found.items()))
+    return dict(sorted(files.items()))
 
 
 def _read(reader, path: Path, what: str, **options) -> Any:

@@ -104,14 +104,14 @@ def ceilings(people: list[Recording]) -> np.ndarray | None:
     )
     if len(people) < 2 or not alike:
         return None
-    found = []
+    correlations = []
     for number in range(len(first.responses)):
         values = np.stack([person.responses[number].values[first.valid] for person in people])
         varies = (np.ptp(values, axis=1) > 0).all(axis=0)
-        found.append(
+        correlations.append(
             intersubject_correlation(values[:, :, varies]).mean() if varies.any() else np.nan
         )
-    return np.array(found)
+    return np.array(correlations)
 
 
 def moved(draw: Draw, token_to_type: np.ndarray, eligible: np.ndarray) -> np.ndarray:

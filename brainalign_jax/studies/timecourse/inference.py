@@ -69,10 +69,10 @@ def cluster_p(values: np.ndarray, *, n_flips: int, seed: int) -> np.ndarray | No
         verbose="error",
         **{"rng" if "rng" in known else "seed": seed},  # versions before 1.13 call it seed
     )
-    found = np.ones(flat.shape[1])
+    p_of_cells = np.ones(flat.shape[1])
     for mask, of_cluster in zip(clusters, p, strict=True):
-        found[mask] = np.minimum(found[mask], of_cluster)
-    return found.reshape(n_windows, n_layers)
+        p_of_cells[mask] = np.minimum(p_of_cells[mask], of_cluster)
+    return p_of_cells.reshape(n_windows, n_layers)
 
 
 def people_interval(

@@ -52,11 +52,11 @@ def layer_order(
     values: np.ndarray,
     middles: np.ndarray,
     drawn: np.ndarray | None,
-    found: np.ndarray,
+    is_found: np.ndarray,
     confidence: float,
 ) -> Order:
     """Whether the peaks of the layers that are found [L] bool follow their order."""
-    layers = np.flatnonzero(found)
+    layers = np.flatnonzero(is_found)
     if len(layers) < FEWEST_LAYERS:
         return Order(np.nan, np.nan, np.nan, len(layers))
     rho = float(_spearman(middles[values[:, layers].argmax(axis=0)][None])[0])
@@ -78,14 +78,16 @@ def _spearman(latencies: np.ndarray) -> np.ndarray:
     return np.where(norms > 0, ranks @ order / np.where(norms > 0, norms, 1), 0.0)
 
 
-def span_of(found: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> list[tuple[float, float]]:
+def span_of(
+    is_found: np.ndarray, starts: np.ndarray, stops: np.ndarray
+) -> list[tuple[float, float]]:
     """The stretches of time, from start to stop, in which neighbouring windows [W] are found."""
     stretches: list[tuple[float, float]] = []
     inside = False
-    for place, is_found in enumerate(found):
-        if is_found and inside:
+    for place, here in enumerate(is_found):
+        if here and inside:
             stretches[-1] = (stretches[-1][0], float(stops[place]))
-        elif is_found:
+        elif here:
             stretches.append((float(starts[place]), float(stops[place])))
-        inside = bool(is_found)
+        inside = bool(here)
     return stretches

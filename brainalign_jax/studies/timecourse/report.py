@@ -68,7 +68,7 @@ def draw_time_by_layer(table: TimeCourseTable, model: str, method: str) -> Figur
     """The group's scores, windows across and layers up; cells that are found have an outline."""
     rows = verdict.group_rows(table, model, method)
     values = rows.pivot(index="layer", columns="time", values="value")
-    found = rows.pivot(index="layer", columns="time", values="p_max").to_numpy() < LEVEL
+    is_found = rows.pivot(index="layer", columns="time", values="p_max").to_numpy() < LEVEL
     figure, (axis,) = figure_parts.panels(1, width=6.2)
     axis.grid(False)
     chance = float(rows["chance"].iloc[0])
@@ -83,7 +83,7 @@ def draw_time_by_layer(table: TimeCourseTable, model: str, method: str) -> Figur
         shading="nearest",
     )
     times, layers = np.meshgrid(values.columns, values.index)
-    axis.plot(times[found], layers[found], ".", color="black", markersize=3)
+    axis.plot(times[is_found], layers[is_found], ".", color="black", markersize=3)
     axis.axvline(0, color=GREY, linewidth=0.8)
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     figure_parts.label([axis], "seconds from the word's onset", "layer")
@@ -115,10 +115,12 @@ def draw_time_course(table: TimeCourseTable, model: str, method: str) -> Figure:
     if rows["ceiling"].notna().any():
         axis.plot(rows["time"], rows["ceiling"], color=GREY, linewidth=1.2, linestyle="--")
         entries.append((figure_parts.line(GREY, linestyle="--"), "other people in its place"))
-    found = rows[rows["p_max"] < LEVEL]
+    found_rows = rows[rows["p_max"] < LEVEL]
     low = axis.get_ylim()[0]
-    axis.plot(found["time"], np.full(len(found), low), "s", color=OKABE_ITO[2], markersize=4)
-    if len(found):
+    axis.plot(
+        found_rows["time"], np.full(len(found_rows), low), "s", color=OKABE_ITO[2], markersize=4
+    )
+    if len(found_rows):
         entries.append((figure_parts.line(OKABE_ITO[2], linewidth=3), "found (p < .05)"))
     axis.axhline(rows["chance"].iloc[0], color=GREY, linewidth=0.8)
     axis.axvline(0, color=GREY, linewidth=0.8)

@@ -166,10 +166,10 @@ def _peaks(scores, values, group, p_max, windows, plan, seed) -> tuple[pd.DataFr
     again = inference.resampled(values, items, n=plan.n_bootstraps, seed=seed)
     drawn, over = (None, "") if again is None else again
     best = latency.peaks(group, middles, drawn, over, plan.confidence)
-    found = p_max < LEVEL
-    order = latency.layer_order(group, middles, drawn, found.any(axis=0), plan.confidence)
+    is_found = p_max < LEVEL
+    order = latency.layer_order(group, middles, drawn, is_found.any(axis=0), plan.confidence)
     starts, stops = np.array(windows).T
-    spans = [latency.span_of(found[:, layer], starts, stops) for layer in range(group.shape[1])]
+    spans = [latency.span_of(is_found[:, layer], starts, stops) for layer in range(group.shape[1])]
     peaks = pd.DataFrame(
         {
             "metric": scores[0].metric,

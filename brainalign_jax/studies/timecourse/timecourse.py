@@ -195,7 +195,7 @@ class _People:
         if "encoding" in self._plan.methods and self._recordings is not None:
             self._recordings.append(recording)
             held = sum(
-                response.values.nbytes for one in self._recordings for response in one.responses
+                response.values.nbytes for kept in self._recordings for response in kept.responses
             )
             if held > _HELD:
                 self._recordings = None
@@ -203,10 +203,10 @@ class _People:
     def ceilings(self, scoring: Scoring) -> dict[str, np.ndarray]:
         """Method -> ceiling [W], of the methods that have one."""
         comparison = scoring.protocol.of_method("rsa").rdm_comparison
-        found = {"rsa": similarity.ceilings(self._rdms, comparison) if self._rdms else None}
+        ceilings = {"rsa": similarity.ceilings(self._rdms, comparison) if self._rdms else None}
         if self._recordings:
-            found["encoding"] = encoding.ceilings(self._recordings)
-        return {method: values for method, values in found.items() if values is not None}
+            ceilings["encoding"] = encoding.ceilings(self._recordings)
+        return {method: values for method, values in ceilings.items() if values is not None}
 
     def said(self, ceilings: dict[str, np.ndarray]) -> list[str]:
         """Of which methods there is no ceiling, and why."""
@@ -239,10 +239,10 @@ def _score(
     if plan.n_nulls:
         kind = default_kind(stimulus)
         null = NullPlan(kind, plan.n_nulls, scoring.seed, hold_alpha=True)
-    found: dict[tuple[str, str], WindowScores] = {}
+    scores: dict[tuple[str, str], WindowScores] = {}
     for method in plan.methods:
         if method in decoders:
-            found |= decode_windows(
+            scores |= decode_windows(
                 study.dataset.name,
                 recording,
                 vectors,
@@ -254,7 +254,7 @@ def _score(
         elif method == "rsa":
             rdms = similarity.brain_rdms(recording, stimulus, scoring, computation)
             for model in vectors:
-                found[method, model.model], known.shifts = similarity.compare_windows(
+                scores[method, model.model], known.shifts = similarity.compare_windows(
                     rdms,
                     recording,
                     stimulus,
@@ -265,12 +265,12 @@ def _score(
                 )
         else:
             for model in vectors:
-                found[method, model.model] = encoding.encode_windows(
+                scores[method, model.model] = encoding.encode_windows(
                     recording, stimulus, model, scoring, null, computation=computation
                 )
         told.update()
     known.add(recording, rdms)
-    return found
+    return scores
 
 
 def _fitting_k(epochs, scoring: Scoring, k: int) -> int:

@@ -110,10 +110,10 @@ def _verdict(table: TimeCourseTable, model: str, method: str, label: str) -> Ver
     n_draws = table.manifest["n_draws"].get(method, 0)
     if not n_draws >= 19:
         return Verdict(model, method, "untested", f"{label}, {method}: {top}.")
-    found = peaks[peaks["found_from"].notna()]
-    if found.empty:
+    found_peaks = peaks[peaks["found_from"].notna()]
+    if found_peaks.empty:
         return Verdict(model, method, "chance", f"{label}, {method}: {top}.")
-    said = [f"{label}, {method}: {_found_when(rows, found, len(peaks))}, {top}."]
+    said = [f"{label}, {method}: {_found_when(rows, found_peaks, len(peaks))}, {top}."]
     said.append(_order(table, model, method))
     early = rows[(rows["p_max"] < LEVEL) & (rows["window_stop"] <= 1e-9)]
     if len(early):
@@ -127,18 +127,22 @@ def _verdict(table: TimeCourseTable, model: str, method: str, label: str) -> Ver
     return Verdict(model, method, "before" if len(early) else "found", " ".join(said))
 
 
-def _found_when(rows: pd.DataFrame, found: pd.DataFrame, n_layers: int) -> str:
+def _found_when(rows: pd.DataFrame, found_peaks: pd.DataFrame, n_layers: int) -> str:
     """Which layers are found from when to when: each by itself where they are few and differ."""
     stretches = {
         layer: listed(map(seconds, found_spans(rows[rows["layer"] == layer])))
-        for layer in found["layer"]
+        for layer in found_peaks["layer"]
     }
     if len(set(stretches.values())) > 1 and len(stretches) <= _LISTED:
         return "found are " + "; ".join(
             f"layer {layer} {when}" for layer, when in stretches.items()
         )
-    names = "all layers" if len(found) == n_layers else "layers " + listed(map(str, found["layer"]))
-    names = f"layer {found['layer'].iloc[0]}" if len(found) == 1 else names
+    names = (
+        "all layers"
+        if len(found_peaks) == n_layers
+        else "layers " + listed(map(str, found_peaks["layer"]))
+    )
+    names = f"layer {found_peaks['layer'].iloc[0]}" if len(found_peaks) == 1 else names
     return f"{names} found from {listed(map(seconds, found_spans(rows)))}"
 
 
