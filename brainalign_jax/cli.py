@@ -18,6 +18,7 @@ COMMANDS = {
     "evidence": ("evidence", "EVIDENCE"),
     "generalise": ("generalise", "GENERALISE"),
     "encode": ("encode", "ENCODE"),
+    "timecourse": ("timecourse", "TIMECOURSE"),
     "figurative": ("figurative", "FIGURATIVE"),
     "languages": ("languages", "LANGUAGES"),
     "ablate": ("ablate", "ABLATE"),

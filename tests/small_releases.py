@@ -122,6 +122,24 @@ def write_tables(folder, ending):
             table.to_csv(path, index=False, sep="\t" if ending == ".tsv" else ",")
 
 
+def write_epochs(folder, ending):
+    folder.mkdir()
+    times = 0.01 * np.arange(-2, 8)
+    for number in (1, 2):
+        path = folder / f"P0{number}{ending}"
+        values = np.random.default_rng(number).standard_normal((len(WORDS), 5, len(times)))
+        values = values.astype(np.float32)
+        if ending == ".npz":
+            np.savez(path, words=np.array(WORDS), responses=values, times=times, **timing())
+            continue
+        rows = {"epoch": np.arange(len(WORDS)), "word": WORDS, **timing()}
+        columns = {name: np.repeat(column, len(times)) for name, column in rows.items()}
+        columns["time"] = np.tile(times, len(WORDS))
+        columns |= {f"MEG{place}": values[:, place].ravel() for place in range(5)}
+        table = pd.DataFrame(columns).rename(columns={"onsets": "onset", "durations": "duration"})
+        table.to_parquet(path, index=False)
+
+
 def write_saved(folder):
     folder.mkdir()
     for number in (1, 2):
@@ -288,6 +306,15 @@ RELEASES = {
             100,
         )
         for ending in (".csv", ".tsv", ".parquet", ".npz")
+    },
+    **{
+        f"epochs {ending[1:]}": Release(
+            "epochs",
+            functools.partial(write_epochs, ending=ending),
+            (f"P01{ending}", f"P02{ending}"),
+            100,
+        )
+        for ending in (".npz", ".parquet")
     },
     "table saved": Release("table", write_saved, ("P01.npz", "P02.npz"), 200),
 }

@@ -108,7 +108,7 @@ def test_the_metadata_say_what_is_installed(distributions):
     assert found["Description-Content-Type"] == "text/markdown"
     readme = (REPOSITORY / "README.md").read_text("utf-8")
     assert found.get_payload(decode=True).decode().strip() == readme.strip()
-    extras = {"test", "languages", "norms", "gguf", "bench", "cuda", "cuda13", "tpu"}
+    extras = {"test", "languages", "norms", "gguf", "mne", "bench", "cuda", "cuda13", "tpu"}
     assert set(found.get_all("Provides-Extra")) == extras
     pythons = {
         text.rpartition(" :: ")[2] for text in found.get_all("Classifier") if "Python ::" in text

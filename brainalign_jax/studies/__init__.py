@@ -3,7 +3,7 @@
 `demo`: a layer planted in simulated brains. `replication`: the grid of Li et al. 2023. `ladder`: from the
 paper's protocol to the audited one, a choice at a time. `checks`: what noise scores, and what is found.
 `regions`: what a model adds to word rate and sound power. `encoding`: the same for every voxel, with maps.
-`contrastive`: maps trained for retrieval.
+`contrastive`: maps trained for retrieval. `timecourse`: when is which layer there?
 `generalisation`: does it hold for words of another kind than it was fitted on? `figurative`: is what follows
 from an idiom or a metaphor nearer to it than what does not? `languages`: for people of another language?
 `ablation`: which part of the model carries it? `comparison`: which models are alike?
@@ -33,6 +33,7 @@ _STUDIES = (
     "performance",
     "regions",
     "replication",
+    "timecourse",
 )
 
 

@@ -17,6 +17,7 @@ from brainalign_jax.files import user_path
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.attributes import joined_attributes
 from brainalign_jax.neural.readout import (
+    EpochedResponses,
     Processing,
     TimeCourses,
     read_time_courses,
@@ -39,6 +40,7 @@ class Dataset:
     vectors: name -> [N, D] vectors or norms that the release ships, rows follow stimulus.words.
     spans: where the words of the stimulus are spans of sentences, these; models then read the sentences.
     time_courses: subject name -> TimeCourses, the cleaned scans as they are; None where there are none.
+    epochs: subject name -> EpochedResponses, the responses over time; None where they have no time axis.
 
     Of recordings that are in memory:
 
@@ -59,6 +61,7 @@ class Dataset:
     vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
     spans: Spans | None = None
     time_courses: Callable[[str], TimeCourses] | None = None
+    epochs: Callable[[str], EpochedResponses] | None = None
 
 
 Reader = Callable[..., Dataset]
@@ -182,7 +185,7 @@ def open_dataset(
         recorded = recorded.with_attributes(**joined) if joined else recorded
         return recorded if language is None else recorded.with_language(language)
 
-    courses = dataset.time_courses
+    courses, epochs = dataset.time_courses, dataset.epochs
     return replace(
         dataset,
         load=partial(told, dataset.load),
@@ -190,6 +193,7 @@ def open_dataset(
         meta=meta,
         spans=spans,
         time_courses=None if courses is None else partial(told, courses),
+        epochs=None if epochs is None else partial(told, epochs),
     )
 
 

@@ -70,7 +70,7 @@ def rsa_evidence(study: Study) -> pd.DataFrame:
                     options = dict(n_features=n_features, folds=False, dtype=computation.dtype)
                     ready = preparation.prepare_vectors(values, protocol, **options)
                     for layer in ready:
-                        yield _rdm(layer[types], protocol)
+                        yield condensed_rdm(layer[types], protocol)
 
             scores = _tested(brain, group, rdms(), confounds, permutations, method)
             place = pd.DataFrame(
@@ -145,7 +145,7 @@ def _brain(loaded, token_to_type, eligible, protocol, width: int, dtype: str) ->
             values = preparation.prepare_responses(values, kept, protocol, width=width, dtype=dtype)
         n_features.append(values.shape[1])
         means = preparation.type_means(values, token_to_type, eligible)[1]
-        rdms.append(_rdm(means, protocol))
+        rdms.append(condensed_rdm(means, protocol))
     brain = np.stack(rdms)
     bounds = [np.nan, np.nan]
     if len(brain) > 1:
@@ -154,7 +154,7 @@ def _brain(loaded, token_to_type, eligible, protocol, width: int, dtype: str) ->
     return brain, group, bounds, min(n_features)
 
 
-def _rdm(rows: np.ndarray, protocol) -> np.ndarray:
+def condensed_rdm(rows: np.ndarray, protocol) -> np.ndarray:
     """Condensed dissimilarities of the words [T, V]."""
     rows = word_centred(rows) if protocol.center else rows
     return np.asarray(_compiled_rdm(rows, metric=protocol.rdm_metric))
@@ -170,13 +170,13 @@ def _tested(brain, group, rdms, confounds, permutations, method) -> _Scores:
         # The last ones are filled up, so that all models share a program.
         filled = np.stack(chunk + chunk[-1:] * (_LAYERS - len(chunk)))
         scores = {}
-        plain = _correlations(
+        plain = mantel_correlations(
             np.concatenate([brain, group]), filled, confounds[:0], permutations, method
         )
         scores["rsa"], scores["group_rdm"] = plain[:, :-1].mean(axis=1), plain[:, -1]
         scores["partial"] = np.full_like(scores["rsa"], np.nan)
         if len(confounds):
-            held = _correlations(brain, filled, confounds, permutations, method)
+            held = mantel_correlations(brain, filled, confounds, permutations, method)
             scores["partial"] = held.mean(axis=1)
         parts.append({name: values[:, : len(chunk)] for name, values in scores.items()})
     every = {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
@@ -186,7 +186,7 @@ def _tested(brain, group, rdms, confounds, permutations, method) -> _Scores:
     )
 
 
-def _correlations(brain, model, confounds, permutations, method) -> np.ndarray:
+def mantel_correlations(brain, model, confounds, permutations, method) -> np.ndarray:
     """[1 + B, S, L]: of the words as they are, and of each permutation [T]."""
     problem = _problem(brain, model, confounds, method=method)
     identity = np.arange(_n_items(brain.shape[-1]), dtype=np.int32)[None]

@@ -16,9 +16,11 @@ def test_registry_knows_the_readers_and_lists_them():
     names = (
         "alice",
         "bids",
+        "epochs",
         "harry_potter",
         "lebel2023",
         "little_prince",
+        "mne",
         "narratives",
         "natural_stories",
         "nifti",

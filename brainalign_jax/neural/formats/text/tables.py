@@ -236,7 +236,7 @@ class ColumnTable:
         if self._text is not None:
             return
         wanted = set(names)
-        with _parquet_file(self.path) as file:
+        with parquet_file(self.path) as file:
             for group in range(file.metadata.num_row_groups):
                 part, n_bytes = file.metadata.row_group(group), 0
                 for column in range(part.num_columns):
@@ -288,7 +288,7 @@ class ColumnTable:
         from pyarrow import csv
 
         if self._text is None:
-            with _parquet_file(self.path) as file:
+            with parquet_file(self.path) as file:
                 rows = max(1, min(4096, _BLOCK // (8 * len([*strings, *numbers]))))
                 yield from file.iter_batches(rows, columns=[*strings, *numbers])
             return
@@ -449,7 +449,7 @@ def _parquet_schema(path: Path) -> tuple[list[str], set[str], int]:
     """The columns' names, those of numbers, and the number of rows."""
     import pyarrow as pa
 
-    with _parquet_file(path) as file:
+    with parquet_file(path) as file:
         schema, n_rows = file.schema_arrow, file.metadata.num_rows
     kinds = (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean, pa.types.is_decimal)
     numeric = {field.name for field in schema if any(kind(field.type) for kind in kinds)}
@@ -459,7 +459,8 @@ def _parquet_schema(path: Path) -> tuple[list[str], set[str], int]:
 
 
 @contextmanager
-def _parquet_file(path: Path) -> Iterator:
+def parquet_file(path: Path) -> Iterator:
+    """An open `.parquet` file. Raises ValueError naming it for damage, also while it is read."""
     import pyarrow as pa
     from pyarrow import parquet
 

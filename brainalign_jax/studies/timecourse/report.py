@@ -1,0 +1,246 @@
+"""The report of a study over time: the verdict first, then time by layer, curves, time by time and tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from brainalign_jax.studies.timecourse import verdict
+from brainalign_jax.studies.timecourse.table import LEVEL, TimeCourseTable
+from brainalign_jax.study.report import figure_parts, page
+from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
+from brainalign_jax.study.report.wording import (
+    counted,
+    mean_of_subjects,
+    number,
+    p_value,
+    percent,
+    recorded,
+    short_names,
+)
+from brainalign_jax.study.results import GROUP
+
+_PEAKS = ("model", "method", "layer", "found from", "to", "peak (s)", "score", "p")
+
+
+def write_report(table: TimeCourseTable, folder: str | Path) -> Path:
+    """Write `folder`/report.html, without scripts or external resources, and its figures to figures/."""
+    folder = Path(folder)
+    (folder / "figures").mkdir(exist_ok=True)
+    judged = verdict.verdicts(table)
+    labels = short_names(list(dict.fromkeys(shown.model for shown in judged)))
+    figures = []
+    for place, shown in enumerate(judged, 1):
+        label = f"{labels[shown.model]}, {shown.method}"
+        for kind, draw, caption in (
+            ("time_by_layer", draw_time_by_layer, _cells_caption),
+            ("time_course", draw_time_course, _curve_caption),
+        ):
+            drawn = draw(table, shown.model, shown.method)
+            figure_parts.save(drawn, folder / "figures" / f"{kind}_{place}.png")
+            figures.append(page.picture(f"{kind} {label}", drawn, caption(table, label)))
+    for place, model in enumerate(dict.fromkeys(table.maps["model"]) if len(table.maps) else (), 1):
+        drawn = draw_time_by_time(table, model)
+        figure_parts.save(drawn, folder / "figures" / f"time_by_time_{place}.png")
+        figures.append(page.picture(f"time by time {model}", drawn, _map_caption(labels[model])))
+    level, answer = verdict.answer(table)
+    headline = verdict.headline(table).removeprefix(f"{answer}. ")
+    manifest = table.manifest
+    return page.write(
+        folder / "report.html",
+        "timecourse",
+        title=f"{manifest['dataset']['name']}: over time",
+        lead=_scope(table),
+        answer={"level": level, "answer": answer, "text": headline},
+        verdicts=[shown.text for shown in judged],
+        notes=manifest["notes"],
+        how=_how(table),
+        figures=figures,
+        peaks=page.Table(_PEAKS, _peak_lines(table, labels), 2),
+        facts=_facts(table),
+    )
+
+
+def draw_time_by_layer(table: TimeCourseTable, model: str, method: str) -> Figure:
+    """The group's scores, windows across and layers up; cells that are found have an outline."""
+    rows = verdict.group_rows(table, model, method)
+    values = rows.pivot(index="layer", columns="time", values="value")
+    is_found = rows.pivot(index="layer", columns="time", values="p_max").to_numpy() < LEVEL
+    figure, (axis,) = figure_parts.panels(1, width=6.2)
+    axis.grid(False)
+    chance = float(rows["chance"].iloc[0])
+    largest = max(float(np.abs(values.to_numpy() - chance).max()), 1e-6)
+    image = axis.pcolormesh(
+        values.columns,
+        values.index,
+        values.to_numpy(),
+        cmap="RdBu_r",
+        vmin=chance - largest,
+        vmax=chance + largest,
+        shading="nearest",
+    )
+    times, layers = np.meshgrid(values.columns, values.index)
+    axis.plot(times[is_found], layers[is_found], ".", color="black", markersize=3)
+    axis.axvline(0, color=GREY, linewidth=0.8)
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    figure_parts.label([axis], "seconds from the word's onset", "layer")
+    bar = figure.colorbar(image, ax=axis)
+    bar.set_label(verdict.NAMES[rows["metric"].iloc[0]], fontsize=11)
+    return figure
+
+
+def draw_time_course(table: TimeCourseTable, model: str, method: str) -> Figure:
+    """The best layer over time with its interval, each person thin, and the ceiling."""
+    rows = verdict.group_rows(table, model, method)
+    layer = rows.loc[rows["value"].idxmax(), "layer"]
+    rows = rows[rows["layer"] == layer]
+    figure, (axis,) = figure_parts.panels(1, width=6.2)
+    own = table.rows
+    own = own[(own["model"] == model) & (own["method"] == method) & (own["layer"] == layer)]
+    own = own[(own["metric"] == rows["metric"].iloc[0]) & (own["subject"] != GROUP)]
+    for _, person in own.groupby("subject"):
+        axis.plot(person["time"], person["value"], color=OKABE_ITO[0], alpha=0.25, linewidth=0.8)
+    axis.fill_between(
+        rows["time"], rows["lower"], rows["upper"], color=OKABE_ITO[0], alpha=0.2, linewidth=0
+    )
+    axis.plot(rows["time"], rows["value"], color=OKABE_ITO[0], linewidth=1.8)
+    entries = [
+        (figure_parts.line(OKABE_ITO[0], linewidth=1.8), f"layer {layer}, mean"),
+        (figure_parts.line(OKABE_ITO[0], linewidth=0.8, alpha=0.4), "one person"),
+        (figure_parts.line(GREY, linewidth=0.8), "chance"),
+    ]
+    if rows["ceiling"].notna().any():
+        axis.plot(rows["time"], rows["ceiling"], color=GREY, linewidth=1.2, linestyle="--")
+        entries.append((figure_parts.line(GREY, linestyle="--"), "other people in its place"))
+    found_rows = rows[rows["p_max"] < LEVEL]
+    low = axis.get_ylim()[0]
+    axis.plot(
+        found_rows["time"], np.full(len(found_rows), low), "s", color=OKABE_ITO[2], markersize=4
+    )
+    if len(found_rows):
+        entries.append((figure_parts.line(OKABE_ITO[2], linewidth=3), "found (p < .05)"))
+    axis.axhline(rows["chance"].iloc[0], color=GREY, linewidth=0.8)
+    axis.axvline(0, color=GREY, linewidth=0.8)
+    name = verdict.NAMES[rows["metric"].iloc[0]]
+    figure_parts.label([axis], "seconds from the word's onset", name)
+    figure_parts.legend(figure, entries)
+    return figure
+
+
+def draw_time_by_time(table: TimeCourseTable, model: str) -> Figure:
+    """The group's rank accuracy, fitted in one window and tested in another."""
+    rows = table.maps
+    rows = rows[(rows["model"] == model) & (rows["subject"] == GROUP)]
+    rows = rows.assign(
+        fitted=(rows["fitted_start"] + rows["fitted_stop"]) / 2,
+        tested=(rows["window_start"] + rows["window_stop"]) / 2,
+    )
+    values = rows.pivot(index="fitted", columns="tested", values="value")
+    figure, (axis,) = figure_parts.panels(1, width=5.4)
+    axis.grid(False)
+    largest = max(float(np.abs(values.to_numpy() - 0.5).max()), 1e-6)
+    image = axis.pcolormesh(
+        values.columns,
+        values.index,
+        values.to_numpy(),
+        cmap="RdBu_r",
+        vmin=0.5 - largest,
+        vmax=0.5 + largest,
+        shading="nearest",
+    )
+    axis.axvline(0, color=GREY, linewidth=0.8)
+    axis.axhline(0, color=GREY, linewidth=0.8)
+    figure_parts.label([axis], "tested at (s)", "fitted at (s)")
+    figure.colorbar(image, ax=axis).set_label("rank accuracy", fontsize=11)
+    return figure
+
+
+def _cells_caption(table: TimeCourseTable, label: str) -> str:
+    return (
+        f"{label}: {mean_of_subjects(len(table.manifest['subjects']))}, by window and layer (0: the "
+        "embeddings). Dots: above what the largest of all windows and layers reaches in the draws, p < .05."
+    )
+
+
+def _curve_caption(table: TimeCourseTable, label: str) -> str:
+    return (
+        f"{label}: the layer that scores highest anywhere, over time, with {_confidence(table)} intervals "
+        "over people. That layer is picked on these scores."
+    )
+
+
+def _map_caption(label: str) -> str:
+    return (
+        f"{label}: words decoded in one window by the map that was fitted in another, mean over people. On "
+        "the diagonal both are the same window; a square away from it is a pattern that lasts."
+    )
+
+
+def _confidence(table: TimeCourseTable) -> str:
+    return percent(table.manifest["plan"]["confidence"])
+
+
+def _peak_lines(table: TimeCourseTable, labels: dict[str, str]) -> list[list[str]]:
+    return [
+        [
+            labels[peak["model"]],
+            peak["method"],
+            str(peak["layer"]),
+            number(peak["found_from"]).replace("-", "−"),
+            number(peak["found_to"]).replace("-", "−"),
+            verdict.peak_text(peak),
+            number(peak["value"]),
+            p_value(peak["p_max"]),
+        ]
+        for _, peak in table.peaks.iterrows()
+    ]
+
+
+def _scope(table: TimeCourseTable) -> str:
+    manifest = table.manifest
+    start, stop = manifest["epoch"]
+    n_people = len(manifest["subjects"])
+    people = "One person" if n_people == 1 else f"{n_people} people"
+    windows = counted(manifest["n_windows"], "window")
+    return (
+        f"{people} with {counted(manifest['n_words'], 'word')}: epochs of {manifest['n_channels']} channels "
+        f"from {start:g} to {stop:g} s around each, in {windows} of {manifest['plan']['window']:g} s."
+    ).replace("-", "−")
+
+
+def _how(table: TimeCourseTable) -> str:
+    manifest = table.manifest
+    protocol = manifest["protocol"]
+    purge = ""
+    if manifest["timed"]:
+        purge = (
+            f" No word within {protocol['purge']:g} s of a tested one is trained on, which is longer than an "
+            "epoch: neighbours' epochs overlap."
+        )
+    kind = {
+        "items": "words exchange their vectors",
+        "shift": "responses are shifted in a circle against the words",
+        "blocks": "blocks of responses change places",
+    }[manifest["null"]]
+    return (
+        "Each window is a study of its own: the mean of each channel over it, under the "
+        f"{protocol['name']} protocol, in folds that all windows share.{purge} p: draws in which {kind}, the "
+        f"same in all windows, people and layers ({recorded(manifest['n_draws'])}); corrected by the largest "
+        "score of each draw over all windows and layers of a model. Where words are exchanged, and in "
+        "encoding, ridge keeps in the draws the penalty that it chose. "
+        "Peak: the middle of the best window of the group's mean; its interval resamples people, or words "
+        "where there are fewer than six people."
+    )
+
+
+def _facts(table: TimeCourseTable) -> page.Table:
+    manifest = table.manifest
+    known = [(f"dataset: {key}", value) for key, value in manifest["dataset"].items()]
+    known += [(f"choice: {key}", value) for key, value in manifest["plan"].items()]
+    known += [("models", ", ".join(model["name"] for model in manifest["models"]))]
+    known += [(key, manifest[key]) for key in ("n_words", "n_types", "n_windows", "n_channels")]
+    known += [(key, manifest[key]) for key in ("command", "created", "versions")]
+    return page.facts((key, value) for key, value in known if value not in (None, ""))

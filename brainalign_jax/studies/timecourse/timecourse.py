@@ -1,0 +1,320 @@
+"""When, in the epoch around a word, is which layer there? Every window is a study of its own.
+
+Decoding, RSA and encoding of the mean of each channel in windows of the epochs, by the protocol, folds and
+methods of `run_study`, with draws that are the same in all windows, so that the largest of all windows and
+layers says what chance gives anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from brainalign_jax.embedding import Embedding
+from brainalign_jax.files import output_folder
+from brainalign_jax.language import Embeddings
+from brainalign_jax.neural.readers import Dataset
+from brainalign_jax.studies.options import TimeCourse
+from brainalign_jax.studies.timecourse import encoding, inference, report, similarity
+from brainalign_jax.studies.timecourse.decoding import JUDGED, WindowScores, decode_windows
+from brainalign_jax.studies.timecourse.table import (
+    COLUMNS,
+    MAP_COLUMNS,
+    PEAK_COLUMNS,
+    TimeCourseTable,
+    rows_of,
+)
+from brainalign_jax.studies.timecourse.transfer import generalise_over_time
+from brainalign_jax.studies.timecourse.windows import (
+    Recording,
+    chosen_windows,
+    read_epochs,
+    recording_of,
+    scoring_over_time,
+)
+from brainalign_jax.study import computation as computing
+from brainalign_jax.study import outputs
+from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.context import Study
+from brainalign_jax.study.evidence.draws import default_kind
+from brainalign_jax.study.evidence.nulls import NullPlan
+from brainalign_jax.study.manifest import manifest
+from brainalign_jax.study.options import Scoring
+from brainalign_jax.study.progress import SCORES, TESTS, VECTORS, Progress, Stage
+from brainalign_jax.study.results import GROUP, about_model
+from brainalign_jax.study.score.problem import left_out_words, said_of_left_out
+from brainalign_jax.study.score.sweep import with_common_axes
+
+_HELD = 2**31  # bytes of windows of all people, kept for the ceiling of encoding
+
+
+def run_timecourse(
+    dataset: Dataset,
+    models: Sequence[str | Embeddings],
+    output_dir: str | Path | None = None,
+    *,
+    plan: TimeCourse = TimeCourse(),
+    scoring: Scoring | None = None,
+    embedding: Embedding = Embedding(),
+    computation: Computation = Computation(),
+    cache_dir: str | Path | None = None,
+    command: str = "",
+    simulated: bool = False,
+    progress: bool = True,
+) -> TimeCourseTable:
+    """Score windows of epochs; write timecourse.parquet, peaks.parquet, manifest.json and report.html.
+
+    Args:
+      dataset: recordings with a time axis (`Dataset.epochs`). models: names, or vectors in memory.
+      output_dir: None writes nothing. scoring: protocol, layers, lower and seed; its methods and ks are those
+        of the plan. The audited protocol where none is given, with a purge gap of an epoch at least.
+      cache_dir: of word vectors and finished scores; below output_dir if not given.
+
+    Raises: ValueError for recordings without a time axis, windows that do not fit the epoch, epochs of people
+    that differ in time, or too few words.
+    """
+    output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    reference = read_epochs(dataset, dataset.subjects[0])
+    windows = chosen_windows(reference, plan)
+    scoring, notes = scoring_over_time(dataset, scoring, reference)
+    decoders = tuple(name for name in plan.methods if name in ("ridge", "procrustes"))
+    scoring = replace(
+        scoring, methods=decoders or ("ridge",), ks=(_fitting_k(reference, scoring, plan.k),)
+    )
+    if "rsa" in plan.methods:
+        similarity.check_rsa(scoring)
+    given = {model.model: model for model in models if isinstance(model, Embeddings)}
+    names = tuple(model.model if isinstance(model, Embeddings) else model for model in models)
+    cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
+    study = Study(
+        dataset,
+        tuple(dict.fromkeys(names)),
+        scoring,
+        computation,
+        embedding,
+        given=given,
+        cache=cache,
+    )
+    computing.keep_compiled_programs()
+    told = Progress(
+        {
+            VECTORS: Stage(len(study.models), 5.0),
+            SCORES: Stage(len(dataset.subjects) * len(plan.methods), 10.0),
+            TESTS: Stage(len(plan.methods) * len(study.models)),
+        },
+        show=progress,
+    )
+    vectors = []
+    with told.stage(VECTORS):
+        for name in study.models:
+            vectors.append(study.vectors(name))
+            told.update()
+    scoring = with_common_axes(scoring, [model.values.shape[-1] for model in vectors])
+    study = replace(study, scoring=scoring)
+    people: dict[tuple[str, str], dict[str, WindowScores]] = {}
+    known = _People(plan)
+    fingerprints = {}
+    with told.stage(SCORES):
+        for subject in dataset.subjects:
+            epochs = reference if subject == reference.subject else read_epochs(dataset, subject)
+            recording = recording_of(epochs, windows, reference)
+            fingerprints[subject] = recording.fingerprint
+            if subject == dataset.subjects[0]:
+                words = left_out_words(recording.responses[0], scoring)
+                notes += said_of_left_out(words)
+            scores = _score(study, recording, vectors, plan, decoders, known, told)
+            for key, of_person in scores.items():
+                people.setdefault(key, {})[subject] = of_person
+    tables, peaks, orders = [], [], {}
+    ceilings = known.ceilings(scoring)
+    with told.stage(TESTS):
+        for (method, name), scores in people.items():
+            rows, best, order = rows_of(
+                scores,
+                windows,
+                plan,
+                shifts=method == "rsa" and known.shifts,
+                ceiling=ceilings.get(method),
+                seed=scoring.seed,
+            )
+            own = {"dataset": dataset.name, "model": name, "method": method}
+            about = about_model(next(model for model in vectors if model.model == name))
+            tables.append(rows.assign(**own, **about, protocol=scoring.protocol.name))
+            peaks.append(best.assign(**own))
+            orders[f"{name}, {method}"] = {**order._asdict(), "follows": order.follows}
+            told.update()
+    all_peaks = pd.concat(peaks, ignore_index=True)[list(PEAK_COLUMNS)]
+    all_rows = pd.concat(tables, ignore_index=True)[list(COLUMNS)]
+    maps = pd.DataFrame(columns=list(MAP_COLUMNS))
+    if plan.generalise_time:
+        maps = _maps(study, vectors, windows, decoders[0], all_peaks)
+    notes += known.said(ceilings)
+    notes += _said_of_clusters(all_rows, plan, len(dataset.subjects))
+    models_facts = [
+        {"name": model.model, "fingerprint": model.fingerprint(), **model.meta} for model in vectors
+    ]
+    facts = manifest(
+        study, models_facts, fingerprints, command=command, simulated=simulated, notes=notes
+    )
+    facts |= {
+        "plan": asdict(plan),
+        "timed": dataset.stimulus.onsets is not None,
+        "epoch": [float(reference.times[0]), float(reference.times[-1])],
+        "sampling_step": reference.step,
+        "n_windows": len(windows),
+        "n_channels": len(reference.channels),
+        "null": default_kind(dataset.stimulus),
+        "n_draws": {
+            method: min(len(score.null) for score in scores.values())
+            for (method, _), scores in people.items()
+        },
+        "order": orders,
+    }
+    table = TimeCourseTable(all_rows, facts, all_peaks, maps)
+    if output is not None:
+        with outputs.new_outputs(output) as new:
+            table.write(new)
+            report.write_report(table, new)
+    return table
+
+
+class _People:
+    """What is kept of everybody for the ceilings: dissimilarities, and windows where memory holds them."""
+
+    def __init__(self, plan: TimeCourse):
+        self._plan, self.shifts = plan, False
+        self._rdms: list[similarity.BrainRdms] = []
+        self._recordings: list[Recording] | None = []
+
+    def add(self, recording: Recording, rdms: similarity.BrainRdms | None) -> None:
+        if rdms is not None:
+            self._rdms.append(rdms)
+        if "encoding" in self._plan.methods and self._recordings is not None:
+            self._recordings.append(recording)
+            held = sum(
+                response.values.nbytes for kept in self._recordings for response in kept.responses
+            )
+            if held > _HELD:
+                self._recordings = None
+
+    def ceilings(self, scoring: Scoring) -> dict[str, np.ndarray]:
+        """Method -> ceiling [W], of the methods that have one."""
+        comparison = scoring.protocol.of_method("rsa").rdm_comparison
+        ceilings = {"rsa": similarity.ceilings(self._rdms, comparison) if self._rdms else None}
+        if self._recordings:
+            ceilings["encoding"] = encoding.ceilings(self._recordings)
+        return {method: values for method, values in ceilings.items() if values is not None}
+
+    def said(self, ceilings: dict[str, np.ndarray]) -> list[str]:
+        """Of which methods there is no ceiling, and why."""
+        said = []
+        asked = [method for method in ("rsa", "encoding") if method in self._plan.methods]
+        for method in asked:
+            if method not in ceilings:
+                why = {
+                    "rsa": "one person, or words that differ in who has a response to them",
+                    "encoding": "one person, or channels or words that differ between people, or more of "
+                    "them than are kept",
+                }[method]
+                said.append(f"{method} has no noise ceiling: {why}.")
+        return said
+
+
+def _score(
+    study: Study,
+    recording: Recording,
+    vectors: list[Embeddings],
+    plan: TimeCourse,
+    decoders: tuple[str, ...],
+    known: _People,
+    told: Progress,
+) -> dict[tuple[str, str], WindowScores]:
+    """(method, model) -> one person's scores."""
+    scoring, stimulus = study.scoring, study.dataset.stimulus
+    computation, rdms = study.computation, None
+    null = None
+    if plan.n_nulls:
+        kind = default_kind(stimulus)
+        null = NullPlan(kind, plan.n_nulls, scoring.seed, hold_alpha=True)
+    scores: dict[tuple[str, str], WindowScores] = {}
+    for method in plan.methods:
+        if method in decoders:
+            scores |= decode_windows(
+                study.dataset.name,
+                recording,
+                vectors,
+                replace(scoring, methods=(method,)),
+                null,
+                computation=computation,
+                cells=study.cells,
+            )
+        elif method == "rsa":
+            rdms = similarity.brain_rdms(recording, stimulus, scoring, computation)
+            for model in vectors:
+                scores[method, model.model], known.shifts = similarity.compare_windows(
+                    rdms,
+                    recording,
+                    stimulus,
+                    model,
+                    scoring,
+                    n_nulls=plan.n_nulls,
+                    computation=computation,
+                )
+        else:
+            for model in vectors:
+                scores[method, model.model] = encoding.encode_windows(
+                    recording, stimulus, model, scoring, null, computation=computation
+                )
+        told.update()
+    known.add(recording, rdms)
+    return scores
+
+
+def _fitting_k(epochs, scoring: Scoring, k: int) -> int:
+    """k, or the number of words where there are fewer."""
+    _, token_to_type = epochs.stimulus.types(lower=scoring.lower)
+    return min(k, len(np.unique(token_to_type[epochs.valid & (token_to_type >= 0)])))
+
+
+def _maps(study: Study, vectors, windows, method: str, peaks: pd.DataFrame) -> pd.DataFrame:
+    """Every window decoded by the map of every other, at each model's best layer."""
+    reference = read_epochs(study.dataset, study.dataset.subjects[0])
+    bounds = np.array(windows)
+    n_windows = len(bounds)
+    places = np.repeat(np.arange(n_windows), n_windows), np.tile(np.arange(n_windows), n_windows)
+    tables = []
+    for model in vectors:
+        own = peaks[(peaks["model"] == model.model) & (peaks["method"] == method)]
+        layer = int(own.loc[own["value"].idxmax(), "layer"])
+        maps = {}
+        for subject in study.dataset.subjects:
+            epochs = read_epochs(study.dataset, subject)
+            maps[subject] = generalise_over_time(
+                recording_of(epochs, windows, reference),
+                model,
+                layer,
+                method,
+                study.scoring,
+                computation=study.computation,
+            )
+        maps[GROUP] = np.mean(list(maps.values()), axis=0)
+        for subject, values in maps.items():
+            rows = pd.DataFrame({"value": values.ravel()}).assign(
+                subject=subject, model=model.model, layer=layer, method=method, metric=JUDGED
+            )
+            rows[["fitted_start", "fitted_stop"]] = bounds[places[0]]
+            rows[["window_start", "window_stop"]] = bounds[places[1]]
+            tables.append(rows.assign(dataset=study.dataset.name, chance=0.5))
+    return pd.concat(tables, ignore_index=True)[list(MAP_COLUMNS)]
+
+
+def _said_of_clusters(rows: pd.DataFrame, plan: TimeCourse, n_people: int) -> list[str]:
+    if not plan.n_flips:
+        return []
+    if n_people < inference.FEWEST_PEOPLE:
+        return [inference.few_people(n_people)]
+    return [inference.NO_MNE] * bool(rows["p_cluster"].isna().all())

@@ -1,0 +1,176 @@
+"""What a study over time shows, in plain words: from when to when which layers are found, in which order."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from brainalign_jax.studies.timecourse.latency import FEWEST_LAYERS, span_of
+from brainalign_jax.studies.timecourse.table import LEVEL, TimeCourseTable
+from brainalign_jax.study.report.wording import (
+    counted,
+    fraction,
+    listed,
+    number,
+    probability,
+    short_names,
+)
+from brainalign_jax.study.results import GROUP
+
+_LISTED = 8  # layers that a sentence says the times of
+METRICS = ("rank_accuracy", "rsa", "encoding_r")  # what is judged, one a method
+NAMES = {
+    "rank_accuracy": "rank accuracy",
+    "rsa": "correlation of RDMs",
+    "encoding_r": "r of predicted channels",
+}
+LEVELS = {"found": "real", "chance": "chance", "untested": "untested", "before": "uncertain"}
+ANSWERS = {
+    "found": "Yes",
+    "before": "Yes, but before the word as well",
+    "chance": "Not shown: no window is above what chance gives",
+    "untested": "Not tested: fewer than 19 draws",
+}
+
+
+class Verdict(NamedTuple):
+    """model, method; answer: of ANSWERS; text: the sentences."""
+
+    model: str
+    method: str
+    answer: str
+    text: str
+
+
+def verdicts(table: TimeCourseTable) -> list[Verdict]:
+    """One verdict a model and method. "found": the group's scores of some window and layer are above those
+    that the largest of all windows and layers has in the draws; "before": of a window before the onset, too.
+    """
+    pairs = table.peaks[["model", "method"]].drop_duplicates()
+    labels = short_names(list(dict.fromkeys(pairs["model"])))
+    return [
+        _verdict(table, model, method, labels[model])
+        for model, method in pairs.itertuples(index=False)
+    ]
+
+
+def headline(table: TimeCourseTable) -> str:
+    """The answer by the first method in a sentence."""
+    judged = [verdict for verdict in verdicts(table) if verdict.method == first_method(table)]
+    best = min(judged, key=lambda verdict: list(ANSWERS).index(verdict.answer))
+    return f"{ANSWERS[best.answer]}. {best.text}"
+
+
+def answer(table: TimeCourseTable) -> tuple[str, str]:
+    """(level of `page.COLOURS`, the answer) by the first method."""
+    judged = [verdict for verdict in verdicts(table) if verdict.method == first_method(table)]
+    best = min(judged, key=lambda verdict: list(ANSWERS).index(verdict.answer))
+    return LEVELS[best.answer], ANSWERS[best.answer]
+
+
+def first_method(table: TimeCourseTable) -> str:
+    """The method that the verdict goes by."""
+    return table.manifest["plan"]["methods"][0]
+
+
+def group_rows(table: TimeCourseTable, model: str, method: str) -> pd.DataFrame:
+    """The group's rows of the metric that is judged."""
+    rows = table.rows
+    wanted = (rows["subject"] == GROUP) & (rows["model"] == model) & (rows["method"] == method)
+    return rows[wanted & rows["metric"].isin(METRICS)]
+
+
+def found_spans(rows: pd.DataFrame) -> list[tuple[float, float]]:
+    """The stretches of time in which some layer of the group's rows is found."""
+    by_window = rows.groupby(["window_start", "window_stop"])["p_max"].min().reset_index()
+    return span_of(
+        (by_window["p_max"] < LEVEL).to_numpy(),
+        by_window["window_start"].to_numpy(),
+        by_window["window_stop"].to_numpy(),
+    )
+
+
+def seconds(span: tuple[float, float]) -> str:
+    """ "0.200 to 0.450 s"."""
+    return f"{number(span[0]).replace('-', '−')} to {number(span[1]).replace('-', '−')} s"
+
+
+def _verdict(table: TimeCourseTable, model: str, method: str, label: str) -> Verdict:
+    rows = group_rows(table, model, method)
+    peaks = table.peaks[(table.peaks["model"] == model) & (table.peaks["method"] == method)]
+    metric = NAMES[rows["metric"].iloc[0]]
+    best = rows.loc[rows["value"].idxmax()]
+    top = (
+        f"best in layer {best['layer']} at {number(best['time']).replace('-', '−')} s ({metric} "
+        f"{number(best['value'])}, chance {number(best['chance'])}, {probability(best['p_max'])} over all "
+        "windows and layers)"
+    )
+    n_draws = table.manifest["n_draws"].get(method, 0)
+    if not n_draws >= 19:
+        return Verdict(model, method, "untested", f"{label}, {method}: {top}.")
+    found_peaks = peaks[peaks["found_from"].notna()]
+    if found_peaks.empty:
+        return Verdict(model, method, "chance", f"{label}, {method}: {top}.")
+    said = [f"{label}, {method}: {_found_when(rows, found_peaks, len(peaks))}, {top}."]
+    said.append(_order(table, model, method))
+    early = rows[(rows["p_max"] < LEVEL) & (rows["window_stop"] <= 1e-9)]
+    if len(early):
+        text = table.manifest["timed"]
+        why = (
+            "the epochs of neighbouring words overlap and their vectors share a context"
+            if text
+            else ("nothing of a word can be known before it: look at filters and baseline")
+        )
+        said.append(f"Also found before the onset, in {counted(len(early), 'cell')}: {why}.")
+    return Verdict(model, method, "before" if len(early) else "found", " ".join(said))
+
+
+def _found_when(rows: pd.DataFrame, found_peaks: pd.DataFrame, n_layers: int) -> str:
+    """Which layers are found from when to when: each by itself where they are few and differ."""
+    stretches = {
+        layer: listed(map(seconds, found_spans(rows[rows["layer"] == layer])))
+        for layer in found_peaks["layer"]
+    }
+    if len(set(stretches.values())) > 1 and len(stretches) <= _LISTED:
+        return "found are " + "; ".join(
+            f"layer {layer} {when}" for layer, when in stretches.items()
+        )
+    names = (
+        "all layers"
+        if len(found_peaks) == n_layers
+        else "layers " + listed(map(str, found_peaks["layer"]))
+    )
+    names = f"layer {found_peaks['layer'].iloc[0]}" if len(found_peaks) == 1 else names
+    return f"{names} found from {listed(map(seconds, found_spans(rows)))}"
+
+
+def _order(table: TimeCourseTable, model: str, method: str) -> str:
+    order = table.manifest["order"][f"{model}, {method}"]
+    count = order["n_layers"]
+    if count < FEWEST_LAYERS:
+        return (
+            f"Whether layer order goes with latency was not asked: {counted(count, 'layer')} found, of "
+            f"{FEWEST_LAYERS} needed."
+        )
+    if order["follows"] == "untested":
+        return (
+            f"Layer and latency correlate by {fraction(order['rho'])} (Spearman, {count} layers), without an "
+            "interval: people are few, and the method scores no single words."
+        )
+    does = {
+        "later": "Layer order goes with latency: later layers peak later",
+        "earlier": "Layer order goes with latency the other way round: later layers peak earlier",
+        "no order": "Layer order does not go with latency",
+    }[order["follows"]]
+    interval = f"[{fraction(order['lower'])}, {fraction(order['upper'])}]"
+    return f"{does} (Spearman {fraction(order['rho'])} {interval} over {order['n_layers']} layers)."
+
+
+def peak_text(peak: pd.Series) -> str:
+    """A peak with its interval, in seconds."""
+    text = number(peak["latency"]).replace("-", "−")
+    if not np.isfinite(peak["lower"]):
+        return text
+    return f"{text} [{number(peak['lower'])}, {number(peak['upper'])}]".replace("-", "−")

@@ -1,0 +1,132 @@
+"""Epochs and recordings that MNE-Python reads."""
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from brainalign_jax.neural.readers import mne_files, open_dataset
+
+WORDS = [f"word{number}" for number in range(12)]
+RATE = 100.0
+
+
+def test_without_mne_the_message_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mne", None)
+    (tmp_path / "S1-epo.fif").write_bytes(b"")
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'brainalign_jax\[mne\]'"):
+        open_dataset("mne", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def mne():
+    return pytest.importorskip("mne", reason="needs MNE-Python: pip install 'brainalign_jax[mne]'")
+
+
+@pytest.fixture(scope="module")
+def recording(mne):
+    """A recording of 30 s with a word each 2 s, two types of channels."""
+    info = mne.create_info(["M1", "M2", "E1"], RATE, ["mag", "mag", "eeg"])
+    values = np.random.default_rng(0).standard_normal((3, 3000)) * [[1e-13], [1e-13], [1e-6]]
+    return mne.io.RawArray(values, info, verbose="error")
+
+
+def words_table(path, **columns):
+    table = {"onset": 1.0 + 2.0 * np.arange(12), "word": WORDS, **columns}
+    pd.DataFrame(table).to_csv(path, sep="\t", index=False)
+
+
+def epochs_of(mne, recording, dropped=()):
+    samples = (RATE * (1.0 + 2.0 * np.arange(12))).astype(int)
+    events = np.column_stack([samples, 0 * samples, 0 * samples + 1])
+    metadata = pd.DataFrame(
+        {"word": WORDS, "onset": samples / RATE, "sentence": ["a"] * 6 + ["b"] * 6}
+    )
+    options = dict(tmin=-0.1, tmax=0.5, baseline=None, preload=True, verbose="error")
+    epochs = mne.Epochs(recording, events, metadata=metadata, **options)
+    return epochs.drop(list(dropped), verbose="error")
+
+
+def scaled(values):
+    """Each type of channel at a root mean square of one."""
+    for part in (slice(0, 2), slice(2, 3)):
+        values[:, part] /= np.sqrt(np.square(values[:, part]).mean())
+    return values
+
+
+def test_epochs_and_recordings_give_the_same(mne, recording, tmp_path):
+    epochs = epochs_of(mne, recording)
+    epochs.save(tmp_path / "S1-epo.fif", verbose="error", overwrite=True)
+    recording.save(tmp_path / "S1_raw.fif", verbose="error", overwrite=True)
+    words_table(tmp_path / "words.tsv", sentence=["a"] * 6 + ["b"] * 6)
+    saved = open_dataset("mne", tmp_path)
+    assert saved.subjects == ("S1",) and saved.stimulus.words == tuple(WORDS)
+    assert saved.stimulus.onsets[1] == 3.0 and saved.stimulus.sentence.tolist() == [0] * 6 + [1] * 6
+    read = saved.epochs("S1")
+    np.testing.assert_allclose(
+        read.values, scaled(epochs.get_data(copy=True)), rtol=1e-4, atol=1e-4
+    )
+    assert read.channels == ("M1", "M2", "E1") and np.isclose(read.times[0], -0.1)
+    options = dict(raw="{subject}_raw.fif", words="words.tsv", tmin=-0.1, tmax=0.5)
+    cut = open_dataset("mne", tmp_path, **options).epochs("S1")
+    np.testing.assert_allclose(cut.values, read.values, rtol=1e-3, atol=1e-3)
+    less = dict(picks="mag", tmin=0.0, decim=2, baseline=(0.0, 0.1), window=(0.0, 0.2))
+    dataset = open_dataset("mne", tmp_path, **less)
+    assert dataset.load("S1").values.shape == (12, 2)
+    assert dataset.epochs("S1").values.shape == (12, 2, 26)
+
+
+def test_rejected_epochs_leave_their_words_out(mne, recording, tmp_path):
+    for subject, dropped in (("S1", [3]), ("S2", [])):
+        epochs_of(mne, recording, dropped).save(
+            tmp_path / f"{subject}_epo.fif", verbose="error", overwrite=True
+        )
+    with pytest.raises(ValueError, match=r"S2_epo\.fif has 12 words and .*S1_epo\.fif 11"):
+        open_dataset("mne", tmp_path)
+    words_table(tmp_path / "words.tsv")
+    dataset = open_dataset("mne", tmp_path, words="words.tsv")
+    assert np.flatnonzero(~dataset.epochs("S1").valid).tolist() == [3]
+    assert dataset.epochs("S2").valid.all()
+    assert (dataset.epochs("S1").values[4] != 0).any()
+
+
+def test_what_is_wrong_is_said_in_a_line(mne, recording, tmp_path):
+    (tmp_path / "S1-epo.fif").write_bytes(b"no epochs")
+    with pytest.raises(ValueError, match=r"S1-epo\.fif cannot be read as epochs"):
+        open_dataset("mne", tmp_path)
+    epochs = epochs_of(mne, recording)
+    epochs.metadata = None
+    epochs.save(tmp_path / "S1-epo.fif", verbose="error", overwrite=True)
+    with pytest.raises(ValueError, match=r"no metadata: give words=, a table with a row an epoch"):
+        open_dataset("mne", tmp_path)
+    words_table(tmp_path / "words.tsv")
+    short = pd.read_csv(tmp_path / "words.tsv", sep="\t").iloc[:5]
+    short.to_csv(tmp_path / "short.tsv", sep="\t", index=False)
+    cases = [
+        ({"words": "short.tsv"}, "holds 12 epochs for 5 words"),
+        ({"picks": "ecog"}, "has no channels 'ecog'"),
+        ({"tmin": 3.0}, "cannot be cut to tmin=3.0"),
+    ]
+    for options, message in cases:
+        with pytest.raises(ValueError, match=message) as error:
+            open_dataset("mne", tmp_path, **{"words": "words.tsv", **options}).epochs("S1")
+        assert "\n" not in str(error.value)
+    recording.copy().crop(0, 9).save(tmp_path / "S1_raw.fif", verbose="error", overwrite=True)
+    late = open_dataset("mne", tmp_path, raw="{subject}_raw.fif", words="words.tsv")
+    with pytest.raises(ValueError, match="the last word begins at 23 s, the recording ends at 9 s"):
+        late.epochs("S1")
+
+
+def test_options_that_contradict_one_another_are_refused(tmp_path):
+    for options, message in (
+        ({"raw": "a.fif"}, "raw= needs words="),
+        ({"raw": "a.fif", "epochs": "b.fif"}, "both given"),
+        ({"decim": 0}, "at least 1"),
+        ({"resample": 0.0}, "above 0 Hz"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            open_dataset("mne", tmp_path, **options)
+    with pytest.raises(FileNotFoundError, match="name the files with epochs= or raw="):
+        open_dataset("mne", tmp_path)
+    assert mne_files.SUBJECT == "{subject}"
