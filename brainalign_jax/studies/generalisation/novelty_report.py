@@ -37,6 +37,7 @@ _HEADER = (
     "model", "method", "new", "rank accuracy", "interval", "null", "middle 95 % of the null", "ceiling", "p",
 )  # fmt: skip
 _PLURALS = {PERSON: "people", "story": "stories"}
+_UNTESTED = "Whether it holds was not tested."
 _LEVELS = {"holds": "real", "in part": "explained", "nothing": "chance", "untested": "untested"}
 
 
@@ -195,7 +196,8 @@ def _verdict(table: NoveltyTable, model: str, method: str, label: str) -> Ladder
         for name, row in rows.iterrows()
     )
     text = f"{method}, {label}: rank accuracy (chance {CHANCE}) for {scores}."
-    return LadderVerdict(model, method, answer, tuple(held), f"{text} {_plain(held, table.levels)}")
+    said = _UNTESTED if answer == "untested" else _plain(held, table.levels)
+    return LadderVerdict(model, method, answer, tuple(held), f"{text} {said}")
 
 
 def _plain(held: Sequence[str], levels: Sequence[str]) -> str:
