@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from brainalign_jax.embedding import EmbedOptions
-from brainalign_jax.language import contexts, extraction, scoring, streaming
+from brainalign_jax.language import contexts, extraction, predicted_tokens, streaming
 from brainalign_jax.language.head_vectors import written_by_heads
 from brainalign_jax.language.models.blocks.transformer import LanguageModel, TransformerConfig
 from brainalign_jax.language.models.heads import Head
@@ -77,7 +77,7 @@ def contextual_vectors(
         )
     surprisal = sums.surprisal
     if surprisal is not None:
-        surprisal = scoring.word_values(surprisal, sequences, tokenizer, stimulus)
+        surprisal = predicted_tokens.word_values(surprisal, sequences, tokenizer, stimulus)
     first = _openers(texts, token_to_row)
     fertility = contexts.fertility(sequences)
     states = sums.states

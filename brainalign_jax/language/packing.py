@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from brainalign_jax.language import scoring
+from brainalign_jax.language import predicted_tokens
 from brainalign_jax.language.contexts import Sequences
-from brainalign_jax.language.scoring import Scored
+from brainalign_jax.language.predicted_tokens import Scored
 
 _SHORT = 128  # texts of up to so many sub-tokens share one shape
 _SAMPLE = 2000  # lengths looked at to choose a row's length
@@ -80,7 +80,7 @@ class Packing:
         self._pairs = sub_tokens_of(sequences, token_to_row, pooling)
         self.n_words = sum(words for *_, words in self._pairs)
         self.n_presented = len(token_to_row)
-        self._scored = scoring.predicted_in(sequences) if score else None
+        self._scored = predicted_tokens.predicted_in(sequences) if score else None
         self._n_scored: dict[tuple[int, int], int] = {}
         for plan in self.plans if score else ():
             count = sum(len(self._scored[member].row) for row in plan.rows for member in row)

@@ -14,13 +14,13 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from brainalign_jax.language import scoring
+from brainalign_jax.language import predicted_tokens
 from brainalign_jax.language.models.blocks.attention import TextInputs, packed_inputs, text_inputs
 from brainalign_jax.language.models.blocks.blocks import Interventions, apply_block, layer_inputs
 from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.heads import Head
 from brainalign_jax.language.packing import Batch
-from brainalign_jax.language.scoring import Scored
+from brainalign_jax.language.predicted_tokens import Scored
 
 
 class Sums(NamedTuple):
@@ -89,7 +89,7 @@ def add_surprisal(
     x [B, T, width]: the output of the last block.
     """
     last = model.finish(x)
-    scores = scoring.token_scores(model, head, last, scored.place, scored.target)
+    scores = predicted_tokens.token_scores(model, head, last, scored.place, scored.target)
     return sums.at[scored.row].add(-scores.log_probability.astype(jnp.float32), mode="drop")
 
 

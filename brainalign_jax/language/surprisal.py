@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from brainalign_jax.language import contexts, scoring
+from brainalign_jax.language import contexts, predicted_tokens
 from brainalign_jax.language.models import checkpoint, registry
 from brainalign_jax.language.models.blocks.blocks import Interventions
 from brainalign_jax.language.models.blocks.transformer import LanguageModel
@@ -172,7 +172,7 @@ def score_words(
         np.subtract.at(values, batch.row, np.asarray(scores.log_probability, np.float64)[real])
         likeliest[batch.row[~np.asarray(scores.likeliest)[real]]] = False
     texts_read = [(piece.ids, piece.spans) for piece in pieces]
-    scoring.give_up_on_unknown(values, texts_read, tokenizer, stimulus)
+    predicted_tokens.give_up_on_unknown(values, texts_read, tokenizer, stimulus)
     if lost:
         shown = ", ".join(repr(stimulus.words[row][:40]) for row in lost[:5])
         warnings.warn(
@@ -215,7 +215,7 @@ _Job = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 def _causal_work(pieces: list[_Piece]) -> Iterator[_Job]:
     for piece in pieces:
-        scored = scoring.predicted(piece.ids, piece.spans)
+        scored = predicted_tokens.predicted(piece.ids, piece.spans)
         if len(scored.row):
             # The last sub-token predicts nothing that is scored.
             yield piece.ids[: scored.place.max() + 2], *scored
@@ -285,7 +285,7 @@ def _power_of_two(number: int) -> int:
 def _run(graph, state, ids, mask, place, target, interventions):
     model, head = nnx.merge(graph, state)
     states = model.last_state(ids, mask, interventions=interventions)
-    return scoring.token_scores(model, head, states, place, target)
+    return predicted_tokens.token_scores(model, head, states, place, target)
 
 
 _run_compiled = jax.jit(_run, static_argnums=0)

@@ -155,7 +155,7 @@ def select_alphas(words: Words, *, alphas: tuple[float, ...]) -> jax.Array:
 
         def of_layer(target):
             ranks = jax.lax.map(
-                lambda one: ranks_of(target, *one), (inner_train, inner_test, factors)
+                lambda inner: ranks_of(target, *inner), (inner_train, inner_test, factors)
             )
             return grid[ridge.select_alpha(ranks.sum(axis=0)[:, None], shared=True)]
 
@@ -167,12 +167,12 @@ def select_alphas(words: Words, *, alphas: tuple[float, ...]) -> jax.Array:
 # Training over layers and folds.
 
 
-def _mapped(one, targets, *arguments):
-    """one(target, ...) over layers [L] and, of each layer, over the maps [L, P, ...], a few at a time."""
+def _mapped(function, targets, *arguments):
+    """function(target, ...) over layers [L] and, of each, over the maps [L, P, ...], a few at a time."""
 
     def of_layer(layer):
         target, *others = layer
-        return jax.lax.map(lambda parts: one(target, *parts), tuple(others), batch_size=_BATCH)
+        return jax.lax.map(lambda parts: function(target, *parts), tuple(others), batch_size=_BATCH)
 
     return jax.lax.map(of_layer, (targets, *arguments))
 
@@ -199,7 +199,7 @@ def first_maps(words: Words, alphas: jax.Array, *, start: str) -> jax.Array:
 def _start(words: Words, weights, validation, alphas, stops, *, trial: Trial):
     """States [L, P] of trainings that have not begun. All but the words [L, P, ...]."""
 
-    def one(target, weights, validation, alpha, stop):
+    def start_map(target, weights, validation, alpha, stop):
         return contrastive.init(
             words.source,
             target,
@@ -210,17 +210,17 @@ def _start(words: Words, weights, validation, alphas, stops, *, trial: Trial):
             stop=stop,
         )
 
-    return _mapped(one, words.targets, weights, validation, alphas, stops)
+    return _mapped(start_map, words.targets, weights, validation, alphas, stops)
 
 
 @functools.partial(jax.jit, static_argnames="training")
 def _advance(state, words: Words, weights, validation, *, training: Training, n_steps: int):
-    def one(target, weights, validation, state):
+    def advance_map(target, weights, validation, state):
         return contrastive.advance(
             state, words.source, target, weights, validation, training=training, n_steps=n_steps
         )
 
-    return _mapped(one, words.targets, weights, validation, state)
+    return _mapped(advance_map, words.targets, weights, validation, state)
 
 
 class Trained(NamedTuple):
@@ -304,7 +304,7 @@ def decode(words: Words, maps: jax.Array, *, protocol: Protocol) -> dict[str, ja
     Scored as the sweep scores ridge: see `methods` and protocol.candidate_scaling.
     """
 
-    def one(target, map, weights, queries, query_mask):
+    def decode_map(target, map, weights, queries, query_mask):
         predicted = linalg.matmul(words.source - linalg.weighted_mean(words.source, weights), map)
         cosines = retrieval.cosine(predicted, target - linalg.weighted_mean(target, weights))
         similarity = cosines[queries]
@@ -321,4 +321,4 @@ def decode(words: Words, maps: jax.Array, *, protocol: Protocol) -> dict[str, ja
         jnp.broadcast_to(x, (len(words.targets), *x.shape))
         for x in (words.train, words.queries, words.query_mask)
     )
-    return _mapped(one, words.targets, maps, *folds)
+    return _mapped(decode_map, words.targets, maps, *folds)
