@@ -17,7 +17,7 @@ PLAIN = {
 }
 
 
-class Verdict(NamedTuple):
+class RegionVerdict(NamedTuple):
     """part, region; survives: beside the first set of nuisances, survives_all: beside the larger one
     as well; text: the sentences."""
 
@@ -33,7 +33,7 @@ def plain_names(names: Sequence[str]) -> str:
     return listed(PLAIN.get(name, name) for name in names)
 
 
-def verdicts(table: RegionTable) -> list[Verdict]:
+def verdicts(table: RegionTable) -> list[RegionVerdict]:
     """One verdict a part and region, in the table's order.
 
     A model survives nuisances where what it adds to them exceeds the largest of the part's regions in
@@ -85,7 +85,9 @@ def verdicts(table: RegionTable) -> list[Verdict]:
             f"({probability(alone['p_max'])}), where the other listeners' mean reaches "
             f"{fraction(row('ceiling', (), '')['value'])}."
         )
-        judged.append(Verdict(part, region, bool(survives), bool(survives_all), " ".join(text)))
+        judged.append(
+            RegionVerdict(part, region, bool(survives), bool(survives_all), " ".join(text))
+        )
     return judged
 
 
