@@ -32,7 +32,8 @@ def shared_rows(rows: Sequence[np.ndarray], cells: Cells, aligning: np.ndarray) 
     rows: [I, R] responses of each person, inner products kept. cells: M = n_train + n_candidates words each.
     aligning: [F, A] words of each cell.
     """
-    kernels = [np.asarray(own, np.float64) @ np.asarray(own, np.float64).T for own in rows]
+    wide = [np.asarray(of_person, np.float64) for of_person in rows]
+    kernels = [of_person @ of_person.T for of_person in wide]
     n_align, n_train = aligning.shape[1], cells.train.shape[1]
     n_axes = max(1, min(_AXES, n_align // 2))
     shared = []
@@ -44,7 +45,7 @@ def shared_rows(rows: Sequence[np.ndarray], cells: Cells, aligning: np.ndarray) 
                 for kernel in kernels
             ]
         )
-        own = np.stack(
+        components = np.stack(
             [_components(kernel[np.ix_(words, words)], n_align, n_axes) for kernel in kernels]
         )
         shared.append(
@@ -52,7 +53,7 @@ def shared_rows(rows: Sequence[np.ndarray], cells: Cells, aligning: np.ndarray) 
                 np.asarray(
                     _in_others_space(
                         np.delete(people, person, axis=0),
-                        own[person],
+                        components[person],
                         n_align=n_align,
                         n_train=n_train,
                     )

@@ -76,7 +76,7 @@ class NoveltyTable(outputs.StudyTable):
         from brainalign_jax.studies.generalisation import novelty_report
 
         judged = novelty_report.verdicts(self)
-        said = [*(own.text for own in judged), *novelty_report.scaling(self)]
+        said = [*(judgement.text for judgement in judged), *novelty_report.scaling(self)]
         return "\n".join([novelty_report.headline(judged), *(f"- {text}" for text in said)])
 
     @property
@@ -111,7 +111,7 @@ def run_novelty(
             "match is for conditions: the words that the levels test are the same at every one; leave it out"
         )
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
-    given = {model.model: model for model in models if isinstance(model, Embeddings)}
+    in_memory = {model.model: model for model in models if isinstance(model, Embeddings)}
     names = model_names(models)
     chosen = scores.chosen_protocol(scoring.protocol)
     ladder = find_levels(dataset.stimulus, scores.eligible_tokens(dataset), lower=scoring.lower)
@@ -136,7 +136,7 @@ def run_novelty(
     for draw in range(1, plan.n_nulls + 1):
         exchanged.append(exchanged_items(ladder, np.random.default_rng((scoring.seed, draw))))
     cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
-    study = Study(dataset, names, scoring, computation, embedding, given=given, cache=cache)
+    study = Study(dataset, names, scoring, computation, embedding, given=in_memory, cache=cache)
     methods = [scores.decoding_method(name, chosen, sizes) for name in scoring.methods]
     told, vectors = scores.vectors_of(study, len(methods), show=progress)
     tables, fingerprints = [], {}
@@ -169,7 +169,7 @@ def run_novelty(
                         )
                     )
                     told.update()
-                found = _rows(
+                lines = _rows(
                     np.stack(ranks, axis=1),
                     ceiling,
                     [SELECTED, *numbers],
@@ -182,7 +182,7 @@ def run_novelty(
                     seed=scoring.seed,
                 )
                 tables.append(
-                    found.assign(dataset=dataset.name, model=embeddings.model, method=method.name)
+                    lines.assign(dataset=dataset.name, model=embeddings.model, method=method.name)
                 )
     facts = manifest(
         study,
@@ -247,8 +247,8 @@ def _ranks(source, shared, layers, cells, exchanged, sizes, method, centring: st
     exchanged: 1 + B times the item [I] whose vector each item has.
     """
     people = len(cells.train) if shared is None else len(cells.train) - len(shared)
-    own = Cells(*(part[:people] for part in cells))
-    draws = [_scored(source, layers, own, exchanged, sizes, method, centring)]
+    people_cells = Cells(*(part[:people] for part in cells))
+    draws = [_scored(source, layers, people_cells, exchanged, sizes, method, centring)]
     if shared is not None:
         rows = np.arange(shared.shape[0] * shared.shape[1]).reshape(shared.shape[:2])
         n_train = sizes.n_train
@@ -279,7 +279,7 @@ def _scored(
         sizes,
         method,
         centring=centring,
-        vectors_of=np.concatenate([own[items] for own in exchanged]),
+        vectors_of=np.concatenate([order[items] for order in exchanged]),
     )
     chosen = cell_scores.loss.argmin(axis=1)
     selected = cell_scores.ranks[np.arange(len(chosen)), chosen]
@@ -297,8 +297,9 @@ def _ceilings(sources, shared, cells, sizes, method, centring: str) -> np.ndarra
     for person, source in enumerate(sources):
         others = [rows for index, rows in enumerate(sources) if index != person]
         layer = scores.others_layer(others)[None]
-        own = None if shared is None else shared[person]
-        ranks.append(_ranks(source, own, layer, cells, identity, sizes, method, centring)[0, :, 0])
+        of_person = None if shared is None else shared[person]
+        drawn = _ranks(source, of_person, layer, cells, identity, sizes, method, centring)
+        ranks.append(drawn[0, :, 0])
     return np.stack(ranks)
 
 
@@ -323,7 +324,7 @@ def _rows(
     counts = draw_resamples(len(subjects), len(ladder.items.types), plan, seed)
     lines = []
     for (metric, k), score in metrics.items():
-        means = np.stack([score(own.astype(np.float64)).mean(axis=-1) for own in ranks])
+        means = np.stack([score(of_person.astype(np.float64)).mean(axis=-1) for of_person in ranks])
         of_items, times = item_means(
             score(ranks[0].astype(np.float64)), [cells] * len(subjects), ladder.items
         )

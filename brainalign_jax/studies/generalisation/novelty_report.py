@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from brainalign_jax.studies.generalisation.levels import PERSON
 from brainalign_jax.studies.generalisation.novelty import NoveltyTable
-from brainalign_jax.studies.generalisation.report import facts_of
+from brainalign_jax.studies.generalisation.report import FACTS
 from brainalign_jax.studies.generalisation.verdict import (
     CHANCE,
     LEVEL,
@@ -66,7 +66,7 @@ def verdicts(table: NoveltyTable) -> list[LadderVerdict]:
 
 def headline(judged: Sequence[LadderVerdict]) -> str:
     """The answer of all models and methods in a sentence."""
-    texts = {_answer(own): f"{own.method}, {own.model}" for own in judged}
+    texts = {_answer(verdict): f"{verdict.method}, {verdict.model}" for verdict in judged}
     if len(texts) == 1:
         return next(iter(texts))
     return "The methods or models differ: " + " ".join(
@@ -113,9 +113,9 @@ def draw_ladder_figure(table: NoveltyTable, shown: LadderVerdict) -> Figure:
             [place - 0.35, place + 0.35], low, high, color=GREY, alpha=0.25, linewidth=0
         )
     for index, subject in enumerate(table.manifest["subjects"]):
-        own = ladder_rows(table, shown.model, shown.method, subject)
+        values = ladder_rows(table, shown.model, shown.method, subject)["value"]
         shift = 0.2 * (index / max(len(table.manifest["subjects"]) - 1, 1) - 0.5)
-        axis.plot(x + shift, placed(own["value"]), ".", color=OKABE_ITO[0], markersize=5, alpha=0.7)
+        axis.plot(x + shift, placed(values), ".", color=OKABE_ITO[0], markersize=5, alpha=0.7)
     low, high = (placed(group[name]) for name in ("lower", "upper"))
     middle = placed(group["value"])
     axis.errorbar(
@@ -135,20 +135,22 @@ def write_report(table: NoveltyTable, folder: str | Path) -> Path:
     folder = Path(folder)
     (folder / "figures").mkdir(exist_ok=True)
     manifest, judged = table.manifest, verdicts(table)
-    labels = short_names([own.model for own in judged])
+    labels = short_names([verdict.model for verdict in judged])
     cells = manifest["cells"]
-    answers = {own.answer for own in judged}
+    answers = {verdict.answer for verdict in judged}
     common = answers.pop() if len(answers) == 1 else "in part"
     figures = []
-    for number_of_ladder, own in enumerate(judged, 1):
-        drawn = draw_ladder_figure(table, own)
+    for number_of_ladder, verdict in enumerate(judged, 1):
+        drawn = draw_ladder_figure(table, verdict)
         figure_parts.save(drawn, folder / "figures" / f"ladder_{number_of_ladder}.png")
         caption = (
-            f"{own.method}, {labels[own.model]}: a blue dot a person, in orange the mean with its interval, "
-            "in grey the middle 95 % of the draws; zero is chance. As a share of the ceiling one is the "
+            f"{verdict.method}, {labels[verdict.model]}: a blue dot a person, in orange the mean with its "
+            "interval, in grey the middle 95 % of the draws; zero is chance. As a share of the ceiling one is the "
             "score of the other people's mean."
         )
-        figures.append(page.picture(f"ladder {own.method} {labels[own.model]}", drawn, caption))
+        figures.append(
+            page.picture(f"ladder {verdict.method} {labels[verdict.model]}", drawn, caption)
+        )
     return page.write(
         folder / "report.html",
         "novelty",
@@ -162,14 +164,14 @@ def write_report(table: NoveltyTable, folder: str | Path) -> Path:
             "text": "A level holds where words are told apart that are new at it, with p < .05 and an "
             "interval above chance; levels are tested in order, from the finest.",
         },
-        verdicts=[*(own.text for own in judged), *scaling(table)],
+        verdicts=[*(verdict.text for verdict in judged), *scaling(table)],
         how=_how(table),
         levels=page.Table(_HEADER, _lines(table, judged, labels), 3),
         absent=page.Table(
             ("level", "not tested"), [[name, why] for name, why in manifest["absent"].items()]
         ),
         figures=figures,
-        facts=facts_of(manifest),
+        facts=page.facts_of(manifest, *FACTS),
     )
 
 
@@ -220,8 +222,8 @@ def _answer(judged: LadderVerdict) -> str:
 def _lines(table: NoveltyTable, judged: Sequence[LadderVerdict], labels) -> list[list[str]]:
     return [
         [
-            labels[own.model],
-            own.method,
+            labels[verdict.model],
+            verdict.method,
             row["tested_on"],
             number(row["value"]),
             interval(row["lower"], row["upper"]),
@@ -230,8 +232,8 @@ def _lines(table: NoveltyTable, judged: Sequence[LadderVerdict], labels) -> list
             number(row["ceiling"]),
             p_value(row["p"]),
         ]
-        for own in judged
-        for _, row in ladder_rows(table, own.model, own.method).iterrows()
+        for verdict in judged
+        for _, row in ladder_rows(table, verdict.model, verdict.method).iterrows()
     ]
 
 

@@ -18,6 +18,10 @@ _HEADER = (
     "model", "method", "trained on", "tested on", "rank accuracy", "interval", "labels exchanged",
     "ceiling", "score ÷ ceiling", "p",
 )  # fmt: skip
+FACTS = (  # of the manifest
+    {"dataset": "dataset", "plan": "choice", "protocol": "protocol"},
+    ("subjects", "seed", "stimulus", "command", "created", "versions"),
+)
 
 
 def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
@@ -53,11 +57,11 @@ def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
         cells=page.Table(_HEADER, lines, 4),
         balance=_balance(table),
         figures=figures,
-        facts=facts_of(table.manifest),
+        facts=page.facts_of(table.manifest, *FACTS),
     )
 
 
-def draw_gaps(table: GeneralisationTable, shown: verdict.Verdict) -> Figure:
+def draw_gaps(table: GeneralisationTable, shown: verdict.GapVerdict) -> Figure:
     """Rank accuracy of each person within and across conditions, a panel a condition tested."""
     names = list(table.manifest["conditions"])
     figure = Figure(figsize=(2.6 * len(names) + 1.2, 3.4), layout="constrained")
@@ -80,7 +84,7 @@ def draw_gaps(table: GeneralisationTable, shown: verdict.Verdict) -> Figure:
     return figure
 
 
-def draw_layers(table: GeneralisationTable, shown: verdict.Verdict) -> Figure:
+def draw_layers(table: GeneralisationTable, shown: verdict.GapVerdict) -> Figure:
     """Rank accuracy by layer within and across conditions, of each person and the mean, with its interval; a
     panel a condition tested."""
     names = list(table.manifest["conditions"])
@@ -124,7 +128,7 @@ _LAYERS = (
 )
 
 
-def _lines(table: GeneralisationTable, shown: verdict.Verdict, label: str) -> list[list[str]]:
+def _lines(table: GeneralisationTable, shown: verdict.GapVerdict, label: str) -> list[list[str]]:
     rows = verdict.chosen_lines(table, shown.model, shown.method)
     shares = verdict.share_of_ceiling(rows["value"], rows["ceiling"])
     lines = []
@@ -195,16 +199,3 @@ def _balance(table: GeneralisationTable) -> page.Table | None:
         f"partner that differs by at most {matching['caliper']:g} in each variable, and are tested; the "
         "others are trained on alone. The draws exchange conditions between partners.",
     )
-
-
-def facts_of(manifest: dict) -> page.Table:
-    """What a manifest says of the data, models, choices and run."""
-    known = [(f"dataset: {key}", value) for key, value in manifest["dataset"].items()]
-    known += [(f"choice: {key}", value) for key, value in manifest["plan"].items()]
-    known += [(f"protocol: {key}", value) for key, value in manifest["protocol"].items()]
-    known += [("models", ", ".join(model["name"] for model in manifest["models"]))]
-    known += [("subjects", ", ".join(manifest["subjects"]))]
-    known += [
-        (key, manifest[key]) for key in ("seed", "stimulus", "command", "created", "versions")
-    ]
-    return page.facts((key, value) for key, value in known if value not in (None, ""))

@@ -42,7 +42,7 @@ ANSWERS = {
 }
 
 
-class Verdict(NamedTuple):
+class GapVerdict(NamedTuple):
     """model, method; answer: of ANSWERS; text: the sentences."""
 
     model: str
@@ -51,7 +51,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def verdicts(table: GeneralisationTable) -> list[Verdict]:
+def verdicts(table: GeneralisationTable) -> list[GapVerdict]:
     """One verdict a model and method, at the layer that the training words choose, by rank accuracy.
 
     "nothing": in no condition is decoding within it above chance by the interval over people and words.
@@ -163,7 +163,7 @@ def chosen_lines(
     return rows[wanted]
 
 
-def _common(judged: Sequence[Verdict]) -> str:
+def _common(judged: Sequence[GapVerdict]) -> str:
     """The answer that all give that decode anything; else that it is not clear."""
     answers = {verdict.answer for verdict in judged if verdict.answer != "nothing"}
     if not answers:
@@ -171,7 +171,7 @@ def _common(judged: Sequence[Verdict]) -> str:
     return answers.pop() if len(answers) == 1 else "unclear"
 
 
-def _verdict(table: GeneralisationTable, model: str, method: str, label: str) -> Verdict:
+def _verdict(table: GeneralisationTable, model: str, method: str, label: str) -> GapVerdict:
     rows = chosen_lines(table, model, method)
     cells = rows[rows["trained_on"] != ""]
     gap = rows[(rows["trained_on"] == "") & (rows["tested_on"] == ALL)].iloc[0]
@@ -206,7 +206,7 @@ def _verdict(table: GeneralisationTable, model: str, method: str, label: str) ->
             f"{interval(line['lower'], line['upper'])}, {probability(line['p'])}."
         )
     said.append(f"{_PLAIN[conclusion]}.")
-    return Verdict(model, method, conclusion, " ".join(said))
+    return GapVerdict(model, method, conclusion, " ".join(said))
 
 
 _PLAIN = {

@@ -92,7 +92,7 @@ def draw_regions(table: RegionTable, part: str) -> Figure:
     return figure
 
 
-def _first_bold(judged: verdict.Verdict) -> tuple[str, str]:
+def _first_bold(judged: verdict.RegionVerdict) -> tuple[str, str]:
     """(what is bold, the rest): the first sentence of a region that survives."""
     if not judged.survives:
         return "", judged.text

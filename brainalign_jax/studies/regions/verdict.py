@@ -16,7 +16,7 @@ from brainalign_jax.study.report.wording import (
 LEVEL = 0.05
 
 
-class Verdict(NamedTuple):
+class RegionVerdict(NamedTuple):
     """part, region; survives: beside the first set of nuisances, survives_all: beside the larger one
     as well; text: the sentences."""
 
@@ -27,7 +27,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def verdicts(table: RegionTable) -> list[Verdict]:
+def verdicts(table: RegionTable) -> list[RegionVerdict]:
     """One verdict a part and region, in the table's order.
 
     A model survives nuisances where what it adds to them exceeds the largest of the part's regions in
@@ -79,7 +79,9 @@ def verdicts(table: RegionTable) -> list[Verdict]:
             f"({probability(alone['p_max'])}), where the other listeners' mean reaches "
             f"{fraction(row('ceiling', (), '')['value'])}."
         )
-        judged.append(Verdict(part, region, bool(survives), bool(survives_all), " ".join(text)))
+        judged.append(
+            RegionVerdict(part, region, bool(survives), bool(survives_all), " ".join(text))
+        )
     return judged
 
 
