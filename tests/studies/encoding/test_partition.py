@@ -200,6 +200,7 @@ def test_spaces_have_a_table_a_sentence_and_a_section(divided):
     assert "nan" not in page.split("how their variance")[1].split("<h2>")[0]
 
 
+@pytest.mark.filterwarnings("ignore:1 of 1 texts")
 def test_spaces_are_named_or_refused(divided, tmp_path):
     _, _, dataset, model, plan = divided
     words, courses = dataset.stimulus, dataset.time_courses("S1")
