@@ -145,8 +145,8 @@ def write_report(table: NoveltyTable, folder: str | Path) -> Path:
         figure_parts.save(drawn, folder / "figures" / f"ladder_{number_of_ladder}.png")
         caption = (
             f"{verdict.method}, {labels[verdict.model]}: a blue dot a person, in orange the mean with its "
-            "interval, in grey the middle 95 % of the draws; zero is chance. As a share of the ceiling one is "
-            "the score of the other people's mean."
+            "interval, in grey the middle 95 % of the draws; zero is chance. As a share of the ceiling one "
+            "is the score of the other people's mean."
         )
         figures.append(
             page.picture(f"ladder {verdict.method} {labels[verdict.model]}", drawn, caption)
