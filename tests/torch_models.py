@@ -142,6 +142,47 @@ def ablated(model, *, heads=(), attention=(), feed_forward=(), layers=(), positi
 
 
 @contextmanager
+def replaced(model, part, block, replace):
+    """`model` in which a part of a block gives replace(output [B, T, width]) while the context lasts.
+
+    part: heads (side by side, before the output projection), attention, ffn, or layers (what the block adds).
+    """
+    module, (attention_out, ffn_out) = blocks_of(model)[block], OUTPUTS[model.config.model_type]
+    if part == "layers":
+        module.forward = adding(module.forward, replace)
+    elif part == "heads":
+        handle = module.get_submodule(attention_out).register_forward_pre_hook(
+            lambda _, arguments: (replace(arguments[0]),)
+        )
+    else:
+        name = {"attention": attention_out, "ffn": ffn_out}[part]
+        handle = module.get_submodule(name).register_forward_hook(
+            lambda _, arguments, output: replace(output.reshape(1, -1, output.shape[-1])).reshape(
+                output.shape
+            )
+        )
+    try:
+        yield model
+    finally:
+        if part == "layers":
+            del module.forward
+        else:
+            handle.remove()
+
+
+def adding(forward, replace):
+    """A block's forward that adds replace(what it added) to its input; see `passing`."""
+
+    def run(x, *arguments, **options):
+        output = forward(x, *arguments, **options)
+        several = isinstance(output, tuple)
+        y = x + replace((output[0] if several else output) - x)
+        return (y, *output[1:]) if several else y
+
+    return run
+
+
+@contextmanager
 def recorded(model):
     """What the sub-layers give while the context lasts: a list, attention, feed-forward, block
     after block, filled by a run of the model."""

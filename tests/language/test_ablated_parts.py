@@ -1,9 +1,11 @@
 """What stands in a part's place, of four families, against NumPy; who stands in for whom."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
+from language.models.test_interventions import FAMILIES as TORCH_FAMILIES
 from numpy_models import FAMILIES, NumpyModel
 from small_models import add_letter_tokenizer, save_checkpoint, tensors_of
 
@@ -46,11 +48,16 @@ SEED = 3
 def ablated(request, tmp_path_factory):
     """(family, folder, a model of the family ready to be ablated)."""
     folder = save_checkpoint(request.param, tmp_path_factory.mktemp(request.param))
+    with_letters(folder)
+    return request.param, folder, Ablation(WORDS, folder, last="raw")
+
+
+def with_letters(folder):
+    """A checkpoint's folder with a tokenizer of letters for any family."""
     add_letter_tokenizer(folder)
     tokenizer = load_tokenizer(Path(folder), family="gpt2")
     tokenizer.backend.add_special_tokens(["[CLS]", "[SEP]"])
     tokenizer.backend.save(str(Path(folder) / "tokenizer.json"))
-    return request.param, folder, Ablation(WORDS, folder, last="raw")
 
 
 def pooled(ablation, states):
@@ -135,6 +142,58 @@ def test_what_stands_in_a_parts_place_equals_numpy(how, ablated):
             expected = pooled(ablation, states[layer])
             np.testing.assert_allclose(values, expected, atol=2e-5)
             assert np.abs(expected - pooled(ablation, intact[layer])).max() > 1e-3
+
+
+def through_pytorch(model, texts, component, hook):
+    """States [T, D] behind each block of each text, with the component's outputs replaced by the hook."""
+    import torch
+    import torch_models
+
+    seen, place = [], (component.kind, component.block)
+
+    def record(output):
+        seen.append(output[0].numpy().copy())
+        return output
+
+    def run(replace):
+        every = []
+        for number, ids in enumerate(texts):
+            ids = np.array([ids], np.int32)
+            with torch_models.replaced(model, *place, functools.partial(replace, number)):
+                states = torch_models.states_of(model, ids, np.ones_like(ids))
+            every.append([state[0] for state in states])
+        return every
+
+    run(lambda _, output: record(output))
+    if component.kind == "heads":
+        seen = [x.reshape(len(x), model.config.num_attention_heads, -1) for x in seen]
+    stands_in = [np.array(x).reshape(len(x), -1) for x in hook(*place, seen)]
+    by_text = run(lambda number, _: torch.tensor(stands_in[number])[None].float())
+    return [[states[layer] for states in by_text] for layer in range(len(by_text[0]))]
+
+
+@pytest.mark.parametrize("family, options", TORCH_FAMILIES, ids=str)
+def test_what_stands_in_a_parts_place_equals_pytorch_with_hooks(family, options, tmp_path):
+    """Zero, mean and resample of every kind of part, in all families; words are read alone."""
+    pytest.importorskip("torch")
+    import torch_models
+
+    theirs = torch_models.random_model(family, options)
+    theirs.save_pretrained(tmp_path)
+    with_letters(tmp_path)
+    ablation = Ablation(WORDS, str(tmp_path), context="word", last="raw")
+    texts = ablation.packing.sequences.ids
+    parts = [Component("heads", 0, 1), Component("attention", 1), Component("ffn", 0)]
+    settings = [
+        Setting(component, how, how == "resample")
+        for component in [*parts, Component("layers", 1)]
+        for how in ("zero", "mean", "resample")
+    ]
+    for setting, layers, _ in ablation.vectors(settings, (2,), bits=False, seed=SEED):
+        hook = stand_in(setting.component, setting.how, ablation)
+        states = through_pytorch(theirs, texts, setting.component, hook)
+        for layer, values in layers.items():
+            np.testing.assert_allclose(values, pooled(ablation, states[layer]), atol=5e-5)
 
 
 def test_a_part_drawn_anew_equals_numpy(ablated):
