@@ -217,8 +217,8 @@ def _how(table: TimeCourseTable) -> str:
     purge = ""
     if manifest["timed"]:
         purge = (
-            f" No word within {protocol['purge']:g} s of a tested one is trained on, which is longer than an "
-            "epoch: neighbours' epochs overlap."
+            f" No word within {protocol['purge']:g} s of a tested one is trained on, an epoch's length or "
+            "more: neighbours' epochs overlap."
         )
     held = " Encoding keeps in the draws the penalty that it chose."
     if manifest["plan"]["hold_alpha"]:
