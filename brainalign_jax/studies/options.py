@@ -408,6 +408,11 @@ class TimeCourse:
         least=0,
         most=100_000,
     )
+    hold_alpha: bool = described(
+        "Keep ridge's penalty of the real data in draws that exchange isolated words: many times faster, a "
+        "little in favour of the real data.",
+        False,
+    )
     n_flips: int = described(
         "Sign flips of people for clusters, which need MNE-Python and six people; 0 for none.",
         1000,

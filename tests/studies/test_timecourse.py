@@ -26,7 +26,7 @@ from brainalign_jax.study.protocol import Protocol
 
 N, CHANNELS, WIDTH, N_LAYERS = 60, 6, 5, 4
 TIMES = -0.1 + 0.025 * np.arange(20)
-PLAN = TimeCourse(window=0.1, step=0.1, n_nulls=39, n_bootstraps=200, n_flips=0)
+PLAN = TimeCourse(window=0.1, step=0.1, n_nulls=39, n_bootstraps=200, n_flips=0, hold_alpha=True)
 FOLDS = ba.Scoring(protocol=ba.protocol("audited", timed=False, n_folds=4, n_inner_folds=3))
 START = {0: 0.0, 1: 0.1, 2: 0.2, 3: 0.3}  # layer -> where its window begins
 

@@ -217,9 +217,12 @@ def _how(table: TimeCourseTable) -> str:
     purge = ""
     if manifest["timed"]:
         purge = (
-            f" No word within {protocol['purge']:g} s of a tested one is trained on, which is longer than an "
-            "epoch: neighbours' epochs overlap."
+            f" No word within {protocol['purge']:g} s of a tested one is trained on, an epoch's length or "
+            "more: neighbours' epochs overlap."
         )
+    held = " Encoding keeps in the draws the penalty that it chose."
+    if manifest["plan"]["hold_alpha"]:
+        held = " Ridge and encoding keep in the draws the penalty that they chose."
     kind = {
         "items": "words exchange their vectors",
         "shift": "responses are shifted in a circle against the words",
@@ -229,8 +232,7 @@ def _how(table: TimeCourseTable) -> str:
         "Each window is a study of its own: the mean of each channel over it, under the "
         f"{protocol['name']} protocol, in folds that all windows share.{purge} p: draws in which {kind}, the "
         f"same in all windows, people and layers ({recorded(manifest['n_draws'])}); corrected by the largest "
-        "score of each draw over all windows and layers of a model. Where words are exchanged, and in "
-        "encoding, ridge keeps in the draws the penalty that it chose. "
+        f"score of each draw over all windows and layers of a model.{held} "
         "Peak: the middle of the best window of the group's mean; its interval resamples people, or words "
         "where there are fewer than six people."
     )

@@ -239,7 +239,7 @@ def _score(
     null = None
     if plan.n_nulls:
         kind = default_kind(stimulus)
-        null = NullPlan(kind, plan.n_nulls, scoring.seed, hold_alpha=True)
+        null = NullPlan(kind, plan.n_nulls, scoring.seed, hold_alpha=plan.hold_alpha)
     scores: dict[tuple[str, str], WindowScores] = {}
     for method in plan.methods:
         if method in decoders:
