@@ -36,6 +36,7 @@ _BLOCK = 50  # permutations in one compiled call
 _LAYERS = 8  # of a model, in one compiled call
 _DRAWS = {"shifts": "shift"}  # as the draws of methods that decode are called
 RSA = "rsa"
+RSA_PIECE = 0.125  # of the work on another measure is that on the table of RSA
 LAYER_COLUMNS = (
     "dataset", "model", "method", "role", "layer", "n_subjects", "n_items", "score", "chance", "null_mean",
     "p", "ceiling", "calibrated",
@@ -53,6 +54,12 @@ class _Values(NamedTuple):
     def best(self) -> int:
         """The place of the layer whose mean over subjects is highest."""
         return int(self.observed.mean(axis=0).argmax())
+
+
+def pieces(measures: Sequence[str]) -> float:
+    """Of the work on one model, as the progress counts it: one a measure, less for the table of RSA."""
+    others = sum(name != RSA for name in measures)
+    return others + (RSA in measures) * (RSA_PIECE + (others > 0))
 
 
 def similarity_evidence(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -105,6 +112,7 @@ def _of_measure(
         drawn = measure.own_null or role(model) == "model"
         tested = words if drawn else words._replace(permutations=words.permutations[:0])
         values[model] = _of_model(study, model, measure, loaded, tested, sides)
+        study.progress.update()
     ceiling = np.nan
     if kernels:
         if 0 not in sides:
