@@ -230,10 +230,12 @@ def test_noise_is_not_found_and_few_draws_are_no_test():
     table = run_timecourse(two_people([]), [model()], plan=plan, scoring=FOLDS, progress=False)
     assert [shown.answer for shown in verdicts(table)] == ["chance", "chance"]
     assert table.verdict().startswith("Not shown: no window is above what chance gives")
-    plan = replace(plan, n_nulls=0, methods=("rsa",))
-    table = run_timecourse(two_people([1]), [model()], plan=plan, scoring=FOLDS, progress=False)
-    assert [shown.answer for shown in verdicts(table)] == ["untested"]
-    assert table.rows["p_max"].isna().all()
+    for n_nulls in (0, 19):  # with 19 draws no p is below .05
+        plan = replace(plan, n_nulls=n_nulls, methods=("rsa",))
+        table = run_timecourse(two_people([1]), [model()], plan=plan, scoring=FOLDS, progress=False)
+        assert [shown.answer for shown in verdicts(table)] == ["untested"]
+        assert table.rows["p_max"].isna().all() == (n_nulls == 0)
+    assert table.verdict().startswith("Not tested: fewer than 20 draws")
 
 
 def test_in_a_text_the_purge_is_as_long_as_an_epoch():
