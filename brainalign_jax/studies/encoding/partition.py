@@ -87,6 +87,14 @@ def _kernel_of(features, fit, mask):
 _kernel = compiled(_kernel_of)
 
 
+def varies_beside(space: np.ndarray, nuisances: np.ndarray) -> bool:
+    """Whether nuisances [N, K] leave something of a space [N, D] that varies."""
+    every = np.ones(len(space))
+    fit = _float32(residual_ridge.nuisance_fit(nuisances, every))
+    left = residual_ridge.residual_features(unit_columns(space), fit, every)
+    return bool(np.any(np.asarray(left)))
+
+
 def _float32(fit: NuisanceFit) -> NuisanceFit:
     return NuisanceFit(*(np.asarray(part, np.float32) for part in fit))
 
