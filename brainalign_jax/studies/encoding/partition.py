@@ -16,7 +16,7 @@ import numpy as np
 from brainalign_jax.align import linalg
 from brainalign_jax.align.ridge import banded_ridge, banded_search, banded_spaces, residual_ridge
 from brainalign_jax.align.ridge.residual_ridge import NuisanceFit
-from brainalign_jax.studies.encoding.scores import reached_by_nuisances, unit_chunk
+from brainalign_jax.studies.encoding.scores import reached_by_nuisances, unit_chunk, varying
 from brainalign_jax.study.computation import compiled
 from brainalign_jax.study.score.volumes import TimeFolds, padded_rows, unit_columns
 
@@ -207,7 +207,7 @@ def score(
             told(1 / (n_folds * len(starts)))
         del fold
     products, residuals, total = np.split(sums, [1 + len(spaces), len(sums) - 1])
-    total = np.where(total > 0, total, np.inf)
+    total = varying(total)
     r2 = 1 - residuals / total
     # Where there is but one space, all but it are the nuisances: the last row.
     shares = Shares(
