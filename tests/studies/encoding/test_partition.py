@@ -1,4 +1,6 @@
 import itertools
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -194,7 +196,13 @@ def test_spaces_have_a_table_a_sentence_and_a_section(divided):
     assert 0.2 < group["omega"] < 0.8
     facts = again.manifest["models"][0]
     assert facts["nuisances_of_spaces"] == ["rate"] and facts["nuisances"] == ["rate", "length"]
-    assert "what each adds to the others: own +" in again.verdict()
+    said = again.verdict()
+    assert re.search(
+        r"\(word rate alone .\.\d+\); what each adds to the others: own \+\.\d+ \(p = 0.250\)", said
+    )
+    nothing = replace(again, spaces=again.spaces.assign(r2=-0.2))
+    assert "explain nothing of the mean of all voxels beyond word rate" in nothing.verdict()
+    assert "adds to the others" not in nothing.verdict()
     page = (output / "report.html").read_text()
     assert "how their variance is divided" in page and "Beside all: word rate." in page
     assert (output / "maps" / "model-1_group_space-2_unique_r2.nii.gz").is_file()
