@@ -287,13 +287,19 @@ def _score_model(
         beside = np.concatenate([np.zeros((len(first.values), 0)), *nuisances.values()], axis=1)
         layers = features.model_features(first, vectors, plan)
         values = [person.values for person in clock.people]
+        spaces = []
+        if others:
+            kept = features.nuisance_features(first, vectors, _beside_spaces(plan, others))
+            beside_spaces = list(kept)
+            spaces = [features.space_features(first, space, vectors, plan) for space in others]
+            spaces = [np.concatenate(layers, axis=1), *spaces]
         held = sizes.planned(
             scores.shapes_of(clock.folds),
             [layer.shape[1] for layer in layers],
             len(first.values),
             [own.shape[1] for own in values],
             plan.n_shifts,
-            n_spaces=len(names),
+            space_widths=[space.shape[1] for space in spaces],
             max_memory=max_memory,
         )
         told.note(f"{vectors.model}: {held.text()}")
@@ -310,14 +316,9 @@ def _score_model(
         )  # fmt: skip
         shares = [None] * len(values)
         if others:
-            kept = features.nuisance_features(first, vectors, _beside_spaces(plan, others))
-            beside_spaces = list(kept)
             shares = partition.score(
                 values,
-                [
-                    np.concatenate(layers, axis=1),
-                    *(features.space_features(first, space, vectors, plan) for space in others),
-                ],
+                spaces,
                 np.concatenate([beside[:, :0], *kept.values()], axis=1),
                 clock.folds, plan.ratios, plan.alphas, held.chunks.divided,
                 lambda share, part=part: told.update(part * share),
