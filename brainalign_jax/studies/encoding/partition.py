@@ -21,7 +21,9 @@ from brainalign_jax.study.computation import compiled
 from brainalign_jax.study.score.volumes import TimeFolds, padded_rows, unit_columns
 
 _TOLERANCE = 3e-6  # error allowed in the gain of a filter: at the rounding of float32
-_BATCH = 512  # columns whose errors at all penalties are held at once
+_BATCH = (
+    512  # columns whose errors at all penalties are held at once, or that are looked at at once
+)
 
 
 class Shares(NamedTuple):
@@ -91,8 +93,12 @@ def varies_beside(space: np.ndarray, nuisances: np.ndarray) -> bool:
     """Whether nuisances [N, K] leave something of a space [N, D] that varies."""
     every = np.ones(len(space))
     fit = _float32(residual_ridge.nuisance_fit(nuisances, every))
-    left = residual_ridge.residual_features(unit_columns(space), fit, every)
-    return bool(np.any(np.asarray(left)))
+    return any(
+        residual_ridge.residual_features(
+            unit_columns(space[:, start : start + _BATCH]), fit, every
+        ).any()
+        for start in range(0, space.shape[1], _BATCH)
+    )
 
 
 def _float32(fit: NuisanceFit) -> NuisanceFit:
