@@ -1,3 +1,4 @@
+import hashlib
 import itertools
 import re
 from dataclasses import replace
@@ -288,6 +289,10 @@ def test_the_surprisal_of_a_causal_model_is_a_space_beside_it(tmp_path):
     folder = str(save_checkpoint("gpt2", tmp_path / "gpt2", n_layers=1))
     add_letter_tokenizer(tmp_path / "gpt2")
     dataset = alone(person("S1", np.ones(100)))
-    table = run_encoding(dataset, [folder], plan=SHORT, spaces=["surprisal"], progress=False)
-    assert list(table.spaces["space"]) == [folder, "surprisal", "nuisances"]
+    sound = tmp_path / "sound.tsv"
+    sound.write_text("power\n" + "1\n2\n" * 30)
+    spaces = ["surprisal", f"volumes:{sound}"]
+    table = run_encoding(dataset, [folder], plan=SHORT, spaces=spaces, progress=False)
+    assert list(table.spaces["space"]) == [folder, *spaces, "nuisances"]
     assert table.manifest["models"][0]["nuisances"] == ["rate"]
+    assert table.manifest["tables"] == {spaces[1]: hashlib.sha256(sound.read_bytes()).hexdigest()}
