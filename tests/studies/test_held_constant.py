@@ -170,3 +170,4 @@ def test_what_cannot_be_held_constant_is_refused(words, model):
     apart = Stimulus(("a", "bb", "ccc", "dddd"))
     notes = held_features(apart, ("position", "length"), lower=False).notes
     assert "Not held constant: position_in_text: not known for these words." in notes
+    assert held_features(apart, ("length",), lower=False).notes == ()  # nothing else was asked for
