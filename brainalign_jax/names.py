@@ -60,7 +60,7 @@ def nearest(name: object, known: Iterable[str], *, listing: str = "") -> str:
     return f"the nearest: {shown}; " * bool(near) + f"{listing} lists all {len(names)}"
 
 
-def expanded(models: Iterable[object]) -> list:
+def expanded(models: Iterable[object] | str) -> list:
     """Names of models, where MODEL@{A,B} stands for MODEL@A and MODEL@B, and a number for a step of training.
 
     What is no text, as vectors in a model's place, stays.
@@ -71,7 +71,7 @@ def expanded(models: Iterable[object]) -> list:
     Raises: ValueError where the braces are not closed, or hold nothing.
     """
     several: list = []
-    for model in models:
+    for model in [models] if isinstance(models, str) else models:
         if not isinstance(model, str) or "@{" not in model:
             several.append(model)
             continue
@@ -86,15 +86,18 @@ def expanded(models: Iterable[object]) -> list:
     return several
 
 
-def model_names(models: Iterable[object]) -> tuple[str, ...]:
-    """The names of models, or of vectors in a model's place.
+def model_names(models: Iterable[object] | str) -> tuple[str, ...]:
+    """The names of models, or of vectors in a model's place; a text alone is one name.
 
     >>> model_names(["gpt2", "bert-base"])
     ('gpt2', 'bert-base')
+    >>> model_names("gpt2")
+    ('gpt2',)
 
     Raises: ValueError where there is none, or a name is given twice.
     """
-    names = tuple(str(getattr(model, "model", model)) for model in models)
+    several = [models] if isinstance(models, str) else models
+    names = tuple(str(getattr(model, "model", model)) for model in several)
     if not names:
         raise ValueError("no model is given: name one or more")
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]

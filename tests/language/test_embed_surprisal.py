@@ -21,7 +21,7 @@ from brainalign_jax.language import (
     embed,
     extraction,
     pooled_states,
-    scoring,
+    predicted_tokens,
     streaming,
     surprisal,
 )
@@ -159,7 +159,7 @@ def test_half_precision_is_of_the_states_alone(style, folder_of):
     place, target, row = np.array([[7, 0, 7, 3], [5, 59, 0, 1], [1, 0, 1, 3]], np.int32)
     expected = scipy.special.log_softmax(finished @ table.T, axis=1)[place, target]
     sums = jnp.asarray([0, 100, 7], jnp.float32)
-    scored = scoring.Scored(place, target, row)
+    scored = predicted_tokens.Scored(place, target, row)
     found = pooled_states.add_surprisal(sums, model, head, states, scored)
     wanted = [-expected[1], 100 - expected[0] - expected[2], 7]
     np.testing.assert_allclose(found, wanted, atol=2e-5)
@@ -312,15 +312,15 @@ def test_words_that_the_vocabulary_lacks_and_numbers_that_overflow():
     ids = [np.array([1, 2, 7, 3, 4])]
     targets = [[((0, 3), (0,)), ((1, 4), (1,)), ((2, 5), (3, 4))]]
     sequences = Sequences(ids, targets, [], [[(0, 1), (1, 3), (3, 5)]])
-    (found,) = scoring.predicted_in(sequences)
+    (found,) = predicted_tokens.predicted_in(sequences)
     assert [one.tolist() for one in found] == [[0, 1, 2, 3], [2, 7, 3, 4], [1, 1, 2, 2]]
     sums = np.array([0, 5, 6, 0, 0, 0], np.float32)
     with pytest.warns(UserWarning, match="2 words .* pieces that the vocabulary lacks"):
-        values = scoring.word_values(sums, sequences, Unknown, stimulus)
+        values = predicted_tokens.word_values(sums, sequences, Unknown, stimulus)
     np.testing.assert_array_equal(values, [np.nan, np.nan, 6, np.nan, np.nan, 6])
     sums[2] = np.inf
     with pytest.raises(ValueError, match=r"surprisal of word 2 \('c'\) is inf"):
-        scoring.word_values(sums, sequences, Unknown, stimulus)
+        predicted_tokens.word_values(sums, sequences, Unknown, stimulus)
 
 
 def test_a_word_longer_than_the_model_has_none(folder_of):
