@@ -18,7 +18,9 @@ from brainalign_jax.studies.timecourse import (
     latency,
     run_timecourse,
     similarity,
+    timecourse,
     verdicts,
+    windows,
 )
 from brainalign_jax.studies.timecourse.windows import recording_of
 from brainalign_jax.study.computation import Computation
@@ -307,6 +309,24 @@ def test_without_mne_the_largest_statistic_stands_alone(monkeypatch):
 def test_windows_that_do_not_fit_are_refused(plan, message):
     with pytest.raises(ValueError, match=message):
         run_timecourse(two_people([]), [model()], plan=replace(PLAN, **plan), progress=False)
+
+
+def test_runs_that_leave_draws_nothing_to_move_are_refused():
+    every = np.ones(N, bool)
+    names = words().words
+    isolated = ba.Stimulus(names, run=np.repeat([0, 1, 2], 20).astype(np.int32))
+    with pytest.raises(ValueError, match="no onsets and 3 runs, of which draws exchange four"):
+        windows.check_draws(isolated, every, ("ridge", "rsa"))
+    windows.check_draws(isolated, every, ("rsa",))
+    run = np.repeat([0, 1], [57, 3]).astype(np.int32)
+    text = ba.Stimulus(names, run=run, onsets=0.4 * np.arange(N))
+    with pytest.raises(ValueError, match="run 1 has 3 words, too few to shift .*--n_nulls=0"):
+        windows.check_draws(text, every, ("encoding",))
+    valid = np.ones((2, N), bool)
+    valid[1, 9:] = False
+    data = two_people([])
+    assert timecourse._fitting_k(data, valid, FOLDS, 10) == 9
+    assert timecourse._fitting_k(data, valid[:1], FOLDS, 10) == 10
 
 
 def test_recordings_without_a_time_axis_or_at_other_times_are_refused():

@@ -31,11 +31,12 @@ from brainalign_jax.studies.timecourse.table import (
 from brainalign_jax.studies.timecourse.transfer import generalise_over_time
 from brainalign_jax.studies.timecourse.windows import (
     Recording,
+    check_draws,
     chosen_windows,
     read_epochs,
     recording_of,
     scoring_over_time,
-    words_of_anyone,
+    words_of_people,
 )
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
@@ -82,10 +83,15 @@ def run_timecourse(
     reference = read_epochs(dataset, dataset.subjects[0])
     windows = chosen_windows(reference, plan)
     scoring, notes = scoring_over_time(dataset, scoring, reference)
+    valid = words_of_people(dataset, reference)
     decoders = tuple(name for name in plan.methods if name in ("ridge", "procrustes"))
     scoring = replace(
-        scoring, methods=decoders or ("ridge",), ks=(_fitting_k(reference, scoring, plan.k),)
+        scoring, methods=decoders or ("ridge",), ks=(_fitting_k(dataset, valid, scoring, plan.k),)
     )
+    words = valid.any(axis=0)
+    if plan.n_nulls:
+        _, token_to_type = dataset.stimulus.types(lower=scoring.lower)
+        check_draws(dataset.stimulus, words & (token_to_type >= 0), plan.methods)
     if "rsa" in plan.methods:
         similarity.check_rsa(scoring)
     given = {model.model: model for model in models if isinstance(model, Embeddings)}
@@ -118,7 +124,6 @@ def run_timecourse(
     study = replace(study, scoring=scoring)
     people: dict[tuple[str, str], dict[str, WindowScores]] = {}
     known = _People(plan)
-    words = words_of_anyone(dataset, reference) if plan.n_nulls else reference.valid
     fingerprints = {}
     with told.stage(SCORES):
         for subject in dataset.subjects:
@@ -284,10 +289,11 @@ def _score(
     return scores
 
 
-def _fitting_k(epochs, scoring: Scoring, k: int) -> int:
-    """k, or the number of words where there are fewer."""
-    _, token_to_type = epochs.stimulus.types(lower=scoring.lower)
-    return min(k, len(np.unique(token_to_type[epochs.valid & (token_to_type >= 0)])))
+def _fitting_k(dataset: Dataset, valid: np.ndarray, scoring: Scoring, k: int) -> int:
+    """k, or the fewest words that a person of valid [S, N] has where these are fewer."""
+    _, token_to_type = dataset.stimulus.types(lower=scoring.lower)
+    counts = [len(np.unique(token_to_type[own & (token_to_type >= 0)])) for own in valid]
+    return max(1, min(k, *counts))
 
 
 def _maps(study: Study, vectors, windows, method: str, peaks: pd.DataFrame) -> pd.DataFrame:
