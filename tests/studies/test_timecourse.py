@@ -341,6 +341,9 @@ def test_recordings_without_a_time_axis_or_at_other_times_are_refused():
         run_timecourse(
             dataset_of(person, later), [model()], plan=PLAN, scoring=FOLDS, progress=False
         )
+    twice = [model(), model(vectors(1))]
+    with pytest.raises(ValueError, match="given twice: planted"):
+        run_timecourse(dataset_of(person), twice, plan=PLAN, scoring=FOLDS, progress=False)
     with pytest.raises(ValueError, match="unknown method 'cka'; known: ridge"):
         TimeCourse(methods=("cka",))
     with pytest.raises(ValueError, match="generalise_time needs a method that decodes"):

@@ -17,6 +17,7 @@ import pandas as pd
 from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
+from brainalign_jax.names import expanded, model_names
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.studies.options import TimeCourse
 from brainalign_jax.studies.timecourse import encoding, inference, report, similarity
@@ -76,10 +77,11 @@ def run_timecourse(
         of the plan. The audited protocol where none is given, with a purge gap of an epoch at least.
       cache_dir: of word vectors and finished scores; below output_dir if not given.
 
-    Raises: ValueError for recordings without a time axis, windows that do not fit the epoch, epochs of people
-    that differ in time, or too few words.
+    Raises: ValueError for vectors of one name, recordings without a time axis, windows that do not fit the
+    epoch, epochs of people that differ in time, or too few words.
     """
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    names = model_names(dict.fromkeys(expanded(models)))
     reference = read_epochs(dataset, dataset.subjects[0])
     windows = chosen_windows(reference, plan)
     scoring, notes = scoring_over_time(dataset, scoring, reference)
@@ -95,11 +97,10 @@ def run_timecourse(
     if "rsa" in plan.methods:
         similarity.check_rsa(scoring)
     given = {model.model: model for model in models if isinstance(model, Embeddings)}
-    names = tuple(model.model if isinstance(model, Embeddings) else model for model in models)
     cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
     study = Study(
         dataset,
-        tuple(dict.fromkeys(names)),
+        names,
         scoring,
         computation,
         embedding,
