@@ -217,12 +217,13 @@ def _how(table: TimeCourseTable) -> str:
     purge = ""
     if manifest["timed"]:
         purge = (
-            f" No word within {protocol['purge']:g} s of a tested one is trained on, which is longer than an "
-            "epoch: neighbours' epochs overlap."
+            f" No word within {protocol['purge']:g} s of a tested one is trained on, which is an epoch's "
+            "length at least: neighbours' epochs overlap."
         )
     kind = {
         "items": "words exchange their vectors",
-        "shift": "responses are shifted in a circle against the words",
+        "shift": "responses are shifted in a circle against the words (RSA of fewer than 40 words: blocks of "
+        "words change places)",
         "blocks": "blocks of responses change places",
     }[manifest["null"]]
     return (
