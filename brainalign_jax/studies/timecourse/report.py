@@ -23,7 +23,7 @@ from brainalign_jax.study.report.wording import (
 )
 from brainalign_jax.study.results import GROUP
 
-_PEAKS = ("model", "method", "layer", "found from", "to", "peak (s)", "score", "p")
+_PEAKS = ("model", "method", "layer", "first found (s)", "last found (s)", "peak (s)", "score", "p")
 
 
 def write_report(table: TimeCourseTable, folder: str | Path) -> Path:
