@@ -329,6 +329,23 @@ def test_runs_that_leave_draws_nothing_to_move_are_refused():
     assert timecourse._fitting_k(data, valid[:1], FOLDS, 10) == 10
 
 
+def test_resamples_that_fill_the_memory_are_refused_before_scoring():
+    plan = replace(PLAN, n_bootstraps=1_000_000, step=0.025, window=0.025)
+    data = two_people([])
+    options = dict(scoring=FOLDS, progress=False)
+    every = model(np.concatenate([vectors()] * 8))
+    with pytest.raises(
+        ValueError, match="n_bootstraps=1,000,000 of 20 windows and 32 layers takes"
+    ):
+        run_timecourse(data, [every], plan=plan, **options)
+    sizes = dict(n_windows=40, n_layers=13, n_bootstraps=2000, n_people=30)
+    inference.check_sizes(**sizes, n_nulls=1000)
+    with pytest.raises(
+        ValueError, match="n_nulls=100,000 .*: give a smaller n_nulls, a larger step"
+    ):
+        inference.check_sizes(**sizes, n_nulls=100_000)
+
+
 def test_recordings_without_a_time_axis_or_at_other_times_are_refused():
     person = epochs_of("S1", words(), [])
     plain = Dataset("plain", ("S1",), words(), lambda subject: person.mean())

@@ -51,6 +51,7 @@ from brainalign_jax.study.progress import SCORES, TESTS, VECTORS, Progress, Stag
 from brainalign_jax.study.results import GROUP, about_model
 from brainalign_jax.study.score.problem import left_out_words, said_of_left_out
 from brainalign_jax.study.score.sweep import with_common_axes
+from brainalign_jax.study.score.workbench import layer_numbers
 
 _HELD = 2**31  # bytes of windows of all people, kept for the ceiling of encoding
 
@@ -123,6 +124,14 @@ def run_timecourse(
             told.update()
     scoring = with_common_axes(scoring, [model.values.shape[-1] for model in vectors])
     study = replace(study, scoring=scoring)
+    for model in vectors:
+        inference.check_sizes(
+            n_windows=len(windows),
+            n_layers=sum(map(len, layer_numbers(model, scoring.layers))),
+            n_bootstraps=plan.n_bootstraps,
+            n_nulls=plan.n_nulls,
+            n_people=len(dataset.subjects),
+        )
     people: dict[tuple[str, str], dict[str, WindowScores]] = {}
     known = _People(plan)
     fingerprints = {}
