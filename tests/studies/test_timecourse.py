@@ -18,7 +18,9 @@ from brainalign_jax.studies.timecourse import (
     latency,
     run_timecourse,
     similarity,
+    timecourse,
     verdicts,
+    windows,
 )
 from brainalign_jax.studies.timecourse.windows import recording_of
 from brainalign_jax.study.computation import Computation
@@ -309,6 +311,41 @@ def test_windows_that_do_not_fit_are_refused(plan, message):
         run_timecourse(two_people([]), [model()], plan=replace(PLAN, **plan), progress=False)
 
 
+def test_runs_that_leave_draws_nothing_to_move_are_refused():
+    every = np.ones(N, bool)
+    names = words().words
+    isolated = ba.Stimulus(names, run=np.repeat([0, 1, 2], 20).astype(np.int32))
+    with pytest.raises(ValueError, match="no onsets and 3 runs, of which draws exchange four"):
+        windows.check_draws(isolated, every, ("ridge", "rsa"))
+    windows.check_draws(isolated, every, ("rsa",))
+    run = np.repeat([0, 1], [57, 3]).astype(np.int32)
+    text = ba.Stimulus(names, run=run, onsets=0.4 * np.arange(N))
+    with pytest.raises(ValueError, match="run 1 has 3 words, too few to shift .*--n_nulls=0"):
+        windows.check_draws(text, every, ("encoding",))
+    valid = np.ones((2, N), bool)
+    valid[1, 9:] = False
+    data = two_people([])
+    assert timecourse._fitting_k(data, valid, FOLDS, 10) == 9
+    assert timecourse._fitting_k(data, valid[:1], FOLDS, 10) == 10
+
+
+def test_resamples_that_fill_the_memory_are_refused_before_scoring():
+    plan = replace(PLAN, n_bootstraps=1_000_000, step=0.025, window=0.025)
+    data = two_people([])
+    options = dict(scoring=FOLDS, progress=False)
+    every = model(np.concatenate([vectors()] * 8))
+    with pytest.raises(
+        ValueError, match="n_bootstraps=1,000,000 of 20 windows and 32 layers takes"
+    ):
+        run_timecourse(data, [every], plan=plan, **options)
+    sizes = dict(n_windows=40, n_layers=13, n_bootstraps=2000, n_people=30)
+    inference.check_sizes(**sizes, n_nulls=1000)
+    with pytest.raises(
+        ValueError, match="n_nulls=100,000 .*: give a smaller n_nulls, a larger step"
+    ):
+        inference.check_sizes(**sizes, n_nulls=100_000)
+
+
 def test_recordings_without_a_time_axis_or_at_other_times_are_refused():
     person = epochs_of("S1", words(), [])
     plain = Dataset("plain", ("S1",), words(), lambda subject: person.mean())
@@ -321,6 +358,9 @@ def test_recordings_without_a_time_axis_or_at_other_times_are_refused():
         run_timecourse(
             dataset_of(person, later), [model()], plan=PLAN, scoring=FOLDS, progress=False
         )
+    twice = [model(), model(vectors(1))]
+    with pytest.raises(ValueError, match="given twice: planted"):
+        run_timecourse(dataset_of(person), twice, plan=PLAN, scoring=FOLDS, progress=False)
     with pytest.raises(ValueError, match="unknown method 'cka'; known: ridge"):
         TimeCourse(methods=("cka",))
     with pytest.raises(ValueError, match="generalise_time needs a method that decodes"):

@@ -9,6 +9,7 @@ import numpy as np
 from brainalign_jax.align.stats import bootstrap
 from brainalign_jax.study.evidence.chance import mean_interval, permutation_p
 
+_MOST_HELD = 2**32  # bytes of resamples, and of all people's draws
 FEWEST_PEOPLE = 6  # of fewer there are hardly enough sign flips for a p below .05
 NO_MNE = (
     "Clusters were not tested, as MNE-Python is not installed (pip install 'brainalign_jax[mne]'): the "
@@ -22,6 +23,21 @@ def few_people(count: int) -> str:
         f"Clusters over people were not tested: {count} are fewer than {FEWEST_PEOPLE}; the largest "
         "statistic over windows and layers stands alone."
     )
+
+
+def check_sizes(
+    *, n_windows: int, n_layers: int, n_bootstraps: int, n_nulls: int, n_people: int
+) -> None:
+    """Raise ValueError where the resamples or the draws of a model would take more than is meant for them."""
+    cells = n_windows * n_layers
+    for option, count in (("n_bootstraps", n_bootstraps), ("n_nulls", n_nulls)):
+        needed = 8 * cells * count * (n_people if option == "n_nulls" else 1)
+        if needed > _MOST_HELD:
+            raise ValueError(
+                f"{option}={count:,} of {n_windows:,} windows and {n_layers} layers takes "
+                f"{needed / 2**30:.1f} GiB, more than the {_MOST_HELD / 2**30:.0f} that are for it: give a "
+                f"smaller {option}, a larger step or fewer layers"
+            )
 
 
 def p_values(

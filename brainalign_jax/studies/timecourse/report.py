@@ -23,7 +23,7 @@ from brainalign_jax.study.report.wording import (
 )
 from brainalign_jax.study.results import GROUP
 
-_PEAKS = ("model", "method", "layer", "found from", "to", "peak (s)", "score", "p")
+_PEAKS = ("model", "method", "layer", "first found (s)", "last found (s)", "peak (s)", "score", "p")
 
 
 def write_report(table: TimeCourseTable, folder: str | Path) -> Path:
@@ -225,7 +225,8 @@ def _how(table: TimeCourseTable) -> str:
         held = " Ridge and encoding keep in the draws the penalty that they chose."
     kind = {
         "items": "words exchange their vectors",
-        "shift": "responses are shifted in a circle against the words",
+        "shift": "responses are shifted in a circle against the words (RSA of fewer than 40 words: blocks of "
+        "words change places)",
         "blocks": "blocks of responses change places",
     }[manifest["null"]]
     return (

@@ -17,6 +17,7 @@ import pandas as pd
 from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
+from brainalign_jax.names import expanded, model_names
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.studies.options import TimeCourse
 from brainalign_jax.studies.timecourse import encoding, inference, report, similarity
@@ -31,11 +32,12 @@ from brainalign_jax.studies.timecourse.table import (
 from brainalign_jax.studies.timecourse.transfer import generalise_over_time
 from brainalign_jax.studies.timecourse.windows import (
     Recording,
+    check_draws,
     chosen_windows,
     read_epochs,
     recording_of,
     scoring_over_time,
-    words_of_anyone,
+    words_of_people,
 )
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
@@ -49,6 +51,7 @@ from brainalign_jax.study.progress import SCORES, TESTS, VECTORS, Progress, Stag
 from brainalign_jax.study.results import GROUP, about_model
 from brainalign_jax.study.score.problem import left_out_words, said_of_left_out
 from brainalign_jax.study.score.sweep import with_common_axes
+from brainalign_jax.study.score.workbench import layer_numbers
 
 _HELD = 2**31  # bytes of windows of all people, kept for the ceiling of encoding
 
@@ -75,25 +78,30 @@ def run_timecourse(
         of the plan. The audited protocol where none is given, with a purge gap of an epoch at least.
       cache_dir: of word vectors and finished scores; below output_dir if not given.
 
-    Raises: ValueError for recordings without a time axis, windows that do not fit the epoch, epochs of people
-    that differ in time, or too few words.
+    Raises: ValueError for vectors of one name, recordings without a time axis, windows that do not fit the
+    epoch, epochs of people that differ in time, or too few words.
     """
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    names = model_names(dict.fromkeys(expanded(models)))
     reference = read_epochs(dataset, dataset.subjects[0])
     windows = chosen_windows(reference, plan)
     scoring, notes = scoring_over_time(dataset, scoring, reference)
+    valid = words_of_people(dataset, reference)
     decoders = tuple(name for name in plan.methods if name in ("ridge", "procrustes"))
     scoring = replace(
-        scoring, methods=decoders or ("ridge",), ks=(_fitting_k(reference, scoring, plan.k),)
+        scoring, methods=decoders or ("ridge",), ks=(_fitting_k(dataset, valid, scoring, plan.k),)
     )
+    words = valid.any(axis=0)
+    if plan.n_nulls:
+        _, token_to_type = dataset.stimulus.types(lower=scoring.lower)
+        check_draws(dataset.stimulus, words & (token_to_type >= 0), plan.methods)
     if "rsa" in plan.methods:
         similarity.check_rsa(scoring)
     given = {model.model: model for model in models if isinstance(model, Embeddings)}
-    names = tuple(model.model if isinstance(model, Embeddings) else model for model in models)
     cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
     study = Study(
         dataset,
-        tuple(dict.fromkeys(names)),
+        names,
         scoring,
         computation,
         embedding,
@@ -116,9 +124,16 @@ def run_timecourse(
             told.update()
     scoring = with_common_axes(scoring, [model.values.shape[-1] for model in vectors])
     study = replace(study, scoring=scoring)
+    for model in vectors:
+        inference.check_sizes(
+            n_windows=len(windows),
+            n_layers=sum(map(len, layer_numbers(model, scoring.layers))),
+            n_bootstraps=plan.n_bootstraps,
+            n_nulls=plan.n_nulls,
+            n_people=len(dataset.subjects),
+        )
     people: dict[tuple[str, str], dict[str, WindowScores]] = {}
     known = _People(plan)
-    words = words_of_anyone(dataset, reference) if plan.n_nulls else reference.valid
     fingerprints = {}
     with told.stage(SCORES):
         for subject in dataset.subjects:
@@ -284,10 +299,11 @@ def _score(
     return scores
 
 
-def _fitting_k(epochs, scoring: Scoring, k: int) -> int:
-    """k, or the number of words where there are fewer."""
-    _, token_to_type = epochs.stimulus.types(lower=scoring.lower)
-    return min(k, len(np.unique(token_to_type[epochs.valid & (token_to_type >= 0)])))
+def _fitting_k(dataset: Dataset, valid: np.ndarray, scoring: Scoring, k: int) -> int:
+    """k, or the fewest words that a person of valid [S, N] has where these are fewer."""
+    _, token_to_type = dataset.stimulus.types(lower=scoring.lower)
+    counts = [len(np.unique(token_to_type[own & (token_to_type >= 0)])) for own in valid]
+    return max(1, min(k, *counts))
 
 
 def _maps(study: Study, vectors, windows, method: str, peaks: pd.DataFrame) -> pd.DataFrame:

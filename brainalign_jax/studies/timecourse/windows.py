@@ -15,8 +15,10 @@ import numpy as np
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.readout import EpochedResponses, Window
 from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.options import TimeCourse
 from brainalign_jax.study.context import fitting_scoring
+from brainalign_jax.study.evidence.draws import default_kind
 from brainalign_jax.study.options import Scoring
 
 _MOST_WINDOWS = 10_000
@@ -53,11 +55,38 @@ def read_epochs(dataset: Dataset, subject: str) -> EpochedResponses:
     return dataset.epochs(subject)
 
 
-def words_of_anyone(dataset: Dataset, reference: EpochedResponses) -> np.ndarray:
-    """Words [N] that anybody has an epoch of. Each recording is read for it."""
-    others = [subject for subject in dataset.subjects if subject != reference.subject]
-    valid = [reference.valid, *(read_epochs(dataset, subject).valid for subject in others)]
-    return np.any(valid, axis=0)
+def words_of_people(dataset: Dataset, reference: EpochedResponses) -> np.ndarray:
+    """Words [S, N] that each person has an epoch of; every recording is read for it.
+
+    Raises: ValueError where the epochs are at other times than the reference's.
+    """
+    valid = [reference.valid]
+    for subject in dataset.subjects:
+        if subject != reference.subject:
+            epochs = read_epochs(dataset, subject)
+            check_times(epochs, reference)
+            valid.append(epochs.valid)
+    return np.stack(valid)
+
+
+def check_draws(stimulus: Stimulus, words: np.ndarray, methods: tuple[str, ...]) -> None:
+    """Raise ValueError where the words [N] of a text or of runs leave null draws nothing to move."""
+    kind = default_kind(stimulus)
+    if kind == "items" or methods == ("rsa",):  # whose draws have a rule of their own
+        return
+    run = np.zeros(len(words), int) if stimulus.run is None else stimulus.run
+    labels, counts = np.unique(run[words], return_counts=True)
+    remedy = "give --n_nulls=0, which tests nothing"
+    if kind == "blocks" and len(labels) < 4:
+        raise ValueError(
+            f"the words have no onsets and {len(labels)} runs, of which draws exchange four or more: leave "
+            f"the runs of isolated words out of the data, or {remedy}"
+        )
+    if kind == "shift" and len(labels) and counts.min() < 4:
+        raise ValueError(
+            f"run {labels[counts.argmin()]} has {counts.min()} words, too few to shift against its "
+            f"responses: leave it out of the data, or {remedy}"
+        )
 
 
 def chosen_windows(epochs: EpochedResponses, plan: TimeCourse) -> list[Window]:
@@ -71,10 +100,8 @@ def chosen_windows(epochs: EpochedResponses, plan: TimeCourse) -> list[Window]:
     return windows
 
 
-def recording_of(
-    epochs: EpochedResponses, windows: list[Window], reference: EpochedResponses
-) -> Recording:
-    """A person's windows. Raises ValueError where the epochs are at other times than the reference's."""
+def check_times(epochs: EpochedResponses, reference: EpochedResponses) -> None:
+    """Raise ValueError where a person's epochs are at other times than the reference's."""
     slack = epochs.step + 1e-6
     if abs(epochs.times[0] - reference.times[0]) > slack or (
         abs(epochs.times[-1] - reference.times[-1]) > slack
@@ -84,6 +111,13 @@ def recording_of(
             f"{reference.subject} {reference.times[0]:g} to {reference.times[-1]:g} s; cut all alike "
             "(tmin=, tmax=)"
         )
+
+
+def recording_of(
+    epochs: EpochedResponses, windows: list[Window], reference: EpochedResponses
+) -> Recording:
+    """A person's windows. Raises ValueError where the epochs are at other times than the reference's."""
+    check_times(epochs, reference)
     responses = [
         replace(epochs.mean(window), subject=f"{epochs.subject} window {number}")
         for number, window in enumerate(windows)
