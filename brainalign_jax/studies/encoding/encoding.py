@@ -177,7 +177,7 @@ def run_encoding(
             },
             "models": facts,
             "spaces": [space.name for space in others],
-            "tables": {space.name: outputs.sha256_of(space.path) for space in others if space.path},
+            "tables": features.tables(others),
             "regions": list(regions.names),
             "atlas": None if atlas is None else str(atlas),
             "folds": how,

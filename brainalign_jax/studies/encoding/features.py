@@ -16,6 +16,7 @@ from brainalign_jax.neural.readout import TimeCourses
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.options import VoxelEncoding
 from brainalign_jax.study.names import UNTRAINED, seed_of, without_seed
+from brainalign_jax.study.outputs import sha256_of
 from brainalign_jax.study.score.volumes import at_volumes
 from brainalign_jax.study.words import GROUPS, token_features
 
@@ -232,6 +233,11 @@ def _layers_of(stimulus, model, number: int | None, plan: VoxelEncoding, cache):
     layers = None if number is None else (number,)
     own = replace(plan, layers=layers, nuisances=())
     return word_vectors(stimulus, model, own, cache=cache).layers
+
+
+def tables(spaces: Sequence[FeatureSpace]) -> dict[str, str]:
+    """Space -> SHA-256 of its table, of those that have one."""
+    return {space.name: sha256_of(space.path) for space in spaces if space.path is not None}
 
 
 def space_features(

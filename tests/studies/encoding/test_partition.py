@@ -228,6 +228,8 @@ def test_spaces_are_named_or_refused(divided, tmp_path):
         features.space_features(courses, s, vectors, plan).shape for s in (last, surprising, sound)
     ]
     assert shapes == [(110, 16), (110, 1), (110, 2)] and len(last.layers) == 1
+    digest = hashlib.sha256(table.read_bytes()).hexdigest()
+    assert features.tables([last, sound]) == {f"volumes:{table}": digest}
     assert surprising.in_place_of == ("surprisal",) and sound.in_place_of == ()
     assert features.space_features(courses, made("rate+length")[0], vectors, plan).shape == (110, 2)
     table.write_text("power\n" + "1.5\n" * 100)
@@ -290,10 +292,6 @@ def test_the_surprisal_of_a_causal_model_is_a_space_beside_it(tmp_path):
     folder = str(save_checkpoint("gpt2", tmp_path / "gpt2", n_layers=1))
     add_letter_tokenizer(tmp_path / "gpt2")
     dataset = alone(person("S1", np.ones(100)))
-    sound = tmp_path / "sound.tsv"
-    sound.write_text("power\n" + "1\n2\n" * 30)
-    spaces = ["surprisal", f"volumes:{sound}"]
-    table = run_encoding(dataset, [folder], plan=SHORT, spaces=spaces, progress=False)
-    assert list(table.spaces["space"]) == [folder, *spaces, "nuisances"]
-    assert table.manifest["models"][0]["nuisances"] == ["rate"]
-    assert table.manifest["tables"] == {spaces[1]: hashlib.sha256(sound.read_bytes()).hexdigest()}
+    given = dict(plan=SHORT, spaces=["surprisal"], max_memory=1, progress=False)
+    with pytest.raises(ValueError, match="the study needs"):  # all features are made
+        run_encoding(dataset, [folder], **given)
