@@ -97,9 +97,7 @@ def test_each_layer_is_found_in_its_window_and_nowhere_else(successive):
     assert (peaks["over"] == "words").all() and (peaks["lower"] <= peaks["latency"]).all()
     order = table.manifest["order"]["planted, ridge"]
     assert order["rho"] == 1 and order["follows"] == "later"
-    said = (
-        "Yes. planted, ridge: found are layer 0 0.000 to 0.100 s; layer 1 0.100 to 0.200 s; layer 2"
-    )
+    said = "Yes. planted, ridge: found are layer 0 from 0.000 to 0.100 s; layer 1 from 0.100 to 0.200 s;"
     assert table.verdict().startswith(said)
     assert "Layer and latency correlate by 1.000 (Spearman, 4 layers), without" in table.verdict()
     assert "later layers peak later (Spearman 1.000" in table.verdict()
@@ -126,7 +124,7 @@ def test_it_is_saved_loaded_and_shown(successive):
         assert getattr(loaded, name).equals(getattr(table, name))
     assert loaded.verdict() == table.verdict()
     page = (folder / "report.html").read_text("utf-8")
-    assert "When is which layer there?" in page and "Peaks" in page and "None" not in page
+    assert "Is a layer there, and when?" in page and "Peaks" in page and "None" not in page
     figures = {path.name for path in (folder / "figures").iterdir()}
     assert {"time_by_layer_1.png", "time_course_3.png", "time_by_time_1.png"} <= figures
 

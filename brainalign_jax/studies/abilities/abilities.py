@@ -29,6 +29,7 @@ from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.manifest import made_by
 from brainalign_jax.study.progress import Progress, Stage
+from brainalign_jax.study.report.wording import counted
 
 _MODELS = "models"
 
@@ -48,7 +49,9 @@ class _Material(NamedTuple):
             known["minimal pairs"] = f"{len(self.pairs.good):,}"
         if self.times is not None:
             known["reading times"] = f"{len(self.times.words):,} words"
-        return known | {asked.name: f"{len(asked.asked):,} questions" for asked in self.questions}
+        return known | {
+            asked.name: counted(len(asked.asked), "question") for asked in self.questions
+        }
 
 
 def run_abilities(

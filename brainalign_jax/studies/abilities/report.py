@@ -12,7 +12,7 @@ from brainalign_jax.studies.abilities import pairs, reading, verdict
 from brainalign_jax.studies.abilities.table import AbilitiesTable
 from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.figure_parts import GREY
-from brainalign_jax.study.report.wording import interval, number, short_names
+from brainalign_jax.study.report.wording import capitalised, interval, number, short_names
 
 _HEADER = ("model", "task", "value", "interval", "standard error", "n")
 _MOST_GROUPS = 80  # lines of a figure
@@ -34,7 +34,7 @@ def write_report(table: AbilitiesTable, folder: Path) -> Path:
         if len(rows):
             drawn = draw_groups(rows, axis)
             figure_parts.save(drawn, folder / "figures" / f"{name}.png")
-            caption = f"{axis[:1].upper()}{axis[1:]}, with intervals; the line is chance."
+            caption = f"{capitalised(axis)}, with intervals; the line is chance."
             figures.append(page.picture(name, drawn, caption))
     groups = table.rows.drop(verdict.main_rows(table.rows).index)
     return page.write(

@@ -11,7 +11,9 @@ from brainalign_jax.language.components import RANDOM, Component
 from brainalign_jax.studies.ablation import shapley, twins
 from brainalign_jax.studies.ablation.table import INTACT, TWINS, AblationTable
 from brainalign_jax.study.report.wording import (
+    capitalised,
     counted,
+    first_few,
     interval,
     listed,
     number,
@@ -76,7 +78,7 @@ def headline(table: AblationTable) -> str:
     judged = verdicts(table)
     if len(judged) == 1:
         first = judged[0].text.partition(": ")[2].partition(" Intact, ")[0]
-        return first[:1].upper() + first[1:]
+        return capitalised(first)
     answers = dict.fromkeys(verdict.answer for verdict in judged)
     if len(answers) == 1:
         return f"{ANSWERS[judged[0].answer]}."
@@ -170,7 +172,7 @@ def _verdict(table: AblationTable, model: str, method: str, label: str) -> Verdi
     if ways:
         said.append(
             "Missed in one way only, which may be the model led astray by what stands there: "
-            f"{_few(ways)}."
+            f"{first_few(ways)}."
         )
     frozen = _frozen(table, model, method)
     return Verdict(model, method, conclusion, " ".join([*said, *frozen]))
@@ -196,7 +198,7 @@ def _sentence(conclusion: str, where: int, lines: pd.DataFrame, missed: pd.DataF
         ]
         kinds += ["the positions"] * bool((lines["component"] == "positions").any())
         return f"{subject} rests on no single part of those switched off ({listed(kinds)})."
-    shown = _few(heads)
+    shown = first_few(heads)
     if parts and heads:
         return f"{subject} rests on {listed(parts)}, and among heads on {shown}."
     if parts:
@@ -221,16 +223,11 @@ def _frozen(table: AblationTable, model: str, method: str) -> list[str]:
     if not moved:
         return ["Through the map of the intact model nothing else is missed in every way."]
     return [
-        f"Through the map of the intact model there are also missed: {_few(moved)}. There the code moves "
-        "more than the information is lost."
+        f"Through the map of the intact model there are also missed: {first_few(moved)}. There the code "
+        "moves more than the information is lost."
     ]
 
 
 def _names(lines: pd.DataFrame) -> list[str]:
     """The parts of the rows, each once."""
     return list(dict.fromkeys(named(line) for _, line in lines.iterrows()))
-
-
-def _few(names: list[str]) -> str:
-    more = len(names) - _SHOWN
-    return listed(names[:_SHOWN]) + f" and {more} more" * (more > 0)

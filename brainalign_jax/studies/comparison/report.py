@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from brainalign_jax.studies.comparison import verdict
 from brainalign_jax.studies.comparison.table import ALL, PEOPLE, ComparisonTable
 from brainalign_jax.study.report import figure_parts, page
-from brainalign_jax.study.report.wording import counted, number, p_value, short_names
+from brainalign_jax.study.report.wording import capitalised, counted, number, p_value, short_names
 from brainalign_jax.study.results import SELECTED
 from brainalign_jax.study.score.measures import label_of
 
@@ -31,9 +31,9 @@ def write_report(table: ComparisonTable, folder: str | Path) -> Path:
         drawn = draw_matrix(table, measure)
         figure_parts.save(drawn, folder / "figures" / f"{measure}_of_layers.png")
         caption = (
-            f"{label_of(measure)} of all pairs of layers, and of layers with people (mean over them; among "
-            "people in the corner). Left: as it is; right: 0 is the mean of permuted words, 1 the same "
-            "vectors."
+            f"{capitalised(label_of(measure))}: all pairs of layers, and layers with people (mean over "
+            "them; among people in the corner). Left: as it is; right: 0 is the mean of permuted words, 1 "
+            "the same vectors."
         )
         figures.append(page.picture(f"{measure} of layers", drawn, caption))
     return page.write(
@@ -61,7 +61,7 @@ def draw_matrix(table: ComparisonTable, measure: str) -> Figure:
     matrices = [table.matrix(measure, column) for column in ("value", "calibrated")]
     labels = short_names([name for name in matrices[0].index.unique("model") if name != PEOPLE])
     count = len(matrices[0])
-    size = float(np.clip(0.16 * count + 2.2, 4.2, 9.0))
+    size = float(np.clip(0.16 * count + 2.2, 4.2, 6.6))  # two fit the page
     figure = Figure(figsize=(2 * size, 0.8 * size), layout="constrained")
     axes = figure.subplots(1, 2)
     models = matrices[0].index.get_level_values("model")
@@ -79,7 +79,7 @@ def draw_matrix(table: ComparisonTable, measure: str) -> Figure:
             axis.axvline(start - 0.5, color="white", linewidth=1.2)
         middles = [(a + b - 1) / 2 for a, b in zip(starts, ends, strict=True)]
         names = [labels.get(models[start], PEOPLE) for start in starts]
-        axis.set_xticks(middles, names, rotation=20, ha="right", fontsize=9)
+        axis.set_xticks(middles, names, rotation=30, ha="right", fontsize=9)
         axis.set_yticks(middles, names, fontsize=9)
         axis.set_title(title, fontsize="medium")
         figure.colorbar(drawn, ax=axis, shrink=0.8, label=label_of(measure))

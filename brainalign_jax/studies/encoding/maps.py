@@ -62,12 +62,12 @@ def draw(brain: BrainMap, quantity: str, label: str) -> Figure:
     """A quantity seen through the brain from three sides, the highest voxel of each line of sight; of other
     spaces than volumes its distribution over columns, of few named columns a bar each."""
     values = brain.values[quantity]
-    if brain.space is not None and brain.space.kind in ("volume", "atlas"):
+    if _has_sides(brain):
         return _projections(brain.space, values, label)
     figure = Figure(figsize=(6.4, 3.2), layout="constrained")
     axis = figure.subplots()
     known = values[np.isfinite(values)]
-    if brain.names is not None and len(brain.names) <= 60:
+    if _has_bars(brain):
         figure.set_figheight(1.2 + 0.22 * len(values))
         axis.barh(brain.names[::-1], values[::-1], color=OKABE_ITO[0])
         axis.set_xlabel(label)
@@ -77,6 +77,25 @@ def draw(brain: BrainMap, quantity: str, label: str) -> Figure:
         axis.set_ylabel("columns")
     axis.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def how_drawn(brain: BrainMap) -> str:
+    """What a caption says of how `draw` shows the map."""
+    if _has_sides(brain):
+        return "Each point is the highest value in its line of sight; below zero is white."
+    return (
+        "One bar for each column of the data."
+        if _has_bars(brain)
+        else "Bars: how many columns of the data have a value."
+    )
+
+
+def _has_sides(brain: BrainMap) -> bool:
+    return brain.space is not None and brain.space.kind in ("volume", "atlas")
+
+
+def _has_bars(brain: BrainMap) -> bool:
+    return brain.names is not None and len(brain.names) <= 60
 
 
 def _projections(space: VoxelSpace, values: np.ndarray, label: str) -> Figure:

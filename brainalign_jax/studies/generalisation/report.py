@@ -163,9 +163,10 @@ def _scope(table: GeneralisationTable) -> str:
 
 def _how(table: GeneralisationTable) -> str:
     plan = table.manifest["plan"]
+    often = "once" if plan["n_splits"] == 1 else f"{plan['n_splits']} times"
     return (
         "Rank accuracy: 1 for the first of the candidates, 0 for the last. Each condition's words are parted "
-        f"into {table.manifest['cells']['n_folds']} folds, {plan['n_splits']} times; the words of a fold are "
+        f"into {table.manifest['cells']['n_folds']} folds, {often}; the words of a fold are "
         "the only candidates, and are the same whatever was trained on. Layer and penalty are chosen in the "
         f"training words. Intervals: bootstrap over people and words. p: {plan['n_nulls']} draws in which "
         "words exchange their conditions and everything is fitted and chosen anew; a fold's words are then "

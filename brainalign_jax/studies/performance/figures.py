@@ -15,7 +15,7 @@ from brainalign_jax.studies.performance.tasks import label_of
 from brainalign_jax.studies.performance.trajectories import curve_of, log_steps
 from brainalign_jax.study.report import figure_parts
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
-from brainalign_jax.study.report.wording import counted, short_names
+from brainalign_jax.study.report.wording import short_names
 
 MOST_TASKS = 40  # lines of a forest
 _PANELS = 6
@@ -34,7 +34,7 @@ def draw_figures(table: PerformanceTable) -> Iterator[tuple[str, Figure, str]]:
             f"scores_and_tasks{ending}",
             draw_scatter(table, dataset),
             f"{dataset}: what models can do against their brain score, a point a model, families by colour "
-            "and mark. The tasks with the smallest p.",
+            f"and mark.{' The tasks with the smallest p.' * (len(rows) > _PANELS)}",
         )
         curves = _curves(table, dataset)
         if curves:
@@ -203,10 +203,10 @@ def _curves(table: PerformanceTable, dataset: str) -> list[pd.DataFrame]:
 
 
 def _forest_caption(dataset: str, rows: pd.DataFrame) -> str:
-    shown = counted(min(len(rows), MOST_TASKS), "task")
+    cut = f" The {MOST_TASKS} tasks with the smallest p, of {len(rows)}."
     return (
         f"{dataset}: rank correlation of brain score and task over models, given size, with intervals over "
-        f"models and people; open circles: not given size. {shown} with the smallest p, of {len(rows)}."
+        f"models and people; open circles: not given size.{cut * (len(rows) > MOST_TASKS)}"
     )
 
 

@@ -11,10 +11,15 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.names import has_near, nearest
-from brainalign_jax.study.report.wording import counted, listed, split_prefix
+from brainalign_jax.study.report.wording import (
+    capitalised,
+    counted,
+    first_few,
+    listed,
+    split_prefix,
+)
 
 FEWEST = 4  # models of which a relation is asked
-_SHOWN = 5  # models that a note names
 _FACTS = ("family", "n_params", "width")
 FINAL = math.inf  # the step of a name without one: the model as it was released
 # Last parts of a path that say nothing of the model; a commit names a hub snapshot.
@@ -129,18 +134,18 @@ def matched(
         )
     if lonely:
         said = unmatched(lonely, task_names, side="scores", other_side="tasks")
-        notes.append(f"{said[:1].upper()}{said[1:]}.")
+        notes.append(f"{capitalised(said)}.")
     scores, tasks = (side[side["model"].isin(both)].copy() for side in (scores, tasks))
     scores, tasks = _share_last_steps(scores, tasks, notes)
     pairs = scores[["model", "step"]].drop_duplicates()
     pairs = pairs.merge(tasks[["model", "step"]].drop_duplicates())
     apart = sorted(both - set(pairs["model"]))
     if apart:
-        notes.append(f"Scores and tasks have no step in common of {_few(apart)}.")
+        notes.append(f"Scores and tasks have no step in common of {first_few(apart)}.")
     if pairs["model"].nunique() < FEWEST:
         raise ValueError(
             f"{pairs['model'].nunique()} models have scores and tasks at the same step: a relation needs "
-            f"{FEWEST} or more; no step in common: {_few(apart)}"
+            f"{FEWEST} or more; no step in common: {first_few(apart)}"
         )
     scores, tasks = (side.merge(pairs) for side in (scores, tasks))
     for noun, had, kept in zip(("data set", "task"), given, _named(scores, tasks), strict=True):
@@ -148,7 +153,7 @@ def matched(
         if lost:
             notes.append(
                 f"No model has scores and tasks at the same step for {counted(len(lost), noun)}: "
-                f"{_few(lost, noun)}."
+                f"{first_few(lost)}."
             )
     about = _facts(scores, tasks, notes)
     for name in _FACTS:
@@ -183,7 +188,7 @@ def _share_last_steps(
         sides.append(pd.concat([own, copies], ignore_index=True))
     if taken:
         named = list(dict.fromkeys(taken))
-        notes.append(f"Without a step a model is taken for its last one: {_few(named)}.")
+        notes.append(f"Without a step a model is taken for its last one: {first_few(named)}.")
     return sides[0], sides[1]
 
 
@@ -214,12 +219,12 @@ def _facts(
     for name, models in guessed.items():
         if models:
             what = {"family": "The family", "n_params": "The number of parameters"}[name]
-            notes.append(f"{what} is what the name tells of {_few(models)}.")
+            notes.append(f"{what} is what the name tells of {first_few(models)}.")
     sizeless = [model for model, size in about["n_params"].items() if not _is_known(size)]
     if sizeless:
         notes.append(
-            f"The number of parameters is not known of {_few(sizeless)}: give n_params, or nothing can be "
-            "said beyond size where they take part."
+            f"The number of parameters is not known of {first_few(sizeless)}: give n_params, or nothing "
+            "can be said beyond size where they take part."
         )
     return about
 
@@ -228,8 +233,3 @@ def _is_known(value: object) -> bool:
     if isinstance(value, str):
         return bool(value)
     return value is not None and np.isfinite(value) and value > 0
-
-
-def _few(names: list[str], noun: str = "model") -> str:
-    more = len(names) - _SHOWN
-    return listed(names[:_SHOWN]) + f" and {counted(more, noun)} more" * (more > 0)

@@ -13,7 +13,7 @@ from brainalign_jax.studies.performance import ranks
 from brainalign_jax.studies.performance.matching import FEWEST
 from brainalign_jax.studies.performance.table import COLUMNS
 from brainalign_jax.study.evidence.chance import adjusted_p
-from brainalign_jax.study.report.wording import counted, listed
+from brainalign_jax.study.report.wording import counted, first_few
 from brainalign_jax.study.results import GROUP
 
 WITHIN, OVER_ALL = "within families", "over all"
@@ -106,7 +106,7 @@ def relations(
             tables.append(rows[list(COLUMNS)])
     if few:
         notes.append(
-            f"Fewer than {FEWEST} models have {counted(len(set(few)), 'task')}: {_few(few)}."
+            f"Fewer than {FEWEST} models have {counted(len(set(few)), 'task')}: {first_few(few)}."
         )
     if not tables:
         raise ValueError(
@@ -130,7 +130,7 @@ def complete_people(
         )
     if not whole.all():
         left_out = [str(name) for name in wide.index[~whole]]
-        notes.append(f"People without a score of every model are left out: {_few(left_out)}.")
+        notes.append(f"People without a score of every model are left out: {first_few(left_out)}.")
     return People(wide[whole].to_numpy(float), tuple(map(str, wide.index[whole])))
 
 
@@ -242,9 +242,3 @@ def _reliabilities(
         known = float(told.mean())
         return known, ranks.partial_reliability(known, own, given)
     return ranks.reliability(people.scores), ranks.reliability(people.scores, given)
-
-
-def _few(names: list[str], shown: int = 5) -> str:
-    names = list(dict.fromkeys(names))
-    more = len(names) - shown
-    return listed(names[:shown]) + f" and {more} more" * (more > 0)

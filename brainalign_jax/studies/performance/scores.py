@@ -14,7 +14,7 @@ from brainalign_jax.studies.performance.matching import model_name
 from brainalign_jax.studies.performance.table_files import numbers, read_table, texts
 from brainalign_jax.studies.performance.tasks import check_names
 from brainalign_jax.study.evidence.table import role
-from brainalign_jax.study.report.wording import counted, listed
+from brainalign_jax.study.report.wording import counted, first_few, listed
 from brainalign_jax.study.results import GROUP, POOLED, SELECTED, ResultTable
 
 COLUMNS = (
@@ -23,7 +23,6 @@ COLUMNS = (
 )  # fmt: skip
 _METRIC = "rank_accuracy"
 _NO_SCORE = "no model has a score: give a finished study, or a table of model and score"
-_SHOWN = 5  # names in a note
 _KEY = ["dataset", "subject", "model", "step"]
 
 
@@ -169,13 +168,8 @@ def _with_score(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         raise ValueError(_NO_SCORE)
     lost = [name for name in rows["name"].unique() if name not in set(scored["name"])]
     if lost:
-        notes.append(f"No score is given of {_few(lost)}: left out.")
+        notes.append(f"No score is given of {first_few(lost)}: left out.")
     return scored
-
-
-def _few(names: Sequence[str]) -> str:
-    more = len(names) - _SHOWN
-    return listed(names[:_SHOWN]) + f" and {more} more" * (more > 0)
 
 
 def _one_layer(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
@@ -197,9 +191,9 @@ def _one_layer(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
         lacking = sorted(set(part["subject"]) - set(kept[-1]["subject"]) - {GROUP})
         if lacking:
             which = "layer that was chosen" if chosen == SELECTED else f"layer {chosen}"
-            dropped.setdefault((which, _few(lacking)), []).append(name)
+            dropped.setdefault((which, first_few(lacking)), []).append(name)
     notes += [
-        f"Of {_few(names)} these have no score of the {which} and are left out: {people}."
+        f"Of {first_few(names)} these have no score of the {which} and are left out: {people}."
         for (which, people), names in dropped.items()
     ]
     return pd.concat(kept, ignore_index=True)

@@ -22,7 +22,7 @@ from brainalign_jax.studies.performance.table_files import (
     shown,
     texts,
 )
-from brainalign_jax.study.report.wording import listed
+from brainalign_jax.study.report.wording import first_few
 
 COLUMNS = (
     "model", "step", "task", "metric", "value", "stderr", "direction", "family", "n_params", "width",
@@ -141,8 +141,7 @@ def _directions(rows: pd.DataFrame) -> np.ndarray:
 def less_is_better(rows: pd.DataFrame) -> str:
     """Which of the tasks count with their sign turned, as a note; "" where none does."""
     turned = list(dict.fromkeys(label_of(rows[rows["direction"] == -1])))
-    more = len(turned) - _SHOWN
-    named = listed(turned[:_SHOWN]) + f" and {more} more" * (more > 0)
+    named = first_few(turned, _SHOWN)
     return (
         f"Less is taken to be better, and the sign turned, of {named}; where that is not so, give the column "
         "direction."
@@ -156,8 +155,7 @@ def two_kinds_of_reading(rows: pd.DataFrame) -> str:
     told = rows[rows["reads"] != ""]
     mixed = told.groupby(["task", "metric"], sort=False)["reads"].transform("nunique") > 1
     labels = list(dict.fromkeys(label_of(told[mixed])))
-    more = len(labels) - _SHOWN
-    named = listed(labels[:_SHOWN]) + f" and {more} more" * (more > 0)
+    named = first_few(labels, _SHOWN)
     return (
         f"Of {named} some models read from left to right, and others in both directions, whose probabilities "
         "are pseudo-likelihoods: these are two measures. Give the tasks of models of one kind, to relate it "

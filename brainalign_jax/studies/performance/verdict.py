@@ -13,6 +13,7 @@ from brainalign_jax.studies.performance.tasks import label_of
 from brainalign_jax.study.evidence.chance import adjusted_p
 from brainalign_jax.study.report.wording import (
     counted,
+    first_few,
     fraction,
     interval,
     known,
@@ -169,7 +170,7 @@ def _of_dataset(table: PerformanceTable, dataset: str, rows: pd.DataFrame) -> Ve
         (together & ~beyond & (rows["given"] != ""), "With size only"),
     ):
         if which.any():
-            said.append(f"{words}: {_few(label_of(rows[which]))}.")
+            said.append(f"{words}: {first_few(label_of(rows[which]), _SHOWN)}.")
     said.append(_permuted(line))
     if known(line["family_effect"]):
         share = percent(round(line["family_effect"], 2))
@@ -277,8 +278,3 @@ def _of_ablations(table: PerformanceTable) -> list[Verdict]:
             Verdict(model, "", f"{method}, {labels[model]}, ablations: {'; '.join(texts)}.")
         )
     return said
-
-
-def _few(names: list[str]) -> str:
-    more = len(names) - _SHOWN
-    return listed(names[:_SHOWN]) + f" and {more} more" * (more > 0)

@@ -65,7 +65,7 @@ def write_report(table: TimeCourseTable, folder: str | Path) -> Path:
 
 
 def draw_time_by_layer(table: TimeCourseTable, model: str, method: str) -> Figure:
-    """The group's scores, windows across and layers up; cells that are found have an outline."""
+    """The group's scores, windows across and layers up; a dot in each cell that is found."""
     rows = verdict.group_rows(table, model, method)
     values = rows.pivot(index="layer", columns="time", values="value")
     is_found = rows.pivot(index="layer", columns="time", values="p_max").to_numpy() < LEVEL
@@ -83,7 +83,8 @@ def draw_time_by_layer(table: TimeCourseTable, model: str, method: str) -> Figur
         shading="nearest",
     )
     times, layers = np.meshgrid(values.columns, values.index)
-    axis.plot(times[is_found], layers[is_found], ".", color="black", markersize=3)
+    edge = {"markeredgecolor": "white", "markeredgewidth": 0.6}  # seen on dark cells, too
+    axis.plot(times[is_found], layers[is_found], "o", color="black", markersize=4, **edge)
     axis.axvline(0, color=GREY, linewidth=0.8)
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     figure_parts.label([axis], "seconds from the word's onset", "layer")
@@ -121,7 +122,8 @@ def draw_time_course(table: TimeCourseTable, model: str, method: str) -> Figure:
         found_rows["time"], np.full(len(found_rows), low), "s", color=OKABE_ITO[2], markersize=4
     )
     if len(found_rows):
-        entries.append((figure_parts.line(OKABE_ITO[2], linewidth=3), "found (p < .05)"))
+        squares = figure_parts.line(OKABE_ITO[2], linestyle="", marker="s", markersize=4)
+        entries.append((squares, "found (p < .05)"))
     axis.axhline(rows["chance"].iloc[0], color=GREY, linewidth=0.8)
     axis.axvline(0, color=GREY, linewidth=0.8)
     name = verdict.NAMES[rows["metric"].iloc[0]]

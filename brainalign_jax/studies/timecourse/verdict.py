@@ -135,8 +135,12 @@ def _found_when(rows: pd.DataFrame, found_peaks: pd.DataFrame, n_layers: int) ->
         for layer in found_peaks["layer"]
     }
     if len(set(stretches.values())) > 1 and len(stretches) <= _LISTED:
+        layers_of: dict[str, list[str]] = {}
+        for layer, when in stretches.items():
+            layers_of.setdefault(when, []).append(str(layer))
         return "found are " + "; ".join(
-            f"layer {layer} {when}" for layer, when in stretches.items()
+            f"layer{'s' * (len(layers) > 1)} {listed(layers)} from {when}"
+            for when, layers in layers_of.items()
         )
     names = (
         "all layers"

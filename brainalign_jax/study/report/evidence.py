@@ -8,7 +8,14 @@ from matplotlib.patches import Patch
 
 from brainalign_jax.study.report import page, verdict
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO, bars, legend_below, plain_axis
-from brainalign_jax.study.report.wording import interval, number, p_value, percent, short_names
+from brainalign_jax.study.report.wording import (
+    capitalised,
+    interval,
+    number,
+    p_value,
+    percent,
+    short_names,
+)
 from brainalign_jax.study.results import ResultTable
 from brainalign_jax.study.score.measures import label_of
 
@@ -169,8 +176,9 @@ def _evidence_table(table: ResultTable, lines: pd.DataFrame) -> page.Table:
         else "Layer and score: the layer that is best on these scores, which is optimistic."
     )
     if not k:
+        label = capitalised(label_of(lines["method"].iloc[0]))
         note += (
-            f" {label_of(lines['method'].iloc[0])}, of {int(lines['n_items'].iloc[0])} word types that all "
+            f" {label}, of {int(lines['n_items'].iloc[0])} word types that all "
             "subjects have responses to; draws permute these (blocks, or shifts in time)."
         )
     note += (

@@ -267,8 +267,9 @@ def _draw_layers(
     note = spread_note(len(models), n_subjects)
     if bounds is not None:
         note = INTERVALS
-    # Bars stand beside their point, dots of subjects have more room.
+    # Bars stand beside their point, dots of subjects have more room; both near it where layers are few.
     dodge = min(0.14 if bounds is None else 0.05, 0.6 / len(models))
+    dodge *= min(1.0, max(rows["layer"].max(), 1) / 6)
     for axis, (method, part) in zip(axes, rows.groupby("method", sort=False), strict=True):
         for index, model in enumerate(models):
             of_model = part[part["model"] == model].sort_values("layer")

@@ -14,6 +14,7 @@ from brainalign_jax.study.report import head_maps, page, plots, summary
 from brainalign_jax.study.report.evidence import answer, confidence, evidence_values
 from brainalign_jax.study.report.vectors import vectors_table
 from brainalign_jax.study.report.wording import (
+    capitalised,
     counted,
     interval,
     number,
@@ -137,19 +138,20 @@ def _group_table(table: ResultTable, k: int) -> page.Table | None:
 def _caption(name: str, table: ResultTable, k: int) -> str:
     n_models = table.rows["model"].nunique()
     n_subjects = table.rows.loc[table.rows["subject"] != GROUP, "subject"].nunique()
+    lines = "Lines: mean over subjects." if n_subjects > 1 else "Lines: one subject."
     note = plots.spread_note(n_models, n_subjects)
     if "intervals" in table.extras:
         over = "subjects" if _measure(name, table) else "subjects and words"
         level = percent(confidence(table))
         note = f"{plots.INTERVALS}, {level} bootstrap over {over}"
-    spread = f" {note[:1].upper()}{note[1:]}." * bool(note)
+    spread = f" {capitalised(note)}." * bool(note)
     twins = table.rows["model"].str.startswith(UNTRAINED).any()
     dashed = " Dashed in the same colour: the untrained twin (random weights)." * bool(twins)
     if name == "precision_by_layer":
         low, high, chance, n_items = plots.chance_interval(table.pooled("precision_csls", k=k))
         return (
             f"Precision at {k} with CSLS by layer, one panel a method; layer 0 is the embedding "
-            f"output. Lines: mean over subjects.{spread}{dashed} Grey dashed line: chance "
+            f"output. {lines}{spread}{dashed} Grey dashed line: chance "
             f"({number(chance)}); grey band: 99 % of the scores of one subject who guesses "
             f"{n_items:,} independent words ({span(low, high)}). The "
             f"band is of one subject, not of the mean, and {summary.dependence(table)}."
@@ -171,13 +173,13 @@ def _caption(name: str, table: ResultTable, k: int) -> str:
             "What each attention head writes into the residual, as vectors: mean score over subjects by "
             "block and head. Dark: chance; white: below."
         )
-    what = f"{label_of(_measure(name, table))} by layer, over all words."
+    what = f"{capitalised(label_of(_measure(name, table)))}, by layer, over all words."
     if _measure(name, table) == "rsa":
         what = (
             "Representational similarity by layer: correlation between the brain's and the model's "
             "dissimilarities of word pairs."
         )
-    return f"{what} Lines: mean over subjects.{spread}{dashed} Grey dashed line: no similarity."
+    return f"{what} {lines}{spread}{dashed} Grey dashed line: no similarity."
 
 
 def _measure(figure: str, table: ResultTable) -> str:

@@ -18,7 +18,7 @@ def known(value: float | None) -> bool:
 
 def number(value: float | None) -> str:
     """Three decimals, "–" where there is none."""
-    return f"{value:.3f}" if known(value) else "–"
+    return f"{value:z.3f}" if known(value) else "–"
 
 
 def fraction(value: float | None) -> str:
@@ -67,6 +67,13 @@ def listed(names: Iterable[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+def first_few(names: Iterable[str], shown: int = 5) -> str:
+    """ "a, b and 3 more": the first of the names, each once, and how many others there are."""
+    names = list(dict.fromkeys(names))
+    others = [f"{len(names) - shown} more"] * (len(names) > shown)
+    return listed([*names[:shown], *others])
+
+
 _NUISANCES = {
     "rate": "word rate",
     "sound_power": "sound power",
@@ -80,6 +87,11 @@ def plain_names(nuisances: Iterable[str]) -> str:
     return listed(_NUISANCES.get(name, name) for name in nuisances) or "nothing"
 
 
+def capitalised(text: str) -> str:
+    """The text with its first letter as a sentence begins; `str.capitalize` would lower the others."""
+    return text[:1].upper() + text[1:]
+
+
 def counted(count: int, noun: str) -> str:
     """ "1 subject", "3 subjects"."""
     return f"{count} {noun}{'s' * (count != 1)}"
@@ -91,11 +103,12 @@ def mean_of_subjects(count: int) -> str:
 
 
 def recorded(value: object) -> str:
-    """A manifest's value for a reader."""
+    """A manifest's value for a reader, without the entries that were not given."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return "; ".join(f"{key}: {recorded(item)}" for key, item in value.items()) or "none"
+        given = {key: item for key, item in value.items() if item is not None}
+        return "; ".join(f"{key}: {recorded(item)}" for key, item in given.items()) or "none"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(recorded, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -191,6 +191,8 @@ def test_one_run_and_one_person_without_space_or_maps(scans, tmp_path):
     assert table.rows["ceiling"].isna().all() and (table.rows["r_nuisances"] == 0).all()
     page = (tmp_path / "out" / "report.html").read_text()
     assert "no space is known: there are no maps" in page and "Not tested: fewer than 20" in page
+    assert "Does a model predict voxels?" in page and "nothing with" not in page
+    assert "One bar for each column" in page and "line of sight" not in page
     assert not (tmp_path / "out" / "maps").exists()
     assert "Whether one predicts anything is not tested" in page
     assert "Does a model predict voxels?" in page and "nuisances reach" not in table.verdict()

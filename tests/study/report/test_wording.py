@@ -3,7 +3,9 @@ import itertools
 import pytest
 
 from brainalign_jax.study.report.wording import (
+    capitalised,
     counted,
+    first_few,
     fraction,
     interval,
     listed,
@@ -85,7 +87,8 @@ def test_prefixes():
 
 def test_numbers_are_said_in_one_way():
     nan = float("nan")
-    assert [number(x) for x in (0.1234, -1.0, None, nan)] == ["0.123", "-1.000", "–", "–"]
+    assert [number(x) for x in (0.1234, -1.0, -1e-4, nan)] == ["0.123", "-1.000", "0.000", "–"]
+    assert number(None) == "–"
     assert [fraction(x) for x in (0.1234, -0.5, -0.0001, nan)] == [".123", "−.500", ".000", "–"]
     assert [signed(x) for x in (0.1234, -0.5, nan)] == ["+.123", "−.500", "–"]
     assert [p_value(x) for x in (0.012, 0.0005, 0.0004, 1.0, nan)] == [
@@ -100,5 +103,7 @@ def test_numbers_are_said_in_one_way():
 def test_names_and_counts_are_said_in_one_way():
     assert [listed(x) for x in ("", "a", "ab", "abca")] == ["", "a", "a and b", "a, b and c"]
     assert [counted(n, "subject") for n in range(3)] == ["0 subjects", "1 subject", "2 subjects"]
-    value = {"a": [1, 2.5, True], "b": (), "c": {}}
+    assert first_few("abcba", 3) == "a, b and c" and first_few("abcde", 3) == "a, b, c and 2 more"
+    assert [capitalised(x) for x in ("", "linear CKA")] == ["", "Linear CKA"]
+    value = {"a": [1, 2.5, True], "b": (), "c": {}, "d": None}
     assert recorded(value) == "a: 1, 2.5, yes; b: none; c: none"
