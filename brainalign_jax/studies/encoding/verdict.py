@@ -54,7 +54,7 @@ def _verdict(table: EncodingTable, facts: dict, label: str) -> Verdict:
     if n_shifts < FEWEST:
         level = "untested"
         text = (
-            f"Whether {label} {adds} is not tested: {counted(n_shifts, 'shifted recording')} cannot give a "
+            f"Whether {label} {adds if nuisances else 'predicts anything'} is not tested: {counted(n_shifts, 'shifted recording')} cannot give a "
             f"p below .05, {FEWEST} can."
         )
     elif n_people:
