@@ -54,8 +54,8 @@ def _verdict(table: EncodingTable, facts: dict, label: str) -> Verdict:
     if n_shifts < FEWEST:
         level = "untested"
         text = (
-            f"Whether {label} {adds if nuisances else 'predicts anything'} is not tested: {counted(n_shifts, 'shifted recording')} cannot give a "
-            f"p below .05, {FEWEST} can."
+            f"Whether {label} {adds if nuisances else 'predicts anything'} is not tested: "
+            f"{counted(n_shifts, 'shifted recording')} cannot give a p below .05, {FEWEST} can."
         )
     elif n_people:
         share = float((with_some["n_above"] / with_some["n_voxels"]).median())
