@@ -191,18 +191,28 @@ def takes_options(cls: type) -> Callable[[Function], Function]:
     return decorate
 
 
-def changed(options: Options, changes: Mapping[str, Any], function: str) -> Options:
-    """An instance of a dataclass of options with some changed.
+def changed(cls: type[Options], given: Any, changes: Mapping[str, Any], function: str) -> Options:
+    """An instance of a dataclass of options, that given or the defaults, with some changed.
 
-    Raises: TypeError for a name that is no field, with the nearest; ValueError as the dataclass does.
+    given: None for the defaults; or an instance of `cls`, or of one that it extends.
+
+    Raises: TypeError for anything else, and for a name that is no field, with the nearest; ValueError as the
+      dataclass does.
     """
     from brainalign_jax.names import unknown
 
-    known = [field.name for field in dataclasses.fields(options)]
+    known = [field.name for field in dataclasses.fields(cls)]
     for name in changes:
         if name not in known:
             raise TypeError(f"{function}: {unknown('option', name, known)}")
-    return dataclasses.replace(options, **changes)
+    if given is None:
+        return cls(**changes)
+    if type(given) not in cls.__mro__ or not dataclasses.is_dataclass(given):
+        raise TypeError(
+            f"{function}: {given!r} stands for the options: give {cls.__name__}(...), or single options by "
+            f"name, as {known[0]}=..."
+        )
+    return cls(**{**vars(given), **changes})
 
 
 def meanings(cls: type) -> dict[str, str]:

@@ -35,8 +35,8 @@ ENCODE_OPTIONS = (
         "list",
         (),
         "One to three feature spaces beside each model, between which the variance is divided by banded "
-        "ridge: features of words as rate or rate+length (no nuisances then), surprisal:MODEL, volumes:FILE "
-        "(a table with a row a volume), or a model, with #6 for its layer 6.",
+        "ridge: features of words as rate or rate+length, and surprisal:MODEL (no nuisances then), "
+        "volumes:FILE (a table with a row a volume), or a model, with #6 for its layer 6.",
         align.MODEL,
     ),
     *_PLAN,

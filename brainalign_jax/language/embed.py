@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from brainalign_jax.embedding import EmbedOptions
+from brainalign_jax.embedding import Embedding, EmbedOptions
 from brainalign_jax.files import user_path
 from brainalign_jax.language import extraction, writing
 from brainalign_jax.language.cache import EmbeddingCache
@@ -46,7 +46,7 @@ _VERSION = 2
 def embed(
     stimulus: Stimulus,
     model: str | ModelSpec,
-    options: EmbedOptions | None = None,
+    options: Embedding | None = None,
     *,
     interventions: str | Mapping | Specification | None = None,
     cache_dir: str | Path | None = None,
@@ -58,7 +58,8 @@ def embed(
     Args:
       model: a name of `list_models()`, a hub id, a checkpoint folder, "untrained:" and one of these
         (random weights from `seed`), or "static:" and a file of word vectors.
-      options: those below in one object; what is also given by its name is changed in it.
+      options: those below in one object, `EmbedOptions` or a study's `Embedding`; what is also given by its
+        name is changed in it.
       interventions: parts of the model switched off or drawn anew ("head:2.7,reinit-ffn:all"); see
         `interventions.parse`.
       cache_dir: vectors are kept there and read from there; an interrupted extraction goes on.
@@ -78,7 +79,7 @@ def embed(
 
     Raises:
       ValueError: for unknown choices, a word without sub-tokens and whatever the loading of the model raises.
-      TypeError: for an option that there is not.
+      TypeError: for an option that there is not, or an object that holds none.
 
     `checkpoint` is the folder of a BERT of 6 layers and width 384; a name as "bert-base" does as well:
 
@@ -91,7 +92,7 @@ def embed(
     (7, 5, 384)
     """
     check_not_forked()
-    options = changed(options or EmbedOptions(), changes, "embed()")
+    options = changed(EmbedOptions, options, changes, "embed()")
     specification = parse(interventions)
     level, lower, seed, revision = options.level, options.lower, options.seed, options.revision
     bos, missing, sublayers = options.bos, options.missing, options.sublayers

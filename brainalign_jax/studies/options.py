@@ -271,8 +271,8 @@ class Ablation:
         "Blocks whose parts are switched off, from 0; all if not given.", None, least=0
     )
     hold_constant: tuple[str, ...] = described(
-        "What is known of words without a model and held constant in brain and model, so that it counts for "
-        "no change: position, rate, length, frequency, sentence_length; by ridge and rsa.",
+        "What is known of words without a model and held constant in brain and model, so that what is linear "
+        "in it counts for no change: position, rate, length, frequency, sentence_length; by ridge and rsa.",
         (),
         empty=True,
     )

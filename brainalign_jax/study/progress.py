@@ -66,6 +66,10 @@ class Progress:
             self._done[self._running] += n
             self._draw()
 
+    def complete(self, name: str) -> None:
+        """All pieces of a stage are done, of which some may not have been asked for."""
+        self._done[name] = self._stages[name].total
+
     def done(self, name: str) -> float:
         """Pieces of a stage that are done."""
         return self._done[name]

@@ -21,6 +21,7 @@ from brainalign_jax.study import memory, outputs, processes
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study, fitting_scoring
 from brainalign_jax.study.controls import is_control
+from brainalign_jax.study.evidence import similarity
 from brainalign_jax.study.evidence.chance import chance_rows
 from brainalign_jax.study.evidence.gather import group_tables
 from brainalign_jax.study.evidence.nulls import COLUMNS as NULL_COLUMNS
@@ -347,5 +348,6 @@ def _stages(study: Study) -> dict[str, Stage]:
     if evidence is not None and evidence.ceilings and several and n_decoders:
         stages[CEILINGS] = Stage(len(study.dataset.subjects), 1 + n_decoders * cell, "subjects")
     if evidence is not None and scoring.measures:
-        stages[TESTS] = Stage(1, 5 * (1 + cell))
+        pieces = len(study.models) * similarity.pieces(scoring.measures)
+        stages[TESTS] = Stage(pieces, 1 + 0.04 * cell * evidence.n_permutations)
     return stages | {REPORT: Stage(1, 5.0)}

@@ -12,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from brainalign_jax import cli
-from brainalign_jax.embedding import EmbedOptions
+from brainalign_jax.embedding import Embedding, EmbedOptions
 from brainalign_jax.language import Embeddings, embed
 from brainalign_jax.language.models.blocks.transformer import hidden_states
 from brainalign_jax.language.models.checkpoint import load_model
@@ -328,6 +328,13 @@ def test_options_come_in_an_object_or_by_name(untrained):
         TypeError, match=r"embed\(\): unknown option 'contxt'; the nearest .* context"
     ):
         embed(STIMULUS, untrained["gpt2"], contxt="word")
+    of_study = embed(STIMULUS, untrained["gpt2"], Embedding("word", pooling="last"), lower=True)
+    assert of_study.meta == by_object.meta
+    for wrong in ("word", {"context": "word"}, EmbedOptions):
+        with pytest.raises(
+            TypeError, match=r"embed\(\): .* stands for the options: give EmbedOptions"
+        ):
+            embed(STIMULUS, untrained["gpt2"], wrong)
 
 
 def test_help_and_signature_name_every_option():

@@ -151,7 +151,8 @@ def test_a_planted_head_stays_where_length_is_held_constant(words, model, tmp_pa
     again = AblationTable.load(tmp_path / "out")
     assert set(again.rows["held_constant"]) == {"letters"}
     assert "with letters of the words held constant" in again.verdict()
-    assert "Held constant, so that" in (tmp_path / "out" / "report.html").read_text()
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "Held constant, so that what is linear in it counts for no" in report
     assert again.manifest["plan"]["hold_constant"] == ["length"]
 
 
@@ -170,3 +171,4 @@ def test_what_cannot_be_held_constant_is_refused(words, model):
     apart = Stimulus(("a", "bb", "ccc", "dddd"))
     notes = held_features(apart, ("position", "length"), lower=False).notes
     assert "Not held constant: position_in_text: not known for these words." in notes
+    assert held_features(apart, ("length",), lower=False).notes == ()  # nothing else was asked for

@@ -17,11 +17,12 @@ from brainalign_jax.studies.timecourse import (
     inference,
     latency,
     run_timecourse,
+    similarity,
     verdicts,
 )
 from brainalign_jax.studies.timecourse.windows import recording_of
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.evidence.draws import Draw
+from brainalign_jax.study.evidence.draws import Draw, draw_nulls
 from brainalign_jax.study.protocol import Protocol
 
 N, CHANNELS, WIDTH, N_LAYERS = 60, 6, 5, 4
@@ -163,7 +164,13 @@ def test_encoding_is_ridge_and_a_correlation_channel_by_channel():
     protocol = replace(FOLDS.protocol, alphas=(0.3,), layer_selection="test")
     scoring = replace(FOLDS, protocol=protocol)
     scored = encoding.encode_windows(
-        recording, person.stimulus, model(), scoring, None, computation=Computation()
+        recording,
+        person.stimulus,
+        model(),
+        scoring,
+        None,
+        words=np.ones(N, bool),
+        computation=Computation(),
     )
     _, groups = person.stimulus.types()
     folds = encoding.outer_folds(
@@ -194,15 +201,39 @@ def test_responses_move_as_the_vectors_are_exchanged():
     assert encoding.moved(Draw(rows=rows), token_to_type, eligible) is rows
 
 
+def test_people_who_lack_different_words_share_their_draws():
+    stimulus = words(timed=True)
+    _, groups = stimulus.types()
+    lacking = {0: [], 1: [3, 20], 2: [5, 41]}
+    orders = []
+    for rows in lacking.values():
+        eligible = ~np.isin(np.arange(N), rows)
+        options = dict(seed=0, among=np.ones(N, bool))
+        draws = draw_nulls("shift", stimulus, eligible, groups, 30, **options)
+        orders.append(np.stack([draw.rows for draw in draws]))
+        assert (np.sort(orders[-1], axis=1) == np.arange(N)).all() and eligible[
+            orders[-1][:, eligible]
+        ].all()
+    steps = (np.arange(N) - orders[0]) % N
+    assert (steps == steps[:, :1]).all()
+    for order in orders[1:]:
+        assert ((order == orders[0]).mean(axis=1) >= 56 / 60).all()
+    drawn = np.stack([np.random.default_rng(0).permutation(12) for _ in range(3)])
+    own = similarity.among_own(drawn, np.array([0, 1, 4, 5, 6, 7, 9, 10, 11]))
+    assert (np.sort(own, axis=1) == np.arange(9)).all()
+
+
 def test_noise_is_not_found_and_few_draws_are_no_test():
     plan = replace(PLAN, methods=("rsa", "encoding"))
     table = run_timecourse(two_people([]), [model()], plan=plan, scoring=FOLDS, progress=False)
     assert [shown.answer for shown in verdicts(table)] == ["chance", "chance"]
     assert table.verdict().startswith("Not shown: no window is above what chance gives")
-    plan = replace(plan, n_nulls=0, methods=("rsa",))
-    table = run_timecourse(two_people([1]), [model()], plan=plan, scoring=FOLDS, progress=False)
-    assert [shown.answer for shown in verdicts(table)] == ["untested"]
-    assert table.rows["p_max"].isna().all()
+    for n_nulls in (0, 19):  # with 19 draws no p is below .05
+        plan = replace(plan, n_nulls=n_nulls, methods=("rsa",))
+        table = run_timecourse(two_people([1]), [model()], plan=plan, scoring=FOLDS, progress=False)
+        assert [shown.answer for shown in verdicts(table)] == ["untested"]
+        assert table.rows["p_max"].isna().all() == (n_nulls == 0)
+    assert table.verdict().startswith("Not tested: fewer than 20 draws")
 
 
 def test_in_a_text_the_purge_is_as_long_as_an_epoch():

@@ -64,8 +64,8 @@ def read_epochs(
     [subjects, words] bool, False for a rejected epoch), and of each word `onsets`, `durations` (s), `run` and
     `sentence`.
     A `.parquet` has a row an epoch and time, as `mne.Epochs.to_data_frame` makes it: columns `epoch`, `time`
-    (s), `word`; where they are there `subject`, `onset`, `duration`, `run`, `sentence`, `condition`; every
-    other column of numbers is a channel.
+    (s), `word`; where they are there `subject`, `valid` (false for a rejected epoch), `onset`, `duration`,
+    `run`, `sentence`, `condition`; every other column of numbers is a channel.
     Raises FileNotFoundError, or ValueError naming the file: arrays or columns that are missing, words and
     epochs that differ in number, times that do not increase, damage, or subjects whose words differ.
     """
@@ -262,7 +262,7 @@ def _times(table: dict[str, np.ndarray], rows: np.ndarray, label: str) -> np.nda
 
 
 def _read_parquet(source: _Subject):
-    """(values [N, C, T], times, names of channels, None)."""
+    """(values [N, C, T], times, names of channels, valid or None)."""
     path = source.path
     with parquet_file(path) as file:
         schema = file.schema_arrow
@@ -275,14 +275,22 @@ def _read_parquet(source: _Subject):
     if not channels:
         raise ValueError(f"{path} has no column of numbers that is a channel")
     people = ["subject"] * (source.place is not None)
-    table = _columns(path, [*_KEYS, *people, *channels])
+    marks = ["valid"] * ("valid" in schema.names)
+    table = _columns(path, [*_KEYS, *people, *marks, *channels])
     rows = np.arange(len(table["epoch"]))
     if people:
         rows = np.flatnonzero(table["subject"].astype(str) == source.place)
     times = _times(table, rows, str(source))
     values = np.stack([table[name][rows].astype(np.float32) for name in channels], axis=1)
     values = values.reshape(-1, len(times), len(channels)).swapaxes(1, 2)
-    return values, times, tuple(channels), None
+    if not marks:
+        return values, times, tuple(channels), None
+    valid = table["valid"][rows]
+    if valid.dtype != bool:
+        raise ValueError(
+            f"{source}: the column 'valid' holds {valid.dtype}; give true or false in each row"
+        )
+    return values, times, tuple(channels), valid.reshape(-1, len(times)).all(axis=1)
 
 
 def _columns(path: Path, names: list[str]) -> dict[str, np.ndarray]:

@@ -238,6 +238,7 @@ def _saved_epochs(path: Path, stimulus: Stimulus, cut: _Cut) -> Any:
                 f"tmin={cut.tmin} and tmax={cut.tmax}"
             ) from error
     if cut.baseline is not None:
+        _check_baseline(path, cut.baseline, epochs.tmin, epochs.tmax, epochs.info["sfreq"])
         epochs = epochs.apply_baseline(cut.baseline, verbose="error")
     return _thinned(epochs, cut)
 
@@ -263,10 +264,24 @@ def _cut_of_raw(path: Path, stimulus: Stimulus, cut: _Cut) -> Any:
     tmin, tmax = (-0.2 if cut.tmin is None else cut.tmin), (0.8 if cut.tmax is None else cut.tmax)
     if not tmin < tmax:
         raise ValueError(f"tmin={tmin:g} must be below tmax={tmax:g}")
+    if cut.baseline is not None:
+        _check_baseline(path, cut.baseline, tmin, tmax, rate)
     n_bytes = 8 * len(events) * len(raw.ch_names) * int((tmax - tmin) * rate + 1)
     check_memory(n_bytes, path, "its epochs")
     options = dict(baseline=cut.baseline, preload=True, proj=False, verbose="error")
     return _thinned(mne.Epochs(raw, events, tmin=tmin, tmax=tmax, **options), cut)
+
+
+def _check_baseline(
+    path: Path, baseline: tuple[float, float], tmin: float, tmax: float, rate: float
+) -> None:
+    """Raise ValueError for a baseline outside of the epochs by more than a sample."""
+    start, stop = baseline
+    if not tmin - 1 / rate <= start <= stop <= tmax + 1 / rate:
+        raise ValueError(
+            f"{path}: baseline={start:g}:{stop:g} is no stretch of the epochs, which are {tmin:g} to "
+            f"{tmax:g} s; give START:STOP (s) within them"
+        )
 
 
 def _picked(recording: Any, path: Path, picks: str | None) -> Any:
@@ -302,16 +317,22 @@ def _values(epochs: Any, path: Path) -> np.ndarray:
 
 
 def _rows(epochs: Any, n_words: int, path: Path) -> np.ndarray:
-    """The word of each epoch: in order, or where some were rejected by MNE's selection."""
+    """The word of each epoch: in order, or where some were rejected by MNE's selection among its events.
+
+    Events of other kinds than words, which MNE ignored, are no words.
+    """
     if len(epochs) == n_words:
         return np.arange(n_words)
     selection = np.asarray(epochs.selection)
-    if len(epochs) > n_words or selection.max() >= n_words:
+    asked = np.flatnonzero([reasons != ("IGNORED",) for reasons in epochs.drop_log])
+    if len(epochs.drop_log) == n_words:
+        return selection
+    if len(epochs) > n_words or len(asked) != n_words:
         raise ValueError(
-            f"{path} holds {len(epochs)} epochs for {n_words} words; give one epoch a word, of which MNE may "
-            "have rejected some"
+            f"{path} holds {len(epochs)} epochs for {n_words} words, of {len(asked)} events; give one event "
+            "a word, of whose epochs MNE may have rejected some"
         )
-    return selection
+    return np.searchsorted(asked, selection)
 
 
 def _facts(cut: _Cut, from_raw: bool) -> dict:

@@ -29,6 +29,7 @@ from brainalign_jax.study.score.folds import Split, type_sums
 from brainalign_jax.study.score.methods import FoldProblem, Method, Ridge, SimilarityDecoding
 from brainalign_jax.study.score.methods.base import FittedMap, n_types
 from brainalign_jax.study.score.methods.similarity import SimilarityProfiles, unit_profiles
+from brainalign_jax.study.words import UNTIMED_NOTE
 
 HOLDING = ("ridge", "rsa")  # methods that can hold features constant
 
@@ -63,7 +64,7 @@ def held_features(stimulus: Stimulus, groups: Sequence[str], *, lower: bool) -> 
             f"nothing is left to be held constant: {error}; name other features (--hold_constant), or none"
         ) from None
     names, notes = tuple(vectors.meta["features"]), vectors.meta["notes"]
-    left_out = [note for note in notes if note.partition(":")[0] not in names]
+    left_out = [note for note in notes if note != UNTIMED_NOTE]
     return HeldFeatures(
         names, np.asarray(vectors.values[0]), tuple(f"Not held constant: {x}." for x in left_out)
     )

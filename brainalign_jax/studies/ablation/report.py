@@ -244,7 +244,8 @@ def _held(table: AblationTable) -> str:
     if not table.held_constant:
         return ""
     return (
-        f"Held constant, so that it counts for no score or change: {listed(table.held_constant)}. "
+        f"Held constant, so that what is linear in it counts for no score or change: "
+        f"{listed(table.held_constant)}. "
         "Responses and vectors are taken less their fit by these over each fold's training words; rsa then "
         "compares similarities to the training words less their fit by these and their squares. "
     )

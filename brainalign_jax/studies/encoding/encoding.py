@@ -138,14 +138,19 @@ def run_encoding(
     if atlas is not None:
         named = None if labels is None else user_path(labels, "labels", "a file of names")
         regions = places.atlas_regions(people, user_path(atlas, "atlas", "an image"), named)
-    clocks, how = _clocks(people, plan)
+    clocks, how = _clocks(people, plan, spaces)
     tables, divided, maps, facts = [], [], [], []
     with told.stage(_VECTORS):
         several = []
         others = features.feature_spaces(dataset.stimulus, names, spaces, plan, cache=cache)
+        of_spaces = (name for space in others for name in space.features)
+        asked = replace(plan, nuisances=tuple(dict.fromkeys((*plan.nuisances, *of_spaces))))
         for model in models:
-            several.append(features.word_vectors(dataset.stimulus, model, plan, cache=cache))
+            several.append(features.word_vectors(dataset.stimulus, model, asked, cache=cache))
             told.update()
+        for vectors in several if others else ():
+            for clock in clocks:
+                _check_spaces(clock.people[0], vectors, others, plan)
     with told.stage(_SCORES), computing.Computation().context():
         for number, vectors in enumerate(several, 1):
             rows, of_spaces, own_maps, more = _score_model(
@@ -172,6 +177,7 @@ def run_encoding(
             },
             "models": facts,
             "spaces": [space.name for space in others],
+            "tables": {space.name: outputs.sha256_of(space.path) for space in others if space.path},
             "regions": list(regions.names),
             "atlas": None if atlas is None else str(atlas),
             "folds": how,
@@ -206,13 +212,17 @@ def _check_delays(person: TimeCourses, plan: VoxelEncoding) -> None:
             )
 
 
-def _clocks(people: Sequence[TimeCourses], plan: VoxelEncoding) -> tuple[list[Clock], str]:
+def _clocks(
+    people: Sequence[TimeCourses], plan: VoxelEncoding, spaces: Sequence[str | Embeddings]
+) -> tuple[list[Clock], str]:
     """The people by their clocks, and how the volumes are folded, in words."""
+    of_spaces = (name for space in spaces if isinstance(space, str) for name in space.split("+"))
+    asked = (*plan.nuisances, *of_spaces)
     groups: dict[tuple, list[TimeCourses]] = {}
     for person in people:
         words = person.stimulus
-        parts = [words.onsets, words.durations, words.run, person.times, person.run]
-        parts += [words.attribute(name) for name in plan.nuisances if name in words.attributes]
+        parts = [words.onsets, words.durations, words.run, words.sentence, person.times, person.run]
+        parts += [words.attribute(name) for name in asked if name in words.attributes]
         key = tuple(None if part is None else np.asarray(part).tobytes() for part in parts)
         groups.setdefault(key, []).append(person)
     clocks, said = [], []
@@ -267,6 +277,7 @@ def _score_model(
     """Rows, rows of spaces, maps and facts of one model, of all people and the group."""
     tables, divided, maps, people, used, plans = [], [], [], [], [], []
     left_out: dict[str, int] = {}
+    beside_spaces: list[str] = []
     names = [vectors.model, *(space.name for space in others)] if others else []
     for clock in clocks:
         first = clock.people[0]
@@ -277,13 +288,19 @@ def _score_model(
         beside = np.concatenate([np.zeros((len(first.values), 0)), *nuisances.values()], axis=1)
         layers = features.model_features(first, vectors, plan)
         values = [person.values for person in clock.people]
+        spaces = []
+        if others:
+            kept = features.nuisance_features(first, vectors, _beside_spaces(plan, others))
+            beside_spaces = list(kept)
+            spaces = [features.space_features(first, space, vectors, plan) for space in others]
+            spaces = [np.concatenate(layers, axis=1), *spaces]
         held = sizes.planned(
             scores.shapes_of(clock.folds),
             [layer.shape[1] for layer in layers],
             len(first.values),
             [own.shape[1] for own in values],
             plan.n_shifts,
-            n_spaces=len(names),
+            space_widths=[space.shape[1] for space in spaces],
             max_memory=max_memory,
         )
         told.note(f"{vectors.model}: {held.text()}")
@@ -300,16 +317,10 @@ def _score_model(
         )  # fmt: skip
         shares = [None] * len(values)
         if others:
-            kept = _beside_spaces(plan, others)
             shares = partition.score(
                 values,
-                [
-                    np.concatenate(layers, axis=1),
-                    *(features.space_features(first, space, vectors, plan) for space in others),
-                ],
-                np.concatenate(
-                    [beside[:, :0], *features.nuisance_features(first, vectors, kept).values()], axis=1
-                ),
+                spaces,
+                np.concatenate([beside[:, :0], *kept.values()], axis=1),
                 clock.folds, plan.ratios, plan.alphas, held.chunks.divided,
                 lambda share, part=part: told.update(part * share),
             )  # fmt: skip
@@ -352,15 +363,34 @@ def _score_model(
         "left_out_in_folds": left_out,
         "fingerprint": vectors.fingerprint,
         "spaces": names,
-        "nuisances_of_spaces": list(_beside_spaces(plan, others).nuisances) if others else [],
+        "nuisances_of_spaces": beside_spaces,
         "memory": plans,
     }
     return tables, divided, maps, facts
 
 
+def _check_spaces(
+    first: TimeCourses,
+    vectors: features.WordVectors,
+    others: Sequence[features.FeatureSpace],
+    plan: VoxelEncoding,
+) -> None:
+    """Raise ValueError for a space that the recording cannot have, or that its nuisances leave nothing of."""
+    nuisances = features.nuisance_features(first, vectors, _beside_spaces(plan, others))
+    columns = np.concatenate([np.zeros((len(first.values), 0)), *nuisances.values()], axis=1)
+    for space in others:
+        made = features.space_features(first, space, vectors, plan)
+        if not partition.varies_beside(made, columns):
+            raise ValueError(
+                f"the space {space.name!r} does not vary in the recording of {first.subject}, or is wholly "
+                f"explained by the nuisances ({', '.join(nuisances) or 'none'}): leave it out, or give other "
+                "--nuisances"
+            )
+
+
 def _beside_spaces(plan: VoxelEncoding, others: Sequence[features.FeatureSpace]) -> VoxelEncoding:
     """The plan without nuisances that a space holds: they would leave nothing of it."""
-    held = {name for space in others for name in space.features}
+    held = {name for space in others for name in space.in_place_of}
     return replace(plan, nuisances=tuple(name for name in plan.nuisances if name not in held))
 
 

@@ -168,6 +168,11 @@ class FeatureSpace(NamedTuple):
     layers: tuple[np.ndarray, ...] = ()
     path: Path | None = None
 
+    @property
+    def in_place_of(self) -> tuple[str, ...]:
+        """The nuisances that it takes the place of: beside them little or nothing of it is left."""
+        return (SURPRISAL,) if self.name.startswith(f"{SURPRISAL}:") else self.features
+
 
 def feature_spaces(
     stimulus: Stimulus,

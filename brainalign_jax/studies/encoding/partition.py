@@ -16,12 +16,14 @@ import numpy as np
 from brainalign_jax.align import linalg
 from brainalign_jax.align.ridge import banded_ridge, banded_search, banded_spaces, residual_ridge
 from brainalign_jax.align.ridge.residual_ridge import NuisanceFit
-from brainalign_jax.studies.encoding.scores import reached_by_nuisances, unit_chunk
+from brainalign_jax.studies.encoding.scores import reached_by_nuisances, unit_chunk, varying
 from brainalign_jax.study.computation import compiled
 from brainalign_jax.study.score.volumes import TimeFolds, padded_rows, unit_columns
 
 _TOLERANCE = 3e-6  # error allowed in the gain of a filter: at the rounding of float32
-_BATCH = 512  # columns whose errors at all penalties are held at once
+_BATCH = (
+    512  # columns whose errors at all penalties are held at once, or that are looked at at once
+)
 
 
 class Shares(NamedTuple):
@@ -85,6 +87,18 @@ def _kernel_of(features, fit, mask):
 
 
 _kernel = compiled(_kernel_of)
+
+
+def varies_beside(space: np.ndarray, nuisances: np.ndarray) -> bool:
+    """Whether nuisances [N, K] leave something of a space [N, D] that varies."""
+    every = np.ones(len(space))
+    fit = _float32(residual_ridge.nuisance_fit(nuisances, every))
+    return any(
+        residual_ridge.residual_features(
+            unit_columns(space[:, start : start + _BATCH]), fit, every
+        ).any()
+        for start in range(0, space.shape[1], _BATCH)
+    )
 
 
 def _float32(fit: NuisanceFit) -> NuisanceFit:
@@ -199,7 +213,7 @@ def score(
             told(1 / (n_folds * len(starts)))
         del fold
     products, residuals, total = np.split(sums, [1 + len(spaces), len(sums) - 1])
-    total = np.where(total > 0, total, np.inf)
+    total = varying(total)
     r2 = 1 - residuals / total
     # Where there is but one space, all but it are the nuisances: the last row.
     shares = Shares(

@@ -23,6 +23,7 @@ from brainalign_jax.study.score.volumes import (
 )
 
 NONE = -1  # the layer of a voxel for which no features are best
+_STILL = 1e-6  # sum of squares about the blocks' means, of columns of deviation one: below it is rounding
 
 
 class Chunks(NamedTuple):
@@ -40,8 +41,9 @@ class VoxelScores(NamedTuple):
 
     r, r_nuisances: [V], mean over folds of Pearson's r within the test block, of nuisances and features, and
     of the nuisances alone; r2, r2_nuisances: [V], 1 - residual / total sum of squares, both about the means
-    of each test block; added: [1 + P, V] float32, r less r_nuisances, of the recording first;
-    layers: [F, V] the layer of each fold, -1 where no features were best.
+    of each test block, NaN where the recording does not vary in any; added: [1 + P, V] float32, r less
+    r_nuisances, of the recording first; layers: [F, V] the layer of each fold, -1 where no features were
+    best.
     """
 
     r: np.ndarray
@@ -316,7 +318,7 @@ class _Kept(NamedTuple):
 
     def scores(self) -> VoxelScores:
         residual, residual_nuisances, total = self.squares
-        total = np.where(total > 0, total, np.inf)
+        total = varying(total)
         return VoxelScores(
             self.r,
             self.r_nuisances,
@@ -325,6 +327,14 @@ class _Kept(NamedTuple):
             self.added,
             self.layers,
         )
+
+
+def varying(total: np.ndarray) -> np.ndarray:
+    """Sums of squares [V] of recordings about the means of the test blocks; NaN where all are still.
+
+    Such as a column that changes between runs only, of which there is no r2.
+    """
+    return np.where(total > _STILL, total, np.nan)
 
 
 def chosen_layer(layers: np.ndarray) -> np.ndarray:

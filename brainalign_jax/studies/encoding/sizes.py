@@ -44,14 +44,15 @@ def planned(
     n_voxels: Sequence[int],
     n_shifts: int,
     *,
-    n_spaces: int = 0,
+    space_widths: Sequence[int] = (),
     max_memory: int | None = None,
 ) -> Sizes:
     """The plan for people on one clock.
 
     Args:
-      widths: D of each layer; n_voxels: V of each person; n_spaces: G feature spaces whose variance is
-      divided. max_memory: bytes, or 80 % of what there is.
+      widths: D of each layer; n_voxels: V of each person; space_widths: D of each feature space whose
+      variance is divided, the model's layers side by side among them. max_memory: bytes, or 80 % of what
+      there is.
 
     Raises: ValueError where it does not fit, with what to lower.
     """
@@ -69,6 +70,7 @@ def planned(
         + 2 * whole_rank
         + 8 * shapes.tested
     )
+    n_spaces = len(space_widths)
     columns = min(max(_CHUNK_BYTES // per_column, 1), _MOST_COLUMNS)
     voxels = min(columns, 8 * -(-max(n_voxels) // 8))
     # Recordings, predictions and weights of the joint model, each space and all but one.
@@ -81,6 +83,9 @@ def planned(
         # The variance of spaces is divided for all people side by side, in a copy.
         "recordings": (1 + bool(n_spaces and n_voxels[1:])) * 4 * n_volumes * sum(n_voxels),
         "features": 12 * n_volumes * sum(widths),
+        # The widest is standardised on the device, by each fold anew.
+        "features of spaces": n_volumes
+        * (12 * sum(space_widths) + 16 * max(space_widths, default=0)),
         # Those of one layer exist twice while they are stacked.
         "factors": 8 * factors + 4 * 4 * side**2,
         "null scores": 8 * (1 + n_shifts) * sum(n_voxels),
@@ -94,6 +99,6 @@ def planned(
         raise ValueError(
             f"the study needs {plan.peak / _GIB:.2f} GiB but may use {budget / _GIB:.2f}, most of it for "
             f"{largest} ({parts[largest] / _GIB:.2f}): read fewer voxels (a mask or atlas), or give fewer "
-            "--subjects, --layers, --delays or --n_shifts"
+            "--subjects, --layers, --spaces, --delays or --n_shifts"
         )
     return plan

@@ -47,27 +47,27 @@ def _verdict(table: EncodingTable, facts: dict, label: str) -> Verdict:
     by_person = rows.groupby("subject", sort=False)[["n_above", "n_voxels"]].sum()
     with_some = by_person[by_person["n_above"] > 0]
     n_people, total, n_shifts = len(with_some), len(by_person), table.manifest["plan"]["n_shifts"]
-    nuisances = plain_names(facts["nuisances"]) if facts["nuisances"] else ""
-    adds = f"adds to {nuisances}" if nuisances else "predicts voxels"
+    beside = f" to {plain_names(facts['nuisances'])}" if facts["nuisances"] else ""
     people = "1 person" if total == 1 else f"{total} people"
     level = "real" if 2 * n_people > total else "uncertain" if n_people else "chance"
     if n_shifts < FEWEST:
         level = "untested"
         text = (
-            f"Whether {label} {adds} is not tested: {counted(n_shifts, 'shifted recording')} cannot give a "
-            f"p below .05, {FEWEST} can."
+            f"Whether {label} {f'adds{beside}' if beside else 'predicts anything'} is not tested: "
+            f"{counted(n_shifts, 'shifted recording')} cannot give a p below .05, {FEWEST} can."
         )
     elif n_people:
         share = float((with_some["n_above"] / with_some["n_voxels"]).median())
         text = (
-            f"{label} {adds} in {n_people} of {people}. In {percent(share)} of their voxels "
-            f"({int(with_some['n_above'].median()):,}; medians) unique r is above the largest of all voxels "
-            f"in 95 % of the shifted recordings; it reaches {fraction(rows['highest'].max())}."
+            f"{label} {f'adds{beside}' if beside else 'predicts voxels'} in {n_people} of {people}. In "
+            f"{percent(share)} of their voxels ({int(with_some['n_above'].median()):,}; medians) "
+            "unique r is above the largest of all voxels in 95 % of the shifted recordings; it reaches "
+            f"{fraction(rows['highest'].max())}."
         )
     else:
         where = "voxel of the regions" if table.manifest["atlas"] else "voxel"
-        none = f"adds nothing to {nuisances}" if nuisances else "predicts nothing"
-        text = f"{label} {none} beyond chance, in no {where} of {people}."
+        adds = f"adds nothing{beside}" if beside else "predicts nothing"
+        text = f"{label} {adds} beyond chance, in no {where} of {people}."
     said = (text, _of_regions(table, facts, rows), _of_spaces(table, facts))
     return Verdict(
         facts["name"], level, n_people, " ".join(sentence for sentence in said if sentence)
@@ -85,7 +85,7 @@ def _of_regions(table: EncodingTable, facts: dict, rows: pd.DataFrame) -> str:
     highest = f"the highest region, {place['region']},"
     where = "the mean of all voxels" if place["region"] == WHOLE else highest
     said = f"{whose} {where} has a unique r of {signed(place['unique_r'])} ({probability(place['p_max'])})"
-    if facts["nuisances"] and known(place["omega"]):
+    if known(place["omega"]) and facts["nuisances"]:
         said += f"; nuisances reach {percent(round(max(0.0, place['omega']), 3))} of the model's r²"
     return f"{said}."
 
@@ -102,19 +102,33 @@ def _of_spaces(table: EncodingTable, facts: dict) -> str:
     rows = rows[rows["region"] == rows["region"][rows["r2"].idxmax()]].set_index("space")
     place = rows.iloc[0]
     labels = short_names(facts["spaces"])
-    unique = listed(
-        f"{labels[space]} {signed(rows['unique_r2'][space])}" for space in facts["spaces"]
-    )
+    unique = listed(_added(labels[space], rows.loc[space]) for space in facts["spaces"])
     whose = "Over people" if subject == GROUP else f"In {subject}"
     where = "the mean of all voxels" if place["region"] == WHOLE else place["region"]
-    said = (
-        f"{whose} all spaces together explain r² = {fraction(place['r2'])} of {where}; what each adds to the "
-        f"others: {unique}; what two or more share: {signed(place['r2_shared'])}"
+    names = facts["nuisances_of_spaces"]
+    nuisances = plain_names(names) if names else ""
+    alone = f" ({nuisances} alone {fraction(place['r2_nuisances'])})" if nuisances else ""
+    said = f"{whose} all spaces together "
+    if place["r2"] <= max(0.0, place["r2_nuisances"]):
+        beyond = f" beyond {nuisances}" if nuisances else ""
+        return (
+            f"{said}explain nothing of {where}{beyond}, and there is nothing to divide: "
+            f"r² = {fraction(place['r2'])}{alone}."
+        )
+    said += (
+        f"explain r² = {fraction(place['r2'])} of {where}{alone}; what each adds to the others: {unique}; "
+        f"what two or more share: {signed(place['r2_shared'])}"
     )
     if known(place["omega"]):
         share = percent(round(max(0.0, place["omega"]), 3))
         said += f"; the others reach {share} of the r² of {labels[facts['name']]}"
     return f"{said}."
+
+
+def _added(label: str, row: pd.Series) -> str:
+    """What a space adds to the others, with the group's p over all regions."""
+    p = f" ({probability(row['p_max'])})" if known(row["p_max"]) else ""
+    return f"{label} {signed(row['unique_r2'])}{p}"
 
 
 def answer(table: EncodingTable) -> tuple[str, str]:

@@ -123,8 +123,8 @@ _GAPS = (
     "after training on the rest of their condition and on another."
 )
 _LAYERS = (
-    "thin lines are people, thick ones their mean with its interval over people and words; the grey line is "
-    "chance."
+    "thin lines are people, thick ones their mean, shaded its interval over people and words (across "
+    "conditions where there are two); the grey line is chance."
 )
 
 

@@ -50,19 +50,28 @@ def decode_windows(
     scoring: Scoring,
     null: NullPlan | None,
     *,
+    words: np.ndarray,
     computation: Computation,
     cells: Path | None = None,
 ) -> dict[tuple[str, str], WindowScores]:
     """(method, model) -> scores of one person, of every method of the scoring.
 
-    scoring: its methods decode words; its one k is that of precision@k.
+    scoring: its methods decode words; its one k is that of precision@k. words: [N] tokens that anybody has a
+    response to.
     """
     options = dict(cells=cells, computation=computation)
     scored = sweep.score(dataset, recording.responses, models, scoring, **options)
     drawn = None
     if null is not None:
         drawn = score_nulls(
-            dataset, recording.responses, models, scoring, null, k=scoring.ks[0], **options
+            dataset,
+            recording.responses,
+            models,
+            scoring,
+            null,
+            k=scoring.ks[0],
+            words=words,
+            **options,
         )
     names = [response.subject for response in recording.responses]
     return {

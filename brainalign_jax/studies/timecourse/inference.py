@@ -47,11 +47,12 @@ def cluster_p(values: np.ndarray, *, n_flips: int, seed: int) -> np.ndarray | No
     Oostenveld 2007). None where MNE-Python is not installed.
     """
     try:
-        import mne.stats
+        import mne
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "mne":
             raise
         return None
+    import mne.stats
     import scipy.stats
 
     known = inspect.signature(mne.stats.permutation_cluster_1samp_test).parameters

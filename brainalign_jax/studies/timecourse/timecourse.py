@@ -35,6 +35,7 @@ from brainalign_jax.studies.timecourse.windows import (
     read_epochs,
     recording_of,
     scoring_over_time,
+    words_of_anyone,
 )
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
@@ -117,6 +118,7 @@ def run_timecourse(
     study = replace(study, scoring=scoring)
     people: dict[tuple[str, str], dict[str, WindowScores]] = {}
     known = _People(plan)
+    words = words_of_anyone(dataset, reference) if plan.n_nulls else reference.valid
     fingerprints = {}
     with told.stage(SCORES):
         for subject in dataset.subjects:
@@ -124,9 +126,8 @@ def run_timecourse(
             recording = recording_of(epochs, windows, reference)
             fingerprints[subject] = recording.fingerprint
             if subject == dataset.subjects[0]:
-                words = left_out_words(recording.responses[0], scoring)
-                notes += said_of_left_out(words)
-            scores = _score(study, recording, vectors, plan, decoders, known, told)
+                notes += said_of_left_out(left_out_words(recording.responses[0], scoring))
+            scores = _score(study, recording, vectors, plan, decoders, words, known, told)
             for key, of_person in scores.items():
                 people.setdefault(key, {})[subject] = of_person
     tables, peaks, orders = [], [], {}
@@ -230,10 +231,11 @@ def _score(
     vectors: list[Embeddings],
     plan: TimeCourse,
     decoders: tuple[str, ...],
+    words: np.ndarray,
     known: _People,
     told: Progress,
 ) -> dict[tuple[str, str], WindowScores]:
-    """(method, model) -> one person's scores."""
+    """(method, model) -> one person's scores. words: [N] that anybody has an epoch of."""
     scoring, stimulus = study.scoring, study.dataset.stimulus
     computation, rdms = study.computation, None
     null = None
@@ -249,6 +251,7 @@ def _score(
                 vectors,
                 replace(scoring, methods=(method,)),
                 null,
+                words=words,
                 computation=computation,
                 cells=study.cells,
             )
@@ -262,12 +265,19 @@ def _score(
                     model,
                     scoring,
                     n_nulls=plan.n_nulls,
+                    words=words,
                     computation=computation,
                 )
         else:
             for model in vectors:
                 scores[method, model.model] = encoding.encode_windows(
-                    recording, stimulus, model, scoring, null, computation=computation
+                    recording,
+                    stimulus,
+                    model,
+                    scoring,
+                    null,
+                    words=words,
+                    computation=computation,
                 )
         told.update()
     known.add(recording, rdms)

@@ -19,6 +19,7 @@ from brainalign_jax.study.report.wording import (
 )
 from brainalign_jax.study.results import GROUP
 
+FEWEST_DRAWS = 20  # of fewer none can give a p below LEVEL: the smallest is 1 / (1 + draws)
 _LISTED = 8  # layers that a sentence says the times of
 METRICS = ("rank_accuracy", "rsa", "encoding_r")  # what is judged, one a method
 NAMES = {
@@ -31,7 +32,7 @@ ANSWERS = {
     "found": "Yes",
     "before": "Yes, but before the word as well",
     "chance": "Not shown: no window is above what chance gives",
-    "untested": "Not tested: fewer than 19 draws",
+    "untested": f"Not tested: fewer than {FEWEST_DRAWS} draws",
 }
 
 
@@ -108,7 +109,7 @@ def _verdict(table: TimeCourseTable, model: str, method: str, label: str) -> Ver
         "windows and layers)"
     )
     n_draws = table.manifest["n_draws"].get(method, 0)
-    if not n_draws >= 19:
+    if n_draws < FEWEST_DRAWS:
         return Verdict(model, method, "untested", f"{label}, {method}: {top}.")
     found_peaks = peaks[peaks["found_from"].notna()]
     if found_peaks.empty:

@@ -53,6 +53,13 @@ def read_epochs(dataset: Dataset, subject: str) -> EpochedResponses:
     return dataset.epochs(subject)
 
 
+def words_of_anyone(dataset: Dataset, reference: EpochedResponses) -> np.ndarray:
+    """Words [N] that anybody has an epoch of. Each recording is read for it."""
+    others = [subject for subject in dataset.subjects if subject != reference.subject]
+    valid = [reference.valid, *(read_epochs(dataset, subject).valid for subject in others)]
+    return np.any(valid, axis=0)
+
+
 def chosen_windows(epochs: EpochedResponses, plan: TimeCourse) -> list[Window]:
     """The windows of a study. Raises ValueError where they do not fit the epoch, or are too many."""
     windows = epochs.windows(plan.window, plan.step)

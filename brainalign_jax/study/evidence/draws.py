@@ -2,7 +2,10 @@
 
 Every draw keeps what makes noise score (smoothness in time, spread of frequencies, the model's own
 geometry) and breaks the pairing of responses and words. All subjects share a draw, as they share the
-words: a group's null then has the dependence between subjects that the real scores have.
+words: a group's null then has the dependence between subjects that the real scores have. So it is where
+subjects lack different words, too: a draw is of the words that anybody has, and who lacks one passes it over.
+With draws of each subject's own words, six people with one noise, each without other 10 % of the words, had
+p < .05 in 15 % of studies.
 
 Shifts are drawn from the whole circle of each run, none and the shortest ones among them. Where noise is
 smooth, scores at neighbouring shifts are alike: a study whose noise happens to fit the words at no shift
@@ -56,6 +59,7 @@ def draw_nulls(
     n_draws: int,
     *,
     seed: int = 0,
+    among: np.ndarray | None = None,
 ) -> list[Draw]:
     """`n_draws` null draws for the eligible tokens [N].
 
@@ -63,6 +67,8 @@ def draw_nulls(
       its words in a circle, by any number of words; "blocks", pieces of 30 s (or whole runs, where words
       have no onsets) change places; "noise", a recording of smooth noise.
     token_to_type: [N].
+    among: [N] tokens that any subject has, the eligible ones with them. Draws are of these and pass over
+      what a subject lacks, so that subjects who lack different words share a draw; None: the eligible ones.
 
     Draw i is the same whatever n_draws. Raises: ValueError for an unknown kind, or where the words leave
     nothing to shift or exchange.
@@ -75,9 +81,10 @@ def draw_nulls(
         used = np.unique(token_to_type[eligible])
         draws = []
         for i in range(n_draws):
-            draws.append(Draw(types=_within(_rng(seed, i).permutation(n_types), used)))
+            draws.append(Draw(types=within(_rng(seed, i).permutation(n_types), used)))
         return draws
-    pieces = _runs(stimulus, eligible) if kind == "shift" else _blocks(stimulus, eligible)
+    circle = eligible if among is None else among
+    pieces = _runs(stimulus, circle) if kind == "shift" else _blocks(stimulus, circle)
     order, draws = np.concatenate(pieces), []
     for i in range(n_draws):
         rows = np.arange(len(stimulus))
@@ -85,11 +92,11 @@ def draw_nulls(
             rows[order] = _shifted(pieces, seed, i)
         else:
             rows[order] = _exchanged(pieces, _rng(seed, i))
-        draws.append(Draw(rows=rows))
+        draws.append(Draw(rows=within(rows, np.flatnonzero(eligible))))
     return draws
 
 
-def _within(permutation: np.ndarray, used: np.ndarray) -> np.ndarray:
+def within(permutation: np.ndarray, used: np.ndarray) -> np.ndarray:
     """The permutation [T] among the used places alone: others are passed over, and stay.
 
     A uniform permutation gives a uniform one, and subjects who lack a few words share the rest.

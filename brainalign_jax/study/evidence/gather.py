@@ -74,9 +74,10 @@ def group_tables(study: Study) -> dict[str, pd.DataFrame]:
                 with progress.stage(TESTS):
                     if similarity.RSA in study.scoring.measures:
                         tables["rsa"] = rsa.rsa_evidence(study)
+                        progress.update(similarity.RSA_PIECE * len(study.models))
                     measured = similarity.similarity_evidence(study)
                     tables["similarity"], tables["similarity_layers"] = measured
-                    progress.update()
+                    progress.complete(TESTS)
     return {
         name: processes.gathered([tables[name]] if name in tables else [], columns)
         for name, columns in _COLUMNS.items()

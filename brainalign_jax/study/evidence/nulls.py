@@ -6,6 +6,7 @@ protocol fits on all rows.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,15 +66,17 @@ def score_nulls(
     plan: NullPlan,
     *,
     k: int = 10,
+    words: np.ndarray | None = None,
     cells: Path | None = None,
     progress: Progress | None = None,
     computation: Computation | None = None,
 ) -> pd.DataFrame:
     """P@k and rank accuracy of every draw, layer and subject, pooled over folds; columns as COLUMNS.
 
-    progress: told of every draw. As `sweep.score` otherwise, with which it shares folds and methods. The
-    layer need not be chosen in a draw, as every layer has its own null; ridge chooses its penalty anew
-    in each.
+    words: [N] tokens that any subject of the study has a response to, which all subjects' draws are of; those
+    of the responses if not given. progress: told of every draw. As `sweep.score` otherwise, with which it
+    shares folds and methods. The layer need not be chosen in a draw, as every layer has its own null; ridge
+    chooses its penalty anew in each.
 
     Raises: ValueError as `sweep.score` and `draws.draw_nulls`.
     """
@@ -83,13 +86,16 @@ def score_nulls(
     protocol = dataclasses.replace(scoring.protocol, layer_selection="test")
     scoring = dataclasses.replace(scoring, protocol=protocol, ks=(k,))
     sides = dataset, responses, models, scoring, computation
-    kept = Cells(cells, *sides, suffixes=(".null.cell",), null=dataclasses.asdict(plan))
+    if words is None:
+        words = np.any([recording.valid for recording in responses], axis=0)
+    drawn_of = {**dataclasses.asdict(plan), "words": hashlib.sha256(words.tobytes()).hexdigest()}
+    kept = Cells(cells, *sides, suffixes=(".null.cell",), null=drawn_of)
     if progress is not None:
         progress.update(kept.n_known * plan.n_draws)
     with computation.context(), ThreadPoolExecutor(computation.workers()) as pool:
         bench = Workbench(responses, models, scoring, computation, pool)
         for (subject, method), wanted in kept.todo().items():
-            values = _scores(bench, pool, subject, method, wanted, plan, progress)
+            values = _scores(bench, pool, subject, method, wanted, plan, words, progress)
             for model in wanted:
                 parts = sorted(part for part in values if part[0] == model)
                 rows = pd.concat(
@@ -103,13 +109,19 @@ def score_nulls(
     return kept.joined()[0]
 
 
-def _scores(bench, pool, subject, method, wanted, plan, progress) -> dict[Part, np.ndarray]:
+def _scores(bench, pool, subject, method, wanted, plan, words, progress) -> dict[Part, np.ndarray]:
     """[P, 2, L] of each part: the metrics of every draw, pooled over folds."""
     problem, works = bench.works(subject, method, wanted)
     stimulus = bench.responses[subject].stimulus
     _, token_to_type = stimulus.types(lower=bench.scoring.lower)
     draws = draw_nulls(
-        plan.kind, stimulus, problem.eligible, token_to_type, plan.n_draws, seed=plan.seed
+        plan.kind,
+        stimulus,
+        problem.eligible,
+        token_to_type,
+        plan.n_draws,
+        seed=plan.seed,
+        among=words & (token_to_type >= 0),
     )
     asked = np.asarray(problem.folds.outer.query_mask).sum(dtype=np.float64)
     k = bench.scoring.ks[0]

@@ -36,6 +36,7 @@ _BLOCK = 50  # permutations in one compiled call
 _LAYERS = 8  # of a model, in one compiled call
 _DRAWS = {"shifts": "shift"}  # as the draws of methods that decode are called
 RSA = "rsa"
+RSA_PIECE = 0.125  # of the work on another measure is that on the table of RSA
 LAYER_COLUMNS = (
     "dataset", "model", "method", "role", "layer", "n_subjects", "n_items", "score", "chance", "null_mean",
     "p", "ceiling", "calibrated",
@@ -55,6 +56,12 @@ class _Values(NamedTuple):
         return int(self.observed.mean(axis=0).argmax())
 
 
+def pieces(measures: Sequence[str]) -> float:
+    """Of the work on one model, as the progress counts it: one a measure, less for the table of RSA."""
+    others = sum(name != RSA for name in measures)
+    return others + (RSA in measures) * (RSA_PIECE + (others > 0))
+
+
 def similarity_evidence(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(a row a model and measure, with `table.COLUMNS`; a row for each of their layers, with LAYER_COLUMNS).
 
@@ -63,7 +70,9 @@ def similarity_evidence(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     None where RSA is the only measure, or what is compared of all subjects does not fit into
     computation.rdm_bytes. p: of the best layer against the best layer of every draw, of shifts in time no
     smaller than 1 / the number of independent ones; null_mean and null_high: of these. ceiling: the others'
-    responses side by side in the model's place, mean over subjects. Intervals are over subjects.
+    responses side by side in the model's place, mean over subjects; where dissimilarities are correlations,
+    each person's responses to a word less their mean; NaN where they are of ranks. Intervals are over
+    subjects.
     """
     protocol, asked = study.scoring.protocol, study.scoring.measures
     measures = [measure_of(name, protocol) for name in asked if name != RSA]
@@ -77,10 +86,13 @@ def similarity_evidence(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     size = 2 * np.dtype(study.computation.dtype).itemsize * len(words.types) ** 2
     if size * (len(loaded) + 2 * _LAYERS) > study.computation.rdm_bytes:
         return empty
-    kernels = []
+    kernels: dict[str, list[np.ndarray]] = {}
     if len(loaded) > 1 and study.evidence.ceilings:
-        kernels = [scaled_kernel(responses, lower=study.scoring.lower) for responses in loaded]
-    tables = [_of_measure(study, measure, loaded, words, kernels) for measure in measures]
+        kernels = _kernels(study, loaded, measures)
+    tables = [
+        _of_measure(study, measure, loaded, words, kernels.get(measure.form, []))
+        for measure in measures
+    ]
     rows, layers = (pd.concat(parts, ignore_index=True) for parts in zip(*tables, strict=True))
     tested = rows["role"].eq("model") & rows["p"].notna()
     rows.loc[tested, "p_fdr"] = adjusted_p(rows.loc[tested, "p"].to_numpy(float))
@@ -105,6 +117,7 @@ def _of_measure(
         drawn = measure.own_null or role(model) == "model"
         tested = words if drawn else words._replace(permutations=words.permutations[:0])
         values[model] = _of_model(study, model, measure, loaded, tested, sides)
+        study.progress.update()
     ceiling = np.nan
     if kernels:
         if 0 not in sides:
@@ -289,12 +302,33 @@ def _ceiling(study: Study, measure: Measure, brains, kernels, words: CommonWords
     for index, kernel in enumerate(kernels):
         others = (total - kernel)[np.ix_(words.types, words.types)]
         rows = measure.centred(group_kernels.spanned_rows(others, dtype=dtype))
+        if measure.form == "centred":  # rows of mean zero, whose correlations are their cosines
+            rows = np.concatenate([rows, -rows], axis=1)
         with study.computation.context():
             brain = jax.tree.map(lambda leaf, index=index: leaf[index], brains)
             values.append(
                 float(_compare(brain, _represent(rows, measure=measure), measure=measure))
             )
     return float(np.mean(values))
+
+
+def _kernels(
+    study: Study, loaded: Sequence[WordResponses], measures: Sequence[Measure]
+) -> dict[str, list[np.ndarray]]:
+    """By the form of responses that measures take, `scaled_kernel` of each person's; none of ranks, which no
+    kernel holds, and none of one feature less its mean, which is nothing."""
+    kernels = {}
+    for form in {measure.form for measure in measures} & {"products", "centred"}:
+        people = loaded
+        if form == "centred":
+            people = [
+                replace(person, values=preparation.row_centred(np.asarray(person.values)))
+                for person in loaded
+                if person.values.shape[1] > 1
+            ]
+        if len(people) == len(loaded):
+            kernels[form] = [scaled_kernel(person, lower=study.scoring.lower) for person in people]
+    return kernels
 
 
 def _bounds(values: np.ndarray, plan: EvidencePlan) -> tuple[float, float]:

@@ -59,6 +59,21 @@ def test_one_file_may_hold_several_subjects(tmp_path):
     np.testing.assert_array_equal(dataset.epochs("2").values.ravel(), np.arange(15, 30))
 
 
+def test_a_table_says_which_epochs_were_rejected(tmp_path):
+    table = pd.DataFrame({"epoch": np.repeat([0, 1, 2], 5), "time": np.tile(TIMES[:5], 3)})
+    table["word"], table["EEG1"] = np.repeat(["sun", "moon", "star"], 5), np.arange(15.0)
+    table["valid"] = np.repeat([True, False, True], 5)
+    table.to_parquet(tmp_path / "S1.parquet")
+    epochs = open_dataset("epochs", tmp_path).epochs("S1")
+    assert epochs.valid.tolist() == [True, False, True] and not epochs.values[1].any()
+    assert epochs.channels == ("EEG1",)
+    table.assign(valid="no").to_parquet(tmp_path / "S1.parquet")
+    with pytest.raises(
+        ValueError, match=r"S1\.parquet: the column 'valid' holds object; give true"
+    ):
+        open_dataset("epochs", tmp_path).epochs("S1")
+
+
 def test_bad_epochs_may_be_left_out(tmp_path):
     values = np.ones((3, 2, 4))
     values[1, 0, 2] = np.nan

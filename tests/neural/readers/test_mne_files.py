@@ -91,6 +91,21 @@ def test_rejected_epochs_leave_their_words_out(mne, recording, tmp_path):
     assert (dataset.epochs("S1").values[4] != 0).any()
 
 
+class _Epochs(list):
+    """Three epochs that MNE kept of events 1, 2 and 4, the first event being no word."""
+
+    selection = np.array([1, 2, 4])
+    drop_log = (("IGNORED",), (), (), ("M1",), (), ("M1",))
+
+
+def test_events_that_are_no_words_do_not_move_the_words_of_rejected_epochs():
+    epochs = _Epochs("abc")
+    assert mne_files._rows(epochs, 5, "S1").tolist() == [0, 1, 3]
+    assert mne_files._rows(epochs, 6, "S1").tolist() == [1, 2, 4]  # a word for every event
+    with pytest.raises(ValueError, match="S1 holds 3 epochs for 7 words, of 5 events; give one"):
+        mne_files._rows(epochs, 7, "S1")
+
+
 def test_what_is_wrong_is_said_in_a_line(mne, recording, tmp_path):
     (tmp_path / "S1-epo.fif").write_bytes(b"no epochs")
     with pytest.raises(ValueError, match=r"S1-epo\.fif cannot be read as epochs"):
@@ -107,6 +122,10 @@ def test_what_is_wrong_is_said_in_a_line(mne, recording, tmp_path):
         ({"words": "short.tsv"}, "holds 12 epochs for 5 words"),
         ({"picks": "ecog"}, "has no channels 'ecog'"),
         ({"tmin": 3.0}, "cannot be cut to tmin=3.0"),
+        (
+            {"baseline": (-5.0, 0.0)},
+            r"S1-epo\.fif: baseline=-5:0 is no stretch of the epochs, which",
+        ),
     ]
     for options, message in cases:
         with pytest.raises(ValueError, match=message) as error:

@@ -194,6 +194,8 @@ def test_one_run_and_one_person_without_space_or_maps(scans, tmp_path):
     assert "Does a model predict voxels?" in page and "nothing with" not in page
     assert "One bar for each column" in page and "line of sight" not in page
     assert not (tmp_path / "out" / "maps").exists()
+    assert "Whether one predicts anything is not tested" in page
+    assert "Does a model predict voxels?" in page and "nuisances reach" not in table.verdict()
 
 
 @pytest.mark.parametrize("kind", ["surface", "cifti"])

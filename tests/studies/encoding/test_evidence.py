@@ -132,8 +132,11 @@ def test_the_largest_study_that_is_asked_for_fits_24_gib():
     assert plan.peak < 24 * 2**30 and plan.chunks.voxels >= 64
     assert "memory plan: peak" in plan.text() and "recordings at once" in plan.text()
     divided = sizes.planned(
-        shapes, [3072] * 3, 9000, [95_000], 100, n_spaces=3, max_memory=24 * 2**30
+        shapes, [3072] * 3, 9000, [95_000], 100, space_widths=[9216, 4, 8], max_memory=24 * 2**30
     )
     assert plan.peak < divided.peak < 24 * 2**30 and divided.chunks.divided >= 64
     with pytest.raises(ValueError, match="most of it for factors.*--layers"):
         sizes.planned(shapes, [3072] * 30, 9000, [1000], 10, max_memory=8 * 2**30)
+    with pytest.raises(ValueError, match="most of it for features of spaces.*--spaces"):
+        wide = [768, 100_000]
+        sizes.planned(shapes, [768], 9000, [1000], 10, space_widths=wide, max_memory=8 * 2**30)

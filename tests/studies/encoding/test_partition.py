@@ -1,4 +1,7 @@
+import hashlib
 import itertools
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from brainalign_jax.align.ridge import banded_spaces
 from brainalign_jax.neural.readout import TimeCourses
 from brainalign_jax.neural.space import VoxelSpace
 from brainalign_jax.studies.encoding import EncodingTable, features, partition, run_encoding
+from brainalign_jax.studies.encoding.encoding import _clocks
 from brainalign_jax.studies.options import VoxelEncoding
 from brainalign_jax.study.score import volumes
 
@@ -154,7 +158,7 @@ def divided(tmp_path_factory):
     dataset = ba.Dataset("mine", tuple(people), words, None, time_courses=people.__getitem__)
     plan = VoxelEncoding(
         n_folds=3, n_inner=2, purge=6.0, n_shifts=2, alphas=(1.0, 10.0, 100.0), ratios=(0.1,),
-        nuisances=("rate", "length"), n_bootstrap=50,
+        nuisances=("rate", "length", "surprisal"), n_bootstrap=50,
     )  # fmt: skip
     output = tmp_path_factory.mktemp("divided") / "out"
     table = run_encoding(
@@ -193,7 +197,13 @@ def test_spaces_have_a_table_a_sentence_and_a_section(divided):
     assert 0.2 < group["omega"] < 0.8
     facts = again.manifest["models"][0]
     assert facts["nuisances_of_spaces"] == ["rate"] and facts["nuisances"] == ["rate", "length"]
-    assert "what each adds to the others: own +" in again.verdict()
+    said = again.verdict()
+    assert re.search(
+        r"\(word rate alone .\.\d+\); what each adds to the others: own \+\.\d+ \(p = 0.250\)", said
+    )
+    nothing = replace(again, spaces=again.spaces.assign(r2=-0.2))
+    assert "explain nothing of the mean of all voxels beyond word rate" in nothing.verdict()
+    assert "adds to the others" not in nothing.verdict()
     page = (output / "report.html").read_text()
     assert "how their variance is divided" in page and "Beside all: word rate." in page
     assert (output / "maps" / "model-1_group_space-2_unique_r2.nii.gz").is_file()
@@ -218,6 +228,7 @@ def test_spaces_are_named_or_refused(divided, tmp_path):
         features.space_features(courses, s, vectors, plan).shape for s in (last, surprising, sound)
     ]
     assert shapes == [(110, 16), (110, 1), (110, 2)] and len(last.layers) == 1
+    assert surprising.in_place_of == ("surprisal",) and sound.in_place_of == ()
     assert features.space_features(courses, made("rate+length")[0], vectors, plan).shape == (110, 2)
     table.write_text("power\n" + "1.5\n" * 100)
     with pytest.raises(ValueError, match=r"sound.tsv has 100 rows for 110 volumes"):
@@ -238,3 +249,51 @@ def test_spaces_are_named_or_refused(divided, tmp_path):
         made(f"{folder}#7")
     with pytest.raises(ValueError, match="ratios"):
         VoxelEncoding(ratios=(1.0,))
+
+
+SHORT = VoxelEncoding(
+    n_folds=2, n_inner=2, purge=4.0, n_shifts=1, alphas=(1.0,), ratios=(0.1,), nuisances=("rate",),
+    n_bootstrap=10,
+)  # fmt: skip
+
+
+def person(subject, rating):
+    """Time courses of noise beside words that have a rating."""
+    words = ba.Stimulus(WORDS[:100], onsets=5 + 1.1 * np.arange(100), attributes={"rating": rating})
+    values = np.random.default_rng(2).standard_normal((60, 2)).astype("f4")
+    return TimeCourses(subject, values, 2.0 * np.arange(60), np.zeros(60, int), words)
+
+
+def test_people_whose_words_differ_in_a_space_are_scored_apart():
+    ratings = np.random.default_rng(2).standard_normal((2, 100))
+    people = [person("S1", ratings[0]), person("S2", ratings[1])]
+    assert len(_clocks(people, SHORT, ["rate"])[0]) == 1
+    assert len(_clocks(people, SHORT, ["rate+rating"])[0]) == 2
+
+
+def alone(own):
+    return ba.Dataset("mine", ("S1",), own.stimulus, None, time_courses={"S1": own}.__getitem__)
+
+
+def test_a_space_of_which_nothing_is_left_is_refused(tmp_path):
+    model = ba.Embeddings("own", WORDS[:100], np.eye(100)[None, :, :2], None, {})
+    dataset = alone(person("S1", np.ones(100)))
+    (tmp_path / "sound.tsv").write_text("power\n" + "1\n" * 60)
+    for space in ("rating", f"volumes:{tmp_path / 'sound.tsv'}"):
+        with pytest.raises(ValueError, match="does not vary in the recording of S1.*leave it out"):
+            run_encoding(dataset, [model], plan=SHORT, spaces=[space], progress=False)
+    with pytest.raises(ValueError, match="own gives no surprisal, which the space 'surprisal'"):
+        run_encoding(dataset, [model], plan=SHORT, spaces=["surprisal"], progress=False)
+
+
+def test_the_surprisal_of_a_causal_model_is_a_space_beside_it(tmp_path):
+    folder = str(save_checkpoint("gpt2", tmp_path / "gpt2", n_layers=1))
+    add_letter_tokenizer(tmp_path / "gpt2")
+    dataset = alone(person("S1", np.ones(100)))
+    sound = tmp_path / "sound.tsv"
+    sound.write_text("power\n" + "1\n2\n" * 30)
+    spaces = ["surprisal", f"volumes:{sound}"]
+    table = run_encoding(dataset, [folder], plan=SHORT, spaces=spaces, progress=False)
+    assert list(table.spaces["space"]) == [folder, *spaces, "nuisances"]
+    assert table.manifest["models"][0]["nuisances"] == ["rate"]
+    assert table.manifest["tables"] == {spaces[1]: hashlib.sha256(sound.read_bytes()).hexdigest()}

@@ -115,6 +115,17 @@ def test_people_and_chunks_do_not_depend_on_one_another(planted):
     assert (none.r_nuisances == 0).all() and none.r[0] > 0.3
 
 
+def test_what_changes_between_runs_only_has_no_r2(planted):
+    layers, z, y = planted
+    folds, run, times = folds_of("runs")
+    still = np.column_stack([np.array([0.0, 1.0, 7.0])[run - 1], y[:, 1]])
+    shifts = np.arange(N)[None]
+    (found,) = scores.score([still], layers, z, folds, shifts, ALPHAS, Chunks(4, 2))
+    assert np.isnan(found.r2).tolist() == [True, False] and np.isnan(found.r2_nuisances[0])
+    assert found.r[0] == 0 and found.added[0, 0] == 0 and -1 < found.r2[1] < 1
+    np.testing.assert_array_equal(np.isnan(scores.varying(np.array([1e-12, 0.0, 3.0]))), [1, 1, 0])
+
+
 def test_whole_runs_are_left_out_in_groups():
     run = np.repeat(np.arange(7), [12, 15, 12, 20, 12, 11, 13])
     folds = volumes.run_folds(run, n_folds=3, n_inner=4)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from recordings import make_embeddings
+from recordings import make_embeddings, make_responses
 from scipy.spatial.distance import pdist
 from scipy.stats import pearsonr, spearmanr
 
@@ -18,7 +18,9 @@ import brainalign_jax as ba
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import registry
 from brainalign_jax.study.computation import Computation
+from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.chance import permutation_p
+from brainalign_jax.study.evidence.similarity import similarity_evidence
 from brainalign_jax.study.report.verdict import verdicts
 from brainalign_jax.study.score.measures import measure_of
 from brainalign_jax.study.score.measures.rsa import RdmMeasure
@@ -198,6 +200,38 @@ def test_rdms_as_matrices_correlate_as_condensed_ones(planted, comparison):
     pairs = [pdist(np.asarray(x, np.float64), "correlation") for x in (responses, vectors)]
     correlation = {"spearman": spearmanr, "pearson": pearsonr}[comparison]
     assert float(value) == pytest.approx(correlation(*pairs).statistic, abs=1e-5)
+
+
+def test_ceiling_of_correlation_distances_is_that_of_the_others_side_by_side(words):
+    rng = np.random.default_rng(5)
+    shared = rng.standard_normal((60, 2))
+    people = [
+        shared @ rng.standard_normal((2, width))
+        + rng.standard_normal((60, width))
+        + 2 * rng.standard_normal((60, 1))  # of a word, in all voxels
+        for width in (8, 12, 20)
+    ]
+    responses = [make_responses(words, rows, subject=f"S{i}") for i, rows in enumerate(people)]
+    by_name = {recording.subject: recording for recording in responses}
+    several = Dataset("levels", tuple(by_name), words, by_name.__getitem__)
+    model = make_embeddings(words, shared[None])
+    plan = replace(PLAN, n_permutations=0)
+    ceilings = {}
+    for metric in ("correlation", "spearman"):
+        scoring = chosen("rsa", "cka", rdm_metric=metric)
+        study = Study(several, (model.model,), scoring, evidence=plan, given={model.model: model})
+        ceilings[metric] = similarity_evidence(study)[0].set_index("method")["ceiling"]
+    people = [rows - rows.mean(axis=0) for rows in people]
+    rdms = [pdist(rows, "correlation") for rows in people]
+    people = [rows - rows.mean(axis=1, keepdims=True) for rows in people]
+    people = [rows / np.linalg.norm(rows) for rows in people]
+    by_hand = [
+        spearmanr(rdm, pdist(np.hstack(people[:i] + people[i + 1 :]), "correlation")).statistic
+        for i, rdm in enumerate(rdms)
+    ]
+    assert ceilings["correlation"]["rsa"] == pytest.approx(np.mean(by_hand), abs=1e-4)
+    assert np.isnan(ceilings["spearman"]["rsa"])
+    assert ceilings["spearman"]["cka"] == ceilings["correlation"]["cka"]
 
 
 def test_responses_that_are_of_nothing_show_nothing(dataset, words, planted):

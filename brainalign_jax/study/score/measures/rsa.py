@@ -86,6 +86,7 @@ class RdmMeasure(MatrixMeasure):
 
     name = RsaScore.name
     label = RsaScore.label
+    form = RsaScore.form
 
     def represent(self, rows: jax.Array) -> jax.Array:
         n_types = len(rows)
