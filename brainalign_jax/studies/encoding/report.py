@@ -67,14 +67,13 @@ def write_report(
     """Write `folder`/report.html, one file without scripts or external resources."""
     manifest = table.manifest
     level, answer = verdict.answer(table)
-    nuisances = dict.fromkeys(sum((facts["nuisances"] for facts in manifest["models"]), []))
-    asked = plain_names(list(nuisances)) if nuisances else ""
+    nuisances = dict.fromkeys(sum((m["nuisances"] for m in manifest["models"]), []))
     return page.write(
         folder / "report.html",
         "encoding",
         title=f"{manifest['dataset']['name']}: what models predict voxel by voxel",
         lead=_scope(table),
-        question=f"Does a model predict voxels{f' beyond {asked}' if asked else ''}?",
+        nuisances=plain_names(nuisances) if nuisances else "",
         answer={
             "level": level,
             "answer": answer,
@@ -168,13 +167,14 @@ def _spaces(table: EncodingTable) -> page.Table:
 
 def _caption(brain: BrainMap, facts: dict, label: str) -> str:
     whose = "mean over people" if brain.subject == GROUP else brain.subject
-    what = "correlation of what the model predicts with the held-out time courses"
-    if facts["nuisances"]:
-        what = (
-            f"what the model adds to the correlation of {plain_names(facts['nuisances'])} with the held-out "
-            "time courses"
-        )
-    return f"{label}, {whose}: {what}. {maps.how_drawn(brain)}"
+    names = facts["nuisances"]
+    what = (
+        f"adds to the correlation of {plain_names(names)}" if names else "predicts, its correlation"
+    )
+    return (
+        f"{label}, {whose}: what the model {what} with the held-out time courses. "
+        f"{maps.how_drawn(brain)}"
+    )
 
 
 def _facts(table: EncodingTable) -> page.Table:

@@ -47,27 +47,27 @@ def _verdict(table: EncodingTable, facts: dict, label: str) -> Verdict:
     by_person = rows.groupby("subject", sort=False)[["n_above", "n_voxels"]].sum()
     with_some = by_person[by_person["n_above"] > 0]
     n_people, total, n_shifts = len(with_some), len(by_person), table.manifest["plan"]["n_shifts"]
-    nuisances = plain_names(facts["nuisances"]) if facts["nuisances"] else ""
-    adds = f"adds to {nuisances}" if nuisances else "predicts voxels"
+    beside = f" to {plain_names(facts['nuisances'])}" if facts["nuisances"] else ""
     people = "1 person" if total == 1 else f"{total} people"
     level = "real" if 2 * n_people > total else "uncertain" if n_people else "chance"
     if n_shifts < FEWEST:
         level = "untested"
         text = (
-            f"Whether {label} {adds if nuisances else 'predicts anything'} is not tested: "
+            f"Whether {label} {f'adds{beside}' if beside else 'predicts anything'} is not tested: "
             f"{counted(n_shifts, 'shifted recording')} cannot give a p below .05, {FEWEST} can."
         )
     elif n_people:
         share = float((with_some["n_above"] / with_some["n_voxels"]).median())
         text = (
-            f"{label} {adds} in {n_people} of {people}. In {percent(share)} of their voxels "
-            f"({int(with_some['n_above'].median()):,}; medians) unique r is above the largest of all voxels "
-            f"in 95 % of the shifted recordings; it reaches {fraction(rows['highest'].max())}."
+            f"{label} {f'adds{beside}' if beside else 'predicts voxels'} in {n_people} of {people}. In "
+            f"{percent(share)} of their voxels ({int(with_some['n_above'].median()):,}; medians) "
+            "unique r is above the largest of all voxels in 95 % of the shifted recordings; it reaches "
+            f"{fraction(rows['highest'].max())}."
         )
     else:
         where = "voxel of the regions" if table.manifest["atlas"] else "voxel"
-        none = f"adds nothing to {nuisances}" if nuisances else "predicts nothing"
-        text = f"{label} {none} beyond chance, in no {where} of {people}."
+        adds = f"adds nothing{beside}" if beside else "predicts nothing"
+        text = f"{label} {adds} beyond chance, in no {where} of {people}."
     said = (text, _of_regions(table, facts, rows), _of_spaces(table, facts))
     return Verdict(
         facts["name"], level, n_people, " ".join(sentence for sentence in said if sentence)
@@ -85,7 +85,7 @@ def _of_regions(table: EncodingTable, facts: dict, rows: pd.DataFrame) -> str:
     highest = f"the highest region, {place['region']},"
     where = "the mean of all voxels" if place["region"] == WHOLE else highest
     said = f"{whose} {where} has a unique r of {signed(place['unique_r'])} ({probability(place['p_max'])})"
-    if facts["nuisances"] and known(place["omega"]):
+    if known(place["omega"]) and facts["nuisances"]:
         said += f"; nuisances reach {percent(round(max(0.0, place['omega']), 3))} of the model's r²"
     return f"{said}."
 
