@@ -73,7 +73,7 @@ def draw_gaps(table: GeneralisationTable, shown: verdict.GapVerdict) -> Figure:
             same = rows["trained_on"] == tested
             pair = [rows.loc[same, "value"].mean(), rows.loc[~same, "value"].mean()]
             group = subject == GROUP
-            colour, width = (OKABE_ITO[1], 2.4) if group else (OKABE_ITO[0], 0.8)
+            colour, width = (OKABE_ITO[6], 2.4) if group else (OKABE_ITO[5], 0.8)
             axis.plot([0, 1], pair, "o-", color=colour, linewidth=width, markersize=4)
         axis.axhline(verdict.CHANCE, color=GREY, linewidth=0.8)
         axis.set_xticks([0, 1], ["within", "across"])
@@ -119,7 +119,7 @@ def draw_layers(table: GeneralisationTable, shown: verdict.GapVerdict) -> Figure
 
 _WAYS = {"within": OKABE_ITO[0], "across": OKABE_ITO[1]}
 _GAPS = (
-    "a line a person, the mean in orange; the grey line is chance. The same words with the same candidates, "
+    "a line a person, the mean in black; the grey line is chance. The same words with the same candidates, "
     "after training on the rest of their condition and on another."
 )
 _LAYERS = (
