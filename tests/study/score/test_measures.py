@@ -136,7 +136,7 @@ def test_a_study_of_measures_alone(dataset, words, planted, tmp_path):
         np.testing.assert_allclose(of_layers["calibrated"], above / reach)
     report = (out / "report.html").read_text("utf-8")
     assert "Measures of similarity by layer" in report
-    assert "linear CKA, debiased" in report and "P@" not in report
+    assert "Linear CKA, debiased" in report and "P@" not in report
     assert "mutual_knn" in table._repr_html_()
 
 
