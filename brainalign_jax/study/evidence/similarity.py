@@ -66,7 +66,9 @@ def similarity_evidence(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(a row a model and measure, with `table.COLUMNS`; a row for each of their layers, with LAYER_COLUMNS).
 
     k is 0, `score` the measure's value, mean over subjects. A layer's null_mean is of its own draws, its p
-    corrected over the layers, and calibrated is (score - null mean) / (ceiling - null mean).
+    corrected over the layers (by what exceeds the layer's mean, of measures with a null of their own), and
+    calibrated is (score - null mean) / (ceiling - null mean).
+
     None where RSA is the only measure, or what is compared of all subjects does not fit into
     computation.rdm_bytes. p: of the best layer against the best layer of every draw, of shifts in time no
     smaller than 1 / the number of independent ones; null_mean and null_high: of these. ceiling: the others'
@@ -146,19 +148,25 @@ def _of_measure(
             rows.loc[index, f"{kind}_score"] = other["score"]
             rows.loc[index, f"{kind}_difference"] = line["score"] - other["score"] - floor
             rows.loc[index, f"{kind}_lower"], rows.loc[index, f"{kind}_upper"] = lower, upper
-    by_layer = [_by_layer(line, values[line["model"]], words) for _, line in rows.iterrows()]
+    by_layer = [
+        _by_layer(line, values[line["model"]], words, measure) for _, line in rows.iterrows()
+    ]
     return rows, pd.concat(by_layer, ignore_index=True)
 
 
-def _by_layer(line: pd.Series, of: _Values, words: CommonWords) -> pd.DataFrame:
+def _by_layer(line: pd.Series, of: _Values, words: CommonWords, measure: Measure) -> pd.DataFrame:
     """With LAYER_COLUMNS: every layer of the model of a line."""
     rows = pd.DataFrame({"layer": of.layers, "score": of.observed.mean(axis=0)})
     rows["null_mean"], rows["p"] = np.nan, np.nan
     if len(of.drawn):
         rows["null_mean"] = of.drawn.mean(axis=0)
     if len(of.drawn) and line["role"] == "model":
-        highest, shifts = of.drawn.max(axis=1), words.kind == "shifts"
-        rows["p"] = [permutation_p(score, highest, shifts=shifts) for score in rows["score"]]
+        # Where unrelated vectors of one layer score higher than those of another, by what exceeds these.
+        every = np.concatenate([of.drawn, rows["score"].to_numpy()[None]])
+        floor = every.mean(axis=0) if measure.own_null else np.zeros(len(rows))
+        highest, shifts = (of.drawn - floor).max(axis=1), words.kind == "shifts"
+        above = rows["score"] - floor
+        rows["p"] = [permutation_p(score, highest, shifts=shifts) for score in above]
     same = ("dataset", "model", "method", "role", "n_subjects", "n_items", "chance", "ceiling")
     rows = rows.assign(**{column: line[column] for column in same})
     floor = rows["null_mean"].fillna(rows["chance"])
