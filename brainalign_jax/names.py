@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 _WHOLE = 8  # known names that a message lists; of more it gives the nearest
 _NEAREST = 3
@@ -71,7 +72,7 @@ def expanded(models: Iterable[object] | str) -> list:
     Raises: ValueError where the braces are not closed, or hold nothing.
     """
     several: list = []
-    for model in [models] if isinstance(models, str) else models:
+    for model in _each(models):
         if not isinstance(model, str) or "@{" not in model:
             several.append(model)
             continue
@@ -96,14 +97,23 @@ def model_names(models: Iterable[object] | str) -> tuple[str, ...]:
 
     Raises: ValueError where there is none, or a name is given twice.
     """
-    several = [models] if isinstance(models, str) else models
-    names = tuple(str(getattr(model, "model", model)) for model in several)
+    names = tuple(str(getattr(model, "model", model)) for model in _each(models))
     if not names:
         raise ValueError("no model is given: name one or more")
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
         raise ValueError(f"models are given twice: {', '.join(twice)}; give each once")
     return names
+
+
+def vectors_in(models: Iterable[object] | str) -> dict[str, Any]:
+    """Of models, the vectors that stand in a model's place, by their names."""
+    return {model.model: model for model in _each(models) if hasattr(model, "model")}
+
+
+def _each(models: Any) -> Iterable[Any]:
+    """Models one by one; a name alone, or vectors alone, are one."""
+    return [models] if isinstance(models, str) or hasattr(models, "model") else models
 
 
 def has_near(name: str, known: Iterable[str]) -> bool:

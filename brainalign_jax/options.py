@@ -102,6 +102,12 @@ def described(
     return dataclasses.field(default=default, metadata=about)
 
 
+def field_of(cls: type, name: str):
+    """A field that says and holds what that of another dataclass does."""
+    (field,) = (field for field in dataclasses.fields(cls) if field.name == name)
+    return dataclasses.field(default=field.default, metadata=field.metadata)
+
+
 def range_text(
     *,
     least: float | None = None,

@@ -12,8 +12,6 @@ import numpy as np
 from brainalign_jax.language.tokens import EncodedText, WordTokenizer
 from brainalign_jax.stimulus import Stimulus, clean_word, may_end_sentence, split_sentences
 
-CONTEXTS = ("sentence", "window", "growing", "word")
-
 
 class Text(NamedTuple):
     """words: the text; targets: (position in words, row of the stimulus) of the words wanted."""

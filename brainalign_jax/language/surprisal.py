@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.language import contexts, predicted_tokens
 from brainalign_jax.language.models import checkpoint, registry
 from brainalign_jax.language.models.blocks.blocks import Interventions
@@ -27,7 +28,7 @@ from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.heads import Head, load_head
 from brainalign_jax.language.models.interventions import Specification, gates, parse, reinitialise
 from brainalign_jax.language.models.registry import ModelSpec
-from brainalign_jax.language.tokens import BOS, WordTokenizer, load_tokenizer
+from brainalign_jax.language.tokens import WordTokenizer, load_tokenizer
 from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.threads import check_not_forked
@@ -88,13 +89,9 @@ def surprisal(
     ((6,), True)
     """
     check_not_forked()
-    for name, value, known in (
-        ("unit", unit, UNITS),
-        ("metric", metric, METRICS),
-        ("context", context, contexts.CONTEXTS),
-        ("bos", bos, BOS),
-    ):
-        check_known(f"{name}=", value, known)
+    check_known("unit=", unit, UNITS)
+    check_known("metric=", metric, METRICS)
+    Embedding(context=context, bos=bos)  # checks them
     specification = parse(interventions)
     spec = registry.resolve(model) if isinstance(model, str) else model
     loaded = checkpoint.load_model(spec, dtype=dtype, seed=seed, revision=revision)

@@ -16,7 +16,7 @@ from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.controls import control_vectors, is_control
 from brainalign_jax.study.names import seed_of, without_seed
 from brainalign_jax.study.options import EvidencePlan, Scoring
-from brainalign_jax.study.progress import Progress
+from brainalign_jax.study.progress import VECTORS, Progress
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.registry import identity_of
 
@@ -81,6 +81,15 @@ class Study:
             **vars(self.embedding),
         )
         return dataclasses.replace(vectors, model=name)
+
+    def all_vectors(self, progress: Progress) -> list[Embeddings]:
+        """The vectors of all models at once, each told to the stage VECTORS of the progress."""
+        vectors = []
+        with progress.stage(VECTORS):
+            for name in self.models:
+                vectors.append(self.vectors(name))
+                progress.update()
+        return vectors
 
     def shapes(self, name: str) -> Blocks:
         """(layers, types, width) of each block of layers of equal width, before a model is run."""

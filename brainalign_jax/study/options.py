@@ -5,8 +5,9 @@ Light to import: commands make their options of these before anything heavy is l
 
 from dataclasses import dataclass
 
+from brainalign_jax.embedding import Embedding
 from brainalign_jax.names import check_known
-from brainalign_jax.options import check_fields, described, documented
+from brainalign_jax.options import check_fields, described, documented, field_of
 from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.registry import (
     DEFAULT,
@@ -151,10 +152,8 @@ class Design:
         "sentence",
         choices=("sentence", "window", "growing", "word"),
     )
-    window: int = described("Preceding words with context=window.", 20, least=0, most=100_000)
-    pooling: str = described(
-        "How a word's sub-tokens become one vector.", "mean", choices=("mean", "first", "last")
-    )
+    window: int = field_of(Embedding, "window")
+    pooling: str = field_of(Embedding, "pooling")
     n_folds: int = described("Contiguous outer folds of volumes.", 6, least=2)
     n_inner: int = described("Inner folds within each training set.", 5, least=2)
     purge: float = described("Seconds left out around a test block.", 20.0, least=0.0, most=86400.0)

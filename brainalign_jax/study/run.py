@@ -14,7 +14,7 @@ from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.machine import package_version
-from brainalign_jax.names import check_known, expanded, model_names
+from brainalign_jax.names import check_known, expanded, model_names, vectors_in
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import memory, outputs, processes
@@ -126,14 +126,13 @@ def run_study(
         cache = Path(scratch) if output is None else output
         if cache_dir is not None:
             cache = output_folder(cache_dir, "cache_dir")
-        several = expanded([models] if isinstance(models, str | Embeddings) else models)
+        several = expanded(models)
         # A name counts once; vectors of the same name would hide one another.
         several = [
             model
             for place, model in enumerate(several)
             if not (isinstance(model, str) and model in several[:place])
         ]
-        in_memory = {model.model: model for model in several if isinstance(model, Embeddings)}
         study = Study(
             dataset,
             model_names(several),
@@ -143,7 +142,7 @@ def run_study(
             evidence,
             tuple(group_decoding),
             report_k,
-            in_memory,
+            vectors_in(several),
             cache,
         )
         study, left_out = prepare(study, max_memory=max_memory, progress=progress)

@@ -29,6 +29,10 @@ _HEADER = (
     "p of the largest", "frozen change", "bits per word",
 )  # fmt: skip
 _MOST_LINES = 30
+_FACTS = (  # of the manifest
+    {"dataset": "dataset", "plan": "choice", "protocol": "protocol"},
+    ("subjects", "seed", "stimulus", "command", "created", "versions"),
+)
 _ESTIMATES_CAPTION = (
     "the estimated change of the alignment without a part against the exact one, and the line on which they "
     "are equal. ridge: held-out correlation, folds and penalties as of the intact layer; cka: linear CKA, "
@@ -78,7 +82,7 @@ def write_report(table: AblationTable, folder: str | Path) -> Path:
         parts_table=page.Table(_HEADER, _lines(table, judged, labels), 5),
         agreement=page.Table(agreement.HEADER, compared, 5) if compared else None,
         figures=figures,
-        facts=_facts(table),
+        facts=page.facts_of(manifest, *_FACTS, empty=(None, "", [])),
     )
 
 
@@ -249,16 +253,3 @@ def _held(table: AblationTable) -> str:
         "Responses and vectors are taken less their fit by these over each fold's training words; rsa then "
         "compares similarities to the training words less their fit by these and their squares. "
     )
-
-
-def _facts(table: AblationTable) -> page.Table:
-    manifest = table.manifest
-    known = [(f"dataset: {key}", value) for key, value in manifest["dataset"].items()]
-    known += [(f"choice: {key}", value) for key, value in manifest["plan"].items()]
-    known += [(f"protocol: {key}", value) for key, value in manifest["protocol"].items()]
-    known += [("models", ", ".join(model["name"] for model in manifest["models"]))]
-    known += [("subjects", ", ".join(manifest["subjects"]))]
-    known += [
-        (key, manifest[key]) for key in ("seed", "stimulus", "command", "created", "versions")
-    ]
-    return page.facts((key, value) for key, value in known if value not in (None, "", []))

@@ -18,7 +18,7 @@ from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.machine import free_memory
-from brainalign_jax.names import check_known, model_names
+from brainalign_jax.names import check_known, model_names, vectors_in
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.studies.comparison import report
 from brainalign_jax.studies.comparison.agreement import word_agreement
@@ -71,7 +71,7 @@ def run_comparison(
     names = model_names(models)
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
     computing.keep_compiled_programs()
-    in_memory = {model.model: model for model in models if isinstance(model, Embeddings)}
+    in_memory = vectors_in(models)
     choices = protocol("audited", timed=False, grouped=False)
     scoring = Scoring(methods=plan.measures, protocol=choices, lower=lower, seed=seed)
     cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)

@@ -17,6 +17,7 @@ import pandas as pd
 
 from brainalign_jax.files import output_folder, user_path
 from brainalign_jax.language import Embeddings
+from brainalign_jax.names import vectors_in
 from brainalign_jax.studies.figurative import report
 from brainalign_jax.studies.figurative.pairs import (
     FIGURATIVE,
@@ -80,7 +81,7 @@ def run_figurative(
     elif (literal := literal_pairs(pairs)) is not None and any(conditions(literal, plan)):
         sets[REFERENCE] = literal
     static = None if static is None else user_path(static, "static", "a file of word vectors")
-    in_memory = {model.model: model for model in models if isinstance(model, Embeddings)}
+    in_memory = vectors_in(models)
     names = names_of(models, static, plan)
     computing.keep_compiled_programs()
     cache = output and output / "cache" / "embeddings" if cache_dir is None else Path(cache_dir)

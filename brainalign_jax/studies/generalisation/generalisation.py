@@ -18,7 +18,7 @@ import pandas as pd
 from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
-from brainalign_jax.names import model_names
+from brainalign_jax.names import model_names, vectors_in
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.studies.generalisation import matching, report, scores
 from brainalign_jax.studies.generalisation.cells import (
@@ -75,7 +75,7 @@ def run_generalisation(
     """
     names = split_conditions(conditions)
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
-    in_memory = {model.model: model for model in models if isinstance(model, Embeddings)}
+    in_memory = vectors_in(models)
     models = model_names(models)
     chosen = scores.chosen_protocol(scoring.protocol)
     scoring = replace(scoring, protocol=chosen)

@@ -17,7 +17,7 @@ import pandas as pd
 from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
-from brainalign_jax.names import model_names
+from brainalign_jax.names import model_names, vectors_in
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.studies.generalisation import new_people, scores
 from brainalign_jax.studies.generalisation.cells import (
@@ -111,7 +111,7 @@ def run_novelty(
             "match is for conditions: the words that the levels test are the same at every one; leave it out"
         )
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
-    in_memory = {model.model: model for model in models if isinstance(model, Embeddings)}
+    in_memory = vectors_in(models)
     names = model_names(models)
     chosen = scores.chosen_protocol(scoring.protocol)
     ladder = find_levels(dataset.stimulus, scores.eligible_tokens(dataset), lower=scoring.lower)

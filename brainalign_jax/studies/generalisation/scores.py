@@ -56,12 +56,7 @@ def vectors_of(study: Study, n_methods: int, *, show: bool) -> tuple[Progress, l
         },
         show=show,
     )
-    vectors = []
-    with told.stage(VECTORS):
-        for name in study.models:
-            vectors.append(study.vectors(name))
-            told.update()
-    return told, vectors
+    return told, study.all_vectors(told)
 
 
 def cell_problem(sizes: Sizes, protocol: Protocol) -> FoldProblem:

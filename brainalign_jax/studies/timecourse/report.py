@@ -24,6 +24,10 @@ from brainalign_jax.study.report.wording import (
 from brainalign_jax.study.results import GROUP
 
 _PEAKS = ("model", "method", "layer", "first found (s)", "last found (s)", "peak (s)", "score", "p")
+_FACTS = (  # of the manifest
+    {"dataset": "dataset", "plan": "choice"},
+    ("n_words", "n_types", "n_windows", "n_channels", "command", "created", "versions"),
+)
 
 
 def write_report(table: TimeCourseTable, folder: str | Path) -> Path:
@@ -60,7 +64,7 @@ def write_report(table: TimeCourseTable, folder: str | Path) -> Path:
         how=_how(table),
         figures=figures,
         peaks=page.Table(_PEAKS, _peak_lines(table, labels), 2),
-        facts=_facts(table),
+        facts=page.facts_of(manifest, *_FACTS),
     )
 
 
@@ -239,13 +243,3 @@ def _how(table: TimeCourseTable) -> str:
         "Peak: the middle of the best window of the group's mean; its interval resamples people, or words "
         "where there are fewer than six people."
     )
-
-
-def _facts(table: TimeCourseTable) -> page.Table:
-    manifest = table.manifest
-    known = [(f"dataset: {key}", value) for key, value in manifest["dataset"].items()]
-    known += [(f"choice: {key}", value) for key, value in manifest["plan"].items()]
-    known += [("models", ", ".join(model["name"] for model in manifest["models"]))]
-    known += [(key, manifest[key]) for key in ("n_words", "n_types", "n_windows", "n_channels")]
-    known += [(key, manifest[key]) for key in ("command", "created", "versions")]
-    return page.facts((key, value) for key, value in known if value not in (None, ""))

@@ -17,7 +17,7 @@ import pandas as pd
 from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
-from brainalign_jax.names import expanded, model_names
+from brainalign_jax.names import expanded, model_names, vectors_in
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.studies.options import TimeCourse
 from brainalign_jax.studies.timecourse import encoding, inference, report, similarity
@@ -97,7 +97,6 @@ def run_timecourse(
         check_draws(dataset.stimulus, words & (token_to_type >= 0), plan.methods)
     if "rsa" in plan.methods:
         similarity.check_rsa(scoring)
-    given = {model.model: model for model in models if isinstance(model, Embeddings)}
     cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
     study = Study(
         dataset,
@@ -105,7 +104,7 @@ def run_timecourse(
         scoring,
         computation,
         embedding,
-        given=given,
+        given=vectors_in(models),
         cache=cache,
     )
     computing.keep_compiled_programs()
@@ -117,11 +116,7 @@ def run_timecourse(
         },
         show=progress,
     )
-    vectors = []
-    with told.stage(VECTORS):
-        for name in study.models:
-            vectors.append(study.vectors(name))
-            told.update()
+    vectors = study.all_vectors(told)
     scoring = with_common_axes(scoring, [model.values.shape[-1] for model in vectors])
     study = replace(study, scoring=scoring)
     for model in vectors:

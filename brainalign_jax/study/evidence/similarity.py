@@ -24,7 +24,7 @@ from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.ceilings import scaled_kernel
 from brainalign_jax.study.evidence.chance import adjusted_p, permutation_p
 from brainalign_jax.study.evidence.confounds import CommonWords, common_words
-from brainalign_jax.study.evidence.table import COLUMNS, calibrated, rivals, role
+from brainalign_jax.study.evidence.table import COLUMNS, calibrated, rivals, role, share_of_reach
 from brainalign_jax.study.options import EvidencePlan
 from brainalign_jax.study.results import about_model
 from brainalign_jax.study.score import group_kernels, preparation
@@ -170,8 +170,7 @@ def _by_layer(line: pd.Series, of: _Values, words: CommonWords, measure: Measure
     same = ("dataset", "model", "method", "role", "n_subjects", "n_items", "chance", "ceiling")
     rows = rows.assign(**{column: line[column] for column in same})
     floor = rows["null_mean"].fillna(rows["chance"])
-    reach = rows["ceiling"] - floor
-    rows["calibrated"] = (rows["score"] - floor) / reach.where(reach > 1e-6)
+    rows["calibrated"] = share_of_reach(rows["score"], floor, rows["ceiling"])
     return rows[list(LAYER_COLUMNS)]
 
 

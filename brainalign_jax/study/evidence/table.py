@@ -243,10 +243,15 @@ def calibrated(summary: pd.DataFrame) -> dict[str, pd.Series]:
     floor = summary["null_mean"].fillna(pd.Series(of_twins, index=summary.index, dtype=float))
     floor = floor.fillna(summary.groupby("method")["null_mean"].transform("mean"))
     floor = floor.fillna(summary["chance"])
-    reach = summary["ceiling"] - floor
-    reach = reach.where(reach > 1e-6)  # else the ceiling leaves nothing to be explained
     names = {"calibrated": "score", "calibrated_lower": "lower", "calibrated_upper": "upper"}
-    return {name: (summary[column] - floor) / reach for name, column in names.items()}
+    ceiling = summary["ceiling"]
+    return {name: share_of_reach(summary[column], floor, ceiling) for name, column in names.items()}
+
+
+def share_of_reach(scores: pd.Series, floor: pd.Series, ceiling: pd.Series) -> pd.Series:
+    """How far scores are on the way from floor to ceiling; NaN where that leaves nothing to be explained."""
+    reach = ceiling - floor
+    return (scores - floor) / reach.where(reach > 1e-6)
 
 
 def _of(ceilings: pd.DataFrame, method: str) -> pd.DataFrame:
