@@ -28,10 +28,11 @@ import numpy as np
 from absl import app, flags, logging
 
 from benchmarks import measure
-from brainalign_jax.language import contexts, extraction
+from brainalign_jax.language.hidden_states import extraction
 from brainalign_jax.language.models import checkpoint
-from brainalign_jax.language.packing import Packing, sub_tokens_of
-from brainalign_jax.language.tokens import load_tokenizer
+from brainalign_jax.language.text import contexts
+from brainalign_jax.language.text.packing import Packing, sub_tokens_of
+from brainalign_jax.language.text.tokens import load_tokenizer
 from brainalign_jax.stimulus import Stimulus
 
 _SHAPES = flags.DEFINE_list("shapes", ["bert-base", "gpt2", "opt-125m"], "Of these three.")

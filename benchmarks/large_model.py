@@ -93,10 +93,10 @@ def extract(folder: Path, n_words: int, dtype: str, layout: str) -> dict:
     import jax
     from flax import nnx
 
-    from brainalign_jax.language import extraction, streaming
-    from brainalign_jax.language.contexts import Sequences
+    from brainalign_jax.language.hidden_states import extraction, streaming
     from brainalign_jax.language.models import checkpoint
-    from brainalign_jax.language.packing import Packing
+    from brainalign_jax.language.text.contexts import Sequences
+    from brainalign_jax.language.text.packing import Packing
 
     rng = np.random.default_rng(0)
     ids, targets, words = [], [], 0

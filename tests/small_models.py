@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from brainalign_jax.language.contexts import Sequences
 from brainalign_jax.language.models.checkpoint import read_architecture
 from brainalign_jax.language.models.families.table import FAMILIES
+from brainalign_jax.language.text.contexts import Sequences
 
 # What the families' own config.json say: norms before or after, rotary positions, gated units.
 BLOCK_STYLES = {

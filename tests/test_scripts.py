@@ -12,8 +12,8 @@ from small_tokenizers import CORPUS, gpt2, mistral, surface
 from brainalign_jax.commands.align import open_data
 from brainalign_jax.commands.ending import Misuse
 from brainalign_jax.language import Embeddings
-from brainalign_jax.language.contexts import encode_texts, fertility, texts_of
-from brainalign_jax.language.tokens import load_tokenizer
+from brainalign_jax.language.text.contexts import encode_texts, fertility, texts_of
+from brainalign_jax.language.text.tokens import load_tokenizer
 from brainalign_jax.language.writing import running_text
 from brainalign_jax.neural.readers import Dataset, open_dataset, registry
 from brainalign_jax.neural.responses import WordResponses

@@ -28,7 +28,7 @@ from brainalign_jax.files import (
     user_path,
 )
 from brainalign_jax.language.embeddings import Embeddings
-from brainalign_jax.language.extraction import Saved
+from brainalign_jax.language.hidden_states.extraction import Saved
 
 _FORMAT = "brainalign_jax.EmbeddingCache.2"
 _ENTRY, _PARTIAL = ".vectors", ".partial"

@@ -16,12 +16,14 @@ import numpy as np
 
 from brainalign_jax.embedding import Embedding, EmbedOptions
 from brainalign_jax.files import user_path
-from brainalign_jax.language import extraction, writing
+from brainalign_jax.language import writing
 from brainalign_jax.language.cache import EmbeddingCache
-from brainalign_jax.language.contextual import LONGEST, contextual_vectors
 from brainalign_jax.language.embeddings import FERTILITY, Embeddings
 from brainalign_jax.language.geometry import complaint, described, geometry
-from brainalign_jax.language.head_vectors import check_size, n_layers_of
+from brainalign_jax.language.hidden_states import extraction
+from brainalign_jax.language.hidden_states.contextual import LONGEST, contextual_vectors
+from brainalign_jax.language.hidden_states.head_vectors import check_size, n_layers_of
+from brainalign_jax.language.hidden_states.streaming import Layers, LoadedLayers
 from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.language.models import checkpoint, registry
 from brainalign_jax.language.models.blocks.transformer import LanguageModel
@@ -31,8 +33,7 @@ from brainalign_jax.language.models.registry import ModelSpec
 from brainalign_jax.language.models.weights import sharding
 from brainalign_jax.language.models.weights.gguf.header import is_gguf
 from brainalign_jax.language.static import read_vectors
-from brainalign_jax.language.streaming import Layers, LoadedLayers
-from brainalign_jax.language.tokens import load_tokenizer, tokenizer_files
+from brainalign_jax.language.text.tokens import load_tokenizer, tokenizer_files
 from brainalign_jax.options import changed, takes_options
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.threads import check_not_forked

@@ -21,14 +21,14 @@ import numpy as np
 from flax import nnx
 
 from brainalign_jax.embedding import Embedding
-from brainalign_jax.language import contexts, predicted_tokens
 from brainalign_jax.language.models import checkpoint, registry
 from brainalign_jax.language.models.blocks.blocks import Interventions
 from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.heads import Head, load_head
 from brainalign_jax.language.models.interventions import Specification, gates, parse, reinitialise
 from brainalign_jax.language.models.registry import ModelSpec
-from brainalign_jax.language.tokens import WordTokenizer, load_tokenizer
+from brainalign_jax.language.text import contexts, predicted_tokens
+from brainalign_jax.language.text.tokens import WordTokenizer, load_tokenizer
 from brainalign_jax.names import check_known
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.threads import check_not_forked

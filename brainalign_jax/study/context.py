@@ -7,7 +7,7 @@ from typing import Any
 
 from brainalign_jax.embedding import Embedding
 from brainalign_jax.language import Embeddings, embed, embed_spans, resolve
-from brainalign_jax.language.head_vectors import n_layers_of
+from brainalign_jax.language.hidden_states.head_vectors import n_layers_of
 from brainalign_jax.language.models import checkpoint
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses

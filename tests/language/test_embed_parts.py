@@ -105,7 +105,7 @@ def test_heads_wider_than_the_model(layout, tmp_path):
 
 
 def test_heads_that_the_memory_cannot_hold(folder, monkeypatch):
-    from brainalign_jax.language import head_vectors
+    from brainalign_jax.language.hidden_states import head_vectors
 
     monkeypatch.setattr(head_vectors, "free_memory", lambda: 20_000)
     with pytest.raises(ValueError, match="8 heads of .* for 6 words of width 32 take 13,824 bytes"):

@@ -26,11 +26,11 @@ from brainalign_jax.language import (
     surprisal,
 )
 from brainalign_jax.language import cache as caching
-from brainalign_jax.language.contexts import Sequences
 from brainalign_jax.language.models import checkpoint
 from brainalign_jax.language.models.heads import load_head
-from brainalign_jax.language.packing import Packing
-from brainalign_jax.language.tokens import load_tokenizer
+from brainalign_jax.language.text.contexts import Sequences
+from brainalign_jax.language.text.packing import Packing
+from brainalign_jax.language.text.tokens import load_tokenizer
 from brainalign_jax.stimulus import Stimulus
 
 HERE = Path(__file__).resolve()

@@ -11,7 +11,7 @@ from small_tokenizers import CORPUS, gpt2
 from brainalign_jax.language import embed
 from brainalign_jax.language.geometry import complaint, described, geometry
 from brainalign_jax.language.models.checkpoint import read_architecture
-from brainalign_jax.language.tokens import load_tokenizer
+from brainalign_jax.language.text.tokens import load_tokenizer
 from brainalign_jax.stimulus import Stimulus
 
 WORDS = [f"w{i}" for i in range(200)]

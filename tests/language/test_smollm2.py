@@ -9,7 +9,7 @@ from small_tokenizers import surface
 
 import brainalign_jax as ba
 from brainalign_jax.embedding import Embedding
-from brainalign_jax.language.tokens import load_tokenizer
+from brainalign_jax.language.text.tokens import load_tokenizer
 
 STORY = (
     "The old dog ran over the road. A cat saw him there. She was not amused by his noise. Then the rain "

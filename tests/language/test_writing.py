@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from brainalign_jax.language.tokens import WordTokenizer
+from brainalign_jax.language.text.tokens import WordTokenizer
 from brainalign_jax.language.writing import gap, only_spaces, running_text
 
 CHINESE = (

@@ -12,10 +12,10 @@ from small_models import add_letter_tokenizer, save_checkpoint
 from brainalign_jax import cli
 from brainalign_jax.embedding import Embedding
 from brainalign_jax.language import embed
-from brainalign_jax.language.ablation import Ablation as Ablated
-from brainalign_jax.language.ablation import BlockFacts, random_removal
-from brainalign_jax.language.components import Component, Setting, components_of
-from brainalign_jax.language.tokens import load_tokenizer
+from brainalign_jax.language.parts.ablation import Ablation as Ablated
+from brainalign_jax.language.parts.ablation import BlockFacts, random_removal
+from brainalign_jax.language.parts.components import Component, Setting, components_of
+from brainalign_jax.language.text.tokens import load_tokenizer
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.spans import Spans
 from brainalign_jax.stimulus import Stimulus

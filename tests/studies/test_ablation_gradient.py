@@ -11,9 +11,9 @@ from studies.test_ablation import SCORING, N, make_folder, recorded, written
 
 from brainalign_jax import cli
 from brainalign_jax.language import embed
-from brainalign_jax.language.ablation import Ablation as Ablated
-from brainalign_jax.language.components import Component, Setting, components_of
-from brainalign_jax.language.gates import GateGradients, part_of
+from brainalign_jax.language.parts.ablation import Ablation as Ablated
+from brainalign_jax.language.parts.components import Component, Setting, components_of
+from brainalign_jax.language.parts.gates import GateGradients, part_of
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.ablation import AblationTable, agreement, run_ablation
 from brainalign_jax.studies.ablation.ablation import checked_protocol

@@ -10,8 +10,8 @@ from small_models import add_letter_tokenizer, save_checkpoint
 
 from brainalign_jax import cli
 from brainalign_jax.language import embed
-from brainalign_jax.language.ablation import Ablation as Ablated
-from brainalign_jax.language.components import Component
+from brainalign_jax.language.parts.ablation import Ablation as Ablated
+from brainalign_jax.language.parts.components import Component
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.ablation import AblationTable, ablation, run_ablation

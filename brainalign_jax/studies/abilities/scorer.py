@@ -11,7 +11,7 @@ import numpy as np
 from brainalign_jax.language.models import checkpoint, registry
 from brainalign_jax.language.models.heads import load_head
 from brainalign_jax.language.surprisal import score_words
-from brainalign_jax.language.tokens import load_tokenizer
+from brainalign_jax.language.text.tokens import load_tokenizer
 from brainalign_jax.stimulus import Stimulus
 
 _STEP = re.compile(r"@step(\d+)$")

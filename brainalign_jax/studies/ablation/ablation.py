@@ -18,8 +18,8 @@ import pandas as pd
 
 from brainalign_jax.embedding import Embedding
 from brainalign_jax.files import output_folder
-from brainalign_jax.language import ablation as parts
-from brainalign_jax.language.components import DRAWN, RANDOM, Setting, components_of
+from brainalign_jax.language.parts import ablation as parts
+from brainalign_jax.language.parts.components import DRAWN, RANDOM, Setting, components_of
 from brainalign_jax.machine import free_memory
 from brainalign_jax.names import model_names
 from brainalign_jax.neural.readers import Dataset

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.language.ablation import AblatedVectors, Ablation
-from brainalign_jax.language.components import DRAWN, RANDOM, Component, Setting
-from brainalign_jax.language.gates import SUBLAYERS, GateGradients, part_of
+from brainalign_jax.language.parts.ablation import AblatedVectors, Ablation
+from brainalign_jax.language.parts.components import DRAWN, RANDOM, Component, Setting
+from brainalign_jax.language.parts.gates import SUBLAYERS, GateGradients, part_of
 from brainalign_jax.studies import options
 from brainalign_jax.studies.ablation.objectives import Objectives
 from brainalign_jax.study.results import GROUP

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from brainalign_jax.language.components import RANDOM
+from brainalign_jax.language.parts.components import RANDOM
 from brainalign_jax.studies.ablation import agreement, shapley, verdict
 from brainalign_jax.studies.ablation.table import INTACT, LEAST_PEOPLE, TWINS, AblationTable
 from brainalign_jax.study.report import figure_parts, page

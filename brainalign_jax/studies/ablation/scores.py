@@ -18,8 +18,8 @@ import numpy as np
 
 from brainalign_jax.align import linalg, ridge
 from brainalign_jax.language import Embeddings
-from brainalign_jax.language.components import Setting
 from brainalign_jax.language.memory import device_bytes
+from brainalign_jax.language.parts.components import Setting
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.studies.ablation import held_constant
 from brainalign_jax.studies.ablation.held_constant import HeldFeatures, HeldFold

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from brainalign_jax.language.components import Component
 from brainalign_jax.language.models.blocks.architecture import TransformerConfig
+from brainalign_jax.language.parts.components import Component
 from brainalign_jax.machine import free_memory
 from brainalign_jax.names import check_known
 from brainalign_jax.studies.ablation.scores import (

@@ -14,7 +14,7 @@ import pandas as pd
 from brainalign_jax.align.stats import bootstrap
 from brainalign_jax.align.stats.scaling_slope import draw_signs
 from brainalign_jax.files import user_path, write_parquet
-from brainalign_jax.language.components import Setting
+from brainalign_jax.language.parts.components import Setting
 from brainalign_jax.studies.ablation import gradient
 from brainalign_jax.studies.ablation.scores import CHOSEN, OWN, own_layer
 from brainalign_jax.studies.options import Ablation

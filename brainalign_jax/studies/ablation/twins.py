@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.language.components import Component
+from brainalign_jax.language.parts.components import Component
 from brainalign_jax.studies.ablation.scores import IntactScores, PersonScores
 from brainalign_jax.studies.ablation.shapley import check_room, scores_of, stacks_of
 from brainalign_jax.studies.ablation.table import TWINS, change_intervals

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.language.components import RANDOM, Component
+from brainalign_jax.language.parts.components import RANDOM, Component
 from brainalign_jax.studies.ablation import shapley, twins
 from brainalign_jax.studies.ablation.table import INTACT, TWINS, AblationTable
 from brainalign_jax.study.report.wording import (

@@ -5,7 +5,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from brainalign_jax.language.head_vectors import HEADS, head_of
+from brainalign_jax.language.hidden_states.head_vectors import HEADS, head_of
 from brainalign_jax.study.report.wording import short_names
 from brainalign_jax.study.results import GROUP, ResultTable
 from brainalign_jax.study.score.measures import label_of

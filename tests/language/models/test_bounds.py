@@ -16,7 +16,7 @@ from brainalign_jax.language.models import (
     read_tensors,
 )
 from brainalign_jax.language.models.weights import filling
-from brainalign_jax.language.tokens import load_tokenizer
+from brainalign_jax.language.text.tokens import load_tokenizer
 
 
 def set_config(folder, **fields):

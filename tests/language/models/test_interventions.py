@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from brainalign_jax.language.ablation import gates_of, open_gates
-from brainalign_jax.language.components import Component, Setting
 from brainalign_jax.language.models import hidden_states, load_model, resolve
 from brainalign_jax.language.models.blocks import transformer as transformer_module
 from brainalign_jax.language.models.blocks.blocks import BlockFill
@@ -19,6 +17,8 @@ from brainalign_jax.language.models.interventions import (
     parse,
     reinitialise,
 )
+from brainalign_jax.language.parts.ablation import gates_of, open_gates
+from brainalign_jax.language.parts.components import Component, Setting
 
 SETTINGS = [
     dict(heads=((0, 1), (2, 0))),

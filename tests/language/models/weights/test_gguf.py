@@ -15,7 +15,7 @@ import brainalign_jax as ba
 from brainalign_jax.language.models import fingerprint, load_model, locate, resolve
 from brainalign_jax.language.models.checkpoint import read_architecture
 from brainalign_jax.language.models.weights.gguf import config, header
-from brainalign_jax.language.tokens import load_tokenizer
+from brainalign_jax.language.text.tokens import load_tokenizer
 
 gguf = pytest.importorskip(
     "gguf", reason="GGUF files need gguf: pip install 'brainalign_jax[gguf]'"

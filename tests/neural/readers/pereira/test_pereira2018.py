@@ -6,7 +6,7 @@ import scipy.io
 from simulate.pereira import PARADIGMS, simulate_pereira
 
 from brainalign_jax.language import embed
-from brainalign_jax.language.tokens import load_tokenizer
+from brainalign_jax.language.text.tokens import load_tokenizer
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.neural.selection import stability, voxel_neighbours
 from brainalign_jax.neural.simulate.matlab73 import write_matlab73

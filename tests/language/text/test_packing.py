@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from brainalign_jax.language.contexts import Sequences
-from brainalign_jax.language.packing import Packing
+from brainalign_jax.language.text.contexts import Sequences
+from brainalign_jax.language.text.packing import Packing
 
 
 def sequences_of(lengths, seed=0):

@@ -23,10 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from brainalign_jax.language import pooled_states
-from brainalign_jax.language.ablation import Ablation, open_gates
-from brainalign_jax.language.components import Component
+from brainalign_jax.language.hidden_states import pooled_states
 from brainalign_jax.language.models.blocks.blocks import BlockFill, apply_block, layer_inputs
+from brainalign_jax.language.parts.ablation import Ablation, open_gates
+from brainalign_jax.language.parts.components import Component
 
 # (layer, its vectors [T, D]) -> gradients [K, T, D] of K alignments.
 Gradients = Callable[[int, np.ndarray], np.ndarray]

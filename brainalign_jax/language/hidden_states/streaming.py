@@ -16,14 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from brainalign_jax.language import pooled_states
-from brainalign_jax.language.extraction import Saver, check_ids
+from brainalign_jax.language.hidden_states import pooled_states
+from brainalign_jax.language.hidden_states.extraction import Saver, check_ids
+from brainalign_jax.language.hidden_states.pooled_states import Sums
 from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.language.models.blocks.blocks import layer_inputs
 from brainalign_jax.language.models.blocks.transformer import LanguageModel, TransformerConfig
 from brainalign_jax.language.models.heads import Head
-from brainalign_jax.language.packing import Packing
-from brainalign_jax.language.pooled_states import Sums
+from brainalign_jax.language.text.packing import Packing
 
 
 class Layers(Protocol):

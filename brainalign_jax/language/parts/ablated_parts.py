@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from brainalign_jax.language import pooled_states
-from brainalign_jax.language.components import GATE_NAMES
+from brainalign_jax.language.hidden_states import pooled_states
 from brainalign_jax.language.models.blocks.blocks import Interventions, layer_inputs
 from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.interventions import Parts, Specification, reinitialise
-from brainalign_jax.language.packing import Batch
+from brainalign_jax.language.parts.components import GATE_NAMES
+from brainalign_jax.language.text.packing import Batch
 
 
 def drawn_donors(batches: Sequence[Batch], seed: Sequence[int]) -> np.ndarray:

@@ -14,13 +14,13 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from brainalign_jax.language import predicted_tokens
 from brainalign_jax.language.models.blocks.attention import TextInputs, packed_inputs, text_inputs
 from brainalign_jax.language.models.blocks.blocks import Interventions, apply_block, layer_inputs
 from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.heads import Head
-from brainalign_jax.language.packing import Batch
-from brainalign_jax.language.predicted_tokens import Scored
+from brainalign_jax.language.text import predicted_tokens
+from brainalign_jax.language.text.packing import Batch
+from brainalign_jax.language.text.predicted_tokens import Scored
 
 
 class Sums(NamedTuple):

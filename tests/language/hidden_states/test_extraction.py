@@ -12,9 +12,9 @@ import pytest
 from flax import nnx
 from small_models import BLOCK_STYLES, small_model, small_sequences
 
-from brainalign_jax.language import extraction, pooled_states, streaming
+from brainalign_jax.language.hidden_states import extraction, pooled_states, streaming
 from brainalign_jax.language.models.blocks.transformer import hidden_states
-from brainalign_jax.language.packing import Packing
+from brainalign_jax.language.text.packing import Packing
 
 HERE = Path(__file__).resolve()
 
@@ -177,10 +177,10 @@ SHARDED = """
     sys.path[:0] = {path!r}
     import numpy as np, jax
     from small_models import save_checkpoint, small_sequences
-    from brainalign_jax.language import extraction
+    from brainalign_jax.language.hidden_states import extraction
     from brainalign_jax.language.models import checkpoint
     from brainalign_jax.language.models.weights import sharding
-    from brainalign_jax.language.packing import Packing
+    from brainalign_jax.language.text.packing import Packing
 
     assert jax.local_device_count() == 4
     sequences, row = small_sequences()

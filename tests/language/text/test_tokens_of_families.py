@@ -20,7 +20,7 @@ from small_tokenizers import (
     write,
 )
 
-from brainalign_jax.language.tokens import load_tokenizer
+from brainalign_jax.language.text.tokens import load_tokenizer
 from brainalign_jax.stimulus import clean_word
 
 WORDS = (*TRICKY, "\u200b!", "the", "a" * 2000, "end")

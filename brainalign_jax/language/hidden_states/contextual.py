@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from brainalign_jax.embedding import EmbedOptions
-from brainalign_jax.language import contexts, extraction, predicted_tokens, streaming
-from brainalign_jax.language.head_vectors import written_by_heads
+from brainalign_jax.language.hidden_states import extraction, streaming
+from brainalign_jax.language.hidden_states.head_vectors import written_by_heads
+from brainalign_jax.language.hidden_states.streaming import Layers
 from brainalign_jax.language.models.blocks.transformer import LanguageModel, TransformerConfig
 from brainalign_jax.language.models.heads import Head
-from brainalign_jax.language.packing import Packing
-from brainalign_jax.language.streaming import Layers
-from brainalign_jax.language.tokens import WordTokenizer
+from brainalign_jax.language.text import contexts, predicted_tokens
+from brainalign_jax.language.text.packing import Packing
+from brainalign_jax.language.text.tokens import WordTokenizer
 from brainalign_jax.stimulus import Stimulus
 
 LONGEST = 4096  # sub-tokens of a text, unless the caller says otherwise

@@ -25,11 +25,11 @@ from small_tokenizers import (
 from tokenizers import Tokenizer, models
 
 from brainalign_jax.language import embed
-from brainalign_jax.language.contexts import encode_texts, texts_of
 from brainalign_jax.language.models.blocks.transformer import hidden_states
 from brainalign_jax.language.models.checkpoint import load_model
-from brainalign_jax.language.packing import Packing
-from brainalign_jax.language.tokens import load_tokenizer
+from brainalign_jax.language.text.contexts import encode_texts, texts_of
+from brainalign_jax.language.text.packing import Packing
+from brainalign_jax.language.text.tokens import load_tokenizer
 from brainalign_jax.stimulus import Stimulus, clean_word
 
 MAX_LENGTH = 64

@@ -18,17 +18,7 @@ import numpy as np
 from flax import nnx
 
 from brainalign_jax.embedding import EmbedOptions
-from brainalign_jax.language import ablated_parts, contextual, pooled_states
-from brainalign_jax.language.components import (
-    DRAWN,
-    GATE_NAMES,
-    KINDS,
-    RANDOM,
-    REINIT,
-    RESAMPLE,
-    Component,
-    Setting,
-)
+from brainalign_jax.language.hidden_states import contextual, pooled_states
 from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.language.models import checkpoint, registry
 from brainalign_jax.language.models.blocks.architecture import TransformerConfig
@@ -43,9 +33,20 @@ from brainalign_jax.language.models.blocks.blocks import (
 from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.heads import Head, load_head
 from brainalign_jax.language.models.interventions import untrained_twin
-from brainalign_jax.language.packing import Packing
+from brainalign_jax.language.parts import ablated_parts
+from brainalign_jax.language.parts.components import (
+    DRAWN,
+    GATE_NAMES,
+    KINDS,
+    RANDOM,
+    REINIT,
+    RESAMPLE,
+    Component,
+    Setting,
+)
 from brainalign_jax.language.surprisal import score_words
-from brainalign_jax.language.tokens import WordTokenizer, load_tokenizer
+from brainalign_jax.language.text.packing import Packing
+from brainalign_jax.language.text.tokens import WordTokenizer, load_tokenizer
 from brainalign_jax.stimulus import Stimulus
 
 MOST_SHARE = 0.5  # of what enters a block: a random share beyond it is the whole, no share

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from brainalign_jax.language import predicted_tokens
-from brainalign_jax.language.contexts import Sequences
-from brainalign_jax.language.predicted_tokens import Scored
+from brainalign_jax.language.text import predicted_tokens
+from brainalign_jax.language.text.contexts import Sequences
+from brainalign_jax.language.text.predicted_tokens import Scored
 
 _SHORT = 128  # texts of up to so many sub-tokens share one shape
 _SAMPLE = 2000  # lengths looked at to choose a row's length

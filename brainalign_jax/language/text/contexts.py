@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from brainalign_jax.language.tokens import EncodedText, WordTokenizer
+from brainalign_jax.language.text.tokens import EncodedText, WordTokenizer
 from brainalign_jax.stimulus import Stimulus, clean_word, may_end_sentence, split_sentences
 
 

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 from flax import nnx
 
-from brainalign_jax.language import pooled_states
+from brainalign_jax.language.hidden_states import pooled_states
+from brainalign_jax.language.hidden_states.pooled_states import Sums
 from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.heads import Head
-from brainalign_jax.language.packing import Batch, Packing
-from brainalign_jax.language.pooled_states import Sums
+from brainalign_jax.language.text.packing import Batch, Packing
 from brainalign_jax.threads import read_ahead
 
 

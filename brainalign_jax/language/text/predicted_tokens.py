@@ -9,10 +9,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from brainalign_jax.language.contexts import Sequences
 from brainalign_jax.language.models.blocks.transformer import LanguageModel
 from brainalign_jax.language.models.heads import Head, TokenScores
-from brainalign_jax.language.tokens import WordTokenizer
+from brainalign_jax.language.text.contexts import Sequences
+from brainalign_jax.language.text.tokens import WordTokenizer
 from brainalign_jax.stimulus import Stimulus
 
 # A word of a text: (row of the stimulus, first, stop) over the text's ids.

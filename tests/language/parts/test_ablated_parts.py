@@ -9,12 +9,12 @@ from language.models.test_interventions import FAMILIES as TORCH_FAMILIES
 from numpy_models import FAMILIES, NumpyModel
 from small_models import add_letter_tokenizer, save_checkpoint, tensors_of
 
-from brainalign_jax.language.ablated_parts import drawn_donors, drawn_positions
-from brainalign_jax.language.ablation import Ablation
-from brainalign_jax.language.components import Component, Setting
 from brainalign_jax.language.models.interventions import untrained_twin
-from brainalign_jax.language.packing import Batch
-from brainalign_jax.language.tokens import load_tokenizer
+from brainalign_jax.language.parts.ablated_parts import drawn_donors, drawn_positions
+from brainalign_jax.language.parts.ablation import Ablation
+from brainalign_jax.language.parts.components import Component, Setting
+from brainalign_jax.language.text.packing import Batch
+from brainalign_jax.language.text.tokens import load_tokenizer
 from brainalign_jax.stimulus import Stimulus
 
 COMPONENTS = [

@@ -9,8 +9,8 @@ import pytest
 from small_tokenizers import CORPUS, TRICKY, gpt2, opt, plain, surface, wordpiece
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from brainalign_jax.language.contexts import encode_texts, texts_of
-from brainalign_jax.language.tokens import load_tokenizer
+from brainalign_jax.language.text.contexts import encode_texts, texts_of
+from brainalign_jax.language.text.tokens import load_tokenizer
 from brainalign_jax.stimulus import Stimulus, clean_word
 
 

@@ -1,0 +1,1 @@
+"""Parts of a model switched off or weighted: which there are, ablations of them, their gates."""
