@@ -22,6 +22,7 @@ _DOOR = {
     "Dataset": ("brainalign_jax.neural.readers", "Dataset"),
     "fetch": ("brainalign_jax.neural.downloads.fetching", "fetch"),
     "WordResponses": ("brainalign_jax.neural.responses", "WordResponses"),
+    "export_kernels": ("brainalign_jax.neural.readers.kernels", "export_kernels"),
     "Stimulus": ("brainalign_jax.stimulus", "Stimulus"),
     "Spans": ("brainalign_jax.spans", "Spans"),
     "embed": ("brainalign_jax.language.embed", "embed"),

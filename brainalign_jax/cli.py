@@ -30,6 +30,7 @@ COMMANDS = {
     "fetch": ("catalog", "FETCH"),
     "models": ("catalog", "MODELS"),
     "datasets": ("catalog", "DATASETS"),
+    "kernels": ("kernels", "KERNELS"),
     "cache": ("words", "CACHE"),
     "demo": ("demo", "DEMO"),
 }

@@ -13,6 +13,7 @@ import numpy as np
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.formats.text.columns import SPANS, TIMING
 from brainalign_jax.neural.formats.text.tables import SUFFIXES, ArrayTable, ColumnTable, npz_names
+from brainalign_jax.neural.inner_products import MARK
 from brainalign_jax.neural.readers.options import split_items, written_items
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
 from brainalign_jax.neural.responses import WordResponses
@@ -226,7 +227,12 @@ def _read_sources(path: Path, options: dict, of_spans: dict) -> dict[str, _Sourc
     """The subjects of one file."""
     if path.suffix.lower() == ".npz":
         if "header" in npz_names(path):
-            stimulus = WordResponses.load(path).stimulus
+            saved = WordResponses.load(path)
+            if MARK in saved.meta:
+                raise ValueError(
+                    f"{path} holds inner products, not responses: open its folder as --dataset=kernels"
+                )
+            stimulus = saved.stimulus
             return {path.stem: _Source(path, None, None, stimulus, str(path))}
         chosen = {name: options[name] for name in ("drop_columns", "feature_columns")}
         table: ColumnTable | ArrayTable = ArrayTable(path, **chosen)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from brainalign_jax.language import Embeddings
+from brainalign_jax.neural.inner_products import MARK
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.options import KS, Scoring
 from brainalign_jax.study.protocol import Protocol
@@ -67,6 +68,23 @@ def check_words(responses: WordResponses, embeddings: Embeddings, scoring: Scori
         )
 
 
+def check_columns(responses: WordResponses, protocol: Protocol) -> None:
+    """Raises: ValueError where the protocol asks for voxels, which inner products do not have."""
+    if MARK not in responses.meta:
+        return
+    asked = {
+        "n_voxels": protocol.n_voxels > 0,
+        "scaling": protocol.scaling != "none",
+        "rdm_metric": protocol.rdm_metric == "spearman",
+    }
+    for field, needs_voxels in asked.items():
+        if needs_voxels:
+            raise ValueError(
+                f"subject {responses.subject!r}: {field}={getattr(protocol, field)} asks for single voxels, "
+                "which kernels do not hold: choose another, or score where the recording is"
+            )
+
+
 def check_axes(protocol: Protocol, widths: Sequence[int]) -> None:
     """Raises: ValueError where vector_axes is above the width of every model, and would do nothing."""
     if widths and protocol.vector_axes > max(widths):
@@ -102,10 +120,11 @@ def folds_of(responses: WordResponses, scoring: Scoring, *, inner: bool = True) 
 
     Where nothing decodes words, folds and ks are of no account: there are two folds of words then.
 
-    Raises: ValueError, naming the subject, if there are too few words for the folds, or if k or csls_k is
-    above the number of candidates.
+    Raises: ValueError, naming the subject, if there are too few words for the folds, if k or csls_k is above
+    the number of candidates, or if the protocol asks kernels for voxels.
     """
     protocol, ks = scoring.protocol, scoring.ks
+    check_columns(responses, protocol)
     if not scoring.decoders:
         folds = {"folds": "shuffled_types", "n_folds": 2, "n_inner_folds": 2, "purge": 0.0}
         protocol, ks, inner = dataclasses.replace(protocol, **folds, csls_k=1), (1,), False

@@ -18,6 +18,7 @@ def test_registry_knows_the_readers_and_lists_them():
         "bids",
         "epochs",
         "harry_potter",
+        "kernels",
         "lebel2023",
         "little_prince",
         "mne",

@@ -1,0 +1,177 @@
+"""Inner products in place of recordings: what they keep, what they refuse, and that no score differs."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import brainalign_jax as ba
+from brainalign_jax.cli import main
+from brainalign_jax.neural.inner_products import MARK, products_of, responses_of
+
+WORDS = [f"word{index}" for index in range(40)]
+
+
+def recording(seed=0, n_features=300, offset=0.0, covered=None):
+    rng = np.random.default_rng(seed)
+    valid = np.ones(len(WORDS), bool) if covered is None else covered
+    values = rng.normal(size=(len(WORDS), n_features)) * rng.gamma(1, size=n_features) + offset
+    meta = {"feature_names": [f"v{index}" for index in range(n_features)], "citation": "X"}
+    return ba.WordResponses(
+        f"S{seed}",
+        (values * valid[:, None]).astype(np.float32),
+        ba.Stimulus.from_words(WORDS),
+        valid,
+        meta,
+    )
+
+
+def products(values, valid):
+    rows = np.asarray(values, float)[valid]
+    rows_centred = rows - rows.mean(axis=1, keepdims=True)
+    deviations = rows - rows.mean(axis=0)
+    deviations_centred = rows_centred - rows_centred.mean(axis=0)
+    return [x @ x.T for x in (rows, rows_centred, deviations, deviations_centred)]
+
+
+@pytest.mark.parametrize("n_features", [1, 6, 39, 40, 300])
+@pytest.mark.parametrize("offset", [0.0, 5.0])
+def test_products_of_rows_and_of_rows_less_their_means_are_kept(n_features, offset):
+    covered = np.arange(len(WORDS)) % 7 != 3
+    own = recording(1, n_features, offset, covered)
+    again = responses_of(products_of(own))
+    assert again.values.shape[1] <= min(n_features, covered.sum()) + 2
+    for ours, theirs in zip(
+        products(again.values, covered), products(own.values, covered), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=3e-6 * max(np.abs(theirs).max(), 1e-3))
+    assert not again.values[~covered].any() and (again.valid == covered).all()
+
+
+def test_a_large_offset_costs_the_differences_no_digits():
+    own = recording(2, offset=300.0)
+    ours = products(responses_of(products_of(own)).values, own.valid)[2]
+    theirs = products(own.values, own.valid)[2]
+    np.testing.assert_allclose(ours, theirs, atol=1e-3 * np.abs(theirs).max())
+
+
+def test_any_rotation_that_keeps_the_ones_gives_the_same_kernel():
+    own = recording(3, 50)
+    ones = np.full((50, 1), 50**-0.5)
+    rest = np.linalg.qr(np.hstack([ones, np.random.default_rng(0).normal(size=(50, 49))]))[0][:, 1:]
+    turn = (
+        ones @ ones.T
+        + rest @ np.linalg.qr(np.random.default_rng(1).normal(size=(49, 49)))[0] @ rest.T
+    )
+    turned = replace(own, values=(own.values @ turn).astype(np.float32))
+    np.testing.assert_allclose(products_of(own).values, products_of(turned).values, atol=2e-4)
+    assert "feature_names" not in products_of(own).meta
+
+
+@pytest.fixture
+def people(tmp_path):
+    """A data set of three people who share a geometry, and the folder of its kernels."""
+    vectors = np.random.default_rng(9).normal(size=(len(WORDS), 8)).astype(np.float32)
+    stimulus = ba.Stimulus.from_words(WORDS)
+    recorded = {}
+    for seed in range(3):
+        own = recording(seed, 200)
+        shared = vectors @ np.random.default_rng(50 + seed).normal(size=(8, 200))
+        recorded[own.subject] = replace(own, values=(own.values + shared).astype(np.float32))
+    dataset = ba.Dataset(
+        "mine", tuple(recorded), stimulus, recorded.__getitem__, vectors={"eight": vectors}
+    )
+    ba.export_kernels(dataset, tmp_path / "kernels")
+    return dataset, tmp_path / "kernels"
+
+
+def test_a_study_of_kernels_is_the_study_of_the_recordings(people):
+    dataset, folder = people
+    kernels = ba.open_dataset("kernels", folder)
+    np.testing.assert_array_equal(kernels.vectors["eight"], dataset.vectors["eight"])
+    model = ba.Embeddings("eight", tuple(WORDS), dataset.vectors["eight"][None])
+    protocol = ba.protocol("audited", timed=False, n_folds=3, n_inner_folds=2, csls_k=5)
+    scoring = ba.Scoring(methods=("ridge", "procrustes", "rsa"), protocol=protocol, ks=(1, 5))
+    plan = ba.EvidencePlan(n_nulls=2, n_permutations=19, n_bootstraps=100, controls=())
+    tables = [
+        ba.run_study(source, model, scoring, report_k=5, evidence=plan, progress=False)
+        for source in (dataset, kernels)
+    ]
+    keys = ["subject", "model", "layer", "method", "fold", "metric", "k"]
+    for rows, columns in (
+        ([table.rows for table in tables], keys),
+        ([table.extras["nulls"] for table in tables], [*keys[:4], "draw", "metric", "k"]),
+        ([table.extras["ceilings"] for table in tables], ["subject", "method", "metric", "k"]),
+    ):
+        both = rows[0].merge(rows[1], on=columns)
+        assert len(both) == len(rows[0]) == len(rows[1])
+        np.testing.assert_allclose(both.value_x, both.value_y, atol=1e-5)
+    summary = tables[1].summary().query("method == 'ridge'")
+    assert summary.csls_avg.max() > 3 * summary.chance.max()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"scaling": "zscore"}, "scaling=zscore asks for single voxels"),
+        ({"n_voxels": 20}, "n_voxels=20 asks"),
+        ({"rdm_metric": "spearman"}, "rdm_metric=spearman asks"),
+    ],
+)
+def test_what_asks_for_voxels_is_refused(people, fields, said):
+    kernels = ba.open_dataset("kernels", people[1])
+    model = ba.Embeddings("eight", tuple(WORDS), kernels.vectors["eight"][None])
+    protocol = ba.protocol("audited", timed=False, **fields)
+    methods = ("rsa",) if "rdm_metric" in fields else ("ridge",)
+    scoring = ba.Scoring(methods=methods, protocol=protocol, ks=(1,))
+    with pytest.raises(ValueError, match=said):
+        ba.run_study(kernels, model, scoring, report_k=1, evidence=None, progress=False)
+
+
+def test_what_is_no_kernel_is_refused_by_its_file(people, tmp_path):
+    dataset, folder = people
+    with pytest.raises(ValueError, match="S0.npz holds inner products.*--dataset=kernels"):
+        ba.open_dataset("table", folder)
+    with pytest.raises(ValueError, match="inner products already"):
+        ba.export_kernels(ba.open_dataset("kernels", folder), tmp_path / "again")
+    dataset.load("S1").save(folder / "S1.npz")
+    with pytest.raises(ValueError, match="S1.npz holds no inner products"):
+        ba.open_dataset("kernels", folder)
+    (folder / "S1.npz").unlink()
+    damaged = products_of(dataset.load("S0"))
+    values = damaged.values.copy()
+    values[0, 1] += 1
+    replace(damaged, values=values).save(folder / "S0.npz")
+    with pytest.raises(ValueError, match="S0.npz: .*damaged"):
+        ba.open_dataset("kernels", folder).load("S0")
+    replace(damaged, meta={MARK: {"n_features": 3}}).save(folder / "S0.npz")
+    with pytest.raises(ValueError, match="S0.npz: .*no inner products"):
+        ba.open_dataset("kernels", folder).load("S0")
+    with pytest.raises(FileNotFoundError, match="no kernel"):
+        ba.open_dataset("kernels", tmp_path)
+    (folder / "vectors" / "eight.npy").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="eight.npy cannot be read"):
+        ba.open_dataset("kernels", folder)
+
+
+def test_people_of_other_words_are_refused(people):
+    dataset, folder = people
+    other = dataset.load("S1")
+    words = ba.Stimulus.from_words([*WORDS[1:], "another"])
+    products_of(replace(other, stimulus=words)).save(folder / "S1.npz")
+    with pytest.raises(ValueError, match="S1.npz has other words"):
+        ba.open_dataset("kernels", folder)
+
+
+def test_the_command_exports_and_says_what_it_wrote(people, tmp_path, capsys):
+    dataset, _ = people
+    (tmp_path / "tables").mkdir()
+    for subject in dataset.subjects:
+        dataset.load(subject).save(tmp_path / "tables" / f"{subject}.npz")
+    out = tmp_path / "exported"
+    given = ["--dataset=table", f"--data_dir={tmp_path / 'tables'}", f"--output_dir={out}"]
+    assert main(["kernels", "export", *given]) == 0
+    assert "3 people, 40 words" in capsys.readouterr().out
+    assert ba.open_dataset("kernels", out).subjects == dataset.subjects
+    assert main(["kernels", *given]) == 2
+    assert "--action is missing" in capsys.readouterr().err
