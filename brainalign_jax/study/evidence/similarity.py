@@ -21,7 +21,7 @@ from brainalign_jax.align.stats import bootstrap
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.computation import compiled
 from brainalign_jax.study.context import Study
-from brainalign_jax.study.evidence.ceilings import scaled_kernel
+from brainalign_jax.study.evidence.ceilings import form_kernels, form_rows
 from brainalign_jax.study.evidence.chance import adjusted_p, permutation_p
 from brainalign_jax.study.evidence.confounds import CommonWords, common_words
 from brainalign_jax.study.evidence.table import COLUMNS, calibrated, rivals, role, share_of_reach
@@ -90,7 +90,10 @@ def similarity_evidence(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
         return empty
     kernels: dict[str, list[np.ndarray]] = {}
     if len(loaded) > 1 and study.evidence.ceilings:
-        kernels = _kernels(study, loaded, measures)
+        kernels = {
+            form: form_kernels(loaded, form, lower=study.scoring.lower)
+            for form in dict.fromkeys(measure.form for measure in measures)
+        }
     tables = [
         _of_measure(study, measure, loaded, words, kernels.get(measure.form, []))
         for measure in measures
@@ -110,7 +113,7 @@ def _of_measure(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of all models, and of all their layers, by one measure.
 
-    kernels: of `scaled_kernel`, one a subject, or none.
+    kernels: of `form_kernels`, one a subject, or none.
     """
     measure.check(len(words.types))
     sides: dict[int, tuple[np.ndarray, int]] = {}
@@ -308,34 +311,13 @@ def _ceiling(study: Study, measure: Measure, brains, kernels, words: CommonWords
     dtype, total, values = study.computation.dtype, sum(kernels), []
     for index, kernel in enumerate(kernels):
         others = (total - kernel)[np.ix_(words.types, words.types)]
-        rows = measure.centred(group_kernels.spanned_rows(others, dtype=dtype))
-        if measure.form == "centred":  # rows of mean zero, whose correlations are their cosines
-            rows = np.concatenate([rows, -rows], axis=1)
+        rows = measure.centred(form_rows(others, measure.form, dtype=dtype))
         with study.computation.context():
             brain = jax.tree.map(lambda leaf, index=index: leaf[index], brains)
             values.append(
                 float(_compare(brain, _represent(rows, measure=measure), measure=measure))
             )
     return float(np.mean(values))
-
-
-def _kernels(
-    study: Study, loaded: Sequence[WordResponses], measures: Sequence[Measure]
-) -> dict[str, list[np.ndarray]]:
-    """By the form of responses that measures take, `scaled_kernel` of each person's; none of ranks, which no
-    kernel holds, and none of one feature less its mean, which is nothing."""
-    kernels = {}
-    for form in {measure.form for measure in measures} & {"products", "centred"}:
-        people = loaded
-        if form == "centred":
-            people = [
-                replace(person, values=preparation.row_centred(np.asarray(person.values)))
-                for person in loaded
-                if person.values.shape[1] > 1
-            ]
-        if len(people) == len(loaded):
-            kernels[form] = [scaled_kernel(person, lower=study.scoring.lower) for person in people]
-    return kernels
 
 
 def _bounds(values: np.ndarray, plan: EvidencePlan) -> tuple[float, float]:
