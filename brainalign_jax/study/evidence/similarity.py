@@ -2,8 +2,9 @@
 
 One row a model and measure, as `table.summarise` makes them of methods that decode. A measure compares all
 words at once, so that there are no folds: it is taken over the word types that all subjects have responses
-to, in every layer, and the layer that is best on these scores is compared with the best of every draw. Draws
-permute words, with whole blocks or shifts in time where words have onsets (`confounds.mantel_permutations`).
+to, in every layer, and the layer that is best on these scores (by what exceeds each layer's own null, of
+measures that have one) is compared with the best of every draw. Draws permute words, with whole blocks or
+shifts in time where words have onsets (`confounds.mantel_permutations`).
 The RSA score has a table of its own (`evidence.rsa`), and stands among other measures that are asked for.
 """
 
@@ -22,7 +23,7 @@ from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.computation import compiled
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.ceilings import form_kernels, form_rows
-from brainalign_jax.study.evidence.chance import adjusted_p, permutation_p
+from brainalign_jax.study.evidence.chance import adjusted_p, best_place, floors, permutation_p
 from brainalign_jax.study.evidence.confounds import CommonWords, common_words
 from brainalign_jax.study.evidence.table import COLUMNS, calibrated, rivals, role, share_of_reach
 from brainalign_jax.study.options import EvidencePlan
@@ -44,16 +45,28 @@ LAYER_COLUMNS = (
 
 
 class _Values(NamedTuple):
-    """Of one model: by subject and layer [S, L], and the group's of every permutation [P, L]."""
+    """Of one model: by subject and layer [S, L], and the group's of every permutation [P, L].
+
+    own_null: of the measure. best: the place of the layer whose mean over subjects is highest, or exceeds its
+    own null most; highest: what the best of each permutation would be there [P].
+    """
 
     layers: np.ndarray
     observed: np.ndarray
     drawn: np.ndarray
+    own_null: bool
 
     @property
     def best(self) -> int:
-        """The place of the layer whose mean over subjects is highest."""
-        return int(self.observed.mean(axis=0).argmax())
+        return self._best[0]
+
+    @property
+    def highest(self) -> np.ndarray:
+        return self._best[1]
+
+    @property
+    def _best(self) -> tuple[int, np.ndarray]:
+        return best_place(self.observed.mean(axis=0), self.drawn, own_null=self.own_null)
 
 
 def pieces(measures: Sequence[str]) -> float:
@@ -71,7 +84,8 @@ def similarity_evidence(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     None where RSA is the only measure, or what is compared of all subjects does not fit into
     computation.rdm_bytes. p: of the best layer against the best layer of every draw, of shifts in time no
-    smaller than 1 / the number of independent ones; null_mean and null_high: of these. ceiling: the others'
+    smaller than 1 / the number of independent ones; null_mean and null_high: of these, as they would be in
+    the best layer. ceiling: the others'
     responses side by side in the model's place, mean over subjects; where dissimilarities are correlations,
     each person's responses to a word less their mean; NaN where they are of ranks. Intervals are over
     subjects.
@@ -151,25 +165,21 @@ def _of_measure(
             rows.loc[index, f"{kind}_score"] = other["score"]
             rows.loc[index, f"{kind}_difference"] = line["score"] - other["score"] - floor
             rows.loc[index, f"{kind}_lower"], rows.loc[index, f"{kind}_upper"] = lower, upper
-    by_layer = [
-        _by_layer(line, values[line["model"]], words, measure) for _, line in rows.iterrows()
-    ]
+    by_layer = [_by_layer(line, values[line["model"]], words) for _, line in rows.iterrows()]
     return rows, pd.concat(by_layer, ignore_index=True)
 
 
-def _by_layer(line: pd.Series, of: _Values, words: CommonWords, measure: Measure) -> pd.DataFrame:
+def _by_layer(line: pd.Series, of: _Values, words: CommonWords) -> pd.DataFrame:
     """With LAYER_COLUMNS: every layer of the model of a line."""
     rows = pd.DataFrame({"layer": of.layers, "score": of.observed.mean(axis=0)})
     rows["null_mean"], rows["p"] = np.nan, np.nan
     if len(of.drawn):
         rows["null_mean"] = of.drawn.mean(axis=0)
     if len(of.drawn) and line["role"] == "model":
-        # Where unrelated vectors of one layer score higher than those of another, by what exceeds these.
-        every = np.concatenate([of.drawn, rows["score"].to_numpy()[None]])
-        floor = every.mean(axis=0) if measure.own_null else np.zeros(len(rows))
+        floor = floors(rows["score"].to_numpy(), of.drawn, own_null=of.own_null)
         highest, shifts = (of.drawn - floor).max(axis=1), words.kind == "shifts"
-        above = rows["score"] - floor
-        rows["p"] = [permutation_p(score, highest, shifts=shifts) for score in above]
+        above = rows["score"].to_numpy() - floor
+        rows["p"] = permutation_p(above, highest, shifts=shifts)
     same = ("dataset", "model", "method", "role", "n_subjects", "n_items", "chance", "ceiling")
     rows = rows.assign(**{column: line[column] for column in same})
     floor = rows["null_mean"].fillna(rows["chance"])
@@ -203,15 +213,15 @@ def _line(
         "ceiling": ceiling,
     }
     if len(of.drawn):
-        highest = of.drawn.max(axis=1)
         line |= {
             "null": _DRAWS.get(words.kind, words.kind),
             "n_draws": len(of.drawn),
-            "null_mean": highest.mean(),
-            "null_high": np.quantile(highest, study.evidence.confidence),
+            "null_mean": of.highest.mean(),
+            "null_high": np.quantile(of.highest, study.evidence.confidence),
         }
         if role(model) == "model":
-            line["p"] = permutation_p(group.max(), highest, shifts=words.kind == "shifts")
+            shifts = words.kind == "shifts"
+            line["p"] = permutation_p(group[of.best], of.highest, shifts=shifts)
     return line
 
 
@@ -233,10 +243,13 @@ def _of_model(
             layers, protocol, n_features=n_features, folds=False, dtype=study.computation.dtype
         )
         rows = (measure.centred(layer[words.types]) for layer in ready)
-        parts.append(_Values(np.array(chosen), *_drawn(study, measure, brains, rows, words)))
+        parts.append((np.array(chosen), *_drawn(study, measure, brains, rows, words)))
     layers, observed, drawn = zip(*parts, strict=True)
     return _Values(
-        np.concatenate(layers), np.concatenate(observed, axis=1), np.concatenate(drawn, axis=1)
+        np.concatenate(layers),
+        np.concatenate(observed, axis=1),
+        np.concatenate(drawn, axis=1),
+        measure.own_null,
     )
 
 
