@@ -8,12 +8,10 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.studies.comparison.table import AGREED, ALL, OTHERS, PEOPLE, ComparisonTable
-from brainalign_jax.study.evidence.chance import adjusted_p
+from brainalign_jax.study.evidence.chance import LEVEL, adjusted_p
 from brainalign_jax.study.report.wording import counted, fraction, listed, probability, short_names
 from brainalign_jax.study.results import SELECTED
 from brainalign_jax.study.score.measures import label_of
-
-LEVEL = 0.05
 
 
 class PairVerdict(NamedTuple):

@@ -14,6 +14,7 @@ from brainalign_jax.studies.options import TimeCourse
 from brainalign_jax.studies.timecourse import inference, latency
 from brainalign_jax.studies.timecourse.decoding import WindowScores
 from brainalign_jax.study import outputs
+from brainalign_jax.study.evidence.chance import LEVEL
 from brainalign_jax.study.results import COLUMNS as HOUSE
 from brainalign_jax.study.results import GROUP, POOLED
 
@@ -31,7 +32,6 @@ MAP_COLUMNS = (
 )  # fmt: skip
 FILE = "timecourse.parquet"
 PEAKS, MAPS = "peaks.parquet", "time_generalisation.parquet"
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.studies.timecourse.latency import FEWEST_LAYERS, span_of
-from brainalign_jax.studies.timecourse.table import LEVEL, TimeCourseTable
+from brainalign_jax.studies.timecourse.table import TimeCourseTable
+from brainalign_jax.study.evidence.chance import LEVEL
 from brainalign_jax.study.report.wording import (
     counted,
     fraction,

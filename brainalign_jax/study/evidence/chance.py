@@ -21,6 +21,7 @@ import scipy  # scipy.stats is slow to import: it is loaded when it is used
 from brainalign_jax.names import check_known
 from brainalign_jax.study.score.folds import Split
 
+LEVEL = 0.05  # what is less likely by chance is taken for evidence
 _TIE = 1e-6  # float32 rounding of a share or a correlation, less than one hit
 
 

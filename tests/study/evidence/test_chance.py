@@ -1,6 +1,8 @@
 """Chance levels against enumeration and simulation."""
 
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -214,3 +216,13 @@ def test_the_best_place_goes_by_what_exceeds_its_own_null_and_finds_nothing_in_n
     assert np.bincount(places).min() > 100
     place, highest = chance.best_place(planted, drawn[:0], own_null=True)
     assert place == 0 and len(highest) == 0
+
+
+def test_the_level_of_p_values_stands_in_one_place():
+    package = Path(chance.__file__).parents[2]
+    places = [
+        path.name
+        for path in package.rglob("*.py")
+        if re.search(r"^(LEVEL|ALPHA)\b.*= .*0\.05", path.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert places == ["chance.py"]
