@@ -9,8 +9,9 @@ The RSA score has a table of its own (`evidence.rsa`), and stands among other me
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -25,6 +26,7 @@ from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.ceilings import form_kernels, form_rows
 from brainalign_jax.study.evidence.chance import adjusted_p, best_place, floors, permutation_p
 from brainalign_jax.study.evidence.confounds import CommonWords, common_words
+from brainalign_jax.study.evidence.rsa import LayerValues
 from brainalign_jax.study.evidence.table import COLUMNS, calibrated, rivals, role, share_of_reach
 from brainalign_jax.study.options import EvidencePlan
 from brainalign_jax.study.results import about_model
@@ -45,10 +47,10 @@ LAYER_COLUMNS = (
 
 
 class _Values(NamedTuple):
-    """Of one model: by subject and layer [S, L], and the group's of every permutation [P, L].
+    """As `LayerValues`; own_null: of the measure.
 
-    own_null: of the measure. best: the place of the layer whose mean over subjects is highest, or exceeds its
-    own null most; highest: what the best of each permutation would be there [P].
+    best: the place of the layer whose mean over subjects is highest, or exceeds its own null most; highest:
+    what the best of each permutation would be there [P].
     """
 
     layers: np.ndarray
@@ -75,8 +77,12 @@ def pieces(measures: Sequence[str]) -> float:
     return others + (RSA in measures) * (RSA_PIECE + (others > 0))
 
 
-def similarity_evidence(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+def similarity_evidence(
+    study: Study, rsa_values: Mapping[str, LayerValues] = MappingProxyType({})
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(a row a model and measure, with `table.COLUMNS`; a row for each of their layers, with LAYER_COLUMNS).
+
+    rsa_values: of `rsa.rsa_evidence`, which are then not computed again.
 
     k is 0, `score` the measure's value, mean over subjects. A layer's null_mean is of its own draws, its p
     corrected over the layers (by what exceeds the layer's mean, of measures with a null of their own), and
@@ -109,7 +115,14 @@ def similarity_evidence(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
             for form in dict.fromkeys(measure.form for measure in measures)
         }
     tables = [
-        _of_measure(study, measure, loaded, words, kernels.get(measure.form, []))
+        _of_measure(
+            study,
+            measure,
+            loaded,
+            words,
+            kernels.get(measure.form, []),
+            rsa_values if measure.name == RSA else {},
+        )
         for measure in measures
     ]
     rows, layers = (pd.concat(parts, ignore_index=True) for parts in zip(*tables, strict=True))
@@ -124,18 +137,23 @@ def _of_measure(
     loaded: Sequence[WordResponses],
     words: CommonWords,
     kernels: Sequence[np.ndarray],
+    known: Mapping[str, LayerValues],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of all models, and of all their layers, by one measure.
 
-    kernels: of `form_kernels`, one a subject, or none.
+    kernels: of `form_kernels`, one a subject, or none. known: values by model that are computed already.
     """
     measure.check(len(words.types))
     sides: dict[int, tuple[np.ndarray, int]] = {}
     values: dict[str, _Values] = {}
     for model in study.models:
         drawn = measure.own_null or role(model) == "model"
-        tested = words if drawn else words._replace(permutations=words.permutations[:0])
-        values[model] = _of_model(study, model, measure, loaded, tested, sides)
+        if model in known:
+            of = known[model] if drawn else known[model]._replace(drawn=known[model].drawn[:0])
+        else:
+            tested = words if drawn else words._replace(permutations=words.permutations[:0])
+            of = _of_model(study, model, measure, loaded, tested, sides)
+        values[model] = _Values(*of, measure.own_null)
         study.progress.update()
     ceiling = np.nan
     if kernels:
@@ -227,7 +245,7 @@ def _line(
 
 def _of_model(
     study, model: str, measure: Measure, loaded, words: CommonWords, sides: dict
-) -> _Values:
+) -> LayerValues:
     """sides: what is compared of the subjects and their fewest features, by width where it matters; kept."""
     protocol, vectors, parts = measure.protocol, study.vectors(model), []
     wanted = layer_numbers(vectors, study.scoring.layers)
@@ -245,11 +263,8 @@ def _of_model(
         rows = (measure.centred(layer[words.types]) for layer in ready)
         parts.append((np.array(chosen), *_drawn(study, measure, brains, rows, words)))
     layers, observed, drawn = zip(*parts, strict=True)
-    return _Values(
-        np.concatenate(layers),
-        np.concatenate(observed, axis=1),
-        np.concatenate(drawn, axis=1),
-        measure.own_null,
+    return LayerValues(
+        np.concatenate(layers), np.concatenate(observed, axis=1), np.concatenate(drawn, axis=1)
     )
 
 

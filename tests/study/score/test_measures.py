@@ -21,6 +21,7 @@ from brainalign_jax.studies.performance.scores import PICKED_JUDGED, read_scores
 from brainalign_jax.study import registry
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
+from brainalign_jax.study.evidence import similarity
 from brainalign_jax.study.evidence.chance import permutation_p
 from brainalign_jax.study.evidence.similarity import similarity_evidence
 from brainalign_jax.study.report.summary import measure_cells
@@ -172,12 +173,19 @@ def test_beside_methods_that_decode_the_verdict_is_theirs(dataset, words, plante
     assert both.extras["similarity"]["method"].unique().tolist() == ["cka"]
 
 
-def test_rsa_stands_among_measures_that_are_asked_for(dataset, words, planted):
+def test_rsa_stands_among_measures_that_are_asked_for(dataset, words, planted, monkeypatch):
     model = make_embeddings(words, planted[0])
     options = dict(evidence=PLAN, progress=False)
+    permuted, permute = [], similarity._permuted
+    monkeypatch.setattr(
+        similarity,
+        "_permuted",
+        lambda *sides, measure: permuted.append(measure.name) or permute(*sides, measure=measure),
+    )
     both = ba.run_study(dataset, [model], chosen("cka", "rsa"), **options)
     alone = ba.run_study(dataset, [model], chosen("rsa"), **options)
     assert not len(alone.extras["similarity"]) and both.verdict() == alone.verdict()
+    assert set(permuted) == {"cka"}  # the permutations of RSA are those of its table
     found = both.extras["similarity"].set_index(["model", "method"]).loc["model"]
     assert found.index.tolist() == ["cka", "rsa"] and (found["k"] == 0).all()
     of_rsa = both.extras["rsa"].set_index(["model", "layer"])
@@ -192,6 +200,18 @@ def test_rsa_stands_among_measures_that_are_asked_for(dataset, words, planted):
             / (found.loc["rsa", "ceiling"] - found.loc["rsa", "null_mean"])
         )
     )
+
+
+def test_a_comparison_of_rdms_without_permutations_says_so(dataset, words, planted):
+    model = make_embeddings(words, planted[0])
+    options = dict(evidence=replace(PLAN, n_permutations=9), progress=False)
+    scoring = chosen("cka", "rsa", rdm_comparison="kendall_tau_a")
+    said = "RSA score by kendall_tau_a has no permutations, ceiling or calibrated values: compare RDMs by"
+    with pytest.warns(UserWarning, match=said):
+        table = ba.run_study(dataset, [model], scoring, **options)
+    assert set(table.extras["similarity"]["method"]) == {"cka"} and not len(table.extras["rsa"])
+    assert any(said in note for note in table.manifest["notes"])
+    assert len(table.pooled("rsa", subject="group"))
 
 
 @pytest.mark.parametrize("comparison", ["spearman", "pearson"])
