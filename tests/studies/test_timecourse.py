@@ -21,6 +21,7 @@ from brainalign_jax.studies.timecourse import (
     verdicts,
     windows,
 )
+from brainalign_jax.studies.timecourse.decoding import WindowScores
 from brainalign_jax.studies.timecourse.windows import recording_of
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.evidence.draws import Draw, draw_nulls
@@ -231,6 +232,42 @@ def test_noise_is_not_found_and_few_draws_are_no_test():
         assert [shown.answer for shown in verdicts(table)] == ["untested"]
         assert table.rows["p_max"].isna().all() == (n_nulls == 0)
     assert table.verdict().startswith("Not tested: fewer than 20 draws")
+
+
+def test_the_best_of_several_models_is_corrected_for_that_choice():
+    plan = replace(PLAN, methods=("rsa",))
+    others = [replace(model(vectors(seed)), model=f"noise{seed}") for seed in (1, 2)]
+    options = dict(plan=plan, scoring=FOLDS, progress=False)
+    table = run_timecourse(two_people([1]), [*others, model()], **options)
+    p_models = table.manifest["p_models"]
+    assert list(p_models) == ["noise1, rsa", "noise2, rsa", "planted, rsa"]
+    assert p_models["planted, rsa"] == 1 / 40 and p_models["noise1, rsa"] > 0.05
+    assert table.verdict().startswith("Yes. planted, rsa: layer 1 found from 0.100 to 0.200 s")
+    assert "Over all 3 models as well: p = 0.025." in table.verdict()
+    unclear = {**table.manifest, "p_models": {**p_models, "planted, rsa": 0.2}}
+    picked = replace(table, manifest=unclear)
+    said = (
+        "Not shown: no window is above what chance gives in the best of all models. planted, rsa: "
+    )
+    assert picked.verdict().startswith(said)
+    assert timecourse.report.verdict.answer(picked)[0] == "chance"
+
+
+def test_the_largest_of_all_models_finds_in_noise_no_more_than_it_should():
+    rng = np.random.default_rng(0)
+    least, alone = [], []
+    for _ in range(300):
+        models = []
+        for _ in range(6):
+            values, null = np.split(rng.standard_normal((40, 3, 2)), [1])
+            models.append([WindowScores("rsa", (0, 1), values[0], null, 9, 0.0)])
+        least.append(inference.p_over_models(models, shifts=False).min())
+        alone.append(min(inference.p_over_models([people], shifts=False)[0] for people in models))
+    assert 0.02 < np.mean(np.array(least) <= 0.05) < 0.09 < 0.2 < np.mean(np.array(alone) <= 0.05)
+    models[2] = [models[2][0]._replace(values=models[2][0].values + 9)]
+    assert np.argmin(inference.p_over_models(models, shifts=False)) == 2
+    no_draws = [[person._replace(null=person.null[:0]) for person in people] for people in models]
+    assert np.isnan(inference.p_over_models(no_draws, shifts=False)).all()
 
 
 def test_who_lacks_words_is_compared_with_draws_of_the_same_rows_as_the_others():

@@ -170,6 +170,7 @@ def run_timecourse(
         study, models_facts, fingerprints, command=command, simulated=simulated, notes=notes
     )
     facts |= {
+        "p_models": _p_models(people, plan, known.shifts),
         "plan": asdict(plan),
         "timed": dataset.stimulus.onsets is not None,
         "epoch": [float(reference.times[0]), float(reference.times[-1])],
@@ -189,6 +190,19 @@ def run_timecourse(
             table.write(new)
             report.write_report(table, new)
     return table
+
+
+def _p_models(
+    people: dict[tuple[str, str], dict[str, WindowScores]], plan: TimeCourse, shifts: bool
+) -> dict[str, float]:
+    """ "MODEL, METHOD" -> p over windows, layers and models; nothing where there are no draws."""
+    p_models = {}
+    for method in plan.methods:
+        names = [name for known_as, name in people if known_as == method]
+        scores = [list(people[method, name].values()) for name in names]
+        p = inference.p_over_models(scores, shifts=shifts and method == "rsa")
+        p_models |= {f"{name}, {method}": float(own) for name, own in zip(names, p, strict=True)}
+    return {key: p for key, p in p_models.items() if not np.isnan(p)}
 
 
 class _People:
