@@ -13,10 +13,8 @@ import numpy as np
 from absl import flags
 
 from benchmarks.measure import machine
-from brainalign_jax.study.evidence.chance import score_interval
+from brainalign_jax.study.evidence.chance import LEVEL, score_interval
 from brainalign_jax.study.report.wording import listed
-
-LEVEL = 0.05
 
 
 def define_flags(kinds: Sequence[str], *, count: str = "n_studies") -> None:

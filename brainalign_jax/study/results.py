@@ -208,6 +208,12 @@ class ResultTable:
             raise ValueError(f"no layer of {model} by {method} was chosen in inner folds")
         return int(rows["value"].value_counts().sort_index().idxmax())
 
+    def judged_layer(self, model: str, measure: str) -> int | None:
+        """The layer that a measure of similarity is judged at (`extras["similarity"]`); None without one."""
+        judged = self.extras.get("similarity", pd.DataFrame(columns=["model", "method", "layer"]))
+        judged = judged[(judged["model"] == model) & (judged["method"] == measure)]
+        return int(judged["layer"].iloc[0]) if len(judged) else None
+
     def _best(self, metric: str, **only) -> float:
         """Highest group score among the rows asked for; NaN where there are none."""
         return float(self.pooled(metric, subject=GROUP, **only)["value"].max())

@@ -26,6 +26,7 @@ from brainalign_jax.study.evidence.chance import chance_rows
 from brainalign_jax.study.evidence.gather import group_tables
 from brainalign_jax.study.evidence.nulls import COLUMNS as NULL_COLUMNS
 from brainalign_jax.study.evidence.nulls import score_nulls
+from brainalign_jax.study.evidence.rsa import said_of_untested
 from brainalign_jax.study.evidence.table import null_plan, role, with_controls
 from brainalign_jax.study.manifest import manifest
 from brainalign_jax.study.options import EvidencePlan, Scoring
@@ -197,9 +198,10 @@ def prepare(study: Study, *, max_memory: int | None, progress: bool) -> tuple[St
         for vectors in study.given.values():
             check_words(first, vectors, scoring)
         scoring, k, left_out = fitting_ks(first, scoring, study.k)
-        if left_out:
-            warnings.warn(left_out, stacklevel=4)
-            notes.append(left_out)
+        untested = said_of_untested(scoring) if study.evidence is not None else ""
+        for said in filter(None, (left_out, untested)):
+            warnings.warn(said, stacklevel=4)
+            notes.append(said)
         widths = [
             min(shape[2] for shape in blocks)
             for name, blocks in shapes.items()

@@ -11,6 +11,8 @@ from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.comparison import ComparisonTable, run_comparison, verdicts
 from brainalign_jax.studies.comparison.agreement import word_agreement
+from brainalign_jax.studies.comparison.table import rows_of
+from brainalign_jax.studies.comparison.values import PairValues, Sides
 from brainalign_jax.studies.options import Comparison
 
 N = 48
@@ -84,7 +86,7 @@ def test_values_equal_the_functions_on_two_sides(planted):
 
 def test_a_draw_is_the_value_of_permuted_words(planted):
     _, models, _ = planted
-    from brainalign_jax.studies.comparison.values import Sides, pair_values, stacked
+    from brainalign_jax.studies.comparison.values import pair_values, stacked
     from brainalign_jax.study.score.measures import measure_of
 
     rng = np.random.default_rng(3)
@@ -113,6 +115,21 @@ def test_layers_that_share_are_found_and_people_who_share(planted):
     matrix = table.matrix("cka")
     assert matrix.shape == (7, 7) and matrix.index[-1] == ("people", -1)
     np.testing.assert_allclose(np.diag(matrix)[:-1], 1, atol=1e-5)
+
+
+def test_the_most_alike_layers_are_those_most_beyond_a_null_of_their_own():
+    rng = np.random.default_rng(2)
+    labels = (("first", 0), ("first", 1), ("second", 0))
+    floor = np.full((4, 4), 0.2)
+    floor[0, 2] = 0.7
+    observed = floor.copy()
+    observed[1, 2] = 0.5
+    drawn = floor + 0.01 * rng.standard_normal((39, 4, 4))
+    sides, values = Sides(labels, np.zeros((4, N, 2)), ("P0",)), PairValues(observed, drawn)
+    for own_null, value in ((True, 0.5), (False, 0.7)):
+        rows = rows_of("shape", sides, values, None, N, shifts=False, own_null=own_null)
+        pair = rows[(rows["first_layer"] == -1) & (rows["second"] == "second")].iloc[0]
+        assert pair["value"] == value and (pair["p"] == 1 / 40) == own_null
 
 
 def test_words_that_people_agree_on():

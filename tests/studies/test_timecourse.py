@@ -17,11 +17,11 @@ from brainalign_jax.studies.timecourse import (
     inference,
     latency,
     run_timecourse,
-    similarity,
     timecourse,
     verdicts,
     windows,
 )
+from brainalign_jax.studies.timecourse.decoding import WindowScores
 from brainalign_jax.studies.timecourse.windows import recording_of
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.evidence.draws import Draw, draw_nulls
@@ -171,7 +171,6 @@ def test_encoding_is_ridge_and_a_correlation_channel_by_channel():
         model(),
         scoring,
         None,
-        words=np.ones(N, bool),
         computation=Computation(),
     )
     _, groups = person.stimulus.types()
@@ -220,9 +219,6 @@ def test_people_who_lack_different_words_share_their_draws():
     assert (steps == steps[:, :1]).all()
     for order in orders[1:]:
         assert ((order == orders[0]).mean(axis=1) >= 56 / 60).all()
-    drawn = np.stack([np.random.default_rng(0).permutation(12) for _ in range(3)])
-    own = similarity.among_own(drawn, np.array([0, 1, 4, 5, 6, 7, 9, 10, 11]))
-    assert (np.sort(own, axis=1) == np.arange(9)).all()
 
 
 def test_noise_is_not_found_and_few_draws_are_no_test():
@@ -236,6 +232,69 @@ def test_noise_is_not_found_and_few_draws_are_no_test():
         assert [shown.answer for shown in verdicts(table)] == ["untested"]
         assert table.rows["p_max"].isna().all() == (n_nulls == 0)
     assert table.verdict().startswith("Not tested: fewer than 20 draws")
+
+
+def test_the_best_of_several_models_is_corrected_for_that_choice():
+    plan = replace(PLAN, methods=("rsa",))
+    others = [replace(model(vectors(seed)), model=f"noise{seed}") for seed in (1, 2)]
+    options = dict(plan=plan, scoring=FOLDS, progress=False)
+    table = run_timecourse(two_people([1]), [*others, model()], **options)
+    p_models = table.manifest["p_models"]
+    assert list(p_models) == ["noise1, rsa", "noise2, rsa", "planted, rsa"]
+    assert p_models["planted, rsa"] == 1 / 40 and p_models["noise1, rsa"] > 0.05
+    assert table.verdict().startswith("Yes. planted, rsa: layer 1 found from 0.100 to 0.200 s")
+    assert "Over all 3 models as well: p = 0.025." in table.verdict()
+    unclear = {**table.manifest, "p_models": {**p_models, "planted, rsa": 0.2}}
+    picked = replace(table, manifest=unclear)
+    said = (
+        "Not shown: no window is above what chance gives in the best of all models. planted, rsa: "
+    )
+    assert picked.verdict().startswith(said)
+    assert timecourse.report.verdict.answer(picked)[0] == "chance"
+
+
+def test_the_largest_of_all_models_finds_in_noise_no_more_than_it_should():
+    rng = np.random.default_rng(0)
+    least, alone = [], []
+    for _ in range(300):
+        models = []
+        for _ in range(6):
+            values, null = np.split(rng.standard_normal((40, 3, 2)), [1])
+            models.append([WindowScores("rsa", (0, 1), values[0], null, 9, 0.0)])
+        least.append(inference.p_over_models(models, shifts=False).min())
+        alone.append(min(inference.p_over_models([people], shifts=False)[0] for people in models))
+    assert 0.02 < np.mean(np.array(least) <= 0.05) < 0.09 < 0.2 < np.mean(np.array(alone) <= 0.05)
+    models[2] = [models[2][0]._replace(values=models[2][0].values + 9)]
+    assert np.argmin(inference.p_over_models(models, shifts=False)) == 2
+    no_draws = [[person._replace(null=person.null[:0]) for person in people] for people in models]
+    assert np.isnan(inference.p_over_models(no_draws, shifts=False)).all()
+
+
+def test_who_lacks_words_is_compared_with_draws_of_the_same_rows_as_the_others():
+    stimulus, generator = words(timed=True), np.random.default_rng(0)
+    people = []
+    for name in ("S1", "S2"):
+        person, valid = epochs_of(name, stimulus, [1]), np.ones(N, bool)
+        valid[generator.permutation(N)[:12]] = False
+        people.append(replace(person, values=np.array(person.values), valid=valid))
+    first = recording_of(people[0], [Window(0.1, 0.2)], people[0])
+    either = people[0].valid | people[1].valid
+    complete = windows.filled(first, either)
+    assert (complete.valid == either).all() and not first.valid.all()
+    own = first.responses[0].values[first.valid]
+    np.testing.assert_array_equal(complete.responses[0].values[first.valid], own)
+    lacking = either & ~first.valid
+    expected = np.tile(own.mean(axis=0), (lacking.sum(), 1))
+    np.testing.assert_allclose(complete.responses[0].values[lacking], expected, atol=1e-6)
+    assert windows.filled(first, first.valid) is first
+    plan = replace(PLAN, methods=("rsa", "encoding"))
+    scoring = ba.Scoring(protocol=ba.protocol("audited", n_folds=4, n_inner_folds=3, purge=0.5))
+    options = dict(plan=plan, scoring=scoring, progress=False)
+    table = run_timecourse(dataset_of(*people), [model()], **options)
+    assert [shown.answer for shown in verdicts(table)] == ["found", "found"]
+    alone = run_timecourse(dataset_of(people[0]), [model()], **options)
+    values = [part.rows[part.rows["subject"] == "S1"]["value"] for part in (table, alone)]
+    np.testing.assert_allclose(*values, atol=1e-6)  # what is said of a person is of its own words
 
 
 def test_in_a_text_the_purge_is_as_long_as_an_epoch():
@@ -342,6 +401,58 @@ def test_resamples_that_fill_the_memory_are_refused_before_scoring():
         ValueError, match="n_nulls=100,000 .*: give a smaller n_nulls, a larger step"
     ):
         inference.check_sizes(**sizes, n_nulls=100_000)
+
+
+def test_each_recording_is_read_once_and_again_only_where_memory_does_not_hold_all():
+    people, reads = two_people([1]), []
+
+    def read(subject):
+        reads.append(subject)
+        return people.epochs(subject)
+
+    counted = replace(people, epochs=read)
+    plan = replace(PLAN, methods=("ridge", "encoding"), n_nulls=0, generalise_time=True)
+    table = run_timecourse(counted, [model()], plan=plan, scoring=FOLDS, progress=False)
+    assert reads == ["S1", "S2"] and table.rows["ceiling"].notna().any()
+    few = windows.Recordings(counted, [Window(0, 0.1)], people.epochs("S1"), most_bytes=2000)
+    assert few.words().shape == (2, N) and few.every() is None
+    assert few.of("S2").subject == "S2" and reads == ["S1", "S2", "S2", "S2"]
+
+
+def test_the_purge_gap_holds_by_everybodys_onsets(tmp_path):
+    stimulus = words(timed=True)
+    later = np.cumsum(
+        np.full(N, 0.402)
+    )  # each word 2 ms later than in the first person, from the one before
+
+    def written(name, onsets):
+        person = epochs_of(name, stimulus, [])
+        np.savez(
+            tmp_path / f"{name}.npz",
+            responses=person.values,
+            times=TIMES,
+            words=np.array(stimulus.words),
+            **({} if onsets is None else {"onsets": onsets}),
+        )
+
+    written("S1", stimulus.onsets)
+    purges = []
+    for onsets in (stimulus.onsets + 7, later):
+        written("S2", onsets)
+        data = ba.open_dataset("epochs", tmp_path)
+        scoring, notes = windows.scoring_over_time(data, None, data.epochs("S1"))
+        purges.append(scoring.protocol.purge)
+    assert purges == [10.0, 10.118]
+    assert notes[0].startswith("The time between two words differs by up to 0.118 s between people")
+    written("S2", later * 1.1)
+    data = ba.open_dataset("epochs", tmp_path)
+    with pytest.raises(ValueError, match="differs by up to 2.4898 s between people, more than an"):
+        windows.scoring_over_time(data, None, data.epochs("S1"))
+    written("S2", None)
+    with pytest.raises(
+        ValueError, match="S2.npz has no onsets and .*S1.npz has: give them for all"
+    ):
+        ba.open_dataset("epochs", tmp_path)
 
 
 def test_recordings_without_a_time_axis_or_at_other_times_are_refused():

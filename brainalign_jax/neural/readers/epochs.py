@@ -14,11 +14,13 @@ from brainalign_jax.neural.formats.text.columns import TIMING
 from brainalign_jax.neural.formats.text.tables import npz_names, parquet_file
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
 from brainalign_jax.neural.readout.epochs import (
+    APART,
     BAD_EPOCHS,
     EpochedResponses,
     check_same_words,
     check_window,
     mean_loader,
+    onsets_apart,
     without_bad_epochs,
 )
 from brainalign_jax.stimulus import Stimulus
@@ -90,10 +92,13 @@ def read_epochs(
                 )
             sources[stem] = next(iter(of_file.values()))
     used = [sources[subject] for subject in chosen]
-    check_same_words(list(map(str, used)), [source.stimulus for source in used])
+    people = list(map(str, used)), [source.stimulus for source in used]
+    check_same_words(*people)
     stimulus = used[0].stimulus
     files = sorted({source.path.name for source in used})
     meta = {"dataset": NAME, "notes": "epochs of the user's own", "files": files}
+    if apart := onsets_apart(*people):
+        meta[APART] = apart
 
     def load_epochs(subject: str) -> EpochedResponses:
         source = sources[subject]

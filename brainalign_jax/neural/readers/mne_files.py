@@ -18,11 +18,13 @@ from brainalign_jax.neural.formats.text.columns import TIMING
 from brainalign_jax.neural.formats.text.sidecars import read_table, read_words
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
 from brainalign_jax.neural.readout.epochs import (
+    APART,
     BAD_EPOCHS,
     EpochedResponses,
     check_same_words,
     check_window,
     mean_loader,
+    onsets_apart,
     without_bad_epochs,
 )
 from brainalign_jax.stimulus import Stimulus
@@ -107,9 +109,12 @@ def read_mne(
             stimuli[subject] = _table_words(
                 folder / words.replace(SUBJECT, subject), word_column, timed=raw is not None
             )
-    check_same_words([str(files[subject]) for subject in chosen], list(stimuli.values()))
+    people = [str(files[subject]) for subject in chosen], list(stimuli.values())
+    check_same_words(*people)
     stimulus = stimuli[chosen[0]]
     meta = {"dataset": NAME, "notes": "epochs by MNE-Python", **_facts(cut, raw is not None)}
+    if apart := onsets_apart(*people):
+        meta[APART] = apart
 
     def load_epochs(subject: str) -> EpochedResponses:
         path = files[subject]

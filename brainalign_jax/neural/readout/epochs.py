@@ -11,6 +11,7 @@ import numpy as np
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 
+APART = "onsets_apart"  # in the facts of a data set: seconds, see `onsets_apart`
 BAD_EPOCHS = ("raise", "drop")
 _SAME_STEP = 1e-3  # of a sampling step, by which times may be off it: rounding in text
 
@@ -198,6 +199,26 @@ def check_same_words(labels: Sequence[str], stimuli: Sequence[Stimulus]) -> None
                 raise ValueError(
                     f"{label}: word {row} is {word!r} where {labels[0]} has {other!r}; {remedy}"
                 )
+
+
+def onsets_apart(labels: Sequence[str], stimuli: Sequence[Stimulus]) -> float:
+    """Seconds, at most, by which the time between two words of a run differs from the first subject's.
+
+    Recordings may begin at other times. Raises ValueError where some subjects' words have no onsets.
+    """
+    first, apart = stimuli[0], 0.0
+    for label, stimulus in zip(labels, stimuli, strict=True):
+        if (stimulus.onsets is None) != (first.onsets is None):
+            untimed, timed = (label, labels[0]) if stimulus.onsets is None else (labels[0], label)
+            raise ValueError(
+                f"{untimed} has no onsets and {timed} has: give them for all subjects, or for none"
+            )
+        if first.onsets is None:
+            continue
+        later = np.asarray(stimulus.onsets, np.float64) - first.onsets
+        run = np.zeros(len(later), int) if first.run is None else first.run
+        apart = max(apart, *(float(np.ptp(later[run == label])) for label in np.unique(run)))
+    return apart
 
 
 def check_window(window: tuple[float, float] | None) -> None:

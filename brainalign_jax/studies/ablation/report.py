@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from brainalign_jax.language.parts.components import RANDOM
 from brainalign_jax.studies.ablation import agreement, shapley, verdict
 from brainalign_jax.studies.ablation.table import INTACT, LEAST_PEOPLE, TWINS, AblationTable
+from brainalign_jax.study.evidence.chance import LEVEL
 from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 from brainalign_jax.study.report.wording import (
@@ -128,7 +129,7 @@ def draw_map(table: AblationTable, shown: verdict.Verdict) -> Figure:
                 label = str(line["head"]) if line["head"] >= 0 else _SUBLAYERS[line["component"]]
                 at = blocks.index(line["block"]), columns.index(label)
                 values[at] = line["change"]
-                if line["p_max"] < verdict.LEVEL and line["upper"] < 0:
+                if line["p_max"] < LEVEL and line["upper"] < 0:
                     axis.plot(at[1], at[0], "o", color="black", markersize=4)
             drawn = axis.imshow(values, cmap="RdBu", vmin=-top, vmax=top, aspect="auto")
             axis.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8)

@@ -10,6 +10,7 @@ import pandas as pd
 from brainalign_jax.language.parts.components import RANDOM, Component
 from brainalign_jax.studies.ablation import shapley, twins
 from brainalign_jax.studies.ablation.table import INTACT, TWINS, AblationTable
+from brainalign_jax.study.evidence.chance import LEVEL
 from brainalign_jax.study.report.wording import (
     capitalised,
     counted,
@@ -23,7 +24,6 @@ from brainalign_jax.study.report.wording import (
 )
 from brainalign_jax.study.results import GROUP, SELECTED
 
-LEVEL = 0.05
 _PART = ["component", "block", "head"]
 CHANCE = 0.5
 _SHOWN = 5  # parts that a sentence names

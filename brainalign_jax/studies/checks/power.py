@@ -27,14 +27,13 @@ from brainalign_jax.neural.simulate import schedule_runs, simulate_bold
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.checks.noise import make_story, story_vectors
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.evidence.chance import permutation_p, score_interval
+from brainalign_jax.study.evidence.chance import LEVEL, permutation_p, score_interval
 from brainalign_jax.study.evidence.nulls import NullPlan, score_nulls
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.registry import DEFAULT, check_decoders
 from brainalign_jax.study.results import read_cell, write_cell
 from brainalign_jax.study.score import sweep
 
-ALPHA = 0.05
 COLUMNS = ("strength", "method", "metric", "n_studies", "share", "lower", "upper", "mean_score")
 
 
@@ -63,7 +62,7 @@ def power(
     """
     check_decoders(methods, "the power check")
     if not exact_rate(n_draws):
-        raise ValueError(f"n_draws={n_draws} give no p below {ALPHA}: draw 20 or more")
+        raise ValueError(f"n_draws={n_draws} give no p below {LEVEL}: draw 20 or more")
     if cells is not None:
         cells = output_folder(cells, "cells")
         remove_leftovers(cells)
@@ -87,7 +86,7 @@ def power(
     for (strength, method, metric), part in rows.groupby(
         ["strength", "method", "metric"], sort=False
     ):
-        hits = int((part["p"] < ALPHA).sum())
+        hits = int((part["p"] < LEVEL).sum())
         bounds = score_interval(hits, len(part))
         lines.append(
             (
@@ -186,7 +185,7 @@ def p_values(
 def exact_rate(n_draws: int) -> float:
     """Share of exact p-values, multiples of 1 / (1 + n_draws), that are below .05: .04 with 99 draws."""
     p = np.arange(1, n_draws + 2) / (n_draws + 1)
-    return float((p < ALPHA).sum() / (n_draws + 1))
+    return float((p < LEVEL).sum() / (n_draws + 1))
 
 
 def false_positive_interval(

@@ -106,8 +106,8 @@ def run_comparison(
             measure.check(len(types) // 2)
             values = pair_values(measure, sides, words.permutations)
             halves = half_values(measure, sides, first_half, plan.n_permutations, seed)
-            shifts = words.kind == "shifts"
-            tables.append(rows_of(name, sides, values, halves, len(types), shifts=shifts))
+            kinds = dict(shifts=words.kind == "shifts", own_null=measure.own_null)
+            tables.append(rows_of(name, sides, values, halves, len(types), **kinds))
             told.update()
     vocabulary = dataset.stimulus.types(lower=lower)[0]
     table = ComparisonTable(

@@ -24,7 +24,8 @@ class ComparisonTable(outputs.StudyTable):
     """rows: a DataFrame with `COLUMNS`; manifest: how they came about.
 
     first, second: models, or "people", the mean over them; layers -1 are the two that are most alike, held
-    against the most alike of every draw. words: "all", or the halves that people agree on more ("agreed") and
+    against the most alike of every draw (both by what exceeds a pair's own null, of measures that have one).
+    words: "all", or the halves that people agree on more ("agreed") and
     less ("others"), of the two layers that are most alike in all. null_mean: of permuted words; calibrated:
     (value - null_mean) / (1 - null_mean). difference: agreed less others, two-sided p_difference against
     random halves. pwcca weighs by the axes of the first, and with people by theirs.
@@ -66,8 +67,9 @@ def rows_of(
     n_items: int,
     *,
     shifts: bool,
+    own_null: bool = False,
 ) -> pd.DataFrame:
-    """Rows of one measure. shifts: the permutations are shifts in time."""
+    """Rows of one measure. shifts: the permutations are shifts in time. own_null: see `Measure`."""
     n_layers = len(sides.labels)
     models = list(dict.fromkeys(model for model, _ in sides.labels))
     owned = {m: [i for i, (model, _) in enumerate(sides.labels) if model == m] for m in models}
@@ -107,9 +109,10 @@ def rows_of(
         for other in models[number + 1 :]:
             rows, columns = np.ix_(owned[name], owned[other])
             block = values.observed[rows, columns]
-            at = np.unravel_index(block.argmax(), block.shape)
+            drawn = values.drawn[:, rows, columns].reshape(-1, block.size)
+            place, best = chance.best_place(block.ravel(), drawn, own_null=own_null)
+            at = np.unravel_index(place, block.shape)
             i, j = owned[name][at[0]], owned[other][at[1]]
-            best = values.drawn[:, rows, columns].max(axis=(1, 2), initial=-np.inf)
             pair = (name, SELECTED), (other, SELECTED)
             add(*pair, values.observed[i, j], best)
             if halves is not None:
@@ -121,7 +124,8 @@ def rows_of(
                 add(*pair, halves.others[i, j], none, OTHERS, count=half)
         block = values.observed[np.ix_(people, owned[name])].mean(axis=0)
         drawn = values.drawn[:, people][:, :, owned[name]].mean(axis=1)
-        add((name, SELECTED), everyone, block.max(), drawn.max(axis=1, initial=-np.inf))
+        place, best = chance.best_place(block, drawn, own_null=own_null)
+        add((name, SELECTED), everyone, block[place], best)
     if len(people) > 1:
         upper = np.triu_indices(len(people), 1)
         of_pairs = values.observed[np.ix_(people, people)][upper].mean()

@@ -8,12 +8,10 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.studies.comparison.table import AGREED, ALL, OTHERS, PEOPLE, ComparisonTable
-from brainalign_jax.study.evidence.chance import adjusted_p
+from brainalign_jax.study.evidence.chance import LEVEL, adjusted_p
 from brainalign_jax.study.report.wording import counted, fraction, listed, probability, short_names
 from brainalign_jax.study.results import SELECTED
 from brainalign_jax.study.score.measures import label_of
-
-LEVEL = 0.05
 
 
 class PairVerdict(NamedTuple):
@@ -41,7 +39,7 @@ def verdicts(table: ComparisonTable) -> list[PairVerdict]:
         labels = short_names(list(dict.fromkeys([*rows["first"], *rows["second"]])))
         for (_, row), q in zip(rows.iterrows(), adjusted, strict=True):
             alike = bool(q < LEVEL)
-            layers = _most_alike(table, measure, row["first"], row["second"])
+            layers = _most_alike(table, row)
             names = f"{labels[row['first']]} and {labels[row['second']]}"
             text = (
                 f"{names} {'are' if alike else 'are not shown to be'} alike by {label_of(measure)}: "
@@ -96,12 +94,14 @@ def _pairs(table: ComparisonTable, measure: str) -> pd.DataFrame:
     return rows[(rows["first"] != PEOPLE) & (rows["second"] != PEOPLE)]
 
 
-def _most_alike(table: ComparisonTable, measure: str, first: str, second: str) -> tuple[int, int]:
+def _most_alike(table: ComparisonTable, pair: pd.Series) -> tuple[int, int]:
+    """The layers whose value is that of the row of a pair of models."""
     rows = table.rows
-    rows = rows[(rows["measure"] == measure) & (rows["words"] == ALL) & (rows["first"] == first)]
-    rows = rows[(rows["second"] == second) & (rows["first_layer"] != SELECTED)]
-    best = rows.loc[rows["value"].idxmax()]
-    return int(best["first_layer"]), int(best["second_layer"])
+    rows = rows[(rows["words"] == ALL) & (rows["first_layer"] != SELECTED)]
+    for column in ("measure", "first", "second"):
+        rows = rows[rows[column] == pair[column]]
+    chosen = rows.loc[(rows["value"] - pair["value"]).abs().idxmin()]
+    return int(chosen["first_layer"]), int(chosen["second_layer"])
 
 
 def _halves(table: ComparisonTable, measure: str, row: pd.Series) -> str:

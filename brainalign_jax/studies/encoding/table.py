@@ -16,6 +16,7 @@ from brainalign_jax.studies.encoding.scores import NONE, reached_by_nuisances
 from brainalign_jax.studies.encoding.spaces import region_means
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence import chance
+from brainalign_jax.study.evidence.chance import LEVEL
 from brainalign_jax.study.results import GROUP
 
 QUANTITIES = (
@@ -37,7 +38,6 @@ _OF_SPACE = {
     "r2_alone": "alone_r2", "r2_without": "without_r2", "unique_r2": "unique_r2",
     "product_r2": "product_r2", "product_r": "product_r",
 }  # fmt: skip
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)

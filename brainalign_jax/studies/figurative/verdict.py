@@ -19,6 +19,7 @@ from brainalign_jax.studies.figurative.table import (
     FigurativeTable,
 )
 from brainalign_jax.studies.figurative.vectors import MODEL, TWIN, WORD_VECTORS
+from brainalign_jax.study.evidence.chance import LEVEL
 from brainalign_jax.study.report.wording import (
     counted,
     interval,
@@ -30,7 +31,6 @@ from brainalign_jax.study.report.wording import (
 )
 from brainalign_jax.study.results import SELECTED
 
-LEVEL = 0.05
 MEAN = "mean"  # the centring by which it is judged
 RIVALS = {
     TWIN: "the untrained twin",

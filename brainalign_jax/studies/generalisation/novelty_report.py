@@ -15,11 +15,11 @@ from brainalign_jax.studies.generalisation.novelty import NoveltyTable
 from brainalign_jax.studies.generalisation.report import FACTS
 from brainalign_jax.studies.generalisation.verdict import (
     CHANCE,
-    LEVEL,
     can_be_shown,
     share_of_ceiling,
     slope_text,
 )
+from brainalign_jax.study.evidence.chance import LEVEL
 from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 from brainalign_jax.study.report.wording import (

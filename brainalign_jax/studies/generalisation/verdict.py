@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.studies.generalisation.table import ALL, GAP, GeneralisationTable
+from brainalign_jax.study.evidence.chance import LEVEL
 from brainalign_jax.study.report.wording import (
     counted,
     interval,
@@ -20,7 +21,6 @@ from brainalign_jax.study.report.wording import (
 )
 from brainalign_jax.study.results import GROUP, SELECTED
 
-LEVEL = 0.05
 CHANCE = 0.5
 _LEAST_CEILING = 0.05  # above chance, by which a score can be divided
 # Answer -> level of `page.COLOURS`.

@@ -9,7 +9,7 @@ import pandas as pd
 
 from brainalign_jax.studies.languages.cells import OTHERS
 from brainalign_jax.studies.languages.table import ACROSS, ALL, WITHIN, LanguageTable
-from brainalign_jax.study.evidence.chance import adjusted_p
+from brainalign_jax.study.evidence.chance import LEVEL, adjusted_p
 from brainalign_jax.study.report.wording import (
     interval,
     listed,
@@ -19,7 +19,6 @@ from brainalign_jax.study.report.wording import (
 )
 from brainalign_jax.study.results import GROUP, SELECTED
 
-LEVEL = 0.05
 CHANCE = 0.5
 # Answer -> level of `page.COLOURS`.
 LEVELS = {

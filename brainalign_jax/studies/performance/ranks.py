@@ -17,9 +17,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from brainalign_jax.study.evidence.chance import LEVEL
+
 _TINY = 1e-9  # share of the variance of ranks below which residuals are rounding
 _VARIANCE = 1.06  # of Fisher's z of a rank correlation, times n - 3
-POWER, LEVEL = 0.8, 0.05
+POWER = 0.8
 
 
 def ranks(values: np.ndarray) -> np.ndarray:

@@ -23,6 +23,10 @@ COLUMNS = (
 )  # fmt: skip
 _METRIC = "rank_accuracy"
 _NO_SCORE = "no model has a score: give a finished study, or a table of model and score"
+PICKED_JUDGED = (
+    "A model's score is that of the layer that its measure was judged at, the best for the group (by what "
+    "exceeds the layer's own null, where the measure has one): picked on the scores that are shown."
+)
 _KEY = ["dataset", "subject", "model", "step"]
 
 
@@ -40,11 +44,11 @@ def read_scores(
     tables = []
     for place, source in enumerate(sources):
         if isinstance(source, ResultTable):
-            tables.append(_of_results(source, f"scores[{place}]", plan))
+            tables.append(_of_results(source, f"scores[{place}]", plan, notes))
         elif isinstance(source, pd.DataFrame):
             tables.append(_of_table(source, Path(f"scores[{place}]"), plan))
         elif source.is_dir():
-            tables.append(_of_results(ResultTable.load(source), str(source), plan))
+            tables.append(_of_results(ResultTable.load(source), str(source), plan, notes))
         else:
             tables.append(_of_table(read_table(source, ("model", "score")), source, plan))
     rows = pd.concat(tables, ignore_index=True)
@@ -77,7 +81,9 @@ def read_scores(
     return rows.loc[people | alone, list(COLUMNS)].reset_index(drop=True)
 
 
-def _of_results(table: ResultTable, source: str, plan: Performance) -> pd.DataFrame:
+def _of_results(
+    table: ResultTable, source: str, plan: Performance, notes: list[str]
+) -> pd.DataFrame:
     rows = table.rows[table.rows["fold"] == POOLED]
     if rows.empty:
         raise ValueError(f"{source} has no scores over all folds: give a finished study")
@@ -93,11 +99,21 @@ def _of_results(table: ResultTable, source: str, plan: Performance) -> pd.DataFr
     if len(ks) > 1 or ks[0] > 0:
         check_known("k=", str(plan.k), map(str, ks), of=source)
         rows = rows[rows["k"] == plan.k]
+    rows = _judged_layers(table, rows, notes)
     return _known(
         rows.rename(columns={"value": "score"}).assign(
             source=source, width=np.nan, reliability=np.nan
         )
     )
+
+
+def _judged_layers(table: ResultTable, rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """The rows; of a model that a measure of similarity judged at a layer, those of that layer."""
+    judged = {name: table.judged_layer(name, rows["metric"].iloc[0]) for name in set(rows["model"])}
+    layers = rows["model"].map(judged)
+    if layers.notna().any():
+        notes.append(PICKED_JUDGED)
+    return rows[layers.isna() | (rows["layer"] == layers)]
 
 
 def _of_table(rows: pd.DataFrame, path: Path, plan: Performance) -> pd.DataFrame:

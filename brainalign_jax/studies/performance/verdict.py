@@ -10,7 +10,7 @@ import pandas as pd
 from brainalign_jax.studies.performance.relation import WITHIN
 from brainalign_jax.studies.performance.table import ALL, PerformanceTable
 from brainalign_jax.studies.performance.tasks import label_of
-from brainalign_jax.study.evidence.chance import adjusted_p
+from brainalign_jax.study.evidence.chance import LEVEL, adjusted_p
 from brainalign_jax.study.report.wording import (
     counted,
     first_few,
@@ -24,7 +24,6 @@ from brainalign_jax.study.report.wording import (
     signed,
 )
 
-LEVEL = 0.05
 FEWEST_DRAWS = 20  # of which the smallest p is below .05
 _SHOWN = 4  # tasks that a sentence names
 _GIVEN = {"n_params": "number of parameters", "width": "width"}

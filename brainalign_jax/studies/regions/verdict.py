@@ -5,6 +5,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from brainalign_jax.studies.regions.table import RegionTable
+from brainalign_jax.study.evidence.chance import LEVEL
 from brainalign_jax.study.report.wording import (
     fraction,
     listed,
@@ -12,8 +13,6 @@ from brainalign_jax.study.report.wording import (
     probability,
     signed,
 )
-
-LEVEL = 0.05
 
 
 class RegionVerdict(NamedTuple):

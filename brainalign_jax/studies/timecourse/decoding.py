@@ -27,7 +27,9 @@ PRECISION = "precision_csls"
 class WindowScores(NamedTuple):
     """One person, method and model in all windows.
 
-    layers: numbers [L]. values: [W, L] of the judged metric; null: [P, W, L]. n_items, chance: of the scores.
+    layers: numbers [L]. values: [W, L] of the judged metric; null: [P, W, L]; tested: [W, L] what the null is
+    of, where a person lacks words that others have (`windows.filled`), else None. n_items, chance: of the
+    values.
     items: [W, L, I] of each tested word, types: [I] which word types these are; None where the method scores
     no single words. others: more metrics, by name and k, (values [W, L], chance).
     """
@@ -41,6 +43,12 @@ class WindowScores(NamedTuple):
     items: np.ndarray | None = None
     types: np.ndarray | None = None
     others: dict[tuple[str, int], tuple[np.ndarray, float]] = {}
+    tested: np.ndarray | None = None
+
+    @property
+    def compared(self) -> np.ndarray:
+        """What is compared with the null [W, L]."""
+        return self.values if self.tested is None else self.tested
 
 
 def decode_windows(
@@ -50,14 +58,12 @@ def decode_windows(
     scoring: Scoring,
     null: NullPlan | None,
     *,
-    words: np.ndarray,
     computation: Computation,
     cells: Path | None = None,
 ) -> dict[tuple[str, str], WindowScores]:
     """(method, model) -> scores of one person, of every method of the scoring.
 
-    scoring: its methods decode words; its one k is that of precision@k. words: [N] tokens that anybody has a
-    response to.
+    scoring: its methods decode words; its one k is that of precision@k.
     """
     options = dict(cells=cells, computation=computation)
     scored = sweep.score(dataset, recording.responses, models, scoring, **options)
@@ -70,7 +76,6 @@ def decode_windows(
             scoring,
             null,
             k=scoring.ks[0],
-            words=words,
             **options,
         )
     names = [response.subject for response in recording.responses]

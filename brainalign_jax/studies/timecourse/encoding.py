@@ -46,13 +46,11 @@ def encode_windows(
     scoring: Scoring,
     null: NullPlan | None,
     *,
-    words: np.ndarray,
     computation: Computation,
 ) -> WindowScores:
     """Correlation of predicted and recorded channels over the tested words, in the mean over channels.
 
-    Of each fold apart, then the mean over folds by their words. words: [N] tokens that anybody has a response
-    to, which the draws are of.
+    Of each fold apart, then the mean over folds by their words.
     """
     _, token_to_type = stimulus.types(lower=scoring.lower)
     eligible = recording.valid & (token_to_type >= 0)
@@ -61,13 +59,7 @@ def encode_windows(
     rows = np.arange(len(stimulus))[None]
     if null is not None:
         draws = draw_nulls(
-            null.kind,
-            stimulus,
-            eligible,
-            token_to_type,
-            null.n_draws,
-            seed=null.seed,
-            among=words & (token_to_type >= 0),
+            null.kind, stimulus, eligible, token_to_type, null.n_draws, seed=null.seed
         )
         rows = np.concatenate([rows, [moved(draw, token_to_type, eligible) for draw in draws]])
     numbers: list[int] = []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 
 import numpy as np
 
 from brainalign_jax.align.stats import bootstrap
+from brainalign_jax.studies.timecourse.decoding import WindowScores
 from brainalign_jax.study.evidence.chance import mean_interval, permutation_p
 
 _MOST_HELD = 2**32  # bytes of resamples, and of all people's draws
@@ -54,6 +56,25 @@ def p_values(
     single = permutation_p(values.ravel(), flat)
     corrected = permutation_p(values.ravel(), flat.max(axis=1), shifts=shifts)
     return np.reshape(single, values.shape), np.reshape(corrected, values.shape)
+
+
+def p_over_models(models: Sequence[Sequence[WindowScores]], *, shifts: bool) -> np.ndarray:
+    """p [M] of the group's best window and layer of each model, corrected over the models as well.
+
+    models: each person's scores by one method, of every model, whose draws are the same: the largest of all
+    windows, layers and models in each draw. NaN where there are no draws. shifts: see `permutation_p`.
+    """
+    best, largest = [], []
+    for people in models:
+        best.append(np.mean([person.compared for person in people], axis=0).max())
+        n_draws = min(len(person.null) for person in people)
+        group = np.mean([person.null[:n_draws] for person in people], axis=0)
+        largest.append(group.max(axis=(1, 2), initial=-np.inf))
+    n_draws = min(map(len, largest))
+    if not n_draws:
+        return np.full(len(best), np.nan)
+    highest = np.max([of_model[:n_draws] for of_model in largest], axis=0)
+    return permutation_p(np.array(best), highest, shifts=shifts)
 
 
 def cluster_p(values: np.ndarray, *, n_flips: int, seed: int) -> np.ndarray | None:

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from brainalign_jax.studies.timecourse import verdict
-from brainalign_jax.studies.timecourse.table import LEVEL, TimeCourseTable
+from brainalign_jax.studies.timecourse.table import TimeCourseTable
+from brainalign_jax.study.evidence.chance import LEVEL
 from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 from brainalign_jax.study.report.wording import (

@@ -14,7 +14,6 @@ from brainalign_jax.studies.timecourse.decoding import WindowScores
 from brainalign_jax.studies.timecourse.windows import Recording
 from brainalign_jax.study.computation import Computation, compiled
 from brainalign_jax.study.evidence.confounds import default_order, mantel_permutations
-from brainalign_jax.study.evidence.draws import within
 from brainalign_jax.study.evidence.rsa import condensed_rdm, mantel_correlations
 from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.score import preparation
@@ -85,29 +84,24 @@ def compare_windows(
     scoring: Scoring,
     *,
     n_nulls: int,
-    words: np.ndarray,
     computation: Computation,
 ) -> tuple[WindowScores, bool]:
     """(RSA scores of one person and model in all windows with their null, whether draws are shifts in time).
 
-    Where a text is short there are fewer shifts than draws: all of them are taken. words: [N] tokens that
-    anybody has a response to, which the draws are of.
+    Where a text is short there are fewer shifts than draws: all of them are taken.
     """
     protocol = scoring.protocol.of_method(METRIC)
     _, token_to_type = stimulus.types(lower=scoring.lower)
-    among = words & (token_to_type >= 0)
-    every_type = np.unique(token_to_type[among])
     permutations = np.zeros((0, len(brain.types)), np.int32)
     if n_nulls:
-        drawn_orders = mantel_permutations(
+        permutations = mantel_permutations(
             stimulus,
-            every_type,
+            brain.types,
             n_nulls,
             lower=scoring.lower,
-            eligible=among,
+            eligible=recording.valid & (token_to_type >= 0),
             random_state=scoring.seed,
         )
-        permutations = among_own(drawn_orders, np.searchsorted(every_type, brain.types))
     numbers: list[int] = []
     drawn = []
     wanted = layer_numbers(model, scoring.layers)
@@ -130,15 +124,9 @@ def compare_windows(
         )
         numbers += chosen
     cube = np.concatenate(drawn, axis=2)
-    shifts = default_order(stimulus, len(every_type)) == "shifts"
+    shifts = default_order(stimulus, len(brain.types)) == "shifts"
     scores = WindowScores(METRIC, tuple(numbers), cube[0], cube[1:], len(brain.types), 0.0)
     return scores, shifts
-
-
-def among_own(permutations: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Permutations [B, T] of everybody's words among those at a person's places [T'] alone, [B, T']."""
-    own = [within(order, places)[places] for order in permutations]
-    return np.searchsorted(places, np.stack(own)).astype(np.int32)
 
 
 def ceilings(people: list[BrainRdms], comparison: str) -> np.ndarray | None:

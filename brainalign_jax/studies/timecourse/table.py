@@ -14,6 +14,7 @@ from brainalign_jax.studies.options import TimeCourse
 from brainalign_jax.studies.timecourse import inference, latency
 from brainalign_jax.studies.timecourse.decoding import WindowScores
 from brainalign_jax.study import outputs
+from brainalign_jax.study.evidence.chance import LEVEL
 from brainalign_jax.study.results import COLUMNS as HOUSE
 from brainalign_jax.study.results import GROUP, POOLED
 
@@ -31,7 +32,6 @@ MAP_COLUMNS = (
 )  # fmt: skip
 FILE = "timecourse.parquet"
 PEAKS, MAPS = "peaks.parquet", "time_generalisation.parquet"
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -100,22 +100,23 @@ def rows_of(
     values = np.stack([score.values for score in scores])
     null = np.mean([score.null[:n_draws] for score in scores], axis=0)
     group = values.mean(axis=0)
+    compared = np.stack([score.compared for score in scores])
     bounds = inference.people_interval(
         values, n_bootstraps=plan.n_bootstraps, confidence=plan.confidence, seed=seed
     )
     clusters = None
     if plan.n_flips and len(scores) >= inference.FEWEST_PEOPLE:
         level = null.mean(axis=0) if n_draws else first.chance
-        clusters = inference.cluster_p(values - level, n_flips=plan.n_flips, seed=seed)
+        clusters = inference.cluster_p(compared - level, n_flips=plan.n_flips, seed=seed)
     tables = []
     for subject, score in people.items():
-        p, p_max = inference.p_values(score.values, score.null, shifts=shifts)
+        p, p_max = inference.p_values(score.compared, score.null, shifts=shifts)
         known = {"p": p, "p_max": p_max}
         tables.append(_cells(score, score.values, windows, known).assign(subject=subject))
         for (metric, k), (other, chance) in score.others.items():
             cells = _cells(score._replace(metric=metric), other, windows, {})
             tables.append(cells.assign(subject=subject, k=k, chance=chance))
-    p, p_max = inference.p_values(group, null, shifts=shifts)
+    p, p_max = inference.p_values(compared.mean(axis=0), null, shifts=shifts)
     known = {"p": p, "p_max": p_max, "lower": bounds[0], "upper": bounds[1]}
     if clusters is not None:
         known["p_cluster"] = clusters

@@ -32,12 +32,12 @@ from brainalign_jax.studies.timecourse.table import (
 from brainalign_jax.studies.timecourse.transfer import generalise_over_time
 from brainalign_jax.studies.timecourse.windows import (
     Recording,
+    Recordings,
     check_draws,
     chosen_windows,
+    filled,
     read_epochs,
-    recording_of,
     scoring_over_time,
-    words_of_people,
 )
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
@@ -52,8 +52,6 @@ from brainalign_jax.study.results import GROUP, about_model
 from brainalign_jax.study.score.problem import left_out_words, said_of_left_out
 from brainalign_jax.study.score.sweep import with_common_axes
 from brainalign_jax.study.score.workbench import layer_numbers
-
-_HELD = 2**31  # bytes of windows of all people, kept for the ceiling of encoding
 
 
 def run_timecourse(
@@ -86,7 +84,8 @@ def run_timecourse(
     reference = read_epochs(dataset, dataset.subjects[0])
     windows = chosen_windows(reference, plan)
     scoring, notes = scoring_over_time(dataset, scoring, reference)
-    valid = words_of_people(dataset, reference)
+    recordings = Recordings(dataset, windows, reference)
+    valid = recordings.words()
     decoders = tuple(name for name in plan.methods if name in ("ridge", "procrustes"))
     scoring = replace(
         scoring, methods=decoders or ("ridge",), ks=(_fitting_k(dataset, valid, scoring, plan.k),)
@@ -128,16 +127,15 @@ def run_timecourse(
             n_people=len(dataset.subjects),
         )
     people: dict[tuple[str, str], dict[str, WindowScores]] = {}
-    known = _People(plan)
+    known = _People(plan, recordings)
     fingerprints = {}
     with told.stage(SCORES):
         for subject in dataset.subjects:
-            epochs = reference if subject == reference.subject else read_epochs(dataset, subject)
-            recording = recording_of(epochs, windows, reference)
+            recording = recordings.of(subject)
             fingerprints[subject] = recording.fingerprint
             if subject == dataset.subjects[0]:
                 notes += said_of_left_out(left_out_words(recording.responses[0], scoring))
-            scores = _score(study, recording, vectors, plan, decoders, words, known, told)
+            scores = _score(study, recording, vectors, plan, words, known, told)
             for key, of_person in scores.items():
                 people.setdefault(key, {})[subject] = of_person
     tables, peaks, orders = [], [], {}
@@ -162,7 +160,7 @@ def run_timecourse(
     all_rows = pd.concat(tables, ignore_index=True)[list(COLUMNS)]
     maps = pd.DataFrame(columns=list(MAP_COLUMNS))
     if plan.generalise_time:
-        maps = _maps(study, vectors, windows, decoders[0], all_peaks)
+        maps = _maps(study, recordings, vectors, windows, decoders[0], all_peaks)
     notes += known.said(ceilings)
     notes += _said_of_clusters(all_rows, plan, len(dataset.subjects))
     models_facts = [
@@ -172,6 +170,7 @@ def run_timecourse(
         study, models_facts, fingerprints, command=command, simulated=simulated, notes=notes
     )
     facts |= {
+        "p_models": _p_models(people, plan, known.shifts),
         "plan": asdict(plan),
         "timed": dataset.stimulus.onsets is not None,
         "epoch": [float(reference.times[0]), float(reference.times[-1])],
@@ -193,31 +192,36 @@ def run_timecourse(
     return table
 
 
+def _p_models(
+    people: dict[tuple[str, str], dict[str, WindowScores]], plan: TimeCourse, shifts: bool
+) -> dict[str, float]:
+    """ "MODEL, METHOD" -> p over windows, layers and models; nothing where there are no draws."""
+    p_models = {}
+    for method in plan.methods:
+        names = [name for known_as, name in people if known_as == method]
+        scores = [list(people[method, name].values()) for name in names]
+        p = inference.p_over_models(scores, shifts=shifts and method == "rsa")
+        p_models |= {f"{name}, {method}": float(own) for name, own in zip(names, p, strict=True)}
+    return {key: p for key, p in p_models.items() if not np.isnan(p)}
+
+
 class _People:
     """What is kept of everybody for the ceilings: dissimilarities, and windows where memory holds them."""
 
-    def __init__(self, plan: TimeCourse):
-        self._plan, self.shifts = plan, False
+    def __init__(self, plan: TimeCourse, recordings: Recordings):
+        self._plan, self._recordings, self.shifts = plan, recordings, False
         self._rdms: list[similarity.BrainRdms] = []
-        self._recordings: list[Recording] | None = []
 
-    def add(self, recording: Recording, rdms: similarity.BrainRdms | None) -> None:
-        if rdms is not None:
-            self._rdms.append(rdms)
-        if "encoding" in self._plan.methods and self._recordings is not None:
-            self._recordings.append(recording)
-            held = sum(
-                response.values.nbytes for kept in self._recordings for response in kept.responses
-            )
-            if held > _HELD:
-                self._recordings = None
+    def add(self, rdms: similarity.BrainRdms) -> None:
+        self._rdms.append(rdms)
 
     def ceilings(self, scoring: Scoring) -> dict[str, np.ndarray]:
         """Method -> ceiling [W], of the methods that have one."""
         comparison = scoring.protocol.of_method("rsa").rdm_comparison
         ceilings = {"rsa": similarity.ceilings(self._rdms, comparison) if self._rdms else None}
-        if self._recordings:
-            ceilings["encoding"] = encoding.ceilings(self._recordings)
+        people = self._recordings.every() if "encoding" in self._plan.methods else None
+        if people is not None:
+            ceilings["encoding"] = encoding.ceilings(people)
         return {method: values for method, values in ceilings.items() if values is not None}
 
     def said(self, ceilings: dict[str, np.ndarray]) -> list[str]:
@@ -240,58 +244,73 @@ def _score(
     recording: Recording,
     vectors: list[Embeddings],
     plan: TimeCourse,
-    decoders: tuple[str, ...],
     words: np.ndarray,
     known: _People,
     told: Progress,
 ) -> dict[tuple[str, str], WindowScores]:
-    """(method, model) -> one person's scores. words: [N] that anybody has an epoch of."""
-    scoring, stimulus = study.scoring, study.dataset.stimulus
-    computation, rdms = study.computation, None
+    """(method, model) -> one person's scores. words: [N] that anybody has an epoch of, which draws are of."""
     null = None
     if plan.n_nulls:
-        kind = default_kind(stimulus)
-        null = NullPlan(kind, plan.n_nulls, scoring.seed, hold_alpha=plan.hold_alpha)
+        kind = default_kind(study.dataset.stimulus)
+        null = NullPlan(kind, plan.n_nulls, study.scoring.seed, hold_alpha=plan.hold_alpha)
     scores: dict[tuple[str, str], WindowScores] = {}
+    completed = filled(recording, words) if null is not None else recording
     for method in plan.methods:
-        if method in decoders:
-            scores |= decode_windows(
-                study.dataset.name,
-                recording,
-                vectors,
-                replace(scoring, methods=(method,)),
-                null,
-                words=words,
-                computation=computation,
-                cells=study.cells,
-            )
-        elif method == "rsa":
-            rdms = similarity.brain_rdms(recording, stimulus, scoring, computation)
-            for model in vectors:
-                scores[method, model.model], known.shifts = similarity.compare_windows(
-                    rdms,
-                    recording,
-                    stimulus,
-                    model,
-                    scoring,
-                    n_nulls=plan.n_nulls,
-                    words=words,
-                    computation=computation,
-                )
+        if completed is recording:
+            scores |= _of_method(study, recording, vectors, method, null, known, first=True)
         else:
-            for model in vectors:
-                scores[method, model.model] = encoding.encode_windows(
-                    recording,
-                    stimulus,
-                    model,
-                    scoring,
-                    null,
-                    words=words,
-                    computation=computation,
-                )
+            own = _of_method(study, recording, vectors, method, None, known, first=True)
+            drawn = _of_method(study, completed, vectors, method, null, known, first=False)
+            for key, of_own in own.items():
+                scores[key] = of_own._replace(null=drawn[key].null, tested=drawn[key].values)
         told.update()
-    known.add(recording, rdms)
     return scores
+
+
+def _of_method(
+    study: Study,
+    recording: Recording,
+    vectors: list[Embeddings],
+    method: str,
+    null: NullPlan | None,
+    known: _People,
+    *,
+    first: bool,
+) -> dict[tuple[str, str], WindowScores]:
+    """(method, model) -> scores. first: the recording is as it was read, and serves the ceilings."""
+    scoring, stimulus, computation = study.scoring, study.dataset.stimulus, study.computation
+    if method == "rsa":
+        rdms = similarity.brain_rdms(recording, stimulus, scoring, computation)
+        if first:
+            known.add(rdms)
+        scores = {}
+        for model in vectors:
+            scores[method, model.model], known.shifts = similarity.compare_windows(
+                rdms,
+                recording,
+                stimulus,
+                model,
+                scoring,
+                n_nulls=0 if null is None else null.n_draws,
+                computation=computation,
+            )
+        return scores
+    if method == "encoding":
+        return {
+            (method, model.model): encoding.encode_windows(
+                recording, stimulus, model, scoring, null, computation=computation
+            )
+            for model in vectors
+        }
+    return decode_windows(
+        study.dataset.name,
+        recording,
+        vectors,
+        replace(scoring, methods=(method,)),
+        null,
+        computation=computation,
+        cells=study.cells,
+    )
 
 
 def _fitting_k(dataset: Dataset, valid: np.ndarray, scoring: Scoring, k: int) -> int:
@@ -301,9 +320,10 @@ def _fitting_k(dataset: Dataset, valid: np.ndarray, scoring: Scoring, k: int) ->
     return max(1, min(k, *counts))
 
 
-def _maps(study: Study, vectors, windows, method: str, peaks: pd.DataFrame) -> pd.DataFrame:
+def _maps(
+    study: Study, recordings: Recordings, vectors, windows, method: str, peaks: pd.DataFrame
+) -> pd.DataFrame:
     """Every window decoded by the map of every other, at each model's best layer."""
-    reference = read_epochs(study.dataset, study.dataset.subjects[0])
     bounds = np.array(windows)
     n_windows = len(bounds)
     places = np.repeat(np.arange(n_windows), n_windows), np.tile(np.arange(n_windows), n_windows)
@@ -313,9 +333,8 @@ def _maps(study: Study, vectors, windows, method: str, peaks: pd.DataFrame) -> p
         layer = int(own.loc[own["value"].idxmax(), "layer"])
         maps = {}
         for subject in study.dataset.subjects:
-            epochs = read_epochs(study.dataset, subject)
             maps[subject] = generalise_over_time(
-                recording_of(epochs, windows, reference),
+                recordings.of(subject),
                 model,
                 layer,
                 method,

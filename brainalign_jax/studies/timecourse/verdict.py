@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.studies.timecourse.latency import FEWEST_LAYERS, span_of
-from brainalign_jax.studies.timecourse.table import LEVEL, TimeCourseTable
+from brainalign_jax.studies.timecourse.table import TimeCourseTable
+from brainalign_jax.study.evidence.chance import LEVEL
 from brainalign_jax.study.report.wording import (
     counted,
     fraction,
@@ -27,10 +28,17 @@ NAMES = {
     "rsa": "correlation of RDMs",
     "encoding_r": "r of predicted channels",
 }
-LEVELS = {"found": "real", "chance": "chance", "untested": "untested", "before": "uncertain"}
+LEVELS = {
+    "found": "real",
+    "before": "uncertain",
+    "picked": "chance",
+    "chance": "chance",
+    "untested": "untested",
+}
 ANSWERS = {
     "found": "Yes",
     "before": "Yes, but before the word as well",
+    "picked": "Not shown: no window is above what chance gives in the best of all models",
     "chance": "Not shown: no window is above what chance gives",
     "untested": f"Not tested: fewer than {FEWEST_DRAWS} draws",
 }
@@ -58,17 +66,32 @@ def verdicts(table: TimeCourseTable) -> list[Verdict]:
 
 
 def headline(table: TimeCourseTable) -> str:
-    """The answer by the first method in a sentence."""
-    judged = [verdict for verdict in verdicts(table) if verdict.method == first_method(table)]
-    best = min(judged, key=lambda verdict: list(ANSWERS).index(verdict.answer))
+    """The answer by the first method in a sentence; of several models corrected for taking the best."""
+    best = _best(table)
     return f"{ANSWERS[best.answer]}. {best.text}"
 
 
 def answer(table: TimeCourseTable) -> tuple[str, str]:
     """(level of `page.COLOURS`, the answer) by the first method."""
-    judged = [verdict for verdict in verdicts(table) if verdict.method == first_method(table)]
-    best = min(judged, key=lambda verdict: list(ANSWERS).index(verdict.answer))
+    best = _best(table)
     return LEVELS[best.answer], ANSWERS[best.answer]
+
+
+def _best(table: TimeCourseTable) -> Verdict:
+    """The verdict of the model that is least likely by chance; where there are several, that is no answer of
+    its own: it is "picked" unless it is above the largest of all models in the draws."""
+    judged = [verdict for verdict in verdicts(table) if verdict.method == first_method(table)]
+    p_models = table.manifest.get("p_models", {})
+
+    def p_of(verdict: Verdict) -> float:
+        return p_models.get(f"{verdict.model}, {verdict.method}", np.nan)
+
+    best = min(judged, key=lambda verdict: (list(ANSWERS).index(verdict.answer), p_of(verdict)))
+    if len(judged) == 1 or np.isnan(p_of(best)):
+        return best
+    said = f"{best.text} Over all {len(judged)} models as well: {probability(p_of(best))}."
+    is_above = best.answer not in ("found", "before") or p_of(best) < LEVEL
+    return best._replace(answer=best.answer if is_above else "picked", text=said)
 
 
 def first_method(table: TimeCourseTable) -> str:

@@ -16,7 +16,7 @@ the inner folds choose. Reference: Nili et al. (2014), PLoS Comput. Biol. 10:e10
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,8 @@ from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.results import POOLED, SELECTED
-from brainalign_jax.study.score import group_kernels, sweep
+from brainalign_jax.study.score import group_kernels, preparation, sweep
+from brainalign_jax.study.score.methods import method_of
 
 OTHERS = "others of "
 
@@ -123,35 +124,79 @@ COLUMNS = ("subject", "method", "metric", "k", "value")
 def score_ceilings(study: Study) -> pd.DataFrame:
     """P@k (CSLS) and rank accuracy of each subject and method by the other subjects, with COLUMNS.
 
-    Subjects are read one after the other, twice. No rows where there is one subject only.
+    Methods that correlate responses over the voxels (rsa) are given the others' responses less each word's
+    mean in each person. No rows where there is one subject only, and none of methods that rank voxels
+    (`form_kernels`). Subjects are read one after the other, twice for each form of the responses.
     """
     dataset, scoring = study.dataset, study.scoring
     if len(dataset.subjects) < 2:
         return pd.DataFrame(columns=list(COLUMNS))
     protocol = dataclasses.replace(scoring.protocol, layer_selection="inner_folds", vector_axes=0)
-    of_others = dataclasses.replace(
-        scoring, protocol=protocol, methods=scoring.decoders, ks=(study.k,), layers=None
-    )
-    kernels = {
-        subject: scaled_kernel(dataset.load(subject), lower=scoring.lower)
-        for subject in dataset.subjects
-    }
-    total, tables = sum(kernels.values()), []
-    for subject in dataset.subjects:
-        others = _layers(
-            total - kernels[subject], f"{OTHERS}{subject}", dataset, lower=scoring.lower
+    subjects, tables = dataset.subjects, []
+    by_form: dict[str, list[str]] = {}
+    for name in scoring.decoders:
+        by_form.setdefault(method_of(name, protocol).form, []).append(name)
+    for form, methods in by_form.items():
+        kernels = form_kernels(map(dataset.load, subjects), form, lower=scoring.lower)
+        of_others = dataclasses.replace(
+            scoring, protocol=protocol, methods=tuple(methods), ks=(study.k,), layers=None
         )
-        rows = sweep.score_subjects(
-            dataset.name, [dataset.load(subject)], others, of_others, computation=study.computation
-        )
-        wanted = rows["metric"].isin(["precision_csls", "rank_accuracy"])
-        wanted &= (rows["fold"] == POOLED) & (rows["layer"] == SELECTED)
-        tables.append(rows.loc[wanted, list(COLUMNS)])
-        study.progress.update()
-    return pd.concat(tables, ignore_index=True)
+        if not kernels:
+            study.progress.update(len(subjects) / len(by_form))
+            continue
+        total = sum(kernels)
+        for subject, kernel in zip(subjects, kernels, strict=True):
+            others = _layers(
+                total - kernel, form, f"{OTHERS}{subject}", dataset, lower=scoring.lower
+            )
+            rows = sweep.score_subjects(
+                dataset.name,
+                [dataset.load(subject)],
+                others,
+                of_others,
+                computation=study.computation,
+            )
+            wanted = rows["metric"].isin(["precision_csls", "rank_accuracy"])
+            wanted &= (rows["fold"] == POOLED) & (rows["layer"] == SELECTED)
+            tables.append(rows.loc[wanted, list(COLUMNS)])
+            study.progress.update(1 / len(by_form))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
 
 
-def _layers(kernel: np.ndarray, name: str, dataset: Dataset, *, lower: bool) -> Embeddings:
+def form_kernels(
+    people: Iterable[WordResponses], form: str, *, lower: bool = False
+) -> list[np.ndarray]:
+    """`scaled_kernel` of each person's responses, in a form of `preparation.prepare_responses`.
+
+    Empty of "values", whose ranks over the voxels no kernel holds, and where the responses of one feature
+    would be "centred", which leaves nothing.
+    """
+    kernels: list[np.ndarray] = []
+    if form == "values":
+        return kernels
+    for person in people:
+        if form == "centred":
+            if person.values.shape[1] < 2:
+                return []
+            values = preparation.row_centred(np.asarray(person.values))
+            person = dataclasses.replace(person, values=values)
+        kernels.append(scaled_kernel(person, lower=lower))
+    return kernels
+
+
+def form_rows(kernel: np.ndarray, form: str, *, dtype: str = "float32") -> np.ndarray:
+    """Rows [T, R] with the inner products of a kernel of `form_kernels`.
+
+    Those of "centred" responses have a mean of zero over the axes, too, so that their correlations are those
+    over the voxels: rotated axes would have means of their own.
+    """
+    rows = group_kernels.spanned_rows(kernel, dtype=dtype)
+    return group_kernels.of_zero_mean(rows) if form == "centred" else rows
+
+
+def _layers(
+    kernel: np.ndarray, form: str, name: str, dataset: Dataset, *, lower: bool
+) -> Embeddings:
     """Vectors [L, T, R] of the subjects side by side, from the sum of their kernels [T, T].
 
     Layer l keeps the first 4 * 2^l principal axes, the last one all.
@@ -160,5 +205,7 @@ def _layers(kernel: np.ndarray, name: str, dataset: Dataset, *, lower: bool) -> 
     n_axes = values.shape[1]
     sizes = [*(4 * 2**i for i in range(20) if 4 * 2**i < n_axes), n_axes]
     layers = np.stack([values * (np.arange(n_axes) < size) for size in sizes])
+    if form == "centred":
+        layers = group_kernels.of_zero_mean(layers)
     meta = {"family": "brain", "n_params": None, "n_layers": len(sizes) - 1}
     return Embeddings(name, dataset.stimulus.types(lower=lower)[0], layers, None, meta)

@@ -21,6 +21,7 @@ import scipy  # scipy.stats is slow to import: it is loaded when it is used
 from brainalign_jax.names import check_known
 from brainalign_jax.study.score.folds import Split
 
+LEVEL = 0.05  # what is less likely by chance is taken for evidence
 _TIE = 1e-6  # float32 rounding of a share or a correlation, less than one hit
 
 
@@ -213,6 +214,27 @@ def permutation_p(
         p = np.maximum(p, 1 / independent_draws(null))
     p = np.where(np.isfinite(scores) & np.isfinite(draws).all(axis=0), p, np.nan)
     return p.reshape(np.shape(observed)) if np.ndim(observed) else float(p[0])
+
+
+def floors(values: np.ndarray, null: np.ndarray, *, own_null: bool) -> np.ndarray:
+    """What unrelated vectors come to at each place, for values [L] and draws [P, L].
+
+    Where places have nulls of their own, the mean of each over the draws and the value itself, so that these
+    are treated alike; zero where they share one, or nothing was drawn.
+    """
+    if not own_null or not len(null):
+        return np.zeros(len(values))
+    return np.concatenate([null, np.asarray(values)[None]]).mean(axis=0)
+
+
+def best_place(values: np.ndarray, null: np.ndarray, *, own_null: bool) -> tuple[int, np.ndarray]:
+    """(the place of the best of values [L], what the best of each draw [P, L] would be there [P]).
+
+    The best is what most exceeds the `floors`: raw values would favour the place whose null is highest.
+    """
+    values, floor = np.asarray(values), floors(values, null, own_null=own_null)
+    place = int((values - floor).argmax())
+    return place, floor[place] + (null - floor).max(axis=1, initial=-np.inf)
 
 
 def independent_draws(scores: np.ndarray) -> float:

@@ -72,10 +72,11 @@ def group_tables(study: Study) -> dict[str, pd.DataFrame]:
                     tables["ceilings"] = score_ceilings(study)
             if evidence is not None and study.scoring.measures:
                 with progress.stage(TESTS):
+                    rsa_values = {}
                     if similarity.RSA in study.scoring.measures:
-                        tables["rsa"] = rsa.rsa_evidence(study)
+                        tables["rsa"], rsa_values = rsa.rsa_evidence(study)
                         progress.update(similarity.RSA_PIECE * len(study.models))
-                    measured = similarity.similarity_evidence(study)
+                    measured = similarity.similarity_evidence(study, rsa_values)
                     tables["similarity"], tables["similarity_layers"] = measured
                     progress.complete(TESTS)
     return {

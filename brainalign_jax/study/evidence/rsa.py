@@ -32,8 +32,19 @@ _BLOCK = 50  # permutations in one compiled call
 _LAYERS = 16  # of all models, in one compiled call
 
 
-def rsa_evidence(study: Study) -> pd.DataFrame:
-    """One row a model and layer, with COLUMNS; none where the RDMs do not fit into computation.rdm_bytes.
+class LayerValues(NamedTuple):
+    """A measure of one model: the numbers of the layers [L], each person's values [S, L], and the mean over
+    people of every permutation [P, L]."""
+
+    layers: np.ndarray
+    observed: np.ndarray
+    drawn: np.ndarray
+
+
+def rsa_evidence(study: Study) -> tuple[pd.DataFrame, dict[str, LayerValues]]:
+    """(one row a model and layer, with COLUMNS; the RSA scores that these are of, by model).
+
+    Nothing of either where the RDMs do not fit into computation.rdm_bytes.
 
     rsa: mean over subjects of the correlation of RDMs; partial: with the confounds held constant;
     group_rdm: correlation with the mean of the subjects' RDMs. p: one-sided, each corrected over the
@@ -42,7 +53,7 @@ def rsa_evidence(study: Study) -> pd.DataFrame:
     rsatoolbox bounds it.
     """
     dataset, scoring, computation = study.dataset, study.scoring, study.computation
-    protocol, empty = scoring.protocol.of_method("rsa"), pd.DataFrame(columns=list(COLUMNS))
+    protocol, empty = scoring.protocol.of_method("rsa"), (pd.DataFrame(columns=list(COLUMNS)), {})
     loaded = [dataset.load(subject) for subject in dataset.subjects]
     types, token_to_type, eligible, permutations, order = common_words(study, loaded)
     n_pairs = len(types) * (len(types) - 1) // 2
@@ -94,14 +105,32 @@ def rsa_evidence(study: Study) -> pd.DataFrame:
                     scores,
                 )
             )
-    return _rows(tables, study.models, order == "shifts")
+    return _rows(tables, study.models, order == "shifts"), _by_model(tables, study.models)
 
 
 class _Scores(NamedTuple):
-    """Of "rsa", "partial" and "group_rdm": group correlations [L], and of the permutations [B, L]."""
+    """Of "rsa", "partial" and "group_rdm": group correlations [L], and of the permutations [B, L].
+
+    people: each one's of "rsa" [S, L].
+    """
 
     observed: dict[str, np.ndarray]
     drawn: dict[str, np.ndarray]
+    people: np.ndarray
+
+
+def _by_model(
+    tables: list[tuple[pd.DataFrame, _Scores]], names: Sequence[str]
+) -> dict[str, LayerValues]:
+    values = {}
+    for name in names:
+        parts = [((rows["model"] == name).to_numpy(), rows, scores) for rows, scores in tables]
+        values[name] = LayerValues(
+            np.concatenate([rows.loc[own, "layer"] for own, rows, _ in parts]),
+            np.concatenate([scores.people[:, own] for own, _, scores in parts], axis=1),
+            np.concatenate([scores.drawn["rsa"][:, own] for own, _, scores in parts], axis=1),
+        )
+    return values
 
 
 def _rows(
@@ -160,12 +189,23 @@ def condensed_rdm(rows: np.ndarray, protocol) -> np.ndarray:
     return np.asarray(_compiled_rdm(rows, metric=protocol.rdm_metric))
 
 
+def said_of_untested(scoring: Scoring) -> str:
+    """Why the RSA score of a study is given without tests; empty where it is tested."""
+    comparison = scoring.protocol.of_method("rsa").rdm_comparison
+    if "rsa" not in scoring.measures or comparison in partial_rsa.METHODS:
+        return ""
+    return (
+        f"The RSA score by {comparison} has no permutations, ceiling or calibrated values: compare RDMs by "
+        f"{' or '.join(partial_rsa.METHODS)} for these (--rdm_comparison)."
+    )
+
+
 def _tested(brain, group, rdms, confounds, permutations, method) -> _Scores:
     """Group correlations of the RDMs brain [S, P] and group [1, P] with those of all layers.
 
     rdms: yields [P] of each layer. Partial correlations are NaN where nothing is held constant.
     """
-    parts = []
+    parts, people = [], []
     while chunk := list(itertools.islice(rdms, _LAYERS)):
         # The last ones are filled up, so that all models share a program.
         filled = np.stack(chunk + chunk[-1:] * (_LAYERS - len(chunk)))
@@ -174,6 +214,7 @@ def _tested(brain, group, rdms, confounds, permutations, method) -> _Scores:
             np.concatenate([brain, group]), filled, confounds[:0], permutations, method
         )
         scores["rsa"], scores["group_rdm"] = plain[:, :-1].mean(axis=1), plain[:, -1]
+        people.append(plain[0, :-1, : len(chunk)])
         scores["partial"] = np.full_like(scores["rsa"], np.nan)
         if len(confounds):
             held = mantel_correlations(brain, filled, confounds, permutations, method)
@@ -183,6 +224,7 @@ def _tested(brain, group, rdms, confounds, permutations, method) -> _Scores:
     return _Scores(
         {name: values[0] for name, values in every.items()},
         {name: values[1:] for name, values in every.items()},
+        np.concatenate(people, axis=1),
     )
 
 

@@ -2,14 +2,16 @@
 
 One row a model and measure, as `table.summarise` makes them of methods that decode. A measure compares all
 words at once, so that there are no folds: it is taken over the word types that all subjects have responses
-to, in every layer, and the layer that is best on these scores is compared with the best of every draw. Draws
-permute words, with whole blocks or shifts in time where words have onsets (`confounds.mantel_permutations`).
+to, in every layer, and the layer that is best on these scores (by what exceeds each layer's own null, of
+measures that have one) is compared with the best of every draw. Draws permute words, with whole blocks or
+shifts in time where words have onsets (`confounds.mantel_permutations`).
 The RSA score has a table of its own (`evidence.rsa`), and stands among other measures that are asked for.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -21,9 +23,10 @@ from brainalign_jax.align.stats import bootstrap
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.computation import compiled
 from brainalign_jax.study.context import Study
-from brainalign_jax.study.evidence.ceilings import scaled_kernel
-from brainalign_jax.study.evidence.chance import adjusted_p, permutation_p
+from brainalign_jax.study.evidence.ceilings import form_kernels, form_rows
+from brainalign_jax.study.evidence.chance import adjusted_p, best_place, floors, permutation_p
 from brainalign_jax.study.evidence.confounds import CommonWords, common_words
+from brainalign_jax.study.evidence.rsa import LayerValues
 from brainalign_jax.study.evidence.table import COLUMNS, calibrated, rivals, role, share_of_reach
 from brainalign_jax.study.options import EvidencePlan
 from brainalign_jax.study.results import about_model
@@ -44,16 +47,28 @@ LAYER_COLUMNS = (
 
 
 class _Values(NamedTuple):
-    """Of one model: by subject and layer [S, L], and the group's of every permutation [P, L]."""
+    """As `LayerValues`; own_null: of the measure.
+
+    best: the place of the layer whose mean over subjects is highest, or exceeds its own null most; highest:
+    what the best of each permutation would be there [P].
+    """
 
     layers: np.ndarray
     observed: np.ndarray
     drawn: np.ndarray
+    own_null: bool
 
     @property
     def best(self) -> int:
-        """The place of the layer whose mean over subjects is highest."""
-        return int(self.observed.mean(axis=0).argmax())
+        return self._best[0]
+
+    @property
+    def highest(self) -> np.ndarray:
+        return self._best[1]
+
+    @property
+    def _best(self) -> tuple[int, np.ndarray]:
+        return best_place(self.observed.mean(axis=0), self.drawn, own_null=self.own_null)
 
 
 def pieces(measures: Sequence[str]) -> float:
@@ -62,8 +77,12 @@ def pieces(measures: Sequence[str]) -> float:
     return others + (RSA in measures) * (RSA_PIECE + (others > 0))
 
 
-def similarity_evidence(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+def similarity_evidence(
+    study: Study, rsa_values: Mapping[str, LayerValues] = MappingProxyType({})
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(a row a model and measure, with `table.COLUMNS`; a row for each of their layers, with LAYER_COLUMNS).
+
+    rsa_values: of `rsa.rsa_evidence`, which are then not computed again.
 
     k is 0, `score` the measure's value, mean over subjects. A layer's null_mean is of its own draws, its p
     corrected over the layers (by what exceeds the layer's mean, of measures with a null of their own), and
@@ -71,7 +90,8 @@ def similarity_evidence(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     None where RSA is the only measure, or what is compared of all subjects does not fit into
     computation.rdm_bytes. p: of the best layer against the best layer of every draw, of shifts in time no
-    smaller than 1 / the number of independent ones; null_mean and null_high: of these. ceiling: the others'
+    smaller than 1 / the number of independent ones; null_mean and null_high: of these, as they would be in
+    the best layer. ceiling: the others'
     responses side by side in the model's place, mean over subjects; where dissimilarities are correlations,
     each person's responses to a word less their mean; NaN where they are of ranks. Intervals are over
     subjects.
@@ -90,9 +110,19 @@ def similarity_evidence(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
         return empty
     kernels: dict[str, list[np.ndarray]] = {}
     if len(loaded) > 1 and study.evidence.ceilings:
-        kernels = _kernels(study, loaded, measures)
+        kernels = {
+            form: form_kernels(loaded, form, lower=study.scoring.lower)
+            for form in dict.fromkeys(measure.form for measure in measures)
+        }
     tables = [
-        _of_measure(study, measure, loaded, words, kernels.get(measure.form, []))
+        _of_measure(
+            study,
+            measure,
+            loaded,
+            words,
+            kernels.get(measure.form, []),
+            rsa_values if measure.name == RSA else {},
+        )
         for measure in measures
     ]
     rows, layers = (pd.concat(parts, ignore_index=True) for parts in zip(*tables, strict=True))
@@ -107,18 +137,23 @@ def _of_measure(
     loaded: Sequence[WordResponses],
     words: CommonWords,
     kernels: Sequence[np.ndarray],
+    known: Mapping[str, LayerValues],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows of all models, and of all their layers, by one measure.
 
-    kernels: of `scaled_kernel`, one a subject, or none.
+    kernels: of `form_kernels`, one a subject, or none. known: values by model that are computed already.
     """
     measure.check(len(words.types))
     sides: dict[int, tuple[np.ndarray, int]] = {}
     values: dict[str, _Values] = {}
     for model in study.models:
         drawn = measure.own_null or role(model) == "model"
-        tested = words if drawn else words._replace(permutations=words.permutations[:0])
-        values[model] = _of_model(study, model, measure, loaded, tested, sides)
+        if model in known:
+            of = known[model] if drawn else known[model]._replace(drawn=known[model].drawn[:0])
+        else:
+            tested = words if drawn else words._replace(permutations=words.permutations[:0])
+            of = _of_model(study, model, measure, loaded, tested, sides)
+        values[model] = _Values(*of, measure.own_null)
         study.progress.update()
     ceiling = np.nan
     if kernels:
@@ -148,25 +183,21 @@ def _of_measure(
             rows.loc[index, f"{kind}_score"] = other["score"]
             rows.loc[index, f"{kind}_difference"] = line["score"] - other["score"] - floor
             rows.loc[index, f"{kind}_lower"], rows.loc[index, f"{kind}_upper"] = lower, upper
-    by_layer = [
-        _by_layer(line, values[line["model"]], words, measure) for _, line in rows.iterrows()
-    ]
+    by_layer = [_by_layer(line, values[line["model"]], words) for _, line in rows.iterrows()]
     return rows, pd.concat(by_layer, ignore_index=True)
 
 
-def _by_layer(line: pd.Series, of: _Values, words: CommonWords, measure: Measure) -> pd.DataFrame:
+def _by_layer(line: pd.Series, of: _Values, words: CommonWords) -> pd.DataFrame:
     """With LAYER_COLUMNS: every layer of the model of a line."""
     rows = pd.DataFrame({"layer": of.layers, "score": of.observed.mean(axis=0)})
     rows["null_mean"], rows["p"] = np.nan, np.nan
     if len(of.drawn):
         rows["null_mean"] = of.drawn.mean(axis=0)
     if len(of.drawn) and line["role"] == "model":
-        # Where unrelated vectors of one layer score higher than those of another, by what exceeds these.
-        every = np.concatenate([of.drawn, rows["score"].to_numpy()[None]])
-        floor = every.mean(axis=0) if measure.own_null else np.zeros(len(rows))
+        floor = floors(rows["score"].to_numpy(), of.drawn, own_null=of.own_null)
         highest, shifts = (of.drawn - floor).max(axis=1), words.kind == "shifts"
-        above = rows["score"] - floor
-        rows["p"] = [permutation_p(score, highest, shifts=shifts) for score in above]
+        above = rows["score"].to_numpy() - floor
+        rows["p"] = permutation_p(above, highest, shifts=shifts)
     same = ("dataset", "model", "method", "role", "n_subjects", "n_items", "chance", "ceiling")
     rows = rows.assign(**{column: line[column] for column in same})
     floor = rows["null_mean"].fillna(rows["chance"])
@@ -200,21 +231,21 @@ def _line(
         "ceiling": ceiling,
     }
     if len(of.drawn):
-        highest = of.drawn.max(axis=1)
         line |= {
             "null": _DRAWS.get(words.kind, words.kind),
             "n_draws": len(of.drawn),
-            "null_mean": highest.mean(),
-            "null_high": np.quantile(highest, study.evidence.confidence),
+            "null_mean": of.highest.mean(),
+            "null_high": np.quantile(of.highest, study.evidence.confidence),
         }
         if role(model) == "model":
-            line["p"] = permutation_p(group.max(), highest, shifts=words.kind == "shifts")
+            shifts = words.kind == "shifts"
+            line["p"] = permutation_p(group[of.best], of.highest, shifts=shifts)
     return line
 
 
 def _of_model(
     study, model: str, measure: Measure, loaded, words: CommonWords, sides: dict
-) -> _Values:
+) -> LayerValues:
     """sides: what is compared of the subjects and their fewest features, by width where it matters; kept."""
     protocol, vectors, parts = measure.protocol, study.vectors(model), []
     wanted = layer_numbers(vectors, study.scoring.layers)
@@ -230,9 +261,9 @@ def _of_model(
             layers, protocol, n_features=n_features, folds=False, dtype=study.computation.dtype
         )
         rows = (measure.centred(layer[words.types]) for layer in ready)
-        parts.append(_Values(np.array(chosen), *_drawn(study, measure, brains, rows, words)))
+        parts.append((np.array(chosen), *_drawn(study, measure, brains, rows, words)))
     layers, observed, drawn = zip(*parts, strict=True)
-    return _Values(
+    return LayerValues(
         np.concatenate(layers), np.concatenate(observed, axis=1), np.concatenate(drawn, axis=1)
     )
 
@@ -308,34 +339,13 @@ def _ceiling(study: Study, measure: Measure, brains, kernels, words: CommonWords
     dtype, total, values = study.computation.dtype, sum(kernels), []
     for index, kernel in enumerate(kernels):
         others = (total - kernel)[np.ix_(words.types, words.types)]
-        rows = measure.centred(group_kernels.spanned_rows(others, dtype=dtype))
-        if measure.form == "centred":  # rows of mean zero, whose correlations are their cosines
-            rows = np.concatenate([rows, -rows], axis=1)
+        rows = measure.centred(form_rows(others, measure.form, dtype=dtype))
         with study.computation.context():
             brain = jax.tree.map(lambda leaf, index=index: leaf[index], brains)
             values.append(
                 float(_compare(brain, _represent(rows, measure=measure), measure=measure))
             )
     return float(np.mean(values))
-
-
-def _kernels(
-    study: Study, loaded: Sequence[WordResponses], measures: Sequence[Measure]
-) -> dict[str, list[np.ndarray]]:
-    """By the form of responses that measures take, `scaled_kernel` of each person's; none of ranks, which no
-    kernel holds, and none of one feature less its mean, which is nothing."""
-    kernels = {}
-    for form in {measure.form for measure in measures} & {"products", "centred"}:
-        people = loaded
-        if form == "centred":
-            people = [
-                replace(person, values=preparation.row_centred(np.asarray(person.values)))
-                for person in loaded
-                if person.values.shape[1] > 1
-            ]
-        if len(people) == len(loaded):
-            kernels[form] = [scaled_kernel(person, lower=study.scoring.lower) for person in people]
-    return kernels
 
 
 def _bounds(values: np.ndarray, plan: EvidencePlan) -> tuple[float, float]:

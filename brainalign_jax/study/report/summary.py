@@ -194,7 +194,8 @@ def measure_cells(table: ResultTable) -> tuple[list[str], list[list[str]]]:
         if measure == "rsa" and not table.summary().empty:
             continue
         for model, part in values.groupby("model", sort=False):
-            best = part.loc[part["value"].idxmax()]
+            judged = part[part["layer"] == table.judged_layer(model, measure)]
+            best = judged.iloc[0] if len(judged) else part.loc[part["value"].idxmax()]
             numbers = number(best["value"]), number(best["chance"])
             rows.append([names[model], measure, str(int(best["layer"])), *numbers])
     return header, rows

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from brainalign_jax.study.evidence import intervals, scaling
+from brainalign_jax.study.evidence.chance import LEVEL
 from brainalign_jax.study.evidence.table import EvidencePlan, is_static, summarise
 from brainalign_jax.study.report.wording import (
     counted,
@@ -20,7 +21,6 @@ from brainalign_jax.study.report.wording import (
 )
 from brainalign_jax.study.results import ResultTable
 
-ALPHA = 0.05
 _APART = "where words and responses do not belong together"
 _FEWEST = 6  # subjects whose sign flips can reach p < .05
 LEVELS = ("real", "static", "uncertain", "explained", "chance", "untested")
@@ -171,14 +171,14 @@ def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
         p += f", {p_value(line['p_fdr'])} over all models"
     null = f"{_NULLS[line['null']]} gives {number(line['null_mean'])}"
     n_draws = int(line["n_draws"])
-    if line["p_fdr"] >= ALPHA:
+    if line["p_fdr"] >= LEVEL:
         if line["p"] <= 1 / (1 + n_draws):
             text = (
                 f"{name}: {score} exceeds all {n_draws} null draws ({null}), but so few draws cannot tell: "
                 f"{p}. Draw more."
             )
             return Verdict("uncertain", text, *who)
-        if line["p"] < ALPHA:
+        if line["p"] < LEVEL:
             text = (
                 f"{name}: {score} exceeds its null ({null}) by itself, but not for one of so many models "
                 f"and methods: {p}. More draws, subjects or words would tell."
@@ -289,8 +289,8 @@ def signatures(tables: Sequence[ResultTable]) -> list[str]:
         dataset = str(table.rows["dataset"].iloc[0])
         for method, part in slopes[slopes["quantity"] == "score"].groupby("method", sort=False):
             families = part[~part["scope"].isin(("within", "across"))]
-            falls = (families["upper"] < 0) & (families["p"] < ALPHA)
-            grows = (families["lower"] > 0) & (families["p"] < ALPHA)
+            falls = (families["upper"] < 0) & (families["p"] < LEVEL)
+            grows = (families["lower"] > 0) & (families["p"] < LEVEL)
             for _, line in families[falls].iterrows():
                 texts.append(
                     f"Scores fall with size: on {dataset} by {method}, {line['scope']} loses "
@@ -328,7 +328,7 @@ def scaling_text(table: ResultTable) -> list[str]:
             f"({'within families' if scope == 'within' else 'over all models'})"
         )
         controls = [q for q in ("calibrated", "untrained") if (scope, q) in by.index]
-        told = line["p"] < ALPHA
+        told = line["p"] < LEVEL
         survived = told and line["lower"] > 0
         for quantity in controls:
             other = by.loc[(scope, quantity)]

@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
-from recordings import make_responses
+from recordings import make_embeddings, make_responses
 from scipy.spatial.distance import pdist
 
+from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence import ceilings
 from brainalign_jax.study.protocol import protocol
+from brainalign_jax.study.results import POOLED, SELECTED
 from brainalign_jax.study.score import group_kernels
 from brainalign_jax.study.score.sweep import Scoring, score_subjects
 
@@ -117,6 +120,74 @@ def test_shared_responses_have_a_high_ceiling_and_private_ones_none():
 
     assert score(1.0) > 0.6
     assert score(0.0) < 0.3  # chance is .125
+
+
+def people_with_levels(words, n_people=3, width=5, strength=1.0, seed=5):
+    """Responses that share two axes; each word has a level of its own in all voxels of a person."""
+    rng = np.random.default_rng(seed)
+    shared = strength * rng.standard_normal((len(words), 2))
+    return [
+        make_responses(
+            words,
+            shared @ rng.standard_normal((2, width))
+            + 0.4 * rng.standard_normal((len(words), width))
+            + 3 * rng.standard_normal((len(words), 1)),
+            subject=f"S{i}",
+        )
+        for i in range(n_people)
+    ]
+
+
+def in_voxels(others):
+    """The layers of a ceiling by hand: the first axes [L, T, V] of the others' voxels side by side."""
+    rows = [recording.values - recording.values.mean(axis=1, keepdims=True) for recording in others]
+    rows = [of_person - of_person.mean(axis=0) for of_person in rows]
+    rows = np.hstack([of_person / np.sqrt(of_person.var(axis=0).sum()) for of_person in rows])
+    left, singular, right = np.linalg.svd(rows, full_matrices=False)
+    sizes = [4, 8, len(singular)]
+    return np.stack([left[:, :size] * singular[:size] @ right[:size] for size in sizes])
+
+
+def rsa_scoring(metric="correlation"):
+    choices = protocol("audited", timed=False, n_folds=4, rdm_metric=metric, vector_axes=0)
+    return Scoring(("rsa",), choices, (5,))
+
+
+def printed_ceilings(people, metric="correlation"):
+    """Rank accuracy of decoding by similarity, by subject."""
+    by_name = {recording.subject: recording for recording in people}
+    dataset = Dataset("levels", tuple(by_name), people[0].stimulus, by_name.__getitem__)
+    rows = ceilings.score_ceilings(Study(dataset, (), rsa_scoring(metric), k=5))
+    return rows[rows["metric"] == "rank_accuracy"].set_index("subject")["value"]
+
+
+def test_ceiling_of_correlations_is_that_of_the_others_voxels_and_not_of_arbitrary_axes():
+    words = Stimulus.from_words([f"word{i}" for i in range(60)])
+    people = people_with_levels(words)
+    printed = printed_ceilings(people)
+    assert printed.mean() > 0.8
+    for recording in people:
+        others = [other for other in people if other is not recording]
+        vectors = make_embeddings(words, in_voxels(others))
+        rows = score_subjects("levels", [recording], vectors, rsa_scoring())
+        rows = rows[(rows["fold"] == POOLED) & (rows["layer"] == SELECTED)]
+        by_hand = rows.loc[rows["metric"] == "rank_accuracy", "value"].item()
+        assert printed[recording.subject] == pytest.approx(by_hand, abs=2e-3)
+    nothing_shared = printed_ceilings(people_with_levels(words, strength=0.0))
+    assert 0.4 < nothing_shared.mean() < 0.6
+
+
+def test_there_is_no_ceiling_of_ranks_over_voxels():
+    words = Stimulus.from_words([f"word{i}" for i in range(60)])
+    assert printed_ceilings(people_with_levels(words), "spearman").empty
+
+
+def test_rows_of_zero_mean_keep_their_inner_products():
+    rows = np.random.default_rng(0).standard_normal((2, 7, 4))
+    turned = group_kernels.of_zero_mean(rows)
+    assert turned.shape == (2, 7, 5)
+    np.testing.assert_allclose(turned.mean(axis=-1), 0, atol=1e-12)
+    np.testing.assert_allclose(turned @ turned.swapaxes(1, 2), rows @ rows.swapaxes(1, 2))
 
 
 def test_bad_input_is_refused():

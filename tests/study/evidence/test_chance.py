@@ -1,6 +1,8 @@
 """Chance levels against enumeration and simulation."""
 
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,3 +197,32 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_approximation():
     narrow = chance.mean_interval(values[:, 0], n_bootstrap=10_000, confidence=0.5)
     assert found.lower[0] < narrow.lower < narrow.upper < found.upper[0]
     assert chance.mean_interval(np.full(5, 0.25), n_bootstrap=100) == (0.25, 0.25)
+
+
+def test_the_best_place_goes_by_what_exceeds_its_own_null_and_finds_nothing_in_noise(rng):
+    floor = np.array([0.5, 0.0, 0.2])
+    drawn = floor + 0.02 * rng.standard_normal((99, 3))
+    planted = floor + [0.0, 0.1, 0.0]
+    assert chance.best_place(planted, drawn, own_null=False)[0] == 0
+    place, highest = chance.best_place(planted, drawn, own_null=True)
+    assert place == 1 and chance.permutation_p(planted[1], highest) == 0.01
+    p, places = [], []
+    for _ in range(400):
+        values, drawn = np.split(floor + 0.02 * rng.standard_normal((40, 3)), [1])
+        place, highest = chance.best_place(values[0], drawn, own_null=True)
+        p.append(chance.permutation_p(values[0, place], highest))
+        places.append(place)
+    assert 0.02 < np.mean(np.array(p) <= 0.05) < 0.08
+    assert np.bincount(places).min() > 100
+    place, highest = chance.best_place(planted, drawn[:0], own_null=True)
+    assert place == 0 and len(highest) == 0
+
+
+def test_the_level_of_p_values_stands_in_one_place():
+    package = Path(chance.__file__).parents[2]
+    places = [
+        path.name
+        for path in package.rglob("*.py")
+        if re.search(r"^(LEVEL|ALPHA)\b.*= .*0\.05", path.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert places == ["chance.py"]

@@ -245,7 +245,7 @@ def test_rsa_has_p_values_and_bounds(studies, words, planted):
     other = absent.extras["rsa"]
     assert other[other["model"].str.startswith("static:")]["p"].item() > 0.05
     few = Computation(rdm_bytes=1)
-    none = rsa.rsa_evidence(Study(dataset, (), SCORING, few, evidence=EvidencePlan()))
+    none, _ = rsa.rsa_evidence(Study(dataset, (), SCORING, few, evidence=EvidencePlan()))
     assert none.empty
 
 
@@ -262,7 +262,7 @@ def test_rsa_evidence_tests_the_score_of_the_table(words, name):
     dataset = Dataset("x", ("S0",), words, {"S0": one}.__getitem__)
     evidence = EvidencePlan(n_permutations=9)
     study = Study(dataset, ("m",), scoring, evidence=evidence, given={"m": model})
-    found = rsa.rsa_evidence(study).set_index("layer")
+    found = rsa.rsa_evidence(study)[0].set_index("layer")
     rows = score_subjects("x", [one], model, scoring)
     rows = rows[rows["metric"] == "rsa"].set_index("layer")
     assert list(found.index) == [0, 1]

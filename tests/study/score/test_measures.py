@@ -16,11 +16,15 @@ from scipy.stats import pearsonr, spearmanr
 
 import brainalign_jax as ba
 from brainalign_jax.neural.readers import Dataset
+from brainalign_jax.studies.options import Performance
+from brainalign_jax.studies.performance.scores import PICKED_JUDGED, read_scores
 from brainalign_jax.study import registry
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
+from brainalign_jax.study.evidence import similarity
 from brainalign_jax.study.evidence.chance import permutation_p
 from brainalign_jax.study.evidence.similarity import similarity_evidence
+from brainalign_jax.study.report.summary import measure_cells
 from brainalign_jax.study.report.verdict import verdicts
 from brainalign_jax.study.score.measures import measure_of
 from brainalign_jax.study.score.measures.rsa import RdmMeasure
@@ -169,12 +173,19 @@ def test_beside_methods_that_decode_the_verdict_is_theirs(dataset, words, plante
     assert both.extras["similarity"]["method"].unique().tolist() == ["cka"]
 
 
-def test_rsa_stands_among_measures_that_are_asked_for(dataset, words, planted):
+def test_rsa_stands_among_measures_that_are_asked_for(dataset, words, planted, monkeypatch):
     model = make_embeddings(words, planted[0])
     options = dict(evidence=PLAN, progress=False)
+    permuted, permute = [], similarity._permuted
+    monkeypatch.setattr(
+        similarity,
+        "_permuted",
+        lambda *sides, measure: permuted.append(measure.name) or permute(*sides, measure=measure),
+    )
     both = ba.run_study(dataset, [model], chosen("cka", "rsa"), **options)
     alone = ba.run_study(dataset, [model], chosen("rsa"), **options)
     assert not len(alone.extras["similarity"]) and both.verdict() == alone.verdict()
+    assert set(permuted) == {"cka"}  # the permutations of RSA are those of its table
     found = both.extras["similarity"].set_index(["model", "method"]).loc["model"]
     assert found.index.tolist() == ["cka", "rsa"] and (found["k"] == 0).all()
     of_rsa = both.extras["rsa"].set_index(["model", "layer"])
@@ -189,6 +200,18 @@ def test_rsa_stands_among_measures_that_are_asked_for(dataset, words, planted):
             / (found.loc["rsa", "ceiling"] - found.loc["rsa", "null_mean"])
         )
     )
+
+
+def test_a_comparison_of_rdms_without_permutations_says_so(dataset, words, planted):
+    model = make_embeddings(words, planted[0])
+    options = dict(evidence=replace(PLAN, n_permutations=9), progress=False)
+    scoring = chosen("cka", "rsa", rdm_comparison="kendall_tau_a")
+    said = "RSA score by kendall_tau_a has no permutations, ceiling or calibrated values: compare RDMs by"
+    with pytest.warns(UserWarning, match=said):
+        table = ba.run_study(dataset, [model], scoring, **options)
+    assert set(table.extras["similarity"]["method"]) == {"cka"} and not len(table.extras["rsa"])
+    assert any(said in note for note in table.manifest["notes"])
+    assert len(table.pooled("rsa", subject="group"))
 
 
 @pytest.mark.parametrize("comparison", ["spearman", "pearson"])
@@ -356,6 +379,38 @@ def test_where_the_null_depends_on_the_vectors_controls_have_one_of_their_own(wo
     assert "difference of what exceeds the null of each" in " ".join(
         v.text for v in verdicts(table)
     )
+
+
+def test_the_layer_of_a_measure_with_a_null_of_its_own_is_the_best_beyond_that_null(words):
+    """Vectors of many axes are near to all shapes; those of two axes are in the brain."""
+    rng = np.random.default_rng(4)
+    signal = rng.standard_normal((60, 2))
+    few = np.pad(signal, ((0, 0), (0, 28)))
+    model = make_embeddings(words, np.stack([rng.standard_normal((60, 30)), few]), name="model")
+    people = {
+        f"S{i}": make_responses(
+            words,
+            0.3 * signal @ rng.standard_normal((2, 30)) + rng.standard_normal((60, 30)),
+            subject=f"S{i}",
+        )
+        for i in range(2)
+    }
+    data = Dataset("planted", tuple(people), words, people.__getitem__)
+    plan = replace(PLAN, n_permutations=39)
+    table = ba.run_study(data, [model], chosen("shape"), evidence=plan, progress=False)
+    line = table.extras["similarity"].iloc[0]
+    layers = table.extras["similarity_layers"]
+    layers = layers[layers["role"] == "model"].set_index("layer")
+    assert layers["score"].idxmax() == 0 and layers["calibrated"].idxmax() == 1
+    assert line["layer"] == 1 and line["score"] == layers.loc[1, "score"]
+    assert line["p"] == layers["p"].min() == 1 / 40 and line["null_high"] < line["score"]
+    header, cells = measure_cells(table)
+    assert header[2] == "best layer" and cells[0][2] == "1"
+    notes = []
+    scores = read_scores([table], Performance(metric="shape"), notes)
+    values = table.pooled("shape", layer=1).set_index("subject")["value"]
+    np.testing.assert_allclose(scores.set_index("subject")["score"], values[["S0", "S1"]])
+    assert notes[0] == PICKED_JUDGED
 
 
 @pytest.mark.parametrize("name", ["mutual_knn", "jaccard_knn", "rank_overlap"])
