@@ -118,11 +118,14 @@ class Protocol:
         flag="",
     )
     rdm_metric: str = described(
-        "Dissimilarity of two words' vectors.",
-        choices=("correlation", "cosine", "euclidean", "spearman"),
+        "Dissimilarity of two words' vectors. crossnobis: of responses to words that were presented twice or "
+        "more, cross-validated and in units of their noise, against squared distances of the model's vectors "
+        "(words are then decoded by correlations).",
+        choices=("correlation", "cosine", "euclidean", "spearman", "crossnobis"),
     )
     rdm_comparison: str = described(
-        "Similarity of two RDMs.", choices=("pearson", "spearman", "kendall_tau_a")
+        "Similarity of two RDMs. cosine_cov, corr_cov: whitened, as distances of one word share its noise.",
+        choices=("pearson", "spearman", "kendall_tau_a", "cosine_cov", "corr_cov"),
     )
 
     def __post_init__(self):

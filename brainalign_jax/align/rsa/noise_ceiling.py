@@ -6,7 +6,8 @@ included, which no model that has not seen this subject can beat on average. A m
 explains what the data allow to be explained.
 
 RDMs are averaged in the form that the comparison sees, as rsatoolbox does (`pool_rdm`): z-scored for
-Pearson, of unit length for cosine, ranked for Spearman and Kendall's tau-a.
+Pearson, of unit length for cosine (whitened before for cosine_cov and corr_cov), ranked for Spearman and
+Kendall's tau-a.
 
 References: Nili et al. (2014), PLoS Comput. Biol. 10:e1003553; rsatoolbox, inference/noise_ceiling.py.
 """
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
 from brainalign_jax.align.retrieval import ranking
-from brainalign_jax.align.rsa import rsa
+from brainalign_jax.align.rsa import rsa, whitened
 
 COMPARISONS = (*rsa.COMPARISONS, "cosine")
 
@@ -39,7 +40,8 @@ def noise_ceiling(
     """Both bounds, subject by subject, from the condensed RDMs [S, P] of the same items.
 
     Args:
-      method: "pearson" (rsatoolbox: "corr"), "spearman", "kendall_tau_a" ("tau-a"; P^2 time) or "cosine".
+      method: "pearson" (rsatoolbox: "corr"), "spearman", "kendall_tau_a" ("tau-a"; P^2 time), "cosine", or
+        one of `whitened.COMPARISONS`.
       rank_mean: for Spearman, rank the mean of the ranks again, as rsatoolbox does: a model's RDM is
         ranked, too. Otherwise a subject's ranks are correlated with the mean of ranks as it is, the
         largest mean correlation that any vector reaches.
@@ -61,6 +63,9 @@ def noise_ceiling(
     if method in linear:
         metric = linear[method]
         return ceiling_of_gram(linalg.gram(rsa.unit_rows(rdms, metric=metric)))
+    if method in whitened.COMPARISONS:
+        unit = jax.lax.map(lambda rdm: rsa.comparison_vector(rdm, method=method), rdms)
+        return ceiling_of_gram(linalg.gram(unit))
     # Ranks, not centred ranks: their sums are exact, so that equal means stay ties.
     ranks = ranking.rank(rdms)
     total = ranks.sum(axis=0)

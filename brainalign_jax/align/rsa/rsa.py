@@ -1,7 +1,7 @@
 """Representational similarity analysis: distance matrices over items and their comparison.
 
 Reference: Kriegeskorte, Mur & Bandettini (2008), Front. Syst. Neurosci. 2:4; Nili et al. (2014) for
-Kendall's tau-a.
+Kendall's tau-a; `rsa.whitened` for the comparisons that know of the distances' noise.
 """
 
 import jax
@@ -10,9 +10,12 @@ import jax.numpy as jnp
 from brainalign_jax.align import linalg
 from brainalign_jax.align.retrieval import ranking
 from brainalign_jax.align.retrieval.ranking import rank as rank
+from brainalign_jax.align.rsa import whitened
+from brainalign_jax.align.rsa.pairs import pair_places
+from brainalign_jax.align.rsa.pairs import place_of_pair as place_of_pair
 
 METRICS = ("correlation", "cosine", "euclidean", "spearman")
-COMPARISONS = ("pearson", "spearman", "kendall_tau_a")
+COMPARISONS = ("pearson", "spearman", "kendall_tau_a", *whitened.COMPARISONS)
 MOST_ITEMS = 46_340  # of which an int32 can count the pairs, twice over
 
 
@@ -84,26 +87,6 @@ def check_comparison(method: str) -> None:
         raise ValueError(f"unknown comparison {method!r}: choose one of {', '.join(COMPARISONS)}")
 
 
-def pair_places(n_items: int) -> jax.Array:
-    """Places [N (N - 1) / 2] of the pairs i < j in a flat [N, N] matrix, in scipy's pdist order.
-
-    Computed, not stored: `triu_indices` would be a constant of the compiled program, larger than
-    the RDM, or a search at run time.
-    """
-    return place_of_pair(jnp.arange(n_items * (n_items - 1) // 2, dtype=jnp.int32), n_items)
-
-
-def place_of_pair(pair: jax.Array, n_items: int) -> jax.Array:
-    """Place i N + j of pairs given by their int32 number in scipy's pdist order."""
-    # Counted from the end, the row is a triangular root: found in floats, put right in integers.
-    from_end = n_items * (n_items - 1) // 2 - 1 - pair
-    root = (jnp.sqrt(2 * from_end.astype(jnp.float32) + 0.25) - 0.5).astype(jnp.int32)
-    root = jnp.where(root * (root + 1) // 2 > from_end, root - 1, root)
-    root = jnp.where((root + 1) * (root + 2) // 2 <= from_end, root + 1, root)
-    row = n_items - 2 - root
-    return pair + (row + 1) * (row + 2) // 2
-
-
 def unit_rows(x: jax.Array, *, metric: str) -> jax.Array:
     """Rows of x [N, D] scaled so that their inner products are the similarity of `metric`.
 
@@ -123,7 +106,7 @@ def unit_rows(x: jax.Array, *, metric: str) -> jax.Array:
 
 
 def compare(a: jax.Array, b: jax.Array, *, method: str = "spearman") -> jax.Array:
-    """Similarity of two condensed RDMs [P]: Pearson, Spearman, or Kendall's tau-a (ties score 0).
+    """Similarity of two condensed RDMs [P]: Pearson, Spearman, Kendall's tau-a (ties score 0), or whitened.
 
     Tau-a takes P^2 time and P memory. A constant RDM compares as 0, one that holds NaN or an infinity as
     NaN. Raises: ValueError.
@@ -149,9 +132,11 @@ def _tau_a(a: jax.Array, b: jax.Array) -> jax.Array:
 def comparison_vector(rdm: jax.Array, *, method: str) -> jax.Array:
     """Vector [P] of an RDM that `compare_vectors` takes: each RDM is centred or ranked once.
 
-    Of unit length for Pearson and Spearman, which are inner products of such vectors; the RDM itself
-    for tau-a.
+    Of unit length for Pearson and Spearman, which are inner products of such vectors, as for those of
+    `whitened.COMPARISONS`, where it is a matrix [N N]; the RDM itself for tau-a.
     """
+    if method in whitened.COMPARISONS:
+        return whitened.unit_matrix(rdm, method=method).reshape(-1)
     if method == "kendall_tau_a":
         return rdm
     return unit_rows(rdm[None, :], metric="correlation" if method == "pearson" else "spearman")[0]

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainalign_jax.align import linalg
-from brainalign_jax.align.rsa import rsa
+from brainalign_jax.align.rsa import rsa, whitened
 
 TILE = 1024
 
@@ -66,7 +66,8 @@ def scores(
 
     Args:
       sources: [S, N, V], targets: [L, N, D], over the same N items.
-      metric, method: as in `rsa.rdm` and `rsa.compare`; "kendall_tau_a" has no tiled form.
+      metric, method: as in `rsa.rdm` and `rsa.compare`; only "pearson" and "spearman" have a
+        tiled form.
       memory_bytes: for everything but the arguments. Where not all rank tables fit, targets are taken
         in blocks; the sources, or where there are fewer the targets, stay.
       tile: items on a side; None chooses, a number takes the tiled path at any size.
@@ -88,6 +89,11 @@ def scores(
         raise ValueError(
             f"Kendall's tau-a of {n_items} items has no tiled form and its condensed RDMs need "
             f"memory_bytes={condensed_bytes(sources, targets)}: compare by Spearman, or fewer items"
+        )
+    if method in whitened.COMPARISONS:
+        raise ValueError(
+            f"{method} of {n_items} items has no tiled form and needs "
+            f"memory_bytes={condensed_bytes(sources, targets)}: compare by Pearson, or fewer items"
         )
     tile = min(tile or TILE, n_items)
     held = _rdms_held(sources, targets, method=method, tile=tile, memory_bytes=memory_bytes)

@@ -5,13 +5,17 @@ Kernel alignment, shared neighbours, canonical correlations and shapes.
 
 from brainalign_jax.align.similarity.canonical import (
     canonical_correlations,
+    cca,
     pwcca,
+    shrunk_axes,
     svcca,
     unit_axes,
 )
 from brainalign_jax.align.similarity.cka import (
     linear_cka,
+    minibatch_cka,
     rbf_cka,
+    unit_batches,
     unit_kernel,
     unit_rbf_kernel,
 )
@@ -25,7 +29,8 @@ from brainalign_jax.align.similarity.nearest import (
 from brainalign_jax.align.similarity.shapes import shape_distance, shape_similarity, unit_shape
 
 __all__ = [
-    "canonical_correlations", "jaccard_neighbours", "linear_cka", "mutual_neighbours", "neighbour_ranks",
-    "pwcca", "rank_overlap", "rbf_cka", "shape_distance", "shape_similarity", "svcca", "unit_axes",
-    "unit_kernel", "unit_neighbours", "unit_rbf_kernel", "unit_shape",
+    "canonical_correlations", "cca", "jaccard_neighbours", "linear_cka", "minibatch_cka", "mutual_neighbours",
+    "neighbour_ranks", "pwcca", "rank_overlap", "rbf_cka", "shape_distance", "shape_similarity", "svcca",
+    "shrunk_axes", "unit_axes", "unit_batches", "unit_kernel", "unit_neighbours", "unit_rbf_kernel",
+    "unit_shape",
 ]  # fmt: skip

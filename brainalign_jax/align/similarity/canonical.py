@@ -1,10 +1,12 @@
 """Canonical correlations: what two representations have in common up to any invertible linear map.
 
 With as many axes as items they are 1 whatever the representations are. SVCCA keeps the leading principal axes
-of each side; PWCCA weighs the canonical directions by what they carry of one side.
+of each side; PWCCA weighs the canonical directions by what they carry of one side; a penalty shrinks an axis
+by how little varies in it.
 
 References: Raghu et al. (2017), NeurIPS, arXiv:1706.05806 (SVCCA); Morcos et al. (2018), NeurIPS,
-arXiv:1806.05759 (PWCCA); Golub & Zha (1995), for the correlations as singular values.
+arXiv:1806.05759 (PWCCA); Golub & Zha (1995), for the correlations as singular values; Vinod (1976), J.
+Econometrics 4:147-166, for the penalty.
 """
 
 from typing import NamedTuple
@@ -44,6 +46,25 @@ def canonical_correlations(x: jax.Array, y: jax.Array, *, n_axes: int | None = N
     return correlations_of_axes(
         *(unit_axes(s, n_axes=n) for s, n in zip((x, y), widths, strict=True))
     )
+
+
+def cca(x: jax.Array, y: jax.Array, *, penalty: float = 1.0) -> jax.Array:
+    """Mean canonical correlation of all axes of x [T, D] and y [T, E], each side with a ridge penalty.
+
+    An axis of size s counts s / sqrt(s^2 + penalty m), with m the mean square of a side's centred items: so
+    many axes as items say something, and even x and x have less than 1. Of no penalty the plain mean.
+    Over as many axes as both sides vary in, 0 where one does not vary.
+
+    Raises: ValueError for a penalty below zero, or none where correlations are 1 by construction.
+
+    >>> import jax
+    >>> x = jax.random.normal(jax.random.key(0), (40, 12))
+    >>> float(cca(x, 2 * x + 1, penalty=0).round(3)), round(float(cca(x, 2 * x + 1)), 1)
+    (1.0, 0.7)
+    """
+    if penalty == 0:
+        _check(x, y, x.shape[1], y.shape[1])
+    return mean_correlation(shrunk_axes(x, penalty=penalty), shrunk_axes(y, penalty=penalty))
 
 
 def svcca(x: jax.Array, y: jax.Array, *, n_axes: int = 10) -> jax.Array:
@@ -89,11 +110,27 @@ def unit_axes(x: jax.Array, *, n_axes: int) -> Axes:
         raise ValueError(
             f"{len(x)} items of {x.shape[1]} features have no {n_axes} axes: n_axes must be 1 to {most}"
         )
+    basis, sizes = _all_axes(x)
+    return Axes(basis[:, :n_axes], sizes[:n_axes])
+
+
+def shrunk_axes(x: jax.Array, *, penalty: float) -> Axes:
+    """All principal axes of x [T, D], each as short as `cca` counts it.
+
+    Raises: ValueError for a penalty below zero.
+    """
+    if not penalty >= 0:
+        raise ValueError(f"penalty is {penalty}; give 0 or a share of the mean square, as 1")
+    axes = _all_axes(x)
+    squares = jnp.square(axes.sizes)
+    sizes = jnp.sqrt(squares + penalty * squares.sum() / len(x))
+    return axes._replace(basis=axes.basis * linalg.divided(axes.sizes, sizes))
+
+
+def _all_axes(x: jax.Array) -> Axes:
     centred = linalg.center(x, x.mean(axis=0), jnp.ones(len(x), x.dtype))
     basis, sizes, _ = jnp.linalg.svd(centred, full_matrices=False)
-    smallest = max(x.shape) * jnp.finfo(x.dtype).eps * sizes[0]
-    basis, sizes = basis[:, :n_axes], sizes[:n_axes]
-    varies = sizes > smallest
+    varies = sizes > max(x.shape) * jnp.finfo(x.dtype).eps * sizes[0]
     return Axes(jnp.where(varies, basis, 0), jnp.where(varies, sizes, 0))
 
 
@@ -104,7 +141,7 @@ def correlations_of_axes(first: Axes, second: Axes) -> jax.Array:
 
 
 def mean_correlation(first: Axes, second: Axes) -> jax.Array:
-    """`svcca` of two sides' `unit_axes`."""
+    """`svcca` of two sides' `unit_axes`, `cca` of their `shrunk_axes`."""
     n_axes = jnp.minimum((first.sizes > 0).sum(), (second.sizes > 0).sum())
     correlations = correlations_of_axes(first, second)
     return correlations.sum() / jnp.maximum(n_axes, 1).astype(correlations.dtype)

@@ -6,11 +6,12 @@ nothing is shared; the debiased one leaves these out, and is zero in the mean ov
 
 References: Kornblith et al. (2019), ICML, arXiv:1905.00414; for the debiased HSIC Song et al. (2012), JMLR
 13:1393-1434, equation 5, and Szekely & Rizzo (2014), Annals of Statistics 42:2382-2412, as a product of
-matrices.
+matrices; Nguyen, Raghu & Kornblith (2021), ICLR, arXiv:2010.15327, section 2, for batches of items.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from brainalign_jax.align import linalg
 
@@ -42,6 +43,44 @@ def unit_kernel(x: jax.Array, *, debiased: bool = True) -> jax.Array:
     _check_items(x, debiased)
     kernel = linalg.gram(_centred(x))
     return _of_length_one(_without_own(kernel) if debiased else kernel)
+
+
+def minibatch_cka(x: jax.Array, y: jax.Array, *, size: int = 256) -> jax.Array:
+    """As the debiased `linear_cka`, from batches of at most `size` items: memory grows with T, not T^2.
+
+    HSIC and both norms are means over the batches, which are drawn at random, always the same of so many
+    items. Of no more than `size` items it is `linear_cka`.
+
+    Returns: a scalar, 0 where one side does not vary.
+
+    Raises: ValueError for a size below 4, or fewer than 4 items.
+
+    >>> import jax
+    >>> x = jax.random.normal(jax.random.key(0), (40, 5))
+    >>> float(minibatch_cka(x, 3 * x[:, ::-1] + 1, size=10).round(3))
+    1.0
+    """
+    return jnp.vdot(unit_batches(x, size=size), unit_batches(y, size=size), precision="highest")
+
+
+def unit_batches(x: jax.Array, *, size: int = 256) -> jax.Array:
+    """Matrices [batches, b, b] of x [T, D] whose product with another's, summed, is their `minibatch_cka`.
+
+    Raises: as `minibatch_cka`.
+    """
+    if size < 4:
+        raise ValueError(f"size is {size}; a batch of debiased CKA needs at least 4 items")
+    _check_items(x, True)
+    batches = x[_places(len(x), size)]
+    kernels = jax.vmap(lambda rows: _without_own(linalg.gram(_centred(rows))))(batches)
+    return _of_length_one(kernels)
+
+
+def _places(n_items: int, size: int) -> np.ndarray:
+    """Items [batches, b] of equal batches, at random; a few are in two where the number does not divide."""
+    n_batches = -(-n_items // size)
+    drawn = np.random.default_rng(0).permutation(n_items)
+    return np.resize(drawn, (n_batches, -(-n_items // n_batches)))
 
 
 def rbf_cka(

@@ -17,6 +17,7 @@ from brainalign_jax.study.evidence.confounds import default_order, mantel_permut
 from brainalign_jax.study.evidence.rsa import condensed_rdm, mantel_correlations
 from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.score import preparation
+from brainalign_jax.study.score.measures.rsa import CROSSNOBIS
 from brainalign_jax.study.score.workbench import layer_numbers
 
 METRIC = "rsa"
@@ -31,7 +32,12 @@ class BrainRdms(NamedTuple):
 
 
 def check_rsa(scoring: Scoring) -> None:
-    """Raises: ValueError for a comparison that has no permutations."""
+    """Raises: ValueError for a comparison that has no permutations, or distances of presentations."""
+    if scoring.protocol.rdm_metric == CROSSNOBIS:
+        raise ValueError(
+            "rsa over time takes a word's mean response, which crossnobis has not: choose another "
+            "--rdm_metric, or leave rsa out of the methods"
+        )
     comparison = scoring.protocol.rdm_comparison
     if comparison not in partial_rsa.METHODS:
         raise ValueError(

@@ -14,6 +14,7 @@ from brainalign_jax.names import check_known
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.context import Study
+from brainalign_jax.study.score.repeats import presentations
 from brainalign_jax.study.words import is_text, token_features
 
 CAPS = (1, 2, 4, 8, 16)  # seconds
@@ -223,13 +224,20 @@ class CommonWords(NamedTuple):
     kind: str
 
 
-def common_words(study: Study, loaded: Sequence[WordResponses]) -> CommonWords:
-    """The words that all of the subjects have responses to, with the permutations that the study asks for."""
+def common_words(
+    study: Study, loaded: Sequence[WordResponses], *, repeated: bool = False
+) -> CommonWords:
+    """The words that all of the subjects have responses to, with the permutations that the study asks for.
+
+    repeated: only those that were presented more than once.
+    """
     stimulus, lower = study.dataset.stimulus, study.scoring.lower
     _, token_to_type = stimulus.types(lower=lower)
     eligible = token_to_type >= 0
     for responses in loaded:
         eligible &= responses.valid
+    if repeated:
+        eligible &= presentations(token_to_type, eligible, stimulus.run) >= 0
     types = np.unique(token_to_type[eligible])
     kind = default_order(stimulus, len(types))
     permutations = np.zeros((0, len(types)), np.int32)

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.align import rsa
 from brainalign_jax.align.rsa import noise_ceiling, partial_rsa
 from brainalign_jax.language import Embeddings
 from brainalign_jax.study.computation import compiled
@@ -20,7 +19,9 @@ from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.chance import permutation_p
 from brainalign_jax.study.evidence.confounds import common_words, confound_rdms
 from brainalign_jax.study.score import preparation
+from brainalign_jax.study.score.measures import measure_of
 from brainalign_jax.study.score.measures.base import word_centred
+from brainalign_jax.study.score.measures.rsa import word_rdm
 from brainalign_jax.study.score.problem import Scoring
 from brainalign_jax.study.score.workbench import layer_numbers
 
@@ -55,7 +56,9 @@ def rsa_evidence(study: Study) -> tuple[pd.DataFrame, dict[str, LayerValues]]:
     dataset, scoring, computation = study.dataset, study.scoring, study.computation
     protocol, empty = scoring.protocol.of_method("rsa"), (pd.DataFrame(columns=list(COLUMNS)), {})
     loaded = [dataset.load(subject) for subject in dataset.subjects]
-    types, token_to_type, eligible, permutations, order = common_words(study, loaded)
+    measure = measure_of("rsa", scoring.protocol)
+    words = common_words(study, loaded, repeated=measure.repeats)
+    types, token_to_type, eligible, permutations, order = words
     n_pairs = len(types) * (len(types) - 1) // 2
     if protocol.rdm_comparison not in partial_rsa.METHODS or len(types) < 8:
         return empty
@@ -73,7 +76,7 @@ def rsa_evidence(study: Study) -> tuple[pd.DataFrame, dict[str, LayerValues]]:
         tables = []
         for width, blocks in groups.items():
             dtype = computation.dtype
-            known = _brain(loaded, token_to_type, eligible, protocol, width, dtype)
+            known = _brain(loaded, token_to_type, eligible, measure, width, dtype)
             brain, group, bounds, n_features = known
 
             def rdms(blocks=blocks, n_features=n_features):
@@ -161,19 +164,20 @@ def _wanted_layers(model: Embeddings, scoring: Scoring):
             yield np.asarray(chosen), values[kept]
 
 
-def _brain(loaded, token_to_type, eligible, protocol, width: int, dtype: str) -> tuple:
+def _brain(loaded, token_to_type, eligible, measure, width: int, dtype: str) -> tuple:
     """(RDMs [S, P], their mean [1, P], the ceiling's bounds, fewest features of a subject).
 
     Responses are scaled and reduced as for the score itself, over all of a subject's words.
     """
-    rdms, n_features = [], []
+    rdms, n_features, protocol = [], [], measure.protocol
     for recording in loaded:
         values = np.asarray(recording.values)
         if protocol.scaling != "none" or protocol.pca != "none":
             kept = recording.valid & (token_to_type >= 0)
             values = preparation.prepare_responses(values, kept, protocol, width=width, dtype=dtype)
         n_features.append(values.shape[1])
-        means = preparation.type_means(values, token_to_type, eligible)[1]
+        words = token_to_type, eligible, recording.stimulus.run
+        means = measure.rows(values, *words, n_features=values.shape[1])[1]
         rdms.append(condensed_rdm(means, protocol))
     brain = np.stack(rdms)
     bounds = [np.nan, np.nan]
@@ -184,7 +188,7 @@ def _brain(loaded, token_to_type, eligible, protocol, width: int, dtype: str) ->
 
 
 def condensed_rdm(rows: np.ndarray, protocol) -> np.ndarray:
-    """Condensed dissimilarities of the words [T, V]."""
+    """Condensed dissimilarities of the words [T, V], or of their presentations [T, K, V]."""
     rows = word_centred(rows) if protocol.center else rows
     return np.asarray(_compiled_rdm(rows, metric=protocol.rdm_metric))
 
@@ -246,7 +250,7 @@ def _n_items(n_pairs: int) -> int:
     return int(round((1 + np.sqrt(1 + 8 * n_pairs)) / 2))
 
 
-_compiled_rdm = compiled(rsa.rdm, static_argnames=("metric",))
+_compiled_rdm = compiled(word_rdm, static_argnames=("metric",))
 _problem = compiled(partial_rsa.mantel_problem, static_argnames=("method",))
 _ceiling = compiled(noise_ceiling.noise_ceiling, static_argnames=("method", "rank_mean"))
 

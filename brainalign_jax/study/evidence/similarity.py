@@ -32,7 +32,7 @@ from brainalign_jax.study.options import EvidencePlan
 from brainalign_jax.study.results import about_model
 from brainalign_jax.study.score import group_kernels, preparation
 from brainalign_jax.study.score.measures import MatrixMeasure, Measure, measure_of
-from brainalign_jax.study.score.measures.rsa import RdmMeasure, in_matrices
+from brainalign_jax.study.score.measures.rsa import RdmMeasure, in_matrices, is_whitened
 from brainalign_jax.study.score.workbench import layer_numbers
 
 _BLOCK = 50  # permutations in one compiled call
@@ -88,24 +88,27 @@ def similarity_evidence(
     corrected over the layers (by what exceeds the layer's mean, of measures with a null of their own), and
     calibrated is (score - null mean) / (ceiling - null mean).
 
-    None where RSA is the only measure, or what is compared of all subjects does not fit into
-    computation.rdm_bytes. p: of the best layer against the best layer of every draw, of shifts in time no
-    smaller than 1 / the number of independent ones; null_mean and null_high: of these, as they would be in
-    the best layer. ceiling: the others'
-    responses side by side in the model's place, mean over subjects; where dissimilarities are correlations,
-    each person's responses to a word less their mean; NaN where they are of ranks. Intervals are over
-    subjects.
+    None where RSA is the only measure, unless its RDMs are whitened, which have no other table, or what is
+    compared of all subjects does not fit into computation.rdm_bytes. p: of the best layer against the best
+    layer of every draw, of shifts in time no smaller than 1 / the number of independent ones; null_mean and
+    null_high: of these, as they would be in the best layer. ceiling: the others' responses side by side in
+    the model's place, mean over subjects; where dissimilarities are correlations, each person's responses to
+    a word less their mean; NaN where they are of ranks. Intervals are over subjects.
     """
     protocol, asked = study.scoring.protocol, study.scoring.measures
     measures = [measure_of(name, protocol) for name in asked if name != RSA]
     empty = pd.DataFrame(columns=list(COLUMNS)), pd.DataFrame(columns=list(LAYER_COLUMNS))
-    if not measures:
+    if not measures and not (RSA in asked and is_whitened(protocol)):
         return empty
     if RSA in asked and in_matrices(protocol):
         measures.insert(asked.index(RSA), RdmMeasure(protocol.of_method(RSA)))
     loaded = [study.dataset.load(subject) for subject in study.dataset.subjects]
-    words = common_words(study, loaded)
-    size = 2 * np.dtype(study.computation.dtype).itemsize * len(words.types) ** 2
+    words = {
+        repeats: common_words(study, loaded, repeated=repeats)
+        for repeats in {measure.repeats for measure in measures}
+    }
+    n_types = max(len(of.types) for of in words.values())
+    size = 2 * np.dtype(study.computation.dtype).itemsize * n_types**2
     if size * (len(loaded) + 2 * _LAYERS) > study.computation.rdm_bytes:
         return empty
     kernels: dict[str, list[np.ndarray]] = {}
@@ -119,7 +122,7 @@ def similarity_evidence(
             study,
             measure,
             loaded,
-            words,
+            words[measure.repeats],
             kernels.get(measure.form, []),
             rsa_values if measure.name == RSA else {},
         )
@@ -282,7 +285,8 @@ def _brains(study, measure: Measure, loaded, words: CommonWords, width: int) -> 
             kept = responses.valid & (words.token_to_type >= 0)
             values = preparation.prepare_responses(values, kept, protocol, width=width, dtype=dtype)
         n_features.append(values.shape[1])
-        means = preparation.type_means(values, words.token_to_type, words.eligible)[1]
+        of_words = words.token_to_type, words.eligible, responses.stimulus.run
+        means = measure.rows(values, *of_words, n_features=values.shape[1])[1]
         rows.append(_spanned(measure, measure.centred(means)).astype(dtype))
     with study.computation.context():
         return _stacked(rows, measure), min(n_features)

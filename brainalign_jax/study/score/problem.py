@@ -75,7 +75,7 @@ def check_columns(responses: WordResponses, protocol: Protocol) -> None:
     asked = {
         "n_voxels": protocol.n_voxels > 0,
         "scaling": protocol.scaling != "none",
-        "rdm_metric": protocol.rdm_metric == "spearman",
+        "rdm_metric": protocol.rdm_metric in ("spearman", "crossnobis"),
     }
     for field, needs_voxels in asked.items():
         if needs_voxels:

@@ -380,11 +380,13 @@ class Workbench:
                     self._measured[subject, measure.name, part] = value
 
     def _means(self, subject: int, part: Part, measure: Measure, source, *words):
-        """(types that have eligible tokens [T'], a subject's mean responses to them)."""
+        """`Measure.rows` of a subject."""
         means = self._of_subject(subject).means
-        key = (measure.form, *self._fitted_to(part, measure.protocol))
+        key = (measure.form, measure.repeats, *self._fitted_to(part, measure.protocol))
         if key not in means:
-            means[key] = preparation.type_means(source, *words)
+            recording, pca = self.responses[subject], measure.protocol.pca
+            width = source.shape[1] if pca != "none" else recording.values.shape[1]
+            means[key] = measure.rows(source, *words, recording.stimulus.run, n_features=width)
         return means[key]
 
     def measured_rows(self, subject: int, measure: str, model: int) -> list[pd.DataFrame]:

@@ -156,6 +156,76 @@ def test_canonical_correlations_equal_peers(precision, rng):
     np.testing.assert_allclose(found, peer, atol=1e-4)
 
 
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_mean_correlation_equals_scikit_learn_and_a_penalty_numpy(precision, rng, penalty):
+    x = rng.standard_normal((60, 3))
+    y = x[:, :2] @ rng.standard_normal((2, 4)) + 0.5 * rng.standard_normal((60, 4))
+    value = similarity.cca(precision.array(x), precision.array(y), penalty=penalty)
+    if not penalty:
+        peer = CCA(n_components=3, scale=False, tol=1e-12, max_iter=100_000)
+        of_x, of_y = peer.fit_transform(x, y)
+        expected = np.mean([np.corrcoef(of_x[:, i], of_y[:, i])[0, 1] for i in range(3)])
+        np.testing.assert_allclose(value, expected, atol=1e-4)
+    sides = []
+    for side in (x, y):  # the root of the inverse penalised covariance, as a matrix
+        side = side - side.mean(axis=0)
+        covariance = side.T @ side
+        variances, axes = np.linalg.eigh(
+            covariance + penalty * np.trace(covariance) / 60 * np.eye(len(covariance))
+        )
+        sides.append(side @ axes / np.sqrt(variances) @ axes.T)
+    expected = np.linalg.norm(sides[0].T @ sides[1], "nuc") / 3
+    precision.close(value, expected, factor=20)
+
+
+def test_batches_equal_a_loop_and_one_batch_the_whole(precision, rng):
+    x = rng.standard_normal((30, 4))
+    y = x @ rng.standard_normal((4, 5)) + rng.standard_normal((30, 5))
+    given = precision.array(x), precision.array(y)
+    precision.close(similarity.minibatch_cka(*given, size=30), linear_cka(*given), factor=20)
+    order = np.resize(np.random.default_rng(0).permutation(30), (4, 8))
+    kernels = [[side[places] @ side[places].T for places in order] for side in (x, y)]
+
+    def total(first, second):
+        return sum(unbiased_hsic(*pair) for pair in zip(first, second, strict=True))
+
+    k, m = kernels
+    expected = total(k, m) / np.sqrt(total(k, k) * total(m, m))
+    jitted = jax.jit(similarity.minibatch_cka, static_argnames=("size",))
+    precision.close(jitted(*given, size=8), expected, factor=20)
+
+
+def test_batches_of_noise_are_zero_in_the_mean_and_of_what_is_shared_near_the_whole(rng):
+    x, y = rng.standard_normal((2, 100, 40, 30)).astype(np.float32)
+    batches = jax.jit(jax.vmap(lambda x, y: similarity.minibatch_cka(x, y, size=10)))
+    noise = np.asarray(batches(x, y))
+    assert abs(noise.mean()) < 3 * noise.std() / np.sqrt(len(noise))
+    shared = np.asarray(batches(x, x + y))
+    assert abs(shared.mean() - float(linear_cka(x[0], x[0] + y[0]))) < 0.15
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_shapes_equal_netrep_and_pass_its_tests(double, rng, alpha):
+    """Of netrep's tests/test_metrics.py: what distance does not depend on, triangles, both ways the same."""
+    netrep = pytest.importorskip("netrep.metrics", reason="git clone github.com/ahwillia/netrep")
+    x, y, z = rng.standard_normal((3, 31, 12))
+
+    def distance(first, second):
+        return float(similarity.shape_distance(first, second, alpha=alpha))
+
+    peer = netrep.LinearMetric(alpha=alpha, center_columns=True).fit(x, y)
+    np.testing.assert_allclose(distance(x, y), peer.score(x, y), atol=1e-6)
+    np.testing.assert_allclose(distance(x, y), distance(y, x), atol=1e-9)
+    assert distance(x, y) <= distance(x, z) + distance(z, y)
+    turn = np.linalg.qr(rng.standard_normal((12, 12)))[0]
+    for same in (x[:, rng.permutation(12)], x @ turn + 3):
+        assert distance(x, same) < 1e-6
+        np.testing.assert_allclose(distance(same, y), peer.score(x, y), atol=1e-6)
+    mixed = x @ rng.standard_normal((12, 12))
+    assert (distance(x, mixed) < 1e-6) == (alpha == 0)
+    assert (distance(x, 7 * x) < 1e-6) == (alpha in (0, 1))
+
+
 def test_svcca_and_pwcca_equal_numpy(precision, rng):
     x = rng.standard_normal((50, 12))
     y = x[:, :6] @ rng.standard_normal((6, 8)) + rng.standard_normal((50, 8))
@@ -178,6 +248,8 @@ def test_axes_that_do_not_vary_are_of_no_account(rng):
         np.testing.assert_allclose(measure(wide, 2 * wide[:, ::-1]), 1, atol=1e-5)
     constant = np.full((40, 12), 3.3, np.float32)
     for measure in (
+        similarity.cca,
+        similarity.minibatch_cka,
         similarity.svcca,
         similarity.pwcca,
         similarity.rbf_cka,
@@ -196,6 +268,14 @@ def test_what_cannot_be_compared_is_refused(rng):
         similarity.shape_similarity(x, x, alpha=2)
     with pytest.raises(ValueError, match="bandwidth is 0"):
         similarity.rbf_cka(x, x, bandwidth=0)
+    with pytest.raises(ValueError, match="penalty is -1"):
+        similarity.cca(x, x, penalty=-1)
+    with pytest.raises(ValueError, match="8 and 8 axes of 15 items"):
+        similarity.cca(x, x, penalty=0)
+    with pytest.raises(
+        ValueError, match="size is 3; a batch of debiased CKA needs at least 4 items"
+    ):
+        similarity.minibatch_cka(x, x, size=3)
 
 
 def test_what_they_do_not_depend_on(precision, sides, rng):

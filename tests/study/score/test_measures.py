@@ -42,7 +42,7 @@ def known():
     registry.MEASURES.update(before)
 
 
-def rv(responses, vectors):
+def own(responses, vectors):
     """The RV coefficient, as a user would write it."""
     brain, model = responses @ responses.T, vectors @ vectors.T
     return (brain * model).sum() / jnp.linalg.norm(brain) / jnp.linalg.norm(model)
@@ -74,8 +74,25 @@ def numpy_values(responses, vectors):
     left, common, _ = np.linalg.svd(u[:, : axes[0]].T @ v[:, : axes[1]], full_matrices=False)
     weights = s[: axes[0]] @ np.abs(left)
     a, b = gaussian(k), gaussian(m)
+
+    def nuclear(of_x, of_y):
+        of_x, of_y = u * of_x, v * of_y
+        return np.linalg.norm(of_x.T @ of_y, "nuc"), np.linalg.norm(of_x) * np.linalg.norm(of_y)
+
+    def shape(alpha):
+        units = (sizes / np.sqrt((sizes**2).sum() / n) for sizes in (s, t))
+        total, length = nuclear(*(alpha * sizes + 1 - alpha for sizes in units))
+        return total / length
+
+    shrunk = (sizes / np.sqrt(sizes**2 + (sizes**2).sum() / n) for sizes in (s, t))
+    cka = hsic(k, m) / np.sqrt(hsic(k, k) * hsic(m, m))
     return {
-        "cka": hsic(k, m) / np.sqrt(hsic(k, k) * hsic(m, m)),
+        "cka": cka,
+        "minibatch_cka": cka,  # of so few words
+        "cca": nuclear(*shrunk)[0] / min(len(s), len(t)),
+        "shape_half": shape(0.5),
+        "shape_cca": shape(0.0),
+        "own": (k * m).sum() / np.linalg.norm(k) / np.linalg.norm(m),
         "rbf_cka": hsic(a, b) / np.sqrt(hsic(a, a) * hsic(b, b)),
         "mutual_knn": (shared / 10).mean(),
         "jaccard_knn": (shared / (20 - shared)).mean(),
@@ -91,7 +108,7 @@ def chosen(*methods, **options):
 
 
 def test_values_equal_plain_numpy(words, planted):
-    ba.register_measure("rv")(rv)
+    ba.register_measure("own")(own)
     vectors, responses = planted
     names = [*numpy_values(responses[0].values, vectors[0]), "rank_overlap"]
     scoring = chosen(*names)
@@ -107,11 +124,11 @@ def test_values_equal_plain_numpy(words, planted):
 
 
 def test_a_study_of_measures_alone(dataset, words, planted, tmp_path):
-    ba.register_measure("rv")(rv)
+    ba.register_measure("own")(own)
     model = make_embeddings(words, planted[0])
     out = tmp_path / "out"
     options = dict(evidence=PLAN, progress=False)
-    table = ba.run_study(dataset, [model], chosen("cka", "mutual_knn", "rv"), out, **options)
+    table = ba.run_study(dataset, [model], chosen("cka", "mutual_knn", "own"), out, **options)
     found = table.extras["similarity"].set_index(["model", "method"]).loc["model"]
     assert (found["layer"] == 1).all() and (found["p"] == 0.01).all()
     assert (found["score"] > found["null_high"]).all() and (found["k"] == 0).all()
@@ -265,9 +282,9 @@ def test_responses_that_are_of_nothing_show_nothing(dataset, words, planted):
     assert table.verdict().startswith("No. On planted nothing resembles the responses more than")
 
 
-@pytest.mark.parametrize("name", [*registry.measures_of(registry.BUILT_IN), "rv"])
+@pytest.mark.parametrize("name", [*registry.measures_of(registry.BUILT_IN), "own"])
 def test_draws_equal_the_measure_of_permuted_words_and_find_nothing_in_noise(name):
-    ba.register_measure("rv")(rv)
+    ba.register_measure("own")(own)
     protocol = ba.protocol("audited", timed=False)
     measure = RdmMeasure(protocol) if name == "rsa" else measure_of(name, protocol)
     rng = np.random.default_rng(0)
@@ -291,6 +308,28 @@ def test_draws_equal_the_measure_of_permuted_words_and_find_nothing_in_noise(nam
         group = values.mean(axis=1).max(axis=1)
         p.append(permutation_p(group[0], group[1:]))
     assert 0.02 <= np.mean(np.array(p) <= 0.05) <= 0.09
+
+
+def test_batches_are_fewer_bytes_and_move_with_the_words(monkeypatch):
+    monkeypatch.setattr("brainalign_jax.study.score.measures.kernels.BATCH", 8)
+    measure = measure_of("minibatch_cka", ba.protocol("audited", timed=False))
+    assert measure.needed_bytes(1, 800, Computation(threads=1)) == 4 * 800 * 8 * 5
+    rng = np.random.default_rng(0)
+    rows, order = rng.standard_normal((20, 5)).astype(np.float32), rng.permutation(20)
+    brain, model = measure.represent(jnp.asarray(rows)), measure.represent(jnp.asarray(rows[order]))
+    assert brain.kernels.shape == (3, 7, 7)
+    assert float(measure.compare(brain, model)) < 0.7
+    np.testing.assert_allclose(measure.compare(measure.permuted(brain, order), model), 1, atol=1e-5)
+
+
+def test_whitened_shapes_of_as_many_axes_as_words_are_refused(words):
+    rng = np.random.default_rng(0)
+    recording = make_responses(words, rng.standard_normal((60, 80)))
+    model = make_embeddings(words, rng.standard_normal((2, 60, 70)))
+    with pytest.raises(
+        ValueError, match="shape_cca is 1 by construction where 60 words have 59 ax"
+    ):
+        score("wide", [recording], model, chosen("shape_cca"))
 
 
 def test_what_does_not_fit_is_compared_by_subject_or_refused(words, planted):
@@ -338,14 +377,14 @@ def test_what_is_no_number_is_refused(words, planted, returned, message):
 def test_names():
     for name in registry.BUILT_IN:
         with pytest.raises(ValueError, match=f"{name!r} is taken by"):
-            ba.register_measure(name)(rv)
+            ba.register_measure(name)(own)
     with pytest.raises(ValueError, match="'r2' is what the scores of every method are called"):
         ba.register_measure("r2")
-    ba.register_measure("rv")(rv)
-    with pytest.raises(ValueError, match="'rv' is taken by"):
-        ba.register_method("rv")(lambda responses, vectors, weights: responses.T @ vectors)
-    scoring = ba.Scoring(methods=("rv", "rsa", "ridge", "cka"))
-    assert scoring.measures == ("rv", "rsa", "cka") and scoring.decoders == ("rsa", "ridge")
+    ba.register_measure("own")(own)
+    with pytest.raises(ValueError, match="'own' is taken by"):
+        ba.register_method("own")(lambda responses, vectors, weights: responses.T @ vectors)
+    scoring = ba.Scoring(methods=("own", "rsa", "ridge", "cka"))
+    assert scoring.measures == ("own", "rsa", "cka") and scoring.decoders == ("rsa", "ridge")
     with pytest.raises(ValueError, match="cka compares all words at once.*leave cka out"):
         chosen("ridge", "cka", n_voxels=10)
     with pytest.raises(

@@ -322,7 +322,7 @@ def test_vectors_of_other_words_are_an_error(words, planted):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"methods": ("cca",)}, "unknown method 'cca'; the nearest of .*: svcca, pwcca, cka"),
+        ({"methods": ("kcca",)}, "unknown method 'kcca'; the nearest of .*: cca"),
         ({"methods": ()}, "no method is given: name one or more of procrustes"),
         ({"methods": ("rsa",), "ks": (0,)}, "ks="),
     ],

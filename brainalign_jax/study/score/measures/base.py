@@ -16,6 +16,8 @@ import numpy as np
 from brainalign_jax.align import linalg
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.protocol import Protocol
+from brainalign_jax.study.score.preparation import type_means
+from brainalign_jax.study.score.repeats import repeated_rows
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Measure:
     name: also the metric of its rows. label: what figures call it. form: what matters of the responses, see
     `preparation.prepare_responses`. own_null: whether the value of unrelated vectors depends on how their
     axes vary, so that twins and controls have draws of their own, and are compared by what exceeds these.
+    repeats: whether a subject's rows are [T, K, R] of each presentation of a word, see `score.repeats`.
     """
 
     protocol: Protocol
@@ -33,8 +36,22 @@ class Measure:
     own_null = False
 
     @property
+    def repeats(self) -> bool:
+        return False
+
+    @property
     def form(self) -> str:
         return "products"
+
+    def rows(self, values: np.ndarray, *words, n_features: int) -> tuple[np.ndarray, np.ndarray]:
+        """(types [T] that are compared, a subject's rows of them), of responses [N, R].
+
+        words: token to type [N], eligible tokens [N], runs [N] or None. n_features: of the responses, which
+        may be in the axes that they span.
+        """
+        if self.repeats:
+            return repeated_rows(values, *words, n_features=n_features)
+        return type_means(values, *words[:2])
 
     def represent(self, rows: jax.Array) -> Any:
         """What is compared of one side, from its vectors [T, R]; traced."""
@@ -73,7 +90,7 @@ class Measure:
         """[S, L] of mean responses with the vectors [L, T, D] of the same T words.
 
         Args:
-          means: [T, R] of each subject, in the measure's form.
+          means: [T, R] of each subject, or [T, K, R], in the measure's form.
           known: what is compared of the subjects, kept for the next layers.
 
         With protocol.center the words' mean is subtracted on both sides.

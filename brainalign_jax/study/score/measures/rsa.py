@@ -1,6 +1,5 @@
 """The RSA score: similarity of a subject's dissimilarity matrix with that of each layer, over all words."""
 
-import math
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from functools import partial
@@ -10,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainalign_jax.align import rsa
-from brainalign_jax.align.rsa import partial_rsa, rsa_tiles
+from brainalign_jax.align.rsa import partial_rsa, rsa_tiles, whitened
+from brainalign_jax.align.rsa.crossnobis import crossnobis
+from brainalign_jax.align.rsa.pairs import square_form
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.registry import register_measure
@@ -22,6 +23,8 @@ from brainalign_jax.study.score.measures.base import (
     word_centred,
 )
 
+CROSSNOBIS = "crossnobis"
+
 
 @register_measure("rsa")
 class RsaScore(Measure):
@@ -29,6 +32,10 @@ class RsaScore(Measure):
 
     name = "rsa"
     label = "RSA score (correlation of RDMs)"
+
+    @property
+    def repeats(self) -> bool:
+        return self.protocol.rdm_metric == CROSSNOBIS
 
     @property
     def form(self) -> str:
@@ -63,6 +70,12 @@ class RsaScore(Measure):
             values = preparation.row_centred(values)
         method = protocol.rdm_comparison
         needed = self.needed_bytes(len(means), values.shape[1], computation)
+        if needed > computation.rdm_bytes and self.repeats:
+            raise ValueError(
+                f"crossnobis distances of {values.shape[1]:,} words take {needed:,} bytes, more than the "
+                f"{computation.rdm_bytes:,} that are for them: give more memory (--max_memory_gb), or "
+                "take another --rdm_metric"
+            )
         if needed > computation.rdm_bytes:
             tiled = [
                 rsa_tiles.scores(
@@ -87,24 +100,37 @@ class RdmMeasure(MatrixMeasure):
     name = RsaScore.name
     label = RsaScore.label
     form = RsaScore.form
+    repeats = RsaScore.repeats
 
     def represent(self, rows: jax.Array) -> jax.Array:
-        n_types = len(rows)
-        rdm = rsa.rdm(rows, metric=self.protocol.rdm_metric)
+        rdm = word_rdm(rows, metric=self.protocol.rdm_metric)
+        if self.protocol.rdm_comparison in whitened.COMPARISONS:
+            return whitened.unit_matrix(rdm, method=self.protocol.rdm_comparison)
         (vector,) = partial_rsa.unit_vectors(rdm[None], method=self.protocol.rdm_comparison)
-        half = jnp.zeros(n_types**2, vector.dtype).at[rsa.pair_places(n_types)].set(vector)
-        half = half.reshape(n_types, n_types)
-        return (half + half.T) / math.sqrt(2)
+        return square_form(vector) / jnp.sqrt(2).astype(vector.dtype)
+
+
+def word_rdm(rows: jax.Array, *, metric: str) -> jax.Array:
+    """Condensed dissimilarities of rows [T, R]; crossnobis of [T, K, R], and of [T, R] squared distances."""
+    if metric != CROSSNOBIS:
+        return rsa.rdm(rows, metric=metric)
+    return crossnobis(rows) if rows.ndim == 3 else jnp.square(rsa.rdm(rows, metric="euclidean"))
 
 
 def in_matrices(protocol: Protocol) -> bool:
     """Whether a protocol's RSA score is such a product: a comparison of RDMs that is a correlation."""
-    return protocol.of_method("rsa").rdm_comparison in partial_rsa.METHODS
+    comparison = protocol.of_method("rsa").rdm_comparison
+    return comparison in (*partial_rsa.METHODS, *whitened.COMPARISONS)
+
+
+def is_whitened(protocol: Protocol) -> bool:
+    """Whether a protocol's RSA score compares RDMs in units of their noise."""
+    return protocol.of_method("rsa").rdm_comparison in whitened.COMPARISONS
 
 
 @jax.jit(static_argnames=("metric", "method"))
 def _vector(x: jax.Array, *, metric: str, method: str) -> jax.Array:
-    return rsa.comparison_vector(rsa.rdm(x, metric=metric), method=method)
+    return rsa.comparison_vector(word_rdm(x, metric=metric), method=method)
 
 
 @jax.jit(static_argnames=("method",))

@@ -1,8 +1,11 @@
 """Canonical correlations and shapes as measures of a study."""
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from brainalign_jax.align.similarity import unit_axes, unit_shape
+from brainalign_jax.align import linalg
+from brainalign_jax.align.similarity import shrunk_axes, unit_axes, unit_shape
 from brainalign_jax.align.similarity.canonical import (
     Axes,
     mean_correlation,
@@ -13,6 +16,7 @@ from brainalign_jax.study.registry import register_measure
 from brainalign_jax.study.score.measures.base import Measure
 
 AXES = 10  # leading principal axes of each side
+PENALTY = 1.0  # of cca, times a word's mean square
 
 
 class _Canonical(Measure):
@@ -57,22 +61,73 @@ class Pwcca(_Canonical):
         return weighted_correlation(brain, model)
 
 
+@register_measure("cca")
+class Cca(Svcca):
+    """Mean canonical correlation of all axes, with a ridge penalty; see `align.similarity.cca`."""
+
+    name = "cca"
+    own_null = True
+    label = f"CCA, ridge penalty {PENALTY:g}"
+
+    def check(self, n_types: int) -> None:
+        Measure.check(self, n_types)
+
+    def represent(self, rows: jax.Array) -> Axes:
+        return shrunk_axes(rows, penalty=PENALTY)
+
+
 @register_measure("shape")
 class Shape(Measure):
-    """Cosine of brain and model after the best rotation; see `align.similarity.shape_similarity`."""
+    """Cosine of brain and model after the best rotation; see `align.similarity.shape_similarity`.
+
+    alpha: 1 rotates alone, 0 whitens. A side's unit is that in which a word's mean square is 1.
+    """
 
     name = "shape"
     own_null = True
     label = "Procrustes shape, cosine"
+    alpha = 1.0
 
     def chance(self, n_types: int) -> float:
         return float("nan")
 
     def represent(self, rows: jax.Array) -> jax.Array:
-        return unit_shape(rows)
+        if 0 < self.alpha < 1:
+            square = jnp.square(rows - rows.mean(axis=0)).sum() / len(rows)
+            rows = linalg.divided(rows, jnp.sqrt(square))
+        return unit_shape(rows, alpha=self.alpha)
 
     def permuted(self, represented: jax.Array, order: jax.Array) -> jax.Array:
         return represented[order]
 
     def compare(self, brain: jax.Array, model: jax.Array) -> jax.Array:
         return similarity_of_shapes(brain, model)
+
+
+@register_measure("shape_half")
+class HalfWhitenedShape(Shape):
+    """As shape, of axes that are half whitened before."""
+
+    name = "shape_half"
+    label = "shape, half whitened, cosine"
+    alpha = 0.5
+
+
+@register_measure("shape_cca")
+class WhitenedShape(Shape):
+    """As shape, of axes that are whitened before: all canonical correlations, by no penalty."""
+
+    name = "shape_cca"
+    label = "shape, whitened, cosine"
+    alpha = 0.0
+
+    def scores(self, means, values, *args) -> np.ndarray:
+        """Raises: ValueError where both sides vary in as many axes as there can be."""
+        scores, (_, n_types, width) = super().scores(means, values, *args), values.shape
+        widest = min(width, max(rows.shape[1] for rows in means.values()))
+        if widest >= n_types - 1 and np.any(scores > 1 - 1e-5):
+            raise ValueError(
+                f"{self.name} is 1 by construction where {n_types} words have {n_types - 1} axes in "
+                "the brain and in the model: take cca, which has a penalty, shape_half or shape"
+            )
+        return scores

@@ -59,7 +59,7 @@ class SimilarityDecoding(NestedMethod):
         vectors = layer.values
         mean = linalg.weighted_mean(vectors, state.training_types) * self.protocol.center
         metric = self.protocol.rdm_metric
-        metric = "correlation" if metric == "euclidean" else metric
+        metric = "correlation" if metric in ("euclidean", "crossnobis") else metric
         if layer.products is not None:
             similar = decoding.cosines(layer, mean)
         else:

@@ -1,0 +1,159 @@
+"""Crossnobis distances and whitened comparisons in a study: values, evidence, and what has no repeats."""
+
+import jax
+import numpy as np
+import pytest
+from recordings import make_embeddings, make_responses
+from scipy.spatial.distance import pdist
+from scipy.stats import pearsonr
+from sklearn.covariance import LedoitWolf
+
+import brainalign_jax as ba
+from brainalign_jax.align.rsa import whitened
+from brainalign_jax.neural.readers import Dataset
+from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.studies.timecourse.similarity import check_rsa
+from brainalign_jax.study.evidence.chance import permutation_p
+from brainalign_jax.study.score.measures.rsa import RdmMeasure
+from brainalign_jax.study.score.repeats import presentations, repeated_rows
+from brainalign_jax.study.score.sweep import score
+
+T, RUNS, V = 24, 3, 40
+PLAN = ba.EvidencePlan(
+    n_nulls=1, null="items", n_permutations=99, n_bootstraps=100, controls=(), untrained_seeds=0
+)
+
+
+def chosen(*methods, comparison="corr_cov", **options):
+    choices = dict(n_folds=3, n_inner_folds=2, csls_k=3, rdm_metric="crossnobis") | options
+    protocol = ba.protocol("audited", timed=False, rdm_comparison=comparison, **choices)
+    return ba.Scoring(methods, protocol, ks=(1, 10))
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """(stimulus, two people, vectors [2, T, 6] of which layer 1 is in their responses)."""
+    rng = np.random.default_rng(4)
+    order = [f"word{i}" for _ in range(RUNS) for i in rng.permutation(T)]
+    words = Stimulus(tuple(order), run=np.repeat(np.arange(RUNS), T))
+    vectors = rng.standard_normal((2, T, 6))
+    _, token_to_type = words.types()
+    people = []
+    for subject in ("A", "B"):
+        evoked = vectors[1] @ rng.standard_normal((6, V))
+        noise = rng.standard_normal((T * RUNS, V)) @ np.diag(np.geomspace(0.5, 8, V))
+        people.append(make_responses(words, evoked[token_to_type] + noise, subject=subject))
+    return words, people, vectors
+
+
+def by_hand(person):
+    """Crossnobis distances of the words, in the voxels."""
+    _, token_to_type = person.stimulus.types()
+    values = person.values.astype(float)
+    runs = np.array(
+        [
+            [values[(token_to_type == t) & (person.stimulus.run == r)][0] for r in range(RUNS)]
+            for t in range(T)
+        ]
+    )
+    residuals = (runs - runs.mean(axis=1, keepdims=True)).reshape(-1, V)
+    inverse = np.linalg.inv(LedoitWolf(assume_centered=True).fit(residuals).covariance_)
+    distances = []
+    for i in range(T):
+        for j in range(i + 1, T):
+            gap = runs[i] - runs[j]
+            products = gap @ inverse @ gap.T
+            distances.append(products.sum() - np.trace(products))
+    return np.array(distances)
+
+
+@pytest.mark.parametrize("comparison", ["pearson", "cosine_cov"])
+def test_scores_equal_numpy(recorded, comparison):
+    words, people, vectors = recorded
+    scoring = chosen("rsa", comparison=comparison)
+    rows = score("planted", people, make_embeddings(words, vectors), scoring).rows
+    values = rows[rows["metric"] == "rsa"].set_index(["subject", "layer"])["value"]
+    for person in people:
+        distances = by_hand(person).astype(np.float32)
+        for layer in (0, 1):
+            model = pdist(vectors[layer], "sqeuclidean").astype(np.float32)
+            expected = (
+                pearsonr(distances, model).statistic
+                if comparison == "pearson"
+                else float(whitened.compare(distances, model))
+            )
+            assert values[person.subject, layer] == pytest.approx(expected, abs=1e-4)
+
+
+def study(words, people, vectors, *methods, **options):
+    dataset = Dataset(
+        "d", tuple(p.subject for p in people), words, {p.subject: p for p in people}.__getitem__
+    )
+    model = make_embeddings(words, vectors)
+    return ba.run_study(
+        dataset, [model], chosen(*methods, **options), evidence=PLAN, progress=False
+    )
+
+
+def test_what_is_planted_is_told_from_permuted_words(recorded):
+    words, people, vectors = recorded
+    table = study(words, people, vectors, "rsa", "cka", comparison="spearman")
+    of_rsa = table.extras["rsa"].set_index("layer")
+    assert of_rsa.loc[1, "p"] == 0.01 and of_rsa.loc[1, "n_items"] == T
+    found = table.extras["similarity"].set_index("method")
+    assert found.loc["rsa", "layer"] == 1 and found.loc["rsa", "p"] == 0.01
+    assert found.loc["rsa", "score"] == pytest.approx(of_rsa.loc[1, "rsa"], abs=1e-5)
+    table = study(words, people, vectors, "rsa")  # whitened: the other table has no tests of it
+    assert not len(table.extras["rsa"])
+    (line,) = table.extras["similarity"].to_dict("records")
+    assert line["method"] == "rsa" and line["layer"] == 1 and line["p"] == 0.01
+    assert line["score"] > line["null_high"] > line["null_mean"] > -0.1
+
+
+@pytest.mark.parametrize("comparison", ["cosine_cov", "spearman"])
+def test_noise_is_found_as_often_as_p_says(comparison):
+    measure = RdmMeasure(chosen("rsa", comparison=comparison).protocol)
+    rng = np.random.default_rng(1)
+    orders = np.stack([np.arange(16), *(rng.permutation(16) for _ in range(39))]).astype(np.int32)
+
+    @jax.jit
+    def drawn(brains, models):
+        return measure.drawn(
+            jax.vmap(measure.represent)(brains), jax.vmap(measure.represent)(models), orders
+        )
+
+    p, values = [], []
+    for _ in range(200):
+        brains, models = rng.standard_normal((2, 16, 3, 8)), rng.standard_normal((3, 16, 6))
+        group = np.asarray(drawn(brains, models)).mean(axis=1)
+        values.append(group[0].mean())
+        p.append(permutation_p(group[0].max(), group[1:].max(axis=1)))
+    assert 0.02 <= np.mean(np.array(p) <= 0.05) <= 0.09
+    assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(len(values))
+
+
+def test_presentations():
+    types = np.array([0, 1, 0, 2, 1, 0, 2, 2, -1])
+    eligible = types >= 0
+    assert presentations(types, eligible, None).tolist() == [0, 0, 1, 0, 1, 2, 1, 2, -1]
+    runs = np.array([5, 5, 5, 5, 3, 3, 3, 4, 4])
+    assert presentations(types, eligible, runs).tolist() == [0, 0, 0, 0, 1, 1, 1, 2, -1]
+    eligible[4] = False
+    assert presentations(types, eligible, runs).tolist() == [0, -1, 0, 0, -1, 1, 1, 2, -1]
+
+
+def test_words_without_repeats_are_left_out_and_none_with_them_is_refused(recorded):
+    words, people, vectors = recorded
+    _, types = words.types()
+    values = people[0].values
+    eligible = (types > 2) | (words.run == 0)
+    kept, rows = repeated_rows(values, types, eligible, words.run, n_features=V)
+    assert kept.tolist() == list(range(3, T)) and rows.shape == (T - 3, RUNS, V)
+    one = Stimulus(words.words[:T], run=words.run[:T])
+    person = make_responses(one, values[:T])
+    model = make_embeddings(one, vectors)
+    message = "and 0 of 24 words have two or more in different runs: take recordings with repeats"
+    with pytest.raises(ValueError, match=message):
+        score("few", [person], model, chosen("rsa"))
+    with pytest.raises(ValueError, match="takes a word's mean response, which crossnobis has not"):
+        check_rsa(chosen("rsa", comparison="spearman"))
