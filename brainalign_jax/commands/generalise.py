@@ -6,7 +6,7 @@ from brainalign_jax.commands import align
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of, picked
-from brainalign_jax.studies.options import Generalisation
+from brainalign_jax.studies.options import CONDITION, Generalisation
 from brainalign_jax.study.options import CELL_KS, Scoring
 
 CONDITIONS = Option(
@@ -67,6 +67,8 @@ def _generalise(values: dict[str, Any], text: str) -> None:
             conditions = split_conditions(values["conditions"])
         elif plan.match:
             raise ValueError("--match is for --conditions: leave it out, or give them")
+        elif plan.candidates != (CONDITION,):
+            raise ValueError("--candidates is for --conditions: leave it out, or give them")
     data = align.open_data(values)
     asked: tuple = (
         (data, values["models"]) if conditions is None else (data, values["models"], conditions)

@@ -125,6 +125,9 @@ class Languages:
         check_fields(self)
 
 
+CONDITION, JOINT = CANDIDATE_RULES = ("condition", "joint")
+
+
 @documented
 @dataclass(frozen=True)
 class Generalisation:
@@ -149,6 +152,12 @@ class Generalisation:
         "fold",
         choices=("fold", "training"),
     )
+    candidates: tuple[str, ...] = described(
+        "What a word is looked for among, none of them trained on: words of its own condition, or as many of "
+        "each (joint), where a map that only tells conditions apart scores, too; or both rules. The verdict "
+        "is by condition where it is asked for.",
+        ("condition",),
+    )
     match: tuple[str, ...] = described(
         "Test only words that have a partner in the other conditions, alike in these: length, frequency, "
         "position, reliability (agreement of the other people) or attributes of numbers.",
@@ -169,6 +178,11 @@ class Generalisation:
 
     def __post_init__(self):
         check_fields(self)
+        for rule in self.candidates:
+            check_known("candidates=", rule, CANDIDATE_RULES)
+        if not self.candidates:
+            raise ValueError(f"candidates is empty: give {' or '.join(CANDIDATE_RULES)}, or both")
+        object.__setattr__(self, "candidates", tuple(dict.fromkeys(self.candidates)))
 
 
 @documented

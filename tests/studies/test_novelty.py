@@ -12,7 +12,7 @@ from simulate.pereira import simulate_pereira
 from brainalign_jax import cli
 from brainalign_jax.neural.readers import Dataset, open_dataset
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.studies.generalisation import NoveltyTable, run_novelty
+from brainalign_jax.studies.generalisation import NoveltyTable, run_generalisation, run_novelty
 from brainalign_jax.studies.generalisation.levels import (
     draw_ladder,
     exchanged_items,
@@ -226,6 +226,27 @@ def test_sentences_of_pereira2018_hold_for_passages_topics_experiments_and_peopl
     assert table.levels == ["word", "passage", "topic", "experiment", "person"]
     assert verdicts(table)[0].answer == "holds"
     assert table.manifest["n_groups"][1:] == [168, 24, 2, 3]
+
+
+def test_what_is_fitted_on_one_experiment_of_pereira2018_holds_for_the_other(sentences):
+    folder, simulation = sentences
+    dataset = open_dataset("pereira2018", folder, experiment="627sentences", roi="languageLH")
+    vectors = np.concatenate([simulation.vectors[name] for name in simulation.vectors])[None]
+    names = ("experiment=384sentences", "experiment=243sentences")
+    table = run_generalisation(
+        dataset,
+        [make_embeddings(dataset.stimulus, vectors)],
+        names,
+        plan=Generalisation(n_folds=4, n_splits=1, n_train=40, n_nulls=0, n_bootstraps=100),
+        scoring=Scoring(methods=("ridge",), ks=(1,), layers=(0,)),
+        progress=False,
+    )
+    assert table.manifest["conditions"] == {names[0]: 384, names[1]: 243}
+    for trained, tested in (names, names[::-1], (names[0],) * 2, (names[1],) * 2):
+        cell = table.line(
+            subject="group", layer=0, metric="rank_accuracy", trained_on=trained, tested_on=tested
+        )
+        assert cell["lower"] > 0.5 and cell["n_train"] == 40
 
 
 def test_the_command_writes_table_manifest_and_report(tmp_path, monkeypatch, capsys):

@@ -5,6 +5,8 @@ What is derived from ds002345 is not at OpenNeuro but in the bucket of INDI, by 
 
 from __future__ import annotations
 
+import dataclasses
+
 from brainalign_jax.neural.downloads.release import Release, ReleaseFile
 
 _SERVER = "https://s3.amazonaws.com/openneuro.org/"
@@ -195,6 +197,24 @@ def _smn_scan(subject: str, story: int) -> ReleaseFile:
     return _file("ds004078", path, subject, (str(story),))
 
 
+def _smn_recording(subject: str, story: int) -> tuple[ReleaseFile, ReleaseFile]:
+    """The MEG of a story, and its triggers."""
+    path = f"derivatives/preprocessed_data/sub-{subject}/MEG/sub-{subject}_task-RDR_run-{story}"
+    recording, events = (
+        _file("ds004078", f"{path}_{ending}", subject, (str(story),))
+        for ending in ("meg.fif", "events.tsv")
+    )
+    return recording, events
+
+
+_SMN_TIMES = tuple(
+    _file(
+        "ds004078",
+        f"derivatives/annotations/time_align/word-level/story_{story}_word_time.mat",
+        stories=(str(story),),
+    )
+    for story in range(1, 61)
+)
 SMN4LANG = Release(
     name="smn4lang",
     title="fMRI (and MEG) of twelve people listening to sixty stories in Chinese",
@@ -205,18 +225,27 @@ SMN4LANG = Release(
     by_hand="download the folders annotations/time_align and preprocessed_data of derivatives in ds004078 "
     "from OpenNeuro",
     files=(
-        *(
-            _file(
-                "ds004078",
-                f"derivatives/annotations/time_align/word-level/story_{story}_word_time.mat",
-                stories=(str(story),),
-            )
-            for story in range(1, 61)
-        ),
+        *_SMN_TIMES,
         *(_smn_scan(f"{number:02d}", story) for number in range(1, 13) for story in range(1, 61)),
     ),
     notes="13 GB of grayordinates a person: name those you want with subjects (01, ...) and stories "
-    "(1, ...); the volumes in MNI (34 GB a person) and the MEG are not fetched",
+    "(1, ...); the volumes in MNI (34 GB a person) are not fetched; the MEG is smn4lang_meg",
+)
+SMN4LANG_MEG = dataclasses.replace(
+    SMN4LANG,
+    name="smn4lang_meg",
+    title="MEG of twelve people listening to sixty stories in Chinese",
+    files=(
+        *_SMN_TIMES,
+        *(
+            file
+            for number in range(1, 13)
+            for story in range(1, 61)
+            for file in _smn_recording(f"{number:02d}", story)
+        ),
+    ),
+    notes="0.4 GB a story and person, 24 GB a person: name those you want with subjects (01, ...) and "
+    "stories (1, ...)",
 )
 
 

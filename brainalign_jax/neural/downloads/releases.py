@@ -13,6 +13,7 @@ from brainalign_jax.neural.downloads.openneuro import (
     LITTLE_PRINCE,
     NARRATIVES,
     SMN4LANG,
+    SMN4LANG_MEG,
 )
 from brainalign_jax.neural.downloads.release import Listing, Release, ReleaseFile
 
@@ -161,6 +162,7 @@ RELEASES: dict[str, Release] = {
         NATURAL_STORIES,
         PEREIRA_2018,
         SMN4LANG,
+        SMN4LANG_MEG,
     )
 }
 

@@ -6,7 +6,7 @@ Baseline, rejection and montage stay MNE's: what is in the files is what is read
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ SUBJECT = "{subject}"
 _EPOCHS = ("{subject}-epo.fif", "{subject}_epo.fif", "{subject}-epo.fif.gz", "{subject}_epo.fif.gz")
 
 
-class _Cut(NamedTuple):
+class Cut(NamedTuple):
     """Which part of the epochs is read, see `read_mne`."""
 
     picks: str | None
@@ -91,16 +91,12 @@ def read_mne(
         raise ValueError("epochs= and raw= are both given; give one of them")
     if raw is not None and words is None:
         raise ValueError("raw= needs words=: a table of the words with their onsets")
-    if decim < 1:
-        raise ValueError(f"decim={decim} must be a whole number of at least 1")
-    if resample is not None and not resample > 0:
-        raise ValueError(f"resample={resample:g} must be above 0 Hz")
+    cut = check_cut(Cut(picks, tmin, tmax, baseline, decim, resample))
     folder = Path(data_dir)
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; give the folder of the recordings")
     files = _files(folder, (raw,) if raw else (epochs,) if epochs else _EPOCHS)
     chosen = choose_subjects(NAME, tuple(files), subjects)
-    cut = _Cut(picks, tmin, tmax, baseline, decim, resample)
     stimuli = {}
     for subject in chosen:
         if words is None:
@@ -120,7 +116,7 @@ def read_mne(
         path = files[subject]
         read = _cut_of_raw if raw is not None else _saved_epochs
         of_file = read(path, stimuli[subject], cut)
-        values, kept = _values(of_file, path), _rows(of_file, len(stimulus), path)
+        values, kept = _values(of_file, path), rows_of_epochs(of_file, len(stimulus), path)
         every = np.zeros((len(stimulus), *values.shape[1:]), np.float32)
         every[kept] = values
         valid = np.zeros(len(stimulus), bool)
@@ -134,6 +130,15 @@ def read_mne(
 
     load = mean_loader(load_epochs, window)
     return Dataset(NAME, chosen, stimulus, load, meta, epochs=load_epochs)
+
+
+def check_cut(cut: Cut) -> Cut:
+    """The same cut. Raises ValueError for one that cannot be made of any recording."""
+    if cut.decim < 1:
+        raise ValueError(f"decim={cut.decim} must be a whole number of at least 1")
+    if cut.resample is not None and not cut.resample > 0:
+        raise ValueError(f"resample={cut.resample:g} must be above 0 Hz")
+    return cut
 
 
 def _mne() -> Any:
@@ -226,7 +231,7 @@ def _stimulus(path: Path, words, fields: dict, sentence) -> Stimulus:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _saved_epochs(path: Path, stimulus: Stimulus, cut: _Cut) -> Any:
+def _saved_epochs(path: Path, stimulus: Stimulus, cut: Cut) -> Any:
     """The epochs of a file, cut as asked for."""
     del stimulus
     read_epochs = _mne().read_epochs
@@ -248,21 +253,36 @@ def _saved_epochs(path: Path, stimulus: Stimulus, cut: _Cut) -> Any:
     return _thinned(epochs, cut)
 
 
-def _cut_of_raw(path: Path, stimulus: Stimulus, cut: _Cut) -> Any:
+def _cut_of_raw(path: Path, stimulus: Stimulus, cut: Cut) -> Any:
     """Epochs around the onsets of the words in a recording."""
+    return epochs_around(
+        open_recording(path, cut.picks), path, stimulus.words, stimulus.onsets, cut
+    )
+
+
+def open_recording(path: Path, picks: str | None) -> Any:
+    """A recording, its values not read yet, with the channels that were asked for."""
+    return _picked(_read(_mne().io.read_raw, path, "a recording", preload=False), path, picks)
+
+
+def epochs_around(raw: Any, path: Path, words: Sequence[str], onsets: np.ndarray, cut: Cut) -> Any:
+    """Epochs of a recording around the onsets [N] of words, in seconds from its start; decimated as they are
+    cut.
+
+    Raises ValueError naming the file for onsets that do not increase or lie beyond its end.
+    """
     mne = _mne()
-    raw = _picked(_read(mne.io.read_raw, path, "a recording", preload=False), path, cut.picks)
     rate = float(raw.info["sfreq"])
-    samples = np.round(stimulus.onsets * rate).astype(np.int64) + raw.first_samp
+    samples = np.round(onsets * rate).astype(np.int64) + raw.first_samp
     if (np.diff(samples) <= 0).any():
         row = int(np.argmax(np.diff(samples) <= 0)) + 1
         raise ValueError(
-            f"{path}: word {row + 1} ({stimulus.words[row]!r}) begins at the sample of the word before it or "
+            f"{path}: word {row + 1} ({words[row]!r}) begins at the sample of the word before it or "
             "earlier; onsets are seconds from the start of one recording"
         )
     if samples[-1] > raw.last_samp:
         raise ValueError(
-            f"{path}: the last word begins at {stimulus.onsets[-1]:g} s, the recording ends at "
+            f"{path}: the last word begins at {onsets[-1]:g} s, the recording ends at "
             f"{raw.times[-1]:g} s; give onsets in seconds from its start"
         )
     events = np.column_stack([samples, np.zeros_like(samples), np.ones_like(samples)]).astype(int)
@@ -271,10 +291,12 @@ def _cut_of_raw(path: Path, stimulus: Stimulus, cut: _Cut) -> Any:
         raise ValueError(f"tmin={tmin:g} must be below tmax={tmax:g}")
     if cut.baseline is not None:
         _check_baseline(path, cut.baseline, tmin, tmax, rate)
-    n_bytes = 8 * len(events) * len(raw.ch_names) * int((tmax - tmin) * rate + 1)
+    decim = 1 if cut.resample is not None else cut.decim
+    n_bytes = 8 * len(events) * len(raw.ch_names) * int((tmax - tmin) * rate / decim + 1)
     check_memory(n_bytes, path, "its epochs")
-    options = dict(baseline=cut.baseline, preload=True, proj=False, verbose="error")
-    return _thinned(mne.Epochs(raw, events, tmin=tmin, tmax=tmax, **options), cut)
+    options = dict(baseline=cut.baseline, preload=True, proj=False, decim=decim, verbose="error")
+    epochs = mne.Epochs(raw, events, tmin=tmin, tmax=tmax, **options)
+    return epochs if decim > 1 else _thinned(epochs, cut)
 
 
 def _check_baseline(
@@ -300,7 +322,7 @@ def _picked(recording: Any, path: Path, picks: str | None) -> Any:
         ) from error
 
 
-def _thinned(epochs: Any, cut: _Cut) -> Any:
+def _thinned(epochs: Any, cut: Cut) -> Any:
     if cut.resample is not None:
         epochs = epochs.resample(cut.resample, verbose="error")
     return epochs.decimate(cut.decim, verbose="error") if cut.decim > 1 else epochs
@@ -314,14 +336,22 @@ def _values(epochs: Any, path: Path) -> np.ndarray:
     values = np.asarray(epochs.get_data(copy=True), np.float64)
     if not len(values):
         raise ValueError(f"{path}: no epoch is left; MNE rejected all of them")
-    kinds = np.array(epochs.get_channel_types())
+    return scaled_by_type(values, epochs.get_channel_types()).astype(np.float32)
+
+
+def scaled_by_type(values: np.ndarray, types: Sequence[str]) -> np.ndarray:
+    """The values [N, C, T], in place, each of the C channels' types at a root mean square of one."""
+    kinds = np.array(types)
     for kind in np.unique(kinds):
-        scale = np.sqrt(np.nanmean(np.square(values[:, kinds == kind])))
-        values[:, kinds == kind] /= scale or 1.0
-    return values.astype(np.float32)
+        squares = [
+            np.nanmean(np.square(values[:, channel], dtype=np.float64))
+            for channel in np.flatnonzero(kinds == kind)
+        ]
+        values[:, kinds == kind] /= np.sqrt(np.nanmean(squares)) or 1.0
+    return values
 
 
-def _rows(epochs: Any, n_words: int, path: Path) -> np.ndarray:
+def rows_of_epochs(epochs: Any, n_words: int, path: Path) -> np.ndarray:
     """The word of each epoch: in order, or where some were rejected by MNE's selection among its events.
 
     Events of other kinds than words, which MNE ignored, are no words.
@@ -340,7 +370,7 @@ def _rows(epochs: Any, n_words: int, path: Path) -> np.ndarray:
     return np.searchsorted(asked, selection)
 
 
-def _facts(cut: _Cut, from_raw: bool) -> dict:
+def _facts(cut: Cut, from_raw: bool) -> dict:
     """What was asked for of the epochs, for the manifest."""
     asked = {name: value for name, value in cut._asdict().items() if value is not None}
     return {"made_of": "recordings" if from_raw else "saved epochs", **asked}

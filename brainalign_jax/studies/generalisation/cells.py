@@ -2,7 +2,8 @@
 
 The words that a cell tests are the only candidates, and no cell was trained on any of them. The same words
 with the same candidates are tested after training on the rest of their own condition, and after training on
-as many words of another one: what differs between the two cells is the training alone.
+as many words of another one: what differs between the two cells is the training alone. By the joint rule the
+candidates are as many words of each condition, and no cell was trained on any of them either.
 """
 
 from __future__ import annotations
@@ -108,6 +109,56 @@ def draw_cells(items: Items, sizes: Sizes, *, n_splits: int, rng: np.random.Gene
                     train = rng.choice(pool, sizes.n_train, replace=False)
                     drawn.append((train, test, trained, tested))
     return Cells(*(np.array(part) for part in zip(*drawn, strict=True)))
+
+
+def draw_joint_cells(
+    items: Items, sizes: Sizes, *, n_splits: int, rng: np.random.Generator
+) -> Cells:
+    """Cells that test n_candidates words of every condition together, one condition after the other.
+
+    Trained on words of one condition that the fold does not hold. tested: -1, for all conditions; see
+    `tested_apart`. test: [F, C * n_candidates].
+    """
+    words_of = [np.flatnonzero(items.condition == label) for label in range(len(items.names))]
+    drawn_by = items.unit if items.sets is None else items.sets
+    drawn: list[tuple[np.ndarray, np.ndarray, int, int]] = []
+    for _ in range(n_splits):
+        if items.sets is None:
+            units_of = [rng.permutation(np.unique(items.unit[words])) for words in words_of]
+        else:
+            units_of = [rng.permutation(np.unique(items.sets[items.sets >= 0]))] * len(words_of)
+        folds_of = [np.array_split(units, sizes.n_folds) for units in units_of]
+        for folds in zip(*folds_of, strict=True):
+            held = [
+                np.isin(drawn_by[words], fold) for words, fold in zip(words_of, folds, strict=True)
+            ]
+            tested = [
+                rng.choice(words[own], sizes.n_candidates, replace=False)
+                for words, own in zip(words_of, held, strict=True)
+            ]
+            for trained, words in enumerate(words_of):
+                train = rng.choice(words[~held[trained]], sizes.n_train, replace=False)
+                drawn.append((train, np.concatenate(tested), trained, -1))
+    return Cells(*(np.array(part) for part in zip(*drawn, strict=True)))
+
+
+def tested_apart(cells: Cells, n_conditions: int) -> Cells:
+    """Joint cells as one a condition tested, in the order of `words_apart`: [F * C] of n_candidates words."""
+    n_cells = len(cells.train)
+    return Cells(
+        np.repeat(cells.train, n_conditions, axis=0),
+        cells.test.reshape(n_cells * n_conditions, -1),
+        np.repeat(cells.trained, n_conditions),
+        np.tile(np.arange(n_conditions), n_cells),
+    )
+
+
+def words_apart(ranks: np.ndarray, n_conditions: int) -> np.ndarray:
+    """Ranks [..., F, L, C * n] in joint cells as those of the cells of `tested_apart` [..., F * C, L, n]."""
+    *lead, n_cells, n_layers, n_words = ranks.shape
+    parts = ranks.reshape(*lead, n_cells, n_layers, n_conditions, n_words // n_conditions)
+    parts = np.moveaxis(parts, -2, -3)
+    return parts.reshape(*lead, n_cells * n_conditions, n_layers, n_words // n_conditions)
 
 
 def exchanged(items: Items, rng: np.random.Generator) -> Items:

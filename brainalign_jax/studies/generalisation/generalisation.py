@@ -3,14 +3,16 @@
 For each person, model, layer and method: trained on words of a condition, tested on held-out words of the
 same one and of the others, with equal numbers of training words and of candidates, and candidates that no
 cell was trained on. The gap is what is lost from within to across. It is compared with the gaps of draws in
-which the words exchange their conditions and everything is fitted and chosen anew.
+which the words exchange their conditions and everything is fitted and chosen anew. Candidates are the
+held-out words of the tested condition, or as many of every condition.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,17 +28,22 @@ from brainalign_jax.studies.generalisation.cells import (
     Sizes,
     common_sizes,
     draw_cells,
+    draw_joint_cells,
     exchanged,
     n_sets,
+    tested_apart,
 )
 from brainalign_jax.studies.generalisation.conditions import Items, items_in, split_conditions
 from brainalign_jax.studies.generalisation.table import (
     COLUMNS,
+    RULE,
     GeneralisationTable,
     gap_slopes,
+    of_rule,
+    ranks_apart,
     rows_of,
 )
-from brainalign_jax.studies.options import Generalisation
+from brainalign_jax.studies.options import CONDITION, JOINT, Generalisation
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
@@ -83,46 +90,64 @@ def run_generalisation(
     matchings = _matchings(dataset, items, plan, scoring.lower)
     own_items = [items._replace(sets=matching.sets) for matching in matchings] or [items]
     sizes = common_sizes(own_items, n_folds=plan.n_folds, n_train=plan.n_train)
-    ks = scores.ks_within(scoring.ks, sizes.n_candidates)
+    fewest = sizes.n_candidates * (1 if CONDITION in plan.candidates else len(names))
+    ks = scores.ks_within(scoring.ks, fewest)
     n_cells = (1 + plan.n_nulls) * plan.n_splits * sizes.n_folds * len(names) ** 2
-    if n_cells * len(own_items) * (sizes.n_train + sizes.n_candidates) > _MOST:
+    n_words = len(plan.candidates) * (sizes.n_train + sizes.n_candidates)
+    if n_cells * len(own_items) * n_words > _MOST:
         raise ValueError(
             f"{len(names)} conditions, n_splits={plan.n_splits} and n_nulls={plan.n_nulls} make {n_cells:,} "
             f"cells of {sizes.n_train} training words, more than can be held: lower one of them"
         )
     computing.keep_compiled_programs()
-    drawn = [_draws(person_items, sizes, plan, scoring.seed) for person_items in own_items]
-    # Where words are matched by what other people agree on, each person has cells of their own.
-    cells_of = [drawn[index % len(drawn)] for index in range(len(dataset.subjects))]
-    observed = [cells[0] for cells in cells_of]
+    tasks = [
+        _task(rule, own_items, sizes, plan, len(dataset.subjects), scoring.seed)
+        for rule in plan.candidates
+    ]
     cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
     study = Study(dataset, models, scoring, computation, embedding, given=in_memory, cache=cache)
-    methods = [scores.decoding_method(name, chosen, sizes) for name in scoring.methods]
+    methods = [
+        (task, scores.decoding_method(name, chosen, task.sizes))
+        for name in scoring.methods
+        for task in tasks
+    ]
     told, vectors = scores.vectors_of(study, len(methods), show=progress)
     tables, fingerprints = [], {}
     with told.stage(SCORES), computation.context():
-        rows = scores.rows_of_people(dataset, items, methods, scoring.lower, fingerprints)
-        for method in methods:
+        rows = scores.rows_of_people(
+            dataset, items, [method for _, method in methods], scoring.lower, fingerprints
+        )
+        for task, method in methods:
             sources = rows[method.form]
-            ceilings = scores.ceiling_ranks(sources, observed, sizes, method, plan.centring)
+            observed = [draws[0] for draws in task.cells_of]
+            ceilings = scores.ceiling_ranks(sources, observed, task.sizes, method, plan.centring)
             for embeddings in vectors:
                 layers = scores.item_layers(embeddings, items, scoring.layers, method)
                 ranks = scores.ranked(
                     dataset.subjects,
                     sources,
                     layers,
-                    cells_of,
-                    sizes,
+                    task.cells_of,
+                    task.sizes,
                     method,
                     plan.centring,
                     computation,
                     told,
                 )
                 ranks = ranks._replace(ceiling=ceilings)
-                rows_found = rows_of(ranks, items, observed, sizes, plan, ks=ks, seed=scoring.seed)
+                cells = observed
+                if task.rule == JOINT:
+                    ranks = ranks_apart(ranks, len(names))
+                    cells = [tested_apart(drawn, len(names)) for drawn in observed]
+                method_rows = rows_of(
+                    ranks, items, cells, task.sizes, plan, ks=ks, seed=scoring.seed
+                )
                 tables.append(
-                    rows_found.assign(
-                        dataset=dataset.name, model=embeddings.model, method=method.name
+                    method_rows.assign(
+                        dataset=dataset.name,
+                        model=embeddings.model,
+                        method=method.name,
+                        **{RULE: task.rule},
                     )
                 )
     facts = manifest(
@@ -143,14 +168,36 @@ def run_generalisation(
         "ks": list(ks),
         "stimulus": dataset.stimulus.fingerprint(),
     }
-    all_rows = pd.concat(tables, ignore_index=True)[list(COLUMNS)]
-    facts["scaling"] = gap_slopes(all_rows, vectors, plan, scoring.seed)
+    all_rows = pd.concat(tables, ignore_index=True)[[*COLUMNS, RULE]]
     table = GeneralisationTable(all_rows, facts)
+    facts["scaling"] = gap_slopes(of_rule(table), vectors, plan, scoring.seed)
     if output is not None:
         with outputs.new_outputs(output) as new:
             table.write(new)
             report.write_report(table, new)
     return table
+
+
+class _Task(NamedTuple):
+    """What is scored by one rule of candidates.
+
+    sizes: with all candidates of a cell. cells_of: of each person, the cells as they are, then each draw's.
+    """
+
+    rule: str
+    sizes: Sizes
+    cells_of: list[list[Cells]]
+
+
+def _task(
+    rule: str, own_items: list[Items], sizes: Sizes, plan: Generalisation, n_people: int, seed: int
+) -> _Task:
+    """own_items: of all people, or where words are matched by what other people agree on, of each person."""
+    draw = draw_joint_cells if rule == JOINT else draw_cells
+    drawn = [_draws(items, sizes, plan, seed, draw) for items in own_items]
+    n_conditions = len(own_items[0].names) if rule == JOINT else 1
+    sizes = sizes._replace(n_candidates=sizes.n_candidates * n_conditions)
+    return _Task(rule, sizes, [drawn[index % len(drawn)] for index in range(n_people)])
 
 
 def _matchings(
@@ -192,13 +239,15 @@ def _matching_facts(matchings, items: Items, plan: Generalisation) -> dict | Non
     }
 
 
-def _draws(items: Items, sizes: Sizes, plan: Generalisation, seed: int) -> list[Cells]:
+def _draws(
+    items: Items, sizes: Sizes, plan: Generalisation, seed: int, draw_from: Callable[..., Cells]
+) -> list[Cells]:
     """The cells as they are, then those of each draw in which conditions are exchanged."""
-    draws = [draw_cells(items, sizes, n_splits=plan.n_splits, rng=_rng(seed, 0))]
+    draws = [draw_from(items, sizes, n_splits=plan.n_splits, rng=_rng(seed, 0))]
     for draw in range(1, plan.n_nulls + 1):
         rng = _rng(seed, draw)
         moved = exchanged(items, rng)
-        draws.append(draw_cells(moved, sizes, n_splits=plan.n_splits, rng=rng))
+        draws.append(draw_from(moved, sizes, n_splits=plan.n_splits, rng=rng))
     return draws
 
 

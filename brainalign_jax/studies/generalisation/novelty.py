@@ -41,7 +41,7 @@ from brainalign_jax.studies.generalisation.table import (
     item_means,
     size_slopes,
 )
-from brainalign_jax.studies.options import Generalisation
+from brainalign_jax.studies.options import CONDITION, Generalisation
 from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
@@ -109,6 +109,11 @@ def run_novelty(
     if plan.match:
         raise ValueError(
             "match is for conditions: the words that the levels test are the same at every one; leave it out"
+        )
+    if plan.candidates != (CONDITION,):
+        raise ValueError(
+            f"candidates={','.join(plan.candidates)} is for conditions: the words that the levels "
+            "test are the candidates at every one; leave it out"
         )
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
     in_memory = vectors_in(models)

@@ -8,15 +8,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from brainalign_jax.studies.generalisation import verdict
-from brainalign_jax.studies.generalisation.table import ALL, GeneralisationTable
+from brainalign_jax.studies.generalisation.table import ALL, GeneralisationTable, of_rule
+from brainalign_jax.studies.options import CONDITION, JOINT
 from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 from brainalign_jax.study.report.wording import interval, number, p_value, short_names
 from brainalign_jax.study.results import GROUP, SELECTED
 
 _HEADER = (
-    "model", "method", "trained on", "tested on", "rank accuracy", "interval", "labels exchanged",
-    "ceiling", "score ÷ ceiling", "p",
+    "model", "method", "candidates", "trained on", "tested on", "rank accuracy", "interval",
+    "labels exchanged", "ceiling", "score ÷ ceiling", "p",
 )  # fmt: skip
 FACTS = (  # of the manifest
     {"dataset": "dataset", "plan": "choice", "protocol": "protocol"},
@@ -54,7 +55,7 @@ def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
         answer={"level": level, "answer": answer, "text": verdict.explanation(table)},
         verdicts=[*(shown.text for shown in verdicts), *verdict.scaling(table)],
         how=_how(table),
-        cells=page.Table(_HEADER, lines, 4),
+        cells=page.Table(_HEADER, lines, 5),
         balance=_balance(table),
         figures=figures,
         facts=page.facts_of(table.manifest, *FACTS),
@@ -88,7 +89,7 @@ def draw_layers(table: GeneralisationTable, shown: verdict.GapVerdict) -> Figure
     """Rank accuracy by layer within and across conditions, of each person and the mean, with its interval; a
     panel a condition tested."""
     names = list(table.manifest["conditions"])
-    rows = table.rows
+    rows = of_rule(table)
     rows = rows[(rows["model"] == shown.model) & (rows["method"] == shown.method)]
     rows = rows[(rows["metric"] == "rank_accuracy") & (rows["layer"] != SELECTED)]
     figure, axes = figure_parts.panels(len(names))
@@ -129,35 +130,47 @@ _LAYERS = (
 
 
 def _lines(table: GeneralisationTable, shown: verdict.GapVerdict, label: str) -> list[list[str]]:
-    rows = verdict.chosen_lines(table, shown.model, shown.method)
-    shares = verdict.share_of_ceiling(rows["value"], rows["ceiling"])
     lines = []
-    for row, line in rows.iterrows():
-        gap = line["trained_on"] == ""
-        tested = "all conditions" if line["tested_on"] == ALL else line["tested_on"]
-        lines.append(
-            [
-                label,
-                shown.method,
-                "gap: within less across" if gap else line["trained_on"],
-                tested,
-                number(line["value"]),
-                interval(line["lower"], line["upper"]),
-                number(line["null_mean"]),
-                number(line["ceiling"]),
-                number(np.nan if gap else shares[row]),
-                p_value(line["p"]),
-            ]
-        )
+    for rule in _rules(table):
+        rows = verdict.chosen_lines(table, shown.model, shown.method, rule=rule)
+        shares = verdict.share_of_ceiling(rows["value"], rows["ceiling"])
+        for row, line in rows.iterrows():
+            gap = line["trained_on"] == ""
+            tested = "all conditions" if line["tested_on"] == ALL else line["tested_on"]
+            lines.append(
+                [
+                    label,
+                    shown.method,
+                    f"{line['candidates']} of {'all conditions' if rule == JOINT else 'its condition'}",
+                    "gap: within less across" if gap else line["trained_on"],
+                    tested,
+                    number(line["value"]),
+                    interval(line["lower"], line["upper"]),
+                    number(line["null_mean"]),
+                    number(line["ceiling"]),
+                    number(np.nan if gap else shares[row]),
+                    p_value(line["p"]),
+                ]
+            )
     return lines
+
+
+def _rules(table: GeneralisationTable) -> list[str]:
+    return list(table.manifest["plan"].get("candidates", [CONDITION]))
 
 
 def _scope(table: GeneralisationTable) -> str:
     manifest, cells = table.manifest, table.manifest["cells"]
     words = ", ".join(f"{name} ({count} words)" for name, count in manifest["conditions"].items())
+    n = cells["n_candidates"]
+    among = {
+        CONDITION: f"{n} of its condition",
+        JOINT: f"{n * len(manifest['conditions'])}, {n} of each condition,",
+    }
+    said = " and among ".join(among[rule] for rule in _rules(table))
     return (
         f"{len(manifest['subjects'])} people; {words}. In every cell {cells['n_train']} words are trained "
-        f"on, and a word is looked for among {cells['n_candidates']} that were not."
+        f"on, and a word is looked for among {said} that were not."
     )
 
 
@@ -166,10 +179,11 @@ def _how(table: GeneralisationTable) -> str:
     often = "once" if plan["n_splits"] == 1 else f"{plan['n_splits']} times"
     return (
         "Rank accuracy: 1 for the first of the candidates, 0 for the last. Each condition's words are parted "
-        f"into {table.manifest['cells']['n_folds']} folds, {often}; the words of a fold are "
-        "the only candidates, and are the same whatever was trained on. Layer and penalty are chosen in the "
-        f"training words. Intervals: bootstrap over people and words. p: {plan['n_nulls']} draws in which "
-        "words exchange their conditions and everything is fitted and chosen anew; a fold's words are then "
+        f"into {table.manifest['cells']['n_folds']} folds, {often}; the words of a fold, of their condition "
+        "or as many of each, are the only candidates, and are the same whatever was trained on. Layer and "
+        "penalty are chosen in the training words. Intervals: bootstrap over people and words. p: "
+        f"{plan['n_nulls']} draws in which words exchange their conditions and everything is fitted and "
+        "chosen anew; a fold's words are then "
         "of all conditions, and easier to tell apart, so that gaps are compared and not scores. Ceiling: the "
         "other people's responses in place of the model's vectors; a score may be more than its ceiling, as "
         "the others' own noise is in it. Score ÷ ceiling: both above chance; none where the ceiling is less "

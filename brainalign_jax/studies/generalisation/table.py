@@ -12,9 +12,9 @@ import pandas as pd
 
 from brainalign_jax.align.stats import bootstrap
 from brainalign_jax.language import Embeddings
-from brainalign_jax.studies.generalisation.cells import Cells, Sizes
+from brainalign_jax.studies.generalisation.cells import Cells, Sizes, words_apart
 from brainalign_jax.studies.generalisation.conditions import Items
-from brainalign_jax.studies.options import Generalisation
+from brainalign_jax.studies.options import CONDITION, JOINT, Generalisation
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence import scaling
 from brainalign_jax.study.evidence.chance import permutation_p
@@ -26,6 +26,7 @@ COLUMNS = (
     "dataset", "subject", "model", "layer", "method", "trained_on", "tested_on", "candidates", "metric", "k",
     "value", "null_mean", "ceiling", "p", "n_train", "n_items", "lower", "upper",
 )  # fmt: skip
+RULE = "candidate_rule"  # the column that a table of conditions has beside these
 FILE = "generalisation.parquet"
 GAP = "gap_"  # before a metric: within less across
 ALL = "all"  # conditions together
@@ -33,11 +34,12 @@ ALL = "all"  # conditions together
 
 @dataclass(frozen=True)
 class GeneralisationTable(outputs.StudyTable):
-    """rows: a DataFrame with `COLUMNS`; manifest: how they came about.
+    """rows: a DataFrame with `COLUMNS` and `RULE`; manifest: how they came about.
 
     metric: "rank_accuracy" (chance one half) or "precision" at k (chance k / candidates) of the words of
     `tested_on` among the `candidates` words of their fold, after training on n_train words of
-    `trained_on`. "gap_rank_accuracy", "gap_precision": training within the tested condition less across,
+    `trained_on`. candidate_rule: these are of the tested "condition", or "joint", as many of each condition;
+    see `of_rule`. "gap_rank_accuracy", "gap_precision": training within the tested condition less across,
     mean over the other conditions; trained_on is then "", and tested_on "all" for the mean over conditions.
     subject "group" is the mean over subjects, with an interval over people and words (lower, upper).
     null_mean: mean of the draws in which words exchange their conditions; p, of gaps: draws that reach it.
@@ -57,6 +59,19 @@ class GeneralisationTable(outputs.StudyTable):
         return "\n".join([verdict.headline(self), *(f"- {text}" for text in said)])
 
 
+def verdict_rule(manifest: dict) -> str:
+    """The rule of candidates that the verdict is by: the condition's where it was asked for."""
+    return CONDITION if CONDITION in manifest["plan"].get("candidates", [CONDITION]) else JOINT
+
+
+def of_rule(table: GeneralisationTable, rule: str | None = None) -> pd.DataFrame:
+    """The rows of a rule of candidates, of the verdict's if none is named."""
+    rows = table.rows
+    if RULE not in rows:  # written before there were two
+        return rows
+    return rows[rows[RULE] == (rule or verdict_rule(table.manifest))]
+
+
 class Ranks(NamedTuple):
     """Ranks of the tested words by one method and model: of the cells as they are, and where labels are
     exchanged.
@@ -72,6 +87,18 @@ class Ranks(NamedTuple):
     null: np.ndarray
 
 
+def ranks_apart(ranks: Ranks, n_conditions: int) -> Ranks:
+    """The ranks of joint cells as those of the cells of `tested_apart`."""
+    ceiling = ranks.ceiling
+    if ceiling is not None:
+        ceiling = words_apart(ceiling[:, :, None], n_conditions)[:, :, 0]
+    return ranks._replace(
+        observed=words_apart(ranks.observed, n_conditions),
+        ceiling=ceiling,
+        null=words_apart(ranks.null, n_conditions),
+    )
+
+
 def rows_of(
     ranks: Ranks,
     items: Items,
@@ -84,7 +111,8 @@ def rows_of(
 ) -> pd.DataFrame:
     """Rows of the cells and gaps of one model and method, for each subject and the group.
 
-    cells_of: of each subject, of the same conditions in the same order; the words may differ.
+    cells_of: of each subject, of the same conditions in the same order; the words may differ. sizes: its
+    n_candidates are all candidates of a word.
     """
     cells = cells_of[0]
     n = sizes.n_candidates

@@ -8,7 +8,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.studies.generalisation.table import ALL, GAP, GeneralisationTable
+from brainalign_jax.studies.generalisation.table import (
+    ALL,
+    GAP,
+    GeneralisationTable,
+    of_rule,
+    verdict_rule,
+)
+from brainalign_jax.studies.options import JOINT
 from brainalign_jax.study.evidence.chance import LEVEL
 from brainalign_jax.study.report.wording import (
     counted,
@@ -57,7 +64,8 @@ def verdicts(table: GeneralisationTable) -> list[GapVerdict]:
     "nothing": in no condition is decoding within it above chance by the interval over people and words.
     Else a gap, of all conditions or of one tested (whose p is multiplied by their number), is shown where its
     p is below .05 and its interval above zero; with such a p and zero in the interval it is unclear. What is
-    fitted across conditions holds in every cell, in some or in none by the interval above chance.
+    fitted across conditions holds in every cell, in some or in none by the interval above chance. With both
+    rules of candidates the answer is by the condition's, and the text says what joint ones say beside it.
     """
     pairs = table.rows[["model", "method"]].drop_duplicates().itertuples(index=False)
     labels = short_names(list(dict.fromkeys(table.rows["model"])))
@@ -152,10 +160,18 @@ def share_of_ceiling(values: pd.Series, ceilings: pd.Series) -> pd.Series:
 
 
 def chosen_lines(
-    table: GeneralisationTable, model: str, method: str, subject: str = GROUP
+    table: GeneralisationTable,
+    model: str,
+    method: str,
+    subject: str = GROUP,
+    *,
+    rule: str | None = None,
 ) -> pd.DataFrame:
-    """Rows of rank accuracy and its gaps at the layer that the training words choose."""
-    rows = table.rows
+    """Rows of rank accuracy and its gaps at the layer that the training words choose.
+
+    rule: of candidates; the verdict's if not given.
+    """
+    rows = of_rule(table, rule)
     wanted = (rows["model"] == model) & (rows["method"] == method) & (rows["subject"] == subject)
     wanted &= (rows["layer"] == SELECTED) & rows["metric"].isin(
         ["rank_accuracy", GAP + "rank_accuracy"]
@@ -171,17 +187,44 @@ def _common(judged: Sequence[GapVerdict]) -> str:
     return answers.pop() if len(answers) == 1 else "unclear"
 
 
-def _verdict(table: GeneralisationTable, model: str, method: str, label: str) -> GapVerdict:
-    rows = chosen_lines(table, model, method)
+class _Judged(NamedTuple):
+    """What the lines of one rule of candidates say.
+
+    conclusion: of ANSWERS. within, across: means of the cells; above: whether words are told apart in some
+    cell within. gaps: their lines.
+    """
+
+    conclusion: str
+    within: float
+    across: float
+    above: bool
+    gaps: pd.DataFrame
+
+    @property
+    def gap(self) -> pd.Series:
+        """The line of all conditions."""
+        return self.gaps[self.gaps["tested_on"] == ALL].iloc[0]
+
+    def means(self) -> str:
+        gap = self.gap
+        return (
+            f"rank accuracy within conditions {number(self.within)}, across {number(self.across)} (chance "
+            f"{CHANCE}); the gap is {number(gap['value'])} {interval(gap['lower'], gap['upper'])}, "
+            f"{probability(gap['p'])}"
+        )
+
+
+def _judged(table: GeneralisationTable, model: str, method: str, rule: str) -> _Judged:
+    rows = chosen_lines(table, model, method, rule=rule)
     cells = rows[rows["trained_on"] != ""]
-    gap = rows[(rows["trained_on"] == "") & (rows["tested_on"] == ALL)].iloc[0]
     gaps = rows[rows["trained_on"] == ""]
     tests = np.where(gaps["tested_on"] == ALL, 1, len(gaps) - 1)
     unlikely = gaps["p"] * tests < LEVEL
     within = cells[cells["trained_on"] == cells["tested_on"]]
     across = cells[cells["trained_on"] != cells["tested_on"]]
     carried = (across["lower"] > CHANCE).to_numpy()
-    if not (within["lower"] > CHANCE).any():
+    above = bool((within["lower"] > CHANCE).any())
+    if not above:
         conclusion = "nothing"
     elif not can_be_shown(table.manifest["plan"]["n_nulls"]):
         conclusion = "untested"
@@ -191,22 +234,57 @@ def _verdict(table: GeneralisationTable, model: str, method: str, label: str) ->
         conclusion = "holds"
     else:
         conclusion = "unclear"
-    said = [
-        f"{method}, {label}: rank accuracy within conditions {number(within['value'].mean())}, across "
-        f"{number(across['value'].mean())} (chance {CHANCE}); the gap is {number(gap['value'])} "
-        f"{interval(gap['lower'], gap['upper'])}, {probability(gap['p'])}."
-    ]
-    if np.isfinite(gap["ceiling"]):
+    return _Judged(conclusion, within["value"].mean(), across["value"].mean(), above, gaps)
+
+
+def _verdict(table: GeneralisationTable, model: str, method: str, label: str) -> GapVerdict:
+    rule = verdict_rule(table.manifest)
+    judged = _judged(table, model, method, rule)
+    among = f", among {_all_candidates(table)}" if rule == JOINT else ""
+    said = [f"{method}, {label}{among}: {judged.means()}."]
+    if np.isfinite(judged.gap["ceiling"]):
         said.append(
-            f"By the other people's responses in place of the model it is {number(gap['ceiling'])}."
+            f"By the other people's responses in place of the model it is {number(judged.gap['ceiling'])}."
         )
-    for _, line in rows[(rows["trained_on"] == "") & (rows["tested_on"] != ALL)].iterrows():
+    for _, line in judged.gaps[judged.gaps["tested_on"] != ALL].iterrows():
         said.append(
             f"Tested on {line['tested_on']}: {number(line['value'])} "
             f"{interval(line['lower'], line['upper'])}, {probability(line['p'])}."
         )
-    said.append(f"{_PLAIN[conclusion]}.")
-    return GapVerdict(model, method, conclusion, " ".join(said))
+    said.append(f"{_PLAIN[judged.conclusion]}.")
+    if rule == JOINT:
+        said.append(
+            f"A map that tells conditions apart, and no words, reaches {number(_conditions_alone(table))}: "
+            "--candidates=condition,joint shows whether words are told apart."
+        )
+    elif JOINT in table.manifest["plan"].get("candidates", ()):
+        said.append(_beside(table, judged, _judged(table, model, method, JOINT)))
+    return GapVerdict(model, method, judged.conclusion, " ".join(said))
+
+
+def _beside(table: GeneralisationTable, judged: _Judged, joint: _Judged) -> str:
+    """What candidates of all conditions say beside those of the tested one, and where they differ."""
+    said = f"Among {_all_candidates(table)}: {joint.means()}. "
+    if joint.above and not judged.above:
+        return said + (
+            "There words are told from those of other conditions, and not shown to be told from those of "
+            "their own: the map may tell conditions apart, and no words."
+        )
+    if joint.conclusion == judged.conclusion:
+        return f"{said}That says the same."
+    plain = _PLAIN[joint.conclusion]
+    return f"{said}That says otherwise: {plain[0].lower()}{plain[1:]}."
+
+
+def _all_candidates(table: GeneralisationTable) -> str:
+    cells, conditions = table.manifest["cells"], table.manifest["conditions"]
+    return f"{cells['n_candidates'] * len(conditions)} held-out words, as many of each condition"
+
+
+def _conditions_alone(table: GeneralisationTable) -> float:
+    """The rank accuracy among joint candidates of a map that knows the condition of each, and no more."""
+    n = table.manifest["cells"]["n_candidates"]
+    return 1 - (n - 1) / 2 / (n * len(table.manifest["conditions"]) - 1)
 
 
 _PLAIN = {

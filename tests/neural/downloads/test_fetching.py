@@ -495,9 +495,10 @@ def test_the_registry_knows_the_releases_and_their_subjects():
         "natural_stories": 19,
         "pereira2018": 16,
         "smn4lang": 12,
+        "smn4lang_meg": 12,
     }
     assert tuple(counts) == tuple(sorted(counts))
-    with pytest.raises(ValueError, match="unknown release 'narrative'; known: alice, harry"):
+    with pytest.raises(ValueError, match="unknown release 'narrative'; the nearest: narratives"):
         release_info("narrative")
 
 

@@ -100,10 +100,10 @@ class _Epochs(list):
 
 def test_events_that_are_no_words_do_not_move_the_words_of_rejected_epochs():
     epochs = _Epochs("abc")
-    assert mne_files._rows(epochs, 5, "S1").tolist() == [0, 1, 3]
-    assert mne_files._rows(epochs, 6, "S1").tolist() == [1, 2, 4]  # a word for every event
+    assert mne_files.rows_of_epochs(epochs, 5, "S1").tolist() == [0, 1, 3]
+    assert mne_files.rows_of_epochs(epochs, 6, "S1").tolist() == [1, 2, 4]  # a word for every event
     with pytest.raises(ValueError, match="S1 holds 3 epochs for 7 words, of 5 events; give one"):
-        mne_files._rows(epochs, 7, "S1")
+        mne_files.rows_of_epochs(epochs, 7, "S1")
 
 
 def test_what_is_wrong_is_said_in_a_line(mne, recording, tmp_path):

@@ -26,7 +26,7 @@ def test_registry_knows_the_readers_and_lists_them():
         "natural_stories",
         "nifti",
     )
-    names += ("pereira180", "pereira2018", "smn4lang", "table")
+    names += ("pereira180", "pereira2018", "smn4lang", "smn4lang_meg", "table")
     assert list_datasets() == names
     with pytest.raises(
         ValueError, match="unknown data set 'alica'; the nearest: alice; .* lists all"

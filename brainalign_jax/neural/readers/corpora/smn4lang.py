@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,8 @@ from brainalign_jax.stimulus import clean_word
 
 NAME = "smn4lang"
 SOURCE = "https://openneuro.org/datasets/ds004078"
+CITATION = "Wang et al. 2022, Scientific Data 9:590, doi 10.1038/s41597-022-01708-5"
+WORD_TIMES = "derivatives/annotations/time_align/word-level"
 TR = 0.71
 N_STORIES = 60
 SPACES = {"cifti": ("CIFTI", ".dtseries.nii"), "volume": ("MNI", ".nii.gz")}
@@ -61,7 +63,8 @@ def read_smn4lang(
     pause: float = 0.6,
     max_sentence: int = 30,
 ) -> Dataset:
-    """The word responses of the listeners in fMRI; a story is a run, both of the same number.
+    """The word responses of the listeners in fMRI; a story is a run, both of the same number. Their MEG is
+    `smn4lang_meg`.
 
     data_dir: the folder with `derivatives`, or its parent if that one is named "smn4lang" or
     "ds004078". Subjects are named "01" to "12" (1 and "sub-01" are understood).
@@ -96,26 +99,13 @@ def read_smn4lang(
     images, chosen_space = find_scans(root, space, "volume" if pictured else "cifti")
     if pictured and chosen_space == "cifti":
         raise ValueError("mask=, atlas= and labels= are for volumes; give space=volume")
-    asked = known_labels(subjects, tuple(images), "sub-")
-    there = images
-    if asked is None:
-        there = got_files(images, NAME)
-    chosen = choose_subjects(NAME, tuple(there if asked is None else images), asked)
-    shared = set.intersection(*(set(there[subject]) for subject in chosen))
-    if stories is None and not shared:
-        raise ValueError(
-            f"{NAME}: no story is there of all of {', '.join(chosen)}; choose with subjects="
-        )
-    every = range(1, N_STORIES + 1)
-    numbers = (
-        tuple(sorted(shared)) if stories is None else chosen_sections(stories, every, "stories")
-    )
-    times = root / "derivatives" / "annotations" / "time_align" / "word-level"
+    chosen, numbers = choose_listeners(NAME, images, subjects, stories)
+    times = root / WORD_TIMES
     sections = [read_story(times / f"story_{number}_word_time.mat", number) for number in numbers]
     stimulus, made_by = stimulus_of(sections, language="zh", pause=pause, max_sentence=max_sentence)
     meta = {
         "dataset": NAME,
-        "citation": "Wang et al. 2022, Scientific Data 9:590, doi 10.1038/s41597-022-01708-5",
+        "citation": CITATION,
         "licence": "CC0",
         "notes": made_by,
         "language": "zh",
@@ -160,6 +150,32 @@ def read_smn4lang(
         )
 
     return scans_dataset(NAME, chosen, stimulus, load, meta)
+
+
+def choose_listeners(
+    name: str,
+    files: Mapping[str, Mapping[int, Path]],
+    subjects: str | int | Iterable[str | int] | None,
+    stories: int | Sequence[int] | None,
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The people and the numbers of the stories that are asked for; None: those that are there, of all.
+
+    files: subject -> story -> recording. Raises ValueError for unknown ones, and where people share no story.
+    """
+    asked = known_labels(subjects, tuple(files), "sub-")
+    there = files
+    if asked is None:
+        there = got_files(files, name)
+    chosen = choose_subjects(name, tuple(there if asked is None else files), asked)
+    shared = set.intersection(*(set(there[subject]) for subject in chosen))
+    if stories is None and not shared:
+        raise ValueError(
+            f"{name}: no story is there of all of {', '.join(chosen)}; choose with subjects="
+        )
+    every = range(1, N_STORIES + 1)
+    if stories is None:
+        return chosen, tuple(sorted(shared))
+    return chosen, chosen_sections(stories, every, "stories")
 
 
 def find_scans(
