@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, Int
 from brainalign_jax.align.retrieval import ranking
 from brainalign_jax.align.retrieval.ranking import rank as rank
 
@@ -16,7 +17,7 @@ COMPARISONS = ("pearson", "spearman", "kendall_tau_a")
 MOST_ITEMS = 46_340  # of which an int32 can count the pairs, twice over
 
 
-def rdm(x: jax.Array, *, metric: str = "correlation") -> jax.Array:
+def rdm(x: Float[Array, "N D"], *, metric: str = "correlation") -> Float[Array, " P"]:
     """Distances between the rows of x [N, D], condensed [N (N - 1) / 2] in scipy's pdist order.
 
     metric: "correlation" (1 - Pearson), "cosine", "euclidean" or "spearman" (1 - Spearman). A
@@ -39,7 +40,7 @@ def rdm(x: jax.Array, *, metric: str = "correlation") -> jax.Array:
     return 1 - linalg.gram(unit_rows(x, metric=metric)).reshape(-1)[pairs]
 
 
-def exact_ranks(x: jax.Array, *, metric: str) -> bool:
+def exact_ranks(x: Float[Array, "N D"], *, metric: str) -> bool:
     """Whether `rank_distances` gives the distances of rows x [N, D] from sums of integers without rounding.
 
     Rank correlations of few features take few values. With rows of unit length each would come out as
@@ -48,13 +49,15 @@ def exact_ranks(x: jax.Array, *, metric: str) -> bool:
     return metric == "spearman" and x.shape[1] ** 3 <= 3 * 2 ** (jnp.finfo(x.dtype).nmant + 1)
 
 
-def doubled_ranks(x: jax.Array) -> jax.Array:
+def doubled_ranks(x: Float[Array, "N D"]) -> Float[Array, "N D"]:
     """Twice the ranks within each row of x [N, D], less D + 1: integers; NaN as in `unit_rows`."""
     x = jnp.where(jnp.isfinite(x).all(axis=1, keepdims=True), x, jnp.nan)
     return jnp.round(ranking.centred_rank(x) * x.shape[1])
 
 
-def rank_distances(products: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
+def rank_distances(
+    products: Float[Array, "N M"], first: Float[Array, " N"], second: Float[Array, " M"]
+) -> Float[Array, "N M"]:
     """1 - Spearman [N, M] from the inner products of `doubled_ranks` and sums of squares [N] and [M].
 
     Equal correlations give equal distances: p^2 / (a b) is rounded once where there are at most 23
@@ -84,7 +87,7 @@ def check_comparison(method: str) -> None:
         raise ValueError(f"unknown comparison {method!r}: choose one of {', '.join(COMPARISONS)}")
 
 
-def pair_places(n_items: int) -> jax.Array:
+def pair_places(n_items: int) -> Int[Array, " P"]:
     """Places [N (N - 1) / 2] of the pairs i < j in a flat [N, N] matrix, in scipy's pdist order.
 
     Computed, not stored: `triu_indices` would be a constant of the compiled program, larger than
@@ -93,7 +96,7 @@ def pair_places(n_items: int) -> jax.Array:
     return place_of_pair(jnp.arange(n_items * (n_items - 1) // 2, dtype=jnp.int32), n_items)
 
 
-def place_of_pair(pair: jax.Array, n_items: int) -> jax.Array:
+def place_of_pair(pair: Int[Array, " *P"], n_items: int) -> Int[Array, " *P"]:
     """Place i N + j of pairs given by their int32 number in scipy's pdist order."""
     # Counted from the end, the row is a triangular root: found in floats, put right in integers.
     from_end = n_items * (n_items - 1) // 2 - 1 - pair
@@ -104,7 +107,7 @@ def place_of_pair(pair: jax.Array, n_items: int) -> jax.Array:
     return pair + (row + 1) * (row + 2) // 2
 
 
-def unit_rows(x: jax.Array, *, metric: str) -> jax.Array:
+def unit_rows(x: Float[Array, "N D"], *, metric: str) -> Float[Array, "N D"]:
     """Rows of x [N, D] scaled so that their inner products are the similarity of `metric`.
 
     A row that holds NaN or an infinity is NaN.
@@ -122,7 +125,9 @@ def unit_rows(x: jax.Array, *, metric: str) -> jax.Array:
     return linalg.unit_rows(x)
 
 
-def compare(a: jax.Array, b: jax.Array, *, method: str = "spearman") -> jax.Array:
+def compare(
+    a: Float[Array, "..."], b: Float[Array, "..."], *, method: str = "spearman"
+) -> Float[Array, ""]:
     """Similarity of two condensed RDMs [P]: Pearson, Spearman, or Kendall's tau-a (ties score 0).
 
     Tau-a takes P^2 time and P memory. A constant RDM compares as 0, one that holds NaN or an infinity as
@@ -136,7 +141,7 @@ def compare(a: jax.Array, b: jax.Array, *, method: str = "spearman") -> jax.Arra
     return jnp.vdot(comparison_vector(a, method=method), comparison_vector(b, method=method))
 
 
-def _tau_a(a: jax.Array, b: jax.Array) -> jax.Array:
+def _tau_a(a: Float[Array, " P"], b: Float[Array, " P"]) -> Float[Array, ""]:
     size = a.shape[0]
 
     def concordance(i):
@@ -146,7 +151,7 @@ def _tau_a(a: jax.Array, b: jax.Array) -> jax.Array:
     return total / size / (size - 1)
 
 
-def comparison_vector(rdm: jax.Array, *, method: str) -> jax.Array:
+def comparison_vector(rdm: Float[Array, " P"], *, method: str) -> Float[Array, " P"]:
     """Vector [P] of an RDM that `compare_vectors` takes: each RDM is centred or ranked once.
 
     Of unit length for Pearson and Spearman, which are inner products of such vectors; the RDM itself
@@ -157,7 +162,9 @@ def comparison_vector(rdm: jax.Array, *, method: str) -> jax.Array:
     return unit_rows(rdm[None, :], metric="correlation" if method == "pearson" else "spearman")[0]
 
 
-def compare_vectors(sources: jax.Array, targets: jax.Array, *, method: str) -> jax.Array:
+def compare_vectors(
+    sources: Float[Array, "S P"], targets: Float[Array, "L P"], *, method: str
+) -> Float[Array, "S L"]:
     """`compare` [S, L] of each of sources [S, P] with each of targets [L, P], `comparison_vector`s."""
     if method == "kendall_tau_a":
         return jax.lax.map(lambda a: jax.lax.map(lambda b: _tau_a(a, b), targets), sources)
@@ -165,8 +172,12 @@ def compare_vectors(sources: jax.Array, targets: jax.Array, *, method: str) -> j
 
 
 def scores(
-    sources: jax.Array, targets: jax.Array, *, metric: str = "correlation", method: str = "spearman"
-) -> jax.Array:
+    sources: Float[Array, "..."],
+    targets: Float[Array, "..."],
+    *,
+    metric: str = "correlation",
+    method: str = "spearman",
+) -> Float[Array, "S L"]:
     """RSA [S, L]: the RDM of each of sources [S, N, V] compared with that of each of targets [L, N, D].
 
     Each RDM is computed and ranked once. All condensed RDMs are in memory: `rsa_tiles.scores` bounds

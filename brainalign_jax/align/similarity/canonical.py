@@ -9,10 +9,10 @@ arXiv:1806.05759 (PWCCA); Golub & Zha (1995), for the correlations as singular v
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float
 
 
 class Axes(NamedTuple):
@@ -21,11 +21,13 @@ class Axes(NamedTuple):
     basis: [T, k] orthonormal, zero where nothing varies any more. sizes: [k] singular values.
     """
 
-    basis: jax.Array
-    sizes: jax.Array
+    basis: Float[Array, "T k"]
+    sizes: Float[Array, " k"]
 
 
-def canonical_correlations(x: jax.Array, y: jax.Array, *, n_axes: int | None = None) -> jax.Array:
+def canonical_correlations(
+    x: Float[Array, "T D"], y: Float[Array, "T E"], *, n_axes: int | None = None
+) -> Float[Array, " k"]:
     """[k] canonical correlations, from large to small, of the leading axes of x [T, D] and y [T, E].
 
     n_axes: principal axes of each side; None for all, min(D, E) correlations then. Axes in which a side does
@@ -46,7 +48,7 @@ def canonical_correlations(x: jax.Array, y: jax.Array, *, n_axes: int | None = N
     )
 
 
-def svcca(x: jax.Array, y: jax.Array, *, n_axes: int = 10) -> jax.Array:
+def svcca(x: Float[Array, "T D"], y: Float[Array, "T E"], *, n_axes: int = 10) -> Float[Array, ""]:
     """Mean canonical correlation of the n_axes leading principal axes of x [T, D] and y [T, E].
 
     Over as many as both sides vary in, 0 where one does not vary.
@@ -62,7 +64,7 @@ def svcca(x: jax.Array, y: jax.Array, *, n_axes: int = 10) -> jax.Array:
     return mean_correlation(unit_axes(x, n_axes=n_axes), unit_axes(y, n_axes=n_axes))
 
 
-def pwcca(x: jax.Array, y: jax.Array, *, n_axes: int = 10) -> jax.Array:
+def pwcca(x: Float[Array, "T D"], y: Float[Array, "T E"], *, n_axes: int = 10) -> Float[Array, ""]:
     """Canonical correlations of the n_axes leading axes, weighed by what their directions carry of x [T, D].
 
     The weight of a direction h is the sum over the leading axes of x of |h . x_j|. Not the same with both
@@ -79,7 +81,7 @@ def pwcca(x: jax.Array, y: jax.Array, *, n_axes: int = 10) -> jax.Array:
     return weighted_correlation(unit_axes(x, n_axes=n_axes), unit_axes(y, n_axes=n_axes))
 
 
-def unit_axes(x: jax.Array, *, n_axes: int) -> Axes:
+def unit_axes(x: Float[Array, "T D"], *, n_axes: int) -> Axes:
     """The n_axes leading principal axes of x [T, D] over the items.
 
     Raises: ValueError for n_axes below 1, or above T - 1 or D.
@@ -97,20 +99,20 @@ def unit_axes(x: jax.Array, *, n_axes: int) -> Axes:
     return Axes(jnp.where(varies, basis, 0), jnp.where(varies, sizes, 0))
 
 
-def correlations_of_axes(first: Axes, second: Axes) -> jax.Array:
+def correlations_of_axes(first: Axes, second: Axes) -> Float[Array, " k"]:
     """`canonical_correlations` of two sides' `unit_axes`."""
     cross = linalg.matmul(first.basis.T, second.basis)
     return jnp.clip(jnp.linalg.svd(cross, compute_uv=False), 0, 1)
 
 
-def mean_correlation(first: Axes, second: Axes) -> jax.Array:
+def mean_correlation(first: Axes, second: Axes) -> Float[Array, ""]:
     """`svcca` of two sides' `unit_axes`."""
     n_axes = jnp.minimum((first.sizes > 0).sum(), (second.sizes > 0).sum())
     correlations = correlations_of_axes(first, second)
     return correlations.sum() / jnp.maximum(n_axes, 1).astype(correlations.dtype)
 
 
-def weighted_correlation(first: Axes, second: Axes) -> jax.Array:
+def weighted_correlation(first: Axes, second: Axes) -> Float[Array, ""]:
     """`pwcca` of two sides' `unit_axes`."""
     left, correlations, _ = jnp.linalg.svd(
         linalg.matmul(first.basis.T, second.basis), full_matrices=False
@@ -121,7 +123,7 @@ def weighted_correlation(first: Axes, second: Axes) -> jax.Array:
     return linalg.ratio(total, weights.sum(), weights.sum() == 0)
 
 
-def _check(x: jax.Array, y: jax.Array, of_x: int, of_y: int) -> None:
+def _check(x: Float[Array, "T D"], y: Float[Array, "T E"], of_x: int, of_y: int) -> None:
     if of_x + of_y > len(x) - 1:
         raise ValueError(
             f"{of_x} and {of_y} axes of {len(x)} items have canonical correlations of 1 by construction: "
