@@ -42,6 +42,7 @@ setup(
         "h5py>=3.11",  # MATLAB 7.3 files
         "huggingface_hub>=1.0",
         "jax>=0.10.2",
+        "jaxtyping>=0.3.7",
         "jinja2>=3.1",
         "matplotlib>=3.9",
         "ml_dtypes>=0.5",
@@ -66,6 +67,7 @@ setup(
     extras_require={
         # The layout of formatted code changes with ruff's minor versions.
         "test": [
+            "beartype>=0.22",  # checks the shapes of align's arrays
             "import-linter>=2.3",
             "mypy~=2.4.1",  # complaints change with its minor versions, as ruff's do
             "pytest>=8",

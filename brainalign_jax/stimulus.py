@@ -7,13 +7,16 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from brainalign_jax.attributes import Attributes
 from brainalign_jax.names import check_known
 from brainalign_jax.scripts import check_language, script_language
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int, Shaped
 
 # Titles and other abbreviations whose full stop does not end a sentence.
 _ABBREVIATION = re.compile(
@@ -180,11 +183,11 @@ class Stimulus:
     """
 
     words: tuple[str, ...]
-    onsets: np.ndarray | None = None
-    durations: np.ndarray | None = None
-    sentence: np.ndarray | None = None
-    run: np.ndarray | None = None
-    attributes: Mapping[str, np.ndarray] | None = None
+    onsets: Float[np.ndarray, " N"] | None = None
+    durations: Float[np.ndarray, " N"] | None = None
+    sentence: Int[np.ndarray, " N"] | None = None
+    run: Int[np.ndarray, " N"] | None = None
+    attributes: Mapping[str, Shaped[np.ndarray, " N"]] | None = None
     language: str | None = None
 
     def __post_init__(self) -> None:

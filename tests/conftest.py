@@ -24,7 +24,14 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
+import jaxtyping
 import pytest
+
+# In this process a call or trace of align whose arrays are not of the shapes in its signature is an error.
+# As Python's types have it, an integer does for a float.
+jaxtyping.install_import_hook(
+    "brainalign_jax.align", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -27,7 +27,7 @@ PROMISED = (
 # What takes long to import, and what starts a JAX backend.
 HEAVY = (
     "jax", "flax", "transformers", "nilearn", "nibabel", "pandas", "scipy", "sklearn", "matplotlib", "h5py",
-    "numpy", "jinja2",
+    "numpy", "jinja2", "jaxtyping", "beartype",
 )  # fmt: skip
 
 

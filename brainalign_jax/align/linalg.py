@@ -10,13 +10,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from brainalign_jax.align.array_types import Array, Bool, Float, Shaped
 
-def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+
+def matmul(a: Array, b: Array) -> Array:
     """Matrix product at full precision (never TF32 or bfloat16 passes)."""
     return jnp.matmul(a, b, precision="highest")
 
 
-def product(a: jax.Array, b: jax.Array) -> jax.Array:
+def product(a: Array, b: Array) -> Array:
     """Matrix product of predictions and similarities, which no factorisation follows.
 
     At full precision, too, unless the caller asked for another: `jax.default_matmul_precision`.
@@ -25,29 +27,31 @@ def product(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.matmul(a, b, precision=asked or "highest")
 
 
-def divided(x: jax.Array | float, size: jax.Array) -> jax.Array:
+def divided(x: Array | float, size: Array) -> Array:
     """x / size; x as it is where size is not positive."""
     return x / jnp.where(size > 0, size, 1)
 
 
-def ratio(part: jax.Array | float, whole: jax.Array, undefined: jax.Array) -> jax.Array:
+def ratio(part: Array | float, whole: Array, undefined: Bool[Array, "..."]) -> Array:
     """part / whole, and 0 where it is undefined, whatever the two are there."""
     return jnp.where(undefined, 0, part / jnp.where(undefined, 1, whole))
 
 
-def normalized_weights(weights: jax.Array, dtype) -> jax.Array:
+def normalized_weights(weights: Shaped[Array, " N"], dtype) -> Float[Array, " N"]:
     """[N] weights that sum to one; all-zero weights stay zero."""
     weights = weights.astype(dtype)
     return divided(weights, weights.sum())
 
 
-def weighted_mean(x: jax.Array, weights: jax.Array) -> jax.Array:
+def weighted_mean(x: Float[Array, "N D"], weights: Shaped[Array, " N"]) -> Float[Array, " D"]:
     """Mean [D] of the rows of x [N, D] that have weight; the others may hold anything, NaN included."""
     w = normalized_weights(weights, x.dtype)
     return matmul(w, masked_rows(x, w))
 
 
-def center(x: jax.Array, mean: jax.Array, weights: jax.Array) -> jax.Array:
+def center(
+    x: Float[Array, "N D"], mean: Float[Array, " D"], weights: Shaped[Array, " N"]
+) -> Float[Array, "N D"]:
     """x - mean with the rows without weight at zero, and columns that are constant but for rounding."""
     centred = masked_rows(x - mean, weights)
     size = jnp.abs(masked_rows(x, weights)).max(axis=0)
@@ -55,17 +59,17 @@ def center(x: jax.Array, mean: jax.Array, weights: jax.Array) -> jax.Array:
     return jnp.where(constant & jnp.isfinite(size), 0, centred)
 
 
-def training_mask(weights: jax.Array, dtype) -> jax.Array:
+def training_mask(weights: Shaped[Array, " *N"], dtype) -> Float[Array, " *N"]:
     """1 where a row has weight and 0 where it is left out [N], as `dtype`."""
     return (weights.astype(dtype) > 0).astype(dtype)
 
 
-def masked_rows(x: jax.Array, weights: jax.Array) -> jax.Array:
+def masked_rows(x: Float[Array, "N D"], weights: Shaped[Array, " N"]) -> Float[Array, "N D"]:
     """x [N, D] with the rows without weight set to zero, even where they hold NaN."""
     return jnp.where((weights.astype(x.dtype) != 0)[:, None], x, jnp.zeros_like(x))
 
 
-def unit_rows(x: jax.Array) -> jax.Array:
+def unit_rows(x: Float[Array, "... D"]) -> Float[Array, "... D"]:
     """Rows of x [..., D] scaled to length one; a zero row stays zero.
 
     A row that holds NaN or an infinity, or is too long for its type, is NaN.
@@ -75,29 +79,29 @@ def unit_rows(x: jax.Array) -> jax.Array:
     return x / jnp.where(norm == 0, 1, norm)
 
 
-def unit(x: jax.Array) -> jax.Array:
+def unit(x: Float[Array, " n"]) -> Float[Array, " n"]:
     """The vector [n] scaled to length one, whatever its size; a zero vector stays zero."""
     x = divided(x, jnp.abs(x).max())
     return divided(x, jnp.sqrt((x**2).sum()))
 
 
-def reflector(unit_vector: jax.Array) -> jax.Array:
+def reflector(unit_vector: Float[Array, " n"]) -> Float[Array, " n"]:
     """w [n], by which `reflected` takes the unit vector to plus or minus the first axis."""
     sign = jnp.where(unit_vector[0] < 0, -1, 1).astype(unit_vector.dtype)
     return unit(unit_vector.at[0].add(sign))
 
 
-def reflected(x: jax.Array, reflector: jax.Array) -> jax.Array:
+def reflected(x: Float[Array, "... n"], reflector: Float[Array, " n"]) -> Float[Array, "... n"]:
     """x - 2 w (w x) of the rows of x [..., n], its own inverse."""
     return x - 2 * matmul(x, reflector)[..., None] * reflector
 
 
-def gram(x: jax.Array) -> jax.Array:
+def gram(x: Float[Array, "N D"]) -> Float[Array, "N N"]:
     """Inner products [N, N] between the rows of x [N, D]."""
     return matmul(x, x.T)
 
 
-def center_gram(gram: jax.Array, weights: jax.Array) -> jax.Array:
+def center_gram(gram: Float[Array, "N N"], weights: Shaped[Array, " N"]) -> Float[Array, "N N"]:
     """Gram matrix of `x - weighted_mean(x, weights)` for all rows, from the Gram matrix of x.
 
     Args:
@@ -114,13 +118,13 @@ def center_gram(gram: jax.Array, weights: jax.Array) -> jax.Array:
 class PrincipalComponents(NamedTuple):
     """Principal axes of the training rows: mean [V], components [V, n], variance [n]."""
 
-    mean: jax.Array
-    components: jax.Array
-    variance: jax.Array
+    mean: Float[Array, " V"]
+    components: Float[Array, "V n"]
+    variance: Float[Array, " n"]
 
 
 def principal_components(
-    x: jax.Array, weights: jax.Array, *, n_components: int
+    x: Float[Array, "N V"], weights: Shaped[Array, " N"], *, n_components: int
 ) -> PrincipalComponents:
     """Axes of largest variance of the rows of x [N, V] that have weight.
 
@@ -147,11 +151,11 @@ def principal_components(
     return PrincipalComponents(mean, rows.T, variance)
 
 
-def transform(pc: PrincipalComponents, x: jax.Array) -> jax.Array:
+def transform(pc: PrincipalComponents, x: Float[Array, "M V"]) -> Float[Array, "M n"]:
     """Scores [M, n] of the rows of x [M, V] on the principal axes."""
     return matmul(x - pc.mean, pc.components)
 
 
-def rank_tolerance(singular: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def rank_tolerance(singular: Float[Array, " R"], shape: tuple[int, ...]) -> Float[Array, ""]:
     """Size below which a singular value [R] (largest first) of a matrix of that shape is rounding."""
     return singular[0] * max(shape) * jnp.finfo(singular.dtype).eps

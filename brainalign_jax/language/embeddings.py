@@ -7,10 +7,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from brainalign_jax.files import new_file, user_path
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 _FORMAT = "brainalign_jax.Embeddings.1"
 FERTILITY = "fertility"  # in meta: mean sub-tokens of a word token, no part of fingerprints
@@ -42,10 +46,10 @@ class Embeddings:
 
     model: str
     types: tuple[str, ...]
-    values: np.ndarray
-    final: np.ndarray | None = None
+    values: Float[np.ndarray, "L T D"]
+    final: Float[np.ndarray, "T D_final"] | None = None
     meta: dict = field(default_factory=dict)
-    surprisal: np.ndarray | None = None
+    surprisal: Float[np.ndarray, " N"] | None = None
 
     def __post_init__(self) -> None:
         types = tuple(str(word) for word in self.types)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from brainalign_jax.neural.space import VoxelSpace
 from brainalign_jax.neural.store import ResponseWriter, read_responses, unreadable
 from brainalign_jax.neural.voxels import check_voxels
 from brainalign_jax.stimulus import Stimulus
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +56,9 @@ class WordResponses:
     """
 
     subject: str
-    values: np.ndarray
+    values: Float[np.ndarray, "N V"]
     stimulus: Stimulus
-    valid: np.ndarray | None = None
+    valid: Bool[np.ndarray, " N"] | None = None
     meta: dict = field(default_factory=dict)
     space: VoxelSpace | None = None
 

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, Int, Shaped
 from brainalign_jax.align.procrustes import polar
 
 
@@ -29,17 +30,17 @@ class Hyperalignment(NamedTuple):
     n_iterations: rounds until the error changed by no more than the tolerance.
     """
 
-    rotation: jax.Array
-    mean: jax.Array
-    scale: jax.Array
-    template: jax.Array
-    error: jax.Array
-    n_iterations: jax.Array
+    rotation: Float[Array, "S R R"]
+    mean: Float[Array, "S R"]
+    scale: Float[Array, " S"]
+    template: Float[Array, "N R"]
+    error: Float[Array, ""]
+    n_iterations: Int[Array, ""]
 
 
 def fit(
-    sources: jax.Array,
-    weights: jax.Array,
+    sources: Float[Array, "..."],
+    weights: Shaped[Array, "..."],
     *,
     scale: bool = False,
     tolerance: float = 1e-6,
@@ -114,7 +115,7 @@ def fit(
     return Hyperalignment(rotation, mean, scales, moved.mean(axis=0), error, count)
 
 
-def _principal_template(rows: jax.Array) -> jax.Array:
+def _principal_template(rows: Float[Array, "S N R"]) -> Float[Array, "N R"]:
     """Scores [N, R] of all subjects' rows [S, N, R] side by side on their largest R axes."""
     n_subjects, n_rows, width = rows.shape
     if n_rows <= n_subjects * width:
@@ -128,7 +129,7 @@ def _principal_template(rows: jax.Array) -> jax.Array:
     return jnp.pad(scores, ((0, 0), (0, width - scores.shape[1])))
 
 
-def apply(map: Hyperalignment, sources: jax.Array) -> jax.Array:
+def apply(map: Hyperalignment, sources: Float[Array, "S M R"]) -> Float[Array, "S M R"]:
     """Rows [S, M, R] of every subject in the shared space, training rows or not.
 
     Less the subject's training mean, which is nothing that subjects share.

@@ -35,6 +35,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from brainalign_jax.align.array_types import Array, Bool, Float
 from brainalign_jax.align.linalg import divided, matmul, reflected, reflector, unit
 
 ALGORITHMS = ("svd", "gram", "qdwh", "newton_schulz")
@@ -81,17 +82,17 @@ def rank_tolerance(shape: tuple[int, ...], dtype) -> float:
 class Mean(NamedTuple):
     """Vectors [V] and [D] whose outer product is added to a matrix [V, D]."""
 
-    left: jax.Array
-    right: jax.Array
+    left: Float[Array, " V"]
+    right: Float[Array, " D"]
 
 
 def isometry(
-    cross: jax.Array,
+    cross: Float[Array, "V D"],
     *,
     mean: Mean | None = None,
     algorithm: str = "auto",
     rank_bound: int | None = None,
-) -> jax.Array:
+) -> Float[Array, "V D"]:
     """Minimal partial isometry [V, D] of the polar decomposition of cross [V, D].
 
     Singular values below `rank_tolerance` count as zero. The iterations (qdwh, newton_schulz) meet it
@@ -112,13 +113,13 @@ def isometry(
 
 
 def rotate(
-    rows: jax.Array,
-    cross: jax.Array,
+    rows: Float[Array, "M V"],
+    cross: Float[Array, "V D"],
     *,
     mean: Mean | None = None,
     algorithm: str = "auto",
     rank_bound: int | None = None,
-) -> jax.Array:
+) -> Float[Array, "M D"]:
     """rows @ isometry(cross), [M, D] for rows [M, V]: cheaper than the isometry where M is below V."""
     if rows.shape[0] >= cross.shape[0]:
         isometric = isometry(cross, mean=mean, algorithm=algorithm, rank_bound=rank_bound)
@@ -127,12 +128,12 @@ def rotate(
 
 
 def _rotate_with_mean(
-    rows: jax.Array | None,
-    cross: jax.Array,
+    rows: Float[Array, "M V"] | None,
+    cross: Float[Array, "V D"],
     mean: Mean | None,
     algorithm: str,
     rank_bound: int | None,
-) -> jax.Array:
+) -> Float[Array, "_ D"]:
     """`_rotate` of cross + outer(mean): with the largest singular direction apart, where it stands out."""
     if mean is None:
         return _rotate(rows, cross, algorithm, rank_bound)
@@ -164,7 +165,9 @@ def _rotate_with_mean(
     return jax.lax.cond(reached, apart, whole)
 
 
-def _leading_pair(cross: jax.Array, mean: Mean) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _leading_pair(
+    cross: Float[Array, "V D"], mean: Mean
+) -> tuple[Float[Array, " V"], Float[Array, " D"], Bool[Array, ""]]:
     """The largest singular vectors [V], [D] of cross + outer(mean), and whether they were found.
 
     They are where the next singular value is less than about 0.6 times as large.
@@ -184,9 +187,7 @@ def _leading_pair(cross: jax.Array, mean: Mean) -> tuple[jax.Array, jax.Array, j
     return left, right, there & (moved <= 16 * jnp.finfo(cross.dtype).eps)
 
 
-def _rotate(
-    rows: jax.Array | None, cross: jax.Array, algorithm: str, rank_bound: int | None
-) -> jax.Array:
+def _rotate(rows: Array | None, cross: Array, algorithm: str, rank_bound: int | None) -> Array:
     """rows @ isometry(cross), or the isometry for rows None."""
     if algorithm == "auto":
         algorithm = choose(cross.shape, rank_bound)
@@ -202,11 +203,11 @@ def _rotate(
     return _left(rows, _iterated(cross, algorithm))
 
 
-def _left(rows: jax.Array | None, x: jax.Array) -> jax.Array:
+def _left(rows: Array | None, x: Array) -> Array:
     return x if rows is None else matmul(rows, x)
 
 
-def _svd(rows: jax.Array | None, cross: jax.Array) -> jax.Array:
+def _svd(rows: Array | None, cross: Array) -> Array:
     left, singular, right = jnp.linalg.svd(cross, full_matrices=False)
     rounding = singular <= singular[0] * rank_tolerance(cross.shape, cross.dtype)
     return matmul(_left(rows, jnp.where(rounding, 0, left)), right)
@@ -224,7 +225,7 @@ def _trailing(n: int, rank_bound: int | None) -> int:
     return min(n, n // 8 + 1 + null)
 
 
-def _gram_or_svd(rows: jax.Array | None, cross: jax.Array, *, trailing: int) -> jax.Array:
+def _gram_or_svd(rows: Array | None, cross: Array, *, trailing: int) -> Array:
     """`_gram`, or `_svd` where too many singular values are small for it."""
     wide = cross.shape[0] < cross.shape[1]
     tall = _unit_scale(cross.T if wide else cross)
@@ -250,7 +251,7 @@ def _gram_or_svd(rows: jax.Array | None, cross: jax.Array, *, trailing: int) -> 
     return jax.lax.cond(reached, lambda: moved, lambda: _svd(rows, cross))
 
 
-def _lower_gram(x: jax.Array) -> jax.Array:
+def _lower_gram(x: Array) -> Array:
     """Lower triangle of x^T x in a matrix whose upper right block is left at zero."""
     half = x.shape[1] // 2
     if half < 64:
@@ -261,8 +262,8 @@ def _lower_gram(x: jax.Array) -> jax.Array:
 
 
 def _gram(
-    rows: jax.Array | None, tall: jax.Array, gram: jax.Array, *, trailing: int, wide: bool
-) -> tuple[jax.Array, jax.Array]:
+    rows: Array | None, tall: Array, gram: Array, *, trailing: int, wide: bool
+) -> tuple[Array, Array]:
     """rows @ isometry from the eigenvectors of tall^T tall, and the least s / s_1 relied upon.
 
     Squaring costs digits: an eigenvector of singular value s is known to eps (s_1 / s)^2. So the
@@ -292,7 +293,7 @@ def _gram(
     return moved, divided(smallest, largest)
 
 
-def _outside(rows: jax.Array, basis: jax.Array) -> jax.Array:
+def _outside(rows: Array, basis: Array) -> Array:
     """Rows without their part in the span of the orthonormal columns of the basis."""
     return rows - matmul(matmul(rows, basis), basis.T)
 
@@ -300,7 +301,7 @@ def _outside(rows: jax.Array, basis: jax.Array) -> jax.Array:
 # --- iterations on the singular values ------------------------------------------------------------
 
 
-def _iterated(cross: jax.Array, algorithm: str) -> jax.Array:
+def _iterated(cross: Array, algorithm: str) -> Array:
     """Isometry by steps that bring the singular values to one, then steps that part them from zero.
 
     The largest singular value is bounded by (sum s^8)^(1/8), at most n^(1/8) times too large, and the
@@ -325,18 +326,18 @@ def _iterated(cross: jax.Array, algorithm: str) -> jax.Array:
     return x.T if wide else x
 
 
-def _unit_scale(x: jax.Array) -> jax.Array:
+def _unit_scale(x: Array) -> Array:
     """x with its largest entry at one, so that powers of it neither overflow nor vanish."""
     return divided(x, jnp.abs(x).max())
 
 
-def _polynomial_step(x: jax.Array, a: jax.Array, b: jax.Array, c: jax.Array) -> jax.Array:
+def _polynomial_step(x: Array, a: Array, b: Array, c: Array) -> Array:
     """Singular values s -> a s + b s^3 + c s^5: three products."""
     gram = matmul(x.T, x)
     return a * x + matmul(x, b * gram + c * matmul(gram, gram))
 
 
-def _qdwh_step(x: jax.Array, a: float, b: float, c: float) -> jax.Array:
+def _qdwh_step(x: Array, a: float, b: float, c: float) -> Array:
     """Singular values s -> s (a + b s^2) / (1 + c s^2), by QR where c is large, else by Cholesky."""
     identity = jnp.eye(x.shape[1], dtype=x.dtype)
     if c > 100:

@@ -17,27 +17,28 @@ import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, Int, Shaped
 from brainalign_jax.align.procrustes import polar
 
 
 class ProcrustesMap(NamedTuple):
     """x -> (x - source_mean) @ rotation + target_mean; rotation [V, D], means [V] and [D]."""
 
-    rotation: jax.Array
-    source_mean: jax.Array
-    target_mean: jax.Array
+    rotation: Float[Array, "V D"]
+    source_mean: Float[Array, " V"]
+    target_mean: Float[Array, " D"]
 
 
 class LowRankMap(NamedTuple):
     """A ProcrustesMap with its rotation kept as left [V, r] @ right [r, D]."""
 
-    left: jax.Array
-    right: jax.Array
-    source_mean: jax.Array
-    target_mean: jax.Array
+    left: Float[Array, "V r"]
+    right: Float[Array, "r D"]
+    source_mean: Float[Array, " V"]
+    target_mean: Float[Array, " D"]
 
     @property
-    def rotation(self) -> jax.Array:
+    def rotation(self) -> Float[Array, "V D"]:
         """[V, D]."""
         return linalg.matmul(self.left, self.right)
 
@@ -49,16 +50,16 @@ class Moments(NamedTuple):
     those of the map, zero. Kept apart, as float32 holds no more than the larger of the two.
     """
 
-    cross: jax.Array
-    source_mean: jax.Array
-    target_mean: jax.Array
+    cross: Float[Array, "V D"]
+    source_mean: Float[Array, " V"]
+    target_mean: Float[Array, " D"]
     added: polar.Mean | None = None
 
 
 def fit(
-    source: jax.Array,
-    target: jax.Array,
-    weights: jax.Array,
+    source: Float[Array, "N V"],
+    target: Float[Array, "N D"],
+    weights: Shaped[Array, " N"],
     *,
     center: bool = True,
     algorithm: str = "auto",
@@ -95,10 +96,10 @@ def fit(
 
 
 def _moments(
-    cross: jax.Array,
-    total: jax.Array,
-    source_mean: jax.Array,
-    target_mean: jax.Array,
+    cross: Float[Array, "V D"],
+    total: Float[Array, ""],
+    source_mean: Float[Array, " V"],
+    target_mean: Float[Array, " D"],
     *,
     center: bool,
 ) -> Moments:
@@ -119,7 +120,7 @@ def fit_moments(
     return ProcrustesMap(rotation, moments.source_mean, moments.target_mean)
 
 
-def apply(map: ProcrustesMap | LowRankMap, source: jax.Array) -> jax.Array:
+def apply(map: ProcrustesMap | LowRankMap, source: Float[Array, "M V"]) -> Float[Array, "M D"]:
     """Predicted targets [M, D] for the rows of source [M, V]."""
     centred = source - map.source_mean
     if isinstance(map, LowRankMap):
@@ -129,7 +130,7 @@ def apply(map: ProcrustesMap | LowRankMap, source: jax.Array) -> jax.Array:
     return moved + map.target_mean
 
 
-def _mean(x: jax.Array, weights: jax.Array, center: bool) -> jax.Array:
+def _mean(x: Array, weights: Array, center: bool) -> Array:
     return linalg.weighted_mean(x, weights) if center else jnp.zeros_like(x[0])
 
 
@@ -144,17 +145,19 @@ class Totals(NamedTuple):
     [V, D], source_sum [V], target_sum [D]: weighted sums over the rows.
     """
 
-    source: jax.Array
-    target: jax.Array
-    weights: jax.Array
-    source_offset: jax.Array
-    target_offset: jax.Array
-    cross: jax.Array
-    source_sum: jax.Array
-    target_sum: jax.Array
+    source: Float[Array, "N V"]
+    target: Float[Array, "N D"]
+    weights: Float[Array, " N"]
+    source_offset: Float[Array, " V"]
+    target_offset: Float[Array, " D"]
+    cross: Float[Array, "V D"]
+    source_sum: Float[Array, " V"]
+    target_sum: Float[Array, " D"]
 
 
-def totals(source: jax.Array, target: jax.Array, weights: jax.Array) -> Totals:
+def totals(
+    source: Float[Array, "N V"], target: Float[Array, "N D"], weights: Shaped[Array, " N"]
+) -> Totals:
     """Sums over the rows of source [N, V] and target [N, D], for `without`.
 
     Args:
@@ -173,7 +176,7 @@ def totals(source: jax.Array, target: jax.Array, weights: jax.Array) -> Totals:
 
 
 def without(
-    totals: Totals, held_out: jax.Array, mask: jax.Array, *, center: bool = True
+    totals: Totals, held_out: Int[Array, " B"], mask: Shaped[Array, " B"], *, center: bool = True
 ) -> Moments:
     """Moments of the rows that are not held out: the total minus the block of those that are.
 
@@ -201,11 +204,11 @@ def without(
 
 
 def fit_folds(
-    source: jax.Array,
-    target: jax.Array,
-    held_out: jax.Array,
-    mask: jax.Array,
-    weights: jax.Array,
+    source: Float[Array, "N V"],
+    target: Float[Array, "N D"],
+    held_out: Int[Array, "F B"],
+    mask: Shaped[Array, "F B"],
+    weights: Shaped[Array, " N"],
     *,
     center: bool = True,
     algorithm: str = "auto",
@@ -231,15 +234,15 @@ def fit_folds(
 
 
 def predict_folds(
-    source: jax.Array,
-    target: jax.Array,
-    held_out: jax.Array,
-    mask: jax.Array,
-    weights: jax.Array,
+    source: Float[Array, "N V"],
+    target: Float[Array, "N D"],
+    held_out: Int[Array, "F B"],
+    mask: Shaped[Array, "F B"],
+    weights: Shaped[Array, " N"],
     *,
     center: bool = True,
     algorithm: str = "auto",
-) -> jax.Array:
+) -> Float[Array, "F B D"]:
     """Predicted targets [F, B, D] of the rows that each fold holds out, arguments as in `fit_folds`.
 
     What `apply` gives with the maps of `fit_folds`, without the cost of the rotations where B < V.
@@ -260,7 +263,7 @@ def predict_folds(
     return jax.lax.map(predict_fold, (held_out, mask))
 
 
-def _training_rows(held_out: jax.Array, source: jax.Array) -> int:
+def _training_rows(held_out: Array, source: Array) -> int:
     """Number of training rows of the smallest fold, if none of its entries is padding."""
     return max(1, source.shape[0] - held_out.shape[1])
 
@@ -274,13 +277,19 @@ class Span(NamedTuple):
     weights [n] of the rows; their mean [V].
     """
 
-    basis: jax.Array
-    coordinates: jax.Array
-    weights: jax.Array
-    mean: jax.Array
+    basis: Float[Array, "V r"]
+    coordinates: Float[Array, "n r"]
+    weights: Float[Array, " n"]
+    mean: Float[Array, " V"]
 
 
-def span(x: jax.Array, rows: jax.Array, weights: jax.Array, *, center: bool = True) -> Span:
+def span(
+    x: Float[Array, "N V"],
+    rows: Int[Array, " n"],
+    weights: Shaped[Array, " n"],
+    *,
+    center: bool = True,
+) -> Span:
     """QR factorisation of the training rows of x [N, V], for `fit_spans`.
 
     Args:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, Int, Shaped
 from brainalign_jax.align.retrieval import retrieval, retrieval_losses
 
 CHOICES = {
@@ -81,11 +82,11 @@ class LinearMap(NamedTuple):
     history: [n_steps + 1], criterion after so many updates, NaN after the stop or without validation rows.
     """
 
-    weight: jax.Array
-    source_mean: jax.Array
-    target_mean: jax.Array
-    best_step: jax.Array
-    history: jax.Array
+    weight: Float[Array, "V D"]
+    source_mean: Float[Array, " V"]
+    target_mean: Float[Array, " D"]
+    best_step: Int[Array, ""]
+    history: Float[Array, " n_steps+1"]
 
 
 class TrainingState(NamedTuple):
@@ -95,31 +96,31 @@ class TrainingState(NamedTuple):
     best_weight, best_criterion, best_step: of the best map so far; history: [n_steps + 1].
     """
 
-    weight: jax.Array
+    weight: Float[Array, "V D"]
     optimizer: optax.OptState
-    step: jax.Array
-    stop: jax.Array
-    best_weight: jax.Array
-    best_criterion: jax.Array
-    best_step: jax.Array
-    history: jax.Array
+    step: Int[Array, ""]
+    stop: Int[Array, ""]
+    best_weight: Float[Array, "V D"]
+    best_criterion: Float[Array, ""]
+    best_step: Int[Array, ""]
+    history: Float[Array, " n_steps+1"]
 
 
 class _Rows(NamedTuple):
     """Centred rows of unit length, source [N, V] and target [N, D], and their masks [N]."""
 
-    source: jax.Array
-    target: jax.Array
-    train: jax.Array
-    validation: jax.Array
+    source: Float[Array, "N V"]
+    target: Float[Array, "N D"]
+    train: Float[Array, " N"]
+    validation: Float[Array, " N"]
 
 
 def fit(
-    source: jax.Array,
-    target: jax.Array,
-    weights: jax.Array,
-    validation: jax.Array,
-    initial: jax.Array,
+    source: Float[Array, "..."],
+    target: Float[Array, "..."],
+    weights: Shaped[Array, "..."],
+    validation: Shaped[Array, "..."],
+    initial: Float[Array, "..."],
     *,
     training: Training,
 ) -> LinearMap:
@@ -152,14 +153,14 @@ def fit(
 
 
 def init(
-    source: jax.Array,
-    target: jax.Array,
-    weights: jax.Array,
-    validation: jax.Array,
-    initial: jax.Array,
+    source: Float[Array, "..."],
+    target: Float[Array, "..."],
+    weights: Shaped[Array, "..."],
+    validation: Shaped[Array, "..."],
+    initial: Float[Array, "..."],
     *,
     training: Training,
-    stop: jax.Array | None = None,
+    stop: Int[Array, ""] | int | None = None,
 ) -> TrainingState:
     """A training that has not begun. Arguments and errors as in `fit`.
 
@@ -197,13 +198,13 @@ def init(
 
 def advance(
     state: TrainingState,
-    source: jax.Array,
-    target: jax.Array,
-    weights: jax.Array,
-    validation: jax.Array,
+    source: Float[Array, "N V"],
+    target: Float[Array, "N D"],
+    weights: Shaped[Array, " N"],
+    validation: Shaped[Array, " N"],
     *,
     training: Training,
-    n_steps: int | jax.Array,
+    n_steps: int | Int[Array, ""],
 ) -> TrainingState:
     """Judge and update the map n_steps times, or until the training stops. Arguments as in `init`.
 
@@ -245,10 +246,10 @@ def advance(
 
 def result(
     state: TrainingState,
-    source: jax.Array,
-    target: jax.Array,
-    weights: jax.Array,
-    validation: jax.Array,
+    source: Float[Array, "N V"],
+    target: Float[Array, "N D"],
+    weights: Shaped[Array, " N"],
+    validation: Shaped[Array, " N"],
 ) -> LinearMap:
     """The best map that a training has judged so far. Arguments as in `init`."""
     train, _ = _masks(weights, validation, source.dtype)
@@ -261,12 +262,14 @@ def result(
     )
 
 
-def apply(map: LinearMap, source: jax.Array) -> jax.Array:
+def apply(map: LinearMap, source: Float[Array, "M V"]) -> Float[Array, "M D"]:
     """Predicted targets [M, D] for the rows of source [M, V], to be compared by centred cosine."""
     return linalg.matmul(source - map.source_mean, map.weight) + map.target_mean
 
 
-def _masks(weights: jax.Array, validation: jax.Array, dtype) -> tuple[jax.Array, jax.Array]:
+def _masks(
+    weights: Shaped[Array, " N"], validation: Shaped[Array, " N"], dtype
+) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
     """(training rows, validation rows) [N]: a row of both is not trained on."""
     validation = linalg.training_mask(validation, dtype)
     return linalg.training_mask(weights, dtype) * (1 - validation), validation
@@ -281,13 +284,13 @@ def _rows(source, target, weights, validation) -> _Rows:
     return _Rows(unit(source), unit(target), train, validation)
 
 
-def _unit(x: jax.Array) -> jax.Array:
+def _unit(x: Float[Array, "N D"]) -> Float[Array, "N D"]:
     """Rows of unit length; zero rows stay zero, and their gradient is finite."""
     square = (x**2).sum(axis=1, keepdims=True)
     return x / jnp.sqrt(jnp.where(square > 0, square, 1))
 
 
-def _scores(rows: _Rows, weight: jax.Array, training: Training) -> jax.Array:
+def _scores(rows: _Rows, weight: Float[Array, "V D"], training: Training) -> Float[Array, "N N"]:
     """[N, N] scores of predictions and targets, as the loss takes them."""
     predicted = linalg.matmul(rows.source, weight)
     if training.loss == "infonce":
@@ -295,13 +298,15 @@ def _scores(rows: _Rows, weight: jax.Array, training: Training) -> jax.Array:
     return linalg.matmul(predicted, rows.target.T)
 
 
-def _loss(scores: jax.Array, mask: jax.Array, training: Training) -> jax.Array:
+def _loss(
+    scores: Float[Array, "N N"], mask: Float[Array, " N"], training: Training
+) -> Float[Array, ""]:
     if training.loss == "rcsls":
         return retrieval_losses.rcsls(scores, mask, k=training.k)
     return retrieval_losses.infonce(scores, mask)
 
 
-def _criterion(scores: jax.Array, rows: _Rows, training: Training) -> jax.Array:
+def _criterion(scores: Float[Array, "N N"], rows: _Rows, training: Training) -> Float[Array, ""]:
     scores = jax.lax.stop_gradient(scores)
     if training.criterion == "loss":
         return _loss(scores, rows.validation, training)
@@ -312,7 +317,7 @@ def _criterion(scores: jax.Array, rows: _Rows, training: Training) -> jax.Array:
     return retrieval_losses.masked_mean(ranks, rows.validation)
 
 
-def _constrained(weight: jax.Array, training: Training) -> jax.Array:
+def _constrained(weight: Float[Array, "V D"], training: Training) -> Float[Array, "V D"]:
     """The nearest map within the constraint."""
     if training.constraint == "none":
         return weight

@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from brainalign_jax.align.array_types import Array, Bool, Float, Int
+
 _FEW = 6  # entries in doubt from which on their mean parts them better than a density would
 _FEW_NEIGHBOURS, _SMALL = 8, 2**13  # neighbours, entries: see mean_of_largest
 _CACHE_BYTES = 2**20  # of one core: a tile of rows that size is read many times at no cost
 
 
-def mean_of_largest(x: jax.Array, k: int) -> jax.Array:
+def mean_of_largest(x: Float[Array, "R N"], k: int) -> Float[Array, " R"]:
     """Mean [R] of the k largest entries of each row of x [R, N].
 
     NaN and -inf are left out; where fewer than k entries are left, the mean is over those, and 0 where
@@ -62,18 +64,18 @@ def in_tiles(per_tile: Callable, n: int, rows: int):
     return jax.tree.map(join, lax.map(per_tile, starts))
 
 
-def sorted_mean(x: jax.Array, k: int) -> jax.Array:
+def sorted_mean(x: Float[Array, "R N"], k: int) -> Float[Array, " R"]:
     """`mean_of_largest` from a partial sort."""
     return _mean_of_all(lax.top_k(jnp.where(x > -jnp.inf, x, -jnp.inf), k)[0])
 
 
-def _mean_of_all(x: jax.Array) -> jax.Array:
+def _mean_of_all(x: Float[Array, "R N"]) -> Float[Array, " R"]:
     there = x > -jnp.inf
     count, total = sum_pairs(there.astype(jnp.int32), jnp.where(there, x, jnp.zeros_like(x)))
     return total / jnp.maximum(count, 1).astype(x.dtype)
 
 
-def search_mean(x: jax.Array, k: int) -> jax.Array:
+def search_mean(x: Float[Array, "R N"], k: int) -> Float[Array, " R"]:
     """`mean_of_largest` by search for the k-th largest entry.
 
     The mean is the minimum over t of f(t) = t + sum(max(x - t, 0)) / k, which is convex, linear between
@@ -106,7 +108,7 @@ def search_mean(x: jax.Array, k: int) -> jax.Array:
     return jnp.where(jnp.isfinite(mean), final.best, mean)
 
 
-def sum_pairs(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+def sum_pairs(a: Array, b: Array) -> tuple[Array, Array]:
     """Sums over the last axis of two arrays [R, N] in one pass: XLA's CPU backend fuses what makes the
     two into one vectorised loop, which it does not do for two reductions, nor for more than a pair."""
     zeros = np.zeros((), a.dtype), np.zeros((), b.dtype)
@@ -116,9 +118,9 @@ def sum_pairs(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
 class _End(NamedTuple):
     """One end of a bracket, each [R]: threshold, entries above it, and the sum of their excess over it."""
 
-    at: jax.Array
-    above: jax.Array
-    excess: jax.Array
+    at: Float[Array, " R"]
+    above: Float[Array, " R"]
+    excess: Float[Array, " R"]
 
 
 class _Bracket(NamedTuple):
@@ -126,15 +128,13 @@ class _Bracket(NamedTuple):
 
     low: _End
     high: _End
-    threshold: jax.Array
-    best: jax.Array
-    stalled: jax.Array
-    done: jax.Array
+    threshold: Float[Array, " R"]
+    best: Float[Array, " R"]
+    stalled: Int[Array, " R"]
+    done: Bool[Array, " R"]
 
 
-def _narrow(
-    bracket: _Bracket, x: jax.Array, k: jax.Array, mean: jax.Array, n_there: jax.Array
-) -> _Bracket:
+def _narrow(bracket: _Bracket, x: Array, k: Array, mean: Array, n_there: Array) -> _Bracket:
     """One pass: f and its slope at the threshold, the narrower bracket and the next threshold."""
     low, high, t, best, stalled, done = bracket
     over = x - t[:, None]
@@ -171,7 +171,7 @@ def _narrow(
     return _Bracket(low, high, jnp.where(done, bracket.threshold, t), best, stalled, done)
 
 
-def _guess(low: _End, high: _End, k: jax.Array, mean: jax.Array) -> jax.Array:
+def _guess(low: _End, high: _End, k: Array, mean: Array) -> Array:
     """Threshold [R] with about k entries above it: log(entries above) is near linear in a tail.
 
     NaN, infinite or out of the bracket where there is nothing to guess from.
@@ -195,7 +195,7 @@ def _guess(low: _End, high: _End, k: jax.Array, mean: jax.Array) -> jax.Array:
     return jnp.where((high.above < 1) | jnp.isinf(low.at), from_one_end, between)
 
 
-def _middle(low: jax.Array, high: jax.Array) -> jax.Array:
+def _middle(low: Array, high: Array) -> Array:
     """The floating-point number half way between two in their order; `low` where they are next."""
     integer = jnp.int64 if low.dtype == jnp.float64 else jnp.int32
     positive = jnp.iinfo(integer).max

@@ -12,10 +12,12 @@ compiled for; both ways give the same integers:
 import jax
 import jax.numpy as jnp
 
+from brainalign_jax.align.array_types import Array, Float, Int, Real
+
 _MOST = 2**30  # twice a rank must fit an int32
 
 
-def rank(x: jax.Array) -> jax.Array:
+def rank(x: Real[Array, "... P"]) -> Float[Array, "... P"]:
     """Ranks along the last axis of x [..., P], from 1, ties given their average rank.
 
     A row that holds a NaN has no ranks: all of it is NaN. Raises: ValueError for P of 2^30 or more.
@@ -23,7 +25,7 @@ def rank(x: jax.Array) -> jax.Array:
     return _from_positions(x, offset=1, scale=2)
 
 
-def centred_rank(x: jax.Array) -> jax.Array:
+def centred_rank(x: Real[Array, "... P"]) -> Float[Array, "... P"]:
     """(rank - (P + 1) / 2) / (P / 2), between -1 and 1, along the last axis of x [..., P].
 
     Centred in integers, before rounding: float32 ranks of millions of values lose both their last
@@ -32,7 +34,7 @@ def centred_rank(x: jax.Array) -> jax.Array:
     return _from_positions(x, offset=-x.shape[-1], scale=x.shape[-1])
 
 
-def _from_positions(x: jax.Array, *, offset: int, scale: int) -> jax.Array:
+def _from_positions(x: Real[Array, "... P"], *, offset: int, scale: int) -> Float[Array, "... P"]:
     if x.shape[-1] >= _MOST:
         raise ValueError(
             f"cannot rank {x.shape[-1]} values at once, x has shape {x.shape}: rank at most {_MOST - 1}"
@@ -45,7 +47,7 @@ def _from_positions(x: jax.Array, *, offset: int, scale: int) -> jax.Array:
     return jnp.where(jnp.isnan(x).any(axis=-1, keepdims=True), jnp.nan, ranks)
 
 
-def order_key(x: jax.Array) -> jax.Array:
+def order_key(x: Real[Array, " *P"]) -> Int[Array, " *P"]:
     """Signed integers in the order of the floats x, equal where these are equal; NaN is the largest."""
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return x
@@ -58,7 +60,7 @@ def order_key(x: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(x), largest, jnp.where(bits < 0, bits ^ largest, bits))
 
 
-def _by_search(keys: jax.Array) -> jax.Array:
+def _by_search(keys: Int[Array, "R P"]) -> Int[Array, "R P"]:
     """Number of smaller values plus number of values no larger [R, P] int32, within each row."""
     n_rows, size = keys.shape
     ordered = jax.lax.sort(keys, dimension=1)
@@ -77,7 +79,7 @@ def _by_search(keys: jax.Array) -> jax.Array:
     return 2 * below + _run_lengths(ordered).reshape(-1)[first + below]
 
 
-def _run_lengths(ordered: jax.Array) -> jax.Array:
+def _run_lengths(ordered: Int[Array, "R P"]) -> Int[Array, "R P"]:
     """For each place of the sorted rows [R, P], how many values from there on equal it.
 
     Time grows with the logarithm of the longest run: none of it is spent where there are no ties.
@@ -103,7 +105,7 @@ def _run_lengths(ordered: jax.Array) -> jax.Array:
     return jax.lax.while_loop(lambda state: state[0] > 0, extend, start)[1] + 1
 
 
-def _by_payload(keys: jax.Array) -> jax.Array:
+def _by_payload(keys: Int[Array, "R P"]) -> Int[Array, "R P"]:
     """As `_by_search`, from one sort that carries the positions along."""
     n_rows, size = keys.shape
     place = jax.lax.broadcasted_iota(jnp.int32, keys.shape, 1)

@@ -14,21 +14,22 @@ import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Bool, Float, Int, Shaped
 from brainalign_jax.align.retrieval.neighbours import in_tiles, mean_of_largest, sum_pairs
 
 
-def cosine(source: jax.Array, target: jax.Array) -> jax.Array:
+def cosine(source: Float[Array, "Q D"], target: Float[Array, "C D"]) -> Float[Array, "Q C"]:
     """Cosines [Q, C] between queries [Q, D] and candidates [C, D]; a zero vector has cosine 0."""
     return linalg.matmul(linalg.unit_rows(source), linalg.unit_rows(target).T)
 
 
 def csls(
-    source: jax.Array,
-    target: jax.Array,
+    source: Float[Array, "Q D"],
+    target: Float[Array, "C D"],
     *,
     k: int = 10,
-    source_weights: jax.Array | None = None,
-) -> jax.Array:
+    source_weights: Shaped[Array, " Q"] | None = None,
+) -> Float[Array, "Q C"]:
     """CSLS scores [Q, C]: 2 cos(x, y) - r_T(x) - r_S(y).
 
     r_T(x) is the mean cosine of query x with its k nearest candidates, r_S(y) that of candidate y
@@ -47,12 +48,12 @@ def csls(
 
 
 def csls_from_cosine(
-    cosines: jax.Array,
+    cosines: Float[Array, "Q C"],
     *,
     k: int,
-    source_weights: jax.Array | None = None,
-    others: tuple[jax.Array, jax.Array] | None = None,
-) -> jax.Array:
+    source_weights: Shaped[Array, " Q"] | None = None,
+    others: tuple[Float[Array, "M C"], Shaped[Array, " M"]] | None = None,
+) -> Float[Array, "Q C"]:
     """`csls` from similarities [Q, C] that are already there. Arguments as there.
 
     others: similarities [M, C] of what is not asked about, yet a neighbour where its weight [M] is positive.
@@ -78,7 +79,7 @@ def _check_neighbours(k: int, n_queries: int, n_candidates: int) -> None:
         )
 
 
-def _has_weight(weights: jax.Array, like: jax.Array) -> jax.Array:
+def _has_weight(weights: Shaped[Array, " N"], like: Array) -> Bool[Array, " N"]:
     return linalg.training_mask(weights, like.dtype) > 0
 
 
@@ -86,20 +87,20 @@ class CslsRanks(NamedTuple):
     """Ranks of the true candidates by CSLS and by cosine [Q], and the neighbour means behind them:
     r_source [C] of each candidate among the queries, r_target [Q] of each query among the candidates."""
 
-    rank_csls: jax.Array
-    rank_nn: jax.Array
-    r_source: jax.Array
-    r_target: jax.Array
+    rank_csls: Float[Array, " Q"]
+    rank_nn: Float[Array, " Q"]
+    r_source: Float[Array, " C"]
+    r_target: Float[Array, " Q"]
 
 
 def csls_ranks(
-    source: jax.Array,
-    target: jax.Array,
-    gold: jax.Array,
+    source: Float[Array, "Q D"],
+    target: Float[Array, "C D"],
+    gold: Int[Array, "..."],
     *,
     k: int = 10,
-    source_weights: jax.Array | None = None,
-    target_weights: jax.Array | None = None,
+    source_weights: Shaped[Array, " Q"] | None = None,
+    target_weights: Shaped[Array, " C"] | None = None,
     max_bytes: int = 2**30,
     tile: int | None = None,
 ) -> CslsRanks:
@@ -169,14 +170,17 @@ def csls_ranks(
     return CslsRanks(rank_csls, rank_nn, r_source, r_target)
 
 
-def _among(scores: jax.Array, mask: jax.Array | None) -> jax.Array:
+def _among(scores: Float[Array, "R N"], mask: Bool[Array, " N"] | None) -> Float[Array, "R N"]:
     """Scores [R, N] with the columns that are left out at -inf."""
     return scores if mask is None else jnp.where(mask, scores, -jnp.inf)
 
 
 def rank_both(
-    scores: jax.Array, gold: jax.Array, r_source: jax.Array, last: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array]:
+    scores: Float[Array, "Q C"],
+    gold: Int[Array, " Q"],
+    r_source: Float[Array, " C"],
+    last: Bool[Array, " Q"] | None = None,
+) -> tuple[Float[Array, " Q"], Float[Array, " Q"]]:
     """`ranks` [Q] by CSLS and by cosine, from cosines [Q, C] and each candidate's r_source [C].
 
     The mean r_target of a query moves no rank. last: [Q] the queries that rank last, by default those
@@ -199,7 +203,7 @@ def rank_both(
     return rank(*doubled), rank(scores, gold_scores)
 
 
-def ranks(scores: jax.Array, gold: jax.Array) -> jax.Array:
+def ranks(scores: Float[Array, "Q C"], gold: Int[Array, " Q"]) -> Float[Array, " Q"]:
     """Rank [Q] of the gold candidate of each query, 1 is best: a count, no sorting.
 
     A tie with others costs half of them, so that constant scores rank at chance. NaN anywhere in a
@@ -221,8 +225,8 @@ def ranks(scores: jax.Array, gold: jax.Array) -> jax.Array:
 
 
 def precision_at(
-    ranks: jax.Array, ks: tuple[int, ...], weights: jax.Array | None = None
-) -> jax.Array:
+    ranks: Float[Array, " Q"], ks: tuple[int, ...], weights: Shaped[Array, " Q"] | None = None
+) -> Float[Array, " n_ks"]:
     """Weighted fraction [len(ks)] of ranks [Q] that are at most k, for each k of ks.
 
     Of candidates that tie at the edge of the first k each has the rank in their middle (see `ranks`), so that
@@ -236,6 +240,6 @@ def precision_at(
     return linalg.matmul(hits, linalg.normalized_weights(weights, ranks.dtype))
 
 
-def rank_accuracy(ranks: jax.Array, n_candidates: int) -> jax.Array:
+def rank_accuracy(ranks: Float[Array, " Q"], n_candidates: int) -> Float[Array, " Q"]:
     """1 - (rank - 1) / (C - 1) [Q]: one is perfect, one half is chance."""
     return 1 - (ranks - 1) / (n_candidates - 1)

@@ -11,8 +11,10 @@ visual models from natural language supervision (both directions).
 import jax
 import jax.numpy as jnp
 
+from brainalign_jax.align.array_types import Array, Float, Shaped
 
-def rcsls(scores: jax.Array, mask: jax.Array, *, k: int) -> jax.Array:
+
+def rcsls(scores: Float[Array, "N N"], mask: Shaped[Array, " N"], *, k: int) -> Float[Array, ""]:
     """Mean over rows i of -2 s_ii + r_T(i) + r_S(i): minus the CSLS of the true pairs, relaxed.
 
     r_T(i) is the mean of the k largest s_ij over j, r_S(i) that of the k largest s_ji. In the map this
@@ -28,7 +30,7 @@ def rcsls(scores: jax.Array, mask: jax.Array, *, k: int) -> jax.Array:
     return masked_mean(losses, mask)
 
 
-def infonce(scores: jax.Array, mask: jax.Array) -> jax.Array:
+def infonce(scores: Float[Array, "N N"], mask: Shaped[Array, " N"]) -> Float[Array, ""]:
     """Cross-entropy of finding the target of a prediction and the prediction of a target, their mean.
 
     Args:
@@ -41,7 +43,9 @@ def infonce(scores: jax.Array, mask: jax.Array) -> jax.Array:
     return masked_mean((across + down) / 2 - of_pairs, mask)
 
 
-def _nearest_mean(scores: jax.Array, mask: jax.Array, k: int) -> jax.Array:
+def _nearest_mean(
+    scores: Float[Array, "N N"], mask: Shaped[Array, " N"], k: int
+) -> Float[Array, " N"]:
     """Mean [N] of the k largest scores of each row among the columns of the mask."""
     fixed = jax.lax.stop_gradient(jnp.where(mask[None, :] > 0, scores, -jnp.inf))
     kth = _kth_largest(fixed, k)
@@ -55,7 +59,7 @@ def _nearest_mean(scores: jax.Array, mask: jax.Array, k: int) -> jax.Array:
     return (neighbours * scores).sum(axis=1) / count
 
 
-def _kth_largest(scores: jax.Array, k: int) -> jax.Array:
+def _kth_largest(scores: Float[Array, "N N"], k: int) -> Float[Array, "N 1"]:
     """[N, 1] k-th largest score of each row, by k maxima: for few neighbours much faster than a sort."""
 
     def next_lower(_, level: jax.Array) -> jax.Array:
@@ -66,6 +70,6 @@ def _kth_largest(scores: jax.Array, k: int) -> jax.Array:
     return jax.lax.fori_loop(1, k, next_lower, scores.max(axis=1, keepdims=True))
 
 
-def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
+def masked_mean(values: Float[Array, " N"], mask: Shaped[Array, " N"]) -> Float[Array, ""]:
     """Mean of the values [N] of the mask [N]; zero where it is empty."""
     return jnp.where(mask > 0, values, 0).sum() / jnp.maximum(mask.sum(), 1)

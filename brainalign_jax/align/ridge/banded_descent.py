@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.scipy.linalg import cho_factor, cho_solve
 
+from brainalign_jax.align.array_types import Array, Float, Shaped
 from brainalign_jax.align.ridge import banded_ridge, banded_search
 from brainalign_jax.align.ridge.banded_ridge import BandedRidge
 
@@ -19,21 +20,21 @@ _LOWEST = -9.0  # log of the smallest scale to start from, relative to the large
 
 
 def descend(
-    grams: jax.Array,
-    targets: jax.Array,
-    train: jax.Array,
-    test: jax.Array,
-    log_deltas: jax.Array,
-    errors: jax.Array | None = None,
+    grams: Float[Array, "..."],
+    targets: Float[Array, "N T"],
+    train: Shaped[Array, "..."],
+    test: Shaped[Array, "..."],
+    log_deltas: Float[Array, "G T"],
+    errors: Float[Array, " T"] | None = None,
     *,
     n_steps: int = 50,
-    learning_rate: float = 0.3,
+    learning_rate: float | Float[Array, ""] = 0.3,
     n_train: int | None = None,
     n_test: int | None = None,
     fit_intercept: bool = True,
     score: str = "mse",
     target_batch: int = 1,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Float[Array, "G T"], Float[Array, " T"]]:
     """Minimise the cross-validated error over log(gamma / alpha) by Adam; the best iterate of each target.
 
     Args:
@@ -101,7 +102,7 @@ def descend(
     return best.T, errors
 
 
-def _cv_error(grams, target, folds, log_delta, *, fit_intercept: bool, score: str) -> jax.Array:
+def _cv_error(grams, target, folds, log_delta, *, fit_intercept: bool, score: str) -> Array:
     """Cross-validated error of one target [N] at log_delta [G], with the gradient by implicit functions."""
     scales = jnp.exp(log_delta)
     alpha = 1 / scales.sum()
@@ -129,10 +130,10 @@ def _cv_error(grams, target, folds, log_delta, *, fit_intercept: bool, score: st
 
 
 def descent(
-    grams: jax.Array,
-    targets: jax.Array,
-    train: jax.Array,
-    test: jax.Array,
+    grams: Float[Array, "G N N"],
+    targets: Float[Array, "N T"],
+    train: Shaped[Array, "F N"],
+    test: Shaped[Array, "F N"],
     start: BandedRidge,
     *,
     fit_intercept: bool = True,

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, Int, Shaped
 from brainalign_jax.align.ridge import ridge
 
 
@@ -27,27 +28,27 @@ class BandedRidge(NamedTuple):
     last two are zero without an intercept.
     """
 
-    gammas: jax.Array
-    alphas: jax.Array
-    errors: jax.Array
-    dual_coef: jax.Array
-    offsets: jax.Array
-    means: jax.Array
+    gammas: Float[Array, "G T"]
+    alphas: Float[Array, " T"]
+    errors: Float[Array, " T"]
+    dual_coef: Float[Array, "N T"]
+    offsets: Float[Array, "G T"]
+    means: Float[Array, " T"]
 
     @property
-    def log_deltas(self) -> jax.Array:
+    def log_deltas(self) -> Float[Array, "G T"]:
         """log(gamma / alpha) [G, T], himalaya's `deltas`: -inf where gamma is 0, +inf where alpha is."""
         return jnp.log(self.gammas) - jnp.log(self.alphas)
 
 
 def refit(
-    grams: jax.Array,
-    targets: jax.Array,
-    weights: jax.Array,
-    gammas: jax.Array,
-    gamma_index: jax.Array,
-    alphas: jax.Array,
-    errors: jax.Array,
+    grams: Float[Array, "G N N"],
+    targets: Float[Array, "N T"],
+    weights: Shaped[Array, " N"],
+    gammas: Float[Array, "S G"],
+    gamma_index: Int[Array, " T"],
+    alphas: Float[Array, " T"],
+    errors: Float[Array, " T"],
     *,
     fit_intercept: bool = True,
     target_batch: int | None = None,
@@ -101,7 +102,7 @@ def refit(
     return BandedRidge(chosen, alphas, errors, coef, offsets, means)
 
 
-def predict_split(model: BandedRidge, cross: jax.Array) -> jax.Array:
+def predict_split(model: BandedRidge, cross: Float[Array, "G M N"]) -> Float[Array, "G M T"]:
     """What each group adds to the prediction [G, M, T]; they sum to `predict` less the training means.
 
     Args: cross: [G, M, N] inner products of M new rows with the N rows of the fit, not centred.
@@ -110,12 +111,16 @@ def predict_split(model: BandedRidge, cross: jax.Array) -> jax.Array:
     return model.gammas[:, None, :] * raw - model.offsets[:, None, :]
 
 
-def predict(model: BandedRidge, cross: jax.Array) -> jax.Array:
+def predict(model: BandedRidge, cross: Float[Array, "G M N"]) -> Float[Array, "M T"]:
     """Predictions [M, T] from cross [G, M, N], as in `predict_split`."""
     return model.means + predict_split(model, cross).sum(axis=0)
 
 
-def split_r2(targets: jax.Array, split: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+def split_r2(
+    targets: Float[Array, "M T"],
+    split: Float[Array, "G M T"],
+    weights: Shaped[Array, " M"] | None = None,
+) -> Float[Array, "G T"]:
     """Product measure [G, T]: each group's share in the r2 of the groups' sum; a share may be negative.
 
     sum((2 y - sum_h p_h) p_g) / sum(y^2) with y the targets less their mean over the rows with weight, as
@@ -132,8 +137,10 @@ def split_r2(targets: jax.Array, split: jax.Array, weights: jax.Array | None = N
 
 
 def split_correlation(
-    targets: jax.Array, split: jax.Array, weights: jax.Array | None = None
-) -> jax.Array:
+    targets: Float[Array, "M T"],
+    split: Float[Array, "G M T"],
+    weights: Shaped[Array, " M"] | None = None,
+) -> Float[Array, "G T"]:
     """Each group's share [G, T] in the correlation of targets with the groups' sum; a share may be negative.
 
     cov(y, p_g) / (sd(y) sd(sum_h p_h)), as himalaya's `correlation_score_split`. The shares sum to Pearson's

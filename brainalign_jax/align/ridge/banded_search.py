@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, Int, PRNGKeyArray, Real, Shaped
 from brainalign_jax.align.ridge import filters, ridge
 from brainalign_jax.align.ridge.banded_ridge import BandedRidge, refit
 from brainalign_jax.align.ridge.residual_ridge import NuisanceFit
@@ -26,9 +27,9 @@ _NODES = 4  # alphas to a matrix product: fewer leave it slender, more are compu
 class Search(NamedTuple):
     """The best candidate of each target: index into gammas [T], index into alphas [T], its error [T]."""
 
-    gamma_index: jax.Array
-    alpha_index: jax.Array
-    errors: jax.Array
+    gamma_index: Int[Array, " T"]
+    alpha_index: Int[Array, " T"]
+    errors: Float[Array, " T"]
 
 
 class Folds(NamedTuple):
@@ -38,21 +39,21 @@ class Folds(NamedTuple):
     them, which are taken off kernels and targets; None for none.
     """
 
-    train: jax.Array
-    train_mask: jax.Array
-    test: jax.Array
-    test_mask: jax.Array
+    train: Int[Array, "F n"]
+    train_mask: Float[Array, "F n"]
+    test: Int[Array, "F m"]
+    test_mask: Float[Array, "F m"]
     nuisances: NuisanceFit | None = None
 
 
 def simplex_samples(
-    key: jax.Array,
+    key: PRNGKeyArray,
     *,
     n_samples: int,
     n_groups: int,
     concentration: tuple[float, ...] = (0.1, 1.0),
     dtype=jnp.float32,
-) -> jax.Array:
+) -> Float[Array, "n_samples n_groups"]:
     """Gammas [n_samples, n_groups]: equal weights first, then Dirichlet samples.
 
     Args:
@@ -67,8 +68,8 @@ def simplex_samples(
 
 
 def fold_rows(
-    train: jax.Array,
-    test: jax.Array,
+    train: Shaped[Array, "F N"],
+    test: Shaped[Array, "F N"],
     dtype,
     *,
     n_train: int | None = None,
@@ -84,8 +85,8 @@ def fold_rows(
 
 
 def fold_blocks(
-    kernel: jax.Array, fold: Folds, *, fit_intercept: bool
-) -> tuple[jax.Array, jax.Array]:
+    kernel: Float[Array, "N N"], fold: Folds, *, fit_intercept: bool
+) -> tuple[Float[Array, "n n"], Float[Array, "m n"]]:
     """One fold's kernel between training rows [n, n], and from test to training rows [m, n].
 
     Centred by the training means with an intercept, or less the fit by the nuisances; rows of padding are
@@ -110,8 +111,8 @@ def fold_blocks(
 
 
 def fold_targets(
-    targets: jax.Array, fold: Folds, *, fit_intercept: bool, score: str
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    targets: Float[Array, "N T"], fold: Folds, *, fit_intercept: bool, score: str
+) -> tuple[Float[Array, "n T"], Float[Array, "m T"], Float[Array, " T"]]:
     """One fold's targets less the training means, of training [n, T] and test rows [m, T]; and a scale [T].
 
     Or less their fit by the nuisances, where the fold has some.
@@ -139,28 +140,32 @@ def fold_targets(
     return train, test, scale
 
 
-def scaled_error(squared: jax.Array, scale: jax.Array) -> jax.Array:
+def scaled_error(
+    squared: Float[Array, "... T"], scale: Float[Array, " T"]
+) -> Float[Array, "... T"]:
     """Summed squared errors times scale: 1 - r2, thus 1, where a constant target gives no scale."""
     return jnp.where(jnp.isnan(scale), 1, squared * jnp.where(jnp.isnan(scale), 1, scale))
 
 
-def fitted_rows(train: jax.Array, test: jax.Array, dtype) -> jax.Array:
+def fitted_rows(
+    train: Shaped[Array, "F N"], test: Shaped[Array, "F N"], dtype
+) -> Float[Array, " N"]:
     """Mask [N] of the rows that are in some fold, training or test."""
     return ((train != 0) | (test != 0)).any(axis=0).astype(dtype)
 
 
 def cv_errors(
-    grams: jax.Array,
-    targets: jax.Array,
+    grams: Float[Array, "G N N"],
+    targets: Float[Array, "N T"],
     folds: Folds,
-    gamma: jax.Array,
-    alphas: jax.Array,
+    gamma: Float[Array, " G"],
+    alphas: Real[Array, " A"],
     *,
     fit_intercept: bool = True,
     score: str = "mse",
     tolerance: float = 0.0,
     target_batch: int | None = None,
-) -> jax.Array:
+) -> Float[Array, "A T"]:
     """Cross-validated errors [A, T] of one gamma [G] at every alpha; mean over folds. See `search`."""
     n_alphas, n_targets = len(alphas), targets.shape[1]
     alphas = jnp.asarray(alphas, targets.dtype)
@@ -213,12 +218,12 @@ def cv_errors(
 
 
 def search(
-    grams: jax.Array,
-    targets: jax.Array,
-    train: jax.Array,
-    test: jax.Array,
-    gammas: jax.Array,
-    alphas: jax.Array,
+    grams: Float[Array, "..."],
+    targets: Float[Array, "..."],
+    train: Shaped[Array, "..."],
+    test: Shaped[Array, "..."],
+    gammas: Float[Array, "..."],
+    alphas: Real[Array, " A"],
     *,
     n_train: int | None = None,
     n_test: int | None = None,
@@ -273,12 +278,12 @@ def search(
 
 
 def random_search(
-    grams: jax.Array,
-    targets: jax.Array,
-    train: jax.Array,
-    test: jax.Array,
-    gammas: jax.Array,
-    alphas: jax.Array,
+    grams: Float[Array, "..."],
+    targets: Float[Array, "..."],
+    train: Shaped[Array, "..."],
+    test: Shaped[Array, "..."],
+    gammas: Float[Array, "..."],
+    alphas: Real[Array, " A"],
     *,
     fit_intercept: bool = True,
     target_batch: int | None = None,

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Bool, Float, Int, Real, Shaped
 from brainalign_jax.align.ridge import banded_ridge, banded_search, ridge
 from brainalign_jax.align.ridge.banded_search import Folds, Search
 
@@ -30,9 +31,9 @@ class Submodels(NamedTuple):
     alone, without: [G] rows of `has`, of each space by itself and of all but each.
     """
 
-    has: np.ndarray
-    alone: np.ndarray
-    without: np.ndarray
+    has: Bool[np.ndarray, "J G"]
+    alone: Int[np.ndarray, " G"]
+    without: Int[np.ndarray, " G"]
 
 
 class Split(NamedTuple):
@@ -41,8 +42,8 @@ class Split(NamedTuple):
     joint: [G, M, T] of each space in the joint model; each: [J, M, T] of the models, the joint one first.
     """
 
-    joint: jax.Array
-    each: jax.Array
+    joint: Float[Array, "G M T"]
+    each: Float[Array, "J M T"]
 
 
 def submodels(n_spaces: int) -> Submodels:
@@ -55,7 +56,7 @@ def submodels(n_spaces: int) -> Submodels:
     return Submodels(np.array(has), np.array([place[tuple(row)] for row in one]), np.array(without))
 
 
-def simplex_grid(n_spaces: int, ratios: Sequence[float]) -> np.ndarray:
+def simplex_grid(n_spaces: int, ratios: Sequence[float]) -> Float[np.ndarray, "S G"]:
     """Gammas [S, G], float32, all there are: a space has no weight, the largest, or a ratio of the largest.
 
     ratios: between 0 and 1. Each single space comes first, so that among equals the fewest spaces are taken.
@@ -71,12 +72,12 @@ def simplex_grid(n_spaces: int, ratios: Sequence[float]) -> np.ndarray:
 
 
 def search(
-    grams: jax.Array,
-    targets: jax.Array,
+    grams: Float[Array, "G N N"],
+    targets: Float[Array, "N T"],
     folds: Folds,
-    gammas: jax.Array,
-    has: jax.Array,
-    alphas: jax.Array,
+    gammas: Float[Array, "S G"],
+    has: Bool[Array, "J G"],
+    alphas: Real[Array, " A"],
     *,
     tolerance: float = 0.0,
     target_batch: int | None = None,
@@ -119,12 +120,12 @@ def search(
 
 
 def predictions(
-    grams: jax.Array,
-    targets: jax.Array,
-    weights: jax.Array,
-    rows: jax.Array,
-    gammas: jax.Array,
-    alphas: jax.Array,
+    grams: Float[Array, "G N N"],
+    targets: Float[Array, "N T"],
+    weights: Shaped[Array, " N"],
+    rows: Int[Array, " M"],
+    gammas: Float[Array, "S G"],
+    alphas: Real[Array, " A"],
     chosen: Search,
     *,
     target_batch: int | None = None,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, Int, Real
 
 _SAMPLES = 512  # eigenvalues that stand for all of them: the filters are smooth
 
@@ -27,13 +28,15 @@ class FilterBasis(NamedTuple):
     coefficients: [A, B].
     """
 
-    functions: jax.Array
-    coefficients: jax.Array
+    functions: Float[Array, "B R"]
+    coefficients: Float[Array, "A B"]
 
 
 def shrinkage(
-    eigenvalues: jax.Array, alphas: jax.Array, floor: jax.Array | float = 0.0
-) -> jax.Array:
+    eigenvalues: Float[Array, " R"],
+    alphas: Real[Array, " A"],
+    floor: Float[Array, ""] | Float[Array, " R"] | float = 0.0,
+) -> Float[Array, "A R"]:
     """w / (w + alpha) [A, R], the share of each eigen-direction that each alpha keeps.
 
     Args:
@@ -49,7 +52,11 @@ def shrinkage(
 
 
 def filter_basis(
-    eigenvalues: jax.Array, alphas: jax.Array, *, size: int, floor: jax.Array | float = 0.0
+    eigenvalues: Float[Array, " R"],
+    alphas: Real[Array, " A"],
+    *,
+    size: int,
+    floor: Float[Array, ""] | Float[Array, " R"] | float = 0.0,
 ) -> FilterBasis:
     """The functions that come closest to the filters of all alphas, from the SVD of the shrinkages.
 
@@ -80,11 +87,11 @@ def filter_basis(
 
 
 def basis_size(
-    eigenvalues: np.ndarray,
-    alphas: np.ndarray,
+    eigenvalues: Float[np.ndarray, "..."],
+    alphas: Real[np.ndarray, " A"],
     *,
     tolerance: float = 1e-5,
-    floor: np.ndarray | float = 0.0,
+    floor: Float[np.ndarray, "..."] | float = 0.0,
 ) -> int:
     """Number of functions B, 1 to A, that gives all shrinkages to the tolerance. On the host, in float64.
 
@@ -109,16 +116,16 @@ def basis_size(
 class SpanningAlphas(NamedTuple):
     """Alphas whose filters span those of all: indices [B] and coefficients [A, B]."""
 
-    indices: np.ndarray
-    coefficients: np.ndarray
+    indices: Int[np.ndarray, " B"]
+    coefficients: Float[np.ndarray, "A B"]
 
 
 def spanning_alphas(
-    eigenvalues: np.ndarray,
-    alphas: np.ndarray,
+    eigenvalues: Float[np.ndarray, "..."],
+    alphas: Real[np.ndarray, " A"],
     *,
     tolerance: float = 1e-5,
-    floor: np.ndarray | float = 0.0,
+    floor: Float[np.ndarray, "..."] | float = 0.0,
     relative: bool = True,
 ) -> SpanningAlphas:
     """Some of the alphas, whose filters give those of the others to the tolerance. On the host, in float64.
@@ -149,8 +156,8 @@ def spanning_alphas(
 
 
 def filter_skeleton(
-    eigenvalues: jax.Array, alphas: jax.Array, tolerance: float
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    eigenvalues: Float[Array, " R"], alphas: Float[Array, " A"], tolerance: float | Float[Array, ""]
+) -> tuple[Int[Array, " A"], Float[Array, "A A"], Int[Array, ""]]:
     """A few alphas whose ridge filters 1 / (w + alpha) combine to those of all alphas.
 
     What `spanning_alphas` picks on the host, in a compiled program: for spectra that are known there only.

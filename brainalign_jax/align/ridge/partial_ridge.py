@@ -17,10 +17,13 @@ import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, Int, Real, Shaped
 from brainalign_jax.align.ridge import ridge
 
 
-def nuisance_operators(nuisances: jax.Array, weights: jax.Array, lambdas: jax.Array) -> jax.Array:
+def nuisance_operators(
+    nuisances: Float[Array, "N K"], weights: Shaped[Array, " N"], lambdas: Real[Array, " L"]
+) -> Float[Array, "L N N"]:
     """[L, N, N] from targets to the nuisances' predictions of all rows, with an intercept.
 
     nuisances: [N, K], K may be zero: then the training mean. weights: [N] training mask; the columns of
@@ -39,14 +42,16 @@ def nuisance_operators(nuisances: jax.Array, weights: jax.Array, lambdas: jax.Ar
     return mean + linalg.matmul(fitted.scores * gains[:, None, :], fitted.basis.T)
 
 
-def _standardised(columns: jax.Array, mask: jax.Array) -> jax.Array:
+def _standardised(columns: Float[Array, "N K"], mask: Float[Array, " N"]) -> Float[Array, "N K"]:
     """Columns [N, K] about their training mean, in units of their training deviation."""
     columns = columns - linalg.weighted_mean(columns, mask)
     square = (linalg.masked_rows(columns, mask) ** 2).sum(axis=0) / jnp.maximum(mask.sum(), 1)
     return columns / jnp.sqrt(jnp.where(square > 0, square, 1))
 
 
-def without_nuisances(rows: jax.Array, nuisances: jax.Array, weights: jax.Array) -> jax.Array:
+def without_nuisances(
+    rows: Float[Array, "N D"], nuisances: Real[Array, "N K"], weights: Shaped[Array, " N"]
+) -> Float[Array, "N D"]:
     """What nuisances leave of rows: rows [N, D] less their least-squares fit over the weighted rows.
 
     nuisances: [N, K]; directions of theirs that are rounding are left out. weights: [N], not negative, zero
@@ -65,7 +70,9 @@ def without_nuisances(rows: jax.Array, nuisances: jax.Array, weights: jax.Array)
     return rows - linalg.matmul(columns, linalg.matmul(axes, gains[:, None] * projected))
 
 
-def factor(features: jax.Array, nuisances: jax.Array, weights: jax.Array) -> ridge.RidgeFactor:
+def factor(
+    features: Float[Array, "N D"], nuisances: Float[Array, "N K"], weights: Shaped[Array, " N"]
+) -> ridge.RidgeFactor:
     """Factor of the features [N, D] less their fit by the nuisances [N, K], in units of their deviation.
 
     Fit and deviations are those of the training rows; a feature that the nuisances explain wholly is
@@ -82,8 +89,11 @@ def factor(features: jax.Array, nuisances: jax.Array, weights: jax.Array) -> rid
 
 
 def operators(
-    fitted: ridge.RidgeFactor, nuisance: jax.Array, alphas: jax.Array, rows: jax.Array
-) -> jax.Array:
+    fitted: ridge.RidgeFactor,
+    nuisance: Float[Array, "L N N"],
+    alphas: Real[Array, " A"],
+    rows: Int[Array, " M"],
+) -> Float[Array, "L*A M N"]:
     """[L * A, M, N] from targets to the joint predictions of the M rows asked for, lambda by lambda.
 
     fitted: of `factor`; nuisance: [L, N, N] of `nuisance_operators`, with the same nuisances and weights.
@@ -99,14 +109,14 @@ def operators(
 
 
 def error_forms(
-    features: jax.Array | None,
-    nuisances: jax.Array,
-    train: jax.Array,
-    test_rows: jax.Array,
-    test_weights: jax.Array,
-    lambdas: jax.Array,
-    alphas: jax.Array,
-) -> jax.Array:
+    features: Float[Array, "N D"] | None,
+    nuisances: Float[Array, "N K"],
+    train: Shaped[Array, "I N"],
+    test_rows: Int[Array, "I M"],
+    test_weights: Shaped[Array, "I M"],
+    lambdas: Real[Array, " L"],
+    alphas: Real[Array, " A"],
+) -> Float[Array, "_ N N"]:
     """[L * A, N, N]: y @ form @ y is the squared error of cross-validation for a target y.
 
     Args:

@@ -10,13 +10,14 @@ Nuisances are given as their fit: predictions of all rows are `scores @ (basis.T
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Bool, Float, Int, Real, Shaped
 from brainalign_jax.align.ridge import ridge
 
 _EXPLAINED = 1e-8  # share of a feature's variance; what nuisances leave below it is rounding
@@ -27,8 +28,8 @@ _LARGE = 0.1  # of a direction's square, from which a nuisance takes part in it
 class NuisanceFit(NamedTuple):
     """scores: [N, K + 1], all rows; basis: [N, K + 1], zero on the rows left out; of NumPy or JAX."""
 
-    scores: Any
-    basis: Any
+    scores: Float[Array, "N K+1"]
+    basis: Float[Array, "N K+1"]
 
 
 class Factors(NamedTuple):
@@ -38,20 +39,20 @@ class Factors(NamedTuple):
     scalar, the mean diagonal of the kernel over the training rows, in units of which penalties are given.
     """
 
-    eigenvalues: jax.Array
-    basis: jax.Array
-    scores: jax.Array
-    size: jax.Array
+    eigenvalues: Float[Array, " R"]
+    basis: Float[Array, "N R"]
+    scores: Float[Array, "M R"]
+    size: Float[Array, ""]
 
 
 class Best(NamedTuple):
     """predicted: [M, T], of nuisances and features; nuisances: [M, T], of the nuisances alone; layer,
     alpha: [T] indices, layer -1 where no features are best."""
 
-    predicted: jax.Array
-    nuisances: jax.Array
-    layer: jax.Array
-    alpha: jax.Array
+    predicted: Float[Array, "M T"]
+    nuisances: Float[Array, "M T"]
+    layer: Int[Array, " T"]
+    alpha: Int[Array, " T"]
 
 
 class _Directions(NamedTuple):
@@ -61,15 +62,15 @@ class _Directions(NamedTuple):
     vary there.
     """
 
-    places: np.ndarray
-    left: np.ndarray
-    size: np.ndarray
-    loadings: np.ndarray
-    steady: np.ndarray
-    constant: np.ndarray
+    places: Float[np.ndarray, "N R"]
+    left: Float[np.ndarray, "n R"]
+    size: Float[np.ndarray, " R"]
+    loadings: Float[np.ndarray, "K R"]
+    steady: Bool[np.ndarray, " R"]
+    constant: Bool[np.ndarray, " K"]
 
 
-def _directions(nuisances: np.ndarray, mask: np.ndarray) -> _Directions:
+def _directions(nuisances: Real[np.ndarray, "N K"], mask: Shaped[np.ndarray, " N"]) -> _Directions:
     nuisances, mask = np.asarray(nuisances, np.float64), np.asarray(mask, bool)
     train = nuisances[mask]
     mean = train.mean(axis=0)
@@ -83,7 +84,7 @@ def _directions(nuisances: np.ndarray, mask: np.ndarray) -> _Directions:
     return _Directions(places, left, size, right.T, steady, constant)
 
 
-def nuisance_fit(nuisances: np.ndarray, mask: np.ndarray) -> NuisanceFit:
+def nuisance_fit(nuisances: Real[np.ndarray, "N K"], mask: Shaped[np.ndarray, " N"]) -> NuisanceFit:
     """The least-squares fit by an intercept and nuisances [N, K] on the rows of the mask [N], in float64.
 
     K may be zero. Directions that are rounding of the others are left out, as zero columns; and so are
@@ -102,7 +103,9 @@ def nuisance_fit(nuisances: np.ndarray, mask: np.ndarray) -> NuisanceFit:
     return NuisanceFit(scores, basis)
 
 
-def unidentified(nuisances: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def unidentified(
+    nuisances: Real[np.ndarray, "N K"], mask: Shaped[np.ndarray, " N"]
+) -> Bool[np.ndarray, " K"]:
     """[K] bool: nuisances [N, K] of which `nuisance_fit` leaves a part out, as the mask's rows do not tell
     it.
 
@@ -114,7 +117,9 @@ def unidentified(nuisances: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return parts.any(axis=1) | (own.constant & varies)
 
 
-def residual_features(features: jax.Array, fit: NuisanceFit, weights: jax.Array) -> jax.Array:
+def residual_features(
+    features: Float[Array, "N D"], fit: NuisanceFit, weights: Shaped[Array, " N"]
+) -> Float[Array, "N D"]:
     """Features [N, D] less their fit, all rows, in units of their deviation over the training rows.
 
     weights: [N] training mask. A feature that the nuisances explain wholly there is zero.
@@ -133,11 +138,11 @@ def residual_features(features: jax.Array, fit: NuisanceFit, weights: jax.Array)
 
 
 def factor(
-    features: jax.Array,
+    features: Float[Array, "N D"],
     fit: NuisanceFit,
-    weights: jax.Array,
-    test_rows: jax.Array,
-    test_weights: jax.Array,
+    weights: Shaped[Array, " N"],
+    test_rows: Int[Array, " M"],
+    test_weights: Shaped[Array, " M"],
     *,
     dual: bool,
 ) -> Factors:
@@ -158,20 +163,20 @@ def factor(
     return Factors(fitted.eigenvalues, fitted.basis, scores, size)
 
 
-def _gains(eigenvalues: jax.Array, penalty: jax.Array) -> jax.Array:
+def _gains(eigenvalues: Array, penalty: Array) -> Array:
     return jnp.where(eigenvalues > 0, linalg.divided(1, eigenvalues + penalty), 0)
 
 
 def best_predictions(
     inner: Factors,
     inner_fits: NuisanceFit,
-    inner_test: tuple[jax.Array, jax.Array],
+    inner_test: tuple[Int[Array, "I m"], Shaped[Array, "I m"]],
     outer: Factors,
     outer_fit: NuisanceFit,
-    test_rows: jax.Array,
-    columns: jax.Array,
-    alphas: jax.Array,
-    targets: jax.Array,
+    test_rows: Int[Array, " M"],
+    columns: Int[Array, " n"],
+    alphas: Float[Array, " A"],
+    targets: Float[Array, "N T"],
 ) -> Best:
     """Predictions of the tested rows by the layer and penalty that are best for each target in inner folds.
 

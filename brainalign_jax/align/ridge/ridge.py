@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, Int, Real, Shaped
 
 _N_LEADING = 16  # steps that part an eigenvalue from one a third as large, to float32 rounding
 
@@ -30,14 +31,16 @@ class RidgeFactor(NamedTuple):
     weights: [N], 1 on training rows; fit_intercept: scalar, 1 or 0.
     """
 
-    eigenvalues: jax.Array
-    scores: jax.Array
-    basis: jax.Array
-    weights: jax.Array
-    fit_intercept: jax.Array
+    eigenvalues: Float[Array, " R"]
+    scores: Float[Array, "N R"]
+    basis: Float[Array, "N R"]
+    weights: Float[Array, " N"]
+    fit_intercept: Float[Array, ""]
 
 
-def factor(gram: jax.Array, weights: jax.Array, *, fit_intercept: bool = True) -> RidgeFactor:
+def factor(
+    gram: Float[Array, "N N"], weights: Shaped[Array, " N"], *, fit_intercept: bool = True
+) -> RidgeFactor:
     """Dual factor, for sources with more features than rows.
 
     Args:
@@ -60,7 +63,7 @@ def factor(gram: jax.Array, weights: jax.Array, *, fit_intercept: bool = True) -
 
 
 def factor_primal(
-    features: jax.Array, weights: jax.Array, *, fit_intercept: bool = True
+    features: Float[Array, "N V"], weights: Shaped[Array, " N"], *, fit_intercept: bool = True
 ) -> RidgeFactor:
     """Primal factor, for sources [N, V] with fewer features than rows. Arguments as in `factor`.
 
@@ -83,12 +86,14 @@ def factor_primal(
     )
 
 
-def _spectrum(train: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _spectrum(train: Float[Array, "N V"]) -> tuple[Float[Array, " V"], Float[Array, "V V"]]:
     """Eigenvalues [V], ascending, and vectors [V, V] of train' train for rows [N, V]; zero where rounding."""
     return _drop_null(*jnp.linalg.eigh(linalg.matmul(train.T, train)))
 
 
-def _spectrum_beside_mean(train: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _spectrum_beside_mean(
+    train: Float[Array, "N V"],
+) -> tuple[Float[Array, " V"], Float[Array, "V V"]]:
     """`_spectrum` with the largest direction apart, where it stands out: rounding is that of the rest."""
     if train.shape[1] < 2:
         return _spectrum(train)
@@ -113,26 +118,34 @@ def _spectrum_beside_mean(train: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jax.lax.cond(stands_out, apart, _spectrum, train)
 
 
-def _drop_null(eigenvalues: jax.Array, vectors: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _drop_null(
+    eigenvalues: Float[Array, " R"], vectors: Float[Array, "N R"]
+) -> tuple[Float[Array, " R"], Float[Array, "N R"]]:
     """Zero the directions that are rounding: they carry no signal, and a tiny alpha would blow them up."""
     keep = eigenvalues > linalg.rank_tolerance(eigenvalues[::-1], vectors.shape)
     return jnp.where(keep, eigenvalues, 0), vectors * keep.astype(vectors.dtype)
 
 
-def _project(factor: RidgeFactor, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _project(
+    factor: RidgeFactor, targets: Float[Array, "N T"]
+) -> tuple[Float[Array, " T"], Float[Array, "R T"]]:
     """(training means [T], basis.T @ (targets - means) [R, T])."""
     means = linalg.weighted_mean(targets, factor.weights) * factor.fit_intercept
     train = linalg.masked_rows(targets - means, factor.weights)
     return means, linalg.matmul(factor.basis.T, train)
 
 
-def _filter(eigenvalues: jax.Array, alpha: jax.Array) -> jax.Array:
+def _filter(eigenvalues: Array, alpha: Array) -> Array:
     """1 / (eigenvalue + alpha), and 0 where both are zero (the minimum-norm solution)."""
     total = eigenvalues + alpha
     return linalg.ratio(1, total, total <= 0)
 
 
-def predict(factor: RidgeFactor, targets: jax.Array, alpha: jax.Array) -> jax.Array:
+def predict(
+    factor: RidgeFactor,
+    targets: Float[Array, "N T"],
+    alpha: Real[Array, ""] | Real[Array, " T"] | float,
+) -> Float[Array, "N T"]:
     """Predictions [N, T] for all rows, training and left out.
 
     Args:
@@ -145,14 +158,18 @@ def predict(factor: RidgeFactor, targets: jax.Array, alpha: jax.Array) -> jax.Ar
     return means + linalg.matmul(factor.scores, projected * gains)
 
 
-def predict_path(factor: RidgeFactor, targets: jax.Array, alphas: jax.Array) -> jax.Array:
+def predict_path(
+    factor: RidgeFactor, targets: Float[Array, "N T"], alphas: Real[Array, " A"]
+) -> Float[Array, "A N T"]:
     """Predictions [A, N, T] for each of alphas [A], all from one projection of the targets."""
     means, projected = _project(factor, targets)
     gains = _filter(factor.eigenvalues[None, :], jnp.asarray(alphas, targets.dtype)[:, None])
     return means + linalg.matmul(factor.scores * gains[:, None, :], projected)
 
 
-def loo_errors(factor: RidgeFactor, targets: jax.Array, alphas: jax.Array) -> jax.Array:
+def loo_errors(
+    factor: RidgeFactor, targets: Float[Array, "N T"], alphas: Real[Array, " A"]
+) -> Float[Array, "A T"]:
     """Mean squared leave-one-out error [A, T] over the training rows, exactly, without refitting.
 
     With an intercept the mean is estimated anew without the row. Where a row alone decides its own
@@ -178,7 +195,7 @@ def loo_errors(factor: RidgeFactor, targets: jax.Array, alphas: jax.Array) -> ja
     return errors.sum(axis=1) / n_train
 
 
-def select_alpha(errors: jax.Array, *, shared: bool) -> jax.Array:
+def select_alpha(errors: Float[Array, "A T"], *, shared: bool) -> Int[Array, ""] | Int[Array, " T"]:
     """Index of the alpha of least error, the first at a tie; NaN never wins.
 
     Args:

@@ -33,6 +33,7 @@ import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, Int, Real
 from brainalign_jax.align.ridge import filters, ridge
 from brainalign_jax.align.ridge.ridge_folds import FoldFactor, FoldRows, RowsFactor
 
@@ -48,20 +49,20 @@ class CrossValidated(NamedTuple):
     refit alone, without a FoldFactor: then there is no rank to lose.
     """
 
-    index: jax.Array  # type: ignore[assignment] # of tuples, which nobody asks for
-    errors: jax.Array
-    weights: jax.Array
-    target_mean: jax.Array
-    rank: jax.Array
-    floor: jax.Array
+    index: Int[Array, ""] | Int[Array, " T"]  # type: ignore[assignment] # of tuples, which nobody asks for
+    errors: Float[Array, "A T"]
+    weights: Float[Array, "N T"] | Float[Array, "V T"]
+    target_mean: Float[Array, " T"]
+    rank: Int[Array, " F+1"] | Int[Array, " 1"]
+    floor: Float[Array, " F+1"] | Float[Array, " 1"]
 
 
 def cross_validate(
     full: RowsFactor,
     folds: FoldFactor | None,
     rows: FoldRows,
-    targets: jax.Array,
-    alphas: jax.Array,
+    targets: Float[Array, "N T"],
+    alphas: Real[Array, " A"],
     span: filters.SpanningAlphas,
     *,
     tile: int = 2048,
@@ -127,7 +128,7 @@ def cross_validate(
     return CrossValidated(index, errors, tiles.map(refit), means, rank, floor)
 
 
-def _errors(full, folds, rows: FoldRows, cut, alphas, span, tiles) -> jax.Array:
+def _errors(full, folds, rows: FoldRows, cut, alphas, span, tiles) -> Array:
     """Mean over folds of the mean squared error of the test rows [A, T]."""
     indices, coefficients = span
     size, n_test = indices.shape[0], rows.test.shape[1]
@@ -180,7 +181,9 @@ def _errors(full, folds, rows: FoldRows, cut, alphas, span, tiles) -> jax.Array:
     return jnp.maximum(sums[0] + change, 0)
 
 
-def _fold_operator(full: RowsFactor, fold: FoldRows, alpha: jax.Array) -> jax.Array:
+def _fold_operator(
+    full: RowsFactor, fold: FoldRows, alpha: Float[Array, ""]
+) -> Float[Array, "m n"]:
     """[m, n] that predicts the test rows from the training targets, less their mean: H.
 
     With P the inverse of the Gram matrix plus alpha on what is orthogonal to the constant, o the rows
@@ -202,7 +205,7 @@ def _fold_operator(full: RowsFactor, fold: FoldRows, alpha: jax.Array) -> jax.Ar
     return solved - fold.test_mask[:, None] * mean
 
 
-def _fold_input(full, fold: FoldRows, y: jax.Array, covariance):
+def _fold_input(full, fold: FoldRows, y: Array, covariance):
     """(what a fold's operators act on [I, width], training mean of the targets [width])."""
     if covariance is None:
         train = y[fold.train]
@@ -220,7 +223,7 @@ def _fold_input(full, fold: FoldRows, y: jax.Array, covariance):
     return covariance - shift[:, None] * mean, mean
 
 
-def _gain(eigenvalues: jax.Array, alphas: jax.Array, floor: jax.Array) -> jax.Array:
+def _gain(eigenvalues: Array, alphas: Array, floor: Array) -> Array:
     """1 / (w + alpha) [T, R], zero in the directions an alpha does not use."""
     inverse = linalg.divided(1, eigenvalues)
     return filters.shrinkage(eigenvalues, alphas, floor) * inverse
@@ -236,11 +239,11 @@ class _Tiles:
         last = count - self.width
         self.starts = [min(start, last) for start in range(0, count, self.width)]
 
-    def cut(self, x: jax.Array, start) -> jax.Array:
+    def cut(self, x: Array, start) -> Array:
         """The columns of a tile, of x [..., T]."""
         return jax.lax.dynamic_slice_in_dim(x, start, self.width, axis=-1)
 
-    def map(self, function) -> jax.Array:
+    def map(self, function) -> Array:
         """[..., T] from a function of the first column of a tile that gives [..., width]."""
         if len(self.starts) == 1:
             return function(0)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, Int, Real, Shaped
 from brainalign_jax.align.ridge import filters
 
 
@@ -23,12 +24,12 @@ class FoldRows(NamedTuple):
     among them; and the masks of the same shapes, 0 where padded.
     """
 
-    train: jax.Array
-    train_mask: jax.Array
-    test: jax.Array
-    test_mask: jax.Array
-    left_out: jax.Array
-    left_out_mask: jax.Array
+    train: Int[Array, "F n"]
+    train_mask: Shaped[Array, "F n"]
+    test: Int[Array, "F m"]
+    test_mask: Shaped[Array, "F m"]
+    left_out: Int[Array, "F l"]
+    left_out_mask: Shaped[Array, "F l"]
 
     def astype(self, dtype) -> "FoldRows":
         """The same with masks in the type of the data."""
@@ -39,7 +40,7 @@ class FoldRows(NamedTuple):
             )
         )
 
-    def train_mean(self, x: jax.Array) -> jax.Array:
+    def train_mean(self, x: Float[Array, "N D"]) -> Float[Array, " D"]:
         """Mean [D] of the training rows of x [N, D], of one fold."""
         return linalg.matmul(linalg.normalized_weights(self.train_mask, x.dtype), x[self.train])
 
@@ -49,7 +50,11 @@ class FoldRows(NamedTuple):
         return self.left_out.shape[-1] < self.train.shape[-1]
 
 
-def fold_rows(train: np.ndarray, test: np.ndarray, weights: np.ndarray | None = None) -> FoldRows:
+def fold_rows(
+    train: Shaped[np.ndarray, "..."],
+    test: Shaped[np.ndarray, "..."],
+    weights: Shaped[np.ndarray, " N"] | None = None,
+) -> FoldRows:
     """Lists from masks [F, N], on the host; padded to the longest fold.
 
     weights: [N], the rows there are: the others are in no list. All by default.
@@ -93,13 +98,13 @@ class RowsFactor(NamedTuple):
     features: [N, V], centred, primal only (else None).
     """
 
-    eigenvalues: jax.Array
-    vectors: jax.Array
-    floor: jax.Array
-    lift: jax.Array
-    weights: jax.Array
-    fit_intercept: jax.Array
-    features: jax.Array | None
+    eigenvalues: Float[Array, " R"]
+    vectors: Float[Array, "N R"] | Float[Array, "V R"]
+    floor: Float[Array, ""]
+    lift: Float[Array, ""]
+    weights: Float[Array, " N"]
+    fit_intercept: Float[Array, ""]
+    features: Float[Array, "N V"] | None
 
 
 class FoldFactor(NamedTuple):
@@ -109,13 +114,13 @@ class FoldFactor(NamedTuple):
     noise; vectors: [F, I, R]; scores: [F, m, R] of the test rows; floor: [F], as in `RowsFactor`.
     """
 
-    eigenvalues: jax.Array
-    vectors: jax.Array
-    scores: jax.Array
-    floor: jax.Array
+    eigenvalues: Float[Array, "F R"]
+    vectors: Float[Array, "F I R"]
+    scores: Float[Array, "F m R"]
+    floor: Float[Array, " F"]
 
 
-def gram(features: jax.Array, *, blocks: int = 4) -> jax.Array:
+def gram(features: Float[Array, "N V"], *, blocks: int = 4) -> Float[Array, "N N"]:
     """Inner products [N, N] of the rows of features [N, V]: the blocks below the diagonal, mirrored.
 
     With 4 blocks of rows 5/8 of the operations of one product; from 512 rows, where products are many.
@@ -133,7 +138,9 @@ def gram(features: jax.Array, *, blocks: int = 4) -> jax.Array:
     return lower + jnp.tril(lower, -1).T
 
 
-def factor(gram: jax.Array, weights: jax.Array, *, fit_intercept: bool = True) -> RowsFactor:
+def factor(
+    gram: Float[Array, "N N"], weights: Shaped[Array, " N"], *, fit_intercept: bool = True
+) -> RowsFactor:
     """Dual factor, for sources with more features than rows.
 
     Args:
@@ -156,7 +163,7 @@ def factor(gram: jax.Array, weights: jax.Array, *, fit_intercept: bool = True) -
 
 
 def factor_primal(
-    features: jax.Array, weights: jax.Array, *, fit_intercept: bool = True
+    features: Float[Array, "N V"], weights: Shaped[Array, " N"], *, fit_intercept: bool = True
 ) -> RowsFactor:
     """Primal factor, for features [N, V] with V at most N. Arguments as in `factor`."""
     mask = linalg.training_mask(weights, features.dtype)
@@ -168,7 +175,9 @@ def factor_primal(
     return RowsFactor(*spectrum, jnp.zeros_like(with_intercept), mask, with_intercept, features)
 
 
-def factor_folds(gram: jax.Array, rows: FoldRows, *, fit_intercept: bool = True) -> FoldFactor:
+def factor_folds(
+    gram: Float[Array, "N N"], rows: FoldRows, *, fit_intercept: bool = True
+) -> FoldFactor:
     """Dual factor of each fold, from the Gram matrix [N, N]; arguments as in `factor`."""
 
     def fold_grams(train, train_mask, test, test_mask):
@@ -209,7 +218,7 @@ def factor_folds_primal(full: RowsFactor, rows: FoldRows) -> FoldFactor:
     return FoldFactor(eigenvalues, vectors, linalg.matmul(test, vectors), floor)
 
 
-def folds_follow(full: RowsFactor, alphas: np.ndarray) -> bool:
+def folds_follow(full: RowsFactor, alphas: Real[np.ndarray, " A"]) -> bool:
     """Whether the folds' operators can be had from the factor of all rows (dual), to 1e-4. On the host.
 
     They come of a Cholesky factor as ill-conditioned as the Gram matrix plus the smallest alpha.
@@ -222,7 +231,11 @@ def folds_follow(full: RowsFactor, alphas: np.ndarray) -> bool:
 
 
 def span_alphas(
-    full: RowsFactor, folds: FoldFactor | None, alphas: np.ndarray, *, tolerance: float = 1e-5
+    full: RowsFactor,
+    folds: FoldFactor | None,
+    alphas: Real[np.ndarray, " A"],
+    *,
+    tolerance: float = 1e-5,
 ) -> filters.SpanningAlphas:
     """`filters.spanning_alphas` on the eigenvalues of all folds, on the host.
 
@@ -239,7 +252,7 @@ def span_alphas(
     return filters.spanning_alphas(interval, alphas, tolerance=tolerance, relative=False)
 
 
-def _spectrum(matrix: jax.Array, size=0.0) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _spectrum(matrix: Array, size=0.0) -> tuple[Array, Array, Array]:
     """(eigenvalues [..., R], vectors [..., n, R], the size of rounding [...]) of a positive matrix.
 
     Eigenvalues that are nothing but noise are zero. size: that of the numbers the matrix is a difference of.

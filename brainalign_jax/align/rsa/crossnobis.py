@@ -11,23 +11,23 @@ References: Walther et al. (2016), NeuroImage 137:188-200; Ledoit & Wolf (2004),
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float
 from brainalign_jax.align.rsa.pairs import pair_places
 
 
 class Noise(NamedTuple):
     """Inverse root of a noise covariance: `inner` along the rows of axes [k, V], `outer` across them."""
 
-    axes: jax.Array
-    inner: jax.Array
-    outer: jax.Array
+    axes: Float[Array, "k V"]
+    inner: Float[Array, " k"]
+    outer: Float[Array, ""]
 
 
 def shrunk_noise(
-    residuals: jax.Array, *, n_dof: int | None = None, n_features: int | None = None
+    residuals: Float[Array, "M V"], *, n_dof: int | None = None, n_features: int | None = None
 ) -> Noise:
     """Noise covariance of residuals [M, V], shrunk toward equal variances as Ledoit & Wolf do.
 
@@ -63,13 +63,13 @@ def shrunk_noise(
     )
 
 
-def noise_normalised(x: jax.Array, noise: Noise) -> jax.Array:
+def noise_normalised(x: Float[Array, "*items V"], noise: Noise) -> Float[Array, "*items V"]:
     """x [..., V] in units of the noise, in which its covariance is one."""
     along = linalg.matmul(x, noise.axes.T) * (noise.inner - noise.outer)
     return noise.outer * x + linalg.matmul(along, noise.axes)
 
 
-def crossnobis(partitions: jax.Array, noise: Noise | None = None) -> jax.Array:
+def crossnobis(partitions: Float[Array, "..."], noise: Noise | None = None) -> Float[Array, " P"]:
     """Cross-validated squared distances of items, condensed [N (N - 1) / 2], for each feature.
 
     Args:

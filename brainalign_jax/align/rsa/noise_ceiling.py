@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float
 from brainalign_jax.align.retrieval import ranking
 from brainalign_jax.align.rsa import rsa, whitened
 
@@ -30,12 +31,12 @@ class NoiseCeiling(NamedTuple):
     The means over subjects are the bounds that are usually drawn.
     """
 
-    lower: jax.Array
-    upper: jax.Array
+    lower: Float[Array, " S"]
+    upper: Float[Array, " S"]
 
 
 def noise_ceiling(
-    rdms: jax.Array, *, method: str = "spearman", rank_mean: bool = True
+    rdms: Float[Array, "..."], *, method: str = "spearman", rank_mean: bool = True
 ) -> NoiseCeiling:
     """Both bounds, subject by subject, from the condensed RDMs [S, P] of the same items.
 
@@ -84,7 +85,7 @@ def noise_ceiling(
     return jax.lax.map(bounds, (rdms, ranks))
 
 
-def ceiling_of_gram(gram: jax.Array) -> NoiseCeiling:
+def ceiling_of_gram(gram: Float[Array, "S S"]) -> NoiseCeiling:
     """Bounds from the similarities [S, S] of the subjects' RDMs, by Pearson or cosine, or
     by Spearman for means that are not ranked again.
 

@@ -2,11 +2,12 @@
 
 import math
 
-import jax
 import jax.numpy as jnp
 
+from brainalign_jax.align.array_types import Array, Float, Int
 
-def pair_places(n_items: int) -> jax.Array:
+
+def pair_places(n_items: int) -> Int[Array, " P"]:
     """Places [N (N - 1) / 2] of the pairs i < j in a flat [N, N] matrix, in scipy's pdist order.
 
     Computed, not stored: `triu_indices` would be a constant of the compiled program, larger than
@@ -15,7 +16,7 @@ def pair_places(n_items: int) -> jax.Array:
     return place_of_pair(jnp.arange(n_items * (n_items - 1) // 2, dtype=jnp.int32), n_items)
 
 
-def place_of_pair(pair: jax.Array, n_items: int) -> jax.Array:
+def place_of_pair(pair: Int[Array, " *P"], n_items: int) -> Int[Array, " *P"]:
     """Place i N + j of pairs given by their int32 number in scipy's pdist order."""
     # Counted from the end, the row is a triangular root: found in floats, put right in integers.
     from_end = n_items * (n_items - 1) // 2 - 1 - pair
@@ -37,7 +38,7 @@ def n_items_of(n_pairs: int) -> int:
     return n_items
 
 
-def square_form(rdm: jax.Array) -> jax.Array:
+def square_form(rdm: Float[Array, " P"]) -> Float[Array, "N N"]:
     """The RDM [N, N] of a condensed one [N (N - 1) / 2], with a diagonal of zero.
 
     Raises: as `n_items_of`.

@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, Int
 from brainalign_jax.align.rsa import rsa
 from brainalign_jax.align.stats import inference
 
@@ -36,7 +37,7 @@ PERMUTED = ("raw", "residuals")
 _TILE = 2**15  # pairs gathered at a time
 
 
-def unit_vectors(rdms: jax.Array, *, method: str = "spearman") -> jax.Array:
+def unit_vectors(rdms: Float[Array, "..."], *, method: str = "spearman") -> Float[Array, "K P"]:
     """Centred (and for Spearman ranked) RDMs [K, P] of unit length; a constant RDM is zero.
 
     Raises: ValueError for an unknown method, or an array that is not [K, P].
@@ -49,7 +50,9 @@ def unit_vectors(rdms: jax.Array, *, method: str = "spearman") -> jax.Array:
     return jax.lax.map(lambda rdm: rsa.unit_rows(rdm[None], metric=metric)[0], rdms)
 
 
-def confound_basis(confounds: jax.Array, *, method: str = "spearman") -> jax.Array:
+def confound_basis(
+    confounds: Float[Array, "C P"], *, method: str = "spearman"
+) -> Float[Array, "C P"]:
     """Orthonormal rows [C, P] that span the confound RDMs [C, P] after ranking and centring.
 
     A confound that is constant, or that the ones before it explain, gives a row of zeros.
@@ -65,7 +68,7 @@ def confound_basis(confounds: jax.Array, *, method: str = "spearman") -> jax.Arr
     return jnp.stack(rows) if rows else vectors
 
 
-def residuals(vectors: jax.Array, basis: jax.Array) -> jax.Array:
+def residuals(vectors: Float[Array, "K P"], basis: Float[Array, "C P"]) -> Float[Array, "K P"]:
     """What unit vectors [K, P] have beyond the confounds' basis [C, P], of unit length again.
 
     Zero where the confounds explain a vector.
@@ -75,7 +78,7 @@ def residuals(vectors: jax.Array, basis: jax.Array) -> jax.Array:
     return jax.vmap(_unit)(vectors)
 
 
-def _unit(residual: jax.Array) -> jax.Array:
+def _unit(residual: Float[Array, " P"]) -> Float[Array, " P"]:
     """Of unit length, or zero where no more than rounding is left of a vector that had it."""
     norm = jnp.linalg.norm(residual)
     rounding = norm <= 64 * jnp.finfo(residual.dtype).eps
@@ -83,8 +86,12 @@ def _unit(residual: jax.Array) -> jax.Array:
 
 
 def partial_correlations(
-    brain: jax.Array, model: jax.Array, confounds: jax.Array, *, method: str = "spearman"
-) -> jax.Array:
+    brain: Float[Array, "..."],
+    model: Float[Array, "..."],
+    confounds: Float[Array, "..."],
+    *,
+    method: str = "spearman",
+) -> Float[Array, "S L"]:
     """Partial correlation [S, L] of each of the RDMs brain [S, P] with each of model [L, P].
 
     confounds: [C, P] dissimilarities of the same items that are held constant; C may be 0.
@@ -103,11 +110,11 @@ def partial_correlations(
 
 
 def partial_from_correlations(
-    brain_model: jax.Array,
-    brain_confounds: jax.Array,
-    model_confounds: jax.Array,
-    confounds: jax.Array,
-) -> jax.Array:
+    brain_model: Float[Array, "S L"],
+    brain_confounds: Float[Array, "S C"],
+    model_confounds: Float[Array, "L C"],
+    confounds: Float[Array, "C C"],
+) -> Float[Array, "S L"]:
     """`partial_correlations` [S, L] where only correlations are known, of RDMs too large to hold.
 
     Args: correlations of all pairs of RDMs, [S, L], [S, C], [L, C] and [C, C].
@@ -133,15 +140,15 @@ class MantelProblem(NamedTuple):
     model: [L, P], residuals beyond the confounds, of unit length. basis: [C, P] of the confounds.
     """
 
-    brain: jax.Array
-    model: jax.Array
-    basis: jax.Array
+    brain: Float[Array, "P S"]
+    model: Float[Array, "L P"]
+    basis: Float[Array, "C P"]
 
 
 def mantel_problem(
-    brain: jax.Array,
-    model: jax.Array,
-    confounds: jax.Array,
+    brain: Float[Array, "S P"],
+    model: Float[Array, "L P"],
+    confounds: Float[Array, "C P"],
     *,
     method: str = "spearman",
     permuted: str = "raw",
@@ -162,7 +169,9 @@ def mantel_problem(
     return MantelProblem(vectors.T, residuals(unit_vectors(model, method=method), basis), basis)
 
 
-def permuted_correlations(problem: MantelProblem, permutation: jax.Array) -> jax.Array:
+def permuted_correlations(
+    problem: MantelProblem, permutation: Int[Array, " N"]
+) -> Float[Array, "S L"]:
     """Partial correlations [S, L] with item permutation[i] of the brain in the place of item i [N].
 
     The identity gives those that were observed. No more than a tile of pairs is gathered at a time.
@@ -193,7 +202,7 @@ def permuted_correlations(problem: MantelProblem, permutation: jax.Array) -> jax
     return products[:n_layers].T * scale[:, None]
 
 
-def _number_of_pair(i: jax.Array, j: jax.Array, n_items: int) -> jax.Array:
+def _number_of_pair(i: Int[Array, "..."], j: Int[Array, "..."], n_items: int) -> Int[Array, "..."]:
     """Number of the pair of items i and j, in any order, in scipy's pdist order; int32."""
     low, high = jnp.minimum(i, j), jnp.maximum(i, j)
     return low * (2 * n_items - low - 1) // 2 + high - low - 1
@@ -207,15 +216,15 @@ class MantelTest(NamedTuple):
     the same for the mean over subjects.
     """
 
-    observed: jax.Array
-    p: jax.Array
-    p_max: jax.Array
-    group: jax.Array
-    group_p: jax.Array
-    group_p_max: jax.Array
+    observed: Float[Array, "S L"]
+    p: Float[Array, "S L"]
+    p_max: Float[Array, "S L"]
+    group: Float[Array, " L"]
+    group_p: Float[Array, " L"]
+    group_p_max: Float[Array, " L"]
 
 
-def mantel_test(observed: jax.Array, null: jax.Array) -> MantelTest:
+def mantel_test(observed: Float[Array, "S L"], null: Float[Array, "B S L"]) -> MantelTest:
     """p-values from observed [S, L] and null [B, S, L] partial correlations of the same permutations."""
     group, group_null = observed.mean(axis=0), null.mean(axis=1)
     return MantelTest(
@@ -228,7 +237,9 @@ def mantel_test(observed: jax.Array, null: jax.Array) -> MantelTest:
     )
 
 
-def max_statistic_p(observed: jax.Array, null: jax.Array) -> jax.Array:
+def max_statistic_p(
+    observed: Float[Array, "... L"], null: Float[Array, "B ... L"]
+) -> Float[Array, "... L"]:
     """p-values [..., L] that hold for all layers at once, from null [B, ..., L].
 
     Each score is compared with the largest over the layers of each null draw: the chance that any layer

@@ -18,11 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Bool, Float, Shaped
 from brainalign_jax.align.rsa import rsa
 from brainalign_jax.align.stats import scoring
 
 
-def spearman_brown(correlation: jax.Array, factor: float = 2.0) -> jax.Array:
+def spearman_brown(correlation: Float[Array, " *V"], factor: float = 2.0) -> Float[Array, " *V"]:
     """Reliability of `factor` times as much data as the correlation was measured with.
 
     factor r / (1 + (factor - 1) r). Where that is below -1, which no reliability is, -1.
@@ -33,7 +34,9 @@ def spearman_brown(correlation: jax.Array, factor: float = 2.0) -> jax.Array:
     return jnp.where(jnp.isfinite(correlation), reliability, jnp.nan)
 
 
-def draw_splits(n_repeats: int, n_splits: int = 100, *, random_state: int = 0) -> np.ndarray:
+def draw_splits(
+    n_repeats: int, n_splits: int = 100, *, random_state: int = 0
+) -> Bool[np.ndarray, "H K"]:
     """Halves [H, K] bool of K repetitions: all there are where these are no more than n_splits.
 
     Of an odd number one half has one less, and the corrected reliability is a little too low.
@@ -55,7 +58,11 @@ def draw_splits(n_repeats: int, n_splits: int = 100, *, random_state: int = 0) -
     return splits
 
 
-def split_half(repeats: jax.Array, splits: jax.Array, weights: jax.Array | None = None):
+def split_half(
+    repeats: Float[Array, "K N V"],
+    splits: Bool[Array, "H K"],
+    weights: Shaped[Array, " N"] | None = None,
+):
     """Reliability [V] of each voxel's profile over the words, corrected for length.
 
     Args:
@@ -73,12 +80,12 @@ def split_half(repeats: jax.Array, splits: jax.Array, weights: jax.Array | None 
 
 
 def split_half_rdm(
-    repeats: jax.Array,
-    splits: jax.Array,
+    repeats: Float[Array, "K N V"],
+    splits: Bool[Array, "H K"],
     *,
     metric: str = "correlation",
     method: str = "spearman",
-) -> jax.Array:
+) -> Float[Array, ""]:
     """Reliability of the RDM of repeats [K, N, V], scalar, corrected for length.
 
     splits: as in `split_half`. metric, method: as in `rsa.rdm` and `rsa.compare`. That of Kendall's
@@ -92,7 +99,9 @@ def split_half_rdm(
     return spearman_brown(jax.lax.map(split_correlation, splits).mean())
 
 
-def _halves(repeats: jax.Array, split: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _halves(
+    repeats: Float[Array, "K N V"], split: Bool[Array, " K"]
+) -> tuple[Float[Array, "N V"], Float[Array, "N V"]]:
     """Mean responses [N, V] of the repetitions in the split [K] and of the others."""
     flat = repeats.reshape(repeats.shape[0], -1)
     members = jnp.stack([split, ~split]).astype(repeats.dtype)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float
 from brainalign_jax.align.retrieval import ranking
 from brainalign_jax.align.retrieval.ranking import rank as rank
 from brainalign_jax.align.rsa import whitened
@@ -19,7 +20,7 @@ COMPARISONS = ("pearson", "spearman", "kendall_tau_a", *whitened.COMPARISONS)
 MOST_ITEMS = 46_340  # of which an int32 can count the pairs, twice over
 
 
-def rdm(x: jax.Array, *, metric: str = "correlation") -> jax.Array:
+def rdm(x: Float[Array, "N D"], *, metric: str = "correlation") -> Float[Array, " P"]:
     """Distances between the rows of x [N, D], condensed [N (N - 1) / 2] in scipy's pdist order.
 
     metric: "correlation" (1 - Pearson), "cosine", "euclidean" or "spearman" (1 - Spearman). A
@@ -42,7 +43,7 @@ def rdm(x: jax.Array, *, metric: str = "correlation") -> jax.Array:
     return 1 - linalg.gram(unit_rows(x, metric=metric)).reshape(-1)[pairs]
 
 
-def exact_ranks(x: jax.Array, *, metric: str) -> bool:
+def exact_ranks(x: Float[Array, "N D"], *, metric: str) -> bool:
     """Whether `rank_distances` gives the distances of rows x [N, D] from sums of integers without rounding.
 
     Rank correlations of few features take few values. With rows of unit length each would come out as
@@ -51,13 +52,15 @@ def exact_ranks(x: jax.Array, *, metric: str) -> bool:
     return metric == "spearman" and x.shape[1] ** 3 <= 3 * 2 ** (jnp.finfo(x.dtype).nmant + 1)
 
 
-def doubled_ranks(x: jax.Array) -> jax.Array:
+def doubled_ranks(x: Float[Array, "N D"]) -> Float[Array, "N D"]:
     """Twice the ranks within each row of x [N, D], less D + 1: integers; NaN as in `unit_rows`."""
     x = jnp.where(jnp.isfinite(x).all(axis=1, keepdims=True), x, jnp.nan)
     return jnp.round(ranking.centred_rank(x) * x.shape[1])
 
 
-def rank_distances(products: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:
+def rank_distances(
+    products: Float[Array, "N M"], first: Float[Array, " N"], second: Float[Array, " M"]
+) -> Float[Array, "N M"]:
     """1 - Spearman [N, M] from the inner products of `doubled_ranks` and sums of squares [N] and [M].
 
     Equal correlations give equal distances: p^2 / (a b) is rounded once where there are at most 23
@@ -87,7 +90,7 @@ def check_comparison(method: str) -> None:
         raise ValueError(f"unknown comparison {method!r}: choose one of {', '.join(COMPARISONS)}")
 
 
-def unit_rows(x: jax.Array, *, metric: str) -> jax.Array:
+def unit_rows(x: Float[Array, "N D"], *, metric: str) -> Float[Array, "N D"]:
     """Rows of x [N, D] scaled so that their inner products are the similarity of `metric`.
 
     A row that holds NaN or an infinity is NaN.
@@ -105,7 +108,9 @@ def unit_rows(x: jax.Array, *, metric: str) -> jax.Array:
     return linalg.unit_rows(x)
 
 
-def compare(a: jax.Array, b: jax.Array, *, method: str = "spearman") -> jax.Array:
+def compare(
+    a: Float[Array, "..."], b: Float[Array, "..."], *, method: str = "spearman"
+) -> Float[Array, ""]:
     """Similarity of two condensed RDMs [P]: Pearson, Spearman, Kendall's tau-a (ties score 0), or whitened.
 
     Tau-a takes P^2 time and P memory. A constant RDM compares as 0, one that holds NaN or an infinity as
@@ -119,7 +124,7 @@ def compare(a: jax.Array, b: jax.Array, *, method: str = "spearman") -> jax.Arra
     return jnp.vdot(comparison_vector(a, method=method), comparison_vector(b, method=method))
 
 
-def _tau_a(a: jax.Array, b: jax.Array) -> jax.Array:
+def _tau_a(a: Float[Array, " P"], b: Float[Array, " P"]) -> Float[Array, ""]:
     size = a.shape[0]
 
     def concordance(i):
@@ -129,7 +134,7 @@ def _tau_a(a: jax.Array, b: jax.Array) -> jax.Array:
     return total / size / (size - 1)
 
 
-def comparison_vector(rdm: jax.Array, *, method: str) -> jax.Array:
+def comparison_vector(rdm: Float[Array, " P"], *, method: str) -> Float[Array, " Q"]:
     """Vector [P] of an RDM that `compare_vectors` takes: each RDM is centred or ranked once.
 
     Of unit length for Pearson and Spearman, which are inner products of such vectors, as for those of
@@ -142,7 +147,9 @@ def comparison_vector(rdm: jax.Array, *, method: str) -> jax.Array:
     return unit_rows(rdm[None, :], metric="correlation" if method == "pearson" else "spearman")[0]
 
 
-def compare_vectors(sources: jax.Array, targets: jax.Array, *, method: str) -> jax.Array:
+def compare_vectors(
+    sources: Float[Array, "S P"], targets: Float[Array, "L P"], *, method: str
+) -> Float[Array, "S L"]:
     """`compare` [S, L] of each of sources [S, P] with each of targets [L, P], `comparison_vector`s."""
     if method == "kendall_tau_a":
         return jax.lax.map(lambda a: jax.lax.map(lambda b: _tau_a(a, b), targets), sources)
@@ -150,8 +157,12 @@ def compare_vectors(sources: jax.Array, targets: jax.Array, *, method: str) -> j
 
 
 def scores(
-    sources: jax.Array, targets: jax.Array, *, metric: str = "correlation", method: str = "spearman"
-) -> jax.Array:
+    sources: Float[Array, "..."],
+    targets: Float[Array, "..."],
+    *,
+    metric: str = "correlation",
+    method: str = "spearman",
+) -> Float[Array, "S L"]:
     """RSA [S, L]: the RDM of each of sources [S, N, V] compared with that of each of targets [L, N, D].
 
     Each RDM is computed and ranked once. All condensed RDMs are in memory: `rsa_tiles.scores` bounds

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, Int
 from brainalign_jax.align.rsa import rsa, whitened
 
 TILE = 1024
@@ -46,20 +47,20 @@ class TiledRdms(NamedTuple):
     Pearson.
     """
 
-    rows: jax.Array
-    centre: jax.Array
-    ranks: jax.Array
+    rows: Float[Array, "B N_padded D"]
+    centre: Float[Array, " B"]
+    ranks: Float[Array, "B K"]
 
 
 def scores(
-    sources: np.ndarray,
-    targets: np.ndarray,
+    sources: Float[np.ndarray, "..."],
+    targets: Float[np.ndarray, "..."],
     *,
     metric: str = "correlation",
     method: str = "spearman",
     memory_bytes: int = 2**31,
     tile: int | None = None,
-) -> np.ndarray:
+) -> Float[np.ndarray, "S L"]:
     """RSA [S, L] of every source with every target, within a memory bound; runs on the host.
 
     The same numbers as `rsa.scores`, which it calls where the condensed RDMs fit; beyond that, tiles.
@@ -112,7 +113,9 @@ def scores(
     return result
 
 
-def condensed_bytes(sources: np.ndarray, targets: np.ndarray) -> int:
+def condensed_bytes(
+    sources: Float[np.ndarray, "S N V"], targets: Float[np.ndarray, "L N D"]
+) -> int:
     """Peak bytes of `scores` without tiles: all RDMs, and those being ranked, one for each worker."""
     n_rdms, n_items = sources.shape[0] + targets.shape[0], sources.shape[1]
     n_pairs = n_items * (n_items - 1) // 2
@@ -147,12 +150,12 @@ def _condensed(sources, targets, *, metric: str, method: str) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnames=("metric", "method"))
-def _vector(x: jax.Array, *, metric: str, method: str) -> jax.Array:
+def _vector(x: Float[Array, "N D"], *, metric: str, method: str) -> Float[Array, " P"]:
     return rsa.comparison_vector(rsa.rdm(x, metric=metric), method=method)
 
 
 @functools.partial(jax.jit, static_argnames=("method",))
-def _compare_all(sources: list[jax.Array], targets: list[jax.Array], *, method: str) -> jax.Array:
+def _compare_all(sources: list[Array], targets: list[Array], *, method: str) -> Float[Array, "S L"]:
     return rsa.compare_vectors(jnp.stack(sources), jnp.stack(targets), method=method)
 
 
@@ -185,7 +188,7 @@ def _blocks(total: int, size: int) -> Iterator[slice]:
 
 
 @functools.partial(jax.jit, static_argnames=("metric", "method", "tile"))
-def _prepare(x: jax.Array, *, metric: str, method: str, tile: int) -> TiledRdms:
+def _prepare(x: Float[Array, "B N D"], *, metric: str, method: str, tile: int) -> TiledRdms:
     """The RDMs of the rows of x [B, N, D], each ranked once where the comparison asks for it."""
 
     def rdms_of(x):
@@ -200,7 +203,7 @@ def _prepare(x: jax.Array, *, metric: str, method: str, tile: int) -> TiledRdms:
     return jax.lax.map(rdms_of, x)
 
 
-def _tiled_rows(x: jax.Array, *, metric: str, tile: int) -> jax.Array:
+def _tiled_rows(x: Float[Array, "N D"], *, metric: str, tile: int) -> Float[Array, "N_padded D"]:
     """Rows of x [N, D], scaled for distances in [0, 2] and padded with zeros to whole tiles."""
     padded = jnp.pad(x, ((0, -x.shape[0] % tile), (0, 0)))
     if metric != "euclidean":
@@ -217,7 +220,7 @@ def _tiled_rows(x: jax.Array, *, metric: str, tile: int) -> jax.Array:
     return jnp.ldexp(padded, -jnp.frexp(radius)[1])
 
 
-def _paired_mean(rows: jax.Array, *, metric: str) -> jax.Array:
+def _paired_mean(rows: Float[Array, "N D"], *, metric: str) -> Float[Array, ""]:
     """Mean distance of each row of [N, D] to the one half way round: near the mean of all."""
     opposite = jnp.roll(rows, rows.shape[0] // 2, axis=0)
     if metric == "euclidean":
@@ -230,7 +233,7 @@ def _paired_mean(rows: jax.Array, *, metric: str) -> jax.Array:
     return 1 - similarity.mean()
 
 
-def _tile_pairs(n_rows: int, tile: int) -> tuple[np.ndarray, np.ndarray]:
+def _tile_pairs(n_rows: int, tile: int) -> tuple[Int[np.ndarray, " M"], Int[np.ndarray, " M"]]:
     """First rows [M] of the tiles on and above the diagonal."""
     first, second = np.triu_indices(n_rows // tile)
     return (tile * first).astype(np.int32), (tile * second).astype(np.int32)
@@ -251,7 +254,7 @@ def _tile_distances(rows, start, *, metric: str, n_items: int, tile: int):
     return distances, (row < column) & (column < n_items)
 
 
-def _distance_keys(distances: jax.Array) -> jax.Array:
+def _distance_keys(distances: Float[Array, " *t"]) -> Int[Array, " *t"]:
     """Integers in [0, K) in the order of distances in [0, 2]: the row of each in the rank table."""
     d = distances.astype(jnp.float32)
     bits = jax.lax.bitcast_convert_type(d, jnp.int32)
@@ -261,7 +264,9 @@ def _distance_keys(distances: jax.Array) -> jax.Array:
     return jnp.clip(key, 0, _N_KEYS - 1)
 
 
-def rank_table(rows: jax.Array, *, metric: str, n_items: int, tile: int) -> jax.Array:
+def rank_table(
+    rows: Float[Array, "N_padded D"], *, metric: str, n_items: int, tile: int
+) -> Float[Array, " K"]:
     """Centred average rank [K] float32 of every distance between rows [N', D], by its key.
 
     (rank - (P + 1) / 2) / (P / 2) over the P pairs of the first n_items rows, ties averaged. Counted,
@@ -281,7 +286,9 @@ def rank_table(rows: jax.Array, *, metric: str, n_items: int, tile: int) -> jax.
 
 
 @functools.partial(jax.jit, static_argnames=("metric", "n_items", "tile"))
-def _products(a: TiledRdms, b: TiledRdms, *, metric: str, n_items: int, tile: int) -> jax.Array:
+def _products(
+    a: TiledRdms, b: TiledRdms, *, metric: str, n_items: int, tile: int
+) -> Float[Array, "M H H"]:
     """Sums of products [M, A + B + 1, A + B + 1] of the compared values, one for each of M tiles.
 
     The last row and column belong to a vector of ones: they hold the sums of the values.

@@ -14,14 +14,19 @@ import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float
 from brainalign_jax.align.rsa.pairs import square_form
 
 COMPARISONS = ("cosine_cov", "corr_cov")
 
 
 def compare(
-    a: jax.Array, b: jax.Array, *, method: str = "cosine_cov", noise: jax.Array | None = None
-) -> jax.Array:
+    a: Float[Array, "..."],
+    b: Float[Array, "..."],
+    *,
+    method: str = "cosine_cov",
+    noise: Float[Array, "..."] | None = None,
+) -> Float[Array, ""]:
     """Whitened similarity of two condensed RDMs [P] of squared distances, -1 to 1.
 
     Args:
@@ -44,8 +49,8 @@ def compare(
 
 
 def unit_matrix(
-    rdm: jax.Array, *, method: str = "cosine_cov", noise: jax.Array | None = None
-) -> jax.Array:
+    rdm: Float[Array, " P"], *, method: str = "cosine_cov", noise: Float[Array, "..."] | None = None
+) -> Float[Array, "M M"]:
     """Matrix of a condensed RDM whose product with another's, summed, is their whitened similarity.
 
     [N, N], or [N - 1, N - 1] with noise; of length one, or zero where there is nothing to compare.
@@ -65,13 +70,13 @@ def unit_matrix(
     return linalg.divided(moment, jnp.sqrt(jnp.square(moment).sum()))
 
 
-def second_moment(squares: jax.Array) -> jax.Array:
+def second_moment(squares: Float[Array, "N N"]) -> Float[Array, "N N"]:
     """Inner products [N, N] of the items less their mean, from their squared distances [N, N]."""
     rows = squares.mean(axis=1)
     return -(squares - rows[:, None] - rows[None, :] + rows.mean()) / 2
 
 
-def _whitened(moment: jax.Array, noise: jax.Array) -> jax.Array:
+def _whitened(moment: Float[Array, "N N"], noise: Float[Array, "..."]) -> Float[Array, "M M"]:
     """L^-1 M L^-T [N - 1, N - 1] of the moment M and noise L L' within the contrasts of the items."""
     n_items = len(moment)
     if noise.shape not in ((n_items,), (n_items, n_items)):
@@ -83,7 +88,7 @@ def _whitened(moment: jax.Array, noise: jax.Array) -> jax.Array:
     # A reflection that takes the mean of the items to the first axis: the others are contrasts.
     mean = linalg.reflector(jnp.full(n_items, 1 / jnp.sqrt(n_items), moment.dtype))
 
-    def contrasts(matrix: jax.Array) -> jax.Array:
+    def contrasts(matrix: Float[Array, "N N"]) -> Float[Array, "M M"]:
         return linalg.reflected(linalg.reflected(matrix, mean).T, mean)[1:, 1:]
 
     root = jnp.linalg.cholesky(contrasts(noise))

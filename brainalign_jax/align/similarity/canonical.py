@@ -11,10 +11,10 @@ Econometrics 4:147-166, for the penalty.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float
 
 
 class Axes(NamedTuple):
@@ -23,11 +23,13 @@ class Axes(NamedTuple):
     basis: [T, k] orthonormal, zero where nothing varies any more. sizes: [k] singular values.
     """
 
-    basis: jax.Array
-    sizes: jax.Array
+    basis: Float[Array, "T k"]
+    sizes: Float[Array, " k"]
 
 
-def canonical_correlations(x: jax.Array, y: jax.Array, *, n_axes: int | None = None) -> jax.Array:
+def canonical_correlations(
+    x: Float[Array, "T D"], y: Float[Array, "T E"], *, n_axes: int | None = None
+) -> Float[Array, " k"]:
     """[k] canonical correlations, from large to small, of the leading axes of x [T, D] and y [T, E].
 
     n_axes: principal axes of each side; None for all, min(D, E) correlations then. Axes in which a side does
@@ -48,7 +50,9 @@ def canonical_correlations(x: jax.Array, y: jax.Array, *, n_axes: int | None = N
     )
 
 
-def cca(x: jax.Array, y: jax.Array, *, penalty: float = 1.0) -> jax.Array:
+def cca(
+    x: Float[Array, "T D"], y: Float[Array, "T E"], *, penalty: float = 1.0
+) -> Float[Array, ""]:
     """Mean canonical correlation of all axes of x [T, D] and y [T, E], each side with a ridge penalty.
 
     An axis of size s counts s / sqrt(s^2 + penalty m), with m the mean square of a side's centred items: so
@@ -67,7 +71,7 @@ def cca(x: jax.Array, y: jax.Array, *, penalty: float = 1.0) -> jax.Array:
     return mean_correlation(shrunk_axes(x, penalty=penalty), shrunk_axes(y, penalty=penalty))
 
 
-def svcca(x: jax.Array, y: jax.Array, *, n_axes: int = 10) -> jax.Array:
+def svcca(x: Float[Array, "T D"], y: Float[Array, "T E"], *, n_axes: int = 10) -> Float[Array, ""]:
     """Mean canonical correlation of the n_axes leading principal axes of x [T, D] and y [T, E].
 
     Over as many as both sides vary in, 0 where one does not vary.
@@ -83,7 +87,7 @@ def svcca(x: jax.Array, y: jax.Array, *, n_axes: int = 10) -> jax.Array:
     return mean_correlation(unit_axes(x, n_axes=n_axes), unit_axes(y, n_axes=n_axes))
 
 
-def pwcca(x: jax.Array, y: jax.Array, *, n_axes: int = 10) -> jax.Array:
+def pwcca(x: Float[Array, "T D"], y: Float[Array, "T E"], *, n_axes: int = 10) -> Float[Array, ""]:
     """Canonical correlations of the n_axes leading axes, weighed by what their directions carry of x [T, D].
 
     The weight of a direction h is the sum over the leading axes of x of |h . x_j|. Not the same with both
@@ -100,7 +104,7 @@ def pwcca(x: jax.Array, y: jax.Array, *, n_axes: int = 10) -> jax.Array:
     return weighted_correlation(unit_axes(x, n_axes=n_axes), unit_axes(y, n_axes=n_axes))
 
 
-def unit_axes(x: jax.Array, *, n_axes: int) -> Axes:
+def unit_axes(x: Float[Array, "T D"], *, n_axes: int) -> Axes:
     """The n_axes leading principal axes of x [T, D] over the items.
 
     Raises: ValueError for n_axes below 1, or above T - 1 or D.
@@ -114,7 +118,7 @@ def unit_axes(x: jax.Array, *, n_axes: int) -> Axes:
     return Axes(basis[:, :n_axes], sizes[:n_axes])
 
 
-def shrunk_axes(x: jax.Array, *, penalty: float) -> Axes:
+def shrunk_axes(x: Float[Array, "T D"], *, penalty: float) -> Axes:
     """All principal axes of x [T, D], each as short as `cca` counts it.
 
     Raises: ValueError for a penalty below zero.
@@ -127,27 +131,27 @@ def shrunk_axes(x: jax.Array, *, penalty: float) -> Axes:
     return axes._replace(basis=axes.basis * linalg.divided(axes.sizes, sizes))
 
 
-def _all_axes(x: jax.Array) -> Axes:
+def _all_axes(x: Float[Array, "T D"]) -> Axes:
     centred = linalg.center(x, x.mean(axis=0), jnp.ones(len(x), x.dtype))
     basis, sizes, _ = jnp.linalg.svd(centred, full_matrices=False)
     varies = sizes > max(x.shape) * jnp.finfo(x.dtype).eps * sizes[0]
     return Axes(jnp.where(varies, basis, 0), jnp.where(varies, sizes, 0))
 
 
-def correlations_of_axes(first: Axes, second: Axes) -> jax.Array:
+def correlations_of_axes(first: Axes, second: Axes) -> Float[Array, " k"]:
     """`canonical_correlations` of two sides' `unit_axes`."""
     cross = linalg.matmul(first.basis.T, second.basis)
     return jnp.clip(jnp.linalg.svd(cross, compute_uv=False), 0, 1)
 
 
-def mean_correlation(first: Axes, second: Axes) -> jax.Array:
+def mean_correlation(first: Axes, second: Axes) -> Float[Array, ""]:
     """`svcca` of two sides' `unit_axes`, `cca` of their `shrunk_axes`."""
     n_axes = jnp.minimum((first.sizes > 0).sum(), (second.sizes > 0).sum())
     correlations = correlations_of_axes(first, second)
     return correlations.sum() / jnp.maximum(n_axes, 1).astype(correlations.dtype)
 
 
-def weighted_correlation(first: Axes, second: Axes) -> jax.Array:
+def weighted_correlation(first: Axes, second: Axes) -> Float[Array, ""]:
     """`pwcca` of two sides' `unit_axes`."""
     left, correlations, _ = jnp.linalg.svd(
         linalg.matmul(first.basis.T, second.basis), full_matrices=False
@@ -158,7 +162,7 @@ def weighted_correlation(first: Axes, second: Axes) -> jax.Array:
     return linalg.ratio(total, weights.sum(), weights.sum() == 0)
 
 
-def _check(x: jax.Array, y: jax.Array, of_x: int, of_y: int) -> None:
+def _check(x: Float[Array, "T D"], y: Float[Array, "T E"], of_x: int, of_y: int) -> None:
     if of_x + of_y > len(x) - 1:
         raise ValueError(
             f"{of_x} and {of_y} axes of {len(x)} items have canonical correlations of 1 by construction: "

@@ -14,9 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float
 
 
-def linear_cka(x: jax.Array, y: jax.Array, *, debiased: bool = True) -> jax.Array:
+def linear_cka(
+    x: Float[Array, "T D"], y: Float[Array, "T E"], *, debiased: bool = True
+) -> Float[Array, ""]:
     """Alignment of the inner products of x [T, D] and y [T, E]: 1 where they are proportional.
 
     Without a change by rotation, by one factor for all axes, or by adding the same vector to all items. The
@@ -32,7 +35,7 @@ def linear_cka(x: jax.Array, y: jax.Array, *, debiased: bool = True) -> jax.Arra
     return jnp.vdot(unit_kernel(x, debiased=debiased), unit_kernel(y, debiased=debiased))
 
 
-def unit_kernel(x: jax.Array, *, debiased: bool = True) -> jax.Array:
+def unit_kernel(x: Float[Array, "T D"], *, debiased: bool = True) -> Float[Array, "T T"]:
     """Matrix [T, T] of x [T, D] whose product with another's, summed over all entries, is their CKA.
 
     The centred inner products, scaled to a sum of squares of one. debiased: rows without their own item sum
@@ -45,7 +48,9 @@ def unit_kernel(x: jax.Array, *, debiased: bool = True) -> jax.Array:
     return _of_length_one(_without_own(kernel) if debiased else kernel)
 
 
-def minibatch_cka(x: jax.Array, y: jax.Array, *, size: int = 256) -> jax.Array:
+def minibatch_cka(
+    x: Float[Array, "T D"], y: Float[Array, "T E"], *, size: int = 256
+) -> Float[Array, ""]:
     """As the debiased `linear_cka`, from batches of at most `size` items: memory grows with T, not T^2.
 
     HSIC and both norms are means over the batches, which are drawn at random, always the same of so many
@@ -63,7 +68,7 @@ def minibatch_cka(x: jax.Array, y: jax.Array, *, size: int = 256) -> jax.Array:
     return jnp.vdot(unit_batches(x, size=size), unit_batches(y, size=size), precision="highest")
 
 
-def unit_batches(x: jax.Array, *, size: int = 256) -> jax.Array:
+def unit_batches(x: Float[Array, "T D"], *, size: int = 256) -> Float[Array, "..."]:
     """Matrices [batches, b, b] of x [T, D] whose product with another's, summed, is their `minibatch_cka`.
 
     Raises: as `minibatch_cka`.
@@ -84,8 +89,8 @@ def _places(n_items: int, size: int) -> np.ndarray:
 
 
 def rbf_cka(
-    x: jax.Array, y: jax.Array, *, bandwidth: float = 0.5, debiased: bool = True
-) -> jax.Array:
+    x: Float[Array, "T D"], y: Float[Array, "T E"], *, bandwidth: float = 0.5, debiased: bool = True
+) -> Float[Array, ""]:
     """As `linear_cka`, with exp(-d^2 / 2 s^2) of the distances d in place of the inner products.
 
     bandwidth: s, in units of each side's median distance. Small ones compare what lies near, large ones give
@@ -102,7 +107,9 @@ def rbf_cka(
     return jnp.vdot(*kernels)
 
 
-def unit_rbf_kernel(x: jax.Array, *, bandwidth: float = 0.5, debiased: bool = True) -> jax.Array:
+def unit_rbf_kernel(
+    x: Float[Array, "T D"], *, bandwidth: float = 0.5, debiased: bool = True
+) -> Float[Array, "T T"]:
     """Matrix [T, T] of x [T, D] whose product with another's, summed over all entries, is their RBF CKA.
 
     Raises: ValueError for fewer than 4 items where debiased, or a bandwidth that is not above zero.
@@ -123,16 +130,16 @@ def unit_rbf_kernel(x: jax.Array, *, bandwidth: float = 0.5, debiased: bool = Tr
     return jnp.where(median > 0, _of_length_one(kernel), 0)
 
 
-def _check_items(x: jax.Array, debiased: bool) -> None:
+def _check_items(x: Float[Array, "T D"], debiased: bool) -> None:
     if debiased and len(x) < 4:
         raise ValueError(f"debiased CKA needs at least 4 items, not {len(x)}")
 
 
-def _centred(x: jax.Array) -> jax.Array:
+def _centred(x: Float[Array, "T D"]) -> Float[Array, "T D"]:
     return linalg.center(x, x.mean(axis=0), jnp.ones(len(x), x.dtype))
 
 
-def _without_own(kernel: jax.Array) -> jax.Array:
+def _without_own(kernel: Float[Array, "T T"]) -> Float[Array, "T T"]:
     """The kernel [T, T] without its diagonal, centred so that rows without their own item sum to zero."""
     n_items = len(kernel)
     kernel = _without_diagonal(kernel)
@@ -141,9 +148,9 @@ def _without_own(kernel: jax.Array) -> jax.Array:
     return _without_diagonal(kernel - rows[:, None] - rows[None, :] + total)
 
 
-def _of_length_one(kernel: jax.Array) -> jax.Array:
+def _of_length_one(kernel: Float[Array, "T T"]) -> Float[Array, "T T"]:
     return linalg.divided(kernel, jnp.sqrt(jnp.square(kernel).sum()))
 
 
-def _without_diagonal(matrix: jax.Array) -> jax.Array:
+def _without_diagonal(matrix: Float[Array, "T T"]) -> Float[Array, "T T"]:
     return jnp.where(jnp.eye(len(matrix), dtype=bool), 0, matrix)

@@ -9,9 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, Int
 
 
-def mutual_neighbours(x: jax.Array, y: jax.Array, *, k: int = 10) -> jax.Array:
+def mutual_neighbours(
+    x: Float[Array, "T D"], y: Float[Array, "T E"], *, k: int = 10
+) -> Float[Array, ""]:
     """Share of the k nearest neighbours (by cosine) in x [T, D] that are so in y [T, E], mean over items.
 
     Between 0 and 1; of unrelated representations k / (T - 1) in the mean.
@@ -26,7 +29,7 @@ def mutual_neighbours(x: jax.Array, y: jax.Array, *, k: int = 10) -> jax.Array:
     return jnp.vdot(unit_neighbours(x, k=k), unit_neighbours(y, k=k))
 
 
-def unit_neighbours(x: jax.Array, *, k: int = 10) -> jax.Array:
+def unit_neighbours(x: Float[Array, "T D"], *, k: int = 10) -> Float[Array, "T T"]:
     """Matrix [T, T] of x [T, D] whose product with another's, summed, is their share of mutual neighbours.
 
     Entry (i, j) is 1 / sqrt(k T) where j is among the k nearest neighbours of i, never i itself, else 0.
@@ -44,7 +47,9 @@ def unit_neighbours(x: jax.Array, *, k: int = 10) -> jax.Array:
     return chosen * (1 / jnp.sqrt(k * n_items)).astype(x.dtype)
 
 
-def jaccard_neighbours(x: jax.Array, y: jax.Array, *, k: int = 10) -> jax.Array:
+def jaccard_neighbours(
+    x: Float[Array, "T D"], y: Float[Array, "T E"], *, k: int = 10
+) -> Float[Array, ""]:
     """Jaccard index of the k nearest neighbours (by cosine) in x [T, D] and in y [T, E], mean over items.
 
     Those in both, divided by those in one or both. Between 0 and 1; lower than `mutual_neighbours` where
@@ -60,7 +65,9 @@ def jaccard_neighbours(x: jax.Array, y: jax.Array, *, k: int = 10) -> jax.Array:
     return jaccard_of_ranks(neighbour_ranks(x, k=k), neighbour_ranks(y, k=k), k=k)
 
 
-def rank_overlap(x: jax.Array, y: jax.Array, *, k: int = 10) -> jax.Array:
+def rank_overlap(
+    x: Float[Array, "T D"], y: Float[Array, "T E"], *, k: int = 10
+) -> Float[Array, ""]:
     """Share of the d nearest neighbours of x [T, D] that are so in y [T, E], mean over d = 1 to k and items.
 
     Unlike in `mutual_neighbours` their order counts, the nearest most. Between 0 and 1; of unrelated
@@ -76,7 +83,7 @@ def rank_overlap(x: jax.Array, y: jax.Array, *, k: int = 10) -> jax.Array:
     return overlap_of_ranks(neighbour_ranks(x, k=k), neighbour_ranks(y, k=k), k=k)
 
 
-def neighbour_ranks(x: jax.Array, *, k: int = 10) -> jax.Array:
+def neighbour_ranks(x: Float[Array, "T D"], *, k: int = 10) -> Int[Array, "T T"]:
     """[T, T] int32 of x [T, D]: 0 where j is the nearest neighbour of i, to k - 1; k for the others and i.
 
     Of equally near ones the first come first: where many are, as of few distinct vectors or one feature, two
@@ -90,20 +97,26 @@ def neighbour_ranks(x: jax.Array, *, k: int = 10) -> jax.Array:
     return ranks.at[jnp.arange(len(x))[:, None], nearest].set(places)
 
 
-def jaccard_of_ranks(first: jax.Array, second: jax.Array, *, k: int) -> jax.Array:
+def jaccard_of_ranks(
+    first: Int[Array, "T T"], second: Int[Array, "T T"], *, k: int
+) -> Float[Array, ""]:
     """`jaccard_neighbours` of two sides' `neighbour_ranks`."""
     shared = ((first < k) & (second < k)).sum(axis=1)
     return (shared / (2 * k - shared)).mean()
 
 
-def overlap_of_ranks(first: jax.Array, second: jax.Array, *, k: int) -> jax.Array:
+def overlap_of_ranks(
+    first: Int[Array, "T T"], second: Int[Array, "T T"], *, k: int
+) -> Float[Array, ""]:
     """`rank_overlap` of two sides' `neighbour_ranks`."""
     # Neighbours of ranks a and b are both among the d nearest for d above the larger of the two.
     counted = jnp.append(jnp.cumsum(1 / jnp.arange(k, 0, -1))[::-1], 0) / k
     return counted[jnp.maximum(first, second)].sum(axis=1).mean()
 
 
-def _nearest(x: jax.Array, k: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _nearest(
+    x: Float[Array, "T D"], k: int
+) -> tuple[Float[Array, "T T"], Float[Array, "T k"], Int[Array, "T k"]]:
     """(cosines [T, T], those of the nearest neighbours of each item [T, k], which these are [T, k])."""
     n_items = x.shape[0]
     if not 1 <= k < n_items:

@@ -7,13 +7,15 @@ models and brains.
 Reference: Williams et al. (2021), NeurIPS, arXiv:2110.14739.
 """
 
-import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float
 
 
-def shape_similarity(x: jax.Array, y: jax.Array, *, alpha: float = 1.0) -> jax.Array:
+def shape_similarity(
+    x: Float[Array, "T D"], y: Float[Array, "T E"], *, alpha: float = 1.0
+) -> Float[Array, ""]:
     """Cosine of x [T, D] and y [T, E], centred and whitened by alpha, after the best rotation: 0 to 1.
 
     Whitened axes keep alpha of their size s and get 1 - alpha: alpha s + 1 - alpha. It is 1 where a rotation,
@@ -29,7 +31,9 @@ def shape_similarity(x: jax.Array, y: jax.Array, *, alpha: float = 1.0) -> jax.A
     return similarity_of_shapes(unit_shape(x, alpha=alpha), unit_shape(y, alpha=alpha))
 
 
-def shape_distance(x: jax.Array, y: jax.Array, *, alpha: float = 1.0) -> jax.Array:
+def shape_distance(
+    x: Float[Array, "T D"], y: Float[Array, "T E"], *, alpha: float = 1.0
+) -> Float[Array, ""]:
     """Angle of two shapes in radians, 0 to pi / 2: the arc cosine of `shape_similarity`. A metric.
 
     >>> import jax
@@ -40,7 +44,7 @@ def shape_distance(x: jax.Array, y: jax.Array, *, alpha: float = 1.0) -> jax.Arr
     return jnp.arccos(jnp.clip(shape_similarity(x, y, alpha=alpha), 0, 1))
 
 
-def unit_shape(x: jax.Array, *, alpha: float = 1.0) -> jax.Array:
+def unit_shape(x: Float[Array, "T D"], *, alpha: float = 1.0) -> Float[Array, "T min(T,D)"]:
     """[T, min(T, D)] of x [T, D]: centred, whitened by alpha, in its principal axes, sum of squares one.
 
     Raises: ValueError for alpha outside 0 to 1.
@@ -54,6 +58,8 @@ def unit_shape(x: jax.Array, *, alpha: float = 1.0) -> jax.Array:
     return basis * linalg.divided(kept, jnp.sqrt(jnp.square(kept).sum()))
 
 
-def similarity_of_shapes(first: jax.Array, second: jax.Array) -> jax.Array:
+def similarity_of_shapes(
+    first: Float[Array, "T k"], second: Float[Array, "T l"]
+) -> Float[Array, ""]:
     """`shape_similarity` of two sides' `unit_shape`: the sum of the singular values of their product."""
     return jnp.linalg.svd(linalg.matmul(first.T, second), compute_uv=False).sum()

@@ -16,12 +16,12 @@ Stat. Sci. 11:189-228 (BCa).
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr, ndtri
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, Real, Shaped
 
 OVER = ("subjects", "items", "both")
 
@@ -29,15 +29,15 @@ OVER = ("subjects", "items", "both")
 class Interval(NamedTuple):
     """Estimate, lower and upper bound, and the bootstrap's standard error; equal shapes."""
 
-    estimate: jax.Array
-    lower: jax.Array
-    upper: jax.Array
-    standard_error: jax.Array
+    estimate: Float[Array, "..."]
+    lower: Float[Array, "..."]
+    upper: Float[Array, "..."]
+    standard_error: Float[Array, "..."]
 
 
 def draw_counts(
     n_units: int, n_bootstraps: int, *, random_state: int | np.random.SeedSequence = 0
-) -> np.ndarray:
+) -> Float[np.ndarray, "B n"]:
     """How often each of n units is drawn in each resample: [B, n] float32, rows that sum to n.
 
     Raises: ValueError for fewer than two units, whose resamples would all be alike.
@@ -51,7 +51,7 @@ def draw_counts(
 
 def draw_stratified(
     strata: Sequence[object], n_bootstraps: int, *, random_state: int = 0
-) -> np.ndarray:
+) -> Float[np.ndarray, "B S"]:
     """How often each of S units is drawn in each resample within its own stratum: [B, S] float32.
 
     strata: the label of each unit's stratum. Each stratum keeps its size; a unit that is alone in its own
@@ -69,7 +69,7 @@ def draw_stratified(
 
 def draw_hierarchical(
     n_subjects: int, n_items: int, n_bootstraps: int, *, over: str = "both", random_state: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float[np.ndarray, "B S"], Float[np.ndarray, "B I"]]:
     """Counts ([B, S], [B, I]) of a bootstrap over "subjects", "items" or "both" independently.
 
     What is not resampled has counts of one. Raises: ValueError for an unknown name, or fewer than two
@@ -88,7 +88,9 @@ def draw_hierarchical(
     return of_subjects, of_items
 
 
-def subject_means(scores: jax.Array, mask: jax.Array, item_counts: jax.Array) -> jax.Array:
+def subject_means(
+    scores: Float[Array, "S I"], mask: Shaped[Array, "S I"], item_counts: Real[Array, "B I"]
+) -> Float[Array, "B S"]:
     """Mean score [B, S] of each subject over the items as often as they were drawn.
 
     Args:
@@ -103,8 +105,10 @@ def subject_means(scores: jax.Array, mask: jax.Array, item_counts: jax.Array) ->
     return jnp.where(size > 0, linalg.divided(total, size), jnp.nan)
 
 
-def group_means(means: jax.Array, subject_counts: jax.Array) -> jax.Array:
-    """Mean [B] over subjects of their means [B, S], as often as they were drawn [B, S].
+def group_means(
+    means: Float[Array, "*#B S"], subject_counts: Real[Array, "*#B S"]
+) -> Float[Array, " B"]:
+    """Mean [B] over subjects of their means [B, S] or [S], as often as they were drawn [B, S].
 
     Subjects without a mean (NaN) do not count; NaN where no subject is left.
     """
@@ -116,10 +120,10 @@ def group_means(means: jax.Array, subject_counts: jax.Array) -> jax.Array:
 
 
 def hierarchical(
-    scores: jax.Array,
-    mask: jax.Array,
-    subject_counts: jax.Array,
-    item_counts: jax.Array,
+    scores: Float[Array, "..."],
+    mask: Shaped[Array, "..."],
+    subject_counts: Real[Array, "..."],
+    item_counts: Real[Array, "..."],
     *,
     confidence: float = 0.95,
     method: str = "percentile",
@@ -171,7 +175,11 @@ def hierarchical(
 
 
 def percentile(
-    drawn: jax.Array, estimate: jax.Array, *, confidence: float = 0.95, axis: int = 0
+    drawn: Float[Array, "..."],
+    estimate: Float[Array, "..."],
+    *,
+    confidence: float = 0.95,
+    axis: int = 0,
 ) -> Interval:
     """Percentile interval from the bootstrap distribution along `axis` of drawn; NaN draws do not count.
 
@@ -188,9 +196,9 @@ def _interval(estimate, *bounds) -> Interval:
 
 
 def bca(
-    drawn: jax.Array,
-    estimate: jax.Array,
-    left_out: list[jax.Array],
+    drawn: Float[Array, " B"],
+    estimate: Float[Array, ""],
+    left_out: list[Float[Array, " _"]],
     *,
     confidence: float = 0.95,
 ) -> Interval:

@@ -15,17 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainalign_jax.align import linalg, retrieval, ridge
+from brainalign_jax.align.array_types import Array, Float, Int, Real, Shaped
 from brainalign_jax.align.retrieval import neighbours
 
 
 class PermutedRanks(NamedTuple):
     """Ranks of the true words, 1 is best: by cosine `nn` and by CSLS `csls`, both [F, Q]."""
 
-    nn: jax.Array
-    csls: jax.Array
+    nn: Float[Array, "F Q"]
+    csls: Float[Array, "F Q"]
 
 
-def hat_matrix(factor: ridge.RidgeFactor, alpha: jax.Array) -> jax.Array:
+def hat_matrix(factor: ridge.RidgeFactor, alpha: Real[Array, ""] | float) -> Float[Array, "N N"]:
     """[N, N] from targets to predictions for all rows, with an intercept less their training mean.
 
     alpha: scalar. Columns of rows left out are zero. With an intercept constants are mapped to zero.
@@ -36,13 +37,13 @@ def hat_matrix(factor: ridge.RidgeFactor, alpha: jax.Array) -> jax.Array:
 
 
 def permuted_ranks(
-    hats: jax.Array,
-    train: jax.Array,
-    gram: jax.Array,
-    queries: jax.Array,
-    query_mask: jax.Array,
-    permutation: jax.Array,
-    fitted: jax.Array | None = None,
+    hats: Float[Array, "F Q N"],
+    train: Shaped[Array, "F N"],
+    gram: Float[Array, "N N"],
+    queries: Int[Array, "F Q"],
+    query_mask: Shaped[Array, "F Q"],
+    permutation: Int[Array, " N"],
+    fitted: Float[Array, "F M N"] | None = None,
     *,
     csls_k: int = 10,
 ) -> PermutedRanks:
@@ -93,7 +94,7 @@ def permuted_ranks(
     return PermutedRanks(*(jnp.where(query_mask > 0, x, outside) for x in fold_ranks))
 
 
-def _spread(hats, gram, weights, scale) -> jax.Array:
+def _spread(hats, gram, weights, scale) -> Float[Array, " N"]:
     """Root mean square [N] of each candidate's cosines with the fitted predictions, 1 where it is zero."""
     products = linalg.product(hats, gram)  # [M, N] inner products of predictions and candidates
     squares = (products * hats).sum(axis=1)
@@ -107,7 +108,7 @@ def _spread(hats, gram, weights, scale) -> jax.Array:
 
 def draw_permutations(
     n_items: int, n_permutations: int, *, random_state: int = 0, block: int = 1
-) -> np.ndarray:
+) -> Int[np.ndarray, "P N"]:
     """[P, N] permutations, int32; blocks of `block` neighbours stay together and in order.
 
     Raises: ValueError if there are fewer than two blocks.
@@ -125,7 +126,7 @@ def draw_permutations(
     return np.stack(drawn) if drawn else np.empty((0, n_items), np.int32)
 
 
-def p_value(observed: jax.Array, null: jax.Array) -> jax.Array:
+def p_value(observed: Float[Array, " *#S"], null: Float[Array, " P *#S"]) -> Float[Array, "..."]:
     """(1 + number of null scores [P, ...] at least as high) / (1 + P), never zero.
 
     NaN where the observed score, or one of its null scores, is no finite number.

@@ -8,11 +8,11 @@ interval that is narrow over subjects may still be the difference between two fa
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, Int, Real, Shaped
 from brainalign_jax.align.stats import bootstrap, inference
 
 
@@ -25,19 +25,19 @@ class SlopeTest(NamedTuple):
     """
 
     interval: bootstrap.Interval
-    p_sign_flip: jax.Array
-    p_bootstrap: jax.Array
-    subjects: jax.Array
+    p_sign_flip: Float[Array, ""]
+    p_bootstrap: Float[Array, ""]
+    subjects: Float[Array, " S"]
 
 
 def subject_slopes(
-    scores: jax.Array,
-    log10_parameters: jax.Array,
-    families: jax.Array,
-    mask: jax.Array | None = None,
+    scores: Float[Array, "S M"],
+    log10_parameters: Float[Array, " M"],
+    families: Int[Array, " M"],
+    mask: Shaped[Array, "S M"] | None = None,
     *,
     n_families: int,
-) -> jax.Array:
+) -> Float[Array, " S"]:
     """Least-squares slope [S] of each subject's scores on model size, with an intercept for each family.
 
     Args:
@@ -62,7 +62,9 @@ def subject_slopes(
     return jnp.where(square > tiny, slope, jnp.nan)
 
 
-def draw_signs(n_subjects: int, n_permutations: int, *, random_state: int = 0) -> np.ndarray:
+def draw_signs(
+    n_subjects: int, n_permutations: int, *, random_state: int = 0
+) -> Float[np.ndarray, "P S"]:
     """Sign flips [P, S] of +-1 but for the identity: all there are where these are no more than asked for."""
     if 2**n_subjects - 1 <= n_permutations:
         codes = np.arange(1, 2**n_subjects, dtype=np.int64)[:, None]
@@ -72,9 +74,9 @@ def draw_signs(n_subjects: int, n_permutations: int, *, random_state: int = 0) -
 
 
 def slope_test(
-    slopes: jax.Array,
-    counts: jax.Array,
-    signs: jax.Array,
+    slopes: Float[Array, " S"],
+    counts: Real[Array, "B S"],
+    signs: Real[Array, "P S"],
     *,
     confidence: float = 0.95,
     method: str = "percentile",

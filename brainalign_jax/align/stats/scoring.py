@@ -1,20 +1,24 @@
 """Agreement of predictions with targets, column by column."""
 
-import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, Shaped
 
 
-def _weights(target: jax.Array, weights: jax.Array | None) -> jax.Array:
+def _weights(
+    target: Float[Array, "N T"], weights: Shaped[Array, " N"] | None
+) -> Float[Array, " N"]:
     if weights is None:
         weights = jnp.ones(target.shape[0], target.dtype)
     return linalg.normalized_weights(weights, target.dtype)
 
 
 def pearson(
-    target: jax.Array, prediction: jax.Array, weights: jax.Array | None = None
-) -> jax.Array:
+    target: Float[Array, "N T"],
+    prediction: Float[Array, "N T"],
+    weights: Shaped[Array, " N"] | None = None,
+) -> Float[Array, " T"]:
     """Correlation [T] over the rows with weight of target and prediction [N, T].
 
     A constant column, of either, scores 0; one that holds NaN or an infinity in a row with weight, or
@@ -38,7 +42,11 @@ def pearson(
     return jnp.where(known, correlation, jnp.nan)
 
 
-def r2(target: jax.Array, prediction: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+def r2(
+    target: Float[Array, "N T"],
+    prediction: Float[Array, "N T"],
+    weights: Shaped[Array, " N"] | None = None,
+) -> Float[Array, " T"]:
     """Coefficient of determination [T]: 1 - residual / total sum of squares over the rows with weight.
 
     The total is taken about the mean of the target over the same rows. A constant target scores 0; NaN

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
+from brainalign_jax.align.array_types import Array, Float, PRNGKeyArray
 
 
-def phase_randomised(key: jax.Array, x: jax.Array) -> jax.Array:
+def phase_randomised(key: PRNGKeyArray, x: Float[Array, "T V"]) -> Float[Array, "T V"]:
     """x [T, V] with new phases of its Fourier components over time, the same ones for all features.
 
     Means, power spectra (so circular autocorrelations) and covariances between features, at every lag,
@@ -30,7 +31,9 @@ def phase_randomised(key: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.fft.irfft(spectrum * turn[:, None], n_times, axis=0).astype(x.dtype) + mean
 
 
-def autocorrelation(x: jax.Array, *, n_lags: int | None = None) -> jax.Array:
+def autocorrelation(
+    x: Float[Array, "T V"], *, n_lags: int | None = None
+) -> Float[Array, " n_lags"]:
     """Autocorrelation [n_lags] of x [T, V] at lags 0, 1, ..., pooled over the features by variance.
 
     About each feature's mean, sums over T - lag products divided by those over T (biased towards zero,
@@ -48,7 +51,7 @@ def autocorrelation(x: jax.Array, *, n_lags: int | None = None) -> jax.Array:
     return linalg.divided(products, products[0])
 
 
-def ar1_autocorrelation(x: jax.Array) -> jax.Array:
+def ar1_autocorrelation(x: Float[Array, "T V"]) -> Float[Array, " T"]:
     """Autocorrelation [T] of the first-order autoregression fitted to x [T, V], one coefficient for all.
 
     rho^lag with rho the autocorrelation at lag one: of the empirical autocorrelation only its decay is
@@ -61,7 +64,9 @@ def ar1_autocorrelation(x: jax.Array) -> jax.Array:
     return sign * jnp.abs(rho) ** lags.astype(x.dtype)
 
 
-def stationary_noise(key: jax.Array, correlation: jax.Array, n_series: int) -> jax.Array:
+def stationary_noise(
+    key: PRNGKeyArray, correlation: Float[Array, " T"], n_series: int
+) -> Float[Array, "T n_series"]:
     """Independent Gaussian series [T, n_series] of unit variance.
 
     correlation: [T] their autocorrelation at lags 0 to T - 1.
@@ -79,8 +84,8 @@ def stationary_noise(key: jax.Array, correlation: jax.Array, n_series: int) -> j
 
 
 def autocorrelated_noise(
-    key: jax.Array, x: jax.Array, correlation: jax.Array | None = None
-) -> jax.Array:
+    key: PRNGKeyArray, x: Float[Array, "T V"], correlation: Float[Array, " T_new"] | None = None
+) -> Float[Array, "T_new V"]:
     """Gaussian noise [T', V] with the spatial covariance and means of x [T, V], smooth in time.
 
     correlation: [T'] autocorrelation at lags 0 to T' - 1, of `ar1_autocorrelation` for instance; that of

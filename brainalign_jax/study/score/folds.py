@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool
 
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.protocol import Protocol
@@ -21,8 +22,8 @@ class Folds(NamedTuple):
     inside the purge gap, or in the test block but of a type that occurs outside of it too.
     """
 
-    train: np.ndarray
-    test: np.ndarray
+    train: Bool[np.ndarray, "F N"]
+    test: Bool[np.ndarray, "F N"]
 
 
 def outer_folds(

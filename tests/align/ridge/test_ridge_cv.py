@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from brainalign_jax.align.ridge import ridge_cv, ridge_folds
+from brainalign_jax.align.ridge import filters, ridge_cv, ridge_folds
 
 N, T = 18, 21
 ALPHAS = np.logspace(-1, 3, 7)
@@ -326,7 +326,7 @@ def test_float32_stays_float32(keeps_float32, rng):
             (full, ridge_folds.factor_folds(gram, rows)),
             (primal, ridge_folds.factor_folds_primal(primal, rows)),
         ):
-            spanning = jnp.asarray(span[0], jnp.int32), span[1]
+            spanning = filters.SpanningAlphas(jnp.asarray(span[0], jnp.int32), span[1])
             yield ridge_cv.cross_validate(one, folds, rows, targets, alphas, spanning)
 
     keeps_float32(lambda *args: tuple(outputs(*args)), features, targets, np.ones(N), ALPHAS)

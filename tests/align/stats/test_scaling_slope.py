@@ -32,7 +32,7 @@ def test_slopes_equal_least_squares_with_dummies(precision, rng, families):
         precision.array(SIZES),
         families,
         precision.array(mask),
-        n_families=families.max() + 1,
+        n_families=int(families.max()) + 1,
     )
     precision.close(found, least_squares(scores, mask, families), factor=5)
 
