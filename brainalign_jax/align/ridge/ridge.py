@@ -26,13 +26,13 @@ class RidgeFactor(NamedTuple):
     The prediction of target y [N] is `mean + scores @ ((basis.T @ (y - mean)) / (eigenvalues + alpha))`,
     where the mean is that of the training rows, or zero without an intercept.
 
-    eigenvalues: [R]; scores: [N, R], all rows; basis: [N, R], orthonormal columns (or zero), zero on the
-    rows left out;
+    eigenvalues: [R]; scores: [N, R], all rows, or [M, R], those whose predictions are asked for;
+    basis: [N, R], orthonormal columns (or zero), zero on the rows left out;
     weights: [N], 1 on training rows; fit_intercept: scalar, 1 or 0.
     """
 
     eigenvalues: Float[Array, " R"]
-    scores: Float[Array, "N R"]
+    scores: Float[Array, "M R"]
     basis: Float[Array, "N R"]
     weights: Float[Array, " N"]
     fit_intercept: Float[Array, ""]
@@ -145,7 +145,7 @@ def predict(
     factor: RidgeFactor,
     targets: Float[Array, "N T"],
     alpha: Real[Array, ""] | Real[Array, " T"] | float,
-) -> Float[Array, "N T"]:
+) -> Float[Array, "M T"]:
     """Predictions [N, T] for all rows, training and left out.
 
     Args:
@@ -160,7 +160,7 @@ def predict(
 
 def predict_path(
     factor: RidgeFactor, targets: Float[Array, "N T"], alphas: Real[Array, " A"]
-) -> Float[Array, "A N T"]:
+) -> Float[Array, "A M T"]:
     """Predictions [A, N, T] for each of alphas [A], all from one projection of the targets."""
     means, projected = _project(factor, targets)
     gains = _filter(factor.eigenvalues[None, :], jnp.asarray(alphas, targets.dtype)[:, None])

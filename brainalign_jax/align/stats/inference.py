@@ -26,7 +26,7 @@ class PermutedRanks(NamedTuple):
     csls: Float[Array, "F Q"]
 
 
-def hat_matrix(factor: ridge.RidgeFactor, alpha: Real[Array, ""] | float) -> Float[Array, "N N"]:
+def hat_matrix(factor: ridge.RidgeFactor, alpha: Real[Array, ""] | float) -> Float[Array, "M N"]:
     """[N, N] from targets to predictions for all rows, with an intercept less their training mean.
 
     alpha: scalar. Columns of rows left out are zero. With an intercept constants are mapped to zero.
