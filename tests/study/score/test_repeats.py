@@ -110,6 +110,18 @@ def test_what_is_planted_is_told_from_permuted_words(recorded):
     assert line["score"] > line["null_high"] > line["null_mean"] > -0.1
 
 
+def test_the_whitened_cosine_has_a_null_of_its_own(recorded):
+    """Of distances as they are, which are above zero: of unrelated vectors it depends on their axes."""
+    words, people, vectors = recorded
+    few = vectors * np.geomspace(1, 0.05, 6)
+    layers = np.stack([vectors[0] + 3 * few[0][:, :1], vectors[1]])
+    options = dict(comparison="cosine_cov", rdm_metric="cosine")
+    table = study(words, people, layers, "rsa", **options)
+    of_layers = table.extras["similarity_layers"].set_index("layer")
+    assert of_layers["null_mean"].gt(0.1).all() and of_layers.loc[1, "p"] == 0.01
+    assert np.isnan(of_layers["chance"]).all()
+
+
 @pytest.mark.parametrize("comparison", ["cosine_cov", "spearman"])
 def test_noise_is_found_as_often_as_p_says(comparison):
     measure = RdmMeasure(chosen("rsa", comparison=comparison).protocol)

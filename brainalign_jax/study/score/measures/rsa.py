@@ -38,6 +38,14 @@ class RsaScore(Measure):
         return self.protocol.rdm_metric == CROSSNOBIS
 
     @property
+    def own_null(self) -> bool:
+        """All distances are above zero: their cosine is, too, the more so the fewer axes vary."""
+        return self.protocol.rdm_comparison == "cosine_cov"
+
+    def chance(self, n_types: int) -> float:
+        return float("nan") if self.own_null else 0.0
+
+    @property
     def form(self) -> str:
         """Rows less their mean have the correlation as their cosine: it survives a rotation of the axes."""
         return {"correlation": "centred", "spearman": "values"}.get(
@@ -101,6 +109,8 @@ class RdmMeasure(MatrixMeasure):
     label = RsaScore.label
     form = RsaScore.form
     repeats = RsaScore.repeats
+    own_null = RsaScore.own_null
+    chance = RsaScore.chance
 
     def represent(self, rows: jax.Array) -> jax.Array:
         rdm = word_rdm(rows, metric=self.protocol.rdm_metric)
