@@ -316,11 +316,7 @@ class Ablation:
         "all",
     )
     steps: int = described(
-        "Points of each part's way, with estimate=integrated; each takes about three times what switching "
-        "the part off takes.",
-        2,
-        least=1,
-        most=100,
+        "Points of a part's way, with estimate=integrated.", 2, least=1, most=100
     )
     n_flips: int = described(
         "Draws of signs for the p-values, all there are where these are fewer; the smallest p is 1 / (1 + "
