@@ -145,9 +145,12 @@ def ablated(model, *, heads=(), attention=(), feed_forward=(), layers=(), positi
 def replaced(model, part, block, replace):
     """`model` in which a part of a block gives replace(output [B, T, width]) while the context lasts.
 
-    part: heads (side by side, before the output projection), attention, ffn, or layers (what the block adds).
+    part: heads (side by side, before the output projection), attention, ffn, layers (what the block adds), or
+    positions (the rows of the table, of no block).
     """
     module, (attention_out, ffn_out) = blocks_of(model)[block], OUTPUTS[model.config.model_type]
+    if part == "positions":
+        (module,) = (m for name, m in model.named_modules() if name.split(".")[-1] in POSITIONS)
     if part == "layers":
         module.forward = adding(module.forward, replace)
     elif part == "heads":
@@ -155,7 +158,7 @@ def replaced(model, part, block, replace):
             lambda _, arguments: (replace(arguments[0]),)
         )
     else:
-        name = {"attention": attention_out, "ffn": ffn_out}[part]
+        name = {"attention": attention_out, "ffn": ffn_out, "positions": ""}[part]
         handle = module.get_submodule(name).register_forward_hook(
             lambda _, arguments, output: replace(output.reshape(1, -1, output.shape[-1])).reshape(
                 output.shape

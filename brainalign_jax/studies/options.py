@@ -295,6 +295,11 @@ class Ablation:
         "that write more than half of it.",
         True,
     )
+    bits: bool = described(
+        "Also measure what the same costs in bits per word, of models with a language-model head: a run of "
+        "the whole model for each part.",
+        True,
+    )
     shapley: tuple[str, ...] = described(
         "Whose joint worth is shared out as Shapley values: parts (attention, ffn, positions of all blocks), "
         "or heads:BLOCK; off by zero or mean, whichever is first in how.",
@@ -315,8 +320,8 @@ class Ablation:
         most=10_000,
     )
     estimate: str = described(
-        "What switching off does (exact), or beside it an estimate for every part by one pass backward: "
-        "gradient, to first order; integrated, averaged over --steps on the way to nothing.",
+        "What switching off does (exact), or beside it an estimate for every part: gradient, to first order, "
+        "by one pass backward; integrated, averaged over --steps points on which the part fades.",
         "exact",
         choices=("exact", "gradient", "integrated"),
     )
@@ -324,7 +329,9 @@ class Ablation:
         "With an estimate, which parts are switched off as well: all, or the strongest by it, as top20.",
         "all",
     )
-    steps: int = described("Midpoints of the way, with estimate=integrated.", 8, least=1, most=1000)
+    steps: int = described(
+        "Points of a part's way, with estimate=integrated.", 2, least=1, most=100
+    )
     n_flips: int = described(
         "Draws of signs for the p-values, all there are where these are fewer; the smallest p is 1 / (1 + "
         "draws).",

@@ -1,5 +1,6 @@
 """Which part carries it? Vectors against embed and by hand, a planted head, noise, and what is refused."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -200,9 +201,11 @@ def test_a_planted_head_comes_first(planted, folder_of, sentences):
 def test_noise_rests_on_nothing(folder_of, sentences):
     model = folder_of("gpt2", sharpness=4.0)
     noise = np.random.default_rng(5).standard_normal((N, 16))
+    plan = dataclasses.replace(QUICK, bits=False)
     table = run_ablation(
-        recorded(sentences, noise, noise=1.0), [model], plan=QUICK, scoring=SCORING, progress=False
+        recorded(sentences, noise, noise=1.0), [model], plan=plan, scoring=SCORING, progress=False
     )
+    assert table.rows["bits_change"].isna().all()
     assert verdicts(table)[0].answer == "nothing"
     assert table.group(metric="rank_accuracy")["p_max"].min() > 0.01
 

@@ -3,13 +3,13 @@
 A gate is a factor of one on what a part writes. The derivative of the alignment by a gate, with its sign
 turned, is what the alignment changes by if the part's removal goes on as it begins: the estimate of zero
 ablation. With the part's mean in its place the derivative is taken along (mean - value). One pass backward
-gives it for all parts. Integrated, the derivative is averaged on the way from one to zero.
+gives it for all parts. Integrated, the derivative is averaged on the way from one to zero, part by part.
 
 The states that enter the blocks are kept for one batch at a time, and everything inside a block is computed
 again on the way back, so that the memory does not grow with depth but for these states.
 
 References: Michel, Levy & Neubig (2019), NeurIPS, arXiv:1905.10650; Sundararajan, Taly & Yan (2017), ICML,
-arXiv:1703.01365; for gates that are scaled together Aumann & Shapley (1974).
+arXiv:1703.01365.
 """
 
 from __future__ import annotations
@@ -86,46 +86,63 @@ class GateGradients:
         return np.stack([found[layer] for layer in layers])
 
     def first_order(
-        self, gradients: Gradients, deep: Collection[int], *, hows: Sequence[str]
+        self,
+        gradients: Gradients,
+        deep: Collection[int],
+        blocks: Collection[int],
+        *,
+        hows: Sequence[str],
     ) -> Iterator[Estimate]:
-        """Estimates of all parts, read right behind their block and in those layers `deep` behind it."""
-        vectors, gates = self.vectors(), self._open()
+        """Estimates of all parts of the blocks, read right behind each and in layers `deep` behind it."""
+        vectors, gates, first = self.vectors(), self._open(), min(blocks)
         cotangents = {
             layer: jnp.asarray(gradients(layer, vectors[layer]))
-            for layer in range(1, self.config.n_layers + 1)
+            for layer in sorted({*deep, *(block + 1 for block in blocks)} - set(range(first + 1)))
         }
-        derivatives = self._pulled(self._embedded(), gates, 0, cotangents, set(deep))
-        states = self._embedded() if "mean" in hows else None
-        for block in range(self.config.n_layers):
-            means = self._means(states, block) if states is not None else None
-            for (at, layer), by_gates in derivatives.items():
-                if at == block:
-                    for how in hows:
-                        yield Estimate(block, layer, how, _changes(by_gates, means, how))
-            if states is not None:
-                states = self._through(states, gates, block)
+        states = self._embedded()
+        for block in range(first):
+            states = self._through(states, gates, block)
+        derivatives = self._pulled(states, gates, first, cotangents, set(deep))
+        for block in range(first, max(blocks) + 1):
+            if block in blocks:
+                means = self._means(states, block) if "mean" in hows else None
+                for (at, layer), by_gates in derivatives.items():
+                    if at == block:
+                        for how in hows:
+                            yield Estimate(block, layer, how, _changes(by_gates, means, how))
+            states = self._through(states, gates, block)
 
     def integrated(
-        self, gradients: Gradients, deep: Collection[int], *, hows: Sequence[str], steps: int
+        self,
+        gradients: Gradients,
+        deep: Collection[int],
+        parts: Collection[Component],
+        *,
+        hows: Sequence[str],
+        steps: int,
     ) -> Iterator[Estimate]:
-        """`first_order` averaged over midpoints of a way on which the parts of a block fade.
+        """`first_order` of some parts, averaged over the way on which each fades by itself.
 
-        The heads of a block fade together, attention, feed-forward and the whole block by themselves: 4 times
-        `steps` runs a block, whatever the number of heads. Summed over the heads, the changes are that of
-        all heads off at once. A head's own is right where heads do not need or replace one another.
+        The average over `steps` points of Gauss and Legendre is the exact change, as exact as the points are
+        many: what first order lacks of it is how the alignment bends on the way. Each point takes a run and a
+        pass backward behind the part, about three times what switching it off takes. Changes of other parts
+        are NaN.
         """
         states, on = self._embedded(), self._open()
-        n_heads = self.config.n_heads
-        families = [("heads", slice(0, n_heads))]
-        families += [(_NAMES[name], n_heads + i) for i, name in enumerate(SUBLAYERS)]
-        for block in range(self.config.n_layers):
-            means = self._means(states, block) if "mean" in hows else None
+        points, weights = np.polynomial.legendre.leggauss(steps)
+        columns_of: dict[int, list[int]] = {}
+        for part in parts:
+            if (column := part_of(part, self.config.n_heads)) is not None:
+                columns_of.setdefault(part.block, []).append(column)
+        for block in range(max(columns_of, default=-1) + 1):
+            columns = columns_of.get(block, [])
+            means = self._means(states, block) if "mean" in hows and columns else None
             layers = {block + 1} | {layer for layer in deep if layer > block}
-            for how in hows:
+            for how in hows if columns else ():
                 totals: dict[int, np.ndarray] = {}
-                for name, columns in families:
-                    for step in range(steps):
-                        gates = _faded(on, name, block, 1 - (step + 0.5) / steps, means, how)
+                for column in columns:
+                    for factor, weight in zip((1 + points) / 2, weights / 2, strict=True):
+                        gates = _faded(on, block, column, factor, means, how)
                         read = self._read(states, gates, block, layers)
                         cotangents = {
                             layer: jnp.asarray(gradients(layer, values))
@@ -137,8 +154,9 @@ class GateGradients:
                         for layer in layers:
                             changes = _changes(derivatives[block, layer], means, how)
                             total = totals.setdefault(layer, np.zeros_like(changes))
-                            total[:, columns] += changes[:, columns] / steps
+                            total[:, column] += weight * changes[:, column]
                 for layer, changes in sorted(totals.items()):
+                    changes[:, np.setdiff1d(np.arange(self.n_parts), columns)] = np.nan
                     yield Estimate(block, layer, how, changes)
             states = self._through(states, on, block)
 
@@ -273,11 +291,16 @@ def _changes(by_gates: Gates, means: BlockFill | None, how: str) -> np.ndarray:
     return changes
 
 
-def _faded(on: Gates, name: str, block: int, factor: float, means, how: str) -> Gates:
-    """The gates with those of a name and block at a factor, and the rest of the mean in their place."""
-    gates = on._replace(**{name: getattr(on, name).at[block].set(factor)})
+def _faded(on: Gates, block: int, column: int, factor: float, means, how: str) -> Gates:
+    """The gates with that of a part at a factor, and the rest of the mean in its place."""
+    n_heads = on.heads.shape[1]
+    is_head = column < n_heads
+    name = "heads" if is_head else _NAMES[SUBLAYERS[column - n_heads]]
+    place = (block, column) if is_head else (block,)
+    gates = on._replace(**{name: getattr(on, name).at[place].set(factor)})
     if how == "mean":
-        filled = getattr(on.fill, name).at[block].set((1 - factor) * getattr(means, name))
+        mean = means.heads[column] if is_head else getattr(means, name)
+        filled = getattr(on.fill, name).at[place].set((1 - factor) * mean)
         gates = gates._replace(fill=on.fill._replace(**{name: filled}))
     return gates
 

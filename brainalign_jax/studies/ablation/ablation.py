@@ -278,15 +278,15 @@ def _of_model(
         estimated, left_out = None, []
         if plan.estimate != "exact":
             with told.stage(_ESTIMATES):
+                read = chosen_layers[scoring.methods[0]]
                 objectives = Objectives(
                     people,
                     len(subjects),
                     embeddings.values.shape[1],
                     scoring.methods,
-                    range(1, len(embeddings.values)),
+                    gradient.layers_read(settings, read),
                     per_target=scoring.protocol.selects_per_target,
                 )
-                read = chosen_layers[scoring.methods[0]]
                 estimated = Estimates(ablation, objectives, settings, plan, read)
                 verified = set(estimated.verified(settings, plan.exact))
                 left_out = [each for each in settings if each not in verified]
@@ -294,7 +294,7 @@ def _of_model(
                 told.update()
         _check_room(settings, chosen, embeddings.values.shape)
         with told.stage(_VECTORS):
-            vectors = list(ablation.vectors(settings, chosen, seed=last_seed))
+            vectors = list(ablation.vectors(settings, chosen, bits=plan.bits, seed=last_seed))
             given = {each.setting for each in vectors}
             alone = [str(each.component) for each in settings if each not in given]
             if alone:

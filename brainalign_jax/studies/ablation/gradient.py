@@ -45,10 +45,12 @@ class Estimates:
         values = {layer: objectives.values(layer, intact[layer]) for layer in objectives.layers}
         asked = objectives.gradients, {read} - {0}
         hows = [how for how in plan.how if how not in DRAWN]
+        parts = dict.fromkeys(setting.component for setting in settings)
         if plan.estimate == "integrated":
-            made = gates.integrated(*asked, hows=hows, steps=plan.steps)
+            made = gates.integrated(*asked, parts, hows=hows, steps=plan.steps)
         else:
-            made = gates.first_order(*asked, hows=hows)
+            blocks = {part.block for part in parts if has_gate(part)}
+            made = gates.first_order(*asked, blocks, hows=hows)
         changes = {(each.block, each.layer, each.how): each.changes for each in made}
         lines = []
         for component, how, _ in settings:
@@ -85,8 +87,9 @@ class Estimates:
         changes = {}
         for setting, layers, _ in vectors:
             estimated = setting.how not in (RANDOM, *DRAWN) and has_gate(setting.component)
-            for layer, ablated in layers.items() if estimated else ():
-                values = self._objectives.values(layer, ablated)
+            places = {setting.component.block + 1, self._read} & set(layers) if estimated else ()
+            for layer in places:
+                values = self._objectives.values(layer, layers[layer])
                 for name, value in zip(self._objectives.names, values, strict=True):
                     changes[*setting.component, setting.how, layer, name] = value
         keys = self.rows[[*_PART, "how", "layer", "objective"]].itertuples(index=False, name=None)
@@ -97,6 +100,12 @@ class Estimates:
 def has_gate(component: Component) -> bool:
     """Whether a part has a gate, and so an estimate."""
     return component.kind in ("heads", *SUBLAYERS)
+
+
+def layers_read(settings: Sequence[Setting], read: int) -> list[int]:
+    """The layers that estimates are of: behind the parts' blocks, and the one that is chosen, from 1."""
+    own = {setting.component.block + 1 for setting in settings if has_gate(setting.component)}
+    return sorted((own | {read}) - {0})
 
 
 def parts_by_way(settings: Sequence[Setting]) -> dict[str, int]:

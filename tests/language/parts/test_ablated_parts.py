@@ -184,9 +184,10 @@ def test_what_stands_in_a_parts_place_equals_pytorch_with_hooks(family, options,
     ablation = Ablation(WORDS, str(tmp_path), context="word", last="raw")
     texts = ablation.packing.sequences.ids
     parts = [Component("heads", 0, 1), Component("attention", 1), Component("ffn", 0)]
+    parts += [Component("layers", 1)] + [Component("positions")] * ablation.has_position_table
     settings = [
         Setting(component, how, how == "resample")
-        for component in [*parts, Component("layers", 1)]
+        for component in parts
         for how in ("zero", "mean", "resample")
     ]
     for setting, layers, _ in ablation.vectors(settings, (2,), bits=False, seed=SEED):
