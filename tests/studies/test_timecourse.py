@@ -295,6 +295,10 @@ def test_who_lacks_words_is_compared_with_draws_of_the_same_rows_as_the_others()
     alone = run_timecourse(dataset_of(people[0]), [model()], **options)
     values = [part.rows[part.rows["subject"] == "S1"]["value"] for part in (table, alone)]
     np.testing.assert_allclose(*values, atol=1e-6)  # what is said of a person is of its own words
+    isolated = dataset_of(*(replace(person, stimulus=words()) for person in people))
+    plan = replace(PLAN, methods=("ridge",), window=0.1, step=0.2)
+    table = run_timecourse(isolated, [model()], plan=plan, scoring=FOLDS, progress=False)
+    assert verdicts(table)[0].answer == "found" and (table.peaks["found_from"].notna().sum() == 1)
 
 
 def test_in_a_text_the_purge_is_as_long_as_an_epoch():
