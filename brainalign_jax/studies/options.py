@@ -430,8 +430,8 @@ class TimeCourse:
         most=100_000,
     )
     hold_alpha: bool = described(
-        "Keep ridge's penalty of the real data in draws that exchange isolated words: many times faster, a "
-        "little in favour of the real data.",
+        "Keep ridge's penalty of the real data in draws that exchange isolated words: several times faster, "
+        "a little in favour of the real data.",
         False,
     )
     n_flips: int = described(

@@ -105,8 +105,8 @@ class EvidencePlan:
         choices=NULLS,
     )
     hold_alpha: bool = described(
-        "Keep ridge's penalty of the real data in draws that exchange items: many times faster, a little in "
-        "favour of the real data.",
+        "Keep ridge's penalty of the real data in draws that exchange items: several times faster, a little "
+        "in favour of the real data.",
         False,
     )
     n_permutations: int = described(

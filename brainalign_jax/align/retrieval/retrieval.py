@@ -215,13 +215,13 @@ def ranks(scores: Float[Array, "Q C"], gold: Int[Array, " Q"]) -> Float[Array, "
     # XLA may otherwise compute the gold score a second time with other rounding (fused
     # multiply-add), and the gold candidate would not even tie with itself.
     scores = jax.lax.optimization_barrier(scores)
-    gold = gold[:, None].astype(jnp.int32)
-    gold_scores = jnp.take_along_axis(scores, gold, axis=1)
-    not_gold = jnp.arange(scores.shape[1], dtype=jnp.int32) != gold
-    above = ((scores > gold_scores) & not_gold).sum(axis=1)
-    ties = ((scores == gold_scores) & not_gold).sum(axis=1)
-    rank = 1 + above.astype(scores.dtype) + ties.astype(scores.dtype) / 2
-    return jnp.where(jnp.isnan(scores).any(axis=1), jnp.full_like(rank, scores.shape[1]), rank)
+    of_gold = jnp.take_along_axis(scores, gold[:, None].astype(jnp.int32), axis=1)
+    count = jnp.float64 if scores.dtype == jnp.float64 else jnp.float32
+    # In one pass, with NaN carried along: `sum_pairs` says why. The gold candidate ties with itself.
+    ties = jnp.where(jnp.isnan(scores), jnp.nan, (scores == of_gold).astype(count))
+    above, level = sum_pairs((scores > of_gold).astype(count), ties)
+    rank = (1 + above + (level - 1) / 2).astype(scores.dtype)
+    return jnp.where(jnp.isnan(level), jnp.full_like(rank, scores.shape[1]), rank)
 
 
 def precision_at(

@@ -20,7 +20,7 @@ from brainalign_jax.language import Embeddings
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.evidence import held_nulls
+from brainalign_jax.study.evidence import exchanged_nulls
 from brainalign_jax.study.evidence.draws import KINDS, Draw, draw_nulls, moved_rows
 from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.progress import Progress
@@ -44,7 +44,7 @@ class NullPlan:
     """kind: of `null_draws.KINDS`; n_draws: how many; seed.
 
     hold_alpha: where items are exchanged, ridge keeps the penalty that each fold and layer chose with the
-    real data (see `held_nulls`).
+    real data (see `exchanged_nulls`).
     """
 
     kind: str
@@ -128,8 +128,8 @@ def _scores(bench, pool, subject, method, wanted, plan, words, progress) -> dict
     by_part: dict[Part, np.ndarray] = {}
     for work in works:
         folds = work.folds
-        if plan.hold_alpha and held_nulls.serves(work, draws):
-            of_parts = held_nulls.score(work, draws, pool, k=k)
+        if exchanged_nulls.serves(work, draws, hold_alpha=plan.hold_alpha):
+            of_parts = exchanged_nulls.score(work, draws, pool, k=k, hold_alpha=plan.hold_alpha)
             by_part |= {part: values / asked for part, values in of_parts.items()}
         elif _moves_words(work, draws):
             rows = [draw.rows for draw in draws]

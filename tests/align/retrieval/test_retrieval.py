@@ -149,6 +149,19 @@ def test_ranks_are_the_same_batched(double, rng, same_when_batched):
     same_when_batched(retrieval.ranks, scores, gold, in_axes=(0, None))
 
 
+def test_ranks_equal_a_loop_with_ties_infinities_and_nan(double, rng):
+    scores = rng.integers(0, 6, size=(Q, C)).astype(float)
+    gold = rng.integers(0, C, size=Q)
+    scores[0, 1], scores[1, :3], scores[2, 2] = np.nan, -np.inf, np.inf
+    scores[3, gold[3]] = -np.inf
+    expected = [
+        C if np.isnan(row).any() else 1 + (row > row[i]).sum() + ((row == row[i]).sum() - 1) / 2
+        for row, i in zip(scores, gold, strict=True)
+    ]
+    computed = ranks(double.array(scores), jnp.asarray(gold, jnp.int32))
+    np.testing.assert_array_equal(computed, expected)
+
+
 TILES = [None, 1, 4, 100]
 
 

@@ -9,7 +9,7 @@ from recordings import make_embeddings, make_responses
 
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.evidence import held_nulls
+from brainalign_jax.study.evidence import exchanged_nulls
 from brainalign_jax.study.evidence.chance import permutation_p
 from brainalign_jax.study.evidence.draws import Draw, draw_nulls, moved_rows
 from brainalign_jax.study.evidence.nulls import NullPlan, score_nulls
@@ -247,8 +247,9 @@ def test_held_penalties_equal_the_long_way_where_there_is_one_penalty(words, pla
     assert np.mean(np.abs(held["value"] - long["value"]) > 1e-6) < 0.1
 
 
-def test_held_penalties_are_those_of_the_real_pairing(words, planted):
-    """The draw that exchanges nothing gives the study's own score."""
+@pytest.mark.parametrize("hold", [False, True])
+def test_the_draw_that_exchanges_nothing_gives_the_score_of_the_study(words, planted, hold):
+    """With the penalty held, as with one chosen anew."""
     vectors, responses = planted
     scoring = Scoring(("ridge",), protocol("audited", timed=False), (5,))
     embeddings = make_embeddings(words, vectors)
@@ -256,8 +257,9 @@ def test_held_penalties_are_those_of_the_real_pairing(words, planted):
     with ThreadPoolExecutor(1) as pool:
         bench = Workbench(responses, [embeddings], scoring, Computation(), pool)
         problem, works = bench.works(0, "ridge", [0])
-        assert held_nulls.serves(works[0], bench_draws)
-        found = held_nulls.score(works[0], bench_draws, pool, k=5)[0, 0] / 60
+        assert exchanged_nulls.serves(works[0], bench_draws, hold_alpha=hold)
+        sums = exchanged_nulls.score(works[0], bench_draws, pool, k=5, hold_alpha=hold)
+        found = sums[0, 0] / 60
     rows = score_subjects("x", responses[:1], embeddings, scoring)
     rows = rows[(rows["fold"] == -1) & (rows["layer"] >= 0)]
     for i, (metric, k) in enumerate((("precision_csls", 5), ("rank_accuracy", 0))):
@@ -300,3 +302,63 @@ def test_subjects_who_lack_words_share_the_rest_of_a_draw(story):
         assert sorted(part.types[used]) == used.tolist()
         assert (part.types[[3, 8]] == [3, 8]).all()
         assert (part.types[used] != whole.types[used]).sum() <= 2
+
+
+@pytest.mark.parametrize(
+    ("queries", "n_features", "changes"),
+    [
+        ("types", 60, {}),
+        ("types", 12, {"candidate_scaling": "none"}),
+        ("tokens", 30, {"alpha_unit": "absolute"}),
+        ("types", 60, {"alphas": tuple(10.0 ** (i / 3) for i in range(-9, 10))}),
+    ],
+)
+def test_penalties_are_chosen_in_each_draw_as_the_long_way_chooses(
+    monkeypatch, queries, n_features, changes
+):
+    """Draw by draw, with more and with fewer features than types, and where filters share a basis."""
+    rng = np.random.default_rng(4)
+    names = [f"word{i}" for i in range(40)]
+    repeated = [names[i] for i in rng.integers(0, 40, 20)] if queries == "tokens" else []
+    stimulus = Stimulus.from_words(names + repeated)
+    vectors = rng.standard_normal((2, 40, 12)) + 1
+    planted = vectors[0][stimulus.types()[1]] @ rng.standard_normal((12, n_features))
+    values = planted + 6 * rng.standard_normal(planted.shape)
+    one = make_responses(stimulus, values)
+    chosen = protocol("audited", timed=False, queries=queries, csls_k=5, n_folds=4, **changes)
+    scoring, plan = Scoring(("ridge",), chosen, (5,)), NullPlan("items", 11)
+    embeddings = make_embeddings(stimulus, vectors)
+    rows = []
+    served = exchanged_nulls.serves
+    for fast in (True, False):
+        took = []
+
+        def serves(*args, fast=fast, took=took, **options):
+            took.append(served(*args, **options))
+            return fast and took[-1]
+
+        monkeypatch.setattr(exchanged_nulls, "serves", serves)
+        rows.append(score_nulls("x", [one], embeddings, scoring, plan, k=5))
+        assert took == [True]
+    short, long = rows
+    columns = ["layer", "draw", "metric"]
+    assert short[columns].equals(long[columns])
+    # One rank may turn on the last bit, and with it, seldom, the penalty of a fold.
+    differs = np.abs(short["value"] - long["value"])
+    assert (differs > 1e-5).mean() < 0.1
+    assert differs.max() < 0.05
+    assert long.groupby("draw")["value"].mean().nunique() > 5
+
+
+def test_hat_matrices_too_large_to_keep_are_left_to_the_long_way(words, planted, monkeypatch):
+    vectors, responses = planted
+    scoring = Scoring(("ridge",), protocol("audited", timed=False), (5,))
+    one_draw = [Draw(types=np.arange(60))]
+    with ThreadPoolExecutor(1) as pool:
+        embeddings = [make_embeddings(words, vectors)]
+        bench = Workbench(responses, embeddings, scoring, Computation(), pool)
+        work = bench.works(0, "ridge", [0])[1][0]
+    assert exchanged_nulls.serves(work, one_draw, hold_alpha=False)
+    monkeypatch.setattr(exchanged_nulls, "_MOST_BYTES", 2**16)
+    assert not exchanged_nulls.serves(work, one_draw, hold_alpha=False)
+    assert exchanged_nulls.serves(work, one_draw, hold_alpha=True)

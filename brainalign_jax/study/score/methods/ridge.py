@@ -94,7 +94,7 @@ class Ridge:
     def _factor_inner(self, source: jax.Array, train: jax.Array):
         """The factor of an inner training set, its filters' functions and coefficients, their error."""
         factor = ridge.factor_primal(source, train, fit_intercept=self.protocol.fit_intercept)
-        alphas = self._alphas(factor)
+        alphas = self.alphas(factor)
         size = len(self.protocol.alphas) if self.n_filters is None else self.n_filters
         basis = filters.filter_basis(factor.eigenvalues, alphas, size=size)
         kept = filters.shrinkage(factor.eigenvalues, alphas)
@@ -174,11 +174,11 @@ class Ridge:
         """(the penalty of a layer [T, E], a scalar or [E]; the layer's loss in the inner folds)."""
         loss, scale = self._inner_loss(state, layer, fold.inner)
         shared = not self.protocol.selects_per_target
-        alpha = self._alphas(state.outer)[ridge.select_alpha(loss, shared=shared)]
+        alpha = self.alphas(state.outer)[ridge.select_alpha(loss, shared=shared)]
         least = loss.sum(axis=1).min() if shared else loss.min(axis=0).sum()
         return alpha, least / scale
 
-    def _alphas(self, factor: ridge.RidgeFactor) -> jax.Array:
+    def alphas(self, factor: ridge.RidgeFactor) -> jax.Array:
         """Penalties [A] in the units of this factor's kernel."""
         alphas = jnp.asarray(self.protocol.alphas, factor.eigenvalues.dtype)
         if self.protocol.alpha_unit == "absolute":
