@@ -342,12 +342,12 @@ def _values(epochs: Any, path: Path) -> np.ndarray:
 def scaled_by_type(values: np.ndarray, types: Sequence[str]) -> np.ndarray:
     """The values [N, C, T], in place, each of the C channels' types at a root mean square of one."""
     kinds = np.array(types)
-    for kind in np.unique(kinds):
-        squares = [
-            np.nanmean(np.square(values[:, channel], dtype=np.float64))
-            for channel in np.flatnonzero(kinds == kind)
-        ]
-        values[:, kinds == kind] /= np.sqrt(np.nanmean(squares)) or 1.0
+    channels = values.swapaxes(0, 1)
+    squares = np.array([np.nansum(np.square(channel, dtype=np.float64)) for channel in channels])
+    counts = np.array([np.isfinite(channel).sum() for channel in channels])
+    for channel, kind in zip(channels, kinds, strict=True):
+        of_kind = kinds == kind
+        channel /= np.sqrt(squares[of_kind].sum() / max(counts[of_kind].sum(), 1)) or 1.0
     return values
 
 

@@ -270,6 +270,8 @@ def _beside(table: GeneralisationTable, judged: _Judged, joint: _Judged) -> str:
             "There words are told from those of other conditions, and not shown to be told from those of "
             "their own: the map may tell conditions apart, and no words."
         )
+    if joint.conclusion == "untested":
+        return said.strip()
     if joint.conclusion == judged.conclusion:
         return f"{said}That says the same."
     plain = _PLAIN[joint.conclusion]
