@@ -16,10 +16,10 @@ is decoded without the head, and lost without another. "alone": responses made o
 other part writes and which therefore identifies the head.
 
 Over 200 studies of "nothing" the shares are .040 behind the blocks and .025 in the chosen layer, of "top"
-.025 and .000. Of rises in place of falls, for comparison, they were .045 and .068 of 176 studies. So
-the flips are right, and the chosen layer errs on the safe side: it seems that what inner folds of noise choose does, if
-anything, worse with the words left out. With 199 flips drawn in place of all 255, the share was .015 of 200
-studies in the chosen layer.
+.025 and .000. Of rises in place of falls, for comparison, they were .045 and .068 of 176 studies. So the
+flips are right, and the chosen layer errs on the safe side: it seems that what inner folds of noise choose
+does, if anything, worse with the words left out. With 199 flips drawn in place of all 255, the share was .015
+of 200 studies in the chosen layer.
 
 Prints a Markdown table of shares with exact intervals and writes JSON with all numbers. Half a second of
 processor time a study.
