@@ -27,7 +27,7 @@ from brainalign_jax.study.score.methods import FoldProblem, Ridge, RidgeState, p
 
 _DRAWS = 48  # in one compiled call, at most
 _AT_ONCE = 8  # in one product: what it gives stays in the cache of a core
-_MOST_BYTES = 2**30  # of the hat matrices of all folds
+_MOST_BYTES = 2**28  # of the hat matrices of all folds
 
 
 class InnerHats(NamedTuple):
