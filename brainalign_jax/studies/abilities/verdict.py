@@ -27,7 +27,7 @@ ANSWERS = {
 }
 
 
-class Verdict(NamedTuple):
+class AbilityVerdict(NamedTuple):
     """model; above, tested: how many of its tasks are above chance by their intervals; text: sentences."""
 
     model: str
@@ -36,7 +36,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def verdicts(table: AbilitiesTable) -> list[Verdict]:
+def verdicts(table: AbilitiesTable) -> list[AbilityVerdict]:
     """One verdict a model; of the tasks over all items."""
     labels = short_names(list(dict.fromkeys(table.rows["model"])))
     return [
@@ -75,7 +75,7 @@ def judged_rows(rows: pd.DataFrame) -> pd.DataFrame:
     return judged[judged["task"] != reading.CORRELATION]
 
 
-def _verdict(rows: pd.DataFrame, model: str, label: str) -> Verdict:
+def _verdict(rows: pd.DataFrame, model: str, label: str) -> AbilityVerdict:
     judged = judged_rows(rows)
     above = int((judged["lower"] > judged["chance"]).sum())
     by_task = rows.set_index("task")
@@ -84,7 +84,7 @@ def _verdict(rows: pd.DataFrame, model: str, label: str) -> Verdict:
         slope = by_task.loc[reading.SLOPE, "value"]
         said = [text for text in said if text]
         said.append(f"{number(slope)} ms longer per bit")
-    return Verdict(model, above, len(judged), f"{label}: {'; '.join(filter(None, said))}.")
+    return AbilityVerdict(model, above, len(judged), f"{label}: {'; '.join(filter(None, said))}.")
 
 
 def _worded(task: str, line: pd.Series) -> str:

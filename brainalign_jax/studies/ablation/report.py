@@ -105,7 +105,7 @@ def _shapley_figures(table: AblationTable, folder: Path, labels: dict[str, str])
     return pictures
 
 
-def draw_map(table: AblationTable, shown: verdict.Verdict) -> Figure:
+def draw_map(table: AblationTable, shown: verdict.AblationVerdict) -> Figure:
     """The change of rank accuracy by block and head or sub-layer; rows: ways, columns: where it is read."""
     every = [
         verdict.judged_lines(table, shown.model, shown.method, layer=layer)
@@ -143,7 +143,7 @@ def draw_map(table: AblationTable, shown: verdict.Verdict) -> Figure:
     return figure
 
 
-def draw_costs(table: AblationTable, shown: verdict.Verdict) -> Figure:
+def draw_costs(table: AblationTable, shown: verdict.AblationVerdict) -> Figure:
     """The change of rank accuracy in the chosen layer against that of the bits per word, a point a part."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
@@ -165,7 +165,7 @@ def draw_costs(table: AblationTable, shown: verdict.Verdict) -> Figure:
     return figure
 
 
-def _map_caption(shown: verdict.Verdict, labels: dict[str, str]) -> str:
+def _map_caption(shown: verdict.AblationVerdict, labels: dict[str, str]) -> str:
     return (
         f"{shown.method}, {labels[shown.model]}: change of rank accuracy without a part, mean over people; "
         "red is a fall. Left: read behind the part's block; right: in the layer that the intact model "
@@ -173,7 +173,7 @@ def _map_caption(shown: verdict.Verdict, labels: dict[str, str]) -> str:
     )
 
 
-def _costs_caption(shown: verdict.Verdict, labels: dict[str, str]) -> str:
+def _costs_caption(shown: verdict.AblationVerdict, labels: dict[str, str]) -> str:
     return (
         f"{shown.method}, {labels[shown.model]}: what each part is worth to the alignment (down: it is "
         "missed) and to the model's own task (right: words are less expected)."

@@ -40,7 +40,7 @@ _NOUNS = {
 }  # fmt: skip
 
 
-class Verdict(NamedTuple):
+class AblationVerdict(NamedTuple):
     """model, method; answer: of ANSWERS; text: the sentences."""
 
     model: str
@@ -49,7 +49,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def verdicts(table: AblationTable) -> list[Verdict]:
+def verdicts(table: AblationTable) -> list[AblationVerdict]:
     """One verdict a model and method, by rank accuracy in the layer that the intact model chooses, refitted.
 
     A part carries it where its p by the largest fall of all parts is below .05 and its interval below zero,
@@ -130,7 +130,7 @@ def named(line) -> str:
     return str(Component(line["component"], int(line["block"]), int(line["head"])))
 
 
-def _verdict(table: AblationTable, model: str, method: str, label: str) -> Verdict:
+def _verdict(table: AblationTable, model: str, method: str, label: str) -> AblationVerdict:
     rows = table.rows
     intact = rows[
         (rows["subject"] == GROUP) & (rows["model"] == model) & (rows["method"] == method)
@@ -175,7 +175,7 @@ def _verdict(table: AblationTable, model: str, method: str, label: str) -> Verdi
             f"{first_few(ways)}."
         )
     frozen = _frozen(table, model, method)
-    return Verdict(model, method, conclusion, " ".join([*said, *frozen]))
+    return AblationVerdict(model, method, conclusion, " ".join([*said, *frozen]))
 
 
 def _sentence(conclusion: str, where: int, lines: pd.DataFrame, missed: pd.DataFrame) -> str:

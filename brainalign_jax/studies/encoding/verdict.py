@@ -22,7 +22,7 @@ from brainalign_jax.study.results import GROUP
 FEWEST = 20  # shifted recordings, of which p < .05 can be said
 
 
-class Verdict(NamedTuple):
+class EncodingVerdict(NamedTuple):
     """level: of `figure_parts.LEVEL_COLOURS`; n_people: in whom the model adds; text: the sentences."""
 
     model: str
@@ -31,7 +31,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def verdicts(table: EncodingTable) -> list[Verdict]:
+def verdicts(table: EncodingTable) -> list[EncodingVerdict]:
     """One verdict a model, in the table's order.
 
     A model adds to the nuisances in a person where the unique r of a voxel exceeds the largest of all voxels
@@ -42,7 +42,7 @@ def verdicts(table: EncodingTable) -> list[Verdict]:
     return [_verdict(table, facts, labels[facts["name"]]) for facts in table.manifest["models"]]
 
 
-def _verdict(table: EncodingTable, facts: dict, label: str) -> Verdict:
+def _verdict(table: EncodingTable, facts: dict, label: str) -> EncodingVerdict:
     rows = table.of(facts["name"])
     by_person = rows.groupby("subject", sort=False)[["n_above", "n_voxels"]].sum()
     with_some = by_person[by_person["n_above"] > 0]
@@ -69,7 +69,7 @@ def _verdict(table: EncodingTable, facts: dict, label: str) -> Verdict:
         adds = f"adds nothing{beside}" if beside else "predicts nothing"
         text = f"{label} {adds} beyond chance, in no {where} of {people}."
     said = (text, _of_regions(table, facts, rows), _of_spaces(table, facts))
-    return Verdict(
+    return EncodingVerdict(
         facts["name"], level, n_people, " ".join(sentence for sentence in said if sentence)
     )
 

@@ -73,7 +73,7 @@ def write_report(table: LanguageTable, folder: str | Path) -> Path:
     )
 
 
-def draw_matrix(table: LanguageTable, shown: verdict.Verdict) -> Figure:
+def draw_matrix(table: LanguageTable, shown: verdict.LanguageVerdict) -> Figure:
     """Rank accuracy by the language trained on (rows) and tested on (columns), with numbers."""
     languages = list(table.manifest["languages"])
     rows = verdict.chosen_lines(table, shown.model, shown.method).set_index(
@@ -112,7 +112,7 @@ def draw_matrix(table: LanguageTable, shown: verdict.Verdict) -> Figure:
     return figure
 
 
-def draw_people(table: LanguageTable, shown: verdict.Verdict) -> Figure:
+def draw_people(table: LanguageTable, shown: verdict.LanguageVerdict) -> Figure:
     """Each person's score after training on other languages against that of the own one."""
     figure = Figure(figsize=(4.6, 3.8), layout="constrained")
     axis = figure.subplots()
@@ -150,14 +150,14 @@ def _people_caption(title: str) -> str:
     )
 
 
-def _explanation(table: LanguageTable, judged: list[verdict.Verdict]) -> str:
+def _explanation(table: LanguageTable, judged: list[verdict.LanguageVerdict]) -> str:
     best = verdict.answer(table)[1]
     more = verdict.headline(table).removeprefix(f"{best}.").strip()
     first = next(shown for shown in judged if verdict.ANSWERS[shown.answer] == best)
     return f"{more} {first.text}".strip()
 
 
-def _lines(table: LanguageTable, shown: verdict.Verdict, label: str) -> list[list[str]]:
+def _lines(table: LanguageTable, shown: verdict.LanguageVerdict, label: str) -> list[list[str]]:
     lines = []
     for _, line in verdict.chosen_lines(table, shown.model, shown.method).iterrows():
         together = line["tested_on"] == ALL

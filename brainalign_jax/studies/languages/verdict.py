@@ -38,7 +38,7 @@ ANSWERS = {
 _ORDER = ("holds", "in part", "ends", "nothing", "untested")
 
 
-class Verdict(NamedTuple):
+class LanguageVerdict(NamedTuple):
     """model, method; answer: of ANSWERS; text: the sentences."""
 
     model: str
@@ -47,7 +47,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def verdicts(table: LanguageTable) -> list[Verdict]:
+def verdicts(table: LanguageTable) -> list[LanguageVerdict]:
     """One verdict a model and method, at the layer that the training sections choose, by rank accuracy.
 
     Pairs of languages count that stand out of the null draws at .05 after adjustment over all pairs
@@ -89,11 +89,11 @@ def chosen_lines(
     return rows[wanted & (rows["layer"] == SELECTED) & (rows["metric"] == "rank_accuracy")]
 
 
-def _best(judged: list[Verdict]) -> str:
+def _best(judged: list[LanguageVerdict]) -> str:
     return min((verdict.answer for verdict in judged), key=_ORDER.index)
 
 
-def _verdict(table: LanguageTable, model: str, method: str, label: str) -> Verdict:
+def _verdict(table: LanguageTable, model: str, method: str, label: str) -> LanguageVerdict:
     rows = chosen_lines(table, model, method)
     together = rows[rows["tested_on"] == ALL].set_index("trained_on")
     single = rows[(rows["tested_on"] != ALL) & (rows["trained_on"] != OTHERS)]
@@ -133,7 +133,7 @@ def _verdict(table: LanguageTable, model: str, method: str, label: str) -> Verdi
         said.append(
             f"By the other people's responses to the very words it is {number(across['ceiling'])}."
         )
-    return Verdict(model, method, conclusion, " ".join(said))
+    return LanguageVerdict(model, method, conclusion, " ".join(said))
 
 
 def _score(line: pd.Series) -> str:

@@ -45,7 +45,7 @@ ANSWERS = {
 }
 
 
-class Verdict(NamedTuple):
+class RelationVerdict(NamedTuple):
     """subject: what it is about; answer: of ANSWERS, "" beside the relation itself; text: the sentences."""
 
     subject: str
@@ -53,7 +53,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def verdicts(table: PerformanceTable) -> list[Verdict]:
+def verdicts(table: PerformanceTable) -> list[RelationVerdict]:
     """One verdict a data set, then what training and ablations say.
 
     "beyond": a task has an adjusted p below .05 and an interval above zero, given size; "opposite": below
@@ -65,7 +65,7 @@ def verdicts(table: PerformanceTable) -> list[Verdict]:
         for dataset, rows in table.rows.groupby("dataset", sort=False)
     ]
     said += [
-        Verdict(dataset, "", _of_training(table, dataset, rows))
+        RelationVerdict(dataset, "", _of_training(table, dataset, rows))
         for dataset, rows in table.extras["trajectories"].groupby("dataset", sort=False)
     ]
     return said + _of_ablations(table)
@@ -132,7 +132,7 @@ def with_size(rows: pd.DataFrame) -> np.ndarray:
     return (adjusted < LEVEL) & (rows["spearman"].to_numpy() > 0)
 
 
-def _of_dataset(table: PerformanceTable, dataset: str, rows: pd.DataFrame) -> Verdict:
+def _of_dataset(table: PerformanceTable, dataset: str, rows: pd.DataFrame) -> RelationVerdict:
     beyond, below, together = beyond_size(rows), below_size(rows), with_size(rows)
     if table.manifest["plan"]["n_permutations"] < FEWEST_DRAWS:
         conclusion = "untested"
@@ -184,7 +184,7 @@ def _of_dataset(table: PerformanceTable, dataset: str, rows: pd.DataFrame) -> Ve
             text += f"; without their error the correlation would be {signed(line['partial_corrected'])}"
         said.append(f"{text}.")
     said.append(_needed(line))
-    return Verdict(dataset, conclusion, " ".join(said))
+    return RelationVerdict(dataset, conclusion, " ".join(said))
 
 
 def _with_interval(line: pd.Series, name: str) -> str:
@@ -258,7 +258,7 @@ def lag_words(line: pd.Series) -> str:
     return f"alignment is {order}, without an interval"
 
 
-def _of_ablations(table: PerformanceTable) -> list[Verdict]:
+def _of_ablations(table: PerformanceTable) -> list[RelationVerdict]:
     rows = table.extras["ablations"]
     if rows.empty:
         return []
@@ -274,6 +274,6 @@ def _of_ablations(table: PerformanceTable) -> list[Verdict]:
                 f"({_with_interval(line, 'spearman')}, {probability(line['p'])})"
             )
         said.append(
-            Verdict(model, "", f"{method}, {labels[model]}, ablations: {'; '.join(texts)}.")
+            RelationVerdict(model, "", f"{method}, {labels[model]}, ablations: {'; '.join(texts)}.")
         )
     return said

@@ -44,7 +44,7 @@ ANSWERS = {
 }
 
 
-class Verdict(NamedTuple):
+class TimeCourseVerdict(NamedTuple):
     """model, method; answer: of ANSWERS; text: the sentences."""
 
     model: str
@@ -53,7 +53,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def verdicts(table: TimeCourseTable) -> list[Verdict]:
+def verdicts(table: TimeCourseTable) -> list[TimeCourseVerdict]:
     """One verdict a model and method. "found": the group's scores of some window and layer are above those
     that the largest of all windows and layers has in the draws; "before": of a window before the onset, too.
     """
@@ -77,13 +77,13 @@ def answer(table: TimeCourseTable) -> tuple[str, str]:
     return LEVELS[best.answer], ANSWERS[best.answer]
 
 
-def _best(table: TimeCourseTable) -> Verdict:
+def _best(table: TimeCourseTable) -> TimeCourseVerdict:
     """The verdict of the model that is least likely by chance; where there are several, that is no answer of
     its own: it is "picked" unless it is above the largest of all models in the draws."""
     judged = [verdict for verdict in verdicts(table) if verdict.method == first_method(table)]
     p_models = table.manifest.get("p_models", {})
 
-    def p_of(verdict: Verdict) -> float:
+    def p_of(verdict: TimeCourseVerdict) -> float:
         return p_models.get(f"{verdict.model}, {verdict.method}", np.nan)
 
     best = min(judged, key=lambda verdict: (list(ANSWERS).index(verdict.answer), p_of(verdict)))
@@ -121,7 +121,7 @@ def seconds(span: tuple[float, float]) -> str:
     return f"{number(span[0]).replace('-', '−')} to {number(span[1]).replace('-', '−')} s"
 
 
-def _verdict(table: TimeCourseTable, model: str, method: str, label: str) -> Verdict:
+def _verdict(table: TimeCourseTable, model: str, method: str, label: str) -> TimeCourseVerdict:
     rows = group_rows(table, model, method)
     peaks = table.peaks[(table.peaks["model"] == model) & (table.peaks["method"] == method)]
     metric = NAMES[rows["metric"].iloc[0]]
@@ -133,10 +133,10 @@ def _verdict(table: TimeCourseTable, model: str, method: str, label: str) -> Ver
     )
     n_draws = table.manifest["n_draws"].get(method, 0)
     if n_draws < FEWEST_DRAWS:
-        return Verdict(model, method, "untested", f"{label}, {method}: {top}.")
+        return TimeCourseVerdict(model, method, "untested", f"{label}, {method}: {top}.")
     found_peaks = peaks[peaks["found_from"].notna()]
     if found_peaks.empty:
-        return Verdict(model, method, "chance", f"{label}, {method}: {top}.")
+        return TimeCourseVerdict(model, method, "chance", f"{label}, {method}: {top}.")
     said = [f"{label}, {method}: {_found_when(rows, found_peaks, len(peaks))}, {top}."]
     said.append(_order(table, model, method))
     early = rows[(rows["p_max"] < LEVEL) & (rows["window_stop"] <= 1e-9)]
@@ -148,7 +148,7 @@ def _verdict(table: TimeCourseTable, model: str, method: str, label: str) -> Ver
             else ("nothing of a word can be known before it: look at filters and baseline")
         )
         said.append(f"Also found before the onset, in {counted(len(early), 'cell')}: {why}.")
-    return Verdict(model, method, "before" if len(early) else "found", " ".join(said))
+    return TimeCourseVerdict(model, method, "before" if len(early) else "found", " ".join(said))
 
 
 def _found_when(rows: pd.DataFrame, found_peaks: pd.DataFrame, n_layers: int) -> str:
