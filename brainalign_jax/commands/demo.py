@@ -30,7 +30,7 @@ def _demo(values: dict[str, Any], text: str) -> None:
     )
     print(result.table)
     print("The subjects are SIMULATED: this shows that the tool works, nothing about brains.")
-    for method, layer in result.found.items():
+    for method, layer in result.best_layers.items():
         print(f"{method}: planted layer {result.planted}, found layer {layer}")
     print(f"report: {shown_path(values['output_dir'] / 'report.html')}")
     print(f"\n{NEXT}")

@@ -27,11 +27,11 @@ CONTROL = "nuisance:autocorrelated"
 
 
 class DemoResult(NamedTuple):
-    """table; planted: the layer that the recordings were made from; found: method -> best layer."""
+    """table; planted: the layer that the recordings were made from; best_layers: method -> layer."""
 
     table: ResultTable
     planted: int
-    found: dict[str, int]
+    best_layers: dict[str, int]
 
 
 def run_demo(

@@ -18,7 +18,7 @@ def test_the_planted_layer_is_found_and_the_twin_stays_behind(minilm, tmp_path, 
         snr=5.0,
         progress=False,
     )
-    assert result.found["procrustes"] == result.planted == 2
+    assert result.best_layers["procrustes"] == result.planted == 2
     best = result.table.pooled("precision_csls", k=10).groupby("model")["value"].max()
     assert best[str(minilm)] > 2 * best[f"untrained:{minilm}"]
     manifest = json.loads((tmp_path / "manifest.json").read_text())

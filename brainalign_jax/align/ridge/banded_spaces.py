@@ -48,12 +48,14 @@ class Split(NamedTuple):
 
 def submodels(n_spaces: int) -> Submodels:
     """The joint model, each space alone and all but one, each model once."""
-    one = np.eye(n_spaces, dtype=bool)
-    rows = [tuple(row) for row in (np.ones(n_spaces, bool), *one, *~one) if row.any()]
+    alone = np.eye(n_spaces, dtype=bool)
+    rows = [tuple(row) for row in (np.ones(n_spaces, bool), *alone, *~alone) if row.any()]
     has = list(dict.fromkeys(rows))
     place = {row: number for number, row in enumerate(has)}
-    without = [place.get(tuple(row), NONE) for row in ~one]
-    return Submodels(np.array(has), np.array([place[tuple(row)] for row in one]), np.array(without))
+    without = [place.get(tuple(row), NONE) for row in ~alone]
+    return Submodels(
+        np.array(has), np.array([place[tuple(row)] for row in alone]), np.array(without)
+    )
 
 
 def simplex_grid(n_spaces: int, ratios: Sequence[float]) -> Float[np.ndarray, "S G"]:

@@ -180,8 +180,8 @@ class Ablation:
                     setting, on, on_host, batches, seed, fresh
                 )
                 later = on if setting.how in DRAWN else gates
-                found = self._go_on(stacked, first, batches, later, 0, {1, *layers})
-                yield AblatedVectors(setting, found, change_of(setting, gates, model))
+                ablated = self._go_on(stacked, first, batches, later, 0, {1, *layers})
+                yield AblatedVectors(setting, ablated, change_of(setting, gates, model))
         states = [_embed(graph, state, batch, on.positions) for batch, _ in batches]
         for block in range(self.config.n_layers):
             here = [setting for setting in settings if setting.component.block == block]
@@ -216,8 +216,8 @@ class Ablation:
                 else:
                     gates = gates_of(setting, on, facts.means)
                 wanted = {block + 1} | {layer for layer in layers if layer > block}
-                found = self._go_on(weights, entering, batches, gates, at, wanted)
-                yield AblatedVectors(setting, found, change_of(setting, gates, model))
+                ablated = self._go_on(weights, entering, batches, gates, at, wanted)
+                yield AblatedVectors(setting, ablated, change_of(setting, gates, model))
             states = [
                 self._block(stacked, x, batch, on, block)
                 for x, batch in zip(states, batches, strict=True)
@@ -279,7 +279,7 @@ class Ablation:
 
     def _go_on(self, stacked, states, batches, gates, first: int, wanted) -> dict[int, np.ndarray]:
         """Vectors of the wanted layers, from what enters the block `first`."""
-        found = {}
+        by_layer = {}
         for layer in range(first, max(wanted) + 1):
             if layer > first:
                 states = [
@@ -289,12 +289,12 @@ class Ablation:
             if layer in wanted:
                 last = self.finishes and layer == self.config.n_layers
                 read = [_finish(*nnx.split(self.model), x) for x in states] if last else states
-                found[layer] = self._pooled(read, batches)
-                if not np.isfinite(found[layer]).all():
+                by_layer[layer] = self._pooled(read, batches)
+                if not np.isfinite(by_layer[layer]).all():
                     raise ValueError(
                         f"the ablated vectors of layer {layer} overflow: leave out the component"
                     )
-        return found
+        return by_layer
 
     def _pooled(self, states, batches) -> np.ndarray:
         """The word vectors [T, D] of the states of all batches."""

@@ -82,8 +82,8 @@ class GateGradients:
     def vectors(self) -> np.ndarray:
         """The word vectors [L + 1, T, D] with all gates at one, as `embed` gives them."""
         layers = range(self.config.n_layers + 1)
-        found = self._read(self._embedded(), self._open(), 0, layers)
-        return np.stack([found[layer] for layer in layers])
+        by_layer = self._read(self._embedded(), self._open(), 0, layers)
+        return np.stack([by_layer[layer] for layer in layers])
 
     def first_order(
         self,
@@ -188,7 +188,7 @@ class GateGradients:
         self, states, gates: Gates, first: int, layers: Collection[int]
     ) -> dict[int, np.ndarray]:
         """The word vectors [T, D] in the layers, from what enters the block `first`."""
-        found = {}
+        by_layer = {}
         for layer in range(first, max(layers) + 1):
             if layer in layers:
                 total = jnp.zeros((self._ablation.n_types, self.config.width), jnp.float32)
@@ -196,10 +196,10 @@ class GateGradients:
                     total = total + _words(
                         *self._whole, x, batch, len(total), self._finishes(layer)
                     )
-                found[layer] = np.asarray(total)
+                by_layer[layer] = np.asarray(total)
             if layer < max(layers):
                 states = self._through(states, gates, layer)
-        return found
+        return by_layer
 
     def _pulled(
         self,
@@ -216,7 +216,7 @@ class GateGradients:
         cotangents: layer -> [K, T, D]. Those of the layers `deep` go on to the block `first`, of the others
         one block back. once: only those of the block `first`.
         """
-        found: dict[tuple[int, int], Gates] = {}
+        derivatives: dict[tuple[int, int], Gates] = {}
         static = self._graph, self.config
         for x, (batch, shared) in zip(states, self._batches, strict=True):
             entering = [x]
@@ -259,8 +259,8 @@ class GateGradients:
                 for name, low, high in zip(names, edges[:-1], edges[1:], strict=True):
                     if not once or block == first:
                         own = jax.tree.map(lambda leaf, a=low, b=high: leaf[a:b], by_gates)
-                        known = found.get((block, name))
-                        found[block, name] = (
+                        known = derivatives.get((block, name))
+                        derivatives[block, name] = (
                             own if known is None else jax.tree.map(jnp.add, known, own)
                         )
                 lanes = {
@@ -268,7 +268,7 @@ class GateGradients:
                     for name, low, high in zip(names, edges[:-1], edges[1:], strict=True)
                     if name in deep
                 }
-        return found
+        return derivatives
 
 
 def part_of(component: Component, n_heads: int) -> int | None:

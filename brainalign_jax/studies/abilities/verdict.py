@@ -48,7 +48,8 @@ def verdicts(table: AbilitiesTable) -> list[AbilityVerdict]:
 def answer(table: AbilitiesTable) -> tuple[str, str]:
     """(level of `page.COLOURS`, the answer) of all models."""
     judged = verdicts(table)
-    above, tested = sum(one.above for one in judged), sum(one.tested for one in judged)
+    above = sum(verdict.above for verdict in judged)
+    tested = sum(verdict.tested for verdict in judged)
     common = "untested" if not tested else "all" if above == tested else "some" if above else "none"
     return LEVELS[common], ANSWERS[common]
 

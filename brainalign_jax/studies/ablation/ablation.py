@@ -362,7 +362,9 @@ def _of_model(
 
 def _most_chosen(known: Sequence[IntactScores]) -> int:
     """The layer that people's folds choose most often."""
-    layers, counts = np.unique(np.concatenate([one.chosen for one in known]), return_counts=True)
+    layers, counts = np.unique(
+        np.concatenate([intact.chosen for intact in known]), return_counts=True
+    )
     return int(layers[counts.argmax()])
 
 
@@ -377,9 +379,10 @@ def _rows_of_method(
     scoring: Scoring,
     told: Progress,
 ) -> list[pd.DataFrame]:
-    counts = np.array([one.n_candidates for one in known])
+    counts = np.array([intact.n_candidates for intact in known])
     ranks = np.stack(
-        [np.concatenate([one.ranks, one.selected[:, None]], axis=1) for one in known], axis=1
+        [np.concatenate([intact.ranks, intact.selected[:, None]], axis=1) for intact in known],
+        axis=1,
     )
     layers = [*range(ranks.shape[2] - 1), SELECTED]
     shared = (scoring.ks, plan, scoring.seed)
@@ -387,8 +390,8 @@ def _rows_of_method(
     for readout in plan.readout:
         if readout in every[0]:
             both = Ranks(
-                np.stack([one[readout].ranks for one in every], axis=1),
-                np.stack([one[readout].intact for one in every], axis=1),
+                np.stack([by_readout[readout].ranks for by_readout in every], axis=1),
+                np.stack([by_readout[readout].intact for by_readout in every], axis=1),
                 counts,
             )
             rows = rows_of(both, subjects, settings, bits, *shared)

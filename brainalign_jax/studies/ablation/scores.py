@@ -221,7 +221,7 @@ class PersonScores:
         problem, work = self._work(subject, name)
         wanted = [each for each in readouts if each == "refit" or hasattr(work.method, "fitted")]
         shape = (2, len(stacks.own), 2, self._n_types)
-        found = {each: AblatedScores(*np.zeros((2, *shape), np.int32)) for each in wanted}
+        by_readout = {each: AblatedScores(*np.zeros((2, *shape), np.int32)) for each in wanted}
 
         def of_fold(fold: int):
             prepare = functools.partial(self._prepare, subject, name)
@@ -231,7 +231,7 @@ class PersonScores:
             slots, types = _asked(problem.fold(fold))
             chosen = int(intact.chosen[fold])
             for readout, (of_places, of_layers) in scores.items():
-                ranks, before = found[readout]
+                ranks, before = by_readout[readout]
                 whole = intact.ranks if readout == "refit" else None
                 for kind in range(2):
                     by_layer = {layer: x[kind][slots] for layer, x in of_layers.items()}
@@ -248,7 +248,7 @@ class PersonScores:
                             ranks[kind][members[:, None], OWN, types] = x[kind][:, slots]
                         if layer == chosen:
                             ranks[kind][members[:, None], CHOSEN, types] = x[kind][:, slots]
-        return found
+        return by_readout
 
     def _of_fold(
         self, prepare, work: Work, index: int, chosen: int, stacks: Stacks, readouts

@@ -103,7 +103,7 @@ def game_of(n_players: int, n_orders: int, seed: int) -> Game:
         return Game(on, weights.T, 0)
     generator = np.random.default_rng((seed, 2))
     drawn = [generator.permutation(n_players) for _ in range(-(-n_orders // 2))]
-    orders = [order for one in drawn for order in (one, one[::-1])][:n_orders]
+    orders = [order for forward in drawn for order in (forward, forward[::-1])][:n_orders]
     index = {tuple([True] * n_players): 0}
     weights: list[tuple[int, int, float]] = []
     for order in orders:

@@ -306,7 +306,7 @@ def _score_model(
         told.note(f"{vectors.model}: {held.text()}")
         plans.append(held.text())
         part = (0.5 if others else 1) / len(clocks)
-        found = scores.score(
+        beside_nuisances = scores.score(
             values, layers, beside, clock.folds, clock.shifts, plan.alphas, held.chunks,
             lambda share, part=part: told.update(0.9 * part * share),
         )  # fmt: skip
@@ -325,7 +325,7 @@ def _score_model(
                 lambda share, part=part: told.update(part * share),
             )  # fmt: skip
         for person, ceiling, own, by_model, share in zip(
-            clock.people, clock.ceilings, found, alone, shares, strict=True
+            clock.people, clock.ceilings, beside_nuisances, alone, shares, strict=True
         ):
             brain = _person_map(number, person, ceiling, own, by_model, vectors.numbers)
             if share is not None:

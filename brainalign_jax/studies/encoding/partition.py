@@ -204,9 +204,9 @@ def score(
         for start in starts:
             part = slice(start, min(start + width, every.shape[1]))
             chunk = unit_chunk(every[:, part], width)
-            found = _sums(fold, gammas, models.has, alphas, chunk)
+            fold_sums = _sums(fold, gammas, models.has, alphas, chunk)
             r, parts_r, products, residuals, total = (
-                np.asarray(each, np.float64)[..., : part.stop - part.start] for each in found
+                np.asarray(each, np.float64)[..., : part.stop - part.start] for each in fold_sums
             )
             means[:, part] += np.concatenate([r[None], parts_r]) / n_folds
             sums[:, part] += np.concatenate([products, residuals, total[None]])

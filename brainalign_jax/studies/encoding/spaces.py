@@ -62,12 +62,14 @@ def own_regions(people: Sequence[TimeCourses]) -> Regions:
     if all(own is not None and len(set(own)) == len(own) <= _MOST_NAMED for own in names):
         known = tuple(dict.fromkeys(name for own in names for name in own))
         place = {name: number for number, name in enumerate(known)}
-        found = zip(people, names, strict=True)
+        with_names = zip(people, names, strict=True)
         return Regions(
             known,
-            {person.subject: np.array([place[name] for name in own]) for person, own in found},
+            {person.subject: np.array([place[name] for name in own]) for person, own in with_names},
         )
-    return Regions((WHOLE,), {one.subject: np.zeros(one.values.shape[1], int) for one in people})
+    return Regions(
+        (WHOLE,), {person.subject: np.zeros(person.values.shape[1], int) for person in people}
+    )
 
 
 def atlas_regions(
@@ -96,7 +98,7 @@ def atlas_regions(
         raise ValueError(
             f"{atlas} holds values that are no whole numbers from 0: give region numbers"
         )
-    found = {}
+    region_numbers = {}
     for person in people:
         space: Any = person.space
         if space is None or space.kind != "volume":
@@ -117,8 +119,8 @@ def atlas_regions(
                 f"{atlas} has another grid than the recording of {person.subject}: row {row + 1} of its "
                 f"affine is {_row(affine, row)}, of the recording's {_row(space.affine, row)}: {remedy}"
             )
-        found[person.subject] = numbers[tuple(space.indices.T)]
-    known = np.unique(np.concatenate(list(found.values())))
+        region_numbers[person.subject] = numbers[tuple(space.indices.T)]
+    known = np.unique(np.concatenate(list(region_numbers.values())))
     known = known[known > 0]
     if not known.size:
         raise ValueError(
@@ -127,7 +129,7 @@ def atlas_regions(
     names = [f"region {number}" for number in known] if labels is None else _names(labels, known)
     place = {
         subject: np.where(own > 0, np.searchsorted(known, own), -1)
-        for subject, own in found.items()
+        for subject, own in region_numbers.items()
     }
     return Regions(tuple(names), place)
 

@@ -133,14 +133,14 @@ def _added(label: str, row: pd.Series) -> str:
 
 def answer(table: EncodingTable) -> tuple[str, str]:
     """(level of `figure_parts.LEVEL_COLOURS`, the answer)."""
-    found = verdicts(table)
-    labels = short_names([judged.model for judged in found])
-    if all(judged.level == "untested" for judged in found):
+    judged_models = verdicts(table)
+    labels = short_names([judged.model for judged in judged_models])
+    if all(judged.level == "untested" for judged in judged_models):
         return "untested", f"Not tested: fewer than {FEWEST} shifted recordings"
     for level, said in (("real", "Yes"), ("uncertain", "In some people")):
-        models = [labels[judged.model] for judged in found if judged.level == level]
+        models = [labels[judged.model] for judged in judged_models if judged.level == level]
         if models:
-            return level, f"{said}: {listed(models)}" if len(found) > 1 else said
+            return level, f"{said}: {listed(models)}" if len(judged_models) > 1 else said
     where = " of the regions" if table.manifest["atlas"] else ""
     return "chance", f"Not shown in any voxel{where}"
 

@@ -80,8 +80,8 @@ def size_of(model: str) -> float:
     >>> size_of("pythia-1.4b-deduped"), size_of("gpt2"), size_of("phi-3-mini-4k")
     (1400000000.0, nan, nan)
     """
-    found = _found_size(model)
-    return float(found[1]) * _FACTORS[found[2]] if found else math.nan
+    size_match = _found_size(model)
+    return float(size_match[1]) * _FACTORS[size_match[2]] if size_match else math.nan
 
 
 def family_of(model: str) -> str:
@@ -90,8 +90,8 @@ def family_of(model: str) -> str:
     >>> family_of("pythia-1.4b-deduped"), family_of("gpt2")
     ('pythia', 'gpt2')
     """
-    found = _found_size(model)
-    return model[: found.start()].rstrip("-_. ") or model if found else model
+    size_match = _found_size(model)
+    return model[: size_match.start()].rstrip("-_. ") or model if size_match else model
 
 
 def _found_size(model: str) -> re.Match[str] | None:

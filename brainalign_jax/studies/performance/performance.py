@@ -74,12 +74,12 @@ def run_performance(
     if mixed := two_kinds_of_reading(points[points["last"]]):
         notes.append(mixed)
     lags = trajectories(score_rows, points, plan, notes)
-    found, parts = (
+    components, parts = (
         pd.DataFrame(columns=list(COMPONENTS)),
         pd.DataFrame(columns=list(ablating.PARTS)),
     )
     if ablation is not None:
-        found, parts = ablating.ablations(ablating.read_ablation(ablation), plan)
+        components, parts = ablating.ablations(ablating.read_ablation(ablation), plan)
     table = PerformanceTable(
         rows,
         {
@@ -95,7 +95,7 @@ def run_performance(
                 list(POINTS)
             ],
             "trajectories": lags,
-            "ablations": found,
+            "ablations": components,
             "ablated_parts": parts,
         },
     )

@@ -72,9 +72,9 @@ def orders(families: np.ndarray | None, count: int, n_models: int, seed: int) ->
     codes = np.zeros(n_models, int) if families is None else families
     places = np.argsort(codes, kind="stable")
     drawn = np.argsort(codes + rng.random((count, n_models)), axis=1)
-    found = np.empty((count, n_models), int)
-    found[:, places] = drawn
-    return found
+    by_model = np.empty((count, n_models), int)
+    by_model[:, places] = drawn
+    return by_model
 
 
 def distinct_orders(families: np.ndarray) -> float:

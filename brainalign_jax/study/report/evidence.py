@@ -212,14 +212,14 @@ def _cell(line: pd.Series, column: str) -> str:
 
 def _layers_table(table: ResultTable) -> page.Table | None:
     """Each measure in each layer of the models, raw and calibrated; None where no measure was taken."""
-    found = table.extras.get("similarity_layers")
-    found = None if found is None else found[found["role"] == "model"]
-    if found is None or found.empty:
+    similarity = table.extras.get("similarity_layers")
+    similarity = None if similarity is None else similarity[similarity["role"] == "model"]
+    if similarity is None or similarity.empty:
         return None
-    names = short_names(found["model"].unique())
-    measures = list(found["method"].unique())
+    names = short_names(similarity["model"].unique())
+    measures = list(similarity["method"].unique())
     rows = []
-    for (model, layer), part in found.groupby(["model", "layer"], sort=False):
+    for (model, layer), part in similarity.groupby(["model", "layer"], sort=False):
         of = part.set_index("method")
         cells = [
             number(of.at[measure, column]) if measure in of.index else ""
