@@ -145,9 +145,13 @@ def theirs(folder: Path, stimulus: Stimulus, budget: int | None, *, double: bool
             for line, member in enumerate(members):
                 ids[line, : len(sequences.ids[member])] = sequences.ids[member]
                 mask[line, : len(sequences.ids[member])] = 1
-            found = [pooled[member] for member in members]
-            token = np.concatenate([one[0] + line * longest for line, one in enumerate(found)])
-            rows, weight = (np.concatenate([one[at] for one in found]) for at in (1, 2))
+            of_members = [pooled[member] for member in members]
+            token = np.concatenate(
+                [of_text[0] + line * longest for line, of_text in enumerate(of_members)]
+            )
+            rows, weight = (
+                np.concatenate([of_text[at] for of_text in of_members]) for at in (1, 2)
+            )
             token, rows, weight = (
                 torch.from_numpy(x).to(device) for x in (token, rows, weight.astype(np.float32))
             )
@@ -187,10 +191,10 @@ def flops(folder: Path, stimulus: Stimulus) -> float:
     return 2.0 * config.n_layers * weights * sum(map(len, encoded(folder, stimulus).ids))
 
 
-def _largest(found: np.ndarray, expected: np.ndarray) -> float:
+def _largest(vectors: np.ndarray, expected: np.ndarray) -> float:
     """The largest difference, in standard deviations of its layer."""
     spread = expected.std(axis=(1, 2), keepdims=True)
-    return float((np.abs(found - expected) / spread).max())
+    return float((np.abs(vectors - expected) / spread).max())
 
 
 def _job(shape: str, folder: Path, stimulus: Stimulus) -> measure.Job:
@@ -270,7 +274,7 @@ def main(argv: list[str]) -> None:
             row["tokenising_s"] = time.perf_counter() - begin
         row |= peaks
         row["words_per_s"] = {"ours": len(stimulus) / row["ours_s"]} | {
-            peer: len(stimulus) / found["seconds"] for peer, found in row["peers"].items()
+            peer: len(stimulus) / measured["seconds"] for peer, measured in row["peers"].items()
         }
         rows.append(row)
         print(measure.markdown([row]))

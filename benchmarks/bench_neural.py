@@ -91,7 +91,7 @@ def _busy_s() -> float:
 
 def reference(bold, times, run, onsets, durations) -> np.ndarray:
     """Word responses [N, v] in float64, word by word: what the defaults are documented to do."""
-    found = np.zeros((len(onsets), bold.shape[1]))
+    responses = np.zeros((len(onsets), bold.shape[1]))
     for label in np.unique(run):
         rows = np.flatnonzero(run == label)
         t, y = times[rows], np.asarray(bold[rows], np.float64)
@@ -105,8 +105,8 @@ def reference(bold, times, run, onsets, durations) -> np.ndarray:
                 continue
             inside = (t >= low - 1e-6) & (t <= high + 1e-6)
             weight = np.exp(-0.5 * ((t[inside] - middle) / _SIGMA) ** 2)
-            found[word] = weight @ y[inside] / weight.sum()
-    return found
+            responses[word] = weight @ y[inside] / weight.sum()
+    return responses
 
 
 def error_of(responses: WordResponses, columns, bold, times, run) -> float:
@@ -275,29 +275,30 @@ def run_parts(folder: Path) -> dict:
     results, parts = {}, _PARTS.value
     if "mat" in parts:
         (folder / "mat").mkdir(exist_ok=True)
-        results["mat"] = one = bench_mat(folder / "mat")
+        results["mat"] = mat = bench_mat(folder / "mat")
         print(
             "| part | ours s | loadmat s | ratio | ours CPU s | loadmat CPU s | "
             "cores of others | relative error |"
         )
         print("|---|---|---|---|---|---|---|---|")
         print(
-            f"| {one['file_bytes'] / 1e6:.0f} MB .mat to {one['shape'][0]} words x "
-            f"{one['shape'][1]} voxels | {one['ours_s']:.2f} | {one['loadmat_s']:.2f} | "
-            f"{one['ratio']:.2f} | {one['ours_cpu_s']:.2f} | {one['loadmat_cpu_s']:.2f} | "
-            f"{one['cores_of_others']:.1f} | {one['relative_error']:.1e} |\n",
+            f"| {mat['file_bytes'] / 1e6:.0f} MB .mat to {mat['shape'][0]} words x "
+            f"{mat['shape'][1]} voxels | {mat['ours_s']:.2f} | {mat['loadmat_s']:.2f} | "
+            f"{mat['ratio']:.2f} | {mat['ours_cpu_s']:.2f} | {mat['loadmat_cpu_s']:.2f} | "
+            f"{mat['cores_of_others']:.1f} | {mat['relative_error']:.1e} |\n",
             flush=True,
         )
     if "large" in parts:
         large, responses = folder / "large", folder / "responses"
         large.mkdir(exist_ok=True)
         write_large(large)
-        results["large"] = one = alone(large_subject, large, responses)
-        names = {f"{one['shape'][0]} x {one['shape'][1]} to {one['response_shape'][0]} words": one}
+        results["large"] = of_subject = alone(large_subject, large, responses)
+        recorded, n_words = of_subject["shape"], of_subject["response_shape"][0]
+        names = {f"{recorded[0]} x {recorded[1]} to {n_words} words": of_subject}
         if "gram" in parts:
-            count = min(_GRAM_WORDS.value, one["response_shape"][0])
+            count = min(_GRAM_WORDS.value, n_words)
             path = next(responses.glob("*.npz"))
-            results["gram"] = alone(gram_of, path, count, one["input_bytes"])
+            results["gram"] = alone(gram_of, path, count, of_subject["input_bytes"])
             names[f"Gram of {count} words, float64"] = results["gram"]
         print("| part | s | peak GB | peak / input | own GB | own / input | relative error |")
         print("|---|---|---|---|---|---|---|")

@@ -110,7 +110,7 @@ def errors(inputs: dict, fitted, results: dict) -> dict[str, float]:
         system = kernel + float(ALPHAS[a[t]]) * np.eye(N_WORDS)
         exact = kernel @ np.linalg.solve(system, y[:, t])
         worst = max(worst, np.abs(predicted[:, t] - exact).max() / np.abs(exact).max())
-    found = {
+    differences = {
         "prediction": worst,
         "CV error": np.abs(fitted.errors[:SAMPLE] / picked - 1).max(),
         "candidates differing, not ties": float((picked > least * (1 + 1e-5)).sum()),
@@ -118,8 +118,8 @@ def errors(inputs: dict, fitted, results: dict) -> dict[str, float]:
     if "himalaya" in results:
         deltas = results["himalaya"][0]
         same = np.isclose(fitted.log_deltas, deltas, atol=1e-3).all(axis=0)
-        found["share of candidates as himalaya"] = same.mean()
-    return found
+        differences["share of candidates as himalaya"] = same.mean()
+    return differences
 
 
 def jobs() -> list[Job]:

@@ -51,7 +51,9 @@ def jobs() -> list[Job]:
             setup=setup,
             ours=lambda inputs: lambda: score(inputs["responses"], inputs["embeddings"]),
             peers={sampled: paper_loop},
-            errors=lambda inputs, ours, found: compare(inputs, ours, found.get(sampled)),
+            errors=lambda inputs, ours, peer_results: compare(
+                inputs, ours, peer_results.get(sampled)
+            ),
             flops=flops(),
             targets={sampled: 100.0},
             peer_scale={sampled: _LAYERS * _SUBJECTS / len(_SAMPLE)},
@@ -128,7 +130,7 @@ def paper_loop(inputs: dict):
     """Ranks [F, Q] by Procrustes and by ridge, and the RSA score, of each sampled subject and layer."""
     peers.torch_device()  # raises ImportError before the clock runs
 
-    def one(x, y) -> dict:
+    def scores_of_pair(x, y) -> dict:
         ranks: dict[str, list] = {"procrustes": [], "ridge": []}
         for train, test, inner in inputs["folds"]:
             rotation = fit_rotation(x[train], y[train])
@@ -138,7 +140,9 @@ def paper_loop(inputs: dict):
         return ranks | {"rsa": peers.scipy_rsa_loop([x], [y])()[0, 0]}
 
     def call() -> list[dict]:
-        return [one(inputs["subjects"][i], inputs["layers"][layer]) for i, layer in _SAMPLE]
+        return [
+            scores_of_pair(inputs["subjects"][i], inputs["layers"][layer]) for i, layer in _SAMPLE
+        ]
 
     return call
 
@@ -179,20 +183,22 @@ def compare(inputs: dict, ours: pd.DataFrame, peer: list[dict] | None) -> dict[s
     if peer is None:
         return {}
     differing: dict[str, list] = {"procrustes": [], "ridge": [], "rsa": []}
-    for (subject, layer), found in zip(_SAMPLE, peer, strict=True):
-        mine = ours[
+    for (subject, layer), peer_scores in zip(_SAMPLE, peer, strict=True):
+        our_rows = ours[
             (ours["subject"] == inputs["responses"][subject].subject) & (ours["layer"] == layer)
         ]
         for method in ("procrustes", "ridge"):
-            table = mine[
-                (mine["method"] == method)
-                & (mine["metric"] == "precision_csls")
-                & (mine["fold"] >= 0)
+            table = our_rows[
+                (our_rows["method"] == method)
+                & (our_rows["metric"] == "precision_csls")
+                & (our_rows["fold"] >= 0)
             ].pivot(index="fold", columns="k", values="value")
-            expected = [[(ranks <= k).mean() for k in table.columns] for ranks in found[method]]
+            expected = [
+                [(ranks <= k).mean() for k in table.columns] for ranks in peer_scores[method]
+            ]
             differing[method].append(np.abs(table.to_numpy() - expected).mean())
-        score = mine.loc[mine["metric"] == "rsa", "value"].item()
-        differing["rsa"].append(abs(score - found["rsa"]))
+        score = our_rows.loc[our_rows["metric"] == "rsa", "value"].item()
+        differing["rsa"].append(abs(score - peer_scores["rsa"]))
     names = {"procrustes": "hits by Procrustes", "ridge": "hits by ridge", "rsa": "RSA"}
     return {names[method]: float(np.max(values)) for method, values in differing.items()}
 

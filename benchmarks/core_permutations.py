@@ -52,16 +52,18 @@ def ours(inputs: dict):
         similar = linalg.gram(target - target.mean(axis=0))
         mask = jnp.ones(queries.shape, source.dtype)
         return jax.lax.map(
-            lambda one: inference.permuted_ranks(of_folds, train, similar, queries, mask, one).nn,
+            lambda permutation: (
+                inference.permuted_ranks(of_folds, train, similar, queries, mask, permutation).nn
+            ),
             permutations,
         )
 
     arrays = inputs["source"], inputs["target"], inputs["train"], inputs["permutations"]
 
     def call() -> np.ndarray:
-        found = np.asarray(ranks(*arrays))  # [P, F, Q]
-        by_word = np.empty((len(found), _WORDS), found.dtype)
-        by_word[:, queries] = found
+        by_fold = np.asarray(ranks(*arrays))  # [P, F, Q]
+        by_word = np.empty((len(by_fold), _WORDS), by_fold.dtype)
+        by_word[:, queries] = by_fold
         return by_word
 
     return call
@@ -120,11 +122,11 @@ def compare(inputs: dict, ours: np.ndarray, peers: dict) -> dict[str, float]:
 
     exact = inputs | {name: inputs[name].astype(np.float64) for name in ("source", "target")}
     expected = loop(exact, sklearn.linear_model.Ridge(alpha=inputs["alpha"]))
-    mine = np.asarray(ours)[:_SAMPLE]
-    precision = [abs((mine <= k).mean(1) - (expected <= k).mean(1)).max() for k in _KS]
+    our_ranks = np.asarray(ours)[:_SAMPLE]
+    precision = [abs((our_ranks <= k).mean(1) - (expected <= k).mean(1)).max() for k in _KS]
     return {
-        "ranks that differ": float((mine != expected).mean()),
-        "largest difference of ranks": float(np.abs(mine - expected).max()),
+        "ranks that differ": float((our_ranks != expected).mean()),
+        "largest difference of ranks": float(np.abs(our_ranks - expected).max()),
         "P@k": float(max(precision)),
     }
 

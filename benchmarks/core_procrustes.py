@@ -60,8 +60,8 @@ def _from_totals(inputs: dict) -> Callable[[], np.ndarray]:
     pairs = [(x, y, *shared) for y in targets for x in sources]
 
     def call() -> np.ndarray:
-        found = np.stack(_each(predict, *zip(*pairs, strict=True)))
-        return found.reshape(_LAYERS, _SUBJECTS, *found.shape[1:])
+        predicted = np.stack(_each(predict, *zip(*pairs, strict=True)))
+        return predicted.reshape(_LAYERS, _SUBJECTS, *predicted.shape[1:])
 
     return call
 
@@ -92,8 +92,8 @@ def _from_spans(inputs: dict) -> Callable[[], np.ndarray]:
             for of_y in of_targets
             for x, of_x in zip(sources, of_sources, strict=True)
         ]
-        found = np.stack(_each(predict, *zip(*pairs, strict=True)))
-        return found.reshape(_LAYERS, _SUBJECTS, *found.shape[1:])
+        predicted = np.stack(_each(predict, *zip(*pairs, strict=True)))
+        return predicted.reshape(_LAYERS, _SUBJECTS, *predicted.shape[1:])
 
     return call
 

@@ -69,8 +69,10 @@ def ours(inputs: dict):
     alphas = inputs["alphas"].astype(np.float32)
 
     def call() -> peers.RidgeFit:
-        found = cross_validated_ridge(x, y, alphas, rows, fit_intercept=False)
-        return peers.RidgeFit(inputs["alphas"][np.asarray(found.index)], np.asarray(found.weights))
+        fitted = cross_validated_ridge(x, y, alphas, rows, fit_intercept=False)
+        return peers.RidgeFit(
+            inputs["alphas"][np.asarray(fitted.index)], np.asarray(fitted.weights)
+        )
 
     return call
 

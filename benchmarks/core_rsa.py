@@ -27,7 +27,9 @@ def jobs() -> list[Job]:
                 SCIPY: lambda inputs: peers.scipy_rsa(inputs["brains"], inputs["layers"]),
                 "rsatoolbox, correlation RDMs": _rsatoolbox,
             },
-            errors=lambda inputs, ours, found: {"scores": _error(ours, found.get(SCIPY))},
+            errors=lambda inputs, ours, peer_scores: {
+                "scores": _error(ours, peer_scores.get(SCIPY))
+            },
             flops=_flops(),
             targets={LOOP: 15, "rsatoolbox, correlation RDMs": 4},
         ),
@@ -36,7 +38,9 @@ def jobs() -> list[Job]:
             setup=_setup,
             ours=lambda inputs: _ours(inputs, "correlation"),
             peers={"rsatoolbox": _rsatoolbox},
-            errors=lambda inputs, ours, found: {"scores": _error(ours, found.get("rsatoolbox"))},
+            errors=lambda inputs, ours, peer_scores: {
+                "scores": _error(ours, peer_scores.get("rsatoolbox"))
+            },
             flops=_flops(),
             targets={"rsatoolbox": 4},
         ),

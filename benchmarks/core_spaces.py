@@ -138,7 +138,7 @@ def errors(inputs: dict, fitted, results: dict) -> dict[str, float]:
         system = kernel[np.ix_(own, own)] + float(ALPHAS[a[model, voxel]]) * np.eye(own.sum())
         exact = kernel[np.ix_(rows, own)] @ np.linalg.solve(system, y[own, voxel])
         worst = max(worst, np.abs(split.each[model, :, voxel] - exact).max() / np.abs(exact).max())
-    found = {
+    differences = {
         "prediction": worst,
         "CV error": float(np.abs(chosen.errors[:, :SAMPLE] / picked - 1).max()),
     }
@@ -146,8 +146,8 @@ def errors(inputs: dict, fitted, results: dict) -> dict[str, float]:
         known = chosen.gamma_index >= 0  # "no features" is no candidate of himalaya's
         gap = np.abs(results["himalaya"] - split.each).max(axis=1)[known]
         size = np.abs(split.each).max(axis=1)[known]
-        found["share of predictions as himalaya's"] = float((gap < 1e-3 * size).mean())
-    return found
+        differences["share of predictions as himalaya's"] = float((gap < 1e-3 * size).mean())
+    return differences
 
 
 def jobs() -> list[Job]:

@@ -167,16 +167,16 @@ def main(argv: list[str]) -> None:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stderr[-2000:])
-        found = json.loads(done.stdout.strip().split("\n")[-1])
+        measured = json.loads(done.stdout.strip().split("\n")[-1])
     finally:
         if not _KEEP.value:
             shutil.rmtree(folder, ignore_errors=True)
-    for name, value in found.items():
+    for name, value in measured.items():
         size = "bytes" in name or name.startswith(("peak", "idle"))
         print(f"{name:>16}: {value / 1e9:.2f} GB" if size else f"{name:>16}: {value:,.1f}")
     if _OUTPUT.value:
         record = {"shape": _SHAPE.value, "dtype": _DTYPE.value, "layout": _LAYOUT.value}
-        record |= {"bytes": n_bytes, **found}
+        record |= {"bytes": n_bytes, **measured}
         Path(_OUTPUT.value).parent.mkdir(parents=True, exist_ok=True)
         Path(_OUTPUT.value).write_text(json.dumps(record, indent=1))
 

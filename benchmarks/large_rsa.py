@@ -36,9 +36,11 @@ def reference(source: np.ndarray, target: np.ndarray) -> float:
     def ranks(x):
         x = scipy.stats.rankdata(x, axis=1) - (x.shape[1] + 1) / 2
         x /= np.linalg.norm(x, axis=1, keepdims=True)
-        found = scipy.stats.rankdata(np.concatenate([-(x[i + 1 :] @ x[i]) for i in range(len(x))]))
-        found -= found.mean()
-        return found / np.linalg.norm(found)
+        distances = scipy.stats.rankdata(
+            np.concatenate([-(x[i + 1 :] @ x[i]) for i in range(len(x))])
+        )
+        distances -= distances.mean()
+        return distances / np.linalg.norm(distances)
 
     return float(ranks(source) @ ranks(target))
 
@@ -50,12 +52,12 @@ def main(argv: list[str]) -> None:
     shared = rng.standard_normal(shape, np.float32)
 
     def noisy(count):
-        found = np.empty((count, *shape), np.float32)
-        for values in found:
+        copies = np.empty((count, *shape), np.float32)
+        for values in copies:
             rng.standard_normal(out=values, dtype=np.float32)
             values *= 2
             values += shared
-        return found
+        return copies
 
     sources, targets = noisy(_SUBJECTS.value), noisy(_LAYERS.value)
     start, own = time.perf_counter(), time.process_time()

@@ -185,7 +185,7 @@ def machine() -> dict:
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
         "memory": _first_line("/proc/meminfo", "MemTotal"),
-        "devices": [f"{one.platform}: {one.device_kind}" for one in jax.devices()],
+        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
         "blas": [
             {key: info.get(key) for key in ("prefix", "version", "architecture", "num_threads")}
             for info in threadpool_info()
@@ -211,12 +211,12 @@ def _first_line(path: str, name: str) -> str | None:
 def _commit() -> str | None:
     folder = Path(__file__).resolve().parent
     try:
-        found = subprocess.run(
+        described = subprocess.run(
             ["git", "describe", "--always", "--dirty"], cwd=folder, capture_output=True, text=True
         )
     except FileNotFoundError:
         return None
-    return found.stdout.strip() or None
+    return described.stdout.strip() or None
 
 
 def markdown(rows: list[dict]) -> str:
@@ -233,14 +233,20 @@ def markdown(rows: list[dict]) -> str:
         share = "" if row["share_of_rate"] is None else f"{row['share_of_rate']:.0%}"
         ours = f"{row['ours_s']:.3g}"
         apart = f"{row['first_call_s']:.1f}"
-        for place, (peer, found) in enumerate(row["peers"].items() or [("none", "")]):
+        for place, (peer, measured) in enumerate(row["peers"].items() or [("none", "")]):
             job, *rest = (row["job"], errors, share, apart) if place == 0 else ("", "", "", "")
-            if isinstance(found, str):
-                cells = [job, ours, peer, found, "", ""]
+            if isinstance(measured, str):
+                cells = [job, ours, peer, measured, "", ""]
             else:
-                target = "" if found["target"] is None else f"{found['target']:g}"
-                how = " (extrapolated)" if found["extrapolated_by"] else ""
-                cells = [job, ours, peer, f"{found['seconds']:.3g}{how}", f"{found['ratio']:.1f}"]
+                target = "" if measured["target"] is None else f"{measured['target']:g}"
+                how = " (extrapolated)" if measured["extrapolated_by"] else ""
+                cells = [
+                    job,
+                    ours,
+                    peer,
+                    f"{measured['seconds']:.3g}{how}",
+                    f"{measured['ratio']:.1f}",
+                ]
                 cells.append(target)
             lines.append("| " + " | ".join(cells + rest) + " |")
     return "\n".join(lines)
@@ -249,8 +255,10 @@ def markdown(rows: list[dict]) -> str:
 def shortfalls(rows: list[dict]) -> list[str]:
     """One line for each ratio that is below its target."""
     return [
-        f"{row['job']}: {found['ratio']:.1f} times {peer}, of {found['target']:g}"
+        f"{row['job']}: {measured['ratio']:.1f} times {peer}, of {measured['target']:g}"
         for row in rows
-        for peer, found in row.get("peers", {}).items()
-        if isinstance(found, dict) and found["target"] and found["ratio"] < found["target"]
+        for peer, measured in row.get("peers", {}).items()
+        if isinstance(measured, dict)
+        and measured["target"]
+        and measured["ratio"] < measured["target"]
     ]

@@ -76,16 +76,16 @@ def main(argv: list[str]) -> None:
     for number, case in enumerate(CASES):
         if _CASES.value and str(number) not in _CASES.value:
             continue
-        found = measure(case)
+        n_bytes = measure(case)
         words, voxels, layers, width, methods, protocol = case
-        ratio = found["peak"] / found["planned"]
-        own = (found["peak"] - found["before"]) / (found["planned"] - found["before"])
+        ratio = n_bytes["peak"] / n_bytes["planned"]
+        own = (n_bytes["peak"] - n_bytes["before"]) / (n_bytes["planned"] - n_bytes["before"])
         print(
             f"| {words} | {voxels} | {layers} | {width} | {', '.join(methods)} | {protocol} | "
-            f"{found['planned'] / 1e9:.2f} | {found['peak'] / 1e9:.2f} | {ratio:.2f} | {own:.2f} |",
+            f"{n_bytes['planned'] / 1e9:.2f} | {n_bytes['peak'] / 1e9:.2f} | {ratio:.2f} | {own:.2f} |",
             flush=True,
         )
-        rows.append({"case": case, **found})
+        rows.append({"case": case, **n_bytes})
     if _OUTPUT.value:
         path = Path(_OUTPUT.value)
         path.parent.mkdir(parents=True, exist_ok=True)

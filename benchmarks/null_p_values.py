@@ -42,8 +42,8 @@ def main(argv: list[str]) -> None:
         else:
             scorer = decoder(name, stimulus, 10, _PURGE.value, N_DRAWS)
         for smoothness in map(float, _SMOOTHNESS.value):
-            found = p_values(scorer, stimulus, smoothness, _N_STUDIES.value, seed=_SEED.value)
-            for kind, p in found.items():
+            by_kind = p_values(scorer, stimulus, smoothness, _N_STUDIES.value, seed=_SEED.value)
+            for kind, p in by_kind.items():
                 for i, metric in enumerate(scorer.metrics):
                     place = dict(method=name, metric=metric, kind=kind, smoothness=smoothness)
                     rows.append(row(p[:, i], **place))

@@ -70,8 +70,8 @@ def _himalaya(x, y, alphas, n_folds, targets_batch, fit_intercept, *, dual: bool
     def call() -> RidgeFit:
         model.fit(x, y)
         weights = model.dual_coef_ if dual else model.coef_
-        found = model.best_alphas_.cpu().numpy()  # rounded: himalaya keeps their logarithms
-        nearest = np.abs(found - np.asarray(alphas)[:, None]).argmin(axis=0)
+        best_alphas = model.best_alphas_.cpu().numpy()  # rounded: himalaya keeps their logarithms
+        nearest = np.abs(best_alphas - np.asarray(alphas)[:, None]).argmin(axis=0)
         return RidgeFit(np.asarray(alphas)[nearest], weights.cpu().numpy())
 
     return call
@@ -97,8 +97,8 @@ def sklearn_ridge(x, ys, alphas, n_folds: int) -> Callable[[], RidgeFit]:
         return RidgeFit(best, fit(x, y, best).coef_.T)
 
     def call() -> RidgeFit:
-        found = [one_layer(y) for y in ys]
-        return RidgeFit(*(np.concatenate(parts, axis=-1) for parts in zip(*found, strict=True)))
+        fits = [one_layer(y) for y in ys]
+        return RidgeFit(*(np.concatenate(parts, axis=-1) for parts in zip(*fits, strict=True)))
 
     return call
 
@@ -111,7 +111,7 @@ def scipy_procrustes(sources, targets, train, rows) -> Callable[[], np.ndarray]:
     training rank is below D the rotation is arbitrary on the rest: predict training rows then.
     """
 
-    def one(x, y, mask, wanted):
+    def predicted_rows(x, y, mask, wanted):
         mean_x, mean_y = x[mask].mean(axis=0), y[mask].mean(axis=0)
         rotation, _ = scipy.linalg.orthogonal_procrustes(x[mask] - mean_x, y[mask] - mean_y)
         return (x[wanted] - mean_x) @ rotation + mean_y
@@ -120,7 +120,10 @@ def scipy_procrustes(sources, targets, train, rows) -> Callable[[], np.ndarray]:
         return np.stack(
             [
                 [
-                    [one(x, y, m > 0, wanted) for m, wanted in zip(train, rows, strict=True)]
+                    [
+                        predicted_rows(x, y, m > 0, wanted)
+                        for m, wanted in zip(train, rows, strict=True)
+                    ]
                     for x in sources
                 ]
                 for y in targets
@@ -141,7 +144,7 @@ def torch_procrustes(sources, targets, train, rows, *, batch: int = 1) -> Callab
     means_y = torch.einsum("fn,lnd->lfd", weights, targets) / count[:, None]
 
     def call() -> np.ndarray:
-        found = []
+        predicted = []
         for layer in range(len(targets)):
             y = (targets[layer] - means_y[layer][:, None]) * weights[:, :, None]  # [F, N, D]
             for source, mean_x in zip(sources, means_x, strict=True):
@@ -150,9 +153,9 @@ def torch_procrustes(sources, targets, train, rows, *, batch: int = 1) -> Callab
                     part = slice(fold, fold + batch)
                     left, _, right = torch.linalg.svd(x[part].mT @ y[part], full_matrices=False)
                     asked = torch.take_along_dim(x[part], rows[part][:, :, None], 1)
-                    found.append(asked @ (left @ right) + means_y[layer][part][:, None])
+                    predicted.append(asked @ (left @ right) + means_y[layer][part][:, None])
         shape = (len(targets), len(sources), *rows.shape, targets.shape[-1])
-        return torch.cat(found).reshape(shape).cpu().numpy()
+        return torch.cat(predicted).reshape(shape).cpu().numpy()
 
     return call
 

@@ -65,15 +65,15 @@ def found_share(correlation: float, n_studies: int, *, seed: int = 0) -> tuple[i
     rng = np.random.default_rng(seed)
     n_models = int(ranks.needed_models(correlation, 1))
     pearson = 2 * np.sin(np.pi * correlation / 6)
-    found = 0
+    n_significant = 0
     for study in range(n_studies):
         sizes = rng.standard_normal(n_models)
         shared = rng.standard_normal(n_models)
         own = pearson * shared + np.sqrt(1 - pearson**2) * rng.standard_normal(n_models)
         orders = ranks.orders(None, 499, n_models, seed=study)
         scores, tasks = sizes / 2 + shared, sizes / 2 + own
-        found += ranks.permutation_test(scores, tasks[None], [sizes], orders)[0] < LEVEL
-    return n_models, found / n_studies
+        n_significant += ranks.permutation_test(scores, tasks[None], [sizes], orders)[0] < LEVEL
+    return n_models, n_significant / n_studies
 
 
 def main(argv: list[str]) -> None:

@@ -89,8 +89,8 @@ def saved_batches(cache: str) -> int:
     """How many batches the state on disk holds; 0 without one."""
     from brainalign_jax.language.cache import read_arrays
 
-    found = list(Path(cache).glob("*.partial"))
-    return read_arrays(found[0])[0]["done"] if found else 0
+    partial = list(Path(cache).glob("*.partial"))
+    return read_arrays(partial[0])[0]["done"] if partial else 0
 
 
 def kill_at(process: subprocess.Popen, line: str, delay: float) -> tuple[list[str], bool]:
@@ -105,7 +105,7 @@ def kill_at(process: subprocess.Popen, line: str, delay: float) -> tuple[list[st
     os.kill(process.pid, signal.SIGKILL) if killed else None
     rest = process.stdout.read().split("\n")
     process.wait()
-    return lines + [one for one in rest if one], killed
+    return lines + [later for later in rest if later], killed
 
 
 def study(output: str, vectors: str, seed: int) -> None:
@@ -126,7 +126,7 @@ def study(output: str, vectors: str, seed: int) -> None:
 
     outputs._move = move_aloud
     responses, _ = simulated_study(0.4, n_words=80, n_types=50, n_subjects=2, seed=0)
-    by_name = {one.subject: one for one in responses}
+    by_name = {person.subject: person for person in responses}
     dataset = Dataset("story", tuple(by_name), responses[0].stimulus, by_name.__getitem__)
     chosen = protocol("audited", n_folds=3, n_inner_folds=2, purge=2.0)
     scoring = Scoring(("procrustes", "ridge", "rsa"), chosen, (1, 10), seed=seed)
@@ -154,24 +154,24 @@ def finished_study(output: Path, vectors: Path, seed: int) -> float:
     return time.monotonic() - begin
 
 
-def differences(found: Path, expected: Path) -> list[str]:
+def differences(resumed: Path, expected: Path) -> list[str]:
     """What differs, to the bit, between the tables of two studies; files that only one of them has."""
     from brainalign_jax.study.results import ResultTable
 
-    one, other = ResultTable.load(found), ResultTable.load(expected)
-    told = [] if one.rows.equals(other.rows) else ["results"]
-    told += [f"only one has {name}" for name in {*one.extras} ^ {*other.extras}]
-    common = {*one.extras} & {*other.extras}
-    told += [name for name in sorted(common) if not one.extras[name].equals(other.extras[name])]
-    told += [f"manifest: {key}" for key in one.manifest if key not in ("created",)
-             and one.manifest[key] != other.manifest.get(key) and key != "computation"]  # fmt: skip
+    table, other = ResultTable.load(resumed), ResultTable.load(expected)
+    told = [] if table.rows.equals(other.rows) else ["results"]
+    told += [f"only one has {name}" for name in {*table.extras} ^ {*other.extras}]
+    common = {*table.extras} & {*other.extras}
+    told += [name for name in sorted(common) if not table.extras[name].equals(other.extras[name])]
+    told += [f"manifest: {key}" for key in table.manifest if key not in ("created",)
+             and table.manifest[key] != other.manifest.get(key) and key != "computation"]  # fmt: skip
     lists = [
         {
             path.relative_to(folder).as_posix()
             for path in folder.rglob("*")
             if path.is_file() and path.relative_to(folder).parts[0] not in ("cells", "embeddings")
         }
-        for folder in (found, expected)
+        for folder in (resumed, expected)
     ]
     return told + [f"file {name}" for name in sorted(lists[0] ^ lists[1])]
 
@@ -274,7 +274,7 @@ def kill_extractions(times: int, rng: random.Random) -> None:
                 in_write = rng.random() < 0.4
                 mark = "writing" if in_write else rng.choice(["saved", f"saved {before + 2}"])
                 lines, dead = kill_at(process, mark, rng.uniform(0, 0.25))
-                reported = [int(one.split()[1]) for one in lines if one.startswith("saved")]
+                reported = [int(said.split()[1]) for said in lines if said.startswith("saved")]
                 if not dead:
                     break
                 at = "write" if "writing" in lines else "batches"
@@ -287,10 +287,10 @@ def kill_extractions(times: int, rng: random.Random) -> None:
                 print(f"killed in {at:7} ({layout}): {left} on disk", flush=True)
                 if "written" in lines or sum(killed.values()) >= times:
                     break
-            found = start_and_read(folder, cache, layout)
-            if layout == "whole" and found.fingerprint() != expected.fingerprint():
+            resumed = start_and_read(folder, cache, layout)
+            if layout == "whole" and resumed.fingerprint() != expected.fingerprint():
                 sys.exit("the vectors differ from those of an undisturbed extraction")
-            worst = np.abs(found.values - expected.values).max()
+            worst = np.abs(resumed.values - expected.values).max()
             if not worst <= 1e-5:
                 sys.exit(f"the vectors differ by {worst}")
             print(f"finished ({layout}): largest difference {worst:.2g}", flush=True)

@@ -127,13 +127,13 @@ def comparison(stimulus: Stimulus, n_draws: int) -> Scorer:
     def score(responses, vectors):
         pair = [rsa.rdm(x)[None] for x in (responses, vectors)]
 
-        def one(confounds):
+        def correlations_beside(confounds):
             problem = partial_rsa.mantel_problem(*pair, confounds)
             return jax.lax.map(
                 lambda order: partial_rsa.permuted_correlations(problem, order)[0, 0], every
             )
 
-        return one(held[:0]), one(held)
+        return correlations_beside(held[:0]), correlations_beside(held)
 
     return Scorer(
         ("rdm", "rdm_partial"),
@@ -148,7 +148,7 @@ def p_values(
 ) -> dict[str, np.ndarray]:
     """kind -> p-values [S, metrics] of studies of noise."""
     rng = np.random.default_rng((seed, int(10 * smoothness)))
-    found: dict[str, list] = {kind: [] for kind in scorer.orders}
+    p_by_kind: dict[str, list] = {kind: [] for kind in scorer.orders}
     for _ in range(n_studies):
         pair = (smooth_noise(rng, stimulus, width, smoothness) for width in (10, 12))
         scores = scorer.score(*pair)
@@ -156,13 +156,13 @@ def p_values(
         for kind, orders in scorer.orders.items():
             null = scores[start : start + len(orders)]
             start += len(orders)
-            found[kind].append(
+            p_by_kind[kind].append(
                 [
                     permutation_p(scores[0, i], null[:, i], shifts=kind == scorer.floor)
                     for i in range(scores.shape[1])
                 ]
             )
-    return {kind: np.array(values) for kind, values in found.items()}
+    return {kind: np.array(values) for kind, values in p_by_kind.items()}
 
 
 def row(p: np.ndarray, **place) -> dict:
@@ -180,9 +180,9 @@ def markdown(rows: list[dict]) -> str:
     """Share of studies with p <= .04, method and metric by smoothness and kind."""
     kinds = ("shift", "shift_far", "blocks")
     lines = ["| method | metric | smooth over | " + " | ".join(kinds) + " |", "|---" * 6 + "|"]
-    found = {(r["method"], r["metric"], r["smoothness"], r["kind"]): r for r in rows}
-    for method, metric, smoothness in dict.fromkeys(key[:3] for key in found):
-        shares = [found[method, metric, smoothness, kind]["share"]["0.04"][0] for kind in kinds]
+    by_case = {(r["method"], r["metric"], r["smoothness"], r["kind"]): r for r in rows}
+    for method, metric, smoothness in dict.fromkeys(key[:3] for key in by_case):
+        shares = [by_case[method, metric, smoothness, kind]["share"]["0.04"][0] for kind in kinds]
         told = " | ".join(f"{share:.3f}" for share in shares)
         lines.append(f"| {method} | {metric} | {smoothness:g} words | {told} |")
     return "\n".join(lines)

@@ -21,13 +21,13 @@ def collect(suite: str, pattern: str) -> list[Job]:
         if name.startswith(f"{suite}_")
     ]
     known = [job for module in modules for job in module.jobs()]
-    found = [job for job in known if re.search(pattern, job.name, re.IGNORECASE)]
-    if not found:
+    matching = [job for job in known if re.search(pattern, job.name, re.IGNORECASE)]
+    if not matching:
         raise ValueError(
             f"suite {suite!r} has no job that matches {pattern!r}: it has "
             f"{', '.join(repr(job.name) for job in known) or 'none at all'}"
         )
-    return found
+    return matching
 
 
 def run(jobs: list[Job], repeats: int) -> tuple[list[dict], dict[str, float]]:

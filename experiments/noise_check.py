@@ -52,14 +52,14 @@ def _check(values: dict[str, object], text: str) -> None:
     from brainalign_jax.studies.checks import noise
 
     small, passed = values["small"], ("widths", "protocols", "methods", "n_subjects", "n_voxels")
-    found = noise.check_noise(
+    noise_scores = noise.check_noise(
         values["output_dir"],
         story=noise.make_story(640, 600, 260, seed=values["seed"]) if small else None,
         gaps=[name == "gaps" for name in values["timing"]],
         csls_k=10 if small else None,
         **{name: values[name] for name in (*passed, "autocorrelation", "n_nulls", "seed")},
     )
-    print(noise.text(found))
+    print(noise.text(noise_scores))
 
 
 COMMAND = Command(

@@ -40,14 +40,14 @@ def _power(values: dict[str, object], text: str) -> None:
 
     keep_compiled_programs()
     output = values["output_dir"]
-    found = power(
+    power_table = power(
         values["strengths"],
         cells=output / "cells",
         show=values["progress"],
         **{n: values[n] for n in ("n_studies", "n_null_studies", "methods", "n_draws", "seed")},
     )
-    write_parquet(found, output / "power.parquet")
-    print(found.round(3).to_string(index=False))
+    write_parquet(power_table, output / "power.parquet")
+    print(power_table.round(3).to_string(index=False))
 
 
 COMMAND = Command(

@@ -68,7 +68,7 @@ def _walk(values: dict[str, object], text: str) -> None:
             check_known("step", name, STEPS)
 
     passed = ("methods", "steps", "k", "layers", "lower", "n_nulls", "null", "seed", "progress")
-    found = run_ladder(
+    ladder = run_ladder(
         open_data(values),
         values["models"],
         values["output_dir"],
@@ -77,7 +77,7 @@ def _walk(values: dict[str, object], text: str) -> None:
         command=text,
         **{name: values[name] for name in passed},
     )
-    say_finished("\n".join(found.sentences), values["output_dir"])
+    say_finished("\n".join(ladder.sentences), values["output_dir"])
 
 
 COMMAND = Command(
