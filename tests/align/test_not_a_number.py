@@ -108,10 +108,10 @@ def slope(scores):
 
 
 def fitted_slope(slopes):
-    found = scaling_slope.slope_test(
+    tested = scaling_slope.slope_test(
         slopes, bootstrap.draw_counts(6, 50), scaling_slope.draw_signs(6, 63)
     )
-    return found.interval, found.p_sign_flip, found.p_bootstrap
+    return tested.interval, tested.p_sign_flip, tested.p_bootstrap
 
 
 def partial_fit(x, nuisances, y):

@@ -30,10 +30,10 @@ def ridge(solver, tile):
     rows = ridge_folds.fold_rows(
         np.stack([fold != f for f in range(4)]), np.stack([fold == f for f in range(4)])
     )
-    found = cross_validated_ridge(x, y, ALPHAS, rows, solver=solver, tile=tile)
-    weights = np.asarray(found.weights)
+    fitted = cross_validated_ridge(x, y, ALPHAS, rows, solver=solver, tile=tile)
+    weights = np.asarray(fitted.weights)
     predictions = x @ weights if solver == "primal" else x @ (x.T @ weights)
-    return {"predictions": predictions, "alpha": np.asarray(found.index)}
+    return {"predictions": predictions, "alpha": np.asarray(fitted.index)}
 
 
 def rotation(algorithm):
@@ -50,8 +50,8 @@ def rotation_folds():
     maps = jax.jit(procrustes.fit_folds)(
         x, y, held_out, np.ones((1, 8), np.float32), np.ones(N, np.float32)
     )
-    one = jax.tree.map(lambda leaf: leaf[0], maps)
-    return {"predictions": procrustes.apply(one, x)}
+    last = jax.tree.map(lambda leaf: leaf[0], maps)
+    return {"predictions": procrustes.apply(last, x)}
 
 
 def rotation_mask():
@@ -64,8 +64,8 @@ def csls(tile, max_bytes=2**30):
     _, y = data()
     noisy = y + 6 * np.random.default_rng(1).standard_normal(y.shape).astype(np.float32)
     ranks = jax.jit(retrieval.csls_ranks, static_argnames=("k", "tile", "max_bytes"))
-    found = ranks(noisy, y, np.arange(N, dtype=np.int32), k=5, tile=tile, max_bytes=max_bytes)
-    return found._asdict()
+    by_kind = ranks(noisy, y, np.arange(N, dtype=np.int32), k=5, tile=tile, max_bytes=max_bytes)
+    return by_kind._asdict()
 
 
 def geometry(tile):
@@ -94,8 +94,8 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_way_of_computing_does_not_matter(case):
-    found, expected = (run() for run in CASES[case])
-    assert found.keys() == expected.keys()
+    actual, expected = (run() for run in CASES[case])
+    assert actual.keys() == expected.keys()
     for name in expected:
-        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(actual[name], expected[name], rtol=1e-4, atol=2e-5, err_msg=name)
         assert np.ptp(np.asarray(expected[name])) > 0 or np.size(expected[name]) == 1

@@ -44,16 +44,16 @@ def by_loop(sources, n_rounds):
 @pytest.mark.parametrize("n_rows", [15, 60])  # either way to the first template
 def test_it_equals_a_loop_over_procrustes_problems(double, rng, n_rows):
     _, sources = planted(rng, n_rows=n_rows, noise=1.5)
-    found = fit(
+    fitted = fit(
         double.array(sources), double.array(np.ones(n_rows)), tolerance=0.0, max_iterations=6
     )
     moved, template, errors = by_loop(sources, 6)
-    assert int(found.n_iterations) == 6
-    assert float(found.error) == pytest.approx(errors[-1])
+    assert int(fitted.n_iterations) == 6
+    assert float(fitted.error) == pytest.approx(errors[-1])
     assert (np.diff(errors) <= 1e-12).all()
     # up to the signs of the first template's axes
-    double.close(found.template @ found.template.T, template @ template.T, factor=100)
-    aligned = np.asarray(hyperalignment.apply(found, double.array(sources)))
+    double.close(fitted.template @ fitted.template.T, template @ template.T, factor=100)
+    aligned = np.asarray(hyperalignment.apply(fitted, double.array(sources)))
     double.close(
         jnp.asarray(np.einsum("snr,tmr->stnm", aligned, aligned)),
         np.einsum("snr,tmr->stnm", moved, moved),
@@ -64,14 +64,14 @@ def test_it_equals_a_loop_over_procrustes_problems(double, rng, n_rows):
 def test_planted_rotations_are_recovered_on_test_rows(precision, rng):
     shared, sources = planted(rng)
     weights = (np.arange(40) % 4 > 0).astype(float)
-    found = fit(*precision.arrays(sources, weights))
-    aligned = np.asarray(hyperalignment.apply(found, precision.array(sources)))
+    fitted = fit(*precision.arrays(sources, weights))
+    aligned = np.asarray(hyperalignment.apply(fitted, precision.array(sources)))
     scale = np.abs(aligned).max()
     np.testing.assert_allclose(
         aligned, np.broadcast_to(aligned[0], aligned.shape), atol=200 * precision.tolerance * scale
     )
-    assert float(found.error) < 1e-6
-    assert int(found.n_iterations) < 20
+    assert float(fitted.error) < 1e-6
+    assert int(fitted.n_iterations) < 20
     distances = np.linalg.norm(aligned[0][:, None] - aligned[0], axis=2)
     expected = np.linalg.norm(shared[:, None] - shared, axis=2)
     np.testing.assert_allclose(distances, expected, atol=200 * precision.tolerance * scale)
@@ -113,21 +113,23 @@ def test_weights_are_repeated_rows(double, rng):
 def test_the_order_of_the_subjects_does_not_matter(double, rng):
     _, sources = planted(rng, noise=2.0)
     weights = double.array(np.ones(40))
-    one = fit(double.array(sources), weights)
+    forward = fit(double.array(sources), weights)
     other = fit(double.array(sources[::-1].copy()), weights)
-    double.close(one.template @ one.template.T, other.template @ other.template.T, factor=1000)
+    double.close(
+        forward.template @ forward.template.T, other.template @ other.template.T, factor=1000
+    )
 
 
 def test_scales_are_recovered(double, rng):
     factors = np.array([1.0, 2.0, 0.5, 1.5])
     _, sources = planted(rng, scales=factors)
     weights = double.array(np.ones(40))
-    found = fit(double.array(sources), weights, scale=True)
-    double.close(found.scale * factors / (found.scale[0] * factors[0]), np.ones(4), factor=100)
-    moved = np.asarray(hyperalignment.apply(found, double.array(sources)))
+    fitted = fit(double.array(sources), weights, scale=True)
+    double.close(fitted.scale * factors / (fitted.scale[0] * factors[0]), np.ones(4), factor=100)
+    moved = np.asarray(hyperalignment.apply(fitted, double.array(sources)))
     centred = sources - sources.mean(axis=1, keepdims=True)
     assert (moved**2).sum() == pytest.approx((centred**2).sum())
-    assert float(found.error) < 1e-6
+    assert float(fitted.error) < 1e-6
     assert float(fit(double.array(sources), weights).error) > 0.05
 
 
@@ -135,12 +137,12 @@ def test_what_the_training_rows_do_not_span_is_dropped(double, rng):
     """Fewer training rows than axes: nothing is made up, and the same numbers come every time."""
     _, sources = planted(rng, n_rows=12, width=8, noise=0.5)
     weights = (np.arange(12) < 5).astype(float)
-    found = fit(*double.arrays(sources, weights))
-    assert np.isfinite(found.rotation).all()
-    ranks = [np.linalg.matrix_rank(np.asarray(one), tol=1e-6) for one in found.rotation]
+    fitted = fit(*double.arrays(sources, weights))
+    assert np.isfinite(fitted.rotation).all()
+    ranks = [np.linalg.matrix_rank(np.asarray(rotation), tol=1e-6) for rotation in fitted.rotation]
     assert max(ranks) <= 4
     again = fit(*double.arrays(sources, weights))
-    np.testing.assert_array_equal(found.rotation, again.rotation)
+    np.testing.assert_array_equal(fitted.rotation, again.rotation)
 
 
 def test_it_is_the_same_batched(double, rng):

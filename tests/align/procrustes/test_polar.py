@@ -49,9 +49,9 @@ def test_isometry_is_that_of_a_float64_svd(precision, rng, square, algorithm):
     for name, (singular, condition) in cases.items():
         for scale in (1.0, 1e-12, 1e12):
             cross, expected = planted(rng, v, d, singular)
-            found = isometry(precision.array(cross * scale), algorithm=algorithm)
-            assert found.dtype == precision.dtype
-            error = np.linalg.norm(np.asarray(found, np.float64) - expected * singular.any())
+            rotation = isometry(precision.array(cross * scale), algorithm=algorithm)
+            assert rotation.dtype == precision.dtype
+            error = np.linalg.norm(np.asarray(rotation, np.float64) - expected * singular.any())
             assert error < 30 * eps * condition, (name, scale, error)
 
 
@@ -61,12 +61,12 @@ def test_rows_and_columns_of_zeros_and_copies(precision, rng, algorithm):
     source, target = rng.normal(size=(60, N)), rng.normal(size=(60, N))
     source[:, 3], source[:, 5], target[:, 7] = 0, source[:, 4], 0
     cross = precision.array(source.T @ target)
-    found = np.asarray(isometry(cross, algorithm=algorithm), np.float64)
+    rotation = np.asarray(isometry(cross, algorithm=algorithm), np.float64)
     left, _, right = np.linalg.svd(np.asarray(cross, np.float64))
     expected = left[:, : N - 2] @ right[: N - 2]
-    np.testing.assert_allclose(found, expected, atol=50 * precision.tolerance)
-    np.testing.assert_allclose(found[3], 0, atol=precision.tolerance)
-    np.testing.assert_allclose(found[:, 7], 0, atol=precision.tolerance)
+    np.testing.assert_allclose(rotation, expected, atol=50 * precision.tolerance)
+    np.testing.assert_allclose(rotation[3], 0, atol=precision.tolerance)
+    np.testing.assert_allclose(rotation[:, 7], 0, atol=precision.tolerance)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -107,8 +107,8 @@ def test_a_mean_beside_the_matrix_is_part_of_it(double, rng):
             pair = size * rng.normal(size=len(cross)), rng.normal(size=cross.shape[1])
             left, _, right = np.linalg.svd(cross + np.outer(*pair), full_matrices=False)
             mean = polar.Mean(*double.arrays(*pair))
-            found = isometry(double.array(cross), mean=mean, algorithm="svd")
-            double.close(found, left @ right, factor=50)
+            rotation = isometry(double.array(cross), mean=mean, algorithm="svd")
+            double.close(rotation, left @ right, factor=50)
         turned = rotate(*double.arrays(rows, wide), mean)
         double.close(turned, rows @ left @ right, factor=50)
 
@@ -142,18 +142,18 @@ def test_gram_leaves_to_the_svd_only_what_it_cannot_do(monkeypatch, double, rng,
         cross, expected = planted(rng, N, N + 3, singular)
         if not wide:
             cross, expected = cross.T, expected.T
-        found = fitted(double.array(cross))
+        rotation = fitted(double.array(cross))
         if able:
-            np.testing.assert_allclose(found, expected, atol=1e-9, err_msg=name)
+            np.testing.assert_allclose(rotation, expected, atol=1e-9, err_msg=name)
         else:
-            assert np.isnan(found).all(), name
+            assert np.isnan(rotation).all(), name
 
 
 def test_large_blocks_of_the_gram_matrix(rng):
     """Above 128 columns the upper right block is neither computed nor read."""
     cross, expected = planted(rng, 150, 140, graded(140, 1e-3))
-    found = isometry(jnp.asarray(cross, jnp.float32), algorithm="gram")
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    rotation = isometry(jnp.asarray(cross, jnp.float32), algorithm="gram")
+    np.testing.assert_allclose(rotation, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("algorithm", ["qdwh", "newton_schulz"])

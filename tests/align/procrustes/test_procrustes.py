@@ -285,9 +285,9 @@ def test_float32_keeps_what_the_mean_outshines(unit_interval, algorithm):
     source, target, rotation, expected = unit_interval
     single = [np.asarray(x, np.float32) for x in (source, target, np.ones(600))]
     fitted = fit(*single, center=False, algorithm=algorithm)
-    found = np.asarray(fitted.rotation, np.float64)
-    assert (np.linalg.svd(found, compute_uv=False) > 0.99).sum() == 150
-    np.testing.assert_allclose(found, rotation, atol=1e-3)
+    fitted_rotation = np.asarray(fitted.rotation, np.float64)
+    assert (np.linalg.svd(fitted_rotation, compute_uv=False) > 0.99).sum() == 150
+    np.testing.assert_allclose(fitted_rotation, rotation, atol=1e-3)
     predicted = np.asarray(single[0] @ np.asarray(fitted.rotation))
     assert (ranks_of(predicted, single[1]) == expected).mean() >= 0.95
 
@@ -303,13 +303,13 @@ def test_folds_and_spans_in_float32_far_from_zero(rng):
     for fold, mask in enumerate(masks):
         some = source[mask > 0]
         expected, _, _ = oracles.procrustes(source, target, mask, center=False)
-        found = some @ np.asarray(folds.rotation[fold])
-        np.testing.assert_allclose(found, some @ expected, atol=1e-3)
+        predicted = some @ np.asarray(folds.rotation[fold])
+        np.testing.assert_allclose(predicted, some @ expected, atol=1e-3)
     spans = [procrustes.span(x, rows, np.ones(len(rows), np.float32), center=False) for x in single]
-    found = jax.jit(procrustes.fit_spans, static_argnames="center")(*spans, center=False)
+    of_spans = jax.jit(procrustes.fit_spans, static_argnames="center")(*spans, center=False)
     left, _, right = np.linalg.svd(source[rows].T @ target[rows], full_matrices=False)
     expected = left[:, : len(rows)] @ right[: len(rows)]
-    np.testing.assert_allclose(found.rotation, expected, atol=1e-3)
+    np.testing.assert_allclose(of_spans.rotation, expected, atol=1e-3)
 
 
 # --- folds ----------------------------------------------------------------------------------------
@@ -397,12 +397,12 @@ def test_spans_fit_as_the_masked_rows_do(precision, rng, v, d):
         jax.jit(procrustes.span)(precision.array(x), rows, precision.array(weights))
         for x in (source, target)
     ]
-    found = jax.jit(procrustes.fit_spans)(*spans)
+    of_spans = jax.jit(procrustes.fit_spans)(*spans)
     expected = fit(*precision.arrays(source, target, in_all))
-    precision.close(found.rotation, expected.rotation, factor=50)
-    precision.close(found.source_mean, expected.source_mean)
+    precision.close(of_spans.rotation, expected.rotation, factor=50)
+    precision.close(of_spans.source_mean, expected.source_mean)
     some = precision.array(source[:6])
-    precision.close(procrustes.apply(found, some), apply(expected, some), factor=50)
+    precision.close(procrustes.apply(of_spans, some), apply(expected, some), factor=50)
 
 
 def test_spans_of_copied_rows_and_of_two_rows(double, rng):

@@ -261,9 +261,9 @@ def test_fits_are_the_same_batched(double, rng):
     batched = jax.jit(jax.vmap(jax.vmap(kernel, (None, 0)), (0, None)))(layers, folds)
     assert len(set(np.asarray(batched.best_step).ravel().tolist())) > 1
     for place in np.ndindex(2, 2):
-        one = fit(source, layers[place[0]], weights, folds[place[1]], start, training=training)
+        alone = fit(source, layers[place[0]], weights, folds[place[1]], start, training=training)
         jax.tree.map(
-            lambda a, b, at=place: np.testing.assert_allclose(a[at], b, rtol=1e-7), batched, one
+            lambda a, b, at=place: np.testing.assert_allclose(a[at], b, rtol=1e-7), batched, alone
         )
 
 

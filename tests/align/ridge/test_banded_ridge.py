@@ -179,7 +179,7 @@ def test_agrees_with_himalaya(double, rng, fit_intercept):
     grams = gram(groups)
     # himalaya forbids the alphas that rounding would spoil; positive weights keep its log finite
     gammas = GAMMAS[:3]
-    found = himalaya.solve_multiple_kernel_ridge_random_search(
+    searched = himalaya.solve_multiple_kernel_ridge_random_search(
         grams,
         targets,
         n_iter=gammas,
@@ -189,7 +189,7 @@ def test_agrees_with_himalaya(double, rng, fit_intercept):
         return_weights="dual",
         progress_bar=False,
     )
-    deltas, dual, scores = found[:3]
+    deltas, dual, scores = searched[:3]
     fitted = random_search(
         *double.arrays(grams, targets, 1 - test, test, gammas, ALPHAS),
         fit_intercept=fit_intercept,
@@ -198,7 +198,7 @@ def test_agrees_with_himalaya(double, rng, fit_intercept):
     np.testing.assert_allclose(-fitted.errors, scores.max(0), rtol=1e-6)
     cross = gram([rng.normal(size=(6, d)) for d in WIDTHS], groups)
     split = himalaya.predict_weighted_kernel_ridge(cross, dual, deltas, split=True)
-    theirs = split.sum(0) + (found[3] if fit_intercept else 0)
+    theirs = split.sum(0) + (searched[3] if fit_intercept else 0)
     double.close(predict(fitted, double.array(cross)), theirs, factor=100)
     if not fit_intercept:
         ours = predict_split(fitted, double.array(cross))

@@ -32,20 +32,21 @@ def test_combinations_are_the_filters(precision, spectrum):
     basis = filter_basis(*precision.arrays(w, ALPHAS), size=size)
     assert basis.functions.shape == (size, len(w))
     assert basis.coefficients.shape == (len(ALPHAS), size)
-    found = np.asarray(basis.coefficients, np.float64) @ np.asarray(basis.functions, np.float64)
-    shrinkages, expected = w * found, w * loop_filters(w, ALPHAS)
+    combined = np.asarray(basis.coefficients, np.float64) @ np.asarray(basis.functions, np.float64)
+    shrinkages, expected = w * combined, w * loop_filters(w, ALPHAS)
     # of each alpha relative to its largest: that of a huge alpha is exact as well
     largest = expected.max(axis=1, keepdims=True)
     atol = 3e-6 if jax.default_backend() == "cpu" else 2e-5  # measured on an H200: 9e-6
     np.testing.assert_allclose(shrinkages / largest, expected / largest, atol=atol)
-    assert not found[:, w == 0].any()
+    assert not combined[:, w == 0].any()
 
 
 def test_one_function_an_alpha_is_exact(precision):
     w = SPECTRA["decaying"]
     basis = filter_basis(*precision.arrays(w, ALPHAS), size=len(ALPHAS))
-    found = np.asarray(basis.coefficients) @ np.asarray(basis.functions)  # a GPU multiplies in TF32
-    precision.close(found, loop_filters(w, ALPHAS))
+    # a GPU multiplies in TF32
+    combined = np.asarray(basis.coefficients) @ np.asarray(basis.functions)
+    precision.close(combined, loop_filters(w, ALPHAS))
 
 
 def test_the_size_is_the_smallest_that_will_do():

@@ -48,10 +48,10 @@ def test_predictions_are_those_of_scikit_learn(data, lam):
     nuisance = partial_ridge.nuisance_operators(jnp.asarray(z), jnp.asarray(mask), jnp.array([lam]))
     fitted = partial_ridge.factor(jnp.asarray(x), jnp.asarray(z), jnp.asarray(mask))
     rows = jnp.arange(N)
-    found = partial_ridge.operators(fitted, nuisance, jnp.array(alphas), rows) @ y
+    predicted = partial_ridge.operators(fitted, nuisance, jnp.array(alphas), rows) @ y
     for index, alpha in enumerate(alphas):
         want = by_sklearn(x, z, y, mask > 0, lam, alpha)
-        np.testing.assert_allclose(found[index], want, atol=1e-8)
+        np.testing.assert_allclose(predicted[index], want, atol=1e-8)
 
 
 def test_it_is_two_penalties_in_one_problem(data):
@@ -69,13 +69,13 @@ def test_it_is_two_penalties_in_one_problem(data):
     )
     nuisance = partial_ridge.nuisance_operators(jnp.asarray(z), jnp.asarray(mask), jnp.array([lam]))
     fitted = partial_ridge.factor(jnp.asarray(x), jnp.asarray(z), jnp.asarray(mask))
-    found = partial_ridge.operators(fitted, nuisance, jnp.array([alpha]), jnp.arange(N))[0] @ y
-    np.testing.assert_allclose(found, centre + design @ both, atol=1e-8)
+    predicted = partial_ridge.operators(fitted, nuisance, jnp.array([alpha]), jnp.arange(N))[0] @ y
+    np.testing.assert_allclose(predicted, centre + design @ both, atol=1e-8)
 
 
 def test_rows_left_out_have_no_part(data):
     x, z, y, mask = data
-    other = [np.where(mask[:, None] > 0, one, np.nan) for one in (x, z)]
+    other = [np.where(mask[:, None] > 0, columns, np.nan) for columns in (x, z)]
     same = [
         partial_ridge.factor(jnp.asarray(a), jnp.asarray(b), jnp.asarray(mask)).eigenvalues
         for a, b in ((x, z), (np.nan_to_num(other[0]), np.nan_to_num(other[1])))
@@ -97,10 +97,10 @@ def test_without_nuisances_it_is_ridge_of_standardised_features(data):
     none = jnp.zeros((N, 0))
     nuisance = partial_ridge.nuisance_operators(none, jnp.asarray(mask), jnp.zeros(1))
     fitted = partial_ridge.factor(jnp.asarray(x), none, jnp.asarray(mask))
-    found = partial_ridge.operators(fitted, nuisance, jnp.array([0.5]), jnp.arange(N))[0] @ y
+    predicted = partial_ridge.operators(fitted, nuisance, jnp.array([0.5]), jnp.arange(N))[0] @ y
     xs = (x - x[train].mean(axis=0)) / x[train].std(axis=0)
     want = Ridge(alpha=0.5 * D).fit(xs[train], y[train]).predict(xs)
-    np.testing.assert_allclose(found, want, atol=1e-8)
+    np.testing.assert_allclose(predicted, want, atol=1e-8)
 
 
 def test_features_that_the_nuisances_hold_add_nothing(data):
@@ -116,9 +116,9 @@ def test_features_that_the_nuisances_hold_add_nothing(data):
 def test_nuisances_that_repeat_one_another_count_once(data):
     _, z, y, mask = data
     twice = jnp.asarray(np.concatenate([z, z[:, :1] * 2 - 1], axis=1))
-    found = partial_ridge.nuisance_operators(twice, jnp.asarray(mask), jnp.zeros(1))[0] @ y
+    predicted = partial_ridge.nuisance_operators(twice, jnp.asarray(mask), jnp.zeros(1))[0] @ y
     want = LinearRegression().fit(z[mask > 0], y[mask > 0]).predict(z)
-    np.testing.assert_allclose(found, want, atol=1e-7)
+    np.testing.assert_allclose(predicted, want, atol=1e-7)
 
 
 @pytest.mark.parametrize("alone", [False, True])
@@ -139,7 +139,7 @@ def test_error_forms_give_the_error_of_cross_validation(data, alone):
         jnp.array(lambdas),
         jnp.array(alphas),
     )
-    found = np.einsum("nt,cnm,mt->ct", y, forms, y)
+    errors = np.einsum("nt,cnm,mt->ct", y, forms, y)
     want = [
         sum(
             ((by_sklearn(x, z, y, mask, lam, alpha) - y)[fold] ** 2).sum(axis=0)
@@ -148,20 +148,20 @@ def test_error_forms_give_the_error_of_cross_validation(data, alone):
         for lam in lambdas
         for alpha in ([np.inf] if alone else alphas)
     ]
-    np.testing.assert_allclose(found, want, rtol=1e-7)
+    np.testing.assert_allclose(errors, want, rtol=1e-7)
 
 
 def test_float32_is_close(data):
     x, z, y, mask = data
-    found = []
+    predictions = []
     for dtype in (jnp.float32, jnp.float64):
-        x_, z_, mask_ = (jnp.asarray(one, dtype) for one in (x, z, mask))
+        x_, z_, mask_ = (jnp.asarray(part, dtype) for part in (x, z, mask))
         nuisance = partial_ridge.nuisance_operators(z_, mask_, jnp.array([0.1], dtype))
         fitted = partial_ridge.factor(x_, z_, mask_)
         hats = partial_ridge.operators(fitted, nuisance, jnp.array([0.1], dtype), jnp.arange(N))
         assert hats.dtype == dtype
-        found.append(np.asarray(hats)[0] @ y)
-    np.testing.assert_allclose(*found, atol=2e-4)
+        predictions.append(np.asarray(hats)[0] @ y)
+    np.testing.assert_allclose(*predictions, atol=2e-4)
 
 
 def test_what_nuisances_leave_is_that_of_least_squares(data):

@@ -152,7 +152,7 @@ def test_best_predictions_are_those_of_a_slow_loop(dtype, how):
             outer.append(
                 residual_ridge.factor(x, whole, train * 1.0, test, np.ones(len(test)), dual=dual)
             )
-        found = best(
+        chosen = best(
             residual_ridge.stacked(inner_factors),
             fits,
             (held, weights.astype(dtype)),
@@ -166,11 +166,11 @@ def test_best_predictions_are_those_of_a_slow_loop(dtype, how):
         for target in range(T):
             want = oracles.encoded(layers, z, y[:, target], folds, ALPHAS)[fold]
             tolerance = 1e-8 if dtype == "float64" else 2e-4
-            np.testing.assert_allclose(found.predicted[:, target], want[0], atol=tolerance)
-            np.testing.assert_allclose(found.nuisances[:, target], want[1], atol=tolerance)
-            assert found.layer[target] == want[2]
+            np.testing.assert_allclose(chosen.predicted[:, target], want[0], atol=tolerance)
+            np.testing.assert_allclose(chosen.nuisances[:, target], want[1], atol=tolerance)
+            assert chosen.layer[target] == want[2]
             if want[2] >= 0:
-                assert ALPHAS[found.alpha[target]] == want[3]
+                assert ALPHAS[chosen.alpha[target]] == want[3]
 
 
 def test_padding_changes_nothing():

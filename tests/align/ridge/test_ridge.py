@@ -175,8 +175,8 @@ def test_float32_keeps_what_the_mean_outshines(rng):
     factor = factor_primal(*single[:2], fit_intercept=False)
     assert (np.asarray(factor.eigenvalues) > 0).sum() == 50
     expected = oracles.ridge(single[0], targets, weights, 0.01, fit_intercept=False)
-    found = np.asarray(predict(factor, single[2], np.float32(0.01)))
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+    predicted = np.asarray(predict(factor, single[2], np.float32(0.01)))
+    np.testing.assert_allclose(predicted, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("form", ["dual", "primal"])

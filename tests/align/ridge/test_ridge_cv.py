@@ -92,18 +92,18 @@ def fit(precision, path, features, targets, train, test, alphas, **options):
     return cross_validate(full, folds, rows, *precision.arrays(targets, alphas), span, **options)
 
 
-def check(precision, path, features, found, expected, *, shared=False, factor=200):
+def check(precision, path, features, fitted, expected, *, shared=False, factor=200):
     """Errors, choice and refit against the loop's."""
     errors, coefficients, mean = expected
-    precision.close(found.errors, errors, factor=factor)
-    index = np.asarray(found.index)
+    precision.close(fitted.errors, errors, factor=factor)
+    index = np.asarray(fitted.index)
     if shared:
         assert ties(errors.mean(axis=1, keepdims=True), index[None]).all()
         index = np.broadcast_to(index, errors.shape[1])
     else:
         assert ties(errors, index).all()
     refit = coefficients[index, :, np.arange(errors.shape[1])].T
-    weights = np.asarray(found.weights, np.float64)
+    weights = np.asarray(fitted.weights, np.float64)
     if path != "primal":
         centred = features - features.mean(axis=0)
         np.testing.assert_allclose(
@@ -111,7 +111,7 @@ def check(precision, path, features, found, expected, *, shared=False, factor=20
         )
     else:
         np.testing.assert_allclose(weights, refit, atol=factor * precision.tolerance)
-    precision.close(found.target_mean, mean)
+    precision.close(fitted.target_mean, mean)
 
 
 PATHS = ["primal", "dual", "dual from one factor"]
@@ -131,9 +131,9 @@ def quick_compilation():
 def test_is_a_loop_over_folds_and_alphas(precision, rng, path):
     features, targets = problem(rng, 7)
     train, test = folds("equal")
-    found = fit(precision, path, features, targets, train, test, ALPHAS, tile=16)
-    assert len(np.unique(found.index)) > 2
-    check(precision, path, features, found, loop(features, targets, train, test, ALPHAS))
+    fitted = fit(precision, path, features, targets, train, test, ALPHAS, tile=16)
+    assert len(np.unique(fitted.index)) > 2
+    check(precision, path, features, fitted, loop(features, targets, train, test, ALPHAS))
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -141,20 +141,20 @@ def test_is_a_loop_over_folds_and_alphas(precision, rng, path):
 def test_folds_of_any_size_with_rows_in_neither_set(double, rng, path, kind):
     features, targets = problem(rng, 7)
     train, test = folds(kind)
-    found = fit(double, path, features, targets, train, test, ALPHAS, tile=16)
-    check(double, path, features, found, loop(features, targets, train, test, ALPHAS))
+    fitted = fit(double, path, features, targets, train, test, ALPHAS, tile=16)
+    check(double, path, features, fitted, loop(features, targets, train, test, ALPHAS))
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_without_an_intercept(double, rng, path):
     features, targets = problem(rng, 7)
     train, test = folds("equal")
-    found = fit(double, path, features, targets, train, test, ALPHAS, fit_intercept=False, tile=16)
+    fitted = fit(double, path, features, targets, train, test, ALPHAS, fit_intercept=False, tile=16)
     errors, coefficients, mean = loop(features, targets, train, test, ALPHAS, fit_intercept=False)
-    double.close(found.errors, errors, factor=200)
-    assert not found.target_mean.any()
-    refit = coefficients[np.asarray(found.index), :, np.arange(T)].T
-    weights = np.asarray(found.weights)
+    double.close(fitted.errors, errors, factor=200)
+    assert not fitted.target_mean.any()
+    refit = coefficients[np.asarray(fitted.index), :, np.arange(T)].T
+    weights = np.asarray(fitted.weights)
     double.close(weights if path == "primal" else features.T @ weights, refit, factor=200)
 
 
@@ -164,9 +164,9 @@ def test_one_alpha_for_all_targets(double, rng, path, t):
     """Few targets: the refit forms no operator."""
     features, targets = problem(rng, 7, t=t)
     train, test = folds("equal")
-    found = fit(double, path, features, targets, train, test, ALPHAS, shared=True)
+    fitted = fit(double, path, features, targets, train, test, ALPHAS, shared=True)
     expected = loop(features, targets, train, test, ALPHAS)
-    check(double, path, features, found, expected, shared=True)
+    check(double, path, features, fitted, expected, shared=True)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -186,13 +186,13 @@ def test_tiles_change_nothing(double, rng, path):
 def test_primal_is_dual(double, rng):
     features, targets = problem(rng, 7)
     train, test = folds("purged")
-    found = [fit(double, path, features, targets, train, test, ALPHAS, tile=16) for path in PATHS]
-    coefficients = [found[0].weights] + [
-        (features - features.mean(axis=0)).T @ np.asarray(dual.weights) for dual in found[1:]
+    by_path = [fit(double, path, features, targets, train, test, ALPHAS, tile=16) for path in PATHS]
+    coefficients = [by_path[0].weights] + [
+        (features - features.mean(axis=0)).T @ np.asarray(dual.weights) for dual in by_path[1:]
     ]
-    for other, weights in zip(found[1:], coefficients[1:], strict=True):
-        np.testing.assert_array_equal(other.index, found[0].index)
-        double.close(other.errors, found[0].errors, factor=10)
+    for other, weights in zip(by_path[1:], coefficients[1:], strict=True):
+        np.testing.assert_array_equal(other.index, by_path[0].index)
+        double.close(other.errors, by_path[0].errors, factor=10)
         double.close(weights, coefficients[0], factor=10)
 
 
@@ -205,13 +205,13 @@ def test_rows_that_are_left_out_do_not_matter(double, rng, path):
     weights[[0, 7, 11, 17]] = 0
     kept = weights > 0
     masked = np.where(kept[:, None], targets, np.nan)
-    found = fit(double, path, features, masked, train, test, ALPHAS, weights=weights, tile=16)
+    fitted = fit(double, path, features, masked, train, test, ALPHAS, weights=weights, tile=16)
     rows = (features[kept], targets[kept], train[:, kept], test[:, kept])
     expected = loop(*rows, ALPHAS)
-    double.close(found.errors, expected[0], factor=200)
-    double.close(found.target_mean, expected[2])
-    refit = expected[1][np.asarray(found.index), :, np.arange(T)].T
-    coefficients = np.asarray(found.weights)
+    double.close(fitted.errors, expected[0], factor=200)
+    double.close(fitted.target_mean, expected[2])
+    refit = expected[1][np.asarray(fitted.index), :, np.arange(T)].T
+    coefficients = np.asarray(fitted.weights)
     if path != "primal":
         assert not coefficients[~kept].any()
         coefficients = (features[kept] - features[kept].mean(axis=0)).T @ coefficients[kept]
@@ -228,12 +228,12 @@ def test_repeated_words_a_dead_voxel_and_alpha_zero(precision, rng, path):
     targets[:, :5] = features @ rng.normal(size=(6, 5))
     train, test = folds("equal")
     alphas = np.array([0.0, 1e-2, 1.0, 1e2])
-    found = fit(precision, path, features, targets, train, test, alphas, tile=16)
-    check(precision, path, features, found, loop(features, targets, train, test, alphas))
-    assert not np.asarray(found.index)[:5].any()
+    fitted = fit(precision, path, features, targets, train, test, alphas, tile=16)
+    check(precision, path, features, fitted, loop(features, targets, train, test, alphas))
+    assert not np.asarray(fitted.index)[:5].any()
     # four features vary: what is left out of the other directions is told
-    np.testing.assert_array_equal(found.rank, 4)
-    assert (np.asarray(found.floor) > 0).all()
+    np.testing.assert_array_equal(fitted.rank, 4)
+    assert (np.asarray(fitted.floor) > 0).all()
 
 
 def test_more_voxels_than_words(precision, rng):
@@ -243,9 +243,9 @@ def test_more_voxels_than_words(precision, rng):
     alphas = np.r_[0.0, ALPHAS]
     full = factor(*precision.arrays(features @ features.T, np.ones(N)))
     assert ridge_folds.folds_follow(full, alphas)
-    found = fit(precision, PATHS[2], features, targets, train, test, alphas, tile=16)
-    check(precision, PATHS[2], features, found, loop(features, targets, train, test, alphas))
-    np.testing.assert_array_equal(found.rank, N - 1)
+    fitted = fit(precision, PATHS[2], features, targets, train, test, alphas, tile=16)
+    check(precision, PATHS[2], features, fitted, loop(features, targets, train, test, alphas))
+    np.testing.assert_array_equal(fitted.rank, N - 1)
 
 
 def test_when_one_factor_will_not_do(precision, rng):
@@ -263,11 +263,11 @@ def test_two_words(double, path):
     """Each word predicted from the mean of the other: all alphas alike, the first is taken."""
     features, targets = np.array([[1.0, 2.0, 0.0], [3.0, -1.0, 0.0]]), np.array([[2.0], [-1.0]])
     train = np.eye(2)
-    found = fit(double, path, features, targets, train, 1 - train, np.array([1.0, 10.0]))
-    double.close(found.errors, [[9.0], [9.0]])
-    np.testing.assert_array_equal(found.index, [0])
+    fitted = fit(double, path, features, targets, train, 1 - train, np.array([1.0, 10.0]))
+    double.close(fitted.errors, [[9.0], [9.0]])
+    np.testing.assert_array_equal(fitted.index, [0])
     refit = loop(features, targets, train, 1 - train, np.array([1.0]))[1][0]
-    weights = np.asarray(found.weights)
+    weights = np.asarray(fitted.weights)
     centred = features - features.mean(axis=0)
     double.close(weights if path == "primal" else centred.T @ weights, refit, factor=10)
 
@@ -321,13 +321,13 @@ def test_float32_stays_float32(keeps_float32, rng):
             ridge_folds.factor(gram, weights),
             ridge_folds.factor_primal(features, weights),
         )
-        for one, folds in (
+        for of_all, folds in (
             (full, None),
             (full, ridge_folds.factor_folds(gram, rows)),
             (primal, ridge_folds.factor_folds_primal(primal, rows)),
         ):
             spanning = filters.SpanningAlphas(jnp.asarray(span[0], jnp.int32), span[1])
-            yield ridge_cv.cross_validate(one, folds, rows, targets, alphas, spanning)
+            yield ridge_cv.cross_validate(of_all, folds, rows, targets, alphas, spanning)
 
     keeps_float32(lambda *args: tuple(outputs(*args)), features, targets, np.ones(N), ALPHAS)
 
@@ -344,5 +344,5 @@ def test_batched_over_layers(double, rng):
         jax.vmap(lambda y: ridge_cv.cross_validate(full, None, rows, y, alphas, span))
     )(layers)
     for field in ("index", "errors", "weights"):
-        expected = np.stack([getattr(found, field) for found in one_by_one])
+        expected = np.stack([getattr(fitted, field) for fitted in one_by_one])
         np.testing.assert_allclose(getattr(batched, field), expected, atol=1e-10)

@@ -41,15 +41,15 @@ def subjects(rng, n_subjects=4, n_pairs=45):
 @pytest.mark.parametrize("method", ["pearson", "spearman", "cosine"])
 def test_ceilings_equal_a_loop_over_subjects(precision, rng, method):
     rdms = subjects(rng)
-    found = compiled(precision.array(rdms), method=method)
-    for actual, expected in zip(found, slow(rdms, method), strict=True):
+    bounds = compiled(precision.array(rdms), method=method)
+    for actual, expected in zip(bounds, slow(rdms, method), strict=True):
         precision.close(actual, expected, factor=5)
 
 
 @pytest.mark.parametrize("method", ["spearman", "kendall_tau_a"])
 def test_ceilings_with_ties(double, rng, method):
     rdms = rng.integers(0, 5, size=(3, 36)).astype(float)
-    found = compiled(double.array(rdms), method=method)
+    bounds = compiled(double.array(rdms), method=method)
     ranks = rankdata(rdms, axis=1)
     for i in range(3):
         others = np.delete(ranks, i, 0).mean(axis=0)
@@ -58,7 +58,7 @@ def test_ceilings_with_ties(double, rng, method):
         else:
             signs = np.sign(rdms[i][:, None] - rdms[i]) * np.sign(others[:, None] - others)
             expected = signs.sum() / (36 * 35)
-        assert float(found.lower[i]) == pytest.approx(expected)
+        assert float(bounds.lower[i]) == pytest.approx(expected)
 
 
 @pytest.mark.filterwarnings("ignore:Noise ceiling for tau")
@@ -69,34 +69,36 @@ def test_ceilings_equal_those_of_rsatoolbox(double, rng, method):
 
     rdms = subjects(rng)
     name = {"pearson": "corr", "kendall_tau_a": "tau-a"}.get(method, method)
-    found = compiled(double.array(rdms), method=method)
+    bounds = compiled(double.array(rdms), method=method)
     expected = boot_noise_ceiling(rsatoolbox.rdm.RDMs(rdms), method=name)
-    np.testing.assert_allclose([found.lower.mean(), found.upper.mean()], expected, rtol=1e-9)
+    np.testing.assert_allclose([bounds.lower.mean(), bounds.upper.mean()], expected, rtol=1e-9)
 
 
 def test_the_mean_of_ranks_as_it_is(double, rng):
     rdms = subjects(rng)
     ranks = rankdata(rdms, axis=1)
-    found = compiled(double.array(rdms), method="spearman", rank_mean=False)
-    for actual, expected in zip(found, slow(ranks, "pearson"), strict=True):
+    bounds = compiled(double.array(rdms), method="spearman", rank_mean=False)
+    for actual, expected in zip(bounds, slow(ranks, "pearson"), strict=True):
         double.close(actual, expected)
 
 
 def test_equal_subjects_have_a_ceiling_of_one_and_opposed_ones_none(double, rng):
     rdm = rng.normal(size=28)
     for method in ("pearson", "spearman"):
-        found = compiled(double.array(np.stack([rdm, rdm, rdm])), method=method)
-        np.testing.assert_allclose(found, 1, atol=1e-9)
-    found = compiled(double.array(np.stack([rdm, -rdm])), method="pearson")
-    np.testing.assert_allclose(found.lower, -1)
-    np.testing.assert_allclose(found.upper, 0, atol=1e-12)
+        bounds = compiled(double.array(np.stack([rdm, rdm, rdm])), method=method)
+        np.testing.assert_allclose(bounds, 1, atol=1e-9)
+    bounds = compiled(double.array(np.stack([rdm, -rdm])), method="pearson")
+    np.testing.assert_allclose(bounds.lower, -1)
+    np.testing.assert_allclose(bounds.upper, 0, atol=1e-12)
 
 
 def test_ceilings_are_the_same_batched(double, rng):
     rdms = double.array(np.stack([subjects(rng), subjects(rng)]))
     batched = jax.jit(jax.vmap(ceilings.noise_ceiling))(rdms)
-    for index, one in enumerate(rdms):
-        for actual, expected in zip(batched, compiled(one, method="spearman"), strict=True):
+    for index, rdms_of_study in enumerate(rdms):
+        for actual, expected in zip(
+            batched, compiled(rdms_of_study, method="spearman"), strict=True
+        ):
             double.close(actual[index], expected)
 
 

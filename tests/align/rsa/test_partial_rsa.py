@@ -49,14 +49,16 @@ def slow(a, b, confounds, method):
 def test_partial_correlations_equal_two_regressions(precision, rng, method):
     brain, model, confounds = rdms(rng)
     expected = [[slow(b, m, confounds, method) for m in model] for b in brain]
-    found = partial(*precision.arrays(brain, model, confounds), method=method)
-    precision.close(found, expected, factor=5)
+    correlations = partial(*precision.arrays(brain, model, confounds), method=method)
+    precision.close(correlations, expected, factor=5)
 
 
 def test_without_confounds_it_is_the_correlation(double, rng):
     brain, model, _ = rdms(rng)
-    found = partial(*double.arrays(brain, model, np.empty((0, brain.shape[1]))), method="pearson")
-    double.close(found, np.corrcoef(brain, model)[:3, 3:])
+    correlations = partial(
+        *double.arrays(brain, model, np.empty((0, brain.shape[1]))), method="pearson"
+    )
+    double.close(correlations, np.corrcoef(brain, model)[:3, 3:])
 
 
 def test_confounds_that_say_nothing_new_change_nothing(precision, rng):
@@ -70,9 +72,9 @@ def test_what_the_confounds_explain_scores_zero(precision, rng):
     brain, model, confounds = rdms(rng)
     model[1] = confounds[0] ** 3  # the same ranks
     brain[2] = 4.0
-    found = np.asarray(partial(*precision.arrays(brain, model, confounds)))
-    assert (found[:, 1] == 0).all() and (found[2] == 0).all()
-    assert (found[:2, 0] != 0).all()
+    correlations = np.asarray(partial(*precision.arrays(brain, model, confounds)))
+    assert (correlations[:, 1] == 0).all() and (correlations[2] == 0).all()
+    assert (correlations[:2, 0] != 0).all()
     everything = np.asarray(
         permuted(
             problem(*precision.arrays(brain, model, confounds)),
@@ -92,8 +94,8 @@ def test_permutations_equal_permuted_matrices(double, rng, monkeypatch, method, 
     permutations[0] = np.arange(N)
     ready = problem(*double.arrays(brain, model, confounds), method=method, permuted=what)
     compiled = jax.jit(jax.vmap(partial_rsa.permuted_correlations, (None, 0)))
-    found = compiled(ready, permutations)
-    expected = np.empty(found.shape)
+    null = compiled(ready, permutations)
+    expected = np.empty(null.shape)
     prepared_rdms = [prepared(b, method) for b in brain]
     if what == "residuals":
         design = np.column_stack(
@@ -102,9 +104,9 @@ def test_permutations_equal_permuted_matrices(double, rng, monkeypatch, method, 
         prepared_rdms = [
             y - design @ np.linalg.lstsq(design, y, rcond=None)[0] for y in prepared_rdms
         ]
-    for index, one in enumerate(permutations):
+    for index, order in enumerate(permutations):
         for subject, rdm in enumerate(prepared_rdms):
-            moved = squareform(squareform(rdm, checks=False)[np.ix_(one, one)], checks=False)
+            moved = squareform(squareform(rdm, checks=False)[np.ix_(order, order)], checks=False)
             for layer, m in enumerate(model):
                 expected[index, subject, layer] = slow(
                     moved,
@@ -112,21 +114,21 @@ def test_permutations_equal_permuted_matrices(double, rng, monkeypatch, method, 
                     [prepared(c, method) for c in confounds],
                     "pearson",
                 )
-    double.close(found, expected)
-    double.close(found[0], partial(*double.arrays(brain, model, confounds), method=method))
+    double.close(null, expected)
+    double.close(null[0], partial(*double.arrays(brain, model, confounds), method=method))
 
 
 def test_float32_permutations_as_float64(rng):
     brain, model, confounds = rdms(rng)
     permutations = inference.draw_permutations(N, 20)
-    found = {}
+    null = {}
     for double in (False, True):
         with jax.enable_x64(double):
             dtype = np.float64 if double else np.float32
             ready = problem(*(x.astype(dtype) for x in (brain, model, confounds)))
-            found[double] = np.asarray(permuted(ready, permutations))
-    assert found[False].dtype == np.float32
-    np.testing.assert_allclose(found[False], found[True], atol=1e-5)
+            null[double] = np.asarray(permuted(ready, permutations))
+    assert null[False].dtype == np.float32
+    np.testing.assert_allclose(null[False], null[True], atol=1e-5)
 
 
 def test_partial_correlations_from_correlations_alone(double, rng):
@@ -134,19 +136,19 @@ def test_partial_correlations_from_correlations_alone(double, rng):
     confounds = np.stack([*confounds, confounds[0] * 2])  # one too many
     vectors = partial_rsa.unit_vectors(double.array(np.concatenate([brain, model, confounds])))
     gram = np.asarray(vectors @ vectors.T)
-    found = partial_rsa.partial_from_correlations(
+    correlations = partial_rsa.partial_from_correlations(
         *double.arrays(gram[:3, 3:5], gram[:3, 5:], gram[3:5, 5:], gram[5:, 5:])
     )
-    double.close(found, partial(*double.arrays(brain, model, confounds)))
+    double.close(correlations, partial(*double.arrays(brain, model, confounds)))
 
 
 def test_p_values_by_hand():
     null = np.array([[[0.1, 0.3]], [[0.2, 0.0]], [[-0.1, 0.5]]])  # [B, S, L]
-    found = partial_rsa.mantel_test(np.array([[0.15, 0.4]]), null)
-    np.testing.assert_allclose(found.p, [[2 / 4, 2 / 4]])
-    np.testing.assert_allclose(found.p_max, [[4 / 4, 2 / 4]])
-    np.testing.assert_allclose(found.group_p_max, [4 / 4, 2 / 4])
-    np.testing.assert_allclose(found.group, [0.15, 0.4])
+    tested = partial_rsa.mantel_test(np.array([[0.15, 0.4]]), null)
+    np.testing.assert_allclose(tested.p, [[2 / 4, 2 / 4]])
+    np.testing.assert_allclose(tested.p_max, [[4 / 4, 2 / 4]])
+    np.testing.assert_allclose(tested.group_p_max, [4 / 4, 2 / 4])
+    np.testing.assert_allclose(tested.group, [0.15, 0.4])
 
 
 def smooth(rng, n, width, d=5):

@@ -21,7 +21,7 @@ def repeats(rng, n_repeats=4, n_words=30, n_voxels=6, noise=1.0):
 def test_voxels_equal_a_loop_over_splits(precision, rng, n_repeats):
     x = repeats(rng, n_repeats)
     splits = reliability.draw_splits(n_repeats)
-    found = split_half(precision.array(x), splits)
+    by_voxel = split_half(precision.array(x), splits)
     expected = []
     for voxel in range(x.shape[2]):
         r = np.mean(
@@ -31,15 +31,15 @@ def test_voxels_equal_a_loop_over_splits(precision, rng, n_repeats):
             ]
         )
         expected.append(2 * r / (1 + r))
-    precision.close(found, expected, factor=5)
+    precision.close(by_voxel, expected, factor=5)
 
 
 def test_words_that_do_not_count_do_not(double, rng):
     x = repeats(rng)
     weights = np.arange(30) % 3 > 0
     splits = reliability.draw_splits(4)
-    found = split_half(*double.arrays(x), splits, double.array(weights))
-    double.close(found, split_half(double.array(x[:, weights]), splits))
+    by_voxel = split_half(*double.arrays(x), splits, double.array(weights))
+    double.close(by_voxel, split_half(double.array(x[:, weights]), splits))
 
 
 def test_rdms_equal_a_loop_over_splits(double, rng):
@@ -51,18 +51,18 @@ def test_rdms_equal_a_loop_over_splits(double, rng):
             for s in splits
         ]
     )
-    found = split_half_rdm(double.array(x), splits, metric="cosine")
-    double.close(found, 2 * r / (1 + r))
+    of_rdms = split_half_rdm(double.array(x), splits, metric="cosine")
+    double.close(of_rdms, 2 * r / (1 + r))
 
 
 def test_it_predicts_the_agreement_with_new_repetitions(rng):
     """Spearman-Brown of two halves of 8 is the correlation of the mean of 8 with that of 8 others."""
     x = repeats(rng, 16, n_words=3000, n_voxels=4, noise=2.0).astype(np.float32)
-    found = np.asarray(split_half(x[:8], reliability.draw_splits(8)))
+    by_voxel = np.asarray(split_half(x[:8], reliability.draw_splits(8)))
     for voxel in range(1, 4):
         means = x[:8, :, voxel].mean(axis=0), x[8:, :, voxel].mean(axis=0)
-        assert found[voxel] == pytest.approx(np.corrcoef(*means)[0, 1], abs=0.04)
-    assert abs(found[0]) < 0.1
+        assert by_voxel[voxel] == pytest.approx(np.corrcoef(*means)[0, 1], abs=0.04)
+    assert abs(by_voxel[0]) < 0.1
 
 
 def test_splits_are_all_there_are_or_drawn():

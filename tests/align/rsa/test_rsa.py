@@ -171,12 +171,12 @@ def test_rank_correlations_of_few_features_keep_their_ties(precision, rng, kind)
     """20 rows of 6 features that differ have 33 distances, whatever the arithmetic."""
     x, y = rng.normal(size=(2, 20, 6)) if kind == "continuous" else rng.integers(0, 4, (2, 20, 6))
     exact = [oracles.exact_spearman(rows) for rows in (x, y)]
-    found = [np.asarray(rdm(precision.array(rows), metric="spearman")) for rows in (x, y)]
-    for distances, similarities in zip(found, exact, strict=True):
+    computed = [np.asarray(rdm(precision.array(rows), metric="spearman")) for rows in (x, y)]
+    for distances, similarities in zip(computed, exact, strict=True):
         order = sorted(set(similarities), reverse=True)
         same = rankdata([order.index(value) for value in similarities])
         np.testing.assert_array_equal(rankdata(distances), same)
-    ranks = [rankdata(distances) for distances in found]
+    ranks = [rankdata(distances) for distances in computed]
     both = (rows[None].astype(precision.dtype) for rows in (x, y))
     scores = rsa_tiles.scores(*both, metric="spearman", tile=16)
     assert scores[0, 0] == pytest.approx(pearsonr(*ranks).statistic, abs=1e-6)

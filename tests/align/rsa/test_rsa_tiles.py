@@ -28,10 +28,10 @@ def stacks(rng):
 def distances(x, metric):
     x = x.astype(np.float64)
     if metric in ("euclidean", "cosine"):
-        found = pdist(x, metric)
+        pairs = pdist(x, metric)
     else:
-        found = pdist(rankdata(x, axis=1) if metric == "spearman" else x, "correlation")
-    return np.where(np.isnan(found), 1, found)  # SciPy divides by the zero length of a constant row
+        pairs = pdist(rankdata(x, axis=1) if metric == "spearman" else x, "correlation")
+    return np.where(np.isnan(pairs), 1, pairs)  # SciPy divides by the zero length of a constant row
 
 
 def expected_scores(sources, targets, metric, method):

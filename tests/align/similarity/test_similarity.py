@@ -93,8 +93,8 @@ def sides(rng):
 
 def test_cka_equals_its_formulas(precision, sides):
     x, y = sides
-    found = linear_cka(precision.array(x), precision.array(y), debiased=False)
-    precision.close(found, plain_cka(x, y), factor=5)
+    cka = linear_cka(precision.array(x), precision.array(y), debiased=False)
+    precision.close(cka, plain_cka(x, y), factor=5)
     k, m = x @ x.T, y @ y.T
     expected = unbiased_hsic(k, m) / np.sqrt(unbiased_hsic(k, k) * unbiased_hsic(m, m))
     precision.close(linear_cka(precision.array(x), precision.array(y)), expected, factor=20)
@@ -103,8 +103,8 @@ def test_cka_equals_its_formulas(precision, sides):
 @pytest.mark.parametrize("k", [1, 5, 13])
 def test_neighbours_equal_a_loop(precision, sides, k):
     x, y = sides
-    found = mutual_neighbours(precision.array(x), precision.array(y), k=k)
-    precision.close(found, loop_neighbours(x, y, k))
+    overlap = mutual_neighbours(precision.array(x), precision.array(y), k=k)
+    precision.close(overlap, loop_neighbours(x, y, k))
 
 
 @pytest.mark.parametrize("k", [1, 5, 13])
@@ -119,8 +119,8 @@ def test_jaccard_and_overlap_equal_a_loop(precision, sides, k):
 def test_rbf_cka_equals_its_formula_and_debiased_tends_to_linear(precision, sides, bandwidth):
     x, y = sides
     given = precision.array(x), precision.array(y)
-    found = similarity.rbf_cka(*given, bandwidth=bandwidth, debiased=False)
-    precision.close(found, plain_rbf_cka(x, y, bandwidth), factor=50)
+    cka = similarity.rbf_cka(*given, bandwidth=bandwidth, debiased=False)
+    precision.close(cka, plain_rbf_cka(x, y, bandwidth), factor=50)
     if given[0].dtype == np.float64:
         wide = similarity.rbf_cka(*given, bandwidth=300)
         np.testing.assert_allclose(wide, linear_cka(*given), atol=1e-3)
@@ -130,9 +130,9 @@ def test_rbf_cka_equals_its_formula_and_debiased_tends_to_linear(precision, side
 def test_shapes_equal_scipy(precision, rng, alpha):
     x, y = rng.standard_normal((20, 3)), rng.standard_normal((20, 5))
     given = precision.array(x), precision.array(y)
-    found = similarity.shape_similarity(*given, alpha=alpha)
-    precision.close(found, plain_shape(x, y, alpha), factor=20)
-    precision.close(similarity.shape_distance(*given, alpha=alpha), np.arccos(found), factor=20)
+    similar = similarity.shape_similarity(*given, alpha=alpha)
+    precision.close(similar, plain_shape(x, y, alpha), factor=20)
+    precision.close(similarity.shape_distance(*given, alpha=alpha), np.arccos(similar), factor=20)
 
 
 def test_shape_distance_is_a_metric(rng):
@@ -148,12 +148,12 @@ def test_shape_distance_is_a_metric(rng):
 def test_canonical_correlations_equal_peers(precision, rng):
     x = rng.standard_normal((60, 3))
     y = x[:, :2] @ rng.standard_normal((2, 4)) + 0.5 * rng.standard_normal((60, 4))
-    found = similarity.canonical_correlations(precision.array(x), precision.array(y))
+    correlations = similarity.canonical_correlations(precision.array(x), precision.array(y))
     centred = [side - side.mean(axis=0) for side in (x, y)]
-    precision.close(found, np.sort(np.cos(subspace_angles(*centred)))[::-1], factor=50)
+    precision.close(correlations, np.sort(np.cos(subspace_angles(*centred)))[::-1], factor=50)
     of_x, of_y = CCA(n_components=3, scale=False, tol=1e-12, max_iter=100_000).fit_transform(x, y)
     peer = [np.corrcoef(of_x[:, i], of_y[:, i])[0, 1] for i in range(3)]
-    np.testing.assert_allclose(found, peer, atol=1e-4)
+    np.testing.assert_allclose(correlations, peer, atol=1e-4)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])

@@ -29,12 +29,12 @@ def test_weighted_means_equal_gathered_ones(precision, rng, over):
         columns = np.repeat(np.arange(scores.shape[1]), items.astype(int))
         picked = np.ma.array(scores, mask=~mask)[rows][:, columns]
         expected.append(picked.mean(axis=1).mean())
-    found = hierarchical(*precision.arrays(spoilt, mask, *counts), confidence=0.9)
+    interval = hierarchical(*precision.arrays(spoilt, mask, *counts), confidence=0.9)
     own = np.ma.array(scores, mask=~mask).mean(axis=1).mean()
-    precision.close(found.estimate, own)
-    precision.close(found.lower, np.quantile(expected, 0.05))
-    precision.close(found.upper, np.quantile(expected, 0.95))
-    precision.close(found.standard_error, np.std(expected, ddof=1))
+    precision.close(interval.estimate, own)
+    precision.close(interval.lower, np.quantile(expected, 0.05))
+    precision.close(interval.upper, np.quantile(expected, 0.95))
+    precision.close(interval.standard_error, np.std(expected, ddof=1))
 
 
 def test_bca_equals_scipy_on_the_same_resamples(double, rng):
@@ -45,15 +45,15 @@ def test_bca_equals_scipy_on_the_same_resamples(double, rng):
             (x,), np.mean, n_resamples=999, confidence_level=confidence, random_state=2
         )
         left_out = np.array([np.delete(x, i).mean() for i in range(25)])
-        found = bootstrap.bca(
+        interval = bootstrap.bca(
             double.array(known.bootstrap_distribution),
             double.array(x.mean()),
             [double.array(left_out)],
             confidence=confidence,
         )
         low, high = known.confidence_interval
-        np.testing.assert_allclose([found.lower, found.upper], [low, high], rtol=1e-8)
-        assert float(found.standard_error) == pytest.approx(known.standard_error)
+        np.testing.assert_allclose([interval.lower, interval.upper], [low, high], rtol=1e-8)
+        assert float(interval.standard_error) == pytest.approx(known.standard_error)
 
 
 @pytest.mark.parametrize("over", ["subjects", "items"])
@@ -61,7 +61,7 @@ def test_bca_of_one_way_is_that_of_the_means(double, rng, over):
     """Items (or subjects) that are not resampled must not add to the acceleration."""
     scores = rng.exponential(size=(9, 12)) ** 2
     counts = bootstrap.draw_hierarchical(9, 12, 500, over=over, random_state=3)
-    found = hierarchical(*double.arrays(scores, np.ones((9, 12)), *counts), method="bca")
+    interval = hierarchical(*double.arrays(scores, np.ones((9, 12)), *counts), method="bca")
     means = scores.mean(axis=1 if over == "subjects" else 0)
     used = counts[0 if over == "subjects" else 1]
     expected = bootstrap.bca(
@@ -69,16 +69,16 @@ def test_bca_of_one_way_is_that_of_the_means(double, rng, over):
         double.array(means.mean()),
         [double.array((means.sum() - means) / (len(means) - 1))],
     )
-    double.close(np.stack(found), np.stack(expected), factor=10)
+    double.close(np.stack(interval), np.stack(expected), factor=10)
 
 
 def test_constant_scores_have_an_interval_of_no_width(precision):
     counts = bootstrap.draw_hierarchical(4, 6, 50)
     for method in ("percentile", "bca"):
-        found = hierarchical(
+        interval = hierarchical(
             *precision.arrays(np.full((4, 6), 0.25), np.ones((4, 6)), *counts), method=method
         )
-        precision.close(np.stack(found), [0.25, 0.25, 0.25, 0])
+        precision.close(np.stack(interval), [0.25, 0.25, 0.25, 0])
 
 
 def test_layers_share_the_resamples(double, rng):
@@ -112,8 +112,8 @@ def coverage(over, n_studies=200, n_subjects=20, n_items=30):
     ).astype(np.float32)
     counts = bootstrap.draw_hierarchical(n_subjects, n_items, 500, over=over)
     mask = np.ones((n_subjects, n_items), np.float32)
-    found = jax.jit(jax.vmap(lambda x: bootstrap.hierarchical(x, mask, *counts)))(scores)
-    return np.mean((np.asarray(found.lower) < 0) & (np.asarray(found.upper) > 0))
+    intervals = jax.jit(jax.vmap(lambda x: bootstrap.hierarchical(x, mask, *counts)))(scores)
+    return np.mean((np.asarray(intervals.lower) < 0) & (np.asarray(intervals.upper) > 0))
 
 
 def test_only_the_crossed_bootstrap_covers_other_people_and_other_words():

@@ -81,10 +81,10 @@ def test_candidates_are_divided_by_their_spread_over_the_fitted_words(double, rn
         scores = oracles.cosine(hat[asked] @ centred, candidates) / spread
         own = scores[np.arange(len(asked)), permutation[asked]]
         expected[fold, : len(asked)] = 1 + (scores > own[:, None]).sum(axis=1)
-    found = jax.jit(inference.permuted_ranks, static_argnames="csls_k")(
+    ranks = jax.jit(inference.permuted_ranks, static_argnames="csls_k")(
         *map(jnp.asarray, (hats, train, y @ y.T, queries, mask, permutation, np.stack(fitted)))
     )
-    np.testing.assert_array_equal(found.nn, expected)
+    np.testing.assert_array_equal(ranks.nn, expected)
 
 
 def scores_of(x, vectors, keep, asked, scaled):
@@ -120,29 +120,29 @@ def test_ranks_where_vectors_are_alike_folds_uneven_and_neighbours_few(k, scaled
         fitted.append(more)
     arrays = map(jnp.asarray, (hats, train, y @ y.T, queries, mask, permutation))
     more = jnp.asarray(np.stack(fitted)) if scaled else None
-    found = jax.jit(inference.permuted_ranks, static_argnames="csls_k")(*arrays, more, csls_k=k)
+    permuted = jax.jit(inference.permuted_ranks, static_argnames="csls_k")(*arrays, more, csls_k=k)
     for fold, keep in enumerate(train > 0):
         asked = queries[fold][mask[fold] > 0]
         cosine = scores_of(x, y[permutation], keep, asked, scaled)
         near = np.sort(cosine, axis=0)[-min(k, len(asked)) :].mean(axis=0)
-        for ranks, scores in ((found.nn, cosine), (found.csls, 2 * cosine - near)):
+        for ranks, scores in ((permuted.nn, cosine), (permuted.csls, 2 * cosine - near)):
             over = scores - scores[np.arange(len(asked)), asked][:, None]
             over[np.abs(over) < 1e-9] = 0
             expected = 0.5 + (over > 0).sum(axis=1) + (over == 0).sum(axis=1) / 2
             np.testing.assert_array_equal(ranks[fold, : len(asked)], expected)
-        assert (np.asarray(found.nn)[fold, mask[fold] == 0] == len(y)).all()
+        assert (np.asarray(permuted.nn)[fold, mask[fold] == 0] == len(y)).all()
 
 
 def test_float32_ranks_as_float64(rng):
     x, y, train, queries, mask, hats = study(rng)
     single = [jnp.asarray(a, jnp.float32) for a in (hats, train, y @ y.T)]
-    found = inference.permuted_ranks(
+    ranks = inference.permuted_ranks(
         *single, jnp.asarray(queries), jnp.asarray(mask), jnp.arange(24), csls_k=5
     )
-    assert found.nn.dtype == np.float32
+    assert ranks.nn.dtype == np.float32
     nn, csls = refitted(x, y, train, queries, mask, np.arange(24), 5)
-    assert np.abs(np.asarray(found.nn) - nn).max() <= 1  # at a near tie
-    assert np.abs(np.asarray(found.csls) - csls).max() <= 1
+    assert np.abs(np.asarray(ranks.nn) - nn).max() <= 1  # at a near tie
+    assert np.abs(np.asarray(ranks.csls) - csls).max() <= 1
 
 
 def test_a_hat_matrix_predicts_as_the_factor_does(double, rng):

@@ -14,12 +14,12 @@ FAMILIES = np.array([0, 0, 0, 0, 1, 1, 1])
 
 
 def least_squares(scores, mask, families):
-    found = []
+    fitted_slopes = []
     for y, keep in zip(scores, mask, strict=True):
         dummies = (families[:, None] == np.unique(families)).astype(float)
         design = np.column_stack([SIZES, dummies])[keep]
-        found.append(np.linalg.lstsq(design, y[keep], rcond=None)[0][0])
-    return found
+        fitted_slopes.append(np.linalg.lstsq(design, y[keep], rcond=None)[0][0])
+    return fitted_slopes
 
 
 @pytest.mark.parametrize("families", [FAMILIES, 0 * FAMILIES])
@@ -27,14 +27,14 @@ def test_slopes_equal_least_squares_with_dummies(precision, rng, families):
     scores = rng.standard_normal((5, 7)) + FAMILIES
     mask = rng.random((5, 7)) < 0.9
     mask[:, [0, 3]] = True
-    found = slopes(
+    fitted_slopes = slopes(
         precision.array(np.where(mask, scores, np.nan)),
         precision.array(SIZES),
         families,
         precision.array(mask),
         n_families=int(families.max()) + 1,
     )
-    precision.close(found, least_squares(scores, mask, families), factor=5)
+    precision.close(fitted_slopes, least_squares(scores, mask, families), factor=5)
 
 
 def test_a_difference_between_families_is_no_slope_within(double):
@@ -46,13 +46,13 @@ def test_a_difference_between_families_is_no_slope_within(double):
 
 
 def test_one_size_has_no_slope(precision):
-    found = slopes(
+    fitted_slopes = slopes(
         precision.array(np.ones((2, 3))),
         precision.array(np.full(3, 8.1)),
         np.zeros(3, int),
         n_families=1,
     )
-    assert np.isnan(found).all()
+    assert np.isnan(fitted_slopes).all()
 
 
 def test_the_sign_flip_test_is_exact_for_few_subjects(double, rng):
@@ -60,26 +60,26 @@ def test_the_sign_flip_test_is_exact_for_few_subjects(double, rng):
     signs = scaling_slope.draw_signs(8, 1000)
     assert len(np.unique(signs, axis=0)) == 255
     counts = double.array(bootstrap.draw_counts(8, 2000))
-    found = jax.jit(scaling_slope.slope_test)(double.array(own), counts, signs)
-    sums = np.abs([np.dot(one, own) for one in itertools.product((-1, 1), repeat=8)])
+    tested = jax.jit(scaling_slope.slope_test)(double.array(own), counts, signs)
+    sums = np.abs([np.dot(flips, own) for flips in itertools.product((-1, 1), repeat=8)])
     expected = (sums >= abs(own.sum()) - 1e-12).mean()
-    assert float(found.p_sign_flip) == pytest.approx(expected)
+    assert float(tested.p_sign_flip) == pytest.approx(expected)
     means = np.asarray(counts) @ own / 8
-    assert float(found.p_bootstrap) == pytest.approx(2 * (1 + (means <= 0).sum()) / 2001)
-    double.close(found.interval.estimate, own.mean())
-    assert float(found.interval.lower) == pytest.approx(np.quantile(means, 0.025))
+    assert float(tested.p_bootstrap) == pytest.approx(2 * (1 + (means <= 0).sum()) / 2001)
+    double.close(tested.interval.estimate, own.mean())
+    assert float(tested.interval.lower) == pytest.approx(np.quantile(means, 0.025))
 
 
 def test_subjects_without_a_slope_do_not_count(double, rng):
     own = rng.standard_normal(6)
     with_gap = np.append(own, np.nan)
     counts = bootstrap.draw_counts(7, 3000, random_state=1)
-    found = scaling_slope.slope_test(
+    tested = scaling_slope.slope_test(
         *double.arrays(with_gap, counts, scaling_slope.draw_signs(7, 200))
     )
-    double.close(found.interval.estimate, own.mean())
+    double.close(tested.interval.estimate, own.mean())
     means = [np.dot(c[:6], own) / c[:6].sum() for c in counts]
-    assert float(found.interval.upper) == pytest.approx(np.quantile(means, 0.975))
+    assert float(tested.interval.upper) == pytest.approx(np.quantile(means, 0.975))
 
 
 def test_false_positives_and_power(rng):

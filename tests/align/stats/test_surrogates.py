@@ -26,14 +26,16 @@ def recording(rng, n_times=64, n_features=3, rho=0.8):
 def test_new_phases_keep_spectra_and_covariances(precision, rng, n_times):
     x = recording(rng, n_times)
     # a GPU would multiply in TF32 here
-    found = np.asarray(phase_randomised(jax.random.key(1), precision.array(x)))
-    precision.close(found.mean(axis=0), x.mean(axis=0), factor=10)
-    precision.close(np.cov(found.T), np.cov(x.T), factor=10)
+    surrogate = np.asarray(phase_randomised(jax.random.key(1), precision.array(x)))
+    precision.close(surrogate.mean(axis=0), x.mean(axis=0), factor=10)
+    precision.close(np.cov(surrogate.T), np.cov(x.T), factor=10)
     power = np.abs(np.fft.rfft(x - x.mean(axis=0), axis=0))
-    precision.close(np.abs(np.fft.rfft(found - found.mean(axis=0), axis=0)), power, factor=10)
+    precision.close(
+        np.abs(np.fft.rfft(surrogate - surrogate.mean(axis=0), axis=0)), power, factor=10
+    )
     shifted = np.roll(x, 3, axis=0)  # circular covariances between features at a lag, too
     lagged = np.einsum("tv,tw->vw", x - x.mean(axis=0), shifted - x.mean(axis=0))
-    centred = found - found.mean(axis=0)
+    centred = surrogate - surrogate.mean(axis=0)
     precision.close(centred.T @ np.roll(centred, 3, axis=0), lagged, factor=10)
 
 
@@ -52,8 +54,8 @@ def test_autocorrelation_equals_sums_of_products(precision, rng):
     x = recording(rng)
     centred = x - x.mean(axis=0)
     products = [(centred[: 64 - lag] * centred[lag:]).sum() for lag in range(64)]
-    found = jax.jit(surrogates.autocorrelation)(precision.array(x))
-    precision.close(found, np.array(products) / products[0], factor=5)
+    by_lag = jax.jit(surrogates.autocorrelation)(precision.array(x))
+    precision.close(by_lag, np.array(products) / products[0], factor=5)
     few = surrogates.autocorrelation(precision.array(x), n_lags=4)
     precision.close(few, np.array(products[:4]) / products[0], factor=5)
     with pytest.raises(ValueError, match="n_lags=65"):
@@ -63,9 +65,9 @@ def test_autocorrelation_equals_sums_of_products(precision, rng):
 @pytest.mark.parametrize("rho", [0.7, -0.4])
 def test_the_autoregression_is_recovered(double, rng, rho):
     x = recording(rng, 4000, rho=rho)
-    found = np.asarray(surrogates.ar1_autocorrelation(double.array(x)))
-    np.testing.assert_allclose(found[:4], rho ** np.arange(4), atol=0.05)
-    double.close(found[2], found[1] ** 2)
+    by_lag = np.asarray(surrogates.ar1_autocorrelation(double.array(x)))
+    np.testing.assert_allclose(by_lag[:4], rho ** np.arange(4), atol=0.05)
+    double.close(by_lag[2], by_lag[1] ** 2)
 
 
 @pytest.mark.parametrize("kind", ["empirical", "ar1", "white"])
