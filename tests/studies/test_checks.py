@@ -26,10 +26,12 @@ def test_vectors_are_means_of_word_and_half_sentence():
     types, token_to_type = stimulus.types(lower=False)
     vectors, without = (story_vectors(story, stimulus, 4000, share=s) for s in (0.5, 0.0))
     of_type = (vectors - without) * 2  # the mean of its sentences' vectors
-    for one in range(3):
-        sentences, counts = np.unique(story.sentence[token_to_type == one], return_counts=True)
+    for word_type in range(3):
+        sentences, counts = np.unique(
+            story.sentence[token_to_type == word_type], return_counts=True
+        )
         share = counts / counts.sum()
-        assert (of_type[one] ** 2).mean() == pytest.approx((share**2).sum(), rel=0.1)
+        assert (of_type[word_type] ** 2).mean() == pytest.approx((share**2).sum(), rel=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +50,22 @@ def checked(tmp_path_factory):
 
 
 def test_the_paper_scores_noise_and_the_audited_protocol_does_not(checked):
-    _, found = checked
-    paper = found[found["protocol"] == "paper"].set_index(["timing", "method"])
+    _, noise_scores = checked
+    paper = noise_scores[noise_scores["protocol"] == "paper"].set_index(["timing", "method"])
     for timing in ("gaps", "gapless"):
         assert paper.loc[(timing, "procrustes"), "score"] > 2.5 * 10 / 260
-    audited = found[found["protocol"] == "audited"]
+    audited = noise_scores[noise_scores["protocol"] == "audited"]
     assert len(audited) == 6 and (audited["n_draws"] == 12).all()
     assert audited["score"].between(audited["null_low"], audited["null_high"]).all()
-    assert "6 of 6 scores lie inside" in noise.text(found)
+    assert "6 of 6 scores lie inside" in noise.text(noise_scores)
 
 
 def test_gaps_between_runs_make_no_difference(checked):
     """Every run is read with its own clock: the words see the same scans."""
-    _, found = checked
+    _, noise_scores = checked
     columns = ["protocol", "method", "score"]
     gaps, gapless = (
-        found.loc[found["timing"] == name, columns].reset_index(drop=True)
+        noise_scores.loc[noise_scores["timing"] == name, columns].reset_index(drop=True)
         for name in ("gaps", "gapless")
     )
     assert gaps[["protocol", "method"]].equals(gapless[["protocol", "method"]])
@@ -87,13 +89,13 @@ def test_too_few_draws_for_any_p_below_05():
 
 
 def test_what_is_planted_is_found_and_nothing_else():
-    found = power.power(
+    power_table = power.power(
         (0.0, 1.0), n_studies=3, n_null_studies=4, n_draws=24, methods=("procrustes",)
     )
-    assert found["n_studies"].tolist() == [4, 4, 3, 3]
-    share = found.set_index(["strength", "metric"])["share"]
+    assert power_table["n_studies"].tolist() == [4, 4, 3, 3]
+    share = power_table.set_index(["strength", "metric"])["share"]
     assert share[1.0, "precision_csls"] == share[1.0, "rank_accuracy"] == 1
     assert share[0.0, "precision_csls"] < 1
-    scores = found.set_index(["strength", "metric"])["mean_score"]
+    scores = power_table.set_index(["strength", "metric"])["mean_score"]
     assert scores[1.0, "precision_csls"] > 3 * scores[0.0, "precision_csls"]
     assert scores[0.0, "rank_accuracy"] == pytest.approx(0.5, abs=0.05)

@@ -51,10 +51,10 @@ def test_ridge_scores_as_in_the_sweep(subject, scaling):
     sweep = sweep[~sweep["metric"].isin(["pearson", "r2"])]
     ours = ours[ours["method"] == "ridge"]
     keys = ["layer", "metric", "k"]
-    found = ours.merge(sweep, on=[*keys, "subject", "chance", "n_items"], validate="1:1")
-    assert len(found) == len(sweep) == 15
-    np.testing.assert_allclose(found["value_x"], found["value_y"], atol=1e-6)
-    best = found[(found["metric"] == "rank_accuracy")].set_index("layer")["value_x"]
+    both = ours.merge(sweep, on=[*keys, "subject", "chance", "n_items"], validate="1:1")
+    assert len(both) == len(sweep) == 15
+    np.testing.assert_allclose(both["value_x"], both["value_y"], atol=1e-6)
+    best = both[(both["metric"] == "rank_accuracy")].set_index("layer")["value_x"]
     assert best.idxmax() == 1 and best[1] > 0.8  # the planted layer
 
 
@@ -111,9 +111,9 @@ def test_checkpoints_keep_the_newest_state_and_its_types(tmp_path, monkeypatch):
     assert checkpoints.restore(state) is None
     checkpoints.save(3, state)
     checkpoints.save(5, {"weight": state["weight"] + 1, "step": np.int32(5)})
-    step, found = checkpoints.restore(state)
-    assert step == 5 and found["step"] == 5 and found["step"].dtype == np.int32
-    np.testing.assert_array_equal(found["weight"], state["weight"] + 1)
+    step, restored = checkpoints.restore(state)
+    assert step == 5 and restored["step"] == 5 and restored["step"].dtype == np.int32
+    np.testing.assert_array_equal(restored["weight"], state["weight"] + 1)
     assert (tmp_path / "there" / "one").is_dir()
     assert Checkpoints(tmp_path / "there", "two").restore(state) is None
 
@@ -134,13 +134,13 @@ def test_a_flipped_bit_gives_the_state_that_was_saved_or_none(tmp_path):
         there.write_bytes(content)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            found = Checkpoints(tmp_path, damaged.name).restore(state)
-        if found is None:
+            restored = Checkpoints(tmp_path, damaged.name).restore(state)
+        if restored is None:
             n_refused += 1
             assert "starting anew" in str(caught[-1].message)
         else:
-            assert found[0] == 3 and found[1]["step"] == 3
-            np.testing.assert_array_equal(found[1]["weight"], state["weight"])
+            assert restored[0] == 3 and restored[1]["step"] == 3
+            np.testing.assert_array_equal(restored[1]["weight"], state["weight"])
     assert n_refused > 0
 
 
@@ -160,13 +160,13 @@ def test_test_words_decide_nothing(problem):
     )
     changed = jax.tree.map(lambda a, b: a.astype(b.dtype), changed, words)
     assert tested.sum() == 20
-    found = select_alphas(changed, alphas=PROTOCOL.alphas)
-    np.testing.assert_array_equal(found[:, 0], alphas[:, 0])
+    chosen = select_alphas(changed, alphas=PROTOCOL.alphas)
+    np.testing.assert_array_equal(chosen[:, 0], alphas[:, 0])
     trial = TRIALS["infonce"]
-    one, other = (train_maps(w, alphas, trial, every=2) for w in (words, changed))
-    np.testing.assert_array_equal(one.n_updates[:, 0], other.n_updates[:, 0])
-    np.testing.assert_allclose(one.maps[:, 0], other.maps[:, 0], atol=1e-5)
-    assert np.abs(one.maps[:, 1] - other.maps[:, 1]).max() > 0.01
+    trained, other = (train_maps(w, alphas, trial, every=2) for w in (words, changed))
+    np.testing.assert_array_equal(trained.n_updates[:, 0], other.n_updates[:, 0])
+    np.testing.assert_allclose(trained.maps[:, 0], other.maps[:, 0], atol=1e-5)
+    assert np.abs(trained.maps[:, 1] - other.maps[:, 1]).max() > 0.01
 
 
 def test_updates_are_those_of_the_least_mean_rank(problem):

@@ -145,11 +145,11 @@ def test_a_layer_s_share_is_that_of_plain_numpy(pairs, table, centring):
     if centring == "mean":
         vectors = vectors - sum(vectors) / len(vectors)
 
-    def cosine(one, other):
+    def cosine(row, other):
         return (
-            vectors[one]
+            vectors[row]
             @ vectors[other]
-            / np.sqrt((vectors[one] ** 2).sum() * (vectors[other] ** 2).sum())
+            / np.sqrt((vectors[row] ** 2).sum() * (vectors[other] ** 2).sum())
         )
 
     of_sentence = {}

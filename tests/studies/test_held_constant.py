@@ -84,12 +84,12 @@ def ranks_by_rsa(x, vectors, features, train, test, types):
     for column, word in enumerate(known):  # a word's similarity with itself says nothing
         profiles[word, column] = np.delete(similar[word, known], column).mean()
     profiles = residual(profiles.T, confounds, every).T
-    found = {}
+    by_word = {}
     for word in np.unique(types[test]):
         row = x[test[types[test] == word]].mean(axis=0) - mean
         profile = np.array([np.corrcoef(row, other - mean)[0, 1] for other in brain])
-        found[word] = ranks_of(residual(profile[:, None], confounds, every)[:, 0], profiles, word)
-    return found
+        by_word[word] = ranks_of(residual(profile[:, None], confounds, every)[:, 0], profiles, word)
+    return by_word
 
 
 def ranks_of(predicted, candidates, word):

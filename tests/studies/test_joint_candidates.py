@@ -162,11 +162,11 @@ def test_a_map_that_only_tells_conditions_apart_is_seen_among_words_of_both(tmp_
 
 
 def test_a_gap_is_found_and_one_map_for_all_words_has_none():
-    found = study(*made("own", noise=0.5)[:2])
-    assert line(found, "joint")["p"] == 1 / 21 and line(found, "joint")["lower"] > 0.1
-    assert np.isfinite(line(found, "joint")["ceiling"])
-    assert abs(line(found, "joint")["null_mean"]) < 0.1
-    assert "among 16 held-out words, as many of each condition: rank" in found.verdict().lower()
+    with_gap = study(*made("own", noise=0.5)[:2])
+    assert line(with_gap, "joint")["p"] == 1 / 21 and line(with_gap, "joint")["lower"] > 0.1
+    assert np.isfinite(line(with_gap, "joint")["ceiling"])
+    assert abs(line(with_gap, "joint")["null_mean"]) < 0.1
+    assert "among 16 held-out words, as many of each condition: rank" in with_gap.verdict().lower()
     # Conditions that differ in the mean as well: that is in every cell, and no gap.
     shifted = study(*made("shifted", noise=1.0, seed=1)[:2])
     gap = line(shifted, "joint")

@@ -65,7 +65,7 @@ def smooth_story(tmp_path_factory):
         make_responses(story, blur @ rng.standard_normal((n_tokens, 32)), subject=f"N{i}")
         for i in range(3)
     ]
-    by_name = {one.subject: one for one in noise}
+    by_name = {person.subject: person for person in noise}
     return Dataset("smooth_noise", tuple(by_name), story, by_name.__getitem__), f"static:{path}"
 
 
@@ -86,14 +86,14 @@ def walk(smooth_story, output, null):
 
 def test_smooth_noise_falls_at_the_folds_and_its_null_with_it(smooth_story, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = walk(smooth_story, "out", None)
-    rows = found.rows.set_index("name")
+    walked = walk(smooth_story, "out", None)
+    rows = walked.rows.set_index("name")
     assert list(rows.index) == ["paper", "folds", "csls_k"]
     assert rows.loc["paper", "score"] > 1.5 * rows.loc["paper", "chance"]
     assert rows["score"].diff().idxmin() == "folds"
     assert rows["null_mean"].diff().idxmin() == "folds"
     assert (rows["lower"] < rows["score"]).all() and (rows["score"] < rows["upper"]).all()
-    assert "(folds)" in found.sentences[0] and "a recording without" in found.sentences[0]
+    assert "(folds)" in walked.sentences[0] and "a recording without" in walked.sentences[0]
     saved = pd.read_parquet(tmp_path / "out" / "ladder.parquet")
     assert list(saved["folds"]) == ["shuffled_types", "contiguous", "contiguous"]
     page = (tmp_path / "out" / "report.html").read_text()
@@ -107,7 +107,7 @@ def test_smooth_noise_falls_at_the_folds_and_its_null_with_it(smooth_story, tmp_
     monkeypatch.setattr(nulls, "_scores", refuse, raising=False)
     monkeypatch.chdir("/")
     again = walk(smooth_story, tmp_path / "out", None)
-    pd.testing.assert_frame_equal(again.rows, found.rows)
+    pd.testing.assert_frame_equal(again.rows, walked.rows)
 
 
 @pytest.mark.parametrize("planted", [True, False])

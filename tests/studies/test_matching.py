@@ -127,18 +127,18 @@ def matched_items(names, caliper=0.5):
 
 
 def test_the_balance_is_that_of_a_plain_count_and_partners_are_within_the_caliper():
-    items, variables, found = matched_items(("frequency", "length"))
+    items, variables, matched_pairs = matched_items(("frequency", "length"))
     for index, name in enumerate(("frequency", "length")):
         values = variables[name]
         own, other = values[items.condition == 0], values[items.condition == 1]
         deviation = np.sqrt((own.var() + other.var()) / 2)
         pairs = []
-        for number in np.unique(found.sets[found.sets >= 0]):
-            (first,) = np.flatnonzero((found.sets == number) & (items.condition == 0))
-            (second,) = np.flatnonzero((found.sets == number) & (items.condition == 1))
+        for number in np.unique(matched_pairs.sets[matched_pairs.sets >= 0]):
+            (first,) = np.flatnonzero((matched_pairs.sets == number) & (items.condition == 0))
+            (second,) = np.flatnonzero((matched_pairs.sets == number) & (items.condition == 1))
             pairs.append(values[first] - values[second])
         assert np.abs(pairs).max() <= 0.5 * deviation + 1e-9
-        balance = found.balance[index]
+        balance = matched_pairs.balance[index]
         assert balance.variable == name
         np.testing.assert_allclose(balance.means, [own.mean(), other.mean()])
         np.testing.assert_allclose(balance.before, (own.mean() - other.mean()) / deviation)
@@ -146,8 +146,8 @@ def test_the_balance_is_that_of_a_plain_count_and_partners_are_within_the_calipe
 
 
 def test_exchanged_labels_stay_in_their_pair_and_cells_test_whole_pairs():
-    items, _, found = matched_items(("frequency",))
-    items = items._replace(sets=found.sets)
+    items, _, matched_pairs = matched_items(("frequency",))
+    items = items._replace(sets=matched_pairs.sets)
     sizes = equal_sizes(items, n_folds=4)
     swapped = []
     for seed in range(5):
@@ -170,14 +170,14 @@ def test_exchanged_labels_stay_in_their_pair_and_cells_test_whole_pairs():
 
 
 def test_the_same_words_are_exchanged_alike_in_the_matchings_of_several_people():
-    items, variables, found = matched_items(("frequency",))
+    items, variables, matched_pairs = matched_items(("frequency",))
     rng = np.random.default_rng(0)
     other = matched(items, {"noise": rng.standard_normal(N)}, caliper=0.5)
     moved = [
         exchanged(items._replace(sets=own.sets), np.random.default_rng(1)).condition
-        for own in (found, other)
+        for own in (matched_pairs, other)
     ]
-    both = (items.condition == 0) & (found.sets >= 0) & (other.sets >= 0)
+    both = (items.condition == 0) & (matched_pairs.sets >= 0) & (other.sets >= 0)
     assert both.sum() > 15 and (moved[0][both] == moved[1][both]).all()
 
 
@@ -197,11 +197,11 @@ def test_runs_are_matched_as_a_whole():
         topic=["x" if r < 8 else "y" for r in run], size=(run % 8).astype(float)
     )
     items = items_in(words, ("topic=x", "topic=y"), np.ones(96, bool))
-    found = matched(items, matching_variables(words, items, ["size"]), caliper=0.1)
-    assert found.sets.max() == 7
+    matched_pairs = matched(items, matching_variables(words, items, ["size"]), caliper=0.1)
+    assert matched_pairs.sets.max() == 7
     for number in range(8):
-        (own,) = {tuple(np.unique(run[found.sets == number] % 8))}
-        assert len(own) == 1 and len(np.unique(run[found.sets == number])) == 2
+        (own,) = {tuple(np.unique(run[matched_pairs.sets == number] % 8))}
+        assert len(own) == 1 and len(np.unique(run[matched_pairs.sets == number])) == 2
 
 
 @pytest.mark.parametrize(

@@ -490,8 +490,8 @@ def test_the_last_step_is_shared_for_each_data_set_and_task():
         [tasks.assign(step=100), tasks.assign(task="u"), tasks.assign(task="w", step=5)]
     )
     table = run_performance(scores, tasks, plan=QUICK)
-    found = table.rows[["dataset", "task"]].to_numpy().tolist()
-    assert sorted(found) == [["a", "t"], ["a", "u"], ["b", "t"], ["b", "u"]]
+    pairs = table.rows[["dataset", "task"]].to_numpy().tolist()
+    assert sorted(pairs) == [["a", "t"], ["a", "u"], ["b", "t"], ["b", "u"]]
     assert set(table.rows["n_models"]) == {6}
     assert any("same step for 1 task: w." in note for note in table.manifest["notes"])
     table = run_performance(scores, tasks[tasks["step"] == 5].assign(step=50), plan=QUICK)

@@ -68,12 +68,12 @@ def test_resamples_are_those_of_a_loop():
     scores, tasks = drawn(20, rows=3), drawn(20, seed=1, rows=2)
     size = drawn(20, seed=2)[0]
     draws = ranks.resamples(20, 3, 20, seed=0)
-    found = ranks.drawn_correlations(scores, tasks, [size], draws)
+    correlations = ranks.drawn_correlations(scores, tasks, [size], draws)
     for place, (models, people) in enumerate(zip(*draws, strict=True)):
         own = (people @ scores)[models]
         for task in range(2):
             expected = slow_partial(own, tasks[task][models], [size[models]])
-            assert found[place, task] == pytest.approx(expected)
+            assert correlations[place, task] == pytest.approx(expected)
 
 
 def test_a_draw_of_too_few_different_models_has_no_correlation():

@@ -51,7 +51,7 @@ def simulated(seed=0, *, strength=0.8):
     words = tuple(f"{'w' * (1 + i % 5)}{i % 97}" for i in range(len(onsets)))
     stimulus = Stimulus(words, onsets=onsets, durations=np.full(len(onsets), 0.2))
     vectors = rng.standard_normal((2, len(words), 6))
-    layers = [design_matrix(onsets, one, times, method="hrf") for one in vectors]
+    layers = [design_matrix(onsets, layer, times, method="hrf") for layer in vectors]
     twin = [
         design_matrix(onsets, rng.standard_normal((len(words), 6)), times, method="hrf")
         for _ in range(2)
@@ -78,15 +78,15 @@ def simulated(seed=0, *, strength=0.8):
 
 
 @pytest.fixture(scope="module")
-def found():
+def scored_regions():
     made = simulated()
     features = {"model": made.layers, "untrained:model": made.twin}
     return made, score_regions(made.recordings, features, encoding=FEW)
 
 
-def test_what_the_rate_drives_does_not_survive_and_what_the_model_drives_does(found):
-    _, table = found
-    by_region = {one.region: one for one in verdicts(table)}
+def test_what_the_rate_drives_does_not_survive_and_what_the_model_drives_does(scored_regions):
+    _, table = scored_regions
+    by_region = {judged.region: judged for judged in verdicts(table)}
     assert by_region["spoken"].survives and by_region["spoken"].survives_all
     assert not by_region["paced"].survives and not by_region["idle"].survives
     assert (
@@ -109,8 +109,8 @@ def test_what_the_rate_drives_does_not_survive_and_what_the_model_drives_does(fo
     assert (twin["p_max"] > 0.05).all()
 
 
-def test_the_table_is_whole_and_tidy(found):
-    made, table = found
+def test_the_table_is_whole_and_tidy(scored_regions):
+    made, table = scored_regions
     rows = table.rows
     assert set(rows["subject"]) == {"group", *made.recordings.subjects}
     keys = ["part", "region", "subject", "model", "nuisances", "metric"]
@@ -207,8 +207,8 @@ def test_shifts_turn_every_run_in_itself():
             step = part[0]
             assert 5 <= step <= size - 5
             np.testing.assert_array_equal(part, np.roll(np.arange(size), -step))
-    one = volumes.shifted_rows(run[:40], times[:40], n_shifts=31, least=10.0)
-    assert len(np.unique(one[1:, 0])) == 31
+    of_run = volumes.shifted_rows(run[:40], times[:40], n_shifts=31, least=10.0)
+    assert len(np.unique(of_run[1:, 0])) == 31
     every = volumes.shifted_rows(run[:40], times[:40], n_shifts=39, least=0.0)
     assert sorted(every[:, 0]) == list(range(40))
     many = volumes.shifted_rows(run, times, n_shifts=400, least=0.0)
@@ -230,9 +230,9 @@ def test_shifted_residuals_keep_what_is_more_than_a_fit_of_noise_in_place():
     assert (share[:4] > 0.8).all() and (share < 1).all()
     fit = LinearRegression().fit(z * 1e5, flat).predict(z * 1e5)
     fit = (fit - fit.mean(axis=0)) * share
-    for order, found in zip(turned[1:], kept[1:], strict=True):
+    for order, shifted in zip(turned[1:], kept[1:], strict=True):
         want = fit + (flat - fit)[order]
-        np.testing.assert_allclose(found.reshape(50, -1), want, atol=1e-5)
+        np.testing.assert_allclose(shifted.reshape(50, -1), want, atol=1e-5)
 
 
 def test_turned_recordings_of_noise_are_not_below_the_recording_beside_several_nuisances():
@@ -307,14 +307,14 @@ def test_ceiling_is_the_others_mean_within_blocks():
     folds = volumes.time_folds(
         made.recordings.times, made.recordings.run, n_folds=4, n_inner=3, purge=0.0
     )
-    found = region_scores.ceiling(bold, folds)
+    ceiling = region_scores.ceiling(bold, folds)
     z = zscored(bold)
     want = [
         np.corrcoef(block[:, 2, 1], np.delete(block[:, :, 1], 2, axis=1).mean(axis=1))[0, 1]
         for block in np.array_split(z, 4)
     ]
-    assert found.shape == (S, 3) and found[2, 1] == pytest.approx(np.mean(want))
-    assert found[:, 1].mean() > 0.4 > abs(found[:, 2].mean()) + 0.2
+    assert ceiling.shape == (S, 3) and ceiling[2, 1] == pytest.approx(np.mean(want))
+    assert ceiling[:, 1].mean() > 0.4 > abs(ceiling[:, 2].mean()) + 0.2
 
 
 def test_what_differs_by_rounding_alone_is_a_tie():
@@ -358,8 +358,8 @@ def test_bad_recordings_are_told():
         RegionRecordings(**fields | {"shipped": {"sound_power": np.ones(3)}})
 
 
-def test_report_opens_with_the_verdict(found, tmp_path):
-    _, table = found
+def test_report_opens_with_the_verdict(scored_regions, tmp_path):
+    _, table = scored_regions
     table.save(tmp_path)
     again = RegionTable.load(tmp_path)
     pd.testing.assert_frame_equal(again.rows, table.rows)
@@ -374,8 +374,8 @@ def test_report_opens_with_the_verdict(found, tmp_path):
         RegionTable.load(tmp_path / "other")
 
 
-def test_everything_in_the_report_is_escaped(found, tmp_path):
-    _, table = found
+def test_everything_in_the_report_is_escaped(scored_regions, tmp_path):
+    _, table = scored_regions
     evil = "<script>alert('x')</script>"
     rows = table.rows.assign(part=evil)
     for column in ("model", "nuisances", "region"):

@@ -21,9 +21,13 @@ PLAN = EvidencePlan(
 
 
 def test_presets_name_the_papers_grids():
-    one = grid("experiment1", ["harry_potter"])
-    assert one.methods == ("procrustes",)
-    assert one.models[0] == "bert-tiny" and one.models[-1] == "bert-large" and len(one.models) == 6
+    first = grid("experiment1", ["harry_potter"])
+    assert first.methods == ("procrustes",)
+    assert (
+        first.models[0] == "bert-tiny"
+        and first.models[-1] == "bert-large"
+        and len(first.models) == 6
+    )
     assert grid("experiment2", ["alice"], families=["gpt2"]).models[-1] == "gpt2-xl"
     assert grid("experiment2", ["alice"]).methods == ("rsa",)
     assert grid("experiment3", ["alice", "pereira180"]).models == ("bert-base",)
@@ -133,8 +137,8 @@ def test_an_interval_of_a_layer_holds_the_share_of_hits(dataset, model, tmp_path
 
 def test_a_second_data_set_is_checked_before_the_first_is_scored(dataset, model, tmp_path):
     few = Stimulus.from_words([f"word{i}" for i in range(24)])
-    one = make_responses(few, np.random.default_rng(0).standard_normal((24, 5)))
-    small = Dataset("small", ("S1",), few, lambda subject: one)
+    responses = make_responses(few, np.random.default_rng(0).standard_normal((24, 5)))
+    small = Dataset("small", ("S1",), few, lambda subject: responses)
     what, out = Grid((model,), ("procrustes",)), tmp_path / "out"
     with pytest.raises(ValueError, match="small, paper protocol: csls_k=40 is above the number"):
         replicate([dataset, small], what, out, fixed={"csls_k": 40}, ks=(1, 10), progress=False)

@@ -68,8 +68,8 @@ def test_twins_have_the_scores_of_a_study_of_their_vectors(tmp_path):
             embed(words, f"untrained:{model}", seed=seed, interventions=off) for seed in (1, 2)
         ]
         values = []
-        for one in vectors:
-            study = run_study(dataset, [one], scoring, evidence=None, progress=False).rows
+        for twin in vectors:
+            study = run_study(dataset, [twin], scoring, evidence=None, progress=False).rows
             study = study[(study["fold"] == -1) & (study["metric"] == "rank_accuracy")]
             values.append(study.set_index(["subject", "layer"])["value"].drop(-1, level="layer"))
         ours = twins[(twins["how"] == how) & (twins["metric"] == "rank_accuracy")]

@@ -251,20 +251,22 @@ def test_bad_input_is_told_in_a_line(scans, tmp_path):
         run_encoding(dataset, embeddings, labels=folder / "names.tsv", **given)
     other = tmp_path / "atlas.nii.gz"
     nib.Nifti1Image(np.ones((4, 4, 4), np.int16), AFFINE).to_filename(other)
-    one = ba.open_dataset("nifti", folder, image="sub-{subject}_run-*_bold.nii.gz", subjects=["1"])
+    first_person = ba.open_dataset(
+        "nifti", folder, image="sub-{subject}_run-*_bold.nii.gz", subjects=["1"]
+    )
     with pytest.raises(ValueError, match=r"another grid \(shape \(4, 4, 4\)\).*resample the atlas"):
-        run_encoding(one, embeddings, atlas=other, **given)
+        run_encoding(first_person, embeddings, atlas=other, **given)
     moved = tmp_path / "moved.nii.gz"
     nib.Nifti1Image(np.ones(SHAPE, np.int16), AFFINE + np.eye(4)).to_filename(moved)
     with pytest.raises(ValueError, match="another grid"):
-        run_encoding(one, embeddings, atlas=moved, **given)
+        run_encoding(first_person, embeddings, atlas=moved, **given)
     with pytest.raises(ValueError, match=r"needs \d.* GiB but may use 0.00.*fewer voxels"):
-        run_encoding(one, embeddings, max_memory=1000, **given)
+        run_encoding(first_person, embeddings, max_memory=1000, **given)
     with pytest.raises(ValueError, match="one has no layer 7: it has 3"):
-        run_encoding(one, embeddings, plan=VoxelEncoding(layers=(7,)), progress=False)
+        run_encoding(first_person, embeddings, plan=VoxelEncoding(layers=(7,)), progress=False)
     with pytest.raises(ValueError, match=r"leave a fold of \d: use fewer folds"):
         plan = VoxelEncoding(n_folds=20, folds="volumes", purge=0.0)
-        run_encoding(one, embeddings, plan=plan, progress=False)
+        run_encoding(first_person, embeddings, plan=plan, progress=False)
 
 
 def test_runs_too_short_for_the_delays_are_told(scans):

@@ -23,31 +23,31 @@ def test_p_values_of_shifts_by_hand():
     added = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
     added[0, :2] = 9.0, added[:, 0].mean()
     added[5, 5] = np.nan
-    found = evidence.by_shifts(added)
+    tested = evidence.by_shifts(added)
     for voxel in range(5):
         reached = sum(value >= added[0, voxel] for value in added[1:, voxel])
-        assert found.p[voxel] == pytest.approx((1 + reached) / 40)
+        assert tested.p[voxel] == pytest.approx((1 + reached) / 40)
         largest = sum(value >= added[0, voxel] for value in added[1:, :5].max(axis=1))
-        assert found.p_max[voxel] == pytest.approx((1 + largest) / 40)
-    assert np.isnan(found.p[5]) and np.isnan(found.p_max[5]) and np.isnan(found.q[5])
-    np.testing.assert_allclose(found.q[:5], stats.false_discovery_control(found.p[:5]))
+        assert tested.p_max[voxel] == pytest.approx((1 + largest) / 40)
+    assert np.isnan(tested.p[5]) and np.isnan(tested.p_max[5]) and np.isnan(tested.q[5])
+    np.testing.assert_allclose(tested.q[:5], stats.false_discovery_control(tested.p[:5]))
 
 
 def test_what_differs_by_rounding_alone_is_a_tie():
-    found = evidence.by_shifts(np.array([[1e-7, 0.1], [0.0, 0.0], [0.0, 0.0]], np.float32))
-    assert found.p.tolist() == [1.0, pytest.approx(1 / 3)] == found.p_max.tolist()
+    tested = evidence.by_shifts(np.array([[1e-7, 0.1], [0.0, 0.0], [0.0, 0.0]], np.float32))
+    assert tested.p.tolist() == [1.0, pytest.approx(1 / 3)] == tested.p_max.tolist()
 
 
 def test_sign_flips_of_few_people_are_all_there_are(monkeypatch):
     monkeypatch.setattr(evidence, "_AT_ONCE", 12)  # several blocks
     values = np.random.default_rng(1).standard_normal((4, 5)) + [1, 0, 0, 2, 0]
-    found = evidence.by_sign_flips(values, 4999, seed=0)
+    tested = evidence.by_sign_flips(values, 4999, seed=0)
     flips = np.array(list(itertools.product([1, -1], repeat=4)))
     means = flips @ values / 4
     for voxel in range(5):
         observed = values[:, voxel].mean()
-        assert found.p[voxel] == pytest.approx((means[:, voxel] >= observed - 1e-9).mean())
-        assert found.p_max[voxel] == pytest.approx((means.max(axis=1) >= observed - 1e-9).mean())
+        assert tested.p[voxel] == pytest.approx((means[:, voxel] >= observed - 1e-9).mean())
+        assert tested.p_max[voxel] == pytest.approx((means.max(axis=1) >= observed - 1e-9).mean())
 
 
 def test_common_places_in_volumes_whatever_the_order_and_what_is_left_out():

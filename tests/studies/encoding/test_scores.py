@@ -57,7 +57,7 @@ def test_scores_are_those_of_a_slow_loop_over_voxels(planted, kind, chunks):
     folds, run, times = folds_of(kind)
     shifts = volumes.shifted_rows(run, times, n_shifts=2, least=10.0, random_state=1)
     told = []
-    (found,) = scores.score([y], layers, z, folds, shifts, ALPHAS, chunks, told.append)
+    (voxel_scores,) = scores.score([y], layers, z, folds, shifts, ALPHAS, chunks, told.append)
     assert sum(told) == pytest.approx(1)
     design = np.column_stack([np.ones(N), z])
     fitted = design @ np.linalg.lstsq(design, y, rcond=None)[0]
@@ -74,15 +74,19 @@ def test_scores_are_those_of_a_slow_loop_over_voxels(planted, kind, chunks):
                 r_nuisances.append(np.corrcoef(alone, true)[0, 1])
                 squares += [np.var(x) * len(test) for x in (true - both, true - alone, true)]
                 if shift == 0:
-                    assert found.layers[len(r) - 1, voxel] == layer
+                    assert voxel_scores.layers[len(r) - 1, voxel] == layer
             added = np.mean(r) - np.mean(r_nuisances)
-            assert found.added[shift, voxel] == pytest.approx(added, abs=1e-4)
+            assert voxel_scores.added[shift, voxel] == pytest.approx(added, abs=1e-4)
             if shift == 0:
-                assert found.r[voxel] == pytest.approx(np.mean(r), abs=1e-4)
-                assert found.r_nuisances[voxel] == pytest.approx(np.mean(r_nuisances), abs=1e-4)
-                assert found.r2[voxel] == pytest.approx(1 - squares[0] / squares[2], abs=1e-4)
+                assert voxel_scores.r[voxel] == pytest.approx(np.mean(r), abs=1e-4)
+                assert voxel_scores.r_nuisances[voxel] == pytest.approx(
+                    np.mean(r_nuisances), abs=1e-4
+                )
+                assert voxel_scores.r2[voxel] == pytest.approx(
+                    1 - squares[0] / squares[2], abs=1e-4
+                )
                 alone = 1 - squares[1] / squares[2]
-                assert found.r2_nuisances[voxel] == pytest.approx(alone, abs=1e-4)
+                assert voxel_scores.r2_nuisances[voxel] == pytest.approx(alone, abs=1e-4)
 
 
 def test_regions_with_nuisances_hardly_penalised_score_alike(planted):
@@ -90,7 +94,7 @@ def test_regions_with_nuisances_hardly_penalised_score_alike(planted):
     layers, z, y = planted
     folds, run, times = folds_of("volumes")
     shifts = volumes.shifted_rows(run, times, n_shifts=3, least=0.0)
-    (found,) = scores.score([y], layers, z, folds, shifts, ALPHAS, Chunks(8, 4))
+    (voxel_scores,) = scores.score([y], layers, z, folds, shifts, ALPHAS, Chunks(8, 4))
     kept = region_scores.shifted_residuals(y[:, None], z, shifts)
     both = region_scores.prepare(layers, z, folds, (1e-9,), (*ALPHAS, np.inf))
     joint = region_scores.score(both, folds, kept)
@@ -98,8 +102,8 @@ def test_regions_with_nuisances_hardly_penalised_score_alike(planted):
         region_scores.prepare([], z, folds, (1e-9,), (np.inf,)), folds, kept
     )
     want = (joint.correlation - alone.correlation)[:, 0]
-    np.testing.assert_allclose(found.added, want, atol=2e-4)
-    np.testing.assert_allclose(found.r2, joint.r2[0, 0], atol=2e-4)
+    np.testing.assert_allclose(voxel_scores.added, want, atol=2e-4)
+    np.testing.assert_allclose(voxel_scores.r2, joint.r2[0, 0], atol=2e-4)
 
 
 def test_people_and_chunks_do_not_depend_on_one_another(planted):
@@ -161,12 +165,12 @@ def test_the_ceiling_is_the_others_mean_within_blocks():
     common = noise(rng, N, 3)
     people = common[:, None] + noise(rng, N, 4, 3)
     others = people[:, 1:].mean(axis=1)
-    found = volumes.ceiling(people[:, 0], others, folds)
+    ceiling = volumes.ceiling(people[:, 0], others, folds)
     want = [
         np.corrcoef(people[rows][:, 0, 1], others[rows][:, 1])[0, 1]
         for rows in np.array_split(np.arange(N), 3)
     ]
-    assert found[1] == pytest.approx(np.mean(want)) and found.shape == (3,)
+    assert ceiling[1] == pytest.approx(np.mean(want)) and ceiling.shape == (3,)
     assert volumes.ceiling(people[:, 0] * 0, others, folds).tolist() == [0, 0, 0]
 
 
@@ -174,8 +178,8 @@ def test_what_nuisances_reach_of_a_model():
     joint = np.array([0.30, 0.30, 0.10, 0.2, 0.1])
     nuisances = np.array([0.10, -0.2, 0.12, 0.0, 0.1])
     model = np.array([0.25, 0.30, 0.06, -0.1, 0.2])
-    found = scores.reached_by_nuisances(joint, nuisances, model)
-    np.testing.assert_allclose(found, [0.2, 0.0, 1.0, np.nan, 0.5])
+    reached = scores.reached_by_nuisances(joint, nuisances, model)
+    np.testing.assert_allclose(reached, [0.2, 0.0, 1.0, np.nan, 0.5])
     layers = np.array([[0, -1, 2], [1, -1, 2], [1, 0, 0]])
     assert scores.chosen_layer(layers).tolist() == [1, -1, 2]
 
@@ -197,7 +201,7 @@ def test_on_alice_the_unique_r_of_regions_is_that_of_voxels(shared_data):
     folds = volumes.time_folds(recordings.times, recordings.run, n_folds=3, n_inner=3, purge=20.0)
     shifts = volumes.shifted_rows(recordings.run, recordings.times, n_shifts=3, least=0.0)
     bold = recordings.bold
-    (found,) = scores.score([bold[:, 0]], layers, z, folds, shifts, ALPHAS, Chunks(8, 4))
+    (voxel_scores,) = scores.score([bold[:, 0]], layers, z, folds, shifts, ALPHAS, Chunks(8, 4))
     kept = region_scores.shifted_residuals(bold, z, shifts)
 
     def unique(lambdas):
@@ -206,5 +210,5 @@ def test_on_alice_the_unique_r_of_regions_is_that_of_voxels(shared_data):
         joint, nuisances = (region_scores.score(part, folds, kept) for part in (both, alone))
         return (joint.correlation - nuisances.correlation)[:, 0]
 
-    np.testing.assert_allclose(found.added, unique((1e-9,)), atol=5e-4)
-    assert np.abs(found.added - unique((0.1, 1.0, 10.0))).mean() < 0.1
+    np.testing.assert_allclose(voxel_scores.added, unique((1e-9,)), atol=5e-4)
+    assert np.abs(voxel_scores.added - unique((0.1, 1.0, 10.0))).mean() < 0.1
