@@ -75,14 +75,14 @@ def read(reader: str, folder: Path, options: dict[str, Any], inner: str = "") ->
         except BaseException as error:  # judged by `complaint`
             outcome = Outcome(error, frozenset(), ())
     warned = {
-        str(one.message).replace(str(folder), "")
-        for one in caught
-        if issubclass(one.category, UserWarning)
+        str(warning.message).replace(str(folder), "")
+        for warning in caught
+        if issubclass(warning.category, UserWarning)
     }
     others = tuple(
-        f"{one.category.__name__}: {one.message} ({one.filename}:{one.lineno})"
-        for one in caught
-        if not issubclass(one.category, UserWarning)
+        f"{warning.category.__name__}: {warning.message} ({warning.filename}:{warning.lineno})"
+        for warning in caught
+        if not issubclass(warning.category, UserWarning)
     )
     return outcome._replace(warned=frozenset(warned), others=others)
 

@@ -45,7 +45,7 @@ def blocks(text: str, page: str = "page") -> list[Block]:
     Raises: ValueError with page and line for a block of an unknown language, one that is never closed, a
     reason that stands above nothing, and code that is only indented.
     """
-    found, lines, at = [], text.splitlines(), 0
+    fenced_blocks, lines, at = [], text.splitlines(), 0
     while at < len(lines):
         fence, reason = _FENCE.match(lines[at]), _REASON.match(lines[at])
         if reason and not (at + 1 < len(lines) and _FENCE.match(lines[at + 1])):
@@ -66,9 +66,9 @@ def blocks(text: str, page: str = "page") -> list[Block]:
             raise ValueError(f"{page}:{begin + 1}: the block is never closed")
         above = _REASON.match(lines[begin - 1]) if begin else None
         inside = "\n".join(lines[begin + 1 : at]) + "\n"
-        found.append(Block(page, begin + 1, language, inside, above[1] if above else ""))
+        fenced_blocks.append(Block(page, begin + 1, language, inside, above[1] if above else ""))
         at += 1
-    return found
+    return fenced_blocks
 
 
 def without_data(chosen: Sequence[Block]) -> list[Block]:

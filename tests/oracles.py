@@ -224,12 +224,12 @@ def exact_spearman(rows) -> list[Fraction]:
     """Spearman's correlation of each pair of rows, squared with its sign, as fractions."""
     ranks = [(2 * rankdata(row)).astype(int).tolist() for row in np.asarray(rows)]
     centred = [[rank - len(row) - 1 for rank in row] for row in ranks]
-    found = []
+    correlations = []
     for first, second in itertools.combinations(centred, 2):
         product = sum(a * b for a, b in zip(first, second, strict=True))
         size = sum(a * a for a in first) * sum(b * b for b in second)
-        found.append(Fraction(product * abs(product), size) if size else Fraction(0))
-    return found
+        correlations.append(Fraction(product * abs(product), size) if size else Fraction(0))
+    return correlations
 
 
 # --- what the code of Li et al. 2023 does ---------------------------------------------------------

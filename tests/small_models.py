@@ -71,8 +71,8 @@ def tensors_of(model) -> dict[str, np.ndarray]:
         path = ".".join(map(str, keys))
         value, source = np.asarray(leaf[...]), sources[path]
         layers = value if path.startswith("blocks.") else value[None]
-        for layer, one in enumerate(layers):
-            for name, part in zip(source.names, source.split(one), strict=True):
+        for layer, of_layer in enumerate(layers):
+            for name, part in zip(source.names, source.split(of_layer), strict=True):
                 if source.packed:
                     part = part.reshape(*part.shape[:-1], 3, source.packed, -1)
                     part = part.swapaxes(-3, -2).reshape(*part.shape[:-3], -1)
@@ -107,15 +107,15 @@ def small_sequences(n_texts: int = 25, longest: int = 30, seed: int = 0):
     rng = np.random.default_rng(seed)
     ids = [rng.integers(0, 60, n).astype(np.int32) for n in rng.integers(1, longest, n_texts)]
     targets, n_words = [], 0
-    for one in ids:
-        found, at = [], 0
-        while at < len(one):
-            size = min(int(rng.integers(1, 3)), len(one) - at)
+    for text in ids:
+        word_places, at = [], 0
+        while at < len(text):
+            size = min(int(rng.integers(1, 3)), len(text) - at)
             if rng.random() < 0.8:
-                found.append(((n_words,), tuple(range(at, at + size))))
+                word_places.append(((n_words,), tuple(range(at, at + size))))
                 n_words += 1
             at += size
-        targets.append(found)
+        targets.append(word_places)
     row = rng.integers(0, n_words // 3 + 1, n_words)
     return Sequences(ids, targets, []), np.unique(row, return_inverse=True)[1]
 

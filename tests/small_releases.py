@@ -114,7 +114,7 @@ def write_tables(folder, ending):
             np.savez(path, words=np.array(WORDS), values=values, feature_names=names, **timing())
             continue
         columns = {"word": WORDS, **timing()}
-        columns |= {f"voxel {column}": one for column, one in enumerate(values.T.astype(float))}
+        columns |= {f"voxel {column}": voxel for column, voxel in enumerate(values.T.astype(float))}
         table = pd.DataFrame(columns).rename(columns={"onsets": "onset", "durations": "duration"})
         if ending == ".parquet":
             table.to_parquet(path, index=False)

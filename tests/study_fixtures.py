@@ -34,5 +34,5 @@ def planted(words):
 def dataset(words, planted):
     """The planted recordings as a data set."""
     _, responses = planted
-    by_name = {one.subject: one for one in responses}
+    by_name = {person.subject: person for person in responses}
     return Dataset("planted", tuple(by_name), words, by_name.__getitem__)

@@ -100,18 +100,18 @@ def test_the_wheel_of_the_sdist_is_the_wheel_of_the_clone(distributions):
 def test_the_metadata_say_what_is_installed(distributions):
     with zipfile.ZipFile(distributions[1]) as wheel:
         info = f"brainalign_jax-{VERSION}.dist-info"
-        found = message_from_bytes(wheel.read(f"{info}/METADATA"), policy=policy.default)
+        metadata = message_from_bytes(wheel.read(f"{info}/METADATA"), policy=policy.default)
         assert any(name.endswith("LICENSE") for name in wheel.namelist())
         assert b"brainalign = brainalign_jax.cli:main" in wheel.read(f"{info}/entry_points.txt")
-    assert (found["Name"], found["Version"]) == ("brainalign_jax", VERSION)
-    assert found["Requires-Python"] == ">=3.11" and found["License"] == "Apache-2.0"
-    assert found["Description-Content-Type"] == "text/markdown"
+    assert (metadata["Name"], metadata["Version"]) == ("brainalign_jax", VERSION)
+    assert metadata["Requires-Python"] == ">=3.11" and metadata["License"] == "Apache-2.0"
+    assert metadata["Description-Content-Type"] == "text/markdown"
     readme = (REPOSITORY / "README.md").read_text("utf-8")
-    assert found.get_payload(decode=True).decode().strip() == readme.strip()
+    assert metadata.get_payload(decode=True).decode().strip() == readme.strip()
     extras = {"test", "languages", "norms", "gguf", "mne", "bench", "cuda", "cuda13", "tpu"}
-    assert set(found.get_all("Provides-Extra")) == extras
+    assert set(metadata.get_all("Provides-Extra")) == extras
     pythons = {
-        text.rpartition(" :: ")[2] for text in found.get_all("Classifier") if "Python ::" in text
+        text.rpartition(" :: ")[2] for text in metadata.get_all("Classifier") if "Python ::" in text
     }
     assert {"3.11", "3.12", "3.13"} <= pythons
 

@@ -174,10 +174,10 @@ def test_folders_of_data_sets_are_absolute(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     options = command("replicate_paper", monkeypatch).options
     flags.FLAGS(["x", r"--data_dirs=alice=a\,b/c,table=~/d", "--output_dir=out"])
-    found = read(options, flags.FLAGS)
-    assert found["data_dirs"]["alice"] == tmp_path / "a,b" / "c"
-    assert found["data_dirs"]["table"].is_absolute() and found["data_dirs"]["table"].name == "d"
-    assert found["output_dir"] == tmp_path / "out"
+    values = read(options, flags.FLAGS)
+    assert values["data_dirs"]["alice"] == tmp_path / "a,b" / "c"
+    assert values["data_dirs"]["table"].is_absolute() and values["data_dirs"]["table"].name == "d"
+    assert values["output_dir"] == tmp_path / "out"
 
 
 def test_pairs_keep_what_is_escaped_and_refuse_the_rest():
@@ -196,8 +196,8 @@ def test_pairs_keep_what_is_escaped_and_refuse_the_rest():
 
 
 def test_protocol_fields_have_their_types():
-    found = protocol_fields({"alphas": "0.1:1", "center": "false", "csls_k": "5", "pca": "none"})
-    assert found == {"alphas": (0.1, 1.0), "center": False, "csls_k": 5, "pca": "none"}
+    fields = protocol_fields({"alphas": "0.1:1", "center": "false", "csls_k": "5", "pca": "none"})
+    assert fields == {"alphas": (0.1, 1.0), "center": False, "csls_k": 5, "pca": "none"}
     for item, message in (
         ("cslsk=5", "unknown field 'cslsk' of --fixed; the nearest: csls_k"),
         ("name=x", "unknown field 'name'"),

@@ -27,8 +27,10 @@ def test_few_names_are_listed_and_of_many_the_nearest():
     assert unknown("subject", "subject-390", MANY, of="alice") == (
         "unknown subject 'subject-390' of alice; the nearest of 40: subject-39, subject-30, subject-9"
     )
-    found = unknown("subject", "subjct-5", MANY, listing="`it`")
-    assert re.fullmatch(r"unknown .*; the nearest: subject-5(, [^,]+){2}; `it` lists all 40", found)
+    message = unknown("subject", "subjct-5", MANY, listing="`it`")
+    assert re.fullmatch(
+        r"unknown .*; the nearest: subject-5(, [^,]+){2}; `it` lists all 40", message
+    )
     assert unknown("subject", "?", MANY, listing="`it`") == "unknown subject '?'; `it` lists all 40"
     assert unknown("subject", "?", MANY).count("subject-") == 3
 

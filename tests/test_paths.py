@@ -98,10 +98,10 @@ def test_a_cache_stays_where_it_was_opened(here, away):
 
 def test_static_vectors_by_a_relative_path(here, away):
     vectors_file(here, TEXT.words)
-    spec, found = resolve("static:vectors.txt"), embed(TEXT, "static:vectors.txt", cache_dir="c")
+    spec, vectors = resolve("static:vectors.txt"), embed(TEXT, "static:vectors.txt", cache_dir="c")
     assert (spec.name, spec.source) == ("static:vectors.txt", str(here / "vectors.txt"))
     away()
-    assert embed(TEXT, spec, cache_dir=here / "c").fingerprint() == found.fingerprint()
+    assert embed(TEXT, spec, cache_dir=here / "c").fingerprint() == vectors.fingerprint()
     assert read_vectors("../here/vectors.txt", ["dog"]).values.shape == (1, 4)
 
 

@@ -29,7 +29,7 @@ WIDER = {
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     """family -> folders of a small and a larger model with tokenizers, as of the hub."""
-    found = {}
+    folders = {}
     for family, wider in WIDER.items():
         for size, more in (("small", {}), ("large", wider)):
             folder = tmp_path_factory.mktemp("models") / f"{family}-{size}"
@@ -39,8 +39,8 @@ def checkpoints(tmp_path_factory):
             text = vocabulary.read_text()
             n_tokens = len(text.splitlines() if family == "bert" else json.loads(text))
             save_checkpoint(family, folder, n_layers=1, vocab_size=n_tokens, **more)
-            found.setdefault(family, []).append(str(folder))
-    return found
+            folders.setdefault(family, []).append(str(folder))
+    return folders
 
 
 def replicate_paper(release, output, **given):
@@ -74,11 +74,11 @@ def test_the_papers_grid_from_the_command_line(checkpoints, tmp_path):
     pooled = rows[(rows["metric"] == "precision_csls") & (rows["k"] == 10) & (rows["fold"] == -1)]
     pooled = pooled[pooled["subject"] != "group"]
     keys = ["protocol", "model", "layer", "subject", "method"]
-    found = pooled.loc[pooled["layer"] >= 0, keys]
+    scored = pooled.loc[pooled["layer"] >= 0, keys]
     subjects = open_dataset("harry_potter", tmp_path / "release").subjects
     wanted = set(itertools.product(("paper", "audited"), models, (0, 1), subjects, METHODS))
     assert len(wanted) == 2 * 6 * 2 * 2 * 3
-    assert set(found.itertuples(index=False, name=None)) == wanted and len(found) == len(wanted)
+    assert set(scored.itertuples(index=False, name=None)) == wanted and len(scored) == len(wanted)
     sizes = pooled.groupby("family")["n_params"].nunique()
     assert sizes.to_dict() == {"bert": 2, "gpt2": 2, "opt": 2}
 

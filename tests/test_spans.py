@@ -140,7 +140,7 @@ def test_spans_of_a_table_are_conditions_of_a_generalisation_study(tmp_path, own
     table, model, kinds = span_table(tmp_path, own_maps=own_maps)
     dataset = open_dataset("table", table, attributes=kinds)
     assert dataset.stimulus.words[1] == "w2 w3" and len(dataset.spans) == 48
-    found = run_generalisation(
+    generalised = run_generalisation(
         dataset,
         [model],
         "kind=idiom;kind=literal",
@@ -149,8 +149,8 @@ def test_spans_of_a_table_are_conditions_of_a_generalisation_study(tmp_path, own
         embedding=Embedding(context="word"),
         progress=False,
     )
-    gap = found.line(subject="group", layer=-1, metric="gap_rank_accuracy", tested_on="all")
-    within = found.line(
+    gap = generalised.line(subject="group", layer=-1, metric="gap_rank_accuracy", tested_on="all")
+    within = generalised.line(
         subject="group",
         layer=-1,
         metric="rank_accuracy",

@@ -255,5 +255,5 @@ def test_clean_word_is_the_pattern_of_the_paper():
         word = "".join(rng.choice(signs, rng.integers(1, 9)))
         if len(word.split()) > 1:  # an item of several words
             continue
-        found = re.findall(pattern, word)
-        assert clean_word(word) == (found[0].rstrip() if found else "")
+        matches = re.findall(pattern, word)
+        assert clean_word(word) == (matches[0].rstrip() if matches else "")

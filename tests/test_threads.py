@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def blas_threads():
-    return sorted(one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas")
+    return sorted(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
 
 
 def test_the_last_to_leave_gives_blas_its_threads_back():
@@ -38,7 +38,7 @@ def test_the_last_to_leave_gives_blas_its_threads_back():
 
 
 def test_threads_take_turns_and_one_may_call_itself():
-    inside, met, found = set(), [], []
+    inside, met, counts = set(), [], []
 
     @in_turn
     def study(depth: int = 1) -> int:
@@ -51,19 +51,19 @@ def test_threads_take_turns_and_one_may_call_itself():
         inside.discard(me)
         return count
 
-    running = [threading.Thread(target=lambda: found.append(study())) for _ in range(8)]
+    running = [threading.Thread(target=lambda: counts.append(study())) for _ in range(8)]
     for thread in running:
         thread.start()
     for thread in running:
         thread.join()
-    assert found == [2] * 8 and met == []
+    assert counts == [2] * 8 and met == []
     assert study.__doc__ == "A study." and study.__name__ == "study"
 
 
 def test_studies_in_two_threads_score_as_one_after_the_other(tmp_path):
     """Of different options, into folders of their own and into one and the same."""
     responses, _ = recordings.planted_study(n_subjects=2, n_words=40)
-    people = {one.subject: one for one in responses}
+    people = {person.subject: person for person in responses}
     dataset = ba.Dataset("planted", tuple(people), responses[0].stimulus, people.__getitem__)
     vectors = tmp_path / "vectors.txt"
     recordings.write_vectors(vectors, np.random.default_rng(0).standard_normal((40, 8)))

@@ -80,7 +80,7 @@ POSITIONS = ("position_embeddings", "embed_positions", "wpe")
 
 def blocks_of(model):
     lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]
-    return max(lists, key=lambda found: sum(p.numel() for p in found.parameters()))
+    return max(lists, key=lambda modules: sum(p.numel() for p in modules.parameters()))
 
 
 def zero(module, arguments, output):

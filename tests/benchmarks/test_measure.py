@@ -73,8 +73,8 @@ def test_suite_collects_jobs_by_name_and_survives_one_that_fails(monkeypatch):
     module = types.ModuleType("benchmarks.tiny_numbers")
     module.jobs = lambda: [JOB, broken]
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    found = [types.SimpleNamespace(name="tiny_numbers"), types.SimpleNamespace(name="measure")]
-    monkeypatch.setattr(suite.pkgutil, "iter_modules", lambda path: found)
+    modules = [types.SimpleNamespace(name="tiny_numbers"), types.SimpleNamespace(name="measure")]
+    monkeypatch.setattr(suite.pkgutil, "iter_modules", lambda path: modules)
     monkeypatch.setattr(suite, "matmul_rates", lambda: {"numpy": 1.0})
     assert [job.name for job in suite.collect("tiny", "SUM")] == ["sum of numbers"]
     with pytest.raises(ValueError, match="'sum of numbers', 'broken'"):

@@ -17,17 +17,17 @@ def test_scores_are_those_of_the_study():
     noise = [smooth_noise.smooth_noise(rng, stimulus, width, 2.5) for width in (10, 12)]
     assert np.corrcoef(noise[0][1:, 0], noise[0][:-1, 0])[0, 1] > 0.8
     scorer = smooth_noise.decoder("procrustes", stimulus, 10, 0.0, 2)
-    found = scorer.score(*noise)
-    one, model = make_responses(stimulus, noise[0]), make_embeddings(stimulus, noise[1][None])
+    drawn_scores = scorer.score(*noise)
+    person, model = make_responses(stimulus, noise[0]), make_embeddings(stimulus, noise[1][None])
     scoring = Scoring(
         ("procrustes",), protocol("audited", purge=0.0, layer_selection="test"), (10,)
     )
-    rows = score_subjects("noise", [one], model, scoring)
+    rows = score_subjects("noise", [person], model, scoring)
     rows = rows[(rows["fold"] == -1) & (rows["layer"] == 0)].set_index("metric")["value"]
-    null = score_nulls("noise", [one], model, scoring, NullPlan("shift", 2), k=10)
+    null = score_nulls("noise", [person], model, scoring, NullPlan("shift", 2), k=10)
     for i, metric in enumerate(scorer.metrics):
         drawn = null.loc[null["metric"] == metric, "value"]
-        np.testing.assert_allclose(found[[0, 3, 4], i], [rows[metric], *drawn], atol=1e-2)
+        np.testing.assert_allclose(drawn_scores[[0, 3, 4], i], [rows[metric], *drawn], atol=1e-2)
 
 
 def test_rows_tell_the_distribution_of_p():

@@ -106,9 +106,12 @@ def simulate_bids(
     for name in names:
         folder.joinpath(name, *inner).mkdir(parents=True, exist_ok=True)
         for run in range(1, n_runs + 1):
-            mine = np.flatnonzero(schedule.word_run == run)
-            table = {"onset": onsets[mine], "duration": [word_duration] * len(mine)}
-            table |= {"trial_type": ["word"] * len(mine), "word": [words[row] for row in mine]}
+            rows_of_run = np.flatnonzero(schedule.word_run == run)
+            table = {"onset": onsets[rows_of_run], "duration": [word_duration] * len(rows_of_run)}
+            table |= {
+                "trial_type": ["word"] * len(rows_of_run),
+                "word": [words[row] for row in rows_of_run],
+            }
             write_table(Path(f"{stem(folder, name, run)}_events.tsv"), table)
             if set(outputs) & set(KINDS):
                 count = int((schedule.volume_run == run).sum())

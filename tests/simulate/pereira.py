@@ -116,7 +116,7 @@ def simulate_pereira(
         ("files", files, ("examples", "data")),
         ("roi_tables", roi_tables, ("older", "newer")),
         ("matlab", matlab, ("5", "7.3")),
-        *(("experiments", one, tuple(_NUMBER)) for one in experiments),
+        *(("experiments", experiment_name, tuple(_NUMBER)) for experiment_name in experiments),
     ):
         check_known(f"{name}=", value, known)
     if not 8 <= n_voxels <= np.prod(shape) or snr < 0:
@@ -124,15 +124,27 @@ def simulate_pereira(
             f"n_voxels {n_voxels} must be from 8 to the {np.prod(shape)} of shape {shape}, "
             f"snr {snr} not negative"
         )
-    items = {one: tuple((items or {}).get(one, _made_up(one))) for one in experiments}
+    items = {
+        experiment_name: tuple((items or {}).get(experiment_name, _made_up(experiment_name)))
+        for experiment_name in experiments
+    }
     simulation = PereiraSimulation(
         {},
         items,
         {
-            one: _features(one, (vectors or {}).get(one), len(items[one]), seed)
-            for one in experiments
+            experiment_name: _features(
+                experiment_name,
+                (vectors or {}).get(experiment_name),
+                len(items[experiment_name]),
+                seed,
+            )
+            for experiment_name in experiments
         },
-        {one: _passages(one, len(items[one])) for one in experiments if one in _PASSAGES},
+        {
+            experiment_name: _passages(experiment_name, len(items[experiment_name]))
+            for experiment_name in experiments
+            if experiment_name in _PASSAGES
+        },
         int(n_voxels),
         tuple(shape),
         float(snr),
@@ -146,7 +158,9 @@ def simulate_pereira(
         for experiment in experiments:
             if _NUMBER[experiment] not in numbers:
                 continue
-            endings = [f"_{one}" for one in PARADIGMS] if experiment == "180concepts" else [""]
+            endings = (
+                [f"_{paradigm}" for paradigm in PARADIGMS] if experiment == "180concepts" else [""]
+            )
             for file in (f"{files}_{experiment}{ending}" for ending in endings):
                 content = _contents(simulation, experiment, subject, file)
                 path = folder / f"{file}.mat"
@@ -175,19 +189,21 @@ def _contents(
     content = {
         "keySentences": _cell(simulation.items[experiment]),
         "labelsSentences": labels,
-        "keyPassages": _cell([f"passage {one}" for one in range(1, n_passages + 1)]),
+        "keyPassages": _cell([f"passage {number}" for number in range(1, n_passages + 1)]),
         # A column in experiment 2, a row in experiment 3.
         "labelsPassageForEachSentence": (
             passage[:, None] if experiment == "384sentences" else passage[None]
         ),
         "keyPassageCategory": _cell(
-            [f"category {one}" for one in range(1, int(category[-1]) + 1)]
+            [f"category {number}" for number in range(1, int(category[-1]) + 1)]
         ).T,
         "labelsPassageCategory": category[:, None],
     }
     if file.startswith("examples"):
         return {"examples": values, **content}
-    means = np.stack([values[passage == one].mean(axis=0) for one in range(1, n_passages + 1)])
+    means = np.stack(
+        [values[passage == number].mean(axis=0) for number in range(1, n_passages + 1)]
+    )
     return {"examples_passages": means, "examples_passagesentences": values, **content}
 
 
@@ -277,7 +293,10 @@ def _features(experiment: str, vectors: np.ndarray | None, n: int, seed: int) ->
 def _passages(experiment: str, n: int) -> np.ndarray:
     count = max(1, round(n * _PASSAGES[experiment] / _SIZE[experiment]))
     return np.concatenate(
-        [np.full(len(rows), one) for one, rows in enumerate(np.array_split(np.arange(n), count), 1)]
+        [
+            np.full(len(rows), number)
+            for number, rows in enumerate(np.array_split(np.arange(n), count), 1)
+        ]
     )
 
 
@@ -288,7 +307,7 @@ def _relative(indices: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def _experiment(file: str) -> str:
-    return next(one for one in _NUMBER if one in file)
+    return next(experiment for experiment in _NUMBER if experiment in file)
 
 
 def _key(name: str) -> int:

@@ -41,20 +41,21 @@ def brain_regions(place: np.ndarray, seed: int) -> dict[str, dict[str, np.ndarra
     localisers ("languageLH", ...) are the voxels next to a centre, in rising order.
     """
     gordon = [
-        f"ROI{one}_{_GORDON[one % len(_GORDON)]}_{'LR'[one % 2]}_{one % 60}.5_{one % 70 - 35}.0_12.1"
-        for one in range(1, 334)
+        f"ROI{number}_{_GORDON[number % len(_GORDON)]}_{'LR'[number % 2]}_{number % 60}.5_"
+        f"{number % 70 - 35}.0_12.1"
+        for number in range(1, 334)
     ]
-    found = {
+    by_atlas = {
         "aal": _parcels(place, [f"{name}_{side}" for name in _AAL for side in "LR"], seed),
         "gordon": _parcels(place, gordon, seed + 1),
     }
     tree, size = cKDTree(place), max(1, round(_SHARE * len(place)))
     for atlas, regions in _LOCALISERS.items():
-        found[atlas] = {
+        by_atlas[atlas] = {
             name: np.sort(np.atleast_1d(tree.query(centre, k=size)[1]))
             for name, centre in regions.items()
         }
-    return found
+    return by_atlas
 
 
 def _parcels(place: np.ndarray, names: list[str], seed: int) -> dict[str, np.ndarray]:
@@ -65,4 +66,4 @@ def _parcels(place: np.ndarray, names: list[str], seed: int) -> dict[str, np.nda
     nearest = cKDTree(centres).query(place)[1]
     distance = np.linalg.norm(place, axis=1)
     nearest[distance > 0.95 * distance.max()] = -1
-    return {name: np.flatnonzero(nearest == one) for one, name in enumerate(names)}
+    return {name: np.flatnonzero(nearest == number) for number, name in enumerate(names)}

@@ -71,7 +71,9 @@ def test_layout_is_the_original_one(tmp_path):
     assert len(rows) == 41 and all(row.count(b"\t") == 11 for row in rows[:-1])
     intervals = read_textgrid(tmp_path / alice.TEXTGRID)
     assert intervals[0][2] == intervals[-1][2] == "sp"
-    assert all(one[1] == other[0] for one, other in zip(intervals, intervals[1:], strict=False))
+    assert all(
+        interval[1] == other[0] for interval, other in zip(intervals, intervals[1:], strict=False)
+    )
     assert sum(text == "One" for _, _, text in intervals) == 40
 
 

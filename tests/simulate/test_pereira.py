@@ -12,7 +12,7 @@ def test_the_whole_release_has_its_participants_files_and_sizes(tmp_path):
     assert len(PARTICIPANTS) == 16 and len(simulation.paths) == 62
     assert sum(file == "examples_384sentences" for _, file in simulation.paths) == 8
     assert sum(file == "examples_243sentences" for _, file in simulation.paths) == 6
-    assert {one: len(items) for one, items in simulation.items.items()} == {
+    assert {experiment: len(items) for experiment, items in simulation.items.items()} == {
         "180concepts": 180,
         "384sentences": 384,
         "243sentences": 243,
