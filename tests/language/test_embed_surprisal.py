@@ -15,19 +15,12 @@ from safetensors.numpy import load_file, save_file
 from small_models import add_letter_tokenizer, save_checkpoint
 
 from brainalign_jax.embedding import EmbedOptions
-from brainalign_jax.language import (
-    Embeddings,
-    contextual,
-    embed,
-    extraction,
-    pooled_states,
-    predicted_tokens,
-    streaming,
-    surprisal,
-)
+from brainalign_jax.language import Embeddings, embed, surprisal
 from brainalign_jax.language import cache as caching
+from brainalign_jax.language.hidden_states import contextual, extraction, pooled_states, streaming
 from brainalign_jax.language.models import checkpoint
 from brainalign_jax.language.models.heads import load_head
+from brainalign_jax.language.text import predicted_tokens
 from brainalign_jax.language.text.contexts import Sequences
 from brainalign_jax.language.text.packing import Packing
 from brainalign_jax.language.text.tokens import load_tokenizer
