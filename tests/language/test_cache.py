@@ -32,8 +32,8 @@ def never(saver):
     raise AssertionError("the entry was there")
 
 
-def same(one, other):
-    return one.fingerprint() == other.fingerprint()
+def same(first, second):
+    return first.fingerprint() == second.fingerprint()
 
 
 @pytest.mark.parametrize("final", [True, False])
@@ -225,8 +225,8 @@ WRITER = """
         time.sleep(0.5)
         return vectors()
 
-    found = EmbeddingCache(sys.argv[1]).get(FIELDS, make)
-    print(found.fingerprint())
+    kept = EmbeddingCache(sys.argv[1]).get(FIELDS, make)
+    print(kept.fingerprint())
 """
 
 
@@ -234,7 +234,7 @@ def test_two_processes_make_an_entry_once(tmp_path):
     here = Path(__file__).resolve()
     code = textwrap.dedent(WRITER).format(path=[str(here.parent), str(here.parents[2])])
     commands = [[sys.executable, "-W", "ignore", "-c", code, str(tmp_path)]] * 2
-    running = [subprocess.Popen(one, stdout=subprocess.PIPE, text=True) for one in commands]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
     printed = [process.communicate(timeout=120)[0].split() for process in running]
     assert [process.returncode for process in running] == [0, 0]
     assert sum(lines.count("made") for lines in printed) == 1

@@ -85,8 +85,8 @@ def test_weights_replaced_meanwhile_are_not_kept_under_the_old_name(
         with pytest.raises(ValueError, match="replaced (after they were named|or written)"):
             embed(text, str(folder), cache_dir=tmp_path / "cache")
     assert EmbeddingCache(tmp_path / "cache").entries() == []
-    found = embed(text, str(folder), cache_dir=tmp_path / "cache")
-    np.testing.assert_array_equal(found.values, embed(text, str(folder)).values)
+    embedded = embed(text, str(folder), cache_dir=tmp_path / "cache")
+    np.testing.assert_array_equal(embedded.values, embed(text, str(folder)).values)
 
 
 def test_killed_extractions_go_on(folder, tmp_path, monkeypatch):
@@ -102,11 +102,11 @@ def test_killed_extractions_go_on(folder, tmp_path, monkeypatch):
         if not killed:
             break
         assert process.returncode == -signal.SIGKILL
-        saved = [int(one.split()[1]) for one in lines if one.startswith("saved")]
+        saved = [int(printed.split()[1]) for printed in lines if printed.startswith("saved")]
         assert all(number > before for number in saved), "a finished batch was computed again"
         before = max([before, *saved])
         if "written" not in lines:
             assert plug.saved_batches(cache) >= before
-    found = plug.extract_slowly(str(folder), cache, "whole", 0.0)
-    assert found.fingerprint() == expected.fingerprint()
+    resumed = plug.extract_slowly(str(folder), cache, "whole", 0.0)
+    assert resumed.fingerprint() == expected.fingerprint()
     assert [entry.kind for entry in EmbeddingCache(cache).entries()] == ["entry"]

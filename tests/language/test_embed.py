@@ -229,9 +229,9 @@ def test_words_alone_at_type_and_token_level(untrained):
 )
 def test_vectors_do_not_depend_on_the_batch(name, context, untrained):
     options = {"context": context, "window": 4}
-    one = embed(STIMULUS, untrained[name], batch_tokens=1, **options)
-    many = embed(STIMULUS, untrained[name], batch_tokens=4096, **options)
-    np.testing.assert_allclose(many.values, one.values, atol=1e-5)
+    unbatched = embed(STIMULUS, untrained[name], batch_tokens=1, **options)
+    batched = embed(STIMULUS, untrained[name], batch_tokens=4096, **options)
+    np.testing.assert_allclose(batched.values, unbatched.values, atol=1e-5)
 
 
 def test_a_causal_model_does_not_see_what_follows_the_cut(untrained):

@@ -76,10 +76,10 @@ def test_parts_off_and_sublayers(layout, folder):
 
 def test_parts_drawn_anew(folder):
     text = "reinit-ffn:1,seed:3"
-    found = embed(STIMULUS, folder, level="token", interventions=text, bos="never")
+    embedded = embed(STIMULUS, folder, level="token", interventions=text, bos="never")
     anew = reinitialise(load_model(folder), text)
-    np.testing.assert_allclose(found.values, states(anew).states[:, 0], atol=1e-5)
-    assert found.meta["interventions"] == text
+    np.testing.assert_allclose(embedded.values, states(anew).states[:, 0], atol=1e-5)
+    assert embedded.meta["interventions"] == text
     with pytest.raises(ValueError, match="streamed layers cannot be drawn anew"):
         embed(STIMULUS, folder, interventions=text, layout="streamed")
 

@@ -15,19 +15,12 @@ from safetensors.numpy import load_file, save_file
 from small_models import add_letter_tokenizer, save_checkpoint
 
 from brainalign_jax.embedding import EmbedOptions
-from brainalign_jax.language import (
-    Embeddings,
-    contextual,
-    embed,
-    extraction,
-    pooled_states,
-    predicted_tokens,
-    streaming,
-    surprisal,
-)
+from brainalign_jax.language import Embeddings, embed, surprisal
 from brainalign_jax.language import cache as caching
+from brainalign_jax.language.hidden_states import contextual, extraction, pooled_states, streaming
 from brainalign_jax.language.models import checkpoint
 from brainalign_jax.language.models.heads import load_head
+from brainalign_jax.language.text import predicted_tokens
 from brainalign_jax.language.text.contexts import Sequences
 from brainalign_jax.language.text.packing import Packing
 from brainalign_jax.language.text.tokens import load_tokenizer
@@ -50,7 +43,7 @@ def story(n_sentences=60, seed=0):
         words = words[: int(rng.integers(1, 5))]
         sentences.append([*words, "."] if number % 2 else [*words[:-1], words[-1] + "."])
     words = [word for sentence in sentences for word in sentence]
-    sentence = np.repeat(np.arange(n_sentences), [len(one) for one in sentences])
+    sentence = np.repeat(np.arange(n_sentences), [len(text) for text in sentences])
     return Stimulus(
         words=words, sentence=sentence, run=sentence // 40, onsets=np.arange(len(words))
     )
@@ -115,25 +108,25 @@ CASES += [("opt", "growing"), ("opt", "word"), ("pythia", "stride")]
 def test_one_pass_equals_two(style, context, folder_of, packings):
     options = CONTEXTS[context]
     folder = folder_of(style)
-    found = embed(STORY, folder, level="token", surprisal=True, batch_tokens=64, **options)
+    embedded = embed(STORY, folder, level="token", surprisal=True, batch_tokens=64, **options)
     (packing,) = packings
     assert len(packing) > 1 and (packing.plans[0].shared or context != "sentence")
     expected = surprisal(STORY, folder, **options)
     assert np.isfinite(expected).sum() > 20 or (style, context) == ("gpt2", "word")
-    np.testing.assert_allclose(found.surprisal, expected, atol=1e-4)
-    assert found.surprisal.dtype == np.float32 and found.meta["surprisal"] == "nats"
-    assert not found.surprisal.flags.writeable
+    np.testing.assert_allclose(embedded.surprisal, expected, atol=1e-4)
+    assert embedded.surprisal.dtype == np.float32 and embedded.meta["surprisal"] == "nats"
+    assert not embedded.surprisal.flags.writeable
 
 
 def test_the_vectors_are_the_same_and_words_without_one_have_no_surprisal(folder_of):
     folder = folder_of("gpt2")
     plain = embed(STORY, folder, batch_tokens=256)
-    found = embed(STORY, folder, batch_tokens=256, surprisal=True)
-    np.testing.assert_array_equal(found.values, plain.values)
+    embedded = embed(STORY, folder, batch_tokens=256, surprisal=True)
+    np.testing.assert_array_equal(embedded.values, plain.values)
     assert plain.surprisal is None and "surprisal" not in plain.meta
     expected = np.where(PLAIN, surprisal(STORY, folder), np.nan)
-    assert len(PLAIN) > PLAIN.sum() > len(found.types)
-    np.testing.assert_allclose(found.surprisal, expected, atol=1e-4)
+    assert len(PLAIN) > PLAIN.sum() > len(embedded.types)
+    np.testing.assert_allclose(embedded.surprisal, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -142,9 +135,9 @@ def test_the_vectors_are_the_same_and_words_without_one_have_no_surprisal(folder
 )
 def test_what_the_head_reads_is_the_last_state_whatever_is_pooled(options, folder_of):
     folder = folder_of("gpt2")
-    found = embed(STORY, folder, level="token", surprisal=True, **options)
+    embedded = embed(STORY, folder, level="token", surprisal=True, **options)
     expected = surprisal(STORY, folder, interventions=options.get("interventions"))
-    np.testing.assert_allclose(found.surprisal, expected, atol=1e-4)
+    np.testing.assert_allclose(embedded.surprisal, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("style", ["gpt2", "pythia"])
@@ -160,9 +153,9 @@ def test_half_precision_is_of_the_states_alone(style, folder_of):
     expected = scipy.special.log_softmax(finished @ table.T, axis=1)[place, target]
     sums = jnp.asarray([0, 100, 7], jnp.float32)
     scored = predicted_tokens.Scored(place, target, row)
-    found = pooled_states.add_surprisal(sums, model, head, states, scored)
+    added = pooled_states.add_surprisal(sums, model, head, states, scored)
     wanted = [-expected[1], 100 - expected[0] - expected[2], 7]
-    np.testing.assert_allclose(found, wanted, atol=2e-5)
+    np.testing.assert_allclose(added, wanted, atol=2e-5)
 
 
 def test_other_layouts(folder_of, monkeypatch):
@@ -188,11 +181,11 @@ SHARDED = """
     assert jax.local_device_count() == 4
     for style in ("gpt2", "pythia"):
         folder = make_folder(style, sys.argv[1] + "/" + style)
-        one, four = (
+        whole, sharded = (
             embed(STORY, folder, level="token", surprisal=True, batch_tokens=512, layout=layout)
             for layout in ("whole", "sharded")
         )
-        np.testing.assert_allclose(four.surprisal, one.surprisal, atol=1e-4)
+        np.testing.assert_allclose(sharded.surprisal, whole.surprisal, atol=1e-4)
         print(style, "same")
 """
 
@@ -238,12 +231,12 @@ def test_the_cache_keeps_it_and_an_interrupted_pass_goes_on(
         patch.setattr(caching.Partial, "save", save)
         with pytest.raises(KeyboardInterrupt):
             embed(STORY, folder, cache_dir=place, **options)
-        found = embed(STORY, folder, cache_dir=place, **options)
+        resumed = embed(STORY, folder, cache_dir=place, **options)
     assert saved.count(stop_at) == 1, "a finished part was computed again"
     if layout == "whole":
         assert len(saved) > stop_at
-    np.testing.assert_array_equal(found.surprisal, expected.surprisal)
-    assert found.fingerprint() == expected.fingerprint()
+    np.testing.assert_array_equal(resumed.surprisal, expected.surprisal)
+    assert resumed.fingerprint() == expected.fingerprint()
 
     plain = embed(STORY, folder, cache_dir=place)
     assert plain.surprisal is None
@@ -287,7 +280,7 @@ def test_sub_tokens_are_predicted_within_their_text(folder_of, packings):
     (packing,) = packings
     scored = np.zeros(len(STORY), int)
     for batch in packing.batches():
-        place, target, row = (one[batch.scored.row < len(STORY)] for one in batch.scored)
+        place, target, row = (field[batch.scored.row < len(STORY)] for field in batch.scored)
         ids, text = batch.ids.ravel(), batch.text.ravel()
         line = np.arange(ids.size) // batch.ids.shape[1]
         np.testing.assert_array_equal(ids[place + 1], target)
@@ -312,8 +305,8 @@ def test_words_that_the_vocabulary_lacks_and_numbers_that_overflow():
     ids = [np.array([1, 2, 7, 3, 4])]
     targets = [[((0, 3), (0,)), ((1, 4), (1,)), ((2, 5), (3, 4))]]
     sequences = Sequences(ids, targets, [], [[(0, 1), (1, 3), (3, 5)]])
-    (found,) = predicted_tokens.predicted_in(sequences)
-    assert [one.tolist() for one in found] == [[0, 1, 2, 3], [2, 7, 3, 4], [1, 1, 2, 2]]
+    (predicted,) = predicted_tokens.predicted_in(sequences)
+    assert [field.tolist() for field in predicted] == [[0, 1, 2, 3], [2, 7, 3, 4], [1, 1, 2, 2]]
     sums = np.array([0, 5, 6, 0, 0, 0], np.float32)
     with pytest.warns(UserWarning, match="2 words .* pieces that the vocabulary lacks"):
         values = predicted_tokens.word_values(sums, sequences, Unknown, stimulus)
@@ -327,9 +320,9 @@ def test_a_word_longer_than_the_model_has_none(folder_of):
     long = Stimulus.from_words(["ab", "b", "abc" * 20, "cab"], sentence=[0] * 4)
     options = {"max_tokens": 30, "bos": "never"}
     with pytest.warns(UserWarning, match="more sub-tokens than the 30"):
-        found = embed(long, folder_of("gpt2"), level="token", surprisal=True, **options)
+        embedded = embed(long, folder_of("gpt2"), level="token", surprisal=True, **options)
         expected = surprisal(long, folder_of("gpt2"), **options)
-    np.testing.assert_allclose(found.surprisal, expected, atol=1e-4)
+    np.testing.assert_allclose(embedded.surprisal, expected, atol=1e-4)
     np.testing.assert_array_equal(np.isnan(expected), [True, False, True, True])
 
 
@@ -364,7 +357,7 @@ def test_embeddings_with_surprisal_as_a_file(tmp_path):
     np.testing.assert_array_equal(again.surprisal, [np.nan, 1.5, 2, 3])
     assert again.fingerprint() == vectors.fingerprint()
     others = make(None), make((np.nan, 1.5, 2, 4)), make((1, 1.5, 2, 3))
-    assert len({one.fingerprint() for one in (vectors, *others)}) == 4
+    assert len({variant.fingerprint() for variant in (vectors, *others)}) == 4
     assert Embeddings.load(others[0].save(tmp_path / "n.npz")).surprisal is None
     with pytest.raises(ValueError, match=r"surprisal has shape \(4,\); expected \[3\]"):
         make(level="token")
@@ -387,15 +380,15 @@ def test_the_script_writes_a_table(folder_of, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     with out.open(newline="") as file:
-        found = list(csv.DictReader(file))
+        written = list(csv.DictReader(file))
     stimulus = Stimulus(words=words, sentence=[0] * 7)
     for number, model in enumerate((folder, f"untrained:{folder}")):
-        own = found[7 * number : 7 * (number + 1)]
-        assert [(one["model"], one["row"], one["word"]) for one in own] == [
+        own = written[7 * number : 7 * (number + 1)]
+        assert [(line["model"], line["row"], line["word"]) for line in own] == [
             (model, str(row), word) for row, word in enumerate(words)
         ]
         for unit in ("nats", "bits"):
-            values = [float(one[unit]) for one in own]
+            values = [float(line[unit]) for line in own]
             expected = surprisal(stimulus, model, unit=unit)
             np.testing.assert_allclose(values, expected, atol=1e-4)
     assert f"surprisal of 7 of 7 words in {out}" in done.stdout

@@ -22,28 +22,28 @@ def test_the_numbers_are_those_of_a_loop():
     values[1, 3] *= 40
     first = np.zeros(150, bool)
     first[[3, 9]] = True
-    found = geometry([values.astype(np.float32)], first)
+    numbers = geometry([values.astype(np.float32)], first)
     for layer, words in enumerate(values.astype(np.float32).astype(np.float64)):
         norms = np.sqrt((words**2).sum(1))
         squares = (words - words.mean(0)) ** 2
         longest = np.argsort(-norms)[:2]  # 1 % of 150, rounded
-        assert found.longest[layer][:2] == tuple(longest)
-        np.testing.assert_allclose(found.top_share[layer], squares[longest].sum() / squares.sum())
+        assert numbers.longest[layer][:2] == tuple(longest)
+        np.testing.assert_allclose(numbers.top_share[layer], squares[longest].sum() / squares.sum())
         dimensions = np.sort(squares.sum(0))[-3:].sum() / squares.sum()
-        np.testing.assert_allclose(found.dimension_share[layer], dimensions)
+        np.testing.assert_allclose(numbers.dimension_share[layer], dimensions)
         ratio = np.median(norms[first]) / np.median(norms[~first])
-        np.testing.assert_allclose(found.first_ratio[layer], ratio)
+        np.testing.assert_allclose(numbers.first_ratio[layer], ratio)
         unit = words / norms[:, None]
         cosines = (unit @ unit.T)[~np.eye(150, dtype=bool)]
-        np.testing.assert_allclose(found.mean_cosine[layer], cosines.mean())
+        np.testing.assert_allclose(numbers.mean_cosine[layer], cosines.mean())
 
 
 def test_layers_without_any_length_are_left_out():
     values = np.random.default_rng(0).normal(size=(2, 150, 70)).astype(np.float32)
     values[1] = 0
     first = np.arange(150) < 9
-    found = geometry([values], first)
-    assert np.isnan(found.first_ratio).tolist() == [False, True]
+    numbers = geometry([values], first)
+    assert np.isnan(numbers.first_ratio).tolist() == [False, True]
     assert told(values, first) is None
 
 

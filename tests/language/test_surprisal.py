@@ -239,21 +239,21 @@ def test_causal_models_equal_a_loop(name, folder):
     own = name in ("opt-lm", "llama-lm")  # their tokenizers put <s> there
     named = name != "qwen3-lm"  # whose files name no first token
     for bos, prefix in (("auto", [0] if named else []), ("never", [0] if own else [])):
-        found = surprisal(STIMULUS, str(target), context="sentence", bos=bos)
+        surprisals = surprisal(STIMULUS, str(target), context="sentence", bos=bos)
         expected = causal_oracle(oracle, SENTENCES, prefix)
         assert np.isnan(expected).sum() == (0 if prefix else 4)
-        np.testing.assert_allclose(found, expected, atol=2e-5)
-        assert found.shape == (len(WORDS),) and found.dtype == np.float32
+        np.testing.assert_allclose(surprisals, expected, atol=2e-5)
+        assert surprisals.shape == (len(WORDS),) and surprisals.dtype == np.float32
 
 
 @pytest.mark.parametrize("metric", ["original", "within_word_l2r"])
 @pytest.mark.parametrize("name", MASKED)
 def test_masked_models_equal_a_loop(name, metric, folder):
     target = folder(name)
-    found = surprisal(STIMULUS, str(target), metric=metric)
+    surprisals = surprisal(STIMULUS, str(target), metric=metric)
     special, mask_id = ((0, 2), 3) if name == "roberta-mlm" else ((2, 3), 4)
     expected = masked_oracle(Oracle(target), SENTENCES, special, mask_id, metric)
-    np.testing.assert_allclose(found, expected, atol=2e-5)
+    np.testing.assert_allclose(surprisals, expected, atol=2e-5)
 
 
 def test_the_metrics_differ_where_a_word_has_several_sub_tokens(folder):
@@ -271,22 +271,24 @@ def test_bits_windows_and_parts_off(folder):
     np.testing.assert_allclose(bits, nats / np.log(2), rtol=1e-6)
     windows = [WORDS[max(0 if i < 9 else 9, i - 2) : i + 1] for i in range(len(WORDS))]
     expected = [causal_oracle(Oracle(target), [text], [0])[-1] for text in windows]
-    found = surprisal(STIMULUS, str(target), context="window", window=2)
-    np.testing.assert_allclose(found, expected, atol=2e-5)
+    surprisals = surprisal(STIMULUS, str(target), context="window", window=2)
+    np.testing.assert_allclose(surprisals, expected, atol=2e-5)
 
     off = "head:0.1,ffn:1,positions"
-    found = surprisal(STIMULUS, str(target), context="sentence", interventions=off)
-    np.testing.assert_allclose(found, causal_oracle(Oracle(target, off), SENTENCES, [0]), atol=2e-5)
-    assert np.nanmax(np.abs(found - nats)) > 1e-2
+    surprisals = surprisal(STIMULUS, str(target), context="sentence", interventions=off)
+    np.testing.assert_allclose(
+        surprisals, causal_oracle(Oracle(target, off), SENTENCES, [0]), atol=2e-5
+    )
+    assert np.nanmax(np.abs(surprisals - nats)) > 1e-2
 
 
 def test_a_text_longer_than_the_model_is_read_in_stretches(folder):
     """Every word is scored once, with at least half of the model's length before it."""
     target = folder("gpt2-lm")  # 20 positions
     words = ["dog"] * 30
-    one = Stimulus(words=words, sentence=[0] * 30)
-    found = surprisal(one, str(target), context="sentence", bos="never")
-    assert np.isfinite(found[1:]).all() and np.isnan(found[0])
+    text = Stimulus(words=words, sentence=[0] * 30)
+    surprisals = surprisal(text, str(target), context="sentence", bos="never")
+    assert np.isfinite(surprisals[1:]).all() and np.isnan(surprisals[0])
     oracle = Oracle(target)
     ids = oracle.ids_of(words)
     n = len(ids[1])
@@ -297,15 +299,15 @@ def test_a_text_longer_than_the_model_is_read_in_stretches(folder):
     scores = oracle.log_probabilities(stretch)
     place = (first - begin) * n
     expected = -sum(scores[t - 1, stretch[t]] for t in range(place, place + n))
-    np.testing.assert_allclose(found[first], expected, atol=2e-5)
+    np.testing.assert_allclose(surprisals[first], expected, atol=2e-5)
 
 
 def test_words_without_a_value_are_nan_with_a_warning(folder):
     words = ["a", "dog", "名", "b" * 25, "cab"]
-    one = Stimulus(words=words, sentence=[0] * 5)
+    text = Stimulus(words=words, sentence=[0] * 5)
     with pytest.warns(UserWarning) as caught:
-        found = surprisal(one, str(folder("bert-mlm")))
-    np.testing.assert_array_equal(np.isnan(found), [False, False, True, True, False])
+        surprisals = surprisal(text, str(folder("bert-mlm")))
+    np.testing.assert_array_equal(np.isnan(surprisals), [False, False, True, True, False])
     assert any("pieces that the vocabulary lacks" in str(w.message) for w in caught)
     assert any("more than the 20" in str(w.message) for w in caught)
 
@@ -315,11 +317,11 @@ def test_batches_change_nothing(folder):
         target = str(folder(name))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            found = [
+            by_batch_size = [
                 surprisal(STIMULUS, target, context="sentence", batch_tokens=size)
                 for size in (16, 512)
             ]
-        np.testing.assert_allclose(*found, atol=1e-5)
+        np.testing.assert_allclose(*by_batch_size, atol=1e-5)
 
 
 def test_pieces_of_the_vocabulary_equal_the_whole(monkeypatch):
@@ -362,9 +364,9 @@ def test_a_checkpoint_without_a_head(folder):
 def test_an_untrained_model_has_a_head(folder):
     for name in ("pythia-lm", "distilbert-mlm"):
         target = folder(name)
-        found = surprisal(STIMULUS, f"untrained:{target}", context="sentence", seed=3)
+        surprisals = surprisal(STIMULUS, f"untrained:{target}", context="sentence", seed=3)
         # Near a uniform guess: "a" is one sub-token, " dog." are four ("Ġd" is one).
-        value, count = (found[0], 1) if name in MASKED else (found[1], 4)
+        value, count = (surprisals[0], 1) if name in MASKED else (surprisals[1], 4)
         assert abs(value - count * np.log(60)) < 1
 
 

@@ -119,9 +119,9 @@ def test_fingerprint_does_not_depend_on_memory_order_or_blocks(tmp_path, monkeyp
         WordResponses("s", negative, stimulus),
         mapped,
     ]
-    assert {one.fingerprint() for one in others} == {base.fingerprint()}
+    assert {responses.fingerprint() for responses in others} == {base.fingerprint()}
     monkeypatch.setattr(response_fields, "_BLOCK_BYTES", 100)
-    assert {one.fingerprint() for one in others} == {base.fingerprint()}
+    assert {responses.fingerprint() for responses in others} == {base.fingerprint()}
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -150,23 +150,23 @@ def test_large_values_are_never_copied_as_a_whole(tmp_path, monkeypatch, order):
 
 def test_select_columns_reduces_everything_alike(tmp_path):
     base = example(space=SPACE)
-    for one in (base, WordResponses.load(base.save(tmp_path / "s.npz"))):
+    for responses in (base, WordResponses.load(base.save(tmp_path / "s.npz"))):
         for columns, expected in (
             (np.array([True, False, True]), [0, 2]),
             ([2, 0], [2, 0]),
             (np.array([-1], np.int8), [2]),
             (range(1, 3), [1, 2]),
         ):
-            chosen = one.select_columns(columns)
+            chosen = responses.select_columns(columns)
             np.testing.assert_array_equal(chosen.values, base.values[:, expected])
             assert chosen.meta == base.meta | {"feature_names": ["abc"[i] for i in expected]}
             assert chosen.space.same_as(SPACE.select(expected))
-            assert chosen.subject == "s1" and chosen.stimulus is one.stimulus
+            assert chosen.subject == "s1" and chosen.stimulus is responses.stimulus
             np.testing.assert_array_equal(chosen.valid, base.valid)
             assert not chosen.values.flags.writeable
             rebuilt = example(values=chosen.values, meta=chosen.meta, space=chosen.space)
             assert chosen.fingerprint() == rebuilt.fingerprint()
-        assert np.shares_memory(one.select_columns([1, 2]).values, one.values)
+        assert np.shares_memory(responses.select_columns([1, 2]).values, responses.values)
     assert example(meta={"tr": 2.0}).select_columns([1]).meta == {"tr": 2.0}
 
 

@@ -43,10 +43,10 @@ def test_informativeness_is_the_slow_loop(scale):
     targets = rng.standard_normal((33, 4)) + 5
     values[:, 7] += scale * targets[:, 2]
     neighbours = voxel_neighbours(GRID)
-    found = informativeness(values, targets, neighbours=neighbours, alpha=2.0, n_folds=7)
+    scores = informativeness(values, targets, neighbours=neighbours, alpha=2.0, n_folds=7)
     expected = slow_informativeness(values, targets, neighbours, 2.0, np.arange(33) % 7)
-    np.testing.assert_allclose(found, expected, atol=1e-9)
-    assert found[7] > found[[27, 31, 35]].max()  # those lie out of its neighbours' reach
+    np.testing.assert_allclose(scores, expected, atol=1e-9)
+    assert scores[7] > scores[[27, 31, 35]].max()  # those lie out of its neighbours' reach
     alone = informativeness(values, targets, alpha=2.0, n_folds=7)
     no_neighbours = np.full((len(GRID), 0), -1)
     np.testing.assert_allclose(
@@ -61,18 +61,18 @@ def test_informativeness_with_fold_labels_and_in_blocks(monkeypatch):
     values, targets = rng.standard_normal((20, len(GRID))), rng.standard_normal((20, 3))
     labels = np.repeat([3, 1, 9, 4, 2], [2, 6, 3, 5, 4])[rng.permutation(20)]
     neighbours = voxel_neighbours(GRID)
-    found = informativeness(values, targets, neighbours=neighbours, folds=labels)
+    scores = informativeness(values, targets, neighbours=neighbours, folds=labels)
     np.testing.assert_allclose(
-        found, slow_informativeness(values, targets, neighbours, 1.0, labels), atol=1e-9
+        scores, slow_informativeness(values, targets, neighbours, 1.0, labels), atol=1e-9
     )
     # Neither the size of the blocks nor the number of threads nor the type of the values matters.
     monkeypatch.setattr("brainalign_jax.neural.selection._BLOCK_BYTES", 8 * 60 * 5)
     again = informativeness(values, targets, neighbours=neighbours, folds=labels, n_jobs=3)
-    np.testing.assert_allclose(again, found, atol=1e-12)
+    np.testing.assert_allclose(again, scores, atol=1e-12)
     single = informativeness(
         values.astype(np.float32), targets, neighbours=neighbours, folds=labels
     )
-    np.testing.assert_allclose(single, found, atol=1e-5)
+    np.testing.assert_allclose(single, scores, atol=1e-5)
 
 
 def test_informativeness_of_what_is_constant_is_zero():
@@ -132,9 +132,9 @@ def test_neighbours_are_the_touching_voxels():
     rng = np.random.default_rng(4)
     grid = np.stack(np.unravel_index(np.arange(5 * 6 * 4), (5, 6, 4)), axis=1)
     indices = grid[rng.permutation(len(grid))[:70]] + 10
-    found = voxel_neighbours(indices)
-    assert found.shape == (70, 26)
-    for voxel, columns in enumerate(found):
+    neighbours = voxel_neighbours(indices)
+    assert neighbours.shape == (70, 26)
+    for voxel, columns in enumerate(neighbours):
         touching = np.abs(indices - indices[voxel]).max(axis=1) == 1
         count = touching.sum()
         assert columns[:count].tolist() == np.flatnonzero(touching).tolist()
@@ -154,11 +154,11 @@ def test_stability_is_the_mean_pairwise_correlation():
     rng = np.random.default_rng(5)
     signal = rng.standard_normal((40, 6))
     repeats = signal + rng.standard_normal((4, 40, 6)) * np.array([0.1, 0.5, 1, 2, 5, 100])
-    found = stability(repeats * np.array([1, 9, 0.01, 3])[:, None, None] + 7)
+    stabilities = stability(repeats * np.array([1, 9, 0.01, 3])[:, None, None] + 7)
     for voxel in range(6):
         correlation = np.corrcoef(repeats[:, :, voxel])
-        np.testing.assert_allclose(found[voxel], correlation[np.triu_indices(4, 1)].mean())
-    assert found[0] > 0.98 and abs(found[5]) < 0.2
+        np.testing.assert_allclose(stabilities[voxel], correlation[np.triu_indices(4, 1)].mean())
+    assert stabilities[0] > 0.98 and abs(stabilities[5]) < 0.2
     repeats[2, :, 0] = 0.3
     correlation = np.corrcoef(repeats[[0, 1, 3], :, 0])[np.triu_indices(3, 1)]
     np.testing.assert_allclose(stability(repeats)[0], correlation.sum() / 6)

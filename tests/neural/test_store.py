@@ -59,14 +59,14 @@ def names(folder):
 
 
 def test_streamed_and_saved_files_are_the_same_bytes(tmp_path, values):
-    one = stream(tmp_path / "one.npz", values, [V])
+    single_block = stream(tmp_path / "one.npz", values, [V])
     many = stream(tmp_path / "many.npz", values, [7, 1, 0, 30, 12])
     saved = WordResponses(values=values, **fields()).save(tmp_path / "saved.npz")
     columns = WordResponses(values=np.asfortranarray(values), **fields())
     columns.save(tmp_path / "columns.npz")
     doubles = stream(tmp_path / "doubles.npz", values.astype(np.float64), [20, 30])
-    assert len({path.read_bytes() for path in (one, many, saved, doubles)}) == 1
-    assert (tmp_path / "columns.npz").read_bytes() == one.read_bytes()
+    assert len({path.read_bytes() for path in (single_block, many, saved, doubles)}) == 1
+    assert (tmp_path / "columns.npz").read_bytes() == single_block.read_bytes()
     assert len(names(tmp_path)) == 5
 
 

@@ -48,24 +48,24 @@ def reference():
 )
 def test_chunks_batches_and_threads_give_the_same_table(reference, how):
     responses, embeddings, expected = reference
-    found = score(responses, embeddings, **how)
-    pd.testing.assert_frame_equal(found, expected, atol=1e-5)
+    scored = score(responses, embeddings, **how)
+    pd.testing.assert_frame_equal(scored, expected, atol=1e-5)
 
 
 def test_several_models_share_a_subject_and_score_as_alone(reference):
     responses, embeddings, expected = reference
     other = planted_study(n_layers=2, seed=1)[1]
-    found = score(responses, [embeddings, other])
-    assert len(found) > len(expected)
-    pd.testing.assert_frame_equal(found.iloc[: len(expected)], expected, atol=1e-5)
+    scored = score(responses, [embeddings, other])
+    assert len(scored) > len(expected)
+    pd.testing.assert_frame_equal(scored.iloc[: len(expected)], expected, atol=1e-5)
 
 
 def test_float64_on_request(reference):
     responses, embeddings, expected = reference
-    found = score(responses, embeddings, dtype="float64")
+    scored = score(responses, embeddings, dtype="float64")
     # A rank may change at a near tie; the agreement of values may not.
     for metric, tolerance in (("pearson", 1e-5), ("rsa", 1e-5), ("rank_accuracy", 5e-3)):
-        a, b = (rows.loc[rows["metric"] == metric, "value"] for rows in (found, expected))
+        a, b = (rows.loc[rows["metric"] == metric, "value"] for rows in (scored, expected))
         np.testing.assert_allclose(a, b, atol=tolerance)
     assert jax.numpy.zeros(1).dtype == np.float32  # the setting is left as it was
 
@@ -179,12 +179,12 @@ def test_four_devices_score_as_one(reference, tmp_path):
 assert jax.local_device_count() == 4
 responses, embeddings = recordings.planted_study()
 scoring = Scoring(("procrustes", "ridge", "rsa"), protocol("audited", timed=False, n_folds=4), (10,))
-found = score_subjects("p", responses, embeddings, scoring, computation=Computation(layers=8))
-found.to_parquet({str(tmp_path / "four.parquet")!r})
+scored = score_subjects("p", responses, embeddings, scoring, computation=Computation(layers=8))
+scored.to_parquet({str(tmp_path / "four.parquet")!r})
 """
     finish(run(code, **commands.with_devices(4)))
-    found = pd.read_parquet(tmp_path / "four.parquet")
-    pd.testing.assert_frame_equal(found, expected, atol=1e-5, check_dtype=False)
+    scored = pd.read_parquet(tmp_path / "four.parquet")
+    pd.testing.assert_frame_equal(scored, expected, atol=1e-5, check_dtype=False)
 
 
 def test_two_processes_share_a_study(tmp_path):
@@ -215,7 +215,7 @@ if join and me == 0:
 elif join:
     processes.join(*join)
 responses, _ = recordings.planted_study(n_subjects=3)
-by_name = {{one.subject: one for one in responses}}
+by_name = {{person.subject: person for person in responses}}
 dataset = Dataset("planted", tuple(by_name), responses[0].stimulus, by_name.__getitem__)
 scoring = Scoring(("procrustes", "rsa"), protocol("audited", timed=False, n_folds=4), (10,))
 for model in {models!r} if join else ():
@@ -237,7 +237,7 @@ if join:
     pathlib.Path("here.txt").write_text(text.replace(" 0.", " 1.") if me else text)
     refused(dataset, ["static:here.txt"], scoring, output + "/no")
     other, _ = recordings.planted_study(n_subjects=3, seed=me)
-    load = {{one.subject: one for one in other}}.__getitem__
+    load = {{person.subject: person for person in other}}.__getitem__
     changed = Dataset("planted", dataset.subjects, dataset.stimulus, load)
     refused(changed, {models!r}, scoring, output + "/no")
     assert not list(pathlib.Path(output, "no").glob("cells/*"))
@@ -272,7 +272,7 @@ print(json.dumps([cells, pathlib.Path(output, "report.html").exists()]))
     caches = [EmbeddingCache(tmp_path / str(i) / "embeddings") for i in range(3)]
     assert [cache.faults() for cache in caches] == [{}, {}, {}]
     # Each keeps all vectors that it used, for the next time: the folder need not be shared.
-    kept = [[one for one in cache.entries() if one.kind == "entry"] for cache in caches]
+    kept = [[entry for entry in cache.entries() if entry.kind == "entry"] for cache in caches]
     assert [len(entries) for entries in kept] == [2, 2, 2]
 
 

@@ -51,24 +51,26 @@ def as_dataset(stimulus, vectors=None):
 
 def test_token_features_by_counting():
     stimulus = story()
-    found = token_features(stimulus, rate_window=3.0)
+    features = token_features(stimulus, rate_window=3.0)
     lower = [word.lower().strip(".!") for word in TEXT]
     np.testing.assert_allclose(
-        found["log_frequency"],
+        features["log_frequency"],
         [np.log1p(lower.count(w)) if w != "--" else np.log(2) for w in lower],
     )
-    assert found["letters"].tolist() == [3, 3, 3, 3, 3, 0, 3, 3, 4, 4, 1, 3, 3, 3, 4, 3, 3, 3, 4]
+    assert features["letters"].tolist() == [3, 3, 3, 3, 3, 0, 3, 3, 4, 4, 1, 3, 3, 3, 4, 3, 3, 3, 4]
     for row in range(len(TEXT)):
         same = [i for i in range(len(TEXT)) if SENTENCE[i] == SENTENCE[row]]
-        assert found["words_in_sentence"][row] == len(same)
-        assert found["position_in_sentence"][row] == same.index(row)
-        mine = [i for i in range(len(TEXT)) if RUN[i] == RUN[row]]
-        assert found["position_in_run"][row] == pytest.approx(mine.index(row) / (len(mine) - 1))
-        at, own = stimulus.onsets[row], stimulus.onsets[mine]
+        assert features["words_in_sentence"][row] == len(same)
+        assert features["position_in_sentence"][row] == same.index(row)
+        same_run = [i for i in range(len(TEXT)) if RUN[i] == RUN[row]]
+        assert features["position_in_run"][row] == pytest.approx(
+            same_run.index(row) / (len(same_run) - 1)
+        )
+        at, own = stimulus.onsets[row], stimulus.onsets[same_run]
         near = np.sum(np.abs(own - at) <= 1.5)
         seconds = min(at + 1.5, own[-1]) - max(at - 1.5, own[0])
-        assert found["words_per_second"][row] == pytest.approx(near / seconds)
-    np.testing.assert_allclose(found["position_in_text"], np.linspace(0, 1, 19))
+        assert features["words_per_second"][row] == pytest.approx(near / seconds)
+    np.testing.assert_allclose(features["position_in_text"], np.linspace(0, 1, 19))
 
 
 @pytest.mark.parametrize("lower", [False, True])
@@ -92,10 +94,10 @@ def test_each_group_by_name_and_all_of_them_together():
         for group in controls.GROUPS
     ]
     every = controls.control_vectors("nuisance:all", dataset, lower=True)
-    assert [one.values.shape[2] for one in single] == [24, 8, 8, 8, 8]
-    together = np.concatenate([one.values for one in single], axis=2)
+    assert [vectors.values.shape[2] for vectors in single] == [24, 8, 8, 8, 8]
+    together = np.concatenate([vectors.values for vectors in single], axis=2)
     np.testing.assert_allclose(together, every.values, atol=0.02)  # but for the noise on ties
-    assert len({one.fingerprint() for one in [*single, every]}) == 6
+    assert len({vectors.fingerprint() for vectors in [*single, every]}) == 6
 
 
 def test_words_of_like_values_are_neighbours_and_ties_fall_at_random():
@@ -106,7 +108,9 @@ def test_words_of_like_values_are_neighbours_and_ties_fall_at_random():
         for seed in (0, 0, 1)
     ]
     np.testing.assert_array_equal(draws[0].values, draws[1].values)
-    unit = [one.values[0] / np.linalg.norm(one.values[0], axis=1)[:, None] for one in draws]
+    unit = [
+        vectors.values[0] / np.linalg.norm(vectors.values[0], axis=1)[:, None] for vectors in draws
+    ]
     cosines = unit[0] @ unit[2].T  # the same words with other noise: what a perfect decoder finds
     gap = np.abs(lengths[:, None] - lengths)
     means = [cosines[gap == g].mean() for g in range(8)]
@@ -141,10 +145,10 @@ def test_isolated_words_have_no_position_but_length_and_given_frequency():
 def test_sentences_of_passages_have_places_and_lengths_of_their_own():
     items = ("A dog ran.", "It saw a small cat.", "Rain fell on us.", "We left.")
     stimulus = Stimulus(items, sentence=np.arange(4), run=[0, 0, 1, 1])
-    found = token_features(stimulus)
-    assert found["words_in_sentence"].tolist() == [3, 5, 4, 2]
-    assert found["position_in_run"].tolist() == [0, 1, 0, 1]
-    assert "position_in_text" not in found and "words_per_second" not in found
+    features = token_features(stimulus)
+    assert features["words_in_sentence"].tolist() == [3, 5, 4, 2]
+    assert features["position_in_run"].tolist() == [0, 1, 0, 1]
+    assert "position_in_text" not in features and "words_per_second" not in features
     vectors = controls.autocorrelated_vectors(stimulus, lower=False, width=1.0)
     assert vectors.meta["blocks"] == "run" and vectors.meta["n_blocks"] == 2
 
@@ -189,16 +193,16 @@ def test_many_words_are_projected_with_a_seed(monkeypatch):
     stimulus = Stimulus(
         tuple(f"w{i}" for i in range(n)), sentence=np.arange(n) // 20, onsets=np.arange(n)
     )
-    one, again, other = (
+    projected, again, other = (
         controls.autocorrelated_vectors(stimulus, lower=False, width=3.0, random_state=seed)
         for seed in (0, 0, 1)
     )
-    assert one.values.shape == (1, n, 200) and one.meta["projected_from"] == n
-    np.testing.assert_array_equal(one.values, again.values)
-    assert np.abs(one.values - other.values).max() > 0.01
+    assert projected.values.shape == (1, n, 200) and projected.meta["projected_from"] == n
+    np.testing.assert_array_equal(projected.values, again.values)
+    assert np.abs(projected.values - other.values).max() > 0.01
     monkeypatch.setattr(controls, "_MOST_AXES", 2048)
     exact = controls.autocorrelated_vectors(stimulus, lower=False, width=3.0).values[0]
-    gram, kept = exact @ exact.T, one.values[0] @ one.values[0].T
+    gram, kept = exact @ exact.T, projected.values[0] @ projected.values[0].T
     # The error of a random inner product has the deviation |a| |b| / sqrt(axes), at most twice squared.
     norms = np.linalg.norm(exact, axis=1)
     error = np.abs(kept - gram) / (norms[:, None] * norms)

@@ -57,17 +57,17 @@ def test_the_programs_are_counted_as_xla_counts_them(study, planned):
     fold = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), fold)
     source = jax.ShapeDtypeStruct((120, 20), "float32")
     size = programs.chunk_size([5, 13], most=8)
-    found = programs.memory(
+    counted = programs.memory(
         source, (size, 120, 32), fold, method=Ridge(SCORING.protocol), batch=1, dtype="float32"
     )
     stage = next(stage for stage in planned.stages if stage.name == "ridge")
-    assert stage.parts["shared by layers"] == 2 * found["state"]
-    assert stage.parts["at work"] == 2 * max(found["prepare"], found["evaluate"])
+    assert stage.parts["shared by layers"] == 2 * counted["state"]
+    assert stage.parts["at work"] == 2 * max(counted["prepare"], counted["evaluate"])
     # Four layers at once hold more than one.
     four = programs.memory(
         source, (size, 120, 32), fold, method=Ridge(SCORING.protocol), batch=4, dtype="float32"
     )
-    assert four["evaluate"] > found["evaluate"]
+    assert four["evaluate"] > counted["evaluate"]
 
 
 def test_a_small_budget_lowers_what_is_done_at_once(study, planned):
@@ -82,9 +82,9 @@ def test_responses_on_disk_are_not_counted(study, planned, tmp_path):
     path = tmp_path / "values.npy"
     np.save(path, responses.values)
     mapped = WordResponses("S0", np.load(path, mmap_mode="r"), responses.stimulus)
-    found = memory.fit(mapped, models, SCORING, planned.computation, max_memory=2**36)
+    plan = memory.fit(mapped, models, SCORING, planned.computation, max_memory=2**36)
     assert memory.held_bytes(responses) == responses.values.nbytes
-    assert [stage.parts["responses"] for stage in found.stages] == [0] * len(found.stages)
+    assert [stage.parts["responses"] for stage in plan.stages] == [0] * len(plan.stages)
 
 
 def test_a_study_that_cannot_fit_names_the_least_budget_and_that_one_does(study):

@@ -47,16 +47,16 @@ def write(folder, content, pointer=MANIFEST):
 
 def seen(folder):
     """Name -> content of what is not hidden; of a manifest without the names of files."""
-    found = {
+    contents = {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
         if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
     }
-    if MANIFEST in found:
-        content = json.loads(found[MANIFEST])
+    if MANIFEST in contents:
+        content = json.loads(contents[MANIFEST])
         del content["files"]
-        found[MANIFEST] = json.dumps(content).encode()
-    return found
+        contents[MANIFEST] = json.dumps(content).encode()
+    return contents
 
 
 @pytest.fixture(autouse=True)
@@ -100,11 +100,11 @@ def killed_while_writing(folder, content, number):
 
 
 def belongs_to_one(folder):
-    found = seen(folder)
-    owners = [s for s in (FIRST, SECOND) if found.items() <= s.items()]
-    assert owners, f"of several studies: {sorted(found)}"
-    if MANIFEST in found:
-        assert found in (FIRST, SECOND)
+    contents = seen(folder)
+    owners = [s for s in (FIRST, SECOND) if contents.items() <= s.items()]
+    assert owners, f"of several studies: {sorted(contents)}"
+    if MANIFEST in contents:
+        assert contents in (FIRST, SECOND)
         assert ResultTable.load(folder).rows["subject"].item() in ("first", "second")
     else:
         with pytest.raises(FileNotFoundError, match="manifest.json is missing"):

@@ -41,11 +41,11 @@ def folds_of(story, chosen=PAPER):
     return types, outer_folds(stimulus, types, np.ones(N_TOKENS, bool), chosen, seed=0)
 
 
-def check_ranks(found, expected):
+def check_ranks(scores, expected):
     """Equal to [N, 2] by CSLS and by cosine, but for cosines that float32 cannot tell apart."""
-    found = found.ranks.sort_values("token")[["rank_csls", "rank_nn"]].to_numpy()
-    assert found.shape == expected.shape
-    apart = np.abs(found - expected)
+    ranks = scores.ranks.sort_values("token")[["rank_csls", "rank_nn"]].to_numpy()
+    assert ranks.shape == expected.shape
+    apart = np.abs(ranks - expected)
     assert apart.max() <= 1 and (apart > 0).mean() <= 0.005
 
 
@@ -78,9 +78,9 @@ def test_rsa_is_the_rank_correlation_of_the_papers_code(story):
         (1 - spearmanr(rows.T).statistic)[first, second] for rows in (means, candidates)
     )
     rows = scored(story, "rsa").rows
-    found = rows.loc[rows["metric"] == "rsa", "value"].iloc[0]
+    correlation = rows.loc[rows["metric"] == "rsa", "value"].iloc[0]
     # Equal distances of so few features are parted by rounding, in either type.
-    assert found == pytest.approx(spearmanr(brain, model).statistic, abs=5e-5)
+    assert correlation == pytest.approx(spearmanr(brain, model).statistic, abs=5e-5)
 
 
 def test_pereira_leaves_the_vectors_of_procrustes_unscaled():

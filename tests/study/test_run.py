@@ -120,7 +120,7 @@ def test_a_damaged_cell_is_made_anew_with_a_warning(dataset, vectors_file, tmp_p
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         again = run(dataset, vectors_file, tmp_path)
-    told = [str(one.message) for one in caught if "is damaged" in str(one.message)]
+    told = [str(warning.message) for warning in caught if "is damaged" in str(warning.message)]
     assert told and all("it is made anew" in text for text in told)
     # Scores are looked at before ranks, which are made anew with them.
     scores = {path.name for path in damaged if not path.name.endswith(".ranks.cell")}
@@ -193,12 +193,12 @@ def test_vectors_that_are_handed_in_score_as_those_of_a_file(dataset, vectors_fi
     handed = run_study(dataset, make_embeddings(words, values[None], name="mine"), **options)
     assert [model["name"] for model in handed.manifest["models"]] == ["mine"]
     for table in ("rows", "nulls", "evidence"):
-        one, other = (
+        file_rows, handed_rows = (
             (study.rows if table == "rows" else study.extras[table]) for study in (of_file, handed)
         )
-        np.testing.assert_array_equal(one["method"], other["method"])
-        for column in {"value", "score", "p", "null_mean"} & set(one):
-            np.testing.assert_array_equal(one[column], other[column], err_msg=column)
+        np.testing.assert_array_equal(file_rows["method"], handed_rows["method"])
+        for column in {"value", "score", "p", "null_mean"} & set(file_rows):
+            np.testing.assert_array_equal(file_rows[column], handed_rows[column], err_msg=column)
     strange = make_embeddings(Stimulus.from_words(["other", "words"]), values[None, :2], name="odd")
     with pytest.raises(ValueError, match="odd"):
         run_study(dataset, [strange], **options)

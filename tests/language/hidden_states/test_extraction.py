@@ -42,11 +42,11 @@ def layers_of(sums):
     return [*sums.states, *([] if sums.final is None else [sums.final])]
 
 
-def assert_same(found, expected, atol=1e-5):
-    found = layers_of(found)
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, atol=atol)
+def assert_same(extracted, expected, atol=1e-5):
+    layers = layers_of(extracted)
+    assert len(layers) == len(expected)
+    for layer, expected_layer in zip(layers, expected, strict=True):
+        np.testing.assert_allclose(layer, expected_layer, atol=atol)
 
 
 @pytest.mark.parametrize("style", BLOCK_STYLES)
@@ -85,12 +85,12 @@ def test_half_types_are_pooled_in_float32():
     for dtype, atol in (("bfloat16", 0.05), ("float16", 0.01)):
         model = small_model("gpt2", dtype=dtype)
         packing = Packing(sequences, row, pooling="mean", batch_tokens=64)
-        found = extraction.extract(model, packing, int(row.max()) + 1)
-        assert found.states.dtype == np.float32
-        np.testing.assert_allclose(found.states, exact.states, atol=atol)
+        pooled = extraction.extract(model, packing, int(row.max()) + 1)
+        assert pooled.states.dtype == np.float32
+        np.testing.assert_allclose(pooled.states, exact.states, atol=atol)
         # Layer 0, a sum of two tables in the half type, averaged exactly.
         streamed = streaming.extract(streaming.LoadedLayers(model), packing, int(row.max()) + 1)
-        np.testing.assert_allclose(streamed.states, found.states, atol=atol)
+        np.testing.assert_allclose(streamed.states, pooled.states, atol=atol)
 
 
 def test_as_many_programs_as_shapes():
@@ -165,10 +165,10 @@ def test_an_interrupted_extraction_goes_on(style, streamed):
         assert first.saved.done == stop
         words = []
         second = Memory(first.saved)
-        found = run(model, packing, int(row.max()) + 1, saver=second, on_words=words.append)
+        resumed = run(model, packing, int(row.max()) + 1, saver=second, on_words=words.append)
         assert second.count == steps - 1 - stop, "finished batches are not computed again"
-        for one, other in zip(layers_of(found), layers_of(whole), strict=True):
-            np.testing.assert_array_equal(one, other)
+        for layer, whole_layer in zip(layers_of(resumed), layers_of(whole), strict=True):
+            np.testing.assert_array_equal(layer, whole_layer)
         assert sum(words) == packing.n_words * (5 if streamed else 1)
 
 
@@ -192,8 +192,8 @@ SHARDED = """
         kernel = divided.blocks.ffn_in.kernel[...]
         assert len(kernel.sharding.device_set) == 4
         assert kernel.addressable_shards[0].data.size * 4 == kernel.size, style
-        one, four = (extraction.extract(m, packing, int(row.max()) + 1) for m in (whole, divided))
-        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
+        states = (extraction.extract(m, packing, int(row.max()) + 1) for m in (whole, divided))
+        for a, b in zip(*map(jax.tree.leaves, states), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)
         print(style, "same")
 """

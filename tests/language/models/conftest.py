@@ -33,9 +33,9 @@ def assert_parity():
     """assert_parity(hidden, expected, mask, atol): every hidden state agrees at real tokens."""
 
     def check(hidden, expected, mask, atol=1e-5):
-        found = [*hidden.states, *([] if hidden.final is None else [hidden.final])]
-        assert len(found) == len(expected)
-        for index, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+        states = [*hidden.states, *([] if hidden.final is None else [hidden.final])]
+        assert len(states) == len(expected)
+        for index, (ours, theirs) in enumerate(zip(states, expected, strict=True)):
             ours, theirs = np.asarray(ours)[mask > 0], np.asarray(theirs)[mask > 0]
             assert ours.shape == theirs.shape, index
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=atol, err_msg=f"state {index}")

@@ -79,15 +79,15 @@ class Hub(BaseHTTPRequestHandler):
         if path.startswith(f"/api/models/{REPO}"):
             info = {"id": REPO, "modelId": REPO, "sha": commit, "siblings": siblings}
             return self.answer(200, json.dumps(info).encode(), Content_Type="application/json")
-        found = re.fullmatch(f"/{REPO}/resolve/[^/]+/(.+)", path)
-        if not found or found[1] not in files:
-            return self.answer(404, X_Error_Code="RepoNotFound" if not found else "EntryNotFound")
-        body = files[found[1]]
+        match = re.fullmatch(f"/{REPO}/resolve/[^/]+/(.+)", path)
+        if not match or match[1] not in files:
+            return self.answer(404, X_Error_Code="RepoNotFound" if not match else "EntryNotFound")
+        body = files[match[1]]
         headers = {"X_Repo_Commit": commit, "ETag": f'"{hashlib.sha256(body).hexdigest()}"'}
         start = 0
         if asked := re.match(r"bytes=(\d+)-", self.headers.get("Range", "")):
             start = int(asked[1])
-            self.ranges.append(found[1])
+            self.ranges.append(match[1])
             headers["Content_Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
         if self.command == "GET" and start == 0 and len(body) > 10_000 and Hub.cuts_left:
             Hub.cuts_left -= 1

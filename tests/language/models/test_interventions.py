@@ -69,8 +69,8 @@ def test_parts_off_equal_pytorch_with_hooks(family, options, tmp_path, assert_pa
         hidden = hidden_states(ours, ids, mask, interventions=off, sublayers=True)
         assert_parity(hidden, expected, mask)
         kinds = zip(hidden.sublayers[:2], (sublayers[::2], sublayers[1::2]), strict=True)
-        for found, wanted in kinds:
-            for ours_of_block, theirs_of_block in zip(found, wanted, strict=True):
+        for ours_of_kind, theirs_of_kind in kinds:
+            for ours_of_block, theirs_of_block in zip(ours_of_kind, theirs_of_kind, strict=True):
                 both = np.asarray(ours_of_block), theirs_of_block.reshape(*mask.shape, -1)
                 np.testing.assert_allclose(*(x[mask > 0] for x in both), atol=1e-5)
 
@@ -161,11 +161,11 @@ def test_no_setting_compiles_again(models_dir, expected_states):
     ids=str,
 )
 def test_texts(text, expected):
-    found = parse(text)
-    assert found == expected
-    if found.reinitialised or not found.seed:
-        assert parse(str(found)) == found
-    assert bool(found) == (found.off != Parts() or found.reinitialised != Parts())
+    parsed = parse(text)
+    assert parsed == expected
+    if parsed.reinitialised or not parsed.seed:
+        assert parse(str(parsed)) == parsed
+    assert bool(parsed) == (parsed.off != Parts() or parsed.reinitialised != Parts())
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ def last_state(model, ids, mask, texts, positions=None):
     graph, stacked = nnx.split(model.blocks)
     inputs = layer_inputs(model.config)
     for layer in range(model.n_layers):
-        parameters, one = jax.tree.map(lambda leaf, at=layer: leaf[at], (stacked, inputs))
-        x, _ = apply_block(graph, parameters, x, texts, one)
+        parameters, layer_input = jax.tree.map(lambda leaf, at=layer: leaf[at], (stacked, inputs))
+        x, _ = apply_block(graph, parameters, x, texts, layer_input)
     return np.asarray(x)
 
 
@@ -49,7 +49,7 @@ def test_texts_that_share_a_row(name):
     packed = last_state(
         model, ids, mask, packed_inputs(config, jnp.asarray(text)), jnp.asarray(position)
     )
-    for words, found in zip(texts, (packed[0, :5], packed[0, 5:9], packed[1, :9]), strict=True):
+    for words, state in zip(texts, (packed[0, :5], packed[0, 5:9], packed[1, :9]), strict=True):
         ones = np.ones((1, len(words)), np.int32)
         alone = last_state(model, words[None].astype(np.int32), ones, text_inputs(config, ones))
-        np.testing.assert_allclose(found, alone[0], atol=2e-6)
+        np.testing.assert_allclose(state, alone[0], atol=2e-6)

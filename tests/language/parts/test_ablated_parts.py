@@ -72,16 +72,16 @@ def pooled(ablation, states):
 def places(ablation):
     """Place in all batches -> (text, position), by the text's ids, which differ."""
     texts = {tuple(ids): number for number, ids in enumerate(ablation._packing.sequences.ids)}
-    found, first = {}, 0
+    by_place, first = {}, 0
     for batch in ablation._packing.batches():
         for line, row in enumerate(batch.text):
             for number in range(1, row.max() + 1):
                 inside = np.flatnonzero(row == number)
                 text = texts[tuple(batch.ids[line, inside])]
                 for position, column in enumerate(inside):
-                    found[first + line * len(row) + column] = text, position
+                    by_place[first + line * len(row) + column] = text, position
         first += batch.text.size
-    return found
+    return by_place
 
 
 def stand_in(component, how, ablation):

@@ -110,12 +110,12 @@ def test_pooling_is_the_mean_over_sub_tokens_and_occurrences(pooling):
         np.mean([of_word[1], of_word[3]], 0),
         of_word[2],
     ]
-    found = np.zeros((3, 3))
+    pooled = np.zeros((3, 3))
     for batch in packing.batches():
         assert len(batch.token) == batch.ids.size
         assert (np.diff(batch.row) >= 0).all()
-        np.add.at(found, batch.row, batch.weight[:, None] * states[batch.ids.ravel()[batch.token]])
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+        np.add.at(pooled, batch.row, batch.weight[:, None] * states[batch.ids.ravel()[batch.token]])
+    np.testing.assert_allclose(pooled, expected, rtol=1e-6)
     assert packing.n_words == 6
     assert sum(batch.n_words for batch in packing.batches()) == 6
 
@@ -124,8 +124,8 @@ def test_batches_go_on_where_they_stopped():
     packing, _ = packing_of(story_lengths(800), batch_tokens=512)
     whole = list(packing.batches())
     assert len(whole) == len(packing) > 1
-    for one, again in zip(whole[1:], packing.batches(1), strict=True):
-        for left, right in zip(one, again, strict=True):
+    for batch, again in zip(whole[1:], packing.batches(1), strict=True):
+        for left, right in zip(batch, again, strict=True):
             np.testing.assert_array_equal(left, right)
     assert packing.digest() == packing_of(story_lengths(800), batch_tokens=512)[0].digest()
     assert packing.digest() != packing_of(story_lengths(800), batch_tokens=256)[0].digest()

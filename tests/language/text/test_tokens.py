@@ -195,8 +195,8 @@ def test_windows_with_a_stride_score_each_word_once():
         assert min(4, row - start) <= position < 4 + 3
         assert text[0] == words[max(start, row - position)]
     assert len(texts) == 5 + 4
-    one = all_words(stimulus, context="window", window=4, stride=1)
-    assert one == all_words(stimulus, context="window", window=4)
+    every_word = all_words(stimulus, context="window", window=4, stride=1)
+    assert every_word == all_words(stimulus, context="window", window=4)
     some = texts_of(stimulus, np.arange(23) == 20, context="window", window=4, stride=3)
     assert [text.targets for text in some] == [((5, 20),)]
 
@@ -234,8 +234,8 @@ def test_sentences_that_are_not_given():
     with pytest.warns(UserWarning, match="isolated item"):
         texts = all_words(items, context="sentence")
     assert [text.words for text in texts] == [("apple",), ("bear",), ("--",)]
-    one = Stimulus.from_words(("apple", "bear"), sentence=[0, 0])
-    assert len(all_words(one, context="sentence")) == 1
+    sentence = Stimulus.from_words(("apple", "bear"), sentence=[0, 0])
+    assert len(all_words(sentence, context="sentence")) == 1
 
 
 def test_a_long_sentence_is_cut_between_words(tokenizer):
@@ -302,8 +302,8 @@ def test_words_without_or_with_too_many_sub_tokens(tmp_path):
     assert rows == (1,)
     assert [member for member, _ in pieces] == list(range(1, len(parts.ids)))
     assert all(len(ids) <= 128 for ids in parts.ids)
-    found = "".join(surface(bpe, parts.ids[member][list(tokens)]) for member, tokens in pieces)
-    assert found == " " + "qz" * 1000
+    joined = "".join(surface(bpe, parts.ids[member][list(tokens)]) for member, tokens in pieces)
+    assert joined == " " + "qz" * 1000
     # WordPiece makes one unknown token of it; `embed` warns.
     sequences = encode_texts(tokenizer, all_words(long, context="sentence"), max_length=128)
     assert sequences.ids[0].tolist() == [2, 5, tokenizer.unknown_id, 3]

@@ -101,13 +101,13 @@ def test_causal_models_get_a_first_token_and_others_keep_theirs(build, tmp_path)
     causal = tokenizer.suffix == ()
     assert tokenizer.with_bos("never", causal=causal).prefix == tokenizer.prefix
     for bos in ("auto", "always"):
-        found = tokenizer.with_bos(bos, causal=causal)
-        assert len(found.prefix) == 1
+        with_bos = tokenizer.with_bos(bos, causal=causal)
+        assert len(with_bos.prefix) == 1
         if SPECIAL[build][0]:
-            assert found is tokenizer
+            assert with_bos is tokenizer
         else:
-            assert found.first_token() == "<|endoftext|>"
-            assert found.budget(10) == tokenizer.budget(10) - 1
+            assert with_bos.first_token() == "<|endoftext|>"
+            assert with_bos.budget(10) == tokenizer.budget(10) - 1
 
 
 def test_a_model_that_names_no_first_token(tmp_path):

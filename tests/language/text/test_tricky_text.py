@@ -67,15 +67,15 @@ def words_read(sequences, tokenizer) -> dict[int, Read]:
         assert len(ids) <= MAX_LENGTH
         assert tuple(ids[:first]) == tokenizer.prefix
         assert tuple(ids[len(ids) - len(tokenizer.suffix) :]) == tokenizer.suffix
-    found = []
+    rows_read = []
     for ids, targets in zip(sequences.ids, sequences.targets, strict=True):
         for rows, tokens in targets:
-            found += [(row, Read(ids[list(tokens)], ids[first : tokens[0]])) for row in rows]
+            rows_read += [(row, Read(ids[list(tokens)], ids[first : tokens[0]])) for row in rows]
     for rows, parts in sequences.split:
         pieces = [sequences.ids[member][list(tokens)] for member, tokens in parts]
-        found += [(row, Read(np.concatenate(pieces), np.zeros(0, int))) for row in rows]
-    assert sorted(row for row, _ in found) == list(range(len(found)))
-    return dict(found)
+        rows_read += [(row, Read(np.concatenate(pieces), np.zeros(0, int))) for row in rows]
+    assert sorted(row for row, _ in rows_read) == list(range(len(rows_read)))
+    return dict(rows_read)
 
 
 def assert_own(tokenizer, word: str, own: np.ndarray) -> None:

@@ -29,12 +29,12 @@ def test_an_osf_node_is_listed_over_pages_folders_and_components(server):
         "abcde", {"": {"README.txt": b"read"}, "fmri": bodies}, page=3, children=["child"]
     )
     server.add_osf_node("child", {"": {"more.zip": b"zip"}}, hashes=False)
-    found = osf(url)
-    assert set(found) == {"README.txt", "more.zip", *(f"fmri/{name}" for name in bodies)}
+    listing = osf(url)
+    assert set(listing) == {"README.txt", "more.zip", *(f"fmri/{name}" for name in bodies)}
     for name, body in bodies.items():
-        assert found[f"fmri/{name}"].sha256 == hashlib.sha256(body).hexdigest()
-        assert found[f"fmri/{name}"].url == f"{server.url}/download/abcde/fmri/{name}"
-    assert found["more.zip"].sha256 is None
+        assert listing[f"fmri/{name}"].sha256 == hashlib.sha256(body).hexdigest()
+        assert listing[f"fmri/{name}"].url == f"{server.url}/download/abcde/fmri/{name}"
+    assert listing["more.zip"].sha256 is None
 
 
 @pytest.mark.parametrize(

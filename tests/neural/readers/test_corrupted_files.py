@@ -181,8 +181,8 @@ def potter_numpy_cases():
 
 def stories_cases():
     def onsets_swapped(words):
-        one, other = (words[index, 0][1, 0] for index in (7, 8))
-        return of_pair(8, 1, one)(of_pair(7, 1, other)(words))
+        onset, next_onset = (words[index, 0][1, 0] for index in (7, 8))
+        return of_pair(8, 1, onset)(of_pair(7, 1, next_onset)(words))
 
     kinds = {
         "shape": {
@@ -219,7 +219,7 @@ def pereira_cases():
             "a place less": {"meta": of_field("colToCoord", without_row)},
             "no meta": {"meta": None},
             "two voxels in one place": {"meta": of_field("colToCoord", put(4, 1.0))},
-            "concreteness as text": {"labelsConcreteness": lambda one: one.astype(str)},
+            "concreteness as text": {"labelsConcreteness": lambda labels: labels.astype(str)},
         },
         "nan": {"block of responses": {"examples": nan_block}},
         "words": {
@@ -240,7 +240,9 @@ def pereira_cases():
         },
         "runs": {
             "passage that is not there": {"labelsPassageForEachSentence": put((0, 4), 99.0)},
-            "passages in another order": {"labelsPassageForEachSentence": lambda one: one[:, ::-1]},
+            "passages in another order": {
+                "labelsPassageForEachSentence": lambda labels: labels[:, ::-1]
+            },
         },
     }
     yield from cases("pereira 7.3", "M02/*.mat", edit_mat, kinds)
@@ -310,8 +312,8 @@ def alice_cases():
         return lines[: start + 4] + lines[start:]
 
     def exchanged(lines):
-        one, other = first + 4 * 9, first + 4 * 10
-        return [*lines[:one], *lines[other : other + 4], *lines[one:other], *lines[other + 4 :]]
+        start, after = first + 4 * 9, first + 4 * 10
+        return [*lines[:start], *lines[after : after + 4], *lines[start:after], *lines[after + 4 :]]
 
     kinds = {
         "onsets": {
@@ -565,9 +567,9 @@ def bids_cases():
 
     def exchange(path):
         other = path.with_name(path.name.replace("run-1", "run-2"))
-        one, two = path.read_bytes(), other.read_bytes()
-        path.write_bytes(two)
-        other.write_bytes(one)
+        run_bytes, other_bytes = path.read_bytes(), other.read_bytes()
+        path.write_bytes(other_bytes)
+        other.write_bytes(run_bytes)
 
     def copy_as(path, name):
         shutil.copy(path, path.with_name(path.name.replace("_bold", name)))
@@ -595,7 +597,7 @@ def table_cases():
                 "a row less": without_table_row,
                 "no words": lambda table: table.drop(columns="word"),
                 "text among numbers": of_column(
-                    "voxel 2", lambda one: put(7, "x")(one.astype(str))
+                    "voxel 2", lambda column: put(7, "x")(column.astype(str))
                 ),
             },
         }
@@ -834,7 +836,7 @@ def test_values_after_a_flip_are_those_that_were_written(sound, tmp_path, name):
 def test_a_changed_value_is_seen_by_the_check(sound):
     """The check itself: a value, a word and a shape that differ."""
     _, before = sound("pereira180")
-    values = {name: one.copy() for name, one in before.values.items()}
+    values = {name: subject_values.copy() for name, subject_values in before.values.items()}
     values["M02"][3, 4] += 1e-6
     assert corruption.changed_columns(before, before) == 0
     assert corruption.changed_columns(before._replace(values=values), before) == 1

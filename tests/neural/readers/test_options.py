@@ -99,9 +99,9 @@ GOOD = [
 
 @pytest.mark.parametrize(("name", "text", "value"), GOOD)
 def test_a_text_becomes_what_the_reader_declares(toy, name, text, value):
-    found = convert_options("toy", {name: text})
-    assert found == {name: value} and type(found[name]) is type(value)
-    open_dataset("toy", ".", **found)
+    options = convert_options("toy", {name: text})
+    assert options == {name: value} and type(options[name]) is type(value)
+    open_dataset("toy", ".", **options)
     assert toy[name] == value
 
 
@@ -146,17 +146,17 @@ def test_an_unknown_data_set_is_an_error():
 
 
 def test_options_are_described_in_their_order_from_docstring_and_signature():
-    found = {option.name: option for option in describe_options("toy")}
-    assert list(found) == list(reader_options("toy"))
-    assert found["switch"][1:] == ("true or false", "false", "what both do")
-    assert found["count"][1:] == ("a whole number", "2", "what both do")
-    assert found["size"][1:] == ("a number, or none", "none", "how large, as a number")
-    assert found["title"][1:] == ("text", "", "its name")
-    assert found["folder"].help == "where `x.gz` is"
-    assert found["columns"][1:] == ("text, or several with : between them", "", "")
-    assert found["labels"][1:3] == ("texts with : between them", "a:b")
-    assert found["pair"][1:3] == ("2 whole numbers with : between them", "1:2")
-    assert found["odd"][1:3] == ("only in Python", "")
+    described = {option.name: option for option in describe_options("toy")}
+    assert list(described) == list(reader_options("toy"))
+    assert described["switch"][1:] == ("true or false", "false", "what both do")
+    assert described["count"][1:] == ("a whole number", "2", "what both do")
+    assert described["size"][1:] == ("a number, or none", "none", "how large, as a number")
+    assert described["title"][1:] == ("text", "", "its name")
+    assert described["folder"].help == "where `x.gz` is"
+    assert described["columns"][1:] == ("text, or several with : between them", "", "")
+    assert described["labels"][1:3] == ("texts with : between them", "a:b")
+    assert described["pair"][1:3] == ("2 whole numbers with : between them", "1:2")
+    assert described["odd"][1:3] == ("only in Python", "")
 
 
 @pytest.mark.parametrize("name", dataset_names())

@@ -42,12 +42,12 @@ def columns(onsets, times, durations=None, hrf="spm"):
     """HRFs of peak one [time, N], written out; a duration is an average over many impulses."""
     durations = np.zeros(len(onsets)) if durations is None else durations
     peak = HRFS[hrf](np.arange(0, 10, 1e-4)).max()
-    found = np.zeros((len(times), len(onsets)))
+    design = np.zeros((len(times), len(onsets)))
     for word, (onset, length) in enumerate(zip(onsets, durations, strict=True)):
         starts = onset + length * (np.arange(400) + 0.5) / 400
         lag = times[:, None] - starts
-        found[:, word] = (HRFS[hrf](lag) * (lag <= 32)).mean(axis=1) / peak
-    return found
+        design[:, word] = (HRFS[hrf](lag) * (lag <= 32)).mean(axis=1) / peak
+    return design
 
 
 def quiet(*args, **kwargs):
@@ -67,8 +67,8 @@ def test_isolated_responses_are_recovered(hrf):
     # Alone in the run, a word's estimate is its projection, shrunk by the penalty.
     x = columns(onsets[3:4], times, hrf=hrf)[:, 0]
     x -= x.mean()
-    one = deconvolution_kernel(onsets[3:4], times, hrf=hrf, alpha=2.0).toarray()[0]
-    np.testing.assert_allclose(one, x / (x @ x + 2), atol=1e-7)
+    word_kernel = deconvolution_kernel(onsets[3:4], times, hrf=hrf, alpha=2.0).toarray()[0]
+    np.testing.assert_allclose(word_kernel, x / (x @ x + 2), atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -85,14 +85,14 @@ def test_equals_ridge_regression_per_run(alpha, hrf, timed):
     assert isinstance(kernel, sparse.csr_array)
     assert kernel.dtype == np.float64
     bold = rng.standard_normal((len(times), 5)) + rng.uniform(-50, 50, 5)
-    found, covered = kernel @ bold, np.diff(kernel.indptr) > 0
+    estimates, covered = kernel @ bold, np.diff(kernel.indptr) > 0
     for label in np.unique(run):
         words, volumes = run == label, volume_run == label
         lengths = None if durations is None else durations[words]
         design = columns(onsets[words], times[volumes], lengths, hrf)
         ridge = linear_model.Ridge(alpha=alpha, fit_intercept=True).fit(design, bold[volumes])
         expected = np.where(covered[words, None], ridge.coef_.T, 0.0)
-        np.testing.assert_allclose(found[words], expected, atol=2e-6 * np.abs(expected).max())
+        np.testing.assert_allclose(estimates[words], expected, atol=2e-6 * np.abs(expected).max())
     assert 0 < (~covered).sum() < len(onsets) / 2
 
 
@@ -123,9 +123,9 @@ def test_runs_are_apart_and_order_and_clock_do_not_matter():
     np.testing.assert_allclose(kernel.sum(axis=1), 0, atol=1e-12)  # blind to a run's mean
     shifted = deconvolution_kernel(onsets + 500.0, times + 500.0, **timing).toarray()
     np.testing.assert_allclose(shifted, kernel, atol=1e-9)
-    one, two = run == 1, volume_run == 1
-    alone = deconvolution_kernel(onsets[one], times[two], alpha=3.0).toarray()
-    np.testing.assert_allclose(kernel[np.ix_(one, two)], alone, atol=1e-12)
+    run_words, run_volumes = run == 1, volume_run == 1
+    alone = deconvolution_kernel(onsets[run_words], times[run_volumes], alpha=3.0).toarray()
+    np.testing.assert_allclose(kernel[np.ix_(run_words, run_volumes)], alone, atol=1e-12)
     rng = np.random.default_rng(2)
     order, moved = rng.permutation(len(onsets)), rng.permutation(3)
     # Runs in another order, and the volumes of one run between those of another.

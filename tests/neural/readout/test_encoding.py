@@ -19,17 +19,17 @@ def sinc(x):
 
 def lanczos_loop(features, onsets, times, window, cutoff, run, volume_run):
     """The definition, volume by volume and word by word."""
-    found = np.zeros((len(times), features.shape[1]))
+    downsampled = np.zeros((len(times), features.shape[1]))
     for j, t in enumerate(times):
-        mine = [
+        run_times = [
             other for other, label in zip(times, volume_run, strict=True) if label == volume_run[j]
         ]
-        frequency = cutoff or 1 / (2 * (mine[1] - mine[0]))
+        frequency = cutoff or 1 / (2 * (run_times[1] - run_times[0]))
         for i, onset in enumerate(onsets):
             x = 2 * frequency * (t - onset)
             if run[i] == volume_run[j] and abs(x) <= window:
-                found[j] += features[i] * sinc(x) * sinc(x / window)
-    return found
+                downsampled[j] += features[i] * sinc(x) * sinc(x / window)
+    return downsampled
 
 
 def words(n=50, dim=4, seed=0):
@@ -45,14 +45,14 @@ def words(n=50, dim=4, seed=0):
 def test_lanczos_is_the_loop(window, cutoff):
     features, onsets, run, times, volume_run = words()
     timing = {"run": run, "volume_run": volume_run}
-    found = lanczos_downsample(features, onsets, times, window=window, cutoff_hz=cutoff, **timing)
+    sampled = lanczos_downsample(features, onsets, times, window=window, cutoff_hz=cutoff, **timing)
     expected = lanczos_loop(features, onsets, times, window, cutoff, run, volume_run)
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+    np.testing.assert_allclose(sampled, expected, atol=1e-12)
     assert np.abs(expected).max() > 0.5
-    one = lanczos_downsample(
+    single_feature = lanczos_downsample(
         features[:, 2], onsets, times, window=window, cutoff_hz=cutoff, **timing
     )
-    np.testing.assert_allclose(one, found[:, 2], atol=1e-14)
+    np.testing.assert_allclose(single_feature, sampled[:, 2], atol=1e-14)
 
 
 def test_lanczos_by_hand():
@@ -71,9 +71,9 @@ def test_lanczos_keeps_slow_features_and_removes_fast_ones():
     onsets, times = np.arange(0.0, 400, 0.25), np.arange(40.0, 360, 2)
     for frequency, kept in ((0.01, 1.0), (0.05, 1.0), (0.25, 0.5), (0.45, 0.0), (1.0, 0.0)):
         wave = np.cos(2 * np.pi * frequency * onsets)
-        found = lanczos_downsample(wave, onsets, times) / 8  # eight words a TR
+        sampled = lanczos_downsample(wave, onsets, times) / 8  # eight words a TR
         expected = kept * np.cos(2 * np.pi * frequency * times)
-        np.testing.assert_allclose(found, expected, atol=0.03)
+        np.testing.assert_allclose(sampled, expected, atol=0.03)
 
 
 def test_float_types_are_kept_and_wide_features_are_done_in_blocks():
@@ -103,9 +103,9 @@ def test_nothing_crosses_between_runs():
     for method in ("lanczos", "hrf"):
         whole = design_matrix(onsets, features, times, method=method, delays=(0, 2, 5), **timing)
         for label in (0, 1):
-            rows, mine = volume_run == label, run == label
+            rows, run_words = volume_run == label, run == label
             alone = design_matrix(
-                onsets[mine], features[mine], times[rows], method=method, delays=(0, 2, 5)
+                onsets[run_words], features[run_words], times[rows], method=method, delays=(0, 2, 5)
             )
             np.testing.assert_allclose(whole[rows], alone, atol=1e-12)
         loud = features.copy()
@@ -142,26 +142,26 @@ def test_design_is_its_parts():
     durations = np.random.default_rng(2).uniform(0, 3, len(onsets))
     timing = {"run": run, "volume_run": volume_run}
     middles = onsets + durations / 2
-    found = design_matrix(
+    design = design_matrix(
         onsets, features, times, durations=durations, window=2, cutoff_hz=0.2, **timing
     )
     sampled = lanczos_downsample(features, middles, times, window=2, cutoff_hz=0.2, **timing)
     # 2, 4, 6 and 8 s at the median TR of 1.5 s.
-    np.testing.assert_array_equal(found, fir_delays(sampled, (1, 3, 4, 5), run=volume_run))
-    found = design_matrix(
+    np.testing.assert_array_equal(design, fir_delays(sampled, (1, 3, 4, 5), run=volume_run))
+    design = design_matrix(
         onsets, features, times, method="hrf", hrf="glover", durations=durations, **timing
     )
     convolved = convolve_hrf(middles, times, amplitudes=features, hrf="glover", **timing)
-    np.testing.assert_array_equal(found, convolved)
+    np.testing.assert_array_equal(design, convolved)
     assert design_matrix(onsets[:1], [[1.0]], [0.0, 2, 4, 6]).shape == (4, 4)
 
 
 def test_default_delays_are_two_to_eight_seconds():
     for tr, delays in ((2.0, 4), (0.5, 4), (1.5, 4), (3.0, 3), (6.0, 1), (20.0, 1)):
         times = np.arange(0.0, 40 * tr, tr)
-        found = design_matrix([10 * tr], np.ones((1, 1)), times)
-        assert found.shape == (40, delays)
-        lags = times[np.argmax(found, axis=0)] - 10 * tr
+        design = design_matrix([10 * tr], np.ones((1, 1)), times)
+        assert design.shape == (40, delays)
+        lags = times[np.argmax(design, axis=0)] - 10 * tr
         expected = np.unique(np.maximum(np.round(np.array([2, 4, 6, 8.0]) / tr), tr >= 6)) * tr
         np.testing.assert_allclose(lags, expected)
 

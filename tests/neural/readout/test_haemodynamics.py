@@ -35,7 +35,7 @@ def definition(t, hrf):
 
 def loop(onsets, times, amplitudes, durations, hrf, run, volume_run):
     """The definition, word by word and volume by volume, with numerical integrals."""
-    found = np.zeros((len(times), amplitudes.shape[1]))
+    convolved = np.zeros((len(times), amplitudes.shape[1]))
     for j, t in enumerate(times):
         for i, onset in enumerate(onsets):
             if run[i] != volume_run[j] or not 0 <= t - onset <= 40:
@@ -51,8 +51,8 @@ def loop(onsets, times, amplitudes, durations, hrf, run, volume_run):
                     durations[i],
                     points=breaks or None,
                 )[0]
-            found[j] += response * amplitudes[i]
-    return found
+            convolved[j] += response * amplitudes[i]
+    return convolved
 
 
 @pytest.mark.parametrize("hrf", ["spm", "glover"])
@@ -62,10 +62,10 @@ def test_hrf_is_nilearns(hrf, tr, oversampling):
     theirs = {"spm": models.spm_hrf, "glover": models.glover_hrf}[hrf](tr, oversampling)
     # Their grid runs from 0 to 32 s and their response begins one step after the event.
     seconds = np.linspace(0, 32, len(theirs)) - tr / oversampling
-    mine = FUNCTIONS[hrf](seconds)
+    response = FUNCTIONS[hrf](seconds)
     # SPM's ratio is 1/6, nilearn's 0.167, which also changes the sum that it divides by.
     allowed = 5e-4 if hrf == "spm" else 1e-12
-    np.testing.assert_allclose(mine / mine.sum(), theirs, atol=allowed * theirs.max())
+    np.testing.assert_allclose(response / response.sum(), theirs, atol=allowed * theirs.max())
 
 
 @pytest.mark.parametrize("hrf", ["spm", "glover"])
@@ -98,12 +98,12 @@ def test_convolution_is_the_loop(hrf, boxcars):
     durations = rng.uniform(0.05, 4, len(onsets)) if boxcars else None
     amplitudes = rng.standard_normal((len(onsets), 3))
     timing = {"durations": durations, "hrf": hrf, "run": run, "volume_run": volume_run}
-    found = convolve_hrf(onsets, times, amplitudes=amplitudes, **timing)
+    convolved = convolve_hrf(onsets, times, amplitudes=amplitudes, **timing)
     expected = loop(onsets, times, amplitudes, durations, hrf, run, volume_run)
-    np.testing.assert_allclose(found, expected, atol=1e-9)
-    one = convolve_hrf(onsets, times, amplitudes=amplitudes[:, 1], **timing)
-    assert one.shape == times.shape
-    np.testing.assert_allclose(one, found[:, 1], atol=1e-12)
+    np.testing.assert_allclose(convolved, expected, atol=1e-9)
+    single_column = convolve_hrf(onsets, times, amplitudes=amplitudes[:, 1], **timing)
+    assert single_column.shape == times.shape
+    np.testing.assert_allclose(single_column, convolved[:, 1], atol=1e-12)
     ones = np.ones((len(onsets), 1))
     np.testing.assert_allclose(
         convolve_hrf(onsets, times, **timing),
@@ -122,23 +122,23 @@ def test_nilearn_makes_the_same_regressor():
         (onsets, durations, amplitudes), "glover", times, oversampling=200, min_onset=0
     )
     # One of their steps, 0.01 s, later: see test_hrf_is_nilearns.
-    mine = convolve_hrf(
+    regressor = convolve_hrf(
         onsets + 0.01, times, amplitudes=amplitudes, durations=durations, hrf="glover"
     )
     scale = 0.52  # they divide the response by its sum
-    np.testing.assert_allclose(mine / scale, theirs[:, 0], atol=0.005 * np.abs(theirs).max())
+    np.testing.assert_allclose(regressor / scale, theirs[:, 0], atol=0.005 * np.abs(theirs).max())
 
 
 def test_events_by_hand_and_at_their_limits():
     times = np.arange(0.0, 60, 1)
-    found = convolve_hrf([10.0], times, amplitudes=[2.0])
-    np.testing.assert_allclose(found[10:43], 2 * spm_hrf(np.arange(33.0)), atol=1e-15)
-    assert not found[:11].any()
-    assert not found[43:].any()  # zero from 32 s on
+    regressor = convolve_hrf([10.0], times, amplitudes=[2.0])
+    np.testing.assert_allclose(regressor[10:43], 2 * spm_hrf(np.arange(33.0)), atol=1e-15)
+    assert not regressor[:11].any()
+    assert not regressor[43:].any()  # zero from 32 s on
     assert event_response(HRF_SECONDS + 0.1) == 0
     # A short event is an impulse of its area; the average of no length is the impulse itself.
     np.testing.assert_allclose(
-        convolve_hrf([10.0], times, durations=[0.01]), 0.01 * found / 2, atol=2e-5
+        convolve_hrf([10.0], times, durations=[0.01]), 0.01 * regressor / 2, atol=2e-5
     )
     for length in (0.0, 1e-5, 8e-4, 2e-3):
         np.testing.assert_allclose(
@@ -154,8 +154,8 @@ def test_events_by_hand_and_at_their_limits():
 def test_words_do_not_respond_in_another_run():
     times = np.r_[np.arange(0.0, 40, 2), np.arange(40.0, 80, 2)]
     volume_run = np.repeat([7, 3], 20)
-    found = convolve_hrf([38.0], times, run=[7], volume_run=volume_run)
-    assert not found.any()  # its response would begin in the other run's first volumes
+    regressor = convolve_hrf([38.0], times, run=[7], volume_run=volume_run)
+    assert not regressor.any()  # its response would begin in the other run's first volumes
     joined = convolve_hrf([38.0], times)
     np.testing.assert_allclose(
         joined[20:], spm_hrf(times[20:] - 38) * (times[20:] <= 70), atol=1e-15
@@ -181,10 +181,10 @@ def test_a_long_recording_needs_no_matrix_of_words_by_volumes():
     onsets, times = np.sort(rng.uniform(0, 18_000, 50_000)), 2.0 * np.arange(9_000)
     matrix = hrf_matrix(onsets, times)
     assert matrix.nnz <= 50_000 * 17
-    found = convolve_hrf(onsets, times)
+    regressor = convolve_hrf(onsets, times)
     for volume in (0, 4321, 8999):
         expected = event_response(times[volume] - onsets).sum()
-        assert found[volume] == pytest.approx(expected, abs=1e-12)
+        assert regressor[volume] == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(

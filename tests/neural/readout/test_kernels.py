@@ -42,8 +42,9 @@ def loop_kernel(onsets, times, run, volume_run, durations, kind, delay=6.0, sigm
     """The definition, word by word and volume by volume."""
     kernel = np.zeros((len(onsets), len(times)))
     for word in range(len(onsets)):
-        mine = [j for j in range(len(times)) if volume_run[j] == run[word]]
-        first, last, tr = times[mine[0]], times[mine[-1]], times[mine[1]] - times[mine[0]]
+        volumes = [j for j in range(len(times)) if volume_run[j] == run[word]]
+        first, last = times[volumes[0]], times[volumes[-1]]
+        tr = times[volumes[1]] - first
         if kind == "gaussian":
             middle = onsets[word] + delay + durations[word] / 2
         elif kind == "delay":
@@ -52,17 +53,17 @@ def loop_kernel(onsets, times, run, volume_run, durations, kind, delay=6.0, sigm
             middle = onsets[word] + durations[word] / 2 + HRF_CENTRE
         if middle < first or middle > last + tr / 2:
             continue
-        for k, j in enumerate(mine):
+        for k, j in enumerate(volumes):
             t = times[j]
             if kind == "gaussian":
                 begin, end = onsets[word] + delay - 2, onsets[word] + delay + durations[word] + 2
                 if begin <= t <= end:
                     kernel[word, j] = math.exp(-((t - middle) ** 2) / (2 * sigma**2))
             elif kind == "delay":
-                if k + 1 < len(mine) and t <= middle < times[mine[k + 1]]:
-                    share = (middle - t) / (times[mine[k + 1]] - t)
-                    kernel[word, j], kernel[word, mine[k + 1]] = 1 - share, share
-                elif k + 1 == len(mine) and middle >= t:
+                if k + 1 < len(volumes) and t <= middle < times[volumes[k + 1]]:
+                    share = (middle - t) / (times[volumes[k + 1]] - t)
+                    kernel[word, j], kernel[word, volumes[k + 1]] = 1 - share, share
+                elif k + 1 == len(volumes) and middle >= t:
                     kernel[word, j] = 1.0
             else:
                 since = t - onsets[word] - durations[word] / 2
@@ -178,8 +179,8 @@ def test_timing_check_refuses_index_from_onset_over_tr():
     with pytest.raises(ValueError, match=r"timing check failed for word 60 .*run 2"):
         check_timing(wrong, onsets, times, **timing)
     first = run == 1  # the first run, before any gap, is right: it is the gaps that are caught
-    mine = volume_run == 1
-    assert check_timing(wrong[first][:, mine], onsets[first], times[mine]) <= 1.0
+    run_volumes = volume_run == 1
+    assert check_timing(wrong[first][:, run_volumes], onsets[first], times[run_volumes]) <= 1.0
 
 
 def test_timing_check_names_error_crossing_sum_and_missing_rows():

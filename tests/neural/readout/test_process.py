@@ -103,15 +103,15 @@ def test_blocks_equal_the_whole(scans, story, kind, form, tmp_path):
     elif form == "file":
         np.save(tmp_path / "bold.npy", bold)
         bold = np.load(tmp_path / "bold.npy", mmap_mode="r")
-    found = word_responses(replace(scans, bold=bold), story, processing, meta={"dataset": "x"})
+    responses = word_responses(replace(scans, bold=bold), story, processing, meta={"dataset": "x"})
     if form == "float32":
         expected = whole(replace(scans, bold=bold), story, processing)
-    np.testing.assert_allclose(found.values, expected, rtol=0, atol=2e-6)
-    assert found.values.dtype == np.float32 and found.valid.all()
-    assert found.meta["dataset"] == "x" and found.meta["tr"] == TR
-    assert found.meta["kernel"]["kind"] == kind
-    assert found.meta["timing_error"] <= (TR if kind == "paper" else TR / 2)
-    assert found.space.n_columns == V and found.meta["feature_names"][-1] == "v149"
+    np.testing.assert_allclose(responses.values, expected, rtol=0, atol=2e-6)
+    assert responses.values.dtype == np.float32 and responses.valid.all()
+    assert responses.meta["dataset"] == "x" and responses.meta["tr"] == TR
+    assert responses.meta["kernel"]["kind"] == kind
+    assert responses.meta["timing_error"] <= (TR if kind == "paper" else TR / 2)
+    assert responses.space.n_columns == V and responses.meta["feature_names"][-1] == "v149"
 
 
 def test_small_integers_and_confounds_and_filter(scans, story):
@@ -120,19 +120,19 @@ def test_small_integers_and_confounds_and_filter(scans, story):
     confounds = rng.standard_normal((len(counts), 3))
     processing = Processing(high_pass=0.01)
     recording = replace(scans, bold=counts, confounds=confounds)
-    found = word_responses(recording, story, processing, meta={})
-    np.testing.assert_allclose(found.values, whole(recording, story, processing), atol=2e-6)
-    assert found.meta["cleaning"]["confounds"] == 3
+    responses = word_responses(recording, story, processing, meta={})
+    np.testing.assert_allclose(responses.values, whole(recording, story, processing), atol=2e-6)
+    assert responses.meta["cleaning"]["confounds"] == 3
     plain = word_responses(replace(recording, confounds=None), story, processing, meta={})
-    assert np.abs(plain.values - found.values).max() > 0.05
+    assert np.abs(plain.values - responses.values).max() > 0.05
 
 
 def test_volume_times_come_back_as_onset_and_delay(scans, story):
     bold = scans.bold.copy()
     bold[:, 5] = scans.times
     processing = Processing(kind="delay", delay=5.0, detrend=False, standardize=False)
-    found = word_responses(replace(scans, bold=bold), story, processing, meta={})
-    np.testing.assert_allclose(found.values[:, 5], story.onsets + 5.0, atol=1e-4)
+    responses = word_responses(replace(scans, bold=bold), story, processing, meta={})
+    np.testing.assert_allclose(responses.values[:, 5], story.onsets + 5.0, atol=1e-4)
 
 
 def test_responses_are_streamed_to_a_file_and_read_lazily(scans, story, tmp_path):
@@ -170,13 +170,15 @@ def test_unusable_voxels_are_counted_over_all_blocks(scans, story, tmp_path, in_
         word_responses(recording, story, Processing(**folder), meta={})
     assert not list(tmp_path.iterdir())
     with pytest.warns(UserWarning, match=message + "; dropped"):
-        found = word_responses(recording, story, Processing(bad_voxels="drop", **folder), meta={})
+        responses = word_responses(
+            recording, story, Processing(bad_voxels="drop", **folder), meta={}
+        )
     good = np.delete(np.arange(V), [2, 70, 149])
     expected = word_responses(scans, story, Processing(), meta={}).values[:, good]
-    np.testing.assert_allclose(found.values, expected, atol=1e-6)
-    assert found.meta["dropped_voxels"] == 3
-    assert found.meta["feature_names"] == [f"v{i}" for i in good]
-    np.testing.assert_array_equal(found.space.coordinates, scans.space.coordinates[good])
+    np.testing.assert_allclose(responses.values, expected, atol=1e-6)
+    assert responses.meta["dropped_voxels"] == 3
+    assert responses.meta["feature_names"] == [f"v{i}" for i in good]
+    np.testing.assert_array_equal(responses.space.coordinates, scans.space.coordinates[good])
 
 
 def test_voxels_of_rounding_only_are_found_by_the_range_of_later_blocks(scans, story):
@@ -185,11 +187,11 @@ def test_voxels_of_rounding_only_are_found_by_the_range_of_later_blocks(scans, s
     with pytest.raises(ValueError, match="3 of 150 voxels .* are constant within a run"):
         word_responses(replace(scans, bold=bold), story, Processing(), meta={})
     with pytest.warns(UserWarning, match="3 of 150"):
-        found = word_responses(
+        responses = word_responses(
             replace(scans, bold=bold), story, Processing(bad_voxels="drop"), meta={}
         )
     expected = word_responses(scans, story, Processing(), meta={}).values[:, 3:]
-    np.testing.assert_allclose(found.values, expected, atol=1e-6)
+    np.testing.assert_allclose(responses.values, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "fir", "deconvolution"])
@@ -201,11 +203,11 @@ def test_a_block_without_any_usable_voxel(scans, story, tmp_path, kind, block):
     for folder in (None, str(tmp_path)):
         dropping = Processing(bad_voxels="drop", responses_dir=folder, **choices)
         with pytest.warns(UserWarning, match=f"{n} of 150 voxels"):
-            found = word_responses(replace(scans, bold=bold), story, dropping, meta={})
+            responses = word_responses(replace(scans, bold=bold), story, dropping, meta={})
         expected = word_responses(scans, story, Processing(**choices), meta={}).values
         each = expected.reshape(len(story), V, -1)
         expected = np.delete(each, block, 1).reshape(len(story), -1)
-        np.testing.assert_allclose(found.values, expected, atol=1e-6)
+        np.testing.assert_allclose(responses.values, expected, atol=1e-6)
         with pytest.raises(ValueError, match=f"{n} of 150 voxels"):
             raising = Processing(responses_dir=folder, **choices)
             word_responses(replace(scans, bold=bold), story, raising, meta={})
@@ -216,7 +218,7 @@ def test_trimmed_volumes_take_no_part(scans, story):
     for run in range(N_RUNS):
         bold[run * PER_RUN : run * PER_RUN + 2] = 1e6
         bold[(run + 1) * PER_RUN - 1] = np.nan
-    found = word_responses(replace(scans, bold=bold), story, Processing(trim=(2, 1)), meta={})
+    responses = word_responses(replace(scans, bold=bold), story, Processing(trim=(2, 1)), meta={})
     rows = np.concatenate([run * PER_RUN + np.arange(2, PER_RUN - 1) for run in range(N_RUNS)])
     short = replace(
         scans,
@@ -225,27 +227,29 @@ def test_trimmed_volumes_take_no_part(scans, story):
         run=scans.run[rows],
         confounds=None,
     )
-    np.testing.assert_allclose(found.values, whole(short, story, Processing()), atol=2e-6)
+    np.testing.assert_allclose(responses.values, whole(short, story, Processing()), atol=2e-6)
     with pytest.raises(ValueError, match="leaves 0 of the 40 volumes of run 1"):
         word_responses(scans, story, Processing(trim=(30, 30)), meta={})
 
 
 def test_fir_puts_the_delays_of_a_voxel_side_by_side(scans, story):
-    found = word_responses(scans, story, Processing(kind="fir", delays=(2.0, 5.0)), meta={})
-    assert found.values.shape == (len(story), 2 * V)
+    responses = word_responses(scans, story, Processing(kind="fir", delays=(2.0, 5.0)), meta={})
+    assert responses.values.shape == (len(story), 2 * V)
     for index, delay in enumerate((2.0, 5.0)):
         expected = whole(scans, story, Processing(), delay=delay, kind="delay")
-        np.testing.assert_allclose(found.values[:, index::2], expected, atol=2e-6)
-    assert found.meta["feature_names"][:3] == ["v0 +2 s", "v0 +5 s", "v1 +2 s"]
-    assert found.space is None and found.meta["kernel"]["delays"] == [2.0, 5.0]
+        np.testing.assert_allclose(responses.values[:, index::2], expected, atol=2e-6)
+    assert responses.meta["feature_names"][:3] == ["v0 +2 s", "v0 +5 s", "v1 +2 s"]
+    assert responses.space is None and responses.meta["kernel"]["delays"] == [2.0, 5.0]
 
 
 def test_words_that_one_delay_misses_are_not_valid(scans, story):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = word_responses(scans, story, Processing(kind="fir", delays=(2.0, 60.0)), meta={})
-    assert 0 < found.valid.sum() < len(story)
-    assert not found.values[~found.valid].any()
+        responses = word_responses(
+            scans, story, Processing(kind="fir", delays=(2.0, 60.0)), meta={}
+        )
+    assert 0 < responses.valid.sum() < len(story)
+    assert not responses.values[~responses.valid].any()
 
 
 def test_deconvolution_chooses_its_penalty_from_all_blocks(scans, story):
@@ -265,7 +269,7 @@ def test_a_damaged_file_is_an_error_and_leaves_no_thread_or_file(scans, story, t
     for processing in (Processing(), Processing(responses_dir=str(tmp_path))):
         with pytest.raises(ValueError, match="scan.mat is damaged"):
             word_responses(broken, story, processing, meta={})
-    assert not [one for one in threading.enumerate() if one.name == "read ahead"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "read ahead"]
     assert not list(tmp_path.iterdir())
 
 
@@ -327,7 +331,7 @@ def test_words_belong_to_the_run_that_spans_them():
 
 
 def no_reader_is_left():
-    return not [one for one in threading.enumerate() if one.name == "read ahead"]
+    return not [thread for thread in threading.enumerate() if thread.name == "read ahead"]
 
 
 def test_a_reading_that_stops_early_leaves_no_thread(scans, story, tmp_path, monkeypatch):
@@ -378,30 +382,30 @@ def test_voxels_that_cleaning_empties_can_be_dropped(scans, story, tmp_path, kin
         word_responses(edges, story, Processing(**options), meta={})
     expected = r"1 of \d+ .* constant.* and 2 .* nothing but .* column 9"
     with pytest.warns(UserWarning, match=expected):
-        found = word_responses(edges, story, Processing(bad_voxels="drop", **options), meta={})
+        responses = word_responses(edges, story, Processing(bad_voxels="drop", **options), meta={})
     others = np.setdiff1d(np.arange(V), [9, 30, 120])
     few = replace(scans, bold=edge[:, others], confounds=spikes, space=None, feature_names=None)
     expected = word_responses(few, story, Processing(**options), meta={})
-    np.testing.assert_array_equal(found.values, expected.values)
-    assert found.meta["dropped_voxels"] == 3
+    np.testing.assert_array_equal(responses.values, expected.values)
+    assert responses.meta["dropped_voxels"] == 3
 
 
 def test_a_gap_within_a_run_is_told(scans, story):
-    one = replace(scans, run=np.ones(len(scans.run), int))
+    single_run = replace(scans, run=np.ones(len(scans.run), int))
     words = Stimulus(story.words, onsets=story.onsets, durations=story.durations)
     with pytest.warns(
         UserWarning, match=r"scan.x: run 1 has a gap, .* 78 and 110 s are 16.0 TR .*2 such"
     ):
-        word_responses(one, words, Processing(), meta={})
+        word_responses(single_run, words, Processing(), meta={})
 
 
 def test_one_wild_voxel_makes_no_other_look_constant(scans, story):
     bold = scans.bold.copy()
     bold[5, 100] = 1e15
-    found = word_responses(replace(scans, bold=bold), story, Processing(), meta={})
+    responses = word_responses(replace(scans, bold=bold), story, Processing(), meta={})
     expected = word_responses(scans, story, Processing(), meta={}).values
     others = np.arange(V) != 100
-    np.testing.assert_allclose(found.values[:, others], expected[:, others], atol=1e-6)
+    np.testing.assert_allclose(responses.values[:, others], expected[:, others], atol=1e-6)
 
 
 def test_the_penalty_does_not_depend_on_the_order_of_unusable_voxels(scans, story):
@@ -412,8 +416,8 @@ def test_the_penalty_does_not_depend_on_the_order_of_unusable_voxels(scans, stor
         bold = np.concatenate(columns, axis=1)
         recording = replace(scans, bold=bold, space=None, feature_names=None)
         with pytest.warns(UserWarning, match="64 of 214"):
-            found = word_responses(recording, story, choices, meta={})
-        chosen.append(found.meta["kernel"]["alpha"])
+            responses = word_responses(recording, story, choices, meta={})
+        chosen.append(responses.meta["kernel"]["alpha"])
     assert chosen[0] == chosen[1]
 
 
@@ -434,11 +438,11 @@ def test_each_run_is_filtered_at_its_own_tr():
     onsets = np.r_[20 + 3.0 * np.arange(40), 520 + 3.0 * np.arange(80)]
     story = Stimulus([f"w{i}" for i in range(120)], onsets=onsets, run=np.repeat([1, 2], [40, 80]))
     choices = Processing(high_pass=0.05)
-    found = word_responses(BoldRecording("s", bold, times, run), story, choices, meta={})
+    responses = word_responses(BoldRecording("s", bold, times, run), story, choices, meta={})
     first = story.select(np.arange(40))
     alone = BoldRecording("s", bold[:100], times[:100], run[:100])
     expected = word_responses(alone, first, choices, meta={})
-    np.testing.assert_allclose(found.values[:40], expected.values, atol=1e-6)
+    np.testing.assert_allclose(responses.values[:40], expected.values, atol=1e-6)
     with pytest.raises(ValueError, match="recording: high_pass is 0.3 Hz in run 1 .*0.25 Hz"):
         word_responses(alone, first, Processing(high_pass=0.3), meta={})
 
@@ -470,12 +474,12 @@ def test_an_offset_is_taken_off_where_cleaning_leaves_it(scans, story, tmp_path,
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         plain = word_responses(scans, story, raw, meta={})
-        found = word_responses(replace(scans, bold=bold), story, raw, meta={})
+        lifted = word_responses(replace(scans, bold=bold), story, raw, meta={})
         there = replace(raw, responses_dir=str(tmp_path))
         lazy = word_responses(replace(scans, bold=bold), story, there, meta={})
     covered = plain.valid
     level = np.repeat(scans.bold.mean(axis=0), len(raw.delays) if kind == "fir" else 1)
-    np.testing.assert_allclose(found.values[covered], plain.values[covered] - level, atol=2e-4)
-    assert not covered.all() and not found.values[~covered].any()
-    assert found.meta["cleaning"]["centred"] and "centred" not in plain.meta["cleaning"]
-    np.testing.assert_array_equal(lazy.values, found.values)
+    np.testing.assert_allclose(lifted.values[covered], plain.values[covered] - level, atol=2e-4)
+    assert not covered.all() and not lifted.values[~covered].any()
+    assert lifted.meta["cleaning"]["centred"] and "centred" not in plain.meta["cleaning"]
+    np.testing.assert_array_equal(lazy.values, lifted.values)

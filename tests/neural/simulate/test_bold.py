@@ -36,10 +36,10 @@ def test_schedule_covers_every_word_and_leaves_gaps():
     ends = [schedule.volume_times[schedule.volume_run == run][-1] for run in (1, 2, 3, 4)]
     np.testing.assert_allclose(np.array(starts[1:]) - ends[:-1], 28.5)
     for run in range(4):
-        mine = schedule.onsets[schedule.word_run == run + 1]
-        assert len(mine) == 25
-        assert mine[0] == starts[run] + 20 and mine[-1] + 6.25 <= ends[run]
-        np.testing.assert_allclose(np.diff(mine), 0.5)
+        run_onsets = schedule.onsets[schedule.word_run == run + 1]
+        assert len(run_onsets) == 25
+        assert run_onsets[0] == starts[run] + 20 and run_onsets[-1] + 6.25 <= ends[run]
+        np.testing.assert_allclose(np.diff(run_onsets), 0.5)
 
 
 def test_schedule_of_uneven_runs_and_words():

@@ -23,9 +23,9 @@ def test_the_release_schedule_is_the_releases():
     steps = np.diff(schedule.onsets)
     assert sorted(steps)[-3:] == [29.0] * 3 and (steps[steps < 29] == 0.5).all()
     for run in (1, 2, 3, 4):
-        mine = schedule.volume_times[schedule.volume_run == run]
+        run_times = schedule.volume_times[schedule.volume_run == run]
         words = schedule.onsets[schedule.word_run == run]
-        assert words[0] == mine[0] + 20 and words[-1] + 0.5 + 8.5 == mine[-1] + 2
+        assert words[0] == run_times[0] + 20 and words[-1] + 0.5 + 8.5 == run_times[-1] + 2
 
 
 def test_planted_features_explain_responding_voxels_only(tmp_path):
@@ -76,8 +76,8 @@ def test_same_seed_same_bytes_other_seed_other_data(tmp_path, layout):
         "numpy": ["data_subject_F.npy", "data_subject_H.npy", "runs_fmri.npy", "time_fmri.npy"]
         + ["time_words_fmri.npy", "words_fmri.npy"]
     }
-    found = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert found == names.get(layout, ["subject_1.mat", "subject_2.mat"])
+    file_names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert file_names == names.get(layout, ["subject_1.mat", "subject_2.mat"])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

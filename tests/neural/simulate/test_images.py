@@ -33,11 +33,11 @@ def test_files_hold_what_is_planted(tmp_path, kind, dtype):
     simulation = simulate(tmp_path, kind=kind, dtype=dtype, n_subjects=2)
     assert len(simulation.paths) == 2 and len(simulation.paths[0]) == 2
     for index, paths in enumerate(simulation.paths):
-        found = np.concatenate([values_in(nib.load(path), simulation.space) for path in paths])
-        np.testing.assert_array_equal(found, simulation.stored(index))
+        stored = np.concatenate([values_in(nib.load(path), simulation.space) for path in paths])
+        np.testing.assert_array_equal(stored, simulation.stored(index))
         planted = simulation.planted.array(index)
         rounding = 2.0**-7 if simulation.scaling else 0
-        assert np.abs(found - planted).max() <= rounding + 1e-5 and found.std() > 1
+        assert np.abs(stored - planted).max() <= rounding + 1e-5 and stored.std() > 1
     assert (simulation.scaling is not None) == (dtype == "int16" and kind == "volume")
     assert not np.array_equal(simulation.weights[0], simulation.weights[1])
 

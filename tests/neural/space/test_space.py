@@ -80,12 +80,12 @@ def test_an_atlas_fills_its_regions():
     scores = np.array([[1.0, 2, 3], [4, 5, np.nan]])
     image = atlas().to_image(scores, fill=-1)
     for row in range(2):
-        one = data(image)[..., row]
+        row_image = data(image)[..., row]
         for region, score in zip((7, 30, 12), scores[row], strict=True):
             assert np.array_equal(
-                one[region == LABELS], np.full((region == LABELS).sum(), score), True
+                row_image[region == LABELS], np.full((region == LABELS).sum(), score), True
             )
-        assert (one[LABELS == 0] == -1).all()
+        assert (row_image[LABELS == 0] == -1).all()
     # A region that is not selected is outside, like the background.
     some = data(atlas().select([2, 0]).to_image([8.0, 9.0]))
     assert (some[LABELS == 12] == 8).all() and (some[LABELS == 7] == 9).all()
@@ -100,9 +100,9 @@ def test_a_surface_gives_two_hemispheres(tmp_path):
     np.testing.assert_array_equal(right.agg_data()[0], [0, 0, 5, 0, 0, 0, 0, 4])
     assert back.meta["AnatomicalStructurePrimary"] == "CortexLeft"
     only_right = VoxelSpace.surface(right=[1], n_right=3)
-    none, one = only_right.to_image([2.5])
-    assert none is None
-    np.testing.assert_array_equal(one.agg_data(), [0, 2.5, 0])
+    left_image, right_image = only_right.to_image([2.5])
+    assert left_image is None
+    np.testing.assert_array_equal(right_image.agg_data(), [0, 2.5, 0])
 
 
 def test_cifti_scores_are_a_dscalar_over_the_whole_axis(tmp_path):

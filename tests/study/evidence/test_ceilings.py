@@ -33,11 +33,11 @@ def subjects(n=3, stimulus=STORY, seed=0):
 def side_by_side(others, zscore):
     """Type means of each subject, centred and scaled, concatenated: by loops."""
     parts = []
-    for one in others:
-        _, token_to_type = one.stimulus.types()
+    for person in others:
+        _, token_to_type = person.stimulus.types()
         rows = np.array(
             [
-                one.values[(token_to_type == i) & one.valid].mean(axis=0)
+                person.values[(token_to_type == i) & person.valid].mean(axis=0)
                 for i in range(token_to_type.max() + 1)
             ],
             float,
@@ -52,13 +52,13 @@ def side_by_side(others, zscore):
 @pytest.mark.parametrize("scaling", ["none", "zscore"])
 def test_the_vectors_have_the_geometry_of_the_others_voxels(scaling):
     responses = subjects()
-    found = ceilings.other_subjects(responses, "S1", scaling=scaling)
+    others = ceilings.other_subjects(responses, "S1", scaling=scaling)
     expected = side_by_side([responses[0], responses[2]], scaling == "zscore")
-    assert found.model == "others of S1" and found.types == STORY.types()[0]
-    assert found.values.shape[0] == 1 and found.values.shape[2] <= len(found.types)
-    np.testing.assert_allclose(pdist(found.values[0]), pdist(expected), rtol=1e-5)
+    assert others.model == "others of S1" and others.types == STORY.types()[0]
+    assert others.values.shape[0] == 1 and others.values.shape[2] <= len(others.types)
+    np.testing.assert_allclose(pdist(others.values[0]), pdist(expected), rtol=1e-5)
     np.testing.assert_allclose(
-        found.values[0] @ found.values[0].T, expected @ expected.T, atol=1e-5
+        others.values[0] @ others.values[0].T, expected @ expected.T, atol=1e-5
     )
 
 

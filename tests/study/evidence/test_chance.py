@@ -24,11 +24,11 @@ def rng():
 
 def test_score_intervals_equal_those_of_scipy():
     hits, n = np.array([0, 1, 17, 49, 50]), 50
-    found = chance.score_interval(hits, n, confidence=0.9)
+    intervals = chance.score_interval(hits, n, confidence=0.9)
     for i, h in enumerate(hits):
         low, high = binomtest(int(h), n).proportion_ci(0.9, "exact")
-        assert found.lower[i] == pytest.approx(low)
-        assert found.upper[i] == pytest.approx(high)
+        assert intervals.lower[i] == pytest.approx(low)
+        assert intervals.upper[i] == pytest.approx(high)
     with pytest.raises(ValueError, match="whole numbers"):
         chance.score_interval(0.3, 50)
     with pytest.raises(ValueError, match="between 0"):
@@ -57,11 +57,11 @@ def test_the_band_of_a_constant_guess_equals_enumeration():
     ]
     shares = np.bincount(hits, minlength=6) / len(hits)
     for confidence in (0.5, 0.9, 0.99):
-        found = chance.constant_guess_band((3, 2), 2, 6, confidence=confidence)
+        band = chance.constant_guess_band((3, 2), 2, 6, confidence=confidence)
         cumulative = np.cumsum(shares)
         tail = (1 - confidence) / 2
-        assert found.lower * 5 == pytest.approx(np.argmax(cumulative >= tail - 1e-12))
-        assert found.upper * 5 == pytest.approx(np.argmax(cumulative >= 1 - tail - 1e-12))
+        assert band.lower * 5 == pytest.approx(np.argmax(cumulative >= tail - 1e-12))
+        assert band.upper * 5 == pytest.approx(np.argmax(cumulative >= 1 - tail - 1e-12))
     every = chance.constant_guess_band((3, 2), 6, 6)
     assert every.lower == every.upper == 1
 
@@ -105,11 +105,11 @@ def test_the_frequency_guess_equals_rankings_with_random_ties(rng, known):
         kept = split.train[fold] > 0 if known == "training" else slice(None)
         return np.bincount(token_to_type[kept], minlength=12)
 
-    found = chance.frequency_guess(split, token_to_type, ks, known=known)
+    guess = chance.frequency_guess(split, token_to_type, ks, known=known)
     tokens, types = simulated(split, token_to_type, ks, counts_of, rng)
-    np.testing.assert_allclose(found.tokens, tokens, atol=0.02)
-    np.testing.assert_allclose(found.types, types, atol=0.02)
-    assert found.tokens[1] > found.types[1] > 3 / 12  # frequent words are tested often
+    np.testing.assert_allclose(guess.tokens, tokens, atol=0.02)
+    np.testing.assert_allclose(guess.types, types, atol=0.02)
+    assert guess.tokens[1] > guess.types[1] > 3 / 12  # frequent words are tested often
 
 
 def test_frequencies_from_elsewhere_and_equal_ones(rng):
@@ -154,14 +154,14 @@ def test_draws_that_equal_the_score_but_for_rounding_reach_it():
     for share, draw in zip(hits / 180, tied[0], strict=True):
         assert chance.permutation_p(share, np.array([draw], np.float32)) == 1
         assert chance.permutation_p(share, np.array([draw - 1 / 180], np.float32)) == 0.5
-    found = chance.permutation_p(np.array([0.5, 0.2]), np.array([0.1, 0.2, 0.3]))
-    np.testing.assert_array_equal(found, [0.25, 0.75])
+    p_values = chance.permutation_p(np.array([0.5, 0.2]), np.array([0.1, 0.2, 0.3]))
+    np.testing.assert_array_equal(p_values, [0.25, 0.75])
 
 
 def test_a_score_that_is_no_number_has_no_p_value():
     null = np.array([0.1, 0.2])
-    found = chance.permutation_p(np.array([np.nan, 0.3, np.inf]), null)
-    np.testing.assert_array_equal(found, [np.nan, 1 / 3, np.nan])
+    p_values = chance.permutation_p(np.array([np.nan, 0.3, np.inf]), null)
+    np.testing.assert_array_equal(p_values, [np.nan, 1 / 3, np.nan])
     assert np.isnan(chance.permutation_p(0.3, np.array([0.1, np.nan])))
     each = chance.permutation_p(np.array([0.3, 0.3]), np.array([[0.1, 0.2], [np.nan, 0.4]]))
     np.testing.assert_array_equal(each, [np.nan, 2 / 3])
@@ -190,12 +190,12 @@ def test_p_of_shifts_is_no_smaller_than_independent_shifts_allow():
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_approximation():
     values = np.random.default_rng(0).normal(0.3, 2.0, size=(400, 2)) + [0, 5]
-    found = chance.mean_interval(values, n_bootstrap=10_000)
+    interval = chance.mean_interval(values, n_bootstrap=10_000)
     half = 1.96 * values.std(axis=0) / 20
-    np.testing.assert_allclose(found.lower, values.mean(axis=0) - half, atol=0.02)
-    np.testing.assert_allclose(found.upper, values.mean(axis=0) + half, atol=0.02)
+    np.testing.assert_allclose(interval.lower, values.mean(axis=0) - half, atol=0.02)
+    np.testing.assert_allclose(interval.upper, values.mean(axis=0) + half, atol=0.02)
     narrow = chance.mean_interval(values[:, 0], n_bootstrap=10_000, confidence=0.5)
-    assert found.lower[0] < narrow.lower < narrow.upper < found.upper[0]
+    assert interval.lower[0] < narrow.lower < narrow.upper < interval.upper[0]
     assert chance.mean_interval(np.full(5, 0.25), n_bootstrap=100) == (0.25, 0.25)
 
 

@@ -24,11 +24,11 @@ def by_pairs(function, n):
 
 
 def test_confounds_equal_loops_over_pairs():
-    found = confounds.confound_rdms(STORY, lower=True, frequencies={"the": 1000, "dog": 9})
+    rdms = confounds.confound_rdms(STORY, lower=True, frequencies={"the": 1000, "dog": 9})
     vocabulary, token_to_type = STORY.types(lower=True)
     assert vocabulary == ("the", "cat", "saw", "dog", "dogs", "cats", "end")
     # No two words are 16 s apart: that cap says what the distance says.
-    assert found.names == tuple(n for n in confounds.NAMES if n != "temporal_distance_to_16s")
+    assert rdms.names == tuple(n for n in confounds.NAMES if n != "temporal_distance_to_16s")
     tokens = [np.flatnonzero(token_to_type == i) for i in range(7)]
     counts = [len(rows) for rows in tokens]
 
@@ -68,16 +68,16 @@ def test_confounds_equal_loops_over_pairs():
         ),
         "length": by_pairs(lambda i, j: abs(len(vocabulary[i]) - len(vocabulary[j])), 7),
     }
-    for name, rdm in zip(found.names, found.rdms, strict=True):
+    for name, rdm in zip(rdms.names, rdms.rdms, strict=True):
         np.testing.assert_allclose(rdm, expected[name], rtol=1e-6, err_msg=name)
     assert any(gap is None for gap in time)
 
 
 def test_only_what_there_is_and_varies():
     isolated = Stimulus.from_words(["ant", "bee", "whale"])
-    found = confounds.confound_rdms(isolated)
-    assert found.names == ("length",)
-    np.testing.assert_array_equal(squareform(found.rdms[0])[2], [2, 2, 0])
+    rdms = confounds.confound_rdms(isolated)
+    assert rdms.names == ("length",)
+    np.testing.assert_array_equal(squareform(rdms.rdms[0])[2], [2, 2, 0])
     equal = confounds.confound_rdms(Stimulus.from_words(["ant", "bee"]))
     assert equal.names == () and equal.rdms.shape == (0, 1)
 
@@ -85,11 +85,11 @@ def test_only_what_there_is_and_varies():
 def test_only_eligible_tokens_count():
     eligible = np.ones(len(STORY), bool)
     eligible[6:] = False
-    found = confounds.confound_rdms(STORY, eligible, lower=True)
-    assert found.types.tolist() == [0, 1, 2, 3]
-    time = found.rdms[found.names.index("temporal_distance")]
+    rdms = confounds.confound_rdms(STORY, eligible, lower=True)
+    assert rdms.types.tolist() == [0, 1, 2, 3]
+    time = rdms.rdms[rdms.names.index("temporal_distance")]
     np.testing.assert_allclose(time, [0.5, 0.5, 2.5, 1, 3, 2])
-    assert "different_sentence" not in found.names  # they all share the only one
+    assert "different_sentence" not in rdms.names  # they all share the only one
 
 
 def story(n=60, n_runs=2):
@@ -110,10 +110,11 @@ def test_blocks_move_as_a_whole_and_stay_within_their_run():
     assert follows.sum(axis=1).min() >= 48 - 8 - 1
     last_of_first_run = np.searchsorted(types, 30) - 1
     assert (drawn != drawn[0]).any()
-    for one in drawn:  # no block reaches over the boundary of the runs
-        starts = np.flatnonzero(np.r_[True, np.diff(one) != 1])
-        assert last_of_first_run + 1 in one[starts] or (
-            one[np.flatnonzero(one == last_of_first_run + 1) - 1] == last_of_first_run
+    for permutation in drawn:  # no block reaches over the boundary of the runs
+        starts = np.flatnonzero(np.r_[True, np.diff(permutation) != 1])
+        assert last_of_first_run + 1 in permutation[starts] or (
+            permutation[np.flatnonzero(permutation == last_of_first_run + 1) - 1]
+            == last_of_first_run
         )
     again = confounds.mantel_permutations(stimulus, types, 30, kind="blocks", block=6)
     np.testing.assert_array_equal(drawn, again)
@@ -127,8 +128,8 @@ def test_permutations_follow_time_not_the_order_of_the_types():
     assert len(drawn) == 7
     time = np.array([6.0, 1, 2, 3, 4, 5, 6, 7])  # mean onsets; "late" before "f", at a tie
     order = np.lexsort((np.arange(8), time))
-    for step, one in enumerate(drawn, start=1):
-        np.testing.assert_array_equal(one[order], np.roll(order, -step))
+    for step, permutation in enumerate(drawn, start=1):
+        np.testing.assert_array_equal(permutation[order], np.roll(order, -step))
 
 
 def test_the_default_depends_on_the_words():
@@ -149,7 +150,7 @@ def test_distances_in_steps_take_away_what_smoothness_makes():
     """The distance alone leaves a similarity of neighbours that is none of the words'."""
     rng = np.random.default_rng(8)
     story = Stimulus.from_words([f"w{i}" for i in range(96)], onsets=np.arange(96) * 0.5)
-    found = confounds.confound_rdms(story, names=("temporal_distance", *confounds.NEAR))
+    rdms = confounds.confound_rdms(story, names=("temporal_distance", *confounds.NEAR))
     kernel = np.exp(-0.5 * ((np.arange(96)[:, None] - np.arange(96)) / 2.5) ** 2)
     brain, vectors = (
         np.stack([pdist(kernel @ rng.standard_normal((96, 30)), "correlation") for _ in range(20)])
@@ -157,7 +158,7 @@ def test_distances_in_steps_take_away_what_smoothness_makes():
     )
     left = [
         np.mean(np.asarray(partial_rsa.partial_correlations(*map(np.float32, (brain, vectors, c)))))
-        for c in (found.rdms[:1], found.rdms)
+        for c in (rdms.rdms[:1], rdms.rdms)
     ]
     assert left[0] > 0.15
     assert abs(left[1]) < 0.05
@@ -168,8 +169,8 @@ def test_passages_move_as_a_whole():
     run = np.repeat([4, 2, 9, 1, 7], [3, 5, 4, 6, 2])
     items = Stimulus.from_words([f"w{i}" for i in range(20)], run=run)
     drawn = confounds.mantel_permutations(items, np.arange(20), 40)
-    for one in drawn:
-        pieces = np.split(one, np.flatnonzero(np.diff(run[one])) + 1)
+    for permutation in drawn:
+        pieces = np.split(permutation, np.flatnonzero(np.diff(run[permutation])) + 1)
         assert sorted(map(len, pieces)) == [2, 3, 4, 5, 6]
         assert all((np.diff(piece) == 1).all() for piece in pieces)
     assert len(np.unique(drawn, axis=0)) > 20

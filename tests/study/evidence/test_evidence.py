@@ -44,7 +44,7 @@ def studies(tmp_path_factory, words, planted):
     """(dataset, table of the planted layer, table of a layer that is not in the brain)."""
     folder = tmp_path_factory.mktemp("evidence")
     vectors, responses = planted
-    by_name = {one.subject: one for one in responses}
+    by_name = {person.subject: person for person in responses}
     shipped = {"other": np.random.default_rng(9).standard_normal((60, 12))}
     dataset = Dataset("planted", tuple(by_name), words, by_name.__getitem__, vectors=shipped)
     tables = [
@@ -65,9 +65,9 @@ def studies(tmp_path_factory, words, planted):
 
 def test_what_is_in_the_brain_is_real_and_what_is_not_is_not(studies):
     _, planted, absent = studies
-    assert {one.level for one in verdict.verdicts(planted)} == {"real"}
+    assert {study_verdict.level for study_verdict in verdict.verdicts(planted)} == {"real"}
     assert verdict.overall(planted).level == "real"
-    assert {one.level for one in verdict.verdicts(absent)} == {"chance"}
+    assert {study_verdict.level for study_verdict in verdict.verdicts(absent)} == {"chance"}
     overall = verdict.overall(absent)
     assert overall.answer == "No" and "no evidence of alignment" in overall.text
     assert verdict.signatures([absent]) == [
@@ -78,18 +78,18 @@ def test_what_is_in_the_brain_is_real_and_what_is_not_is_not(studies):
 
 def test_p_counts_draws_whose_best_layer_reaches_the_best_real_one(studies):
     for table in studies[1:]:
-        found = table.extras["evidence"].set_index(["model", "method"])
+        evidence = table.extras["evidence"].set_index(["model", "method"])
         drawn = table.extras["nulls"]
         for (model, method), part in drawn[drawn["metric"] == "precision_csls"].groupby(
             ["model", "method"]
         ):
             real = table.pooled("precision_csls", k=5, model=model, method=method, subject=GROUP)
             null = part.groupby(["draw", "layer"])["value"].mean().groupby("draw").max()
-            line = found.loc[(model, method)]
+            line = evidence.loc[(model, method)]
             assert len(null) == line["n_draws"] == 39
             assert line["p"] == (1 + (null >= real["value"].max() - 1e-9).sum()) / 40
             assert line["null_mean"] == pytest.approx(part["value"].mean())  # one layer
-        tested = found[found["role"] == "model"]
+        tested = evidence[evidence["role"] == "model"]
         np.testing.assert_allclose(tested["p_fdr"], false_discovery_control(tested["p"]))
 
 
@@ -106,8 +106,8 @@ def test_scores_are_those_of_the_table_and_lie_in_their_intervals(studies):
 
 def test_calibration_and_controls(studies):
     _, table, _ = studies
-    found = table.extras["evidence"]
-    for _, line in found[found["role"] == "model"].iterrows():
+    evidence = table.extras["evidence"]
+    for _, line in evidence[evidence["role"] == "model"].iterrows():
         ceiling = table.extras["ceilings"]
         ceiling = ceiling[
             (ceiling["method"] == line["method"]) & (ceiling["metric"] == "precision_csls")
@@ -118,7 +118,9 @@ def test_calibration_and_controls(studies):
         )
         # The model is a table of word vectors itself: there is no other to compare it with.
         assert line["control"] == "nuisance:all" and line["static"] is None
-        control = found[(found["model"] == "nuisance:all") & (found["method"] == line["method"])]
+        control = evidence[
+            (evidence["model"] == "nuisance:all") & (evidence["method"] == line["method"])
+        ]
         assert line["control_score"] == control["score"].item()
         floor = line["null_mean"]  # of the only model: no null is drawn for a control
         assert np.isnan(control["null_mean"].item())
@@ -176,7 +178,7 @@ def test_what_is_picked_is_calibrated_by_draws_that_pick(studies):
     drawn = table.extras["nulls"].query("method == 'procrustes' and metric == 'precision_csls'")
     rng = np.random.default_rng(0)
     drawn = pd.concat([drawn, drawn.assign(layer=1, value=rng.uniform(0, 0.3, len(drawn)))])
-    found = summarise(
+    summary = summarise(
         ResultTable(two, table.manifest),
         table.extras["ranks"],
         drawn,
@@ -185,8 +187,8 @@ def test_what_is_picked_is_calibrated_by_draws_that_pick(studies):
         k=5,
     ).iloc[0]
     best = drawn.groupby(["draw", "layer"])["value"].mean().groupby("draw").max()
-    assert found["selection"] != "inner folds" and found["layer"] == 0
-    assert found["null_mean"] == pytest.approx(best.mean())
+    assert summary["selection"] != "inner folds" and summary["layer"] == 0
+    assert summary["null_mean"] == pytest.approx(best.mean())
 
 
 def test_the_report_opens_with_the_answer(studies, tmp_path):
@@ -224,24 +226,24 @@ def test_a_ceiling_is_high_where_subjects_share_their_responses(words, planted):
     apart = [
         make_responses(words, rng.standard_normal((60, 20)), subject=f"S{i}") for i in range(3)
     ]
-    found = []
+    accuracies = []
     for responses in (alike, apart):
-        by_name = {one.subject: one for one in responses}
+        by_name = {person.subject: person for person in responses}
         dataset = Dataset("x", tuple(by_name), words, by_name.__getitem__)
         rows = ceilings.score_ceilings(Study(dataset, (), SCORING, k=5))
         assert set(rows["subject"]) == set(by_name) and set(rows["method"]) == {"procrustes", "rsa"}
-        found.append(rows[rows["metric"] == "rank_accuracy"]["value"].mean())
-    assert found[0] > 0.95 and 0.35 < found[1] < 0.65
+        accuracies.append(rows[rows["metric"] == "rank_accuracy"]["value"].mean())
+    assert accuracies[0] > 0.95 and 0.35 < accuracies[1] < 0.65
 
 
 def test_rsa_has_p_values_and_bounds(studies, words, planted):
     dataset, table, absent = studies
-    found = table.extras["rsa"].set_index("model")
-    mine = found[found.index.str.startswith("static:")].iloc[0]
-    rows = table.pooled("rsa", subject=GROUP, model=mine.name)
-    assert mine["rsa"] == pytest.approx(rows["value"].max(), abs=1e-5)
-    assert mine["p"] == 0.01 and mine["p_partial"] == 0.01
-    assert mine["ceiling_lower"] < mine["ceiling_upper"]
+    rsa_rows = table.extras["rsa"].set_index("model")
+    model_row = rsa_rows[rsa_rows.index.str.startswith("static:")].iloc[0]
+    rows = table.pooled("rsa", subject=GROUP, model=model_row.name)
+    assert model_row["rsa"] == pytest.approx(rows["value"].max(), abs=1e-5)
+    assert model_row["p"] == 0.01 and model_row["p_partial"] == 0.01
+    assert model_row["ceiling_lower"] < model_row["ceiling_upper"]
     other = absent.extras["rsa"]
     assert other[other["model"].str.startswith("static:")]["p"].item() > 0.05
     few = Computation(rdm_bytes=1)
@@ -256,17 +258,17 @@ def test_rsa_evidence_tests_the_score_of_the_table(words, name):
     vectors = rng.standard_normal((3, 60, 12))
     values = vectors[1] @ rng.standard_normal((12, 40)) + 3 * rng.standard_normal((60, 40))
     values = values * np.geomspace(1, 30, 40)
-    one = make_responses(words, values, subject="S0")
+    recording = make_responses(words, values, subject="S0")
     model = make_embeddings(words, vectors)
     scoring = Scoring(("rsa",), protocol(name, timed=False, csls_k=5), (5,), layers=(0, 1))
-    dataset = Dataset("x", ("S0",), words, {"S0": one}.__getitem__)
+    dataset = Dataset("x", ("S0",), words, {"S0": recording}.__getitem__)
     evidence = EvidencePlan(n_permutations=9)
     study = Study(dataset, ("m",), scoring, evidence=evidence, given={"m": model})
-    found = rsa.rsa_evidence(study)[0].set_index("layer")
-    rows = score_subjects("x", [one], model, scoring)
+    rsa_rows = rsa.rsa_evidence(study)[0].set_index("layer")
+    rows = score_subjects("x", [recording], model, scoring)
     rows = rows[rows["metric"] == "rsa"].set_index("layer")
-    assert list(found.index) == [0, 1]
-    np.testing.assert_allclose(found["rsa"], rows["value"].sort_index(), atol=1e-5)
+    assert list(rsa_rows.index) == [0, 1]
+    np.testing.assert_allclose(rsa_rows["rsa"], rows["value"].sort_index(), atol=1e-5)
 
 
 def test_twins_of_a_study_have_seeds_of_their_own(studies, tiny_checkpoint):

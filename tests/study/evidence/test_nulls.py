@@ -62,7 +62,7 @@ def test_smooth_noise_rejects_no_more_often_than_it_may(story):
     series = rng.standard_normal((n_studies, 2, n))
     spectra = np.fft.rfft(series) * np.fft.rfft(kernel)
     scores = np.fft.irfft(spectra[:, 0] * spectra[:, 1].conj(), n)
-    p = np.array([permutation_p(one[0], one[steps]) for one in scores])
+    p = np.array([permutation_p(study_scores[0], study_scores[steps]) for study_scores in scores])
     assert (p <= 0.04).mean() < 0.055
     assert (p <= 0.2).mean() == pytest.approx(0.2, abs=0.03)
 
@@ -134,13 +134,13 @@ def test_too_short_runs_are_refused():
 def test_item_nulls_equal_a_rescoring_of_the_exchanged_vectors(words, planted, method, changes):
     vectors, responses = planted
     scoring = Scoring((method,), protocol("audited", timed=False, **changes), (5,))
-    found = score_nulls(
+    null_rows = score_nulls(
         "x", responses, make_embeddings(words, vectors), scoring, NullPlan("items", 2), k=5
     )
     types = draws("items", words, 2)[1].types
     expected = score_subjects("x", responses, make_embeddings(words, vectors[:, types]), scoring)
     expected = expected[(expected["fold"] == -1) & (expected["layer"] >= 0)]
-    check_equal(found[found["draw"] == 1], expected)
+    check_equal(null_rows[null_rows["draw"] == 1], expected)
 
 
 @pytest.mark.parametrize("method", ["procrustes", "ridge", "rsa"])
@@ -154,9 +154,9 @@ def test_shift_nulls_equal_a_rescoring_of_the_moved_words(story, method, n_axes)
     valid = np.ones(240, bool)
     valid[[3, 130]] = False
     values[~valid] = 0
-    one = dataclasses.replace(make_responses(story, values, subject="S0"), valid=valid)
+    person = dataclasses.replace(make_responses(story, values, subject="S0"), valid=valid)
     plan = NullPlan("shift", 12)
-    found = score_nulls("x", [one], make_embeddings(story, vectors), scoring, plan, k=5)
+    null_rows = score_nulls("x", [person], make_embeddings(story, vectors), scoring, plan, k=5)
     for number in (0, 11):
         words = np.argsort(draws("shift", story, 12, valid)[number].rows)
         moved = Stimulus.from_words(
@@ -165,12 +165,12 @@ def test_shift_nulls_equal_a_rescoring_of_the_moved_words(story, method, n_axes)
         order = [story.types()[0].index(word) for word in moved.types()[0]]
         expected = score_subjects(
             "x",
-            [dataclasses.replace(one, stimulus=moved)],
+            [dataclasses.replace(person, stimulus=moved)],
             make_embeddings(moved, vectors[:, order]),
             scoring,
         )
         expected = expected[(expected["fold"] == -1) & (expected["layer"] >= 0)]
-        check_equal(found[found["draw"] == number], expected)
+        check_equal(null_rows[null_rows["draw"] == number], expected)
 
 
 @pytest.mark.parametrize("method", ["procrustes", "ridge", "rsa"])
@@ -181,35 +181,35 @@ def test_where_words_decide_the_folds_the_responses_move(story, method, changes)
         changes = {"folds": "shuffled_types", "inner_shuffle": True}
     rng = np.random.default_rng(5)
     vectors = rng.standard_normal((2, len(story.types()[0]), 10))
-    one = make_responses(story, rng.standard_normal((240, 16)), subject="S0")
+    person = make_responses(story, rng.standard_normal((240, 16)), subject="S0")
     scoring = Scoring((method,), protocol(name, csls_k=5, n_folds=3, purge=0.0, **changes), (5,))
     embeddings = make_embeddings(story, vectors)
-    found = score_nulls("x", [one], embeddings, scoring, NullPlan("shift", 2), k=5)
-    moved = dataclasses.replace(one, values=one.values[draws("shift", story, 2)[0].rows])
+    null_rows = score_nulls("x", [person], embeddings, scoring, NullPlan("shift", 2), k=5)
+    moved = dataclasses.replace(person, values=person.values[draws("shift", story, 2)[0].rows])
     expected = score_subjects("x", [moved], embeddings, scoring)
     expected = expected[(expected["fold"] == -1) & (expected["layer"] >= 0)]
-    check_equal(found[found["draw"] == 0], expected)
+    check_equal(null_rows[null_rows["draw"] == 0], expected)
 
 
 def test_what_is_fitted_on_training_rows_is_fitted_to_each_draw(story):
     rng = np.random.default_rng(6)
     vectors = rng.standard_normal((1, len(story.types()[0]), 10))
     values = rng.standard_normal((240, 16)) * np.linspace(1, 9, 240)[:, None]
-    one = make_responses(story, values, subject="S0")
+    person = make_responses(story, values, subject="S0")
     chosen = protocol("audited", csls_k=5, n_folds=3, scaling="zscore", n_voxels=8)
     scoring = Scoring(("procrustes",), chosen, (5,))
     embeddings = make_embeddings(story, vectors)
-    found = score_nulls("x", [one], embeddings, scoring, NullPlan("shift", 1), k=5)
-    moved = dataclasses.replace(one, values=one.values[draws("shift", story, 1)[0].rows])
+    null_rows = score_nulls("x", [person], embeddings, scoring, NullPlan("shift", 1), k=5)
+    moved = dataclasses.replace(person, values=person.values[draws("shift", story, 1)[0].rows])
     expected = score_subjects("x", [moved], embeddings, scoring)
     expected = expected[(expected["fold"] == -1) & (expected["layer"] >= 0)]
-    check_equal(found, expected)
+    check_equal(null_rows, expected)
 
 
-def check_equal(found, expected):
+def check_equal(null_rows, expected):
     """The pooled scores of one draw and of a plain sweep."""
     for metric, k in (("precision_csls", 5), ("rank_accuracy", 0)):
-        a = found[found["metric"] == metric].set_index(["subject", "layer"])["value"]
+        a = null_rows[null_rows["metric"] == metric].set_index(["subject", "layer"])["value"]
         b = expected[(expected["metric"] == metric) & (expected["k"] == k)]
         b = b.set_index(["subject", "layer"])["value"]
         # One rank may turn on the last bit.
@@ -220,10 +220,10 @@ def test_finished_nulls_are_read_again(words, planted, tmp_path):
     vectors, responses = planted
     scoring = Scoring(("rsa",), protocol("audited", timed=False), (5,))
     options = dict(k=5, cells=tmp_path)
-    one = make_embeddings(words, vectors)
-    first = score_nulls("x", responses, one, scoring, NullPlan("items", 2), **options)
+    embeddings = make_embeddings(words, vectors)
+    first = score_nulls("x", responses, embeddings, scoring, NullPlan("items", 2), **options)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    again = score_nulls("x", responses, one, scoring, NullPlan("items", 2), **options)
+    again = score_nulls("x", responses, embeddings, scoring, NullPlan("items", 2), **options)
     assert first.equals(again)
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len(files) == 2
@@ -234,9 +234,9 @@ def test_held_penalties_equal_the_long_way_where_there_is_one_penalty(words, pla
     vectors, responses = planted
     chosen = protocol("audited", timed=False, alphas=(0.1,), candidate_scaling=scaling)
     scoring = Scoring(("ridge",), chosen, (5,))
-    one = make_embeddings(words, vectors)
+    embeddings = make_embeddings(words, vectors)
     long, held = (
-        score_nulls("x", responses, one, scoring, NullPlan("items", 3, 0, hold), k=5)
+        score_nulls("x", responses, embeddings, scoring, NullPlan("items", 3, 0, hold), k=5)
         for hold in (False, True)
     )
     assert held[["subject", "layer", "draw", "metric"]].equals(
@@ -259,12 +259,12 @@ def test_the_draw_that_exchanges_nothing_gives_the_score_of_the_study(words, pla
         problem, works = bench.works(0, "ridge", [0])
         assert exchanged_nulls.serves(works[0], bench_draws, hold_alpha=hold)
         sums = exchanged_nulls.score(works[0], bench_draws, pool, k=5, hold_alpha=hold)
-        found = sums[0, 0] / 60
+        mean_scores = sums[0, 0] / 60
     rows = score_subjects("x", responses[:1], embeddings, scoring)
     rows = rows[(rows["fold"] == -1) & (rows["layer"] >= 0)]
     for i, (metric, k) in enumerate((("precision_csls", 5), ("rank_accuracy", 0))):
         expected = rows[(rows["metric"] == metric) & (rows["k"] == k)].sort_values("layer")["value"]
-        np.testing.assert_allclose(found[0, i], expected, atol=0.02 if k else 1e-3)
+        np.testing.assert_allclose(mean_scores[0, i], expected, atol=0.02 if k else 1e-3)
 
 
 def test_held_penalties_ask_for_the_types_of_tokens():
@@ -274,13 +274,13 @@ def test_held_penalties_ask_for_the_types_of_tokens():
     stimulus = Stimulus.from_words(names + [names[i] for i in rng.integers(0, 40, 20)])
     vectors = rng.standard_normal((1, 40, 12))
     values = vectors[0][stimulus.types()[1]] @ rng.standard_normal((12, 30))
-    one = make_responses(stimulus, values + rng.standard_normal((60, 30)))
+    person = make_responses(stimulus, values + rng.standard_normal((60, 30)))
     chosen = protocol("audited", timed=False, queries="tokens", csls_k=5, n_folds=4, alphas=(1.0,))
     scoring = Scoring(("ridge",), chosen, (5,))
     long, held = (
         score_nulls(
             "x",
-            [one],
+            [person],
             make_embeddings(stimulus, vectors),
             scoring,
             NullPlan("items", 6, 0, hold),
@@ -324,7 +324,7 @@ def test_penalties_are_chosen_in_each_draw_as_the_long_way_chooses(
     vectors = rng.standard_normal((2, 40, 12)) + 1
     planted = vectors[0][stimulus.types()[1]] @ rng.standard_normal((12, n_features))
     values = planted + 6 * rng.standard_normal(planted.shape)
-    one = make_responses(stimulus, values)
+    person = make_responses(stimulus, values)
     chosen = protocol("audited", timed=False, queries=queries, csls_k=5, n_folds=4, **changes)
     scoring, plan = Scoring(("ridge",), chosen, (5,)), NullPlan("items", 11)
     embeddings = make_embeddings(stimulus, vectors)
@@ -338,7 +338,7 @@ def test_penalties_are_chosen_in_each_draw_as_the_long_way_chooses(
             return fast and took[-1]
 
         monkeypatch.setattr(exchanged_nulls, "serves", serves)
-        rows.append(score_nulls("x", [one], embeddings, scoring, plan, k=5))
+        rows.append(score_nulls("x", [person], embeddings, scoring, plan, k=5))
         assert took == [True]
     short, long = rows
     columns = ["layer", "draw", "metric"]

@@ -45,13 +45,13 @@ def study(scores, n_subjects=12):
     return ResultTable(rows, {}), pd.DataFrame(lines)
 
 
-def found(scores):
+def fitted(scores):
     table, evidence = study(scores)
     return table, scaling.slopes(table, evidence, PLAN, k=10).set_index(["scope", "quantity"])
 
 
 def test_planted_slopes_are_found_in_every_scope():
-    _, slopes = found(lambda name, size: 0.1 if "untrained" in name else 0.02 * size)
+    _, slopes = fitted(lambda name, size: 0.1 if "untrained" in name else 0.02 * size)
     for scope in ("across", "within", "a", "b"):
         line = slopes.loc[(scope, "score")]
         assert line["slope"] == pytest.approx(0.02, abs=0.004)
@@ -64,16 +64,16 @@ def test_planted_slopes_are_found_in_every_scope():
 
 def test_growth_that_untrained_twins_share_does_not_survive():
     for own, words in ((0.02, "survives its controls"), (0.0, "growth with size is not shown")):
-        table, slopes = found(lambda name, size, own=own: own * size * ("untrained" not in name))
+        table, slopes = fitted(lambda name, size, own=own: own * size * ("untrained" not in name))
         table.extras["scaling"] = slopes.reset_index()
         assert words in verdict.scaling_text(table)[0]
-    table, slopes = found(lambda name, size: 0.02 * size)
+    table, slopes = fitted(lambda name, size: 0.02 * size)
     table.extras["scaling"] = slopes.reset_index()
     assert "does not survive" in verdict.scaling_text(table)[0]
 
 
 def test_growth_is_not_said_to_survive_what_was_not_tested():
-    table, slopes = found(lambda name, size: 0.02 * size)
+    table, slopes = fitted(lambda name, size: 0.02 * size)
     table.extras["scaling"] = slopes.query("quantity == 'score'").reset_index()
     assert "nothing was there to control it" in verdict.scaling_text(table)[0]
     table.extras["scaling"] = slopes.assign(lower=np.nan, upper=np.nan).reset_index()
@@ -81,7 +81,7 @@ def test_growth_is_not_said_to_survive_what_was_not_tested():
 
 
 def test_falling_scores_and_too_few_subjects_are_told():
-    table, slopes = found(lambda name, size: -0.02 * size)
+    table, slopes = fitted(lambda name, size: -0.02 * size)
     table.extras["scaling"] = slopes.reset_index()
     assert verdict.scaling_text(table)[0].endswith("it falls with size.")
     # The interval of two subjects who agree is narrow, which proves nothing.
@@ -95,7 +95,7 @@ def test_falling_scores_and_too_few_subjects_are_told():
 
 
 def test_families_that_disagree_are_named():
-    table, slopes = found(lambda name, size: (0.02 if "a" in name[-2:] else -0.02) * size)
+    table, slopes = fitted(lambda name, size: (0.02 if "a" in name[-2:] else -0.02) * size)
     table.extras["scaling"] = slopes.reset_index()
     table.extras["evidence"] = pd.DataFrame()
     assert verdict.signatures([table]) == []  # without evidence nothing is said
@@ -109,8 +109,8 @@ def test_families_that_disagree_are_named():
         ]
     )  # fmt: skip
     told = verdict.signatures([table])
-    assert any("Families disagree" in one and "in a and fall in b" in one for one in told)
-    assert any("fall with size" in one and "b loses" in one for one in told)
+    assert any("Families disagree" in text and "in a and fall in b" in text for text in told)
+    assert any("fall with size" in text and "b loses" in text for text in told)
 
 
 def test_one_size_has_no_slope():
@@ -131,7 +131,7 @@ def test_a_group_is_decoded_better_than_its_noisy_members(words, kind):
         )
         for i in range(6)
     ]
-    by_name = {one.subject: one for one in members}
+    by_name = {member.subject: member for member in members}
     dataset = Dataset("x", tuple(by_name), words, by_name.__getitem__)
     scoring = Scoring(("ridge",), protocol("audited", timed=False, n_folds=5), (10,))
     model = make_embeddings(words, vectors)

@@ -27,17 +27,17 @@ def make(values, **options):
 @pytest.mark.parametrize("kind", surrogate_noise.KINDS)
 def test_a_run_is_made_of_itself_alone(kind):
     values = smooth_recording()
-    found = make(values, kind=kind, random_state=4)
-    assert found.subject == "S1" and found.meta["surrogate"] == kind and found.meta["TR"] == 2.0
-    assert (found.valid == VALID).all() and not found.values[~VALID].any()
-    assert found.stimulus is STORY
+    noise = make(values, kind=kind, random_state=4)
+    assert noise.subject == "S1" and noise.meta["surrogate"] == kind and noise.meta["TR"] == 2.0
+    assert (noise.valid == VALID).all() and not noise.values[~VALID].any()
+    assert noise.stimulus is STORY
     other = values.copy()
     other[RUN == 1] *= -7
     again = make(other, kind=kind, random_state=4)
-    np.testing.assert_array_equal(again.values[RUN == 3], found.values[RUN == 3])
-    assert not np.allclose(again.values[RUN == 1], found.values[RUN == 1])
-    assert not np.allclose(make(values, kind=kind, random_state=5).values, found.values, atol=1e-3)
-    first, second = found.values[RUN == 3][:30], found.values[RUN == 1][:30]
+    np.testing.assert_array_equal(again.values[RUN == 3], noise.values[RUN == 3])
+    assert not np.allclose(again.values[RUN == 1], noise.values[RUN == 1])
+    assert not np.allclose(make(values, kind=kind, random_state=5).values, noise.values, atol=1e-3)
+    first, second = noise.values[RUN == 3][:30], noise.values[RUN == 1][:30]
     assert (
         abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.9
     )  # runs have draws of their own
@@ -45,13 +45,13 @@ def test_a_run_is_made_of_itself_alone(kind):
 
 def test_phases_keep_the_covariance_of_each_run():
     values = smooth_recording()
-    found = make(values, kind="phase").values
+    noise = make(values, kind="phase").values
     for run in (1, 3):
         rows = (run == RUN) & VALID
         np.testing.assert_allclose(
-            np.cov(found[rows].T), np.cov(values[rows].T), rtol=1e-3, atol=1e-4
+            np.cov(noise[rows].T), np.cov(values[rows].T), rtol=1e-3, atol=1e-4
         )
-        assert np.abs(found[rows] - values[rows]).max() > 0.1
+        assert np.abs(noise[rows] - values[rows]).max() > 0.1
 
 
 def test_bad_input_is_refused():

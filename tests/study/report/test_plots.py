@@ -111,8 +111,8 @@ def test_many_models_show_standard_errors():
     table = study([(f"m{i}", 1e6) for i in range(5)], methods=("ridge",))
     figure = plots.precision_by_layer(table, k=5)
     pooled = table.pooled("precision_csls", k=5)
-    mine = pooled[(pooled["model"] == "m2") & (pooled["subject"] != GROUP)]
-    spread = mine.groupby("layer")["value"].agg(["mean", "sem"])
+    model_rows = pooled[(pooled["model"] == "m2") & (pooled["subject"] != GROUP)]
+    spread = model_rows.groupby("layer")["value"].agg(["mean", "sem"])
     corners = figure.axes[0].collections[2].get_paths()[0].vertices[:, 1]
     for layer in range(4):
         for sign in (-1, 1):

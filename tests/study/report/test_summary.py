@@ -60,9 +60,9 @@ def test_warnings_appear_exactly_when_they_should(simulated, protocol, recorded)
     if recorded:
         manifest["protocol"] = protocol.fields()
     table = study(manifest=manifest, protocol=protocol.name)
-    found = summary.warnings(table)
-    assert (summary.SIMULATED_WARNING in found) == (simulated is True)
-    assert (summary.PAPER_WARNING in found) == (protocol is PAPER)
+    shown_warnings = summary.warnings(table)
+    assert (summary.SIMULATED_WARNING in shown_warnings) == (simulated is True)
+    assert (summary.PAPER_WARNING in shown_warnings) == (protocol is PAPER)
     text = summary.text_summary(table, k=10)
     assert ("SIMULATED" in text) == (simulated is True)
 

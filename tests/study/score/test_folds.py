@@ -147,7 +147,7 @@ def test_passages_are_drawn_as_a_whole_in_outer_and_inner_folds():
     assert (folds.test.sum(axis=0) == 1).all()
     for train, test in [
         *zip(*folds, strict=True),
-        *(pair for one in inner for pair in zip(*one, strict=True)),
+        *(pair for inner_split in inner for pair in zip(*inner_split, strict=True)),
     ]:
         assert test.any() and train.any()
         assert not set(items.run[train]) & set(items.run[test])

@@ -43,27 +43,27 @@ def masks(n_folds=3):
 
 
 def side_by_side(responses, rows):
-    parts = [one.values.astype(float) for one in responses]
+    parts = [person.values.astype(float) for person in responses]
     parts = [x - x[rows].mean(axis=0) for x in parts]
     return np.concatenate([x / np.sqrt(x[rows].var(axis=0).sum()) for x in parts], axis=1)
 
 
 def test_summed_has_the_inner_products_of_all_voxels():
     _, responses = recordings(1.0)
-    found = group.summed(responses, masks())
-    for values, rows in zip(found, masks(), strict=True):
+    summed = group.summed(responses, masks())
+    for values, rows in zip(summed, masks(), strict=True):
         expected = side_by_side(responses, rows)
         np.testing.assert_allclose(values @ values.T, expected @ expected.T, atol=1e-4)
 
 
 def test_the_group_as_one_recording_goes_through_the_sweep():
     shared, responses = recordings(4.0)
-    one = group.summed_responses(responses)
+    summed = group.summed_responses(responses)
     expected = side_by_side(responses, np.ones(N, bool))
-    np.testing.assert_allclose(one.values @ one.values.T, expected @ expected.T, atol=1e-4)
+    np.testing.assert_allclose(summed.values @ summed.values.T, expected @ expected.T, atol=1e-4)
     scoring = Scoring(("ridge",), protocol("audited", timed=False, n_folds=3), (10,))
     rows = score_subjects(
-        "planted", [one, responses[0]], make_embeddings(WORDS, shared[None]), scoring
+        "planted", [summed, responses[0]], make_embeddings(WORDS, shared[None]), scoring
     )
     pooled = rows[(rows["fold"] == -1) & (rows["metric"] == "precision_csls")]
     scores = pooled.groupby("subject")["value"].mean()
@@ -73,8 +73,8 @@ def test_the_group_as_one_recording_goes_through_the_sweep():
 def test_hyperaligned_subjects_share_the_planted_structure_on_test_rows():
     """Distances in the shared space are those of the planted one, closer than any subject's own."""
     shared, responses = recordings(1.0)
-    found = group.hyperaligned(responses, masks(), n_components=12)
-    assert found.shape == (3, N, 12) and found.dtype == np.float32
+    aligned = group.hyperaligned(responses, masks(), n_components=12)
+    assert aligned.shape == (3, N, 12) and aligned.dtype == np.float32
 
     def agreement(values, test):
         upper = np.triu_indices(test.sum(), 1)
@@ -82,8 +82,8 @@ def test_hyperaligned_subjects_share_the_planted_structure_on_test_rows():
         planted = np.linalg.norm(shared[test][:, None] - shared[test], axis=2)[upper]
         return np.corrcoef(own, planted)[0, 1]
 
-    for values, rows in zip(found, masks(), strict=True):
-        alone = max(agreement(one.values, ~rows) for one in responses)
+    for values, rows in zip(aligned, masks(), strict=True):
+        alone = max(agreement(person.values, ~rows) for person in responses)
         assert agreement(values, ~rows) > max(alone + 0.05, 0.7)
 
 
@@ -93,12 +93,12 @@ def test_rows_move_by_maps_that_no_test_row_has_a_part_in():
     rng = np.random.default_rng(9)
 
     def spoilt(rows):
-        values = [one.values.copy() for one in responses]
+        values = [person.values.copy() for person in responses]
         for x in values:
             x[rows] += 50 * x.std() * rng.standard_normal(x[rows].shape)
         return [
-            make_responses(WORDS, x, subject=one.subject)
-            for x, one in zip(values, responses, strict=True)
+            make_responses(WORDS, x, subject=person.subject)
+            for x, person in zip(values, responses, strict=True)
         ]
 
     aligned = group.hyperaligned(responses, train, n_components=6)[0]
@@ -146,8 +146,8 @@ def test_only_words_of_all_subjects_take_part():
     values = np.where(valid[:, None], responses[1].values, 0)
     responses[1] = WordResponses("S1", values, WORDS, valid, {})
     assert group.shared_rows(responses).tolist() == valid.tolist()
-    one = group.summed_responses(responses)
-    assert not one.valid[4] and not one.values[4].any()
+    summed = group.summed_responses(responses)
+    assert not summed.valid[4] and not summed.values[4].any()
     assert not group.summed(responses, masks())[:, 4].any()
     assert not group.hyperaligned(responses, masks(), n_components=4)[:, 4].any()
 

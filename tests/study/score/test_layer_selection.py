@@ -59,8 +59,8 @@ def test_procrustes_chooses_by_the_mean_rank_in_the_inner_folds(words, planted):
                 own = scores[np.arange(len(gold)), gold]
                 total += (1 + (scores > own[:, None]).sum(axis=1)).sum()
             totals.append(total)
-        found = rows_of(rows, "selected_layer", fold=fold)["value"].item()
-        assert found == np.argmin(totals)
+        selected = rows_of(rows, "selected_layer", fold=fold)["value"].item()
+        assert selected == np.argmin(totals)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -72,7 +72,7 @@ def test_tested_words_have_no_part_in_the_choice(words, planted, method):
     changed = responses[0].values.copy()
     changed[fold.test[2]] = np.random.default_rng(1).standard_normal((fold.test[2].sum(), 20)) * 9
     # Layers that differ in their tested words only can be chosen by these words only.
-    found = [
+    tables = [
         score_subjects(
             "x",
             [make_responses(words, values, subject="S0")],
@@ -81,7 +81,7 @@ def test_tested_words_have_no_part_in_the_choice(words, planted, method):
         )
         for values in (responses[0].values, changed)
     ]
-    a, b = (rows_of(rows, "selected_layer", fold=2)["value"].item() for rows in found)
+    a, b = (rows_of(rows, "selected_layer", fold=2)["value"].item() for rows in tables)
     assert a == b
 
 
@@ -135,7 +135,7 @@ def test_axes_are_those_of_the_training_words(words, method):
     train = values[fold.train[0]]
     axes = np.linalg.svd(train - train.mean(axis=0))[2][:4]
     responses = make_responses(words, values[:, :4] @ rng.standard_normal((4, 20)))
-    found = [
+    accuracies = [
         rows_of(
             score_subjects(
                 "x",
@@ -149,7 +149,7 @@ def test_axes_are_those_of_the_training_words(words, method):
         )["value"].item()
         for x, n_axes in ((values, 4), (values @ axes.T, 0))
     ]
-    assert found[0] == pytest.approx(found[1], abs=5e-3)
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=5e-3)
 
 
 def test_means_over_tokens_and_hapaxes(planted):
@@ -157,11 +157,11 @@ def test_means_over_tokens_and_hapaxes(planted):
     names = [f"word{i}" for i in range(60)] + [f"word{i}" for i in range(0, 60, 3)] * 2
     story = Stimulus.from_words(names)
     _, token_to_type = story.types()
-    one = make_responses(story, responses[0].values[token_to_type])
+    recording = make_responses(story, responses[0].values[token_to_type])
     for queries, other in (("types", "tokens"), ("tokens", "types")):
         chosen = protocol("audited", timed=False, n_folds=5, queries=queries)
         scoring = Scoring(("procrustes",), chosen, (3,))
-        rows, ranks = score("x", [one], make_embeddings(story, vectors[1:2]), scoring)
+        rows, ranks = score("x", [recording], make_embeddings(story, vectors[1:2]), scoring)
         hit = ranks.assign(hit=ranks["rank_csls"] <= 3)
         counts = np.bincount(token_to_type)
         by_type = hit.groupby("type")["hit"].mean()

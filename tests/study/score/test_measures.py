@@ -129,12 +129,12 @@ def test_a_study_of_measures_alone(dataset, words, planted, tmp_path):
     out = tmp_path / "out"
     options = dict(evidence=PLAN, progress=False)
     table = ba.run_study(dataset, [model], chosen("cka", "mutual_knn", "own"), out, **options)
-    found = table.extras["similarity"].set_index(["model", "method"]).loc["model"]
-    assert (found["layer"] == 1).all() and (found["p"] == 0.01).all()
-    assert (found["score"] > found["null_high"]).all() and (found["k"] == 0).all()
-    assert found.loc["mutual_knn", "chance"] == pytest.approx(10 / 59)
+    by_method = table.extras["similarity"].set_index(["model", "method"]).loc["model"]
+    assert (by_method["layer"] == 1).all() and (by_method["p"] == 0.01).all()
+    assert (by_method["score"] > by_method["null_high"]).all() and (by_method["k"] == 0).all()
+    assert by_method.loc["mutual_knn", "chance"] == pytest.approx(10 / 59)
     group = table.pooled("cka", subject="group").set_index(["model", "layer"])["value"]
-    assert found.loc["cka", "score"] == pytest.approx(group["model", 1], abs=1e-5)
+    assert by_method.loc["cka", "score"] == pytest.approx(group["model", 1], abs=1e-5)
     assert table.verdict().startswith("Yes. On planted the model's vectors resemble the responses")
     for name in table.measures():
         assert (out / "figures" / f"{name}_by_layer.png").is_file()
@@ -147,7 +147,7 @@ def test_a_study_of_measures_alone(dataset, words, planted, tmp_path):
     layers = (
         table.extras["similarity_layers"].query("role == 'model'").set_index(["method", "layer"])
     )
-    for name, line in found.iterrows():
+    for name, line in by_method.iterrows():
         of_layers = layers.loc[name]
         assert of_layers["score"].idxmax() == line["layer"] and of_layers["p"].min() == line["p"]
         assert of_layers["score"].max() == line["score"]
@@ -166,8 +166,8 @@ def test_folds_ks_and_neighbours_of_what_decodes_are_of_no_account(dataset, word
     assert max(scoring.ks) > len(words) < scoring.protocol.csls_k
     model = make_embeddings(words, planted[0])
     table = ba.run_study(dataset, [model], scoring, evidence=PLAN, progress=False)
-    found = table.extras["similarity"].set_index("model").loc["model"]
-    assert found["layer"] == 1 and found["p"] == 0.01 and found["ceiling"] > 0.1
+    line = table.extras["similarity"].set_index("model").loc["model"]
+    assert line["layer"] == 1 and line["p"] == 0.01 and line["ceiling"] > 0.1
     assert "chance" not in table.extras
 
 
@@ -203,18 +203,18 @@ def test_rsa_stands_among_measures_that_are_asked_for(dataset, words, planted, m
     alone = ba.run_study(dataset, [model], chosen("rsa"), **options)
     assert not len(alone.extras["similarity"]) and both.verdict() == alone.verdict()
     assert set(permuted) == {"cka"}  # the permutations of RSA are those of its table
-    found = both.extras["similarity"].set_index(["model", "method"]).loc["model"]
-    assert found.index.tolist() == ["cka", "rsa"] and (found["k"] == 0).all()
+    by_method = both.extras["similarity"].set_index(["model", "method"]).loc["model"]
+    assert by_method.index.tolist() == ["cka", "rsa"] and (by_method["k"] == 0).all()
     of_rsa = both.extras["rsa"].set_index(["model", "layer"])
-    place = "model", found.loc["rsa", "layer"]
-    assert found.loc["rsa", "score"] == pytest.approx(of_rsa.loc[place, "rsa"], abs=1e-5)
-    assert found.loc["rsa", "p"] == of_rsa.loc[place, "p"]
+    place = "model", by_method.loc["rsa", "layer"]
+    assert by_method.loc["rsa", "score"] == pytest.approx(of_rsa.loc[place, "rsa"], abs=1e-5)
+    assert by_method.loc["rsa", "p"] == of_rsa.loc[place, "p"]
     assert (
         0
-        < found.loc["rsa", "calibrated"]
+        < by_method.loc["rsa", "calibrated"]
         == pytest.approx(
-            (found.loc["rsa", "score"] - found.loc["rsa", "null_mean"])
-            / (found.loc["rsa", "ceiling"] - found.loc["rsa", "null_mean"])
+            (by_method.loc["rsa", "score"] - by_method.loc["rsa", "null_mean"])
+            / (by_method.loc["rsa", "ceiling"] - by_method.loc["rsa", "null_mean"])
         )
     )
 
@@ -407,14 +407,14 @@ def test_where_the_null_depends_on_the_vectors_controls_have_one_of_their_own(wo
         {r.subject: r for r in responses}.__getitem__,
     )
     table = ba.run_study(data, [model, twin], chosen("shape", "cka"), evidence=PLAN, progress=False)
-    found = table.extras["similarity"].set_index(["method", "model"])
-    shape, control = found.loc["shape", "model"], found.loc["shape", "untrained:model"]
+    lines = table.extras["similarity"].set_index(["method", "model"])
+    shape, control = lines.loc["shape", "model"], lines.loc["shape", "untrained:model"]
     assert control["null_mean"] > shape["null_mean"] + 0.05
     assert np.isnan(control["p"]) and shape["p"] == 0.01
     expected = shape["score"] - shape["null_mean"] - control["score"] + control["null_mean"]
     assert shape["control_difference"] == pytest.approx(expected) and shape["control_lower"] > 0
     assert abs(control["calibrated"]) < 0.3
-    assert np.isnan(found.loc["cka", "untrained:model"]["null_mean"])
+    assert np.isnan(lines.loc["cka", "untrained:model"]["null_mean"])
     assert "difference of what exceeds the null of each" in " ".join(
         v.text for v in verdicts(table)
     )

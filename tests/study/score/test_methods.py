@@ -53,7 +53,8 @@ def test_it_has_the_evidence_of_the_others(words, dataset, planted, tmp_path, ti
     if timed:
         stimulus = ba.Stimulus.from_words(words.words, onsets=30.0 * np.arange(60))
         by_name = {
-            one.subject: ba.WordResponses(one.subject, one.values, stimulus) for one in responses
+            recording.subject: ba.WordResponses(recording.subject, recording.values, stimulus)
+            for recording in responses
         }
         dataset = ba.Dataset("timed", tuple(by_name), stimulus, by_name.__getitem__)
     for layer, level in ((1, "real"), (2, "chance")):

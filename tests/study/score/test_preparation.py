@@ -40,9 +40,9 @@ def products(x):
 )
 def test_scalers_are_scikit_learns_on_the_training_rows_of_each_fold(rows, scaling, scaler):
     values, eligible, train = rows
-    found = prepare(rows, scaling=scaling)
-    assert found.shape == (4, N, V)
-    for fold, mask in zip(found, train, strict=True):
+    prepared = prepare(rows, scaling=scaling)
+    assert prepared.shape == (4, N, V)
+    for fold, mask in zip(prepared, train, strict=True):
         expected = scaler().fit(values[mask]).transform(values) * eligible[:, None]
         np.testing.assert_allclose(fold, expected, atol=1e-5)
 
@@ -51,9 +51,9 @@ def test_scalers_are_scikit_learns_on_the_training_rows_of_each_fold(rows, scali
 def test_pca_is_scikit_learns_on_the_training_rows_of_each_fold(rows, n_features):
     _, eligible, train = rows
     values = np.random.default_rng(1).standard_normal((N, n_features)).astype(np.float32)
-    found = prepare((values, eligible, train), pca="model_width", scaling="zscore")
-    assert found.shape == (4, N, 8)
-    for fold, mask in zip(found, train, strict=True):
+    prepared = prepare((values, eligible, train), pca="model_width", scaling="zscore")
+    assert prepared.shape == (4, N, 8)
+    for fold, mask in zip(prepared, train, strict=True):
         scaled = StandardScaler().fit(values[mask]).transform(values)
         expected = PCA(8, svd_solver="full").fit(scaled[mask]).transform(scaled)
         expected *= eligible[:, None]
@@ -65,8 +65,8 @@ def test_axes_without_variance_have_no_scores(rows, n_features):
     _, eligible, train = rows
     values = np.random.default_rng(1).standard_normal((N, n_features)).astype(np.float32)
     values[train[0]] = values[train[0]][:1] * np.arange(int(train[0].sum()))[:, None]  # rank one
-    found = prepare((values, eligible, train[:1]), pca="model_width")[0]
-    assert np.abs(found[:, 0]).max() > 0 and not found[:, 1:].any()
+    prepared = prepare((values, eligible, train[:1]), pca="model_width")[0]
+    assert np.abs(prepared[:, 0]).max() > 0 and not prepared[:, 1:].any()
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_test_rows_decide_nothing(rows, choices):
         vectors = np.random.default_rng(2).standard_normal((N, 5)).astype(np.float32)
         place = np.stack(np.unravel_index(np.arange(V), (5, 5, 1)), axis=1)
         space = VoxelSpace.volume(place, (5, 5, 1))
-        one = WordResponses("s", values, stimulus, space=space)
-        score = preparation.voxel_score(one, vectors, np.arange(N), {})
+        recording = WordResponses("s", values, stimulus, space=space)
+        score = preparation.voxel_score(recording, vectors, np.arange(N), {})
         return prepare((values, eligible, train), score=score, **choices)
 
     before = run(values)
@@ -108,10 +108,10 @@ def test_selection_keeps_the_best_voxels_in_their_order(rows):
         assert mask.dtype == bool and not mask[7]
         return np.isin(np.arange(V), wanted) * 1.0
 
-    found = prepare(rows, n_voxels=4, score=score)
-    assert found.shape == (4, N, 4)
+    prepared = prepare(rows, n_voxels=4, score=score)
+    assert prepared.shape == (4, N, 4)
     rms = np.sqrt(np.mean(values[rows[2][0]][:, wanted].astype(np.float64) ** 2))
-    np.testing.assert_allclose(found[0], values[:, wanted] / rms * eligible[:, None], rtol=1e-5)
+    np.testing.assert_allclose(prepared[0], values[:, wanted] / rms * eligible[:, None], rtol=1e-5)
     with pytest.raises(ValueError, match="n_voxels=26 but the responses have 25"):
         prepare(rows, n_voxels=26, score=score)
 
@@ -121,11 +121,11 @@ def test_reduction_in_blocks_keeps_all_inner_products(rows, layout, monkeypatch)
     monkeypatch.setattr(fields, "_BLOCK_BYTES", 4 * N * 3)  # three columns at a time
     values = np.asarray(np.random.default_rng(4).standard_normal((N, 70)), np.float32, order=layout)
     _, eligible, train = rows
-    found = prepare((values, eligible, train), form="products")
-    assert found.ndim == 2 and found.shape[1] <= N
+    prepared = prepare((values, eligible, train), form="products")
+    assert prepared.ndim == 2 and prepared.shape[1] <= N
     rms = np.sqrt(np.mean(values[eligible].astype(np.float64) ** 2))
     np.testing.assert_allclose(
-        products(found), products(values / rms * eligible[:, None]), atol=1e-4
+        products(prepared), products(values / rms * eligible[:, None]), atol=1e-4
     )
 
 

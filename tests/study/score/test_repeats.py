@@ -100,9 +100,9 @@ def test_what_is_planted_is_told_from_permuted_words(recorded):
     table = study(words, people, vectors, "rsa", "cka", comparison="spearman")
     of_rsa = table.extras["rsa"].set_index("layer")
     assert of_rsa.loc[1, "p"] == 0.01 and of_rsa.loc[1, "n_items"] == T
-    found = table.extras["similarity"].set_index("method")
-    assert found.loc["rsa", "layer"] == 1 and found.loc["rsa", "p"] == 0.01
-    assert found.loc["rsa", "score"] == pytest.approx(of_rsa.loc[1, "rsa"], abs=1e-5)
+    by_method = table.extras["similarity"].set_index("method")
+    assert by_method.loc["rsa", "layer"] == 1 and by_method.loc["rsa", "p"] == 0.01
+    assert by_method.loc["rsa", "score"] == pytest.approx(of_rsa.loc[1, "rsa"], abs=1e-5)
     table = study(words, people, vectors, "rsa")  # whitened: the other table has no tests of it
     assert not len(table.extras["rsa"])
     (line,) = table.extras["similarity"].to_dict("records")
@@ -161,9 +161,9 @@ def test_words_without_repeats_are_left_out_and_none_with_them_is_refused(record
     eligible = (types > 2) | (words.run == 0)
     kept, rows = repeated_rows(values, types, eligible, words.run, n_features=V)
     assert kept.tolist() == list(range(3, T)) and rows.shape == (T - 3, RUNS, V)
-    one = Stimulus(words.words[:T], run=words.run[:T])
-    person = make_responses(one, values[:T])
-    model = make_embeddings(one, vectors)
+    stimulus = Stimulus(words.words[:T], run=words.run[:T])
+    person = make_responses(stimulus, values[:T])
+    model = make_embeddings(stimulus, vectors)
     message = "and 0 of 24 words have two or more in different runs: take recordings with repeats"
     with pytest.raises(ValueError, match=message):
         score("few", [person], model, chosen("rsa"))

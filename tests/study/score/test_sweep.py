@@ -201,8 +201,8 @@ def test_tokens_of_a_type_are_decoded_by_their_mean_response(planted):
         ("procrustes",), protocol("audited", timed=False, candidate_scaling="none"), (1, 10)
     )
     a, b = (
-        score_subjects("x", [one], make_embeddings(one.stimulus, vectors), scoring)
-        for one in (doubled, single)
+        score_subjects("x", [recording], make_embeddings(recording.stimulus, vectors), scoring)
+        for recording in (doubled, single)
     )
     # Where words recur there are also the means over tokens.
     a = a[~a["metric"].isin(["precision_csls_tokens", "precision_csls_hapax"])]

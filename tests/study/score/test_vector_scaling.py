@@ -39,10 +39,10 @@ def test_the_training_words_of_a_fold_decide(scaling):
     expected = ORACLES[scaling](VECTORS[TRAIN], VECTORS)
     layer = LayerVectors(jnp.asarray(VECTORS), None)
     folds = np.stack([TRAIN, ~TRAIN]).astype(np.float32) * 3  # counts of tokens
-    one = fold_axes(layer, folds[0], scaling=scaling, n_axes=0).values
-    np.testing.assert_allclose(one, expected, atol=3e-4 * np.abs(expected).max())
+    first_fold = fold_axes(layer, folds[0], scaling=scaling, n_axes=0).values
+    np.testing.assert_allclose(first_fold, expected, atol=3e-4 * np.abs(expected).max())
     both = jax.jit(lambda x, w: fold_axes(x, w, scaling=scaling, n_axes=0).values)(layer, folds)
-    np.testing.assert_allclose(both[0], one, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(both[0], first_fold, atol=1e-4 * np.abs(expected).max())
     other = ORACLES[scaling](VECTORS[~TRAIN], VECTORS)
     np.testing.assert_allclose(both[1], other, atol=3e-4 * np.abs(other).max())
 
@@ -52,9 +52,9 @@ def test_where_no_fold_scales_all_words_decide(scaling):
     choices = protocol("audited", vector_scaling=scaling)
     for folds, fitted_on in ((False, "training"), (True, "all_rows")):
         own = protocol("audited", vector_scaling=scaling, fitted_on=fitted_on)
-        found = preparation.prepare_vectors(VECTORS[None], own, n_features=300, folds=folds)
+        scaled = preparation.prepare_vectors(VECTORS[None], own, n_features=300, folds=folds)
         expected = ORACLES[scaling](VECTORS, VECTORS)
-        np.testing.assert_allclose(found[0], expected, atol=1e-4 * np.abs(expected).max())
+        np.testing.assert_allclose(scaled[0], expected, atol=1e-4 * np.abs(expected).max())
     kept = preparation.prepare_vectors(VECTORS[None], choices, n_features=300, folds=True)
     np.testing.assert_array_equal(kept[0], VECTORS)
 

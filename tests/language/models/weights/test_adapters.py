@@ -122,16 +122,16 @@ def test_an_adapter_is_merged_as_peft_computes_it(name, checkpoint, tmp_path):
 
 def test_vectors_and_their_cache_are_those_of_the_merged_model(tmp_path):
     folder, merged = (Path(save_checkpoint("gpt2", tmp_path / n)) for n in ("adapted", "merged"))
-    for one in (folder, merged):
-        add_letter_tokenizer(one)
+    for checkpoint_folder in (folder, merged):
+        add_letter_tokenizer(checkpoint_folder)
     module = "h.1.attn.c_attn"
     (a, b) = add_adapter(folder, {module: (16, 48)})[module]
     tensors = load_file(merged / "model.safetensors")
     rewrite(merged, tensors | {f"{module}.weight": tensors[f"{module}.weight"] + 4 * (b @ a).T})
     stimulus = ba.Stimulus.from_words(["a", "cat", "sat", "on", "the", "mat"])
     expected = ba.embed(stimulus, str(merged)).values
-    found = ba.embed(stimulus, str(folder), cache_dir=tmp_path / "cache").values
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    adapted = ba.embed(stimulus, str(folder), cache_dir=tmp_path / "cache").values
+    np.testing.assert_allclose(adapted, expected, rtol=1e-4, atol=1e-5)
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 1}))
     other = ba.embed(stimulus, str(folder), cache_dir=tmp_path / "cache").values
@@ -145,9 +145,9 @@ def test_half_precision_weights_are_widened_before_the_sum(checkpoint):
     half = {key: value.astype(np.float16) for key, value in tensors.items()}
     rewrite(folder, half)
     (a, b) = add_adapter(folder, {name: tensors[f"{name}.weight"].shape[::-1]})[name]
-    found = parameters(load_model(str(folder)))["blocks.qkv.kernel"][0]
+    kernel = parameters(load_model(str(folder)))["blocks.qkv.kernel"][0]
     expected = half[f"{name}.weight"].astype(np.float32) + 4 * (b @ a)
-    np.testing.assert_allclose(found[:, : len(b)], expected.T, rtol=0, atol=3e-6)
+    np.testing.assert_allclose(kernel[:, : len(b)], expected.T, rtol=0, atol=3e-6)
 
 
 def test_an_adapter_of_the_head_changes_the_head_alone(checkpoint):

@@ -50,10 +50,10 @@ def as_flax(tensors):
     return flax
 
 
-def assert_equal_tensors(found, expected):
-    assert set(found) == set(expected) and len(found) == len(expected)
+def assert_equal_tensors(tensors, expected):
+    assert set(tensors) == set(expected) and len(tensors) == len(expected)
     for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values, err_msg=name)
+        np.testing.assert_array_equal(tensors[name], values, err_msg=name)
 
 
 def test_one_safetensors_file(models_dir):

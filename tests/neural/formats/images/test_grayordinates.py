@@ -18,8 +18,8 @@ RNG = np.random.default_rng(0)
 def write_gifti(path, values, intent="NIFTI_INTENT_TIME_SERIES"):
     """values: [time, vertices], or a list of arrays."""
     arrays = [
-        nib.gifti.GiftiDataArray(np.asarray(one, "f4"), intent=intent, datatype="float32")
-        for one in values
+        nib.gifti.GiftiDataArray(np.asarray(array, "f4"), intent=intent, datatype="float32")
+        for array in values
     ]
     nib.GiftiImage(darrays=arrays).to_filename(path)
     return path
@@ -196,8 +196,8 @@ def test_offsets_are_kept_in_the_files_precision(tmp_path):
     """A signal of size 1 on 3e7, where float32 counts in steps of two."""
     signal = np.round(RNG.standard_normal((5, 9)), 6)
     arrays = [
-        nib.gifti.GiftiDataArray(one, intent="NIFTI_INTENT_TIME_SERIES", datatype="float64")
-        for one in signal + 3e7
+        nib.gifti.GiftiDataArray(volume, intent="NIFTI_INTENT_TIME_SERIES", datatype="float64")
+        for volume in signal + 3e7
     ]
     surface, grey = tmp_path / "a.func.gii", tmp_path / "a.dtseries.nii"
     nib.GiftiImage(darrays=arrays).to_filename(surface, mode="force")

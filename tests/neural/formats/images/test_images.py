@@ -53,9 +53,9 @@ def test_values_are_read_once():
         calls.append(rows.shape)
         rows[:] = len(calls)
 
-    one = source(1.0, 1.0, lengths=(2, 3), fill=fill)
-    assert one.shape == (5, 2) and not calls
-    blocks = list(one.blocks(1)) + list(one.blocks(2))
+    images = source(1.0, 1.0, lengths=(2, 3), fill=fill)
+    assert images.shape == (5, 2) and not calls
+    blocks = list(images.blocks(1)) + list(images.blocks(2))
     assert calls == [(2, 2), (3, 2)] and [block.shape for block in blocks] == [
         (5, 1),
         (5, 1),

@@ -182,15 +182,15 @@ def brain(tmp_path, n=5):
 @pytest.mark.parametrize("strategy", [None, "epi", "background"])
 def test_a_mask_is_computed_where_none_is_given(tmp_path, strategy):
     path, inside = brain(tmp_path)
-    found = np.zeros(inside.shape, bool)
-    found[tuple(open_volumes([path], mask=strategy).space.indices.T)] = True
+    computed_mask = np.zeros(inside.shape, bool)
+    computed_mask[tuple(open_volumes([path], mask=strategy).space.indices.T)] = True
     if strategy != "background":  # which takes all that smoothing reaches, here nearly everything
-        assert 2 * (found & inside).sum() > 0.85 * (found.sum() + inside.sum())
+        assert 2 * (computed_mask & inside).sum() > 0.85 * (computed_mask.sum() + inside.sum())
     compute = (
         masking.compute_background_mask if strategy == "background" else masking.compute_epi_mask
     )
     expected = compute(nib.Nifti1Image(np.nan_to_num(nib.load(path).get_fdata()), AFFINE))
-    np.testing.assert_array_equal(found, np.asarray(expected.dataobj) > 0)
+    np.testing.assert_array_equal(computed_mask, np.asarray(expected.dataobj) > 0)
 
 
 def test_no_brain_is_an_error(tmp_path):

@@ -57,9 +57,9 @@ def test_integers_stored_in_fewer_bytes_come_in_the_class_of_their_array(
     variable = numbers(matrix, stored, cls=cls, name="data", order=order)
     variable = compress(variable, order) if packed else variable
     with open_matlab(write(tmp_path / "x.mat", variable, order=order)) as file:
-        for found in (file.read("data"), *file.columns("data").blocks(3)):
-            assert found.dtype == np.dtype(cls) and found.dtype.isnative
-            np.testing.assert_array_equal(found, matrix)
+        for read_values in (file.read("data"), *file.columns("data").blocks(3)):
+            assert read_values.dtype == np.dtype(cls) and read_values.dtype.isnative
+            np.testing.assert_array_equal(read_values, matrix)
         single = [block[:, 0] for block in file.columns("data").blocks(1)]
         np.testing.assert_array_equal(np.stack(single, axis=1), matrix)
 

@@ -77,20 +77,20 @@ CASES = {
 }  # fmt: skip
 
 
-def assert_same(found, expected, where="value"):
-    assert type(found) is type(expected), where
-    assert found.dtype == expected.dtype and found.shape == expected.shape, where
+def assert_same(read_value, expected, where="value"):
+    assert type(read_value) is type(expected), where
+    assert read_value.dtype == expected.dtype and read_value.shape == expected.shape, where
     if expected.dtype.names:
         for name in expected.dtype.names:
-            assert_same(found[name], expected[name], f"{where}.{name}")
+            assert_same(read_value[name], expected[name], f"{where}.{name}")
     elif expected.dtype == object:
         for index in np.ndindex(*expected.shape):
             if expected[index] is None:
-                assert found[index] is None, where
+                assert read_value[index] is None, where
             else:
-                assert_same(found[index], expected[index], f"{where}{index}")
+                assert_same(read_value[index], expected[index], f"{where}{index}")
     else:
-        np.testing.assert_array_equal(found, expected, err_msg=where)
+        np.testing.assert_array_equal(read_value, expected, err_msg=where)
 
 
 def matlab_size(value):

@@ -25,13 +25,13 @@ def test_header_rows_and_separators(tmp_path):
 def test_first_bad_row_is_found(tmp_path):
     assert delimited(tmp_path, "word,v\na,1\nb,NA\n").locate(["v"]) == ""
     assert delimited(tmp_path, "word,v\na,1\nb,\n").locate(["v"]) == ""
-    found = delimited(tmp_path, "word,v\na,1\nb,two\n").locate(["v"])
-    assert found == "column 'v' holds 'two' in row 2, which is not a number"
+    complaint = delimited(tmp_path, "word,v\na,1\nb,two\n").locate(["v"])
+    assert complaint == "column 'v' holds 'two' in row 2, which is not a number"
     assert delimited(tmp_path, "word,v\na,1\nb,two\n").locate(["word"]).startswith("column 'word'")
-    found = delimited(tmp_path, "word,v\na,1\nb\n").locate(["v"])
-    assert found == "row 2 has 1 fields for 2 columns"
-    found = delimited(tmp_path, 'word,v\na,1\n"b,1\nc",2\n').locate(["v"])
-    assert found.startswith("row 2 holds a line break within quotes")
+    complaint = delimited(tmp_path, "word,v\na,1\nb\n").locate(["v"])
+    assert complaint == "row 2 has 1 fields for 2 columns"
+    complaint = delimited(tmp_path, 'word,v\na,1\n"b,1\nc",2\n').locate(["v"])
+    assert complaint.startswith("row 2 holds a line break within quotes")
 
 
 def test_a_field_without_end(tmp_path):

@@ -170,22 +170,25 @@ def test_confounds_are_those_of_nilearn(tmp_path):
 
 
 def test_confounds_of_several_runs(tmp_path):
-    one = write(tmp_path, "a\tb\tspike0\n1\tn/a\t1\n2\t5\t0\n", "1.tsv")
-    two = write(tmp_path, "b\ta\n7\t3\n8\t4\n9\t5\n", "2.tsv")
-    parts = [read_confounds(one, ["a", "b", "spike*"], 2), read_confounds(two, ["a", "spike*"], 3)]
+    first = write(tmp_path, "a\tb\tspike0\n1\tn/a\t1\n2\t5\t0\n", "1.tsv")
+    second = write(tmp_path, "b\ta\n7\t3\n8\t4\n9\t5\n", "2.tsv")
+    parts = [
+        read_confounds(first, ["a", "b", "spike*"], 2),
+        read_confounds(second, ["a", "spike*"], 3),
+    ]
     assert [names for _, names in parts] == [("a", "b", "spike0"), ("a",)]
     joined = join_confounds(parts)
     np.testing.assert_array_equal(joined[:2], [[1, 5, 1], [2, 5, 0]])
     np.testing.assert_array_equal(joined[2:], [[3, 0, 0], [4, 0, 0], [5, 0, 0]])
     assert join_confounds([]) is None and join_confounds([(np.empty((3, 0)), ())]) is None
-    everything, names = read_confounds(two, None, 3)
+    everything, names = read_confounds(second, None, 3)
     assert names == ("b", "a") and everything[0].tolist() == [7, 3]
     for columns, n, message in (
         (["c"], 2, r"1.tsv has no column 'c'; known: a, b, spike0"),
         (["a"], 3, "1.tsv has 2 rows for 3 volumes"),
     ):
         with pytest.raises(ValueError, match=message):
-            read_confounds(one, columns, n)
+            read_confounds(first, columns, n)
     gap = write(tmp_path, "a\n1\nn/a\n3\n", "gap.tsv")
     with pytest.raises(ValueError, match=r"gap.tsv: column 'a' has no finite value in row 2"):
         read_confounds(gap, None, 3)

@@ -98,8 +98,8 @@ def test_a_wide_table_of_text_is_read_row_by_row(tmp_path):
 def test_what_is_packed_too_far_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "_SMALL", 2**16)  # small files, for the time that they take
     count = 400_000
-    one = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), pa.array(["a"]))
-    table = pa.table({"word": one, "v": pa.array(np.zeros(count, np.float32))})
+    packed = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), pa.array(["a"]))
+    table = pa.table({"word": packed, "v": pa.array(np.zeros(count, np.float32))})
     parquet.write_table(table, tmp_path / "t.parquet", compression="zstd")
     with pytest.raises(ValueError, match=r"t\.parquet: its words would take .* times the file"):
         ColumnTable(tmp_path / "t.parquet").items()

@@ -70,10 +70,11 @@ def test_words_runs_and_attributes_are_those_of_the_release(simulated):
     assert stimulus.run.tolist() == [1] * 30 + [2] * 30
     assert stimulus.attribute("story")[30] == "story_2" and stimulus.language == "zh"
     np.testing.assert_allclose(stimulus.durations, 0.3)
-    one = opened(folder, stories=2, picks="grad", decim=2, window=(0.3, 0.4))
-    assert one.load("01").values.shape == (30, 2) and one.epochs("01").values.shape == (30, 2, 51)
-    assert one.meta["decim"] == 2 and one.meta["stories"] == [2]
-    np.testing.assert_allclose(one.stimulus.onsets, onsets[30:])
+    story = opened(folder, stories=2, picks="grad", decim=2, window=(0.3, 0.4))
+    assert story.load("01").values.shape == (30, 2)
+    assert story.epochs("01").values.shape == (30, 2, 51)
+    assert story.meta["decim"] == 2 and story.meta["stories"] == [2]
+    np.testing.assert_allclose(story.stimulus.onsets, onsets[30:])
 
 
 def test_what_sensors_carry_is_found_at_its_delay(simulated):

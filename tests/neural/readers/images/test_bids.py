@@ -215,10 +215,10 @@ def test_sidecars_are_inherited(tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             responses = opened(tmp_path, **options).load("01")
-        found = responses.meta["tr"]
+        repetition_time = responses.meta["tr"]
         # The clock voxel recorded a volume every 2 s.
-        np.testing.assert_allclose(responses.values[:, 0], onsets * 2 / found, atol=1e-3)
-        return found
+        np.testing.assert_allclose(responses.values[:, 0], onsets * 2 / repetition_time, atol=1e-3)
+        return repetition_time
 
     assert tr() == 2.0
     (folder / "sub-01_bold.json").write_text('{"RepetitionTime": 4}')
@@ -315,9 +315,11 @@ def test_corrected_slices_without_a_start_are_at_the_middle(tmp_path, metadata, 
         warnings.simplefilter("always")
         values = dataset.load("01").values[:, 0]
     np.testing.assert_allclose(values, dataset.stimulus.onsets + 4.0 - shift, atol=1e-3)
-    said = [str(one.message) for one in caught if "SliceTimingCorrected" in str(one.message)]
+    said = [
+        str(warning.message) for warning in caught if "SliceTimingCorrected" in str(warning.message)
+    ]
     assert len(said) == (not metadata.get("SliceTimingRef"))
-    assert all(f"taken to be {shift:g} s later" in one for one in said)
+    assert all(f"taken to be {shift:g} s later" in message for message in said)
 
 
 def test_times_of_each_volume(tmp_path):

@@ -90,7 +90,7 @@ def test_pereira_real(shared_data):
 def test_labels_that_are_not_those_of_the_study(tmp_path):
     write_pereira(tmp_path, subjects=np.array(["M10", "M12"]))
     dataset = open_dataset("pereira180", tmp_path)
-    assert [dataset.load(one).meta["participant"] for one in dataset.subjects] == ["M10", "M14"]
+    assert [dataset.load(name).meta["participant"] for name in dataset.subjects] == ["M10", "M14"]
     assert "M11 to M15 are the study's M13 to M17" in dataset.load("M12").meta["citation"]
 
 
@@ -101,8 +101,8 @@ def test_an_offset_changes_no_geometry(tmp_path):
     values = arrays["fmri_pca"].copy()
     values[:, :, :7] += 3e7
     write_pereira(tmp_path, fmri_pca=values)
-    found = open_dataset("pereira180", tmp_path).load("M01").values
-    np.testing.assert_allclose(found, plain - plain.mean(axis=0), atol=1e-4)
+    offset_values = open_dataset("pereira180", tmp_path).load("M01").values
+    np.testing.assert_allclose(offset_values, plain - plain.mean(axis=0), atol=1e-4)
 
 
 def test_arrays_larger_than_the_memory_are_refused_by_their_directory(tmp_path, monkeypatch):

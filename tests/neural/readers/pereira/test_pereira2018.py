@@ -81,11 +81,13 @@ def test_sentences_and_values_are_the_planted_ones(release, experiment):
 
 def test_the_mean_is_over_z_scored_paradigms(release):
     folder, simulation = release
-    planted = [simulation.values("M02", f"examples_{CONCEPTS}_{one}") for one in PARADIGMS]
+    planted = [
+        simulation.values("M02", f"examples_{CONCEPTS}_{paradigm}") for paradigm in PARADIGMS
+    ]
     scored = [(x - x.mean(axis=0)) / x.std(axis=0) for x in planted]
-    found = open_dataset("pereira2018", folder).load("M02")
-    np.testing.assert_allclose(found.values, np.mean(scored, axis=0), atol=1e-6)
-    assert len(found.meta["files"]) == 3
+    averaged = open_dataset("pereira2018", folder).load("M02")
+    np.testing.assert_allclose(averaged.values, np.mean(scored, axis=0), atol=1e-6)
+    assert len(averaged.meta["files"]) == 3
     plain = open_dataset("pereira2018", folder, standardize=False).load("M02")
     np.testing.assert_allclose(plain.values, np.mean(planted, axis=0), atol=1e-6)
 
@@ -95,8 +97,8 @@ def test_paradigms_apart_are_subjects(release):
     dataset = open_dataset(
         "pereira2018", folder, paradigms="apart", subjects=["P01", "M03-pictures"]
     )
-    assert dataset.subjects == (*(f"P01-{one}" for one in PARADIGMS), "M03-pictures")
-    repeats = np.stack([dataset.load(f"P01-{one}").values for one in PARADIGMS])
+    assert dataset.subjects == (*(f"P01-{paradigm}" for paradigm in PARADIGMS), "M03-pictures")
+    repeats = np.stack([dataset.load(f"P01-{paradigm}").values for paradigm in PARADIGMS])
     planted = simulation.values("P01", f"examples_{CONCEPTS}_wordclouds")
     np.testing.assert_array_equal(repeats[2], planted.astype(np.float32))
     stable = stability(repeats)
@@ -154,11 +156,13 @@ def test_every_form_of_the_files(tmp_path, form, experiment):
         some = open_dataset(
             "pereira2018", tmp_path / "pereira2018" / "subjects", roi=roi, **options
         )
-        found = some.load("M02")
+        roi_responses = some.load("M02")
         assert 0 < len(columns) < planted.shape[1]
-        np.testing.assert_array_equal(found.values, planted[:, columns])
-        np.testing.assert_array_equal(found.space.indices, simulation.indices("M02")[columns])
-        assert found.meta["roi"] == roi
+        np.testing.assert_array_equal(roi_responses.values, planted[:, columns])
+        np.testing.assert_array_equal(
+            roi_responses.space.indices, simulation.indices("M02")[columns]
+        )
+        assert roi_responses.meta["roi"] == roi
     several = open_dataset(
         "pereira2018", tmp_path / "pereira2018" / "subjects", roi=["aal"], **options
     )
@@ -231,8 +235,8 @@ def test_unusable_voxels(tmp_path):
 def test_neighbours_from_the_space_are_those_of_the_release(release):
     folder, simulation = release
     meta = scipy.io.loadmat(simulation.paths["P01", "examples_384sentences"])["meta"][0, 0]
-    found = voxel_neighbours(open_dataset("pereira2018", folder).load("P01").space.indices)
-    np.testing.assert_array_equal(found + 1, meta["voxelsToNeighbours"])
+    neighbours = voxel_neighbours(open_dataset("pereira2018", folder).load("P01").space.indices)
+    np.testing.assert_array_equal(neighbours + 1, meta["voxelsToNeighbours"])
 
 
 def test_vectors_of_the_release(tmp_path):
@@ -246,8 +250,8 @@ def test_vectors_of_the_release(tmp_path):
     np.savetxt(materials / "vectors_180concepts.GV42B300.txt", vectors[order])
     listed = tmp_path / "stimuli_180concepts.txt"
     listed.write_text("\n".join(words[i] for i in order))
-    found = open_dataset("pereira2018", tmp_path).vectors["glove42B_300"]
-    np.testing.assert_allclose(found, vectors, atol=1e-6)
+    glove = open_dataset("pereira2018", tmp_path).vectors["glove42B_300"]
+    np.testing.assert_allclose(glove, vectors, atol=1e-6)
     listed.write_text("\n".join(words[:8]))
     with pytest.raises(ValueError, match=r"GV42B300\.txt does not hold the vectors of the 9 items"):
         open_dataset("pereira2018", tmp_path)
@@ -259,18 +263,18 @@ def test_a_sentence_is_embedded_whole(release, minilm):
     items = dataset.stimulus.select([0, 1])
     assert len(dataset.stimulus.types()[0]) == 243
     words = [sentence.split() for sentence in items.words]
-    sentence = np.repeat([0, 1], [len(one) for one in words])
-    flat = [word for one in words for word in one]
+    sentence = np.repeat([0, 1], [len(sentence_words) for sentence_words in words])
+    flat = [word for sentence_words in words for word in sentence_words]
     each = embed(Stimulus(flat, sentence=sentence), str(minilm), level="token").values
     # The mean over the sub-tokens of all words of the sentence, in the context of the sentence.
     encoded = load_tokenizer(minilm).encode(words)
-    counts = np.array([len(tokens) for one in encoded for tokens in one.pooled])
-    found = embed(items, str(minilm))
-    assert found.types == tuple(one[:-1] for one in items.words)
+    counts = np.array([len(tokens) for text in encoded for tokens in text.pooled])
+    embedded = embed(items, str(minilm))
+    assert embedded.types == tuple(text[:-1] for text in items.words)
     for row in (0, 1):
         inside = sentence == row
         mean = np.average(each[:, inside], axis=1, weights=counts[inside])
-        np.testing.assert_allclose(found.values[:, row], mean, atol=1e-4)
+        np.testing.assert_allclose(embedded.values[:, row], mean, atol=1e-4)
 
 
 def test_missing_files(tmp_path):
@@ -365,12 +369,12 @@ def test_a_mask_serves_where_the_lists_of_columns_are_gone(tmp_path):
     simulation = small_words(tmp_path)
     path = simulation.paths["P01", f"examples_{CONCEPTS}_pictures"]
     broken(roiColumnsAAL=None)(path)
-    found = open_dataset("pereira2018", tmp_path, paradigms="pictures", roi="aal:Insula_L").load(
-        "P01"
-    )
+    roi_responses = open_dataset(
+        "pereira2018", tmp_path, paradigms="pictures", roi="aal:Insula_L"
+    ).load("P01")
     columns = simulation.regions("P01")["aal"]["Insula_L"]
     planted = simulation.values("P01", path.stem)
-    np.testing.assert_array_equal(found.values, planted[:, columns].astype(np.float32))
+    np.testing.assert_array_equal(roi_responses.values, planted[:, columns].astype(np.float32))
 
 
 def test_paradigms_of_other_voxels_are_not_averaged(tmp_path):
@@ -402,8 +406,8 @@ def test_passages_that_disagree(release, tmp_path):
     change(path, labelsPassageForEachSentence=np.roll(labels, 1))
     with pytest.raises(ValueError, match=r"243sentences\.mat has the sentences in other passages"):
         open_dataset("pereira2018", tmp_path, experiment=experiment).load("P01")
-    for one in simulation.paths.values():
-        change(one, labelsPassageForEachSentence=None)
+    for data_file in simulation.paths.values():
+        change(data_file, labelsPassageForEachSentence=None)
     dataset = open_dataset("pereira2018", tmp_path, experiment=experiment)
     assert dataset.stimulus.run is None and "passages" not in dataset.meta
     assert dataset.load("P01").values.shape[0] == 12
@@ -442,5 +446,5 @@ def test_an_offset_changes_no_response(tmp_path, paradigms):
         values = scipy.io.loadmat(path)["examples"].astype(np.float64)
         values[:, 5] += 3e7
         change(path, examples=values)
-    found = open_dataset("pereira2018", tmp_path, **options).load("P01").values
-    np.testing.assert_allclose(found, plain - plain.mean(axis=0), atol=1e-5)
+    offset_values = open_dataset("pereira2018", tmp_path, **options).load("P01").values
+    np.testing.assert_allclose(offset_values, plain - plain.mean(axis=0), atol=1e-5)

@@ -104,15 +104,15 @@ def test_the_original_readout_is_22_50_and_79_seconds_off_and_is_caught(tmp_path
     np.testing.assert_allclose(late[1:], [-22, -50, -79], atol=0.5)
     for run, missed in ((1, None), (2, 28.5), (3, 57.0), (4, 85.5)):
         # The last words of a run are left out, as their rows lie in the next one.
-        mine = np.flatnonzero(schedule.word_run == run)[:-8]
-        onsets, timing = schedule.onsets[mine], {"run": schedule.word_run[mine], "kind": "paper"}
+        words = np.flatnonzero(schedule.word_run == run)[:-8]
+        onsets, timing = schedule.onsets[words], {"run": schedule.word_run[words], "kind": "paper"}
         timing["volume_run"] = schedule.volume_run
         if missed is None:
-            assert check_timing(kernel[mine], onsets, schedule.volume_times, **timing) <= 1.5
+            assert check_timing(kernel[words], onsets, schedule.volume_times, **timing) <= 1.5
             continue
         message = rf"timing check failed for word 0 .*run {run}\): .*, an error of -(\d+\.\d+) s"
         with pytest.raises(ValueError, match=message) as info:
-            check_timing(kernel[mine], onsets, schedule.volume_times, **timing)
+            check_timing(kernel[words], onsets, schedule.volume_times, **timing)
         error = float(re.search(message, str(info.value)).group(1))
         assert abs(error - (missed - 0.75)) < 1.0  # from onset + 6 s, where it should read
     everything = {"run": schedule.word_run, "volume_run": schedule.volume_run, "kind": "paper"}
@@ -123,9 +123,9 @@ def test_the_original_readout_is_22_50_and_79_seconds_off_and_is_caught(tmp_path
     with pytest.warns(UserWarning, match="does not cover the response to 8 of 328 words"):
         responses = dataset.load("1")
     for run in (1, 2, 3, 4):
-        mine = (schedule.word_run == run) & responses.valid
-        assert mine.sum() >= 77
-        assert abs((responses.values[mine, 0] - schedule.onsets[mine]).mean() - 6.75) < 0.1
+        words = (schedule.word_run == run) & responses.valid
+        assert words.sum() >= 77
+        assert abs((responses.values[words, 0] - schedule.onsets[words]).mean() - 6.75) < 0.1
     # Where the scanner pauses too, an index onset / TR fails as well.
     paused = schedule_runs(328, tr=2.0, gap=28.5)
     by_index = np.zeros((328, len(paused.volume_times)))

@@ -94,9 +94,9 @@ def test_durations(listeners):
     dataset = open_dataset("natural_stories", listeners)
     onsets, run = dataset.stimulus.onsets, dataset.stimulus.run
     for label in (1, 2):
-        mine = run == label
-        steps = np.diff(onsets[mine])
-        lasting = dataset.stimulus.durations[mine]
+        in_run = run == label
+        steps = np.diff(onsets[in_run])
+        lasting = dataset.stimulus.durations[in_run]
         np.testing.assert_array_equal(lasting[:-1], np.minimum(steps, 1.0))
         assert lasting[-1] == np.median(lasting[:-1])
     fixed = open_dataset("natural_stories", listeners, word_duration=0.25).stimulus.durations

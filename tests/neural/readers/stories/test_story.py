@@ -21,9 +21,9 @@ def test_subjects_are_sorted_as_numbers_and_come_from_one_folder(tmp_path):
         "inner/x.mat",
     ):
         (tmp_path / name).touch()
-    found = subject_files(tmp_path, ("", "inner", "other"), r"subject_(\w+)\.mat")
-    assert list(found) == ["2", "10", "b"]
-    assert found["10"] == tmp_path / "inner" / "subject_10.mat"
+    files = subject_files(tmp_path, ("", "inner", "other"), r"subject_(\w+)\.mat")
+    assert list(files) == ["2", "10", "b"]
+    assert files["10"] == tmp_path / "inner" / "subject_10.mat"
     assert subject_files(tmp_path / "nowhere", ("",), r"(.*)") == {}
     with pytest.raises(ValueError, match="are both of subject mat; move one away"):
         subject_files(tmp_path, ("inner",), r".*\.(mat)")
@@ -31,8 +31,8 @@ def test_subjects_are_sorted_as_numbers_and_come_from_one_folder(tmp_path):
 
 def test_names_of_subjects():
     assert asked_names(None) is None
-    for one in (3, "3", "subject_3", np.int64(3), [3], ("subject_3",)):
-        assert asked_names(one) == ["3"]
+    for subject in (3, "3", "subject_3", np.int64(3), [3], ("subject_3",)):
+        assert asked_names(subject) == ["3"]
 
 
 def test_text_and_numbers_as_scipy_nests_them():
