@@ -253,6 +253,27 @@ def test_the_best_of_several_models_is_corrected_for_that_choice():
     assert timecourse.report.verdict.answer(picked)[0] == "chance"
 
 
+def test_a_model_that_is_above_all_others_is_no_less_so_for_being_found_before_the_word(
+    monkeypatch,
+):
+    """Of a model found after the onset only the choice among models may be what stands out."""
+    shown = timecourse.report.verdict
+    judged = [
+        shown.TimeCourseVerdict("after", "rsa", "found", "after, rsa: found."),
+        shown.TimeCourseVerdict("early", "rsa", "before", "early, rsa: found."),
+    ]
+    monkeypatch.setattr(shown, "verdicts", lambda table: judged)
+    p_models = {"after, rsa": 0.2, "early, rsa": 0.01}
+    facts = {"plan": {"methods": ["rsa"]}, "p_models": p_models}
+    table = TimeCourseTable(None, facts)
+    said = (
+        "Yes, but before the word as well. early, rsa: found. Over all 2 models as well: p = 0.010."
+    )
+    assert shown.headline(table) == said
+    p_models["after, rsa"] = 0.03
+    assert shown.headline(table).startswith("Yes. after, rsa: found.")
+
+
 def test_the_largest_of_all_models_finds_in_noise_no_more_than_it_should():
     rng = np.random.default_rng(0)
     least, alone = [], []

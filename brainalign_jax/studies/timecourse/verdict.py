@@ -79,19 +79,25 @@ def answer(table: TimeCourseTable) -> tuple[str, str]:
 
 def _best(table: TimeCourseTable) -> TimeCourseVerdict:
     """The verdict of the model that is least likely by chance; where there are several, that is no answer of
-    its own: it is "picked" unless it is above the largest of all models in the draws."""
+    its own: each is "picked" unless it is above the largest of all models in the draws."""
     judged = [verdict for verdict in verdicts(table) if verdict.method == first_method(table)]
     p_models = table.manifest.get("p_models", {})
 
     def p_of(verdict: TimeCourseVerdict) -> float:
         return p_models.get(f"{verdict.model}, {verdict.method}", np.nan)
 
-    best = min(judged, key=lambda verdict: (list(ANSWERS).index(verdict.answer), p_of(verdict)))
-    if len(judged) == 1 or np.isnan(p_of(best)):
-        return best
-    said = f"{best.text} Over all {len(judged)} models as well: {probability(p_of(best))}."
-    is_above = best.answer not in ("found", "before") or p_of(best) < LEVEL
-    return best._replace(answer=best.answer if is_above else "picked", text=said)
+    if len(judged) > 1:
+        judged = [_over_models(verdict, p_of(verdict), len(judged)) for verdict in judged]
+    return min(judged, key=lambda verdict: (list(ANSWERS).index(verdict.answer), p_of(verdict)))
+
+
+def _over_models(verdict: TimeCourseVerdict, p: float, n_models: int) -> TimeCourseVerdict:
+    """The verdict of one of several models, whose p over all of them is NaN where nothing was drawn."""
+    if np.isnan(p):
+        return verdict
+    picked = verdict.answer in ("found", "before") and not p < LEVEL
+    said = f"{verdict.text} Over all {n_models} models as well: {probability(p)}."
+    return verdict._replace(answer="picked" if picked else verdict.answer, text=said)
 
 
 def first_method(table: TimeCourseTable) -> str:
