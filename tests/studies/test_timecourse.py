@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 import brainalign_jax as ba
 from brainalign_jax import cli
@@ -17,6 +18,7 @@ from brainalign_jax.studies.timecourse import (
     inference,
     latency,
     run_timecourse,
+    similarity,
     timecourse,
     verdicts,
     windows,
@@ -314,12 +316,35 @@ def test_who_lacks_words_is_compared_with_draws_of_the_same_rows_as_the_others()
     table = run_timecourse(dataset_of(*people), [model()], **options)
     assert [shown.answer for shown in verdicts(table)] == ["found", "found"]
     alone = run_timecourse(dataset_of(people[0]), [model()], **options)
+    notes = [" ".join(each.manifest["notes"]) for each in (table, alone)]
+    assert "2 of 2 people lack words that others have: p is of recordings" in notes[0]
+    assert "lack words" not in notes[1]
     values = [part.rows[part.rows["subject"] == "S1"]["value"] for part in (table, alone)]
     np.testing.assert_allclose(*values, atol=1e-6)  # what is said of a person is of its own words
     isolated = dataset_of(*(replace(person, stimulus=words()) for person in people))
     plan = replace(PLAN, methods=("ridge",), window=0.1, step=0.2)
     table = run_timecourse(isolated, [model()], plan=plan, scoring=FOLDS, progress=False)
     assert verdicts(table)[0].answer == "found" and (table.peaks["found_from"].notna().sum() == 1)
+
+
+def test_which_words_are_lacking_says_nothing_to_dissimilarities():
+    """The mean in their place made them alike: noise went with a model in which they are of one kind."""
+    stimulus, valid = words(), np.ones(N, bool)
+    valid[:9] = False
+    person = epochs_of("S1", stimulus, [])
+    person = replace(person, values=np.array(person.values), valid=valid)
+    own = recording_of(person, [Window(0.1, 0.2)], person)
+    complete = windows.filled(own, np.ones(N, bool))
+    known = np.triu(np.outer(valid, valid), 1)[np.triu_indices(N, 1)]
+    for comparison, centred in (("spearman", rankdata), ("pearson", np.asarray)):
+        scoring = ba.Scoring(protocol=replace(FOLDS.protocol, rdm_comparison=comparison))
+        rdms = [
+            similarity.brain_rdms(recording, stimulus, scoring, Computation()).rdms[0]
+            for recording in (own, complete)
+        ]
+        np.testing.assert_array_equal(rdms[1][known], rdms[0])
+        values = centred(rdms[1])
+        np.testing.assert_allclose(values[~known], values.mean(), rtol=1e-6)
 
 
 def test_in_a_text_the_purge_is_as_long_as_an_epoch():

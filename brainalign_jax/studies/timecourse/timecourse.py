@@ -37,6 +37,7 @@ from brainalign_jax.studies.timecourse.windows import (
     chosen_windows,
     filled,
     read_epochs,
+    said_of_lacking,
     scoring_over_time,
 )
 from brainalign_jax.study import computation as computing
@@ -92,6 +93,7 @@ def run_timecourse(
     )
     words = valid.any(axis=0)
     if plan.n_nulls:
+        notes += said_of_lacking(valid)
         _, token_to_type = dataset.stimulus.types(lower=scoring.lower)
         check_draws(dataset.stimulus, words & (token_to_type >= 0), plan.methods)
     if "rsa" in plan.methods:
