@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
-from brainalign_jax.align.array_types import Array, Bool, Float, Int, Shaped
+from brainalign_jax.align.array_types import Array, Bool, Float, Int, Real, Shaped
 from brainalign_jax.align.retrieval.neighbours import in_tiles, mean_of_largest, sum_pairs
 
 
@@ -203,7 +203,7 @@ def rank_both(
     return rank(*doubled), rank(scores, gold_scores)
 
 
-def ranks(scores: Float[Array, "Q C"], gold: Int[Array, " Q"]) -> Float[Array, " Q"]:
+def ranks(scores: Real[Array, "Q C"], gold: Int[Array, " Q"]) -> Float[Array, " Q"]:
     """Rank [Q] of the gold candidate of each query, 1 is best: a count, no sorting.
 
     A tie with others costs half of them, so that constant scores rank at chance. NaN anywhere in a
@@ -220,8 +220,10 @@ def ranks(scores: Float[Array, "Q C"], gold: Int[Array, " Q"]) -> Float[Array, "
     # In one pass, with NaN carried along: `sum_pairs` says why. The gold candidate ties with itself.
     ties = jnp.where(jnp.isnan(scores), jnp.nan, (scores == of_gold).astype(count))
     above, level = sum_pairs((scores > of_gold).astype(count), ties)
-    rank = (1 + above + (level - 1) / 2).astype(scores.dtype)
-    return jnp.where(jnp.isnan(level), jnp.full_like(rank, scores.shape[1]), rank)
+    rank = 1 + above + (level - 1) / 2
+    rank = jnp.where(jnp.isnan(level), jnp.full_like(rank, scores.shape[1]), rank)
+    # Ties are at halves, also of scores that are integers.
+    return rank.astype(scores.dtype) if jnp.issubdtype(scores.dtype, jnp.floating) else rank
 
 
 def precision_at(

@@ -162,6 +162,11 @@ def test_ranks_equal_a_loop_with_ties_infinities_and_nan(double, rng):
     np.testing.assert_array_equal(computed, expected)
 
 
+def test_ties_of_integers_cost_half_of_them_too():
+    scores = jnp.array([[3, 3, 1], [2, 1, 2]])
+    np.testing.assert_array_equal(ranks(scores, jnp.array([0, 2])), [1.5, 1.5])
+
+
 TILES = [None, 1, 4, 100]
 
 
