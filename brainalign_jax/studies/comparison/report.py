@@ -133,7 +133,8 @@ def _how(table: ComparisonTable) -> str:
     plan, order = table.manifest["plan"], table.manifest["order"]
     return (
         f"All words at once, less their mean; nothing is fitted. p: {plan['n_permutations']} permutations of "
-        f"the words ({order}), the most alike pair of layers against the most alike of every draw. "
+        f"the words ({order}), the most alike pair of layers against the most alike of every draw (both by "
+        "what exceeds a pair's own draws, of measures whose null depends on the vectors). "
         "Calibrated: 0 is the mean of these, 1 the same vectors. A word is agreed on where its likeness to "
         "all other words is the same in a person and in the others; the two halves are compared in the "
         "layers that are most alike in all words, against random halves. Values among people are higher "

@@ -179,12 +179,14 @@ def _evidence_table(table: ResultTable, lines: pd.DataFrame) -> page.Table:
         label = capitalised(label_of(lines["method"].iloc[0]))
         note += (
             f" {label}, of {int(lines['n_items'].iloc[0])} word types that all "
-            "subjects have responses to; draws permute these (blocks, or shifts in time)."
+            "subjects have responses to; draws permute these (blocks, or shifts in time). Of a measure whose "
+            "null depends on the vectors the best layer is the one that most exceeds its own draws."
         )
     note += (
         " p: one-sided, of the best layer against the best layer of every draw; FDR: over models and "
         "methods. Calibrated: 0 is the null's mean, 1 the ceiling. Untrained twins and controls have "
-        "random weights or no model at all; they have no null of their own and are calibrated by the models'."
+        "random weights or no model at all; where they have no null of their own they are calibrated by the "
+        "models'."
     )
     return page.Table([*header, *columns.values()], rows, 2, note)
 

@@ -24,6 +24,7 @@ from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence import similarity
 from brainalign_jax.study.evidence.chance import permutation_p
 from brainalign_jax.study.evidence.similarity import similarity_evidence
+from brainalign_jax.study.report.evidence import evidence_values
 from brainalign_jax.study.report.summary import measure_cells
 from brainalign_jax.study.report.verdict import verdicts
 from brainalign_jax.study.score.measures import measure_of
@@ -445,6 +446,9 @@ def test_the_layer_of_a_measure_with_a_null_of_its_own_is_the_best_beyond_that_n
     assert line["p"] == layers["p"].min() == 1 / 40 and line["null_high"] < line["score"]
     header, cells = measure_cells(table)
     assert header[2] == "best layer" and cells[0][2] == "1"
+    note = evidence_values(table)["parts"][0]["scores"].note
+    assert "the best layer is the one that most exceeds its own draws" in note
+    assert "where they have no null of their own" in note
     notes = []
     scores = read_scores([table], Performance(metric="shape"), notes)
     values = table.pooled("shape", layer=1).set_index("subject")["value"]
