@@ -431,7 +431,8 @@ class TimeCourse:
     )
     hold_alpha: bool = described(
         "Keep ridge's penalty of the real data in draws that exchange isolated words: several times faster, "
-        "a little in favour of the real data.",
+        "a little in favour of the real data. It is chosen anew all the same by the paper protocol, where "
+        "nobody has a word, and where folds fit scalings or axes (as of models that differ in width).",
         False,
     )
     n_flips: int = described(

@@ -106,7 +106,8 @@ class EvidencePlan:
     )
     hold_alpha: bool = described(
         "Keep ridge's penalty of the real data in draws that exchange items: several times faster, a little "
-        "in favour of the real data.",
+        "in favour of the real data. It is chosen anew all the same by the paper protocol, where a person "
+        "lacks words, and where folds fit scalings or axes (as of models that differ in width).",
         False,
     )
     n_permutations: int = described(

@@ -131,6 +131,15 @@ def test_it_is_saved_loaded_and_shown(successive):
     assert {"time_by_layer_1.png", "time_course_3.png", "time_by_time_1.png"} <= figures
 
 
+def test_a_penalty_is_said_to_be_held_where_it_is(successive):
+    """In a text ridge chooses it anew in each draw, whatever --hold_alpha says."""
+    _, table = successive
+    assert table.manifest["null"] == "items" and table.manifest["plan"]["hold_alpha"]
+    assert "Ridge (unless folds fit" in timecourse.report._how(table)
+    text = replace(table, manifest={**table.manifest, "null": "shift"})
+    assert "Encoding keeps in the draws the penalty" in timecourse.report._how(text)
+
+
 def test_a_window_scores_as_a_plain_study_of_its_mean(successive):
     _, table = successive
     people = two_people(START)

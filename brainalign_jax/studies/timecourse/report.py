@@ -228,8 +228,11 @@ def _how(table: TimeCourseTable) -> str:
             "more: neighbours' epochs overlap."
         )
     held = " Encoding keeps in the draws the penalty that it chose."
-    if manifest["plan"]["hold_alpha"]:
-        held = " Ridge and encoding keep in the draws the penalty that they chose."
+    if manifest["plan"]["hold_alpha"] and manifest["null"] == "items":
+        held = (
+            " Ridge (unless folds fit scalings or axes, as of models that differ in width) and encoding "
+            "keep in the draws the penalty that they chose."
+        )
     kind = {
         "items": "words exchange their vectors",
         "shift": "responses are shifted in a circle against the words (RSA of fewer than 40 words: blocks of "
