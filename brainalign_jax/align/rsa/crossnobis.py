@@ -19,11 +19,15 @@ from brainalign_jax.align.rsa.pairs import pair_places
 
 
 class Noise(NamedTuple):
-    """Inverse root of a noise covariance: `inner` along the rows of axes [k, V], `outer` across them."""
+    """Inverse root of a noise covariance: `inner` along the rows of axes [k, V], `outer` across them.
+
+    weight: of each residual's products with itself in that covariance.
+    """
 
     axes: Float[Array, "k V"]
     inner: Float[Array, " k"]
     outer: Float[Array, ""]
+    weight: Float[Array, ""]
 
 
 def shrunk_noise(
@@ -60,6 +64,7 @@ def shrunk_noise(
         axes,
         jnp.where(nothing, 1, linalg.divided(1.0, jnp.sqrt(inner))),
         jnp.where(nothing, 1, linalg.divided(1.0, jnp.sqrt(outer))),
+        jnp.where(nothing, 0, (1 - shrinkage) / n_dof),
     )
 
 
@@ -67,6 +72,31 @@ def noise_normalised(x: Float[Array, "*items V"], noise: Noise) -> Float[Array, 
     """x [..., V] in units of the noise, in which its covariance is one."""
     along = linalg.matmul(x, noise.axes.T) * (noise.inner - noise.outer)
     return noise.outer * x + linalg.matmul(along, noise.axes)
+
+
+def normalised_without_own(
+    x: Float[Array, "K V"],
+    own: Float[Array, "M V"],
+    noise: Noise,
+    share: Float[Array, ""],
+) -> Float[Array, "K V"]:
+    """x [K, V] of one item in units of the noise of the others.
+
+    Noise that an item's own residuals are part of is small where its parts differ: their product would be
+    above zero in the mean where there is nothing but noise, and the more so the fewer residuals it has.
+
+    Args:
+      own: the item's residuals, which `noise` was made of; rows of zeros may be added.
+      share: of the degrees of freedom that the others have, above 0 and up to 1.
+    """
+    covariance = jnp.square(linalg.divided(1.0, noise.inner)) - jnp.square(1 / noise.outer)
+    inner = 1 / jnp.sqrt(jnp.square(1 / noise.outer) + covariance / share)
+    rest = noise._replace(inner=inner)
+    gone = noise_normalised(own, rest) * jnp.sqrt(noise.weight / share)
+    _, sizes, axes = jnp.linalg.svd(gone, full_matrices=False)
+    left = jnp.maximum(1 - jnp.square(sizes), 8 * jnp.finfo(x.dtype).eps)
+    x = noise_normalised(x, rest)
+    return x + linalg.matmul(linalg.matmul(x, axes.T) * (1 / jnp.sqrt(left) - 1), axes)
 
 
 def crossnobis(partitions: Float[Array, "..."], noise: Noise | None = None) -> Float[Array, " P"]:

@@ -134,8 +134,8 @@ def shrunk_axes(x: Float[Array, "T D"], *, penalty: float) -> Axes:
 def _all_axes(x: Float[Array, "T D"]) -> Axes:
     centred = linalg.center(x, x.mean(axis=0), jnp.ones(len(x), x.dtype))
     basis, sizes, _ = jnp.linalg.svd(centred, full_matrices=False)
-    varies = sizes > max(x.shape) * jnp.finfo(x.dtype).eps * sizes[0]
-    return Axes(jnp.where(varies, basis, 0), jnp.where(varies, sizes, 0))
+    constant = sizes <= max(x.shape) * jnp.finfo(x.dtype).eps * sizes[0]  # and NaN stays
+    return Axes(jnp.where(constant, 0, basis), jnp.where(constant, 0, sizes))
 
 
 def correlations_of_axes(first: Axes, second: Axes) -> Float[Array, " k"]:

@@ -82,10 +82,11 @@ def unit_batches(x: Float[Array, "T D"], *, size: int = 256) -> Float[Array, "..
 
 
 def _places(n_items: int, size: int) -> np.ndarray:
-    """Items [batches, b] of equal batches, at random; a few are in two where the number does not divide."""
+    """Items [batches, b] of equal batches of at least 4, at random; a few are in two where the number does
+    not divide."""
     n_batches = -(-n_items // size)
     drawn = np.random.default_rng(0).permutation(n_items)
-    return np.resize(drawn, (n_batches, -(-n_items // n_batches)))
+    return np.resize(drawn, (n_batches, max(4, -(-n_items // n_batches))))
 
 
 def rbf_cka(
@@ -127,7 +128,7 @@ def unit_rbf_kernel(
     else:
         rows = kernel.mean(axis=1)
         kernel = kernel - rows[:, None] - rows[None, :] + rows.mean()
-    return jnp.where(median > 0, _of_length_one(kernel), 0)
+    return jnp.where(median <= 0, 0, _of_length_one(kernel))
 
 
 def _check_items(x: Float[Array, "T D"], debiased: bool) -> None:
@@ -148,7 +149,7 @@ def _without_own(kernel: Float[Array, "T T"]) -> Float[Array, "T T"]:
     return _without_diagonal(kernel - rows[:, None] - rows[None, :] + total)
 
 
-def _of_length_one(kernel: Float[Array, "T T"]) -> Float[Array, "T T"]:
+def _of_length_one(kernel: Float[Array, "*batches T T"]) -> Float[Array, "*batches T T"]:
     return linalg.divided(kernel, jnp.sqrt(jnp.square(kernel).sum()))
 
 

@@ -21,7 +21,7 @@ from brainalign_jax.study.evidence.confounds import common_words, confound_rdms
 from brainalign_jax.study.score import preparation
 from brainalign_jax.study.score.measures import measure_of
 from brainalign_jax.study.score.measures.base import word_centred
-from brainalign_jax.study.score.measures.rsa import word_rdm
+from brainalign_jax.study.score.measures.rsa import in_matrices, word_rdm
 from brainalign_jax.study.score.problem import Scoring
 from brainalign_jax.study.score.workbench import layer_numbers
 
@@ -194,10 +194,16 @@ def condensed_rdm(rows: np.ndarray, protocol) -> np.ndarray:
 
 
 def said_of_untested(scoring: Scoring) -> str:
-    """Why the RSA score of a study is given without tests; empty where it is tested."""
+    """Why the RSA score of a study is given without tests, or some of them; empty where it has all."""
     comparison = scoring.protocol.of_method("rsa").rdm_comparison
     if "rsa" not in scoring.measures or comparison in partial_rsa.METHODS:
         return ""
+    if in_matrices(scoring.protocol):
+        return (
+            f"The RSA score by {comparison} has its permutations, ceiling and calibrated values in "
+            "similarity.parquet, and none with confounds held constant: compare RDMs by "
+            f"{' or '.join(partial_rsa.METHODS)} for these (--rdm_comparison)."
+        )
     return (
         f"The RSA score by {comparison} has no permutations, ceiling or calibrated values: compare RDMs by "
         f"{' or '.join(partial_rsa.METHODS)} for these (--rdm_comparison)."

@@ -339,11 +339,14 @@ def _drawn(
 
 
 def _ceiling(study: Study, measure: Measure, brains, kernels, words: CommonWords) -> float:
-    """The measure with the other subjects' responses side by side, mean over subjects."""
+    """The measure with the other subjects' responses side by side, mean over subjects; NaN where it says
+    nothing of them."""
     dtype, total, values = study.computation.dtype, sum(kernels), []
     for index, kernel in enumerate(kernels):
         others = (total - kernel)[np.ix_(words.types, words.types)]
         rows = measure.centred(form_rows(others, measure.form, dtype=dtype))
+        if not measure.says_something(rows):
+            return np.nan
         with study.computation.context():
             brain = jax.tree.map(lambda leaf, index=index: leaf[index], brains)
             values.append(

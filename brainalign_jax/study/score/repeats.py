@@ -6,10 +6,11 @@ What crossnobis distances are made of: noise differs between presentations, what
 import jax
 import numpy as np
 
-from brainalign_jax.align.rsa.crossnobis import noise_normalised, shrunk_noise
+from brainalign_jax.align.rsa.crossnobis import Noise, normalised_without_own, shrunk_noise
 from brainalign_jax.study.score.preparation import type_means
 
 _FEWEST = 4  # words
+_NUMBERS = 2**25  # in one compiled call
 
 
 def presentations(
@@ -41,7 +42,8 @@ def repeated_rows(
     """(types that were presented twice or more [T'], their rows [T', K, V] in units of the noise).
 
     K is the fewest presentations of such a word; those of the others are dealt out to as many parts. The
-    noise is what tokens have beyond the mean of their word.
+    noise is what tokens of the other words have beyond the mean of theirs: with a word's own, two
+    presentations of pure noise would have a product above zero, which goes by how often words occur.
 
     Args: values [N, V], in axes that keep the inner products of n_features features.
 
@@ -64,12 +66,46 @@ def repeated_rows(
     _, rows = type_means(values, part, kept)
     _, means = type_means(values, token_to_type, kept)
     residuals = values[kept] - means[index]
-    normalised = _normalised(
-        rows, residuals, n_dof=int(kept.sum()) - len(types), n_features=n_features
+    rows = rows.reshape(len(types), n_parts, -1)
+    rows = rows - rows.mean(axis=0, dtype=np.float64).astype(rows.dtype)
+    return types, _normalised(rows, residuals, index, n_features=n_features)
+
+
+def _normalised(
+    rows: np.ndarray, residuals: np.ndarray, index: np.ndarray, *, n_features: int
+) -> np.ndarray:
+    """Each word's rows [T, K, V] in units of the noise of the other words' residuals [M, V].
+
+    index: [M] the word that a residual is of. Words with about as many residuals are worked on together.
+    """
+    n_dof = len(residuals) - len(rows)
+    noise = _noise(residuals, n_dof=n_dof, n_features=n_features)
+    counts, order = np.bincount(index), np.argsort(index, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    sizes = 2 ** np.ceil(np.log2(counts)).astype(int)
+    shares = (1 - (counts - 1) / n_dof).astype(rows.dtype)
+    normalised = np.empty_like(rows)
+    for size in np.unique(sizes):
+        for words in _pieces(np.flatnonzero(sizes == size), rows.shape[2] * (size + rows.shape[1])):
+            own = np.zeros((len(words), size, rows.shape[2]), rows.dtype)
+            for place, word in enumerate(words):
+                first, count = starts[word], counts[word]
+                own[place, :count] = residuals[order[first : first + count]]
+            normalised[words] = _without_own(rows[words], own, noise, shares[words])
+    return normalised
+
+
+def _pieces(words: np.ndarray, size: int) -> list[np.ndarray]:
+    """Words [n] in pieces of no more than _NUMBERS numbers, of which each word takes so many."""
+    return np.array_split(words, -(-len(words) * size // max(_NUMBERS, size)))
+
+
+_noise = jax.jit(shrunk_noise, static_argnames=("n_dof", "n_features"))
+
+
+@jax.jit
+def _without_own(rows: jax.Array, own: jax.Array, noise: Noise, shares: jax.Array) -> jax.Array:
+    """`normalised_without_own` of each word."""
+    return jax.lax.map(
+        lambda word: normalised_without_own(*word[:2], noise, word[2]), (rows, own, shares)
     )
-    return types, np.asarray(normalised).reshape(len(types), n_parts, -1)
-
-
-@jax.jit(static_argnames=("n_dof", "n_features"))
-def _normalised(rows: jax.Array, residuals: jax.Array, *, n_dof: int, n_features: int):
-    return noise_normalised(rows, shrunk_noise(residuals, n_dof=n_dof, n_features=n_features))

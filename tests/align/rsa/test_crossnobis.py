@@ -67,6 +67,19 @@ def test_equal_to_rsatoolbox(double, rng):
     np.testing.assert_allclose(value, expected.dissimilarities[0], atol=1e-9)
 
 
+def test_of_the_others_noise_products_are_by_their_covariance(double, rng):
+    """[K, K] of one item by the inverse of the covariance without its residuals, which may be padded."""
+    x, residuals = rng.standard_normal((K, V)), rng.standard_normal((30, V)) * np.arange(1, V + 1)
+    own, share = residuals[:4], (20 - 3) / 20
+    noise = shrunk_noise(residuals, n_dof=20)
+    shrinkage = LedoitWolf(assume_centered=True).fit(residuals).shrinkage_
+    equal = shrinkage * np.square(residuals).sum() / 20 / V * np.eye(V)
+    covariance = equal + (1 - shrinkage) * residuals[4:].T @ residuals[4:] / (20 * share)
+    padded = np.pad(own, ((0, 4), (0, 0)))
+    value = np.asarray(kernels.normalised_without_own(x, padded, noise, np.float64(share)))
+    np.testing.assert_allclose(value @ value.T, x @ np.linalg.inv(covariance) @ x.T, rtol=1e-6)
+
+
 def test_noise_is_zero_in_the_mean_and_what_is_planted_is_its_distance(rng):
     covariance = np.diag(np.geomspace(0.2, 5, V))
     truth = rng.standard_normal((N, V))

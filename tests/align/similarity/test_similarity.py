@@ -278,6 +278,20 @@ def test_what_cannot_be_compared_is_refused(rng):
         similarity.minibatch_cka(x, x, size=3)
 
 
+@pytest.mark.parametrize(("n_items", "size"), [(5, 4), (9, 4), (6, 5)])
+def test_batches_are_never_of_three_items_whose_debiased_kernel_is_rounding(n_items, size, rng):
+    x = rng.standard_normal((n_items, 5)).astype(np.float32)
+    np.testing.assert_allclose(similarity.minibatch_cka(x, 2 * x, size=size), 1, rtol=1e-5)
+
+
+def test_what_is_not_known_is_no_zero(rng):
+    x, y = rng.standard_normal((2, 30, 5)).astype(np.float32)
+    x[0, 0] = np.nan
+    few = dict(n_axes=2)
+    assert np.isnan(similarity.cca(x, y)) and np.isnan(similarity.rbf_cka(x, y))
+    assert np.isnan(similarity.svcca(x, y, **few)) and np.isnan(similarity.pwcca(y, x, **few))
+
+
 def test_what_they_do_not_depend_on(precision, sides, rng):
     x, y = sides
     turn = np.linalg.qr(rng.standard_normal((9, 9)))[0]

@@ -23,6 +23,7 @@ from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence import similarity
 from brainalign_jax.study.evidence.chance import permutation_p
+from brainalign_jax.study.evidence.rsa import said_of_untested
 from brainalign_jax.study.evidence.similarity import similarity_evidence
 from brainalign_jax.study.report.evidence import evidence_values
 from brainalign_jax.study.report.summary import measure_cells
@@ -230,6 +231,8 @@ def test_a_comparison_of_rdms_without_permutations_says_so(dataset, words, plant
     assert set(table.extras["similarity"]["method"]) == {"cka"} and not len(table.extras["rsa"])
     assert any(said in note for note in table.manifest["notes"])
     assert len(table.pooled("rsa", subject="group"))
+    said = said_of_untested(chosen("rsa", rdm_comparison="corr_cov"))
+    assert said.startswith("The RSA score by corr_cov has its permutations, ceiling and calibrated")
 
 
 @pytest.mark.parametrize("comparison", ["spearman", "pearson"])
@@ -323,14 +326,25 @@ def test_batches_are_fewer_bytes_and_move_with_the_words(monkeypatch):
     np.testing.assert_allclose(measure.compare(measure.permuted(brain, order), model), 1, atol=1e-5)
 
 
-def test_whitened_shapes_of_as_many_axes_as_words_are_refused(words):
+@pytest.mark.parametrize(("n_voxels", "width", "place"), [(80, 5, "brain"), (8, 70, "model")])
+def test_whitened_shapes_of_as_many_axes_as_words_are_refused(words, n_voxels, width, place):
     rng = np.random.default_rng(0)
-    recording = make_responses(words, rng.standard_normal((60, 80)))
-    model = make_embeddings(words, rng.standard_normal((2, 60, 70)))
-    with pytest.raises(
-        ValueError, match="shape_cca is 1 by construction where 60 words have 59 ax"
-    ):
+    recording = make_responses(words, rng.standard_normal((60, n_voxels)))
+    model = make_embeddings(words, rng.standard_normal((2, 60, width)))
+    with pytest.raises(ValueError, match=f"axes alone where 60 words have 59 in the {place}: take"):
         score("wide", [recording], model, chosen("shape_cca"))
+
+
+def test_whitened_shapes_have_no_ceiling_of_as_many_axes_as_words(words):
+    rng = np.random.default_rng(0)
+    people = [
+        make_responses(words, rng.standard_normal((60, 32)), subject=subject) for subject in "abc"
+    ]
+    dataset = Dataset("d", ("a", "b", "c"), words, dict(zip("abc", people, strict=True)).get)
+    model = make_embeddings(words, rng.standard_normal((1, 60, 5)))
+    plan = replace(PLAN, n_permutations=9, n_bootstraps=100, controls=(), untrained_seeds=0)
+    table = ba.run_study(dataset, [model], chosen("shape_cca"), evidence=plan, progress=False)
+    assert table.extras["similarity"]["ceiling"].isna().all()
 
 
 def test_what_does_not_fit_is_compared_by_subject_or_refused(words, planted):

@@ -10,6 +10,7 @@ from sklearn.covariance import LedoitWolf
 
 import brainalign_jax as ba
 from brainalign_jax.align.rsa import whitened
+from brainalign_jax.align.rsa.crossnobis import crossnobis
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.timecourse.similarity import check_rsa
@@ -47,7 +48,7 @@ def recorded():
 
 
 def by_hand(person):
-    """Crossnobis distances of the words, in the voxels."""
+    """Crossnobis distances of the words, in the voxels, each word's in units of the others' noise."""
     _, token_to_type = person.stimulus.types()
     values = person.values.astype(float)
     runs = np.array(
@@ -56,15 +57,49 @@ def by_hand(person):
             for t in range(T)
         ]
     )
-    residuals = (runs - runs.mean(axis=1, keepdims=True)).reshape(-1, V)
-    inverse = np.linalg.inv(LedoitWolf(assume_centered=True).fit(residuals).covariance_)
+    residuals = runs - runs.mean(axis=1, keepdims=True)
+    flat = residuals.reshape(-1, V)
+    fitted = LedoitWolf(assume_centered=True).fit(flat)
+    equal = fitted.shrinkage_ * np.trace(flat.T @ flat) / len(flat) / V * np.eye(V)
+    factor = RUNS / (RUNS - 1)  # degrees of freedom
+
+    def covariance(products, n_words):
+        return factor * (equal + (1 - fitted.shrinkage_) * products / (RUNS * n_words))
+
+    def power(matrix, exponent):
+        values, axes = np.linalg.eigh(matrix)
+        return axes * values**exponent @ axes.T
+
+    units = []
+    for word in range(T):
+        every = covariance(flat.T @ flat, T - 1)
+        others = covariance(flat.T @ flat - residuals[word].T @ residuals[word], T - 1)
+        root, back = power(every, -0.5), power(every, 0.5)
+        units.append(
+            (runs - runs.mean(axis=0))[word] @ root @ power(back @ power(others, -1) @ back, 0.5)
+        )
     distances = []
     for i in range(T):
         for j in range(i + 1, T):
-            gap = runs[i] - runs[j]
-            products = gap @ inverse @ gap.T
+            products = (units[i] - units[j]) @ (units[i] - units[j]).T
             distances.append(products.sum() - np.trace(products))
     return np.array(distances)
+
+
+def test_noise_has_distances_of_zero_however_often_words_are_presented():
+    """In the mean, of more voxels than degrees of freedom; those of words seen seldom are not larger."""
+    rng = np.random.default_rng(2)
+    counts = np.repeat([2, 8], 10)
+    token_to_type, scale = np.repeat(np.arange(20), counts), np.geomspace(4, 0.1, 60)
+    seldom = np.add.outer(counts == 2, counts == 2)[np.triu_indices(20, 1)]
+    means = []
+    for _ in range(12):
+        values = rng.standard_normal((len(token_to_type), 60)) * scale
+        everywhere = np.ones(len(values), bool)
+        rows = repeated_rows(values, token_to_type, everywhere, None, n_features=60)[1]
+        distances = np.asarray(crossnobis(rows))
+        means.append([distances[seldom].mean(), distances[~seldom].mean()])
+    assert (np.abs(np.mean(means, axis=0)) < 3 * np.std(means, axis=0) / np.sqrt(12)).all()
 
 
 @pytest.mark.parametrize("comparison", ["pearson", "cosine_cov"])

@@ -70,6 +70,10 @@ class Measure:
         if n_types < 4:
             raise ValueError(f"{self.name} compares all words at once: {n_types} are too few")
 
+    def says_something(self, rows: np.ndarray) -> bool:
+        """Whether the value depends on the other side of rows [T, R], not on their number of axes alone."""
+        return True
+
     def chance(self, n_types: int) -> float:
         """The value of unrelated vectors, in the mean."""
         return 0.0

@@ -121,13 +121,20 @@ class WhitenedShape(Shape):
     label = "shape, whitened, cosine"
     alpha = 0.0
 
+    def says_something(self, rows: np.ndarray) -> bool:
+        """Not where a side varies in as many axes as there can be: any other is then as far from it."""
+        most = len(rows) - 1
+        if rows.shape[1] < most:
+            return True
+        return int(np.linalg.matrix_rank(rows - rows.mean(axis=0, dtype=np.float64))) < most
+
     def scores(self, means, values, *args) -> np.ndarray:
-        """Raises: ValueError where both sides vary in as many axes as there can be."""
-        scores, (_, n_types, width) = super().scores(means, values, *args), values.shape
-        widest = min(width, max(rows.shape[1] for rows in means.values()))
-        if widest >= n_types - 1 and np.any(scores > 1 - 1e-5):
-            raise ValueError(
-                f"{self.name} is 1 by construction where {n_types} words have {n_types - 1} axes in "
-                "the brain and in the model: take cca, which has a penalty, shape_half or shape"
-            )
-        return scores
+        """Raises: ValueError where one side varies in as many axes as there can be."""
+        for place, sides in (("brain", means.values()), ("model", values)):
+            if not all(self.says_something(self.centred(rows)) for rows in sides):
+                raise ValueError(
+                    f"{self.name} depends on the number of axes alone where {values.shape[1]} words have "
+                    f"{values.shape[1] - 1} in the {place}: take cca, which has a penalty, shape_half or "
+                    "shape"
+                )
+        return super().scores(means, values, *args)
