@@ -15,7 +15,23 @@ from brainalign_jax.neural.fields import column_blocks
 from brainalign_jax.neural.responses import WordResponses
 
 MARK = "inner_products"  # the part of meta by which responses are known to be products, or made of them
-_LEFT_OUT = ("feature_names", "zero_components", "files")  # what meta says of columns and files
+# What meta says of options by which responses were made, and what else of it is given away: no names of
+# files, columns or people.
+OF_OPTIONS = (
+    "dataset", "experiment", "paradigms", "stories", "radius", "confounds", "tmin", "tmax", "baseline",
+    "decim", "resample", "window", "audio_delay",
+)  # fmt: skip
+_KEPT = (
+    *OF_OPTIONS,
+    "citation",
+    "licence",
+    "notes",
+    "language",
+    "tr",
+    "kernel",
+    "cleaning",
+    "centred",
+)
 _ROUNDING = 2.0**-23
 
 
@@ -52,7 +68,7 @@ def products_of(responses: WordResponses) -> WordResponses:
         "mean_square": mean_square,
         "mean_sum": mean_sum,
     }
-    kept = {name: value for name, value in responses.meta.items() if name not in _LEFT_OUT}
+    kept = {name: responses.meta[name] for name in _KEPT if name in responses.meta}
     return WordResponses(
         responses.subject, values, responses.stimulus, valid, {**kept, MARK: about}
     )
@@ -73,7 +89,7 @@ def responses_of(kernel: WordResponses) -> WordResponses:
         n_features, mean_square = int(about["n_features"]), float(about["mean_square"])
         along_mean, sums = (np.asarray(about[name], float) for name in ("along_mean", "sums"))
         mean_sum = float(about["mean_sum"])
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         raise ValueError(
             f"subject {kernel.subject}: these are no inner products: `brainalign kernels export` writes them"
         ) from None
@@ -102,7 +118,7 @@ def responses_of(kernel: WordResponses) -> WordResponses:
     mirror = np.full(width, -1 / np.sqrt(width))
     mirror[0] += 1
     mirror /= np.linalg.norm(mirror)
-    values = np.zeros((len(valid), width))
+    values = np.zeros((len(valid), width), np.float32)  # of float64 the mean would be taken off
     values[valid] = rows - 2 * (rows @ mirror)[:, None] * mirror
     facts = {name: about[name] for name in ("n_features", "of_recording") if name in about}
     return WordResponses(
