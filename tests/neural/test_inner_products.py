@@ -219,6 +219,15 @@ def test_people_of_other_words_are_refused(people):
         ba.open_dataset("kernels", folder)
 
 
+def test_what_would_be_mixed_or_never_read_is_not_written(people, tmp_path):
+    dataset, folder = people
+    with pytest.raises(ValueError, match="eight.npy is of another data set: export to an empty"):
+        ba.export_kernels(replace(dataset, vectors={}), folder)
+    with pytest.raises(ValueError, match="'.S0' of mine is no name of a file"):
+        ba.export_kernels(replace(dataset, subjects=(".S0",)), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_the_command_exports_and_says_what_it_wrote(people, tmp_path, capsys):
     dataset, _ = people
     (tmp_path / "tables").mkdir()
