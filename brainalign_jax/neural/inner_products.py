@@ -58,10 +58,13 @@ def products_of(responses: WordResponses) -> WordResponses:
         sums += rows.sum(axis=1)
         mean_square += float(mean @ mean)
         mean_sum += float(mean.sum())
+    # Of responses in tesla, say, float32 would hold no squares.
+    unit = float(np.sqrt(np.diagonal(products).max(initial=0.0))) or 1.0
     values = np.zeros((n_words, n_words), np.float32)
-    values[np.ix_(valid, valid)] = products
+    values[np.ix_(valid, valid)] = products / unit**2
     about: dict[str, Any] = {
         "n_features": n_features,
+        "unit": unit,
         "of_recording": responses.fingerprint(),
         "along_mean": along_mean.tolist(),
         "sums": sums.tolist(),
@@ -88,25 +91,28 @@ def responses_of(kernel: WordResponses) -> WordResponses:
     try:
         n_features, mean_square = int(about["n_features"]), float(about["mean_square"])
         along_mean, sums = (np.asarray(about[name], float) for name in ("along_mean", "sums"))
-        mean_sum = float(about["mean_sum"])
+        mean_sum, unit = float(about["mean_sum"]), float(about["unit"])
     except (TypeError, KeyError, ValueError, OverflowError):
         raise ValueError(
             f"subject {kernel.subject}: these are no inner products: `brainalign kernels export` writes them"
         ) from None
-    products = kernel.values[np.ix_(valid, valid)].astype(np.float64)
-    largest = float(np.abs(np.diagonal(products)).max(initial=0.0))
-    symmetric = kernel.values.shape[0] == kernel.values.shape[1] and np.array_equal(
-        products, products.T
+    damaged = ValueError(
+        f"subject {kernel.subject}: the inner products are damaged: export them again"
     )
-    if not (symmetric and n_features > 0 and along_mean.shape == sums.shape == (count,)):
-        raise ValueError(
-            f"subject {kernel.subject}: the inner products are damaged: export them again"
-        )
+    if kernel.values.shape[0] != kernel.values.shape[1] or not (n_features > 0 and unit > 0):
+        raise damaged
+    products = kernel.values[np.ix_(valid, valid)] * np.float64(unit) ** 2
+    largest = float(np.diagonal(products).max(initial=0.0))
+    if not (np.array_equal(products, products.T) and along_mean.shape == sums.shape == (count,)):
+        raise damaged
     # Coordinates of the centred rows: one along the vector of ones, the others in axes that they span.
-    root = np.sqrt(n_features)
+    root = float(n_features) ** 0.5
     along_ones, mean_along_ones = sums / root, mean_sum / root
     variances, axes = np.linalg.eigh(products - along_ones[:, None] * along_ones)
-    spanned = variances > _ROUNDING * np.sqrt(count) * largest
+    rounding = _ROUNDING * np.sqrt(count) * largest
+    if (variances < -10 * rounding).any():
+        raise damaged
+    spanned = variances > rounding
     lengths, axes = np.sqrt(variances[spanned]), axes[:, spanned]
     # The mean in the same axes, and in one of its own.
     mean = (along_mean - mean_along_ones * along_ones) @ axes / lengths

@@ -78,6 +78,30 @@ def test_a_mean_far_from_zero_is_kept_where_it_counts():
         np.testing.assert_allclose(ours[place], theirs[place], atol=digits * largest)
 
 
+def test_responses_of_any_unit_are_kept():
+    own = recording(6)
+    for unit in (1e-25, 1e20):
+        scaled = replace(own, values=own.values * np.float32(unit))
+        again = responses_of(products_of(scaled)).values / unit
+        theirs = products(own.values, own.valid)[0]
+        np.testing.assert_allclose(again @ again.T, theirs, atol=1e-5 * theirs.max())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda kernel: {"values": kernel.values[:, :5]},
+        lambda kernel: {"values": -kernel.values},
+        lambda kernel: {"meta": {MARK: {**kernel.meta[MARK], "sums": [1e6] * len(WORDS)}}},
+        lambda kernel: {"meta": {MARK: {**kernel.meta[MARK], "n_features": 0}}},
+    ],
+)
+def test_products_that_no_responses_have_are_damaged(damage):
+    kernel = products_of(recording(7))
+    with pytest.raises(ValueError, match="subject S7: the inner products are damaged: export"):
+        responses_of(replace(kernel, **damage(kernel)))
+
+
 def test_what_names_files_columns_or_other_people_stays():
     secret = {
         "images": {"bold": ["/home/ada/sub-ada.nii"]}, "mask": ["ada.nii"], "atlas": "/home/ada/atlas.nii",
