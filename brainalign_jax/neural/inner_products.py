@@ -15,7 +15,23 @@ from brainalign_jax.neural.fields import column_blocks
 from brainalign_jax.neural.responses import WordResponses
 
 MARK = "inner_products"  # the part of meta by which responses are known to be products, or made of them
-_LEFT_OUT = ("feature_names", "zero_components", "files")  # what meta says of columns and files
+# What meta says of options by which responses were made, and what else of it is given away: no names of
+# files, columns or people.
+OF_OPTIONS = (
+    "dataset", "experiment", "paradigms", "stories", "radius", "confounds", "tmin", "tmax", "baseline",
+    "decim", "resample", "window", "audio_delay",
+)  # fmt: skip
+_KEPT = (
+    *OF_OPTIONS,
+    "citation",
+    "licence",
+    "notes",
+    "language",
+    "tr",
+    "kernel",
+    "cleaning",
+    "centred",
+)
 _ROUNDING = 2.0**-23
 
 
@@ -42,17 +58,20 @@ def products_of(responses: WordResponses) -> WordResponses:
         sums += rows.sum(axis=1)
         mean_square += float(mean @ mean)
         mean_sum += float(mean.sum())
+    # Of responses in tesla, say, float32 would hold no squares.
+    unit = float(np.sqrt(np.diagonal(products).max(initial=0.0))) or 1.0
     values = np.zeros((n_words, n_words), np.float32)
-    values[np.ix_(valid, valid)] = products
+    values[np.ix_(valid, valid)] = products / unit**2
     about: dict[str, Any] = {
         "n_features": n_features,
+        "unit": unit,
         "of_recording": responses.fingerprint(),
         "along_mean": along_mean.tolist(),
         "sums": sums.tolist(),
         "mean_square": mean_square,
         "mean_sum": mean_sum,
     }
-    kept = {name: value for name, value in responses.meta.items() if name not in _LEFT_OUT}
+    kept = {name: responses.meta[name] for name in _KEPT if name in responses.meta}
     return WordResponses(
         responses.subject, values, responses.stimulus, valid, {**kept, MARK: about}
     )
@@ -72,25 +91,28 @@ def responses_of(kernel: WordResponses) -> WordResponses:
     try:
         n_features, mean_square = int(about["n_features"]), float(about["mean_square"])
         along_mean, sums = (np.asarray(about[name], float) for name in ("along_mean", "sums"))
-        mean_sum = float(about["mean_sum"])
-    except (TypeError, KeyError, ValueError):
+        mean_sum, unit = float(about["mean_sum"]), float(about["unit"])
+    except (TypeError, KeyError, ValueError, OverflowError):
         raise ValueError(
             f"subject {kernel.subject}: these are no inner products: `brainalign kernels export` writes them"
         ) from None
-    products = kernel.values[np.ix_(valid, valid)].astype(np.float64)
-    largest = float(np.abs(np.diagonal(products)).max(initial=0.0))
-    symmetric = kernel.values.shape[0] == kernel.values.shape[1] and np.array_equal(
-        products, products.T
+    damaged = ValueError(
+        f"subject {kernel.subject}: the inner products are damaged: export them again"
     )
-    if not (symmetric and n_features > 0 and along_mean.shape == sums.shape == (count,)):
-        raise ValueError(
-            f"subject {kernel.subject}: the inner products are damaged: export them again"
-        )
+    if kernel.values.shape[0] != kernel.values.shape[1] or not (n_features > 0 and unit > 0):
+        raise damaged
+    products = kernel.values[np.ix_(valid, valid)] * np.float64(unit) ** 2
+    largest = float(np.diagonal(products).max(initial=0.0))
+    if not (np.array_equal(products, products.T) and along_mean.shape == sums.shape == (count,)):
+        raise damaged
     # Coordinates of the centred rows: one along the vector of ones, the others in axes that they span.
-    root = np.sqrt(n_features)
+    root = float(n_features) ** 0.5
     along_ones, mean_along_ones = sums / root, mean_sum / root
     variances, axes = np.linalg.eigh(products - along_ones[:, None] * along_ones)
-    spanned = variances > _ROUNDING * np.sqrt(count) * largest
+    rounding = _ROUNDING * np.sqrt(count) * largest
+    if (variances < -10 * rounding).any():
+        raise damaged
+    spanned = variances > rounding
     lengths, axes = np.sqrt(variances[spanned]), axes[:, spanned]
     # The mean in the same axes, and in one of its own.
     mean = (along_mean - mean_along_ones * along_ones) @ axes / lengths
@@ -102,7 +124,7 @@ def responses_of(kernel: WordResponses) -> WordResponses:
     mirror = np.full(width, -1 / np.sqrt(width))
     mirror[0] += 1
     mirror /= np.linalg.norm(mirror)
-    values = np.zeros((len(valid), width))
+    values = np.zeros((len(valid), width), np.float32)  # of float64 the mean would be taken off
     values[valid] = rows - 2 * (rows @ mirror)[:, None] * mirror
     facts = {name: about[name] for name in ("n_features", "of_recording") if name in about}
     return WordResponses(

@@ -8,6 +8,7 @@ import pytest
 import brainalign_jax as ba
 from brainalign_jax.cli import main
 from brainalign_jax.neural.inner_products import MARK, products_of, responses_of
+from brainalign_jax.study.evidence.ceilings import form_kernels
 
 WORDS = [f"word{index}" for index in range(40)]
 
@@ -68,6 +69,59 @@ def test_any_rotation_that_keeps_the_ones_gives_the_same_kernel():
     assert "feature_names" not in products_of(own).meta
 
 
+def test_a_mean_far_from_zero_is_kept_where_it_counts():
+    own = recording(4, offset=300.0)
+    again = responses_of(products_of(own))
+    ours, theirs = products(again.values, own.valid), products(own.values, own.valid)
+    for place, digits in ((0, 1e-6), (1, 1e-5)):
+        largest = np.abs(theirs[place]).max()
+        np.testing.assert_allclose(ours[place], theirs[place], atol=digits * largest)
+
+
+def test_responses_of_any_unit_are_kept():
+    own = recording(6)
+    for unit in (1e-25, 1e20):
+        scaled = replace(own, values=own.values * np.float32(unit))
+        again = responses_of(products_of(scaled)).values / unit
+        theirs = products(own.values, own.valid)[0]
+        np.testing.assert_allclose(again @ again.T, theirs, atol=1e-5 * theirs.max())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda kernel: {"values": kernel.values[:, :5]},
+        lambda kernel: {"values": -kernel.values},
+        lambda kernel: {"meta": {MARK: {**kernel.meta[MARK], "sums": [1e6] * len(WORDS)}}},
+        lambda kernel: {"meta": {MARK: {**kernel.meta[MARK], "n_features": 0}}},
+    ],
+)
+def test_products_that_no_responses_have_are_damaged(damage):
+    kernel = products_of(recording(7))
+    with pytest.raises(ValueError, match="subject S7: the inner products are damaged: export"):
+        responses_of(replace(kernel, **damage(kernel)))
+
+
+def test_what_names_files_columns_or_other_people_stays():
+    secret = {
+        "images": {"bold": ["/home/ada/sub-ada.nii"]}, "mask": ["ada.nii"], "atlas": "/home/ada/atlas.nii",
+        "features": "Heschl to V1 (40)", "left_out": {"P07": "moved"}, "participant": "M13",
+    }  # fmt: skip
+    own = recording(5)
+    kept = products_of(replace(own, meta={**own.meta, **secret, "radius": "6mm"})).meta
+    assert kept.keys() == {"citation", "radius", MARK}
+
+
+def test_people_of_other_options_are_refused(people):
+    dataset, folder = people
+    for subject, kernel in (("S0", "gaussian"), ("S1", "hrf"), ("S2", "gaussian")):
+        meta = {"kernel": {"kind": kernel, "alpha": len(subject)}, "tr": 2.0}
+        products_of(replace(dataset.load(subject), meta=meta)).save(folder / f"{subject}.npz")
+    with pytest.raises(ValueError, match="S1.npz was made with kind=hrf, .*S0.npz with gaussian"):
+        ba.open_dataset("kernels", folder)
+    assert ba.open_dataset("kernels", folder, subjects=["S0", "S2"]).subjects == ("S0", "S2")
+
+
 @pytest.fixture
 def people(tmp_path):
     """A data set of three people who share a geometry, and the folder of its kernels."""
@@ -115,6 +169,7 @@ def test_a_study_of_kernels_is_the_study_of_the_recordings(people):
     [
         ({"scaling": "zscore"}, "scaling=zscore asks for single voxels"),
         ({"n_voxels": 20}, "n_voxels=20 asks"),
+        ({"pca": "model_width"}, "pca=model_width asks"),
         ({"rdm_metric": "spearman"}, "rdm_metric=spearman asks"),
     ],
 )
@@ -126,6 +181,31 @@ def test_what_asks_for_voxels_is_refused(people, fields, said):
     scoring = ba.Scoring(methods=methods, protocol=protocol, ks=(1,))
     with pytest.raises(ValueError, match=said):
         ba.run_study(kernels, model, scoring, report_k=1, evidence=None, progress=False)
+
+
+def test_a_generalisation_refuses_what_asks_for_voxels(people):
+    words = ba.Stimulus.from_words(WORDS).with_attributes(half=np.arange(len(WORDS)) % 2)
+    kernels = ba.open_dataset("kernels", people[1])
+    kernels = replace(
+        kernels, stimulus=words, load=lambda subject, read=kernels.load: read(subject)
+    )
+    model = ba.Embeddings("eight", tuple(WORDS), kernels.vectors["eight"][None])
+    scoring = ba.Scoring(
+        methods=("rsa",),
+        protocol=ba.protocol("audited", timed=False, rdm_metric="spearman"),
+        ks=(1,),
+    )
+    with pytest.raises(ValueError, match="rdm_metric=spearman asks for single voxels"):
+        ba.studies.generalisation.run_generalisation(
+            kernels, [model], "half=0;half=1", scoring=scoring, progress=False
+        )
+
+
+def test_one_feature_has_no_ceiling_by_correlations():
+    own = [recording(seed, 1) for seed in range(3)]
+    kernels = [responses_of(products_of(person)) for person in own]
+    assert form_kernels(own, "centred") == form_kernels(kernels, "centred") == []
+    assert len(form_kernels(kernels, "products")) == 3
 
 
 def test_what_is_no_kernel_is_refused_by_its_file(people, tmp_path):
@@ -161,6 +241,15 @@ def test_people_of_other_words_are_refused(people):
     products_of(replace(other, stimulus=words)).save(folder / "S1.npz")
     with pytest.raises(ValueError, match="S1.npz has other words"):
         ba.open_dataset("kernels", folder)
+
+
+def test_what_would_be_mixed_or_never_read_is_not_written(people, tmp_path):
+    dataset, folder = people
+    with pytest.raises(ValueError, match="eight.npy is of another data set: export to an empty"):
+        ba.export_kernels(replace(dataset, vectors={}), folder)
+    with pytest.raises(ValueError, match="'.S0' of mine is no name of a file"):
+        ba.export_kernels(replace(dataset, subjects=(".S0",)), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_command_exports_and_says_what_it_wrote(people, tmp_path, capsys):

@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from brainalign_jax.files import new_file, output_folder
-from brainalign_jax.neural.inner_products import MARK, products_of, responses_of
+from brainalign_jax.neural.formats.arrays import check_memory
+from brainalign_jax.neural.inner_products import MARK, OF_OPTIONS, products_of, responses_of
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, register
 from brainalign_jax.neural.responses import WordResponses
 
 NAME = "kernels"
+_OF_PERSON = ("alpha", "confounds", "centred")  # of kernel and cleaning, what a recording decides
+_SQUARES = 5  # matrices of products, float64, that are held at a time
 _MOST_WORDS = 20_000  # of which the products take 1.6 GB
 _VECTORS = (
     "vectors"  # folder of the word vectors that the release ships, which are nobody's responses
@@ -27,8 +30,8 @@ def read_kernels(data_dir: str | Path, *, subjects: str | Iterable[str] | None =
     the recording's have: ridge, Procrustes and RDMs score as they do on the recording. What asks for single
     voxels (their selection or scaling, rank correlations over them) is refused.
 
-    Raises: FileNotFoundError, or ValueError naming the file: of another kind, damaged, or with words, times
-    or attributes that are not the first person's.
+    Raises: FileNotFoundError, or ValueError naming the file: of another kind, damaged, with words, times or
+    attributes that are not the first person's, or made with other options.
     """
     folder = Path(data_dir)
     paths = {
@@ -39,21 +42,29 @@ def read_kernels(data_dir: str | Path, *, subjects: str | Iterable[str] | None =
             f"there is no kernel (SUBJECT.npz) in {folder}; `brainalign kernels export` writes them"
         )
     chosen = choose_subjects(NAME, tuple(paths), subjects)
-    stimulus, meta = None, {}
+    stimulus, meta, made = None, {}, {}
     for subject in chosen:
         kernel = WordResponses.load(paths[subject])
         if MARK not in kernel.meta:
             raise ValueError(
                 f"{paths[subject]} holds no inner products but responses: open it as --dataset=table"
             )
+        check_memory(_SQUARES * 8 * len(kernel.stimulus) ** 2, paths[subject], "its products")
+        how = _made_with(kernel.meta)
         if stimulus is None:
-            stimulus = kernel.stimulus
+            stimulus, made = kernel.stimulus, how
             shared = ("dataset", "citation", "licence", "notes")
             meta = {name: kernel.meta[name] for name in shared if name in kernel.meta}
         elif kernel.stimulus.fingerprint() != stimulus.fingerprint():
             raise ValueError(
                 f"{paths[subject]} has other words, times or attributes than {paths[chosen[0]]}: export all "
                 "people from one data set with the same options"
+            )
+        elif how != made:
+            (name, *_) = (key for key in (*how, *made) if how.get(key) != made.get(key))
+            raise ValueError(
+                f"{paths[subject]} was made with {name}={how.get(name)}, {paths[chosen[0]]} with "
+                f"{made.get(name)}: export all people with the same options, to an empty folder"
             )
 
     def load(subject: str) -> WordResponses:
@@ -65,6 +76,16 @@ def read_kernels(data_dir: str | Path, *, subjects: str | Iterable[str] | None =
     return Dataset(
         NAME, chosen, stimulus, load, meta, _read_vectors(folder / _VECTORS, len(stimulus))
     )
+
+
+def _made_with(meta: dict) -> dict:
+    """What the options of the export's reader decided, a value a name."""
+    made = {name: meta[name] for name in OF_OPTIONS if name in meta}
+    for part in ("kernel", "cleaning"):
+        facts = meta.get(part)
+        if isinstance(facts, dict):
+            made |= {name: value for name, value in facts.items() if name not in _OF_PERSON}
+    return made
 
 
 def _read_vectors(folder: Path, n_words: int) -> dict[str, np.ndarray]:
@@ -96,8 +117,8 @@ def export_kernels(dataset: Dataset, output_dir: str | Path) -> list[Path]:
     Returns: the files' paths, in the order of the subjects.
 
     Raises: ValueError for a data set whose items are spans, that is made of kernels already, or of more than
-    20,000 words; for a subject whose name is no file name. Files that are there are replaced, each whole or
-    not at all.
+    20,000 words; for a subject whose name is no file name, or a folder with vectors that the data set does
+    not have. Files that are there are replaced, each whole or not at all.
 
     >>> import brainalign_jax as ba
     >>> words = ba.Stimulus.from_words(["sun", "moon", "star"])
@@ -117,8 +138,11 @@ def export_kernels(dataset: Dataset, output_dir: str | Path) -> list[Path]:
             f"{len(dataset.stimulus) ** 2 * 4 / 2**30:.1f} GiB a person: export at most {_MOST_WORDS:,} words"
         )
     for subject in (*dataset.subjects, *dataset.vectors):
-        if subject in ("", ".", "..") or any(sign in subject for sign in "/\\\0"):
+        if not subject or subject.startswith(".") or any(sign in subject for sign in "/\\\0"):
             raise ValueError(f"{subject!r} of {dataset.name} is no name of a file")
+    for path in sorted((folder / _VECTORS).glob("*.npy")):
+        if path.stem not in dataset.vectors:
+            raise ValueError(f"{path} is of another data set: export to an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     for name, vectors in dataset.vectors.items():
         (folder / _VECTORS).mkdir(exist_ok=True)

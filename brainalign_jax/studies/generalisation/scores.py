@@ -32,6 +32,7 @@ from brainalign_jax.study.score import preparation
 from brainalign_jax.study.score.decoding import LayerVectors
 from brainalign_jax.study.score.folds import Folds, Split, split_arrays
 from brainalign_jax.study.score.methods import FoldProblem, Method, method_of
+from brainalign_jax.study.score.problem import check_columns
 from brainalign_jax.study.score.workbench import layer_numbers
 
 CEILING_WORDS = 4000  # at most, for their inner products to be held
@@ -210,12 +211,17 @@ def eligible_tokens(dataset: Dataset) -> np.ndarray:
 
 
 def rows_of_people(dataset: Dataset, items, methods, lower: bool, fingerprints: dict) -> dict:
-    """form -> the rows [I, R] of every subject; fingerprints of the recordings on the side."""
+    """form -> the rows [I, R] of every subject; fingerprints of the recordings on the side.
+
+    Raises: ValueError as `check_columns`.
+    """
     _, token_to_type = dataset.stimulus.types(lower=lower)
     rows_by_form: dict[str, list[np.ndarray]] = {method.form: [] for method in methods}
     for subject in dataset.subjects:
         responses = dataset.load(subject)
         fingerprints[subject] = responses.fingerprint()
+        for method in methods:
+            check_columns(responses, method.protocol)
         for form, rows in rows_by_form.items():
             rows.append(item_rows(responses, items, token_to_type, form))
     return rows_by_form

@@ -176,9 +176,9 @@ def form_kernels(
         return kernels
     for person in people:
         if form == "centred":
-            if person.values.shape[1] < 2:
-                return []
             values = preparation.row_centred(np.asarray(person.values))
+            if not values.any():
+                return []
             person = dataclasses.replace(person, values=values)
         kernels.append(scaled_kernel(person, lower=lower))
     return kernels

@@ -75,6 +75,8 @@ def check_columns(responses: WordResponses, protocol: Protocol) -> None:
     asked = {
         "n_voxels": protocol.n_voxels > 0,
         "scaling": protocol.scaling != "none",
+        "pca": protocol.pca
+        != "none",  # whose axes get their signs, and their number, from the voxels
         "rdm_metric": protocol.rdm_metric in ("spearman", "crossnobis"),
     }
     for field, needs_voxels in asked.items():

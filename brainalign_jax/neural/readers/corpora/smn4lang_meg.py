@@ -39,6 +39,7 @@ from brainalign_jax.neural.readout.epochs import (
 )
 
 NAME = "smn4lang_meg"
+_DECIM = 10  # of the release's 1,000 samples a second
 AUDIO = 10.65  # seconds that the release adds to the words' times, for the scanner's sake
 _RECORDING = re.compile(r"sub-(?P<subject>\d+)_task-RDR_run-(?P<run>\d+)_meg\.fif")
 _BEGIN, _END = "Beg", "End"
@@ -58,7 +59,7 @@ def read_smn4lang_meg(
     tmin: float = -0.2,
     tmax: float = 0.8,
     baseline: tuple[float, float] | None = None,
-    decim: int = 10,
+    decim: int | None = None,
     resample: float | None = None,
     window: tuple[float, float] | None = None,
     bad_epochs: str = "raise",
@@ -76,8 +77,9 @@ def read_smn4lang_meg(
     good in all chosen stories.
     tmin, tmax: seconds from the word's onset between which epochs are cut.
     baseline: START:STOP (s) whose mean is taken off each epoch.
-    decim: of so many samples one is kept; 10 leaves 100 a second, as the release was filtered to 1 to 40 Hz.
-    resample: Hz, by MNE's filter.
+    decim: of so many samples one is kept; None is 10, which leaves 100 a second, as the release was filtered
+    to 1 to 40 Hz, and 1 with resample.
+    resample: Hz, by MNE's filter; decim counts the samples that it leaves.
     window: seconds START:STOP whose mean is a word's response, for studies without a time axis; None takes
     the whole epoch.
     bad_epochs: "raise" for epochs with missing values, or "drop".
@@ -97,6 +99,8 @@ def read_smn4lang_meg(
     """
     check_known("bad_epochs=", bad_epochs, BAD_EPOCHS)
     check_window(window)
+    if decim is None:
+        decim = _DECIM if resample is None else 1
     cut = check_cut(Cut(picks, tmin, tmax, baseline, decim, resample))
     if not np.isfinite(audio_delay):
         raise ValueError(f"audio_delay={audio_delay} must be seconds")

@@ -77,6 +77,16 @@ def test_words_runs_and_attributes_are_those_of_the_release(simulated):
     np.testing.assert_allclose(story.stimulus.onsets, onsets[30:])
 
 
+def test_what_is_resampled_is_not_thinned_unless_asked(simulated):
+    rates = {}
+    for options in ((), ("decim",), ("resample",), ("resample", "decim")):
+        given = {name: {"decim": 2, "resample": 50.0}[name] for name in options}
+        dataset = open_dataset("smn4lang_meg", simulated[0], stories=1, picks="grad", **given)
+        rates[options] = round(1 / np.diff(dataset.epochs("01").times).mean())
+    # The simulated release has 100 samples a second, the real one 1,000.
+    assert list(rates.values()) == [10, 50, 50, 25]
+
+
 def test_what_sensors_carry_is_found_at_its_delay(simulated):
     epochs = opened(simulated[0]).epochs("01")
     design = np.c_[VECTORS, np.ones(60)]
