@@ -106,6 +106,9 @@ _noise = jax.jit(shrunk_noise, static_argnames=("n_dof", "n_features"))
 @jax.jit
 def _without_own(rows: jax.Array, own: jax.Array, noise: Noise, shares: jax.Array) -> jax.Array:
     """`normalised_without_own` of each word."""
-    return jax.lax.map(
-        lambda word: normalised_without_own(*word[:2], noise, word[2]), (rows, own, shares)
-    )
+
+    def of_word(word: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        word_rows, word_residuals, share = word
+        return normalised_without_own(word_rows, word_residuals, noise, share)
+
+    return jax.lax.map(of_word, (rows, own, shares))
