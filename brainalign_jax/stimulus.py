@@ -67,8 +67,7 @@ def core_span(word: str) -> tuple[int, int]:
     characters, soft hyphens, middle dots, gershayim and typographic apostrophes within a word do not
     end it, nor do Unicode's hyphens. "_" is no letter.
 
-    References: Li et al. 2023, word cleaning; its misprint ("w+" for "\\w+" at the end) is mended.
-    Unicode Standard Annex 29, Unicode Text Segmentation.
+    References: Li et al. 2023, word cleaning; its misprint ("w+" for "\\w+") is mended. Unicode Annex 29.
     """
     places, signs = _signs(word)
     first_word = _WORD.search(signs)

@@ -18,6 +18,7 @@ from simulate.smn4lang import simulate_smn4lang
 
 from brainalign_jax.neural import WordResponses
 from brainalign_jax.neural import simulate as sim
+from brainalign_jax.neural.inner_products import products_of
 from brainalign_jax.neural.readers.stories.alice_files import DATA, TEXTGRID
 from brainalign_jax.neural.simulate.images import run_starts
 from brainalign_jax.stimulus import Stimulus
@@ -145,6 +146,12 @@ def write_saved(folder):
     for number in (1, 2):
         stimulus = Stimulus(tuple(WORDS), **timing())
         WordResponses(f"P0{number}", features(number), stimulus).save(folder / f"P0{number}.npz")
+
+
+def write_kernels(folder):
+    write_saved(folder)
+    for path in folder.glob("*.npz"):
+        products_of(WordResponses.load(path)).save(path)
 
 
 def potter(folder, **settings):
@@ -317,4 +324,5 @@ RELEASES = {
         for ending in (".npz", ".parquet")
     },
     "table saved": Release("table", write_saved, ("P01.npz", "P02.npz"), 200),
+    "kernels": Release("kernels", write_kernels, ("P01.npz", "P02.npz"), 200),
 }

@@ -140,7 +140,7 @@ def test_every_command_has_examples_whose_options_exist(name):
         (["align", "--models="], "--models is empty"),
         (["align", "--models=a,,b"], "--models=a,,b has an empty item"),
         (["align", "--output_dir="], "--output_dir is empty"),
-        (["align", "--methods=cca"], "unknown method 'cca'"),
+        (["align", "--methods=dcca"], "unknown method 'dcca'"),
         (["align", "--ks=1,5"], "--report_k=10 is not among --ks"),
         (["fetch", "alice", "--timeout=0"], "--timeout=0 must be above 0"),
         (["align", "--n_nulls=1,2"], "--n_nulls=1,2 must be one number"),

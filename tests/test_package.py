@@ -29,6 +29,8 @@ class WithoutTorch:
             return None
         return PathFinder.find_spec(name, path, target)
 
+    find_distributions = PathFinder.find_distributions
+
 sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutTorch
 
 def fail(name):

@@ -132,7 +132,7 @@ def test_requests_that_cannot_be_met(release, capsys):
         reader_options="colour=red",
         status=2,
     )
-    fails(capsys, folder, "unknown method", methods="cca", status=2)
+    fails(capsys, folder, "unknown method", methods="dcca", status=2)
     fails(capsys, folder, "cka compares all words at once", methods="cka", n_voxels=5, status=2)
 
 

@@ -242,6 +242,8 @@ def precision_at(
     return linalg.matmul(hits, linalg.normalized_weights(weights, ranks.dtype))
 
 
-def rank_accuracy(ranks: Float[Array, " *Q"], n_candidates: int) -> Float[Array, " *Q"]:
+def rank_accuracy(
+    ranks: Float[Array, " *Q"], n_candidates: int | Real[Array, ""]
+) -> Float[Array, " *Q"]:
     """1 - (rank - 1) / (C - 1) [..., Q]: one is perfect, one half is chance."""
     return 1 - (ranks - 1) / (n_candidates - 1)

@@ -532,7 +532,7 @@ def corpus_cases():
 
 def archive_cases():
     """Arrays in archives whose checksums are right: headers that do not end, and what is no array."""
-    for name in ("pereira180", "table npz", "table saved"):
+    for name in ("pereira180", "table npz", "table saved", "kernels"):
         for label, old, new in (
             ("headers do not end", b"{'descr'", b"(({escr'"),
             ("no arrays", b"\x93NUMPY", b"\x94NUMPY"),
@@ -634,7 +634,8 @@ def table_cases():
         "onsets": {"swapped": {"onsets": swapped}},
         "words": {"header pickled": {"header": as_objects}},
     }
-    yield from cases("table saved", "P01.npz", edit_npz, kinds)
+    for name in ("table saved", "kernels"):
+        yield from cases(name, "P01.npz", edit_npz, kinds)
 
     def nan_in_place(path):
         data = path.read_bytes()

@@ -1,0 +1,37 @@
+"""The choices of the studies that are built of studies: what is asked, beside vectors, scores and protocol.
+
+Light to import: commands make their options of these before anything heavy is loaded.
+"""
+
+from brainalign_jax.studies.options.ablation import Ablation
+from brainalign_jax.studies.options.questions import (
+    CANDIDATE_RULES,
+    CONDITION,
+    JOINT,
+    Abilities,
+    Comparison,
+    Encoding,
+    Figurative,
+    Generalisation,
+    Languages,
+    Performance,
+    VoxelEncoding,
+)
+from brainalign_jax.studies.options.timecourse import TIME_METHODS, TimeCourse
+
+__all__ = [
+    "Abilities",
+    "Ablation",
+    "CANDIDATE_RULES",
+    "CONDITION",
+    "Comparison",
+    "Encoding",
+    "Figurative",
+    "Generalisation",
+    "JOINT",
+    "Languages",
+    "Performance",
+    "TIME_METHODS",
+    "TimeCourse",
+    "VoxelEncoding",
+]
