@@ -77,6 +77,19 @@ def products_of(responses: WordResponses) -> WordResponses:
     )
 
 
+def of_zero_mean(rows: np.ndarray) -> np.ndarray:
+    """Rows [..., R] turned within R + 1 axes, so that each has a mean of zero over them.
+
+    Inner products are kept, and correlations are then cosines.
+    """
+    rows = np.concatenate([rows, np.zeros((*rows.shape[:-1], 1), rows.dtype)], axis=-1)
+    # The reflection that exchanges the new axis, in which all are zero, and the diagonal.
+    away = np.full(rows.shape[-1], rows.shape[-1] ** -0.5)
+    away[-1] -= 1
+    away /= np.linalg.norm(away)
+    return (rows - 2 * (rows @ away)[..., None] * away).astype(rows.dtype)
+
+
 def responses_of(kernel: WordResponses) -> WordResponses:
     """Responses [N, R] with the inner products and row means that `products_of` wrote, in other axes.
 
@@ -117,15 +130,12 @@ def responses_of(kernel: WordResponses) -> WordResponses:
     # The mean in the same axes, and in one of its own.
     mean = (along_mean - mean_along_ones * along_ones) @ axes / lengths
     rest = np.sqrt(max(mean_square - mean_along_ones**2 - mean @ mean, 0.0))
-    rows = np.column_stack([along_ones, axes * lengths, np.zeros(count)])
-    rows += np.array([mean_along_ones, *mean, rest])
-    # A reflection that takes the first axis to the vector of ones.
+    rows = of_zero_mean(
+        np.column_stack([axes * lengths, np.zeros(count)]) + np.array([*mean, rest])
+    )
     width = rows.shape[1]
-    mirror = np.full(width, -1 / np.sqrt(width))
-    mirror[0] += 1
-    mirror /= np.linalg.norm(mirror)
     values = np.zeros((len(valid), width), np.float32)  # of float64 the mean would be taken off
-    values[valid] = rows - 2 * (rows @ mirror)[:, None] * mirror
+    values[valid] = rows + ((along_ones + mean_along_ones) / np.sqrt(width))[:, None]
     facts = {name: about[name] for name in ("n_features", "of_recording") if name in about}
     return WordResponses(
         kernel.subject, values, kernel.stimulus, valid, {**kernel.meta, MARK: facts}

@@ -7,7 +7,7 @@ import pytest
 
 import brainalign_jax as ba
 from brainalign_jax.cli import main
-from brainalign_jax.neural.inner_products import MARK, products_of, responses_of
+from brainalign_jax.neural.inner_products import MARK, of_zero_mean, products_of, responses_of
 from brainalign_jax.study.evidence.ceilings import form_kernels
 
 WORDS = [f"word{index}" for index in range(40)]
@@ -201,11 +201,24 @@ def test_a_generalisation_refuses_what_asks_for_voxels(people):
         )
 
 
+def test_rows_of_zero_mean_keep_their_inner_products():
+    rows = np.random.default_rng(0).standard_normal((2, 7, 4))
+    turned = of_zero_mean(rows)
+    assert turned.shape == (2, 7, 5)
+    np.testing.assert_allclose(turned.mean(axis=-1), 0, atol=1e-12)
+    np.testing.assert_allclose(turned @ turned.swapaxes(1, 2), rows @ rows.swapaxes(1, 2))
+
+
 def test_one_feature_has_no_ceiling_by_correlations():
     own = [recording(seed, 1) for seed in range(3)]
     kernels = [responses_of(products_of(person)) for person in own]
-    assert form_kernels(own, "centred") == form_kernels(kernels, "centred") == []
-    assert len(form_kernels(kernels, "products")) == 3
+    assert form_kernels(own, ["centred"]) == form_kernels(kernels, ["centred"]) == {"centred": []}
+    of_forms = form_kernels(kernels, ["centred", "products", "values"])
+    assert {form: len(people) for form, people in of_forms.items()} == {
+        "centred": 0,
+        "products": 3,
+        "values": 0,
+    }
 
 
 def test_what_is_no_kernel_is_refused_by_its_file(people, tmp_path):

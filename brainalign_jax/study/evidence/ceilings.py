@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.language import Embeddings
+from brainalign_jax.neural.inner_products import of_zero_mean
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.context import Study
@@ -126,61 +127,67 @@ def score_ceilings(study: Study) -> pd.DataFrame:
 
     Methods that correlate responses over the voxels (rsa) are given the others' responses less each word's
     mean in each person. No rows where there is one subject only, and none of methods that rank voxels
-    (`form_kernels`). Subjects are read one after the other, twice for each form of the responses.
+    (`form_kernels`). Subjects are read one after the other, twice.
     """
     dataset, scoring = study.dataset, study.scoring
     if len(dataset.subjects) < 2:
         return pd.DataFrame(columns=list(COLUMNS))
     protocol = dataclasses.replace(scoring.protocol, layer_selection="inner_folds", vector_axes=0)
-    subjects, tables = dataset.subjects, []
     by_form: dict[str, list[str]] = {}
     for name in scoring.decoders:
         by_form.setdefault(method_of(name, protocol).form, []).append(name)
-    for form, methods in by_form.items():
-        kernels = form_kernels(map(dataset.load, subjects), form, lower=scoring.lower)
-        of_others = dataclasses.replace(
-            scoring, protocol=protocol, methods=tuple(methods), ks=(study.k,), layers=None
-        )
-        if not kernels:
-            study.progress.update(len(subjects) / len(by_form))
-            continue
-        total = sum(kernels)
-        for subject, kernel in zip(subjects, kernels, strict=True):
-            others = _layers(
-                total - kernel, form, f"{OTHERS}{subject}", dataset, lower=scoring.lower
+    kernels = form_kernels(map(dataset.load, dataset.subjects), by_form, lower=scoring.lower)
+    totals = {form: sum(of_people) for form, of_people in kernels.items() if of_people}
+    tables: dict[str, list[pd.DataFrame]] = {form: [] for form in totals}
+    for number, subject in enumerate(dataset.subjects if totals else ()):
+        responses = dataset.load(subject)
+        for form, total in totals.items():
+            kernel, name = total - kernels[form][number], f"{OTHERS}{subject}"
+            of_others = dataclasses.replace(
+                scoring,
+                protocol=protocol,
+                methods=tuple(by_form[form]),
+                ks=(study.k,),
+                layers=None,
             )
             rows = sweep.score_subjects(
                 dataset.name,
-                [dataset.load(subject)],
-                others,
+                [responses],
+                _layers(kernel, form, name, dataset, lower=scoring.lower),
                 of_others,
                 computation=study.computation,
             )
             wanted = rows["metric"].isin(["precision_csls", "rank_accuracy"])
             wanted &= (rows["fold"] == POOLED) & (rows["layer"] == SELECTED)
-            tables.append(rows.loc[wanted, list(COLUMNS)])
-            study.progress.update(1 / len(by_form))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(COLUMNS))
+            tables[form].append(rows.loc[wanted, list(COLUMNS)])
+            study.progress.update(1 / len(totals))
+    if not totals:
+        study.progress.update(len(dataset.subjects))
+        return pd.DataFrame(columns=list(COLUMNS))
+    return pd.concat([table for of_form in tables.values() for table in of_form], ignore_index=True)
 
 
 def form_kernels(
-    people: Iterable[WordResponses], form: str, *, lower: bool = False
-) -> list[np.ndarray]:
-    """`scaled_kernel` of each person's responses, in a form of `preparation.prepare_responses`.
+    people: Iterable[WordResponses], forms: Iterable[str], *, lower: bool = False
+) -> dict[str, list[np.ndarray]]:
+    """By form of `preparation.prepare_responses`, `scaled_kernel` of each person's responses in it.
 
     Empty of "values", whose ranks over the voxels no kernel holds, and where the responses of one feature
     would be "centred", which leaves nothing.
     """
-    kernels: list[np.ndarray] = []
-    if form == "values":
-        return kernels
-    for person in people:
-        if form == "centred":
-            values = preparation.row_centred(np.asarray(person.values))
-            if not values.any():
-                return []
-            person = dataclasses.replace(person, values=values)
-        kernels.append(scaled_kernel(person, lower=lower))
+    kernels: dict[str, list[np.ndarray]] = {form: [] for form in forms}
+    wanted = [form for form in kernels if form != "values"]
+    for person in people if wanted else ():
+        for form in tuple(wanted):
+            in_form = person
+            if form == "centred":
+                values = preparation.row_centred(np.asarray(person.values))
+                if not values.any():
+                    kernels[form] = []
+                    wanted.remove(form)
+                    continue
+                in_form = dataclasses.replace(person, values=values)
+            kernels[form].append(scaled_kernel(in_form, lower=lower))
     return kernels
 
 
@@ -191,7 +198,7 @@ def form_rows(kernel: np.ndarray, form: str, *, dtype: str = "float32") -> np.nd
     over the voxels: rotated axes would have means of their own.
     """
     rows = group_kernels.spanned_rows(kernel, dtype=dtype)
-    return group_kernels.of_zero_mean(rows) if form == "centred" else rows
+    return of_zero_mean(rows) if form == "centred" else rows
 
 
 def _layers(
@@ -206,6 +213,6 @@ def _layers(
     sizes = [*(4 * 2**i for i in range(20) if 4 * 2**i < n_axes), n_axes]
     layers = np.stack([values * (np.arange(n_axes) < size) for size in sizes])
     if form == "centred":
-        layers = group_kernels.of_zero_mean(layers)
+        layers = of_zero_mean(layers)
     meta = {"family": "brain", "n_params": None, "n_layers": len(sizes) - 1}
     return Embeddings(name, dataset.stimulus.types(lower=lower)[0], layers, None, meta)

@@ -113,10 +113,8 @@ def similarity_evidence(
         return empty
     kernels: dict[str, list[np.ndarray]] = {}
     if len(loaded) > 1 and study.evidence.ceilings:
-        kernels = {
-            form: form_kernels(loaded, form, lower=study.scoring.lower)
-            for form in dict.fromkeys(measure.form for measure in measures)
-        }
+        forms = (measure.form for measure in measures)
+        kernels = form_kernels(loaded, forms, lower=study.scoring.lower)
     tables = [
         _of_measure(
             study,

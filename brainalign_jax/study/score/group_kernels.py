@@ -112,16 +112,3 @@ def spanned_rows(kernel: np.ndarray, *, dtype: str = "float32") -> np.ndarray:
     rows[:, :rank] = axes * np.where(largest < 0, -1, 1) * np.sqrt(variances[:rank])
     rows[np.diagonal(kernel) <= 0] = 0
     return rows.astype(dtype)
-
-
-def of_zero_mean(rows: np.ndarray) -> np.ndarray:
-    """Rows [..., R] turned within R + 1 axes, so that each has a mean of zero over them.
-
-    Inner products are kept, and correlations are then cosines.
-    """
-    rows = np.concatenate([rows, np.zeros((*rows.shape[:-1], 1), rows.dtype)], axis=-1)
-    # The reflection that exchanges the new axis, in which all are zero, and the diagonal.
-    away = np.full(rows.shape[-1], rows.shape[-1] ** -0.5)
-    away[-1] -= 1
-    away /= np.linalg.norm(away)
-    return (rows - 2 * (rows @ away)[..., None] * away).astype(rows.dtype)

@@ -182,14 +182,6 @@ def test_there_is_no_ceiling_of_ranks_over_voxels():
     assert printed_ceilings(people_with_levels(words), "spearman").empty
 
 
-def test_rows_of_zero_mean_keep_their_inner_products():
-    rows = np.random.default_rng(0).standard_normal((2, 7, 4))
-    turned = group_kernels.of_zero_mean(rows)
-    assert turned.shape == (2, 7, 5)
-    np.testing.assert_allclose(turned.mean(axis=-1), 0, atol=1e-12)
-    np.testing.assert_allclose(turned @ turned.swapaxes(1, 2), rows @ rows.swapaxes(1, 2))
-
-
 def test_bad_input_is_refused():
     responses = subjects()
     with pytest.raises(ValueError, match="'S9' is there 0 times"):
