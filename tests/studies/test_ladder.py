@@ -164,7 +164,7 @@ def test_everything_on_the_page_is_escaped(tmp_path):
     dataset = Dataset(evil, ("S1",), Stimulus.from_words(["a", "b"]), lambda subject: None)
     ladder_report.write(rows, tmp_path, dataset=dataset, command=evil)
     page = (tmp_path / "report.html").read_text()
-    assert "<script" not in page and page.count("&lt;script&gt;") >= 14
+    assert page.count("<script") == 1 and page.count("&lt;script&gt;") >= 14
 
 
 def test_the_sentence_names_the_step_where_the_score_above_the_null_falls_most():

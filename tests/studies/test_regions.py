@@ -366,9 +366,11 @@ def test_report_opens_with_the_verdict(scored_regions, tmp_path):
     assert again.manifest == json.loads(json.dumps(table.manifest))
     page = write_region_report(again, tmp_path).read_text()
     assert page.index("Yes, in 1 of 3 regions") < page.index("<li>") < page.index("<table")
-    assert "<strong>In the spoken region" in page and "<script" not in page and "http" not in page
+    assert (
+        "<strong>In the spoken region" in page and page.count("<script") == 1 and "http" not in page
+    )
     assert page.count("<img") == 1
-    text = re.sub('base64,[^"]*', "", page)
+    text = re.sub('base64,[^"]*|<script>.*</script>', "", page, flags=re.DOTALL)
     assert "nan" not in text.lower().replace("nuisan", "")
     with pytest.raises(FileNotFoundError, match="holds no region encoding"):
         RegionTable.load(tmp_path / "other")
@@ -387,7 +389,7 @@ def test_everything_in_the_report_is_escaped(scored_regions, tmp_path):
         "nuisance_sets": names, "regions": dict.fromkeys(("paced", "spoken", evil), evil),
     }  # fmt: skip
     page = write_region_report(RegionTable(rows, manifest), tmp_path).read_text()
-    assert "<script" not in page and page.count("&lt;script&gt;") > 30
+    assert page.count("<script") == 1 and page.count("&lt;script&gt;") > 30
 
 
 @pytest.mark.filterwarnings("ignore")

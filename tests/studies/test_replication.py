@@ -116,7 +116,7 @@ def test_everything_on_the_page_is_escaped(written, tmp_path, protocols):
     report.write(tables, layers, tmp_path, k=10, command=evil, simulated=True)
     page = (tmp_path / "report.html").read_text()
     assert "SIMULATED" in page and ("smooth noise" in page) == ("audited" not in protocols)
-    assert "<script" not in page and page.count("&lt;script&gt;") > 10
+    assert page.count("<script") == 1 and page.count("&lt;script&gt;") > 10
 
 
 def test_an_interval_of_a_layer_holds_the_share_of_hits(dataset, model, tmp_path):

@@ -25,7 +25,7 @@ _FIGURES = {
 
 
 def write_report(table: AbilitiesTable, folder: Path) -> Path:
-    """Write `folder`/report.html, without scripts or external resources, and its figures to figures/."""
+    """Write `folder`/report.html, one file that needs nothing else, and its figures to figures/."""
     level, answer = verdict.answer(table)
     (folder / "figures").mkdir(exist_ok=True)
     figures = []

@@ -43,7 +43,7 @@ _SUBLAYERS = {"attention": "attention", "ffn": "ffn", "layers": "block", "norms"
 
 
 def write_report(table: AblationTable, folder: str | Path) -> Path:
-    """Write `folder`/figures and `folder`/report.html, one file without scripts or external resources."""
+    """Write `folder`/figures and `folder`/report.html, one file that needs nothing else."""
     folder, manifest = Path(folder), table.manifest
     level, answer = verdict.answer(table)
     judged = verdict.verdicts(table)

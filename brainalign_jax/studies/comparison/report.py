@@ -22,7 +22,7 @@ _WORDS = 12  # that people agree on most and least
 
 
 def write_report(table: ComparisonTable, folder: str | Path) -> Path:
-    """Write `folder`/figures and `folder`/report.html, one file without scripts or external resources."""
+    """Write `folder`/figures and `folder`/report.html, one file that needs nothing else."""
     folder, manifest = Path(folder), table.manifest
     level, answer = verdict.answer(table)
     (folder / "figures").mkdir(exist_ok=True)

@@ -64,7 +64,7 @@ def shown_map(table: EncodingTable, model: int = 1) -> BrainMap:
 def write_report(
     table: EncodingTable, folder: Path, figures: list[page.Picture], noted: str
 ) -> Path:
-    """Write `folder`/report.html, one file without scripts or external resources."""
+    """Write `folder`/report.html, one file that needs nothing else."""
     manifest = table.manifest
     level, answer = verdict.answer(table)
     nuisances = dict.fromkeys(sum((m["nuisances"] for m in manifest["models"]), []))

@@ -31,7 +31,7 @@ _KINDS = {FIGURATIVE: "figurative", REFERENCE: "literal"}
 
 
 def write_report(table: FigurativeTable, folder: str | Path) -> Path:
-    """Write `folder`/report.html, without scripts or external resources, and its figures to figures/."""
+    """Write `folder`/report.html, one file that needs nothing else, and its figures to figures/."""
     folder = Path(folder)
     manifest = table.manifest
     judged = verdict.verdicts(table)

@@ -131,7 +131,7 @@ def draw_ladder_figure(table: NoveltyTable, shown: LadderVerdict) -> Figure:
 
 
 def write_report(table: NoveltyTable, folder: str | Path) -> Path:
-    """Write `folder`/report.html, without scripts or external resources, and its figures to figures/."""
+    """Write `folder`/report.html, one file that needs nothing else, and its figures to figures/."""
     folder = Path(folder)
     (folder / "figures").mkdir(exist_ok=True)
     manifest, judged = table.manifest, verdicts(table)

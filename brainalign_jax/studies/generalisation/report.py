@@ -26,7 +26,7 @@ FACTS = (  # of the manifest
 
 
 def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
-    """Write `folder`/report.html, without scripts or external resources, and its figures to figures/."""
+    """Write `folder`/report.html, one file that needs nothing else, and its figures to figures/."""
     folder = Path(folder)
     manifest = table.manifest
     names = list(manifest["conditions"])

@@ -34,7 +34,7 @@ _TOGETHER = {
 
 
 def write_report(table: LanguageTable, folder: str | Path) -> Path:
-    """Write `folder`/report.html, one file without scripts or external resources."""
+    """Write `folder`/report.html, one file that needs nothing else."""
     manifest = table.manifest
     languages = list(manifest["languages"])
     level, answer = verdict.answer(table)

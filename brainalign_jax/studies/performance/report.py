@@ -41,7 +41,7 @@ _MOST_LINES = 60
 
 
 def write_report(table: PerformanceTable, folder: str | Path) -> Path:
-    """Write `folder`/figures and `folder`/report.html, one file without scripts or external resources."""
+    """Write `folder`/figures and `folder`/report.html, one file that needs nothing else."""
     folder = Path(folder)
     level, answer = verdict.answer(table)
     (folder / "figures").mkdir(exist_ok=True)

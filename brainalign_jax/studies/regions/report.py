@@ -19,7 +19,7 @@ from brainalign_jax.study.report.wording import (
 
 
 def write_region_report(table: RegionTable, folder: str | Path) -> Path:
-    """Write `folder`/report.html, one file without scripts or external resources."""
+    """Write `folder`/report.html, one file that needs nothing else."""
     manifest = table.manifest
     model = short_names([manifest["model"]])[manifest["model"]]
     nuisances = plain_names(_few(table))

@@ -32,7 +32,7 @@ _FACTS = (  # of the manifest
 
 
 def write_report(table: TimeCourseTable, folder: str | Path) -> Path:
-    """Write `folder`/report.html, without scripts or external resources, and its figures to figures/."""
+    """Write `folder`/report.html, one file that needs nothing else, and its figures to figures/."""
     folder = Path(folder)
     (folder / "figures").mkdir(exist_ok=True)
     judged = verdict.verdicts(table)

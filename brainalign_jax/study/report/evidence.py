@@ -11,9 +11,11 @@ from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO, bars, lege
 from brainalign_jax.study.report.wording import (
     capitalised,
     interval,
+    known,
     number,
     p_value,
     percent,
+    probability,
     short_names,
 )
 from brainalign_jax.study.results import ResultTable
@@ -38,6 +40,44 @@ def answer(table: ResultTable) -> dict | None:
         return None
     k = int(verdict.tested(table)["k"].max())
     return {"verdict": said, "k": k, "confidence": percent(confidence(table))}
+
+
+def numbers(table: ResultTable) -> list[page.Number]:
+    """The three numbers that the verdict rests on: the score, its null, and what the other people's
+    responses score. Empty without evidence.
+    """
+    judged = verdict.decisive(table)
+    if judged is None:
+        return []
+    line = verdict.evidence_of(table, judged)
+    k, draws = int(line["k"]), line["n_draws"]
+    label = f"P@{k}" if k else capitalised(label_of(judged.method))
+    name = short_names([judged.model])[judged.model]
+    bounds = interval(line["lower"], line["upper"])
+    by = f"{name} by {judged.method}" if k else name
+    shown = [page.Number(label, number(line["score"]), f"{by}{', ' if bounds else ''}{bounds}")]
+    if known(line["null_mean"]):
+        said = f"mean of {int(draws)} draws, {probability(line['p'])}"
+        shown.append(
+            page.Number(
+                "Where words and responses do not belong together", number(line["null_mean"]), said
+            )
+        )
+    if known(line["ceiling"]):
+        shown.append(
+            page.Number(
+                "Other people's responses in the model's place",
+                number(line["ceiling"]),
+                "a lower bound of the noise ceiling",
+            )
+        )
+    if len(shown) < 3:
+        shown.append(
+            page.Number(
+                "Chance", number(line["chance"]), "uniform guesses" if k else "unrelated vectors"
+            )
+        )
+    return shown
 
 
 def evidence_values(table: ResultTable) -> dict | None:

@@ -1,4 +1,4 @@
-"""One HTML page that stands alone: tables, figures, style; no scripts, nothing from outside.
+"""One HTML page that stands alone: tables, figures, style; nothing from outside. Its script sorts tables.
 
 The HTML is in templates/, one a kind of report. What they are given is plain values, escaped as it is put in.
 """
@@ -64,7 +64,16 @@ def facts_of(
     ]
     known.append(("models", ", ".join(model["name"] for model in manifest["models"])))
     known += [(name, manifest[name]) for name in names]
+    known.append(("working_folder", manifest.get("working_folder")))
     return facts((key, value) for key, value in known if value not in empty)
+
+
+class Number(NamedTuple):
+    """A number that a page shows large: its name above, a note below."""
+
+    name: str
+    value: str
+    note: str
 
 
 class Picture(NamedTuple):

@@ -11,7 +11,7 @@ from brainalign_jax.study.evidence.chance import score_interval
 from brainalign_jax.study.names import UNTRAINED
 from brainalign_jax.study.protocol import PROTOCOLS, Protocol
 from brainalign_jax.study.report import head_maps, page, plots, summary
-from brainalign_jax.study.report.evidence import answer, confidence, evidence_values
+from brainalign_jax.study.report.evidence import answer, confidence, evidence_values, numbers
 from brainalign_jax.study.report.vectors import vectors_table
 from brainalign_jax.study.report.wording import (
     capitalised,
@@ -37,7 +37,7 @@ def write_report(
     notes: Iterable[str] = (),
     figures: dict[str, Figure] | None = None,
 ) -> Path:
-    """Write `folder`/report.html, one file without scripts or external resources.
+    """Write `folder`/report.html, one file that needs nothing else: verdict, picture, three numbers, tables.
 
     k: the k of P@k in headline, table and figures. notes: sentences shown under the headline. figures: of
     `plots.draw_figures`, which draws them where they are not given.
@@ -47,6 +47,12 @@ def write_report(
     """
     summary.check(table, k)
     figures = plots.draw_figures(table, k=k) if figures is None else figures
+    evidence = evidence_values(table)
+    pictures = [
+        page.picture(name, drawn, _caption(name, table, k)) for name, drawn in figures.items()
+    ]
+    # The page opens with what the verdict rests on, else with the first figure there is.
+    picture = evidence["parts"][0]["figure"] if evidence else pictures.pop(0) if pictures else None
     return page.write(
         Path(folder) / "report.html",
         "study",
@@ -54,13 +60,12 @@ def write_report(
         lead=_scope(table),
         opening=_opening(table, k),
         notes=tuple(notes),
-        evidence=evidence_values(table),
+        picture=picture,
+        evidence=evidence,
         summary=_summary(table, k),
         group=_group_table(table, k),
         vectors=vectors_table(table),
-        figures=[
-            page.picture(name, figure, _caption(name, table, k)) for name, figure in figures.items()
-        ],
+        figures=pictures,
         **_protocol(table),
         facts=_run_facts(table),
         models=_model_facts(table),
@@ -78,7 +83,13 @@ def _opening(table: ResultTable, k: int) -> dict:
     """Warnings, then the answer; where there is no evidence, a headline."""
     said = answer(table)
     headline = "" if said else summary.headline(table, k=k)
-    return {"warnings": summary.warnings(table), "answer": said, "headline": headline}
+    shown = numbers(table) if said else summary.best_numbers(table, k)
+    return {
+        "warnings": summary.warnings(table),
+        "answer": said,
+        "headline": headline,
+        "numbers": shown,
+    }
 
 
 def _dataset(table: ResultTable) -> str:

@@ -2,7 +2,7 @@
 
 from brainalign_jax.names import nearest
 from brainalign_jax.study.names import UNTRAINED
-from brainalign_jax.study.report import plots
+from brainalign_jax.study.report import page, plots
 from brainalign_jax.study.report.vectors import complaints
 from brainalign_jax.study.report.verdict import overall
 from brainalign_jax.study.report.wording import mean_of_subjects, number, short_names, span
@@ -151,6 +151,20 @@ def headline(table: ResultTable, *, k: int) -> str:
             f"(layer {line['layer']}).",
         )
     return " ".join(sentences)
+
+
+def best_numbers(table: ResultTable, k: int) -> list[page.Number]:
+    """The best score of the headline, chance, and rank accuracy; empty where no word was retrieved."""
+    summary = table.summary(k=k)
+    if summary.empty:
+        return []
+    best = summary.loc[summary["csls_avg"].idxmax()]
+    name = short_names(summary["model"])[best["model"]]
+    return [
+        page.Number(f"P@{k}", number(best["csls_avg"]), f"{name} by {best['method']}"),
+        page.Number("Chance", number(best["chance"]), "uniform guesses"),
+        page.Number("Rank accuracy", number(best["rank_accuracy"]), "0.5 by chance"),
+    ]
 
 
 def dependence(table: ResultTable) -> str:

@@ -121,38 +121,46 @@ def overall(table: ResultTable) -> Verdict | None:
 
     By measures of similarity only where no method decodes words.
     """
-    evidence = tested(table)
-    decoding = bool((evidence["k"] > 0).any())
-    evidence = evidence[(evidence["k"] > 0) == decoding]
-    single = [judged for judged in verdicts(table) if judged.decodes == decoding]
-    if not single:
+    best = decisive(table)
+    if best is None:
         return None
-    by_level = {level: [judged for judged in single if judged.level == level] for level in LEVELS}
-    evidence = evidence.set_index(["model", "method"])
-    dataset = str(evidence["dataset"].iloc[0])
-    for level in LEVELS:
-        if not by_level[level]:
-            continue
-        best = max(
-            by_level[level], key=lambda judged: evidence.loc[(judged.model, judged.method), "score"]
-        )
-        count = len(by_level[level])
-        controlled = known(evidence.loc[(best.model, best.method)].get("control_score"))
-        does, more, do = _SAYS[decoding]
-        beyond = f"On {dataset} the model's vectors {does} {more} than {_APART}"
-        and_controls = f", and {more} than its controls {do}"
-        and_controls = and_controls if controlled else "; no control was scored"
-        opening = {
-            "real": beyond + and_controls,
-            "static": beyond + and_controls,
-            "uncertain": f"{beyond}, but the evidence is thin",
-            "explained": f"{beyond}, but a control does as well",
-            "chance": f"On {dataset} nothing {_FINDS[decoding]} {more} than {_APART}",
-            "untested": f"On {dataset} no null was computed",
-        }[level]
-        of = f" ({count} of {len(single)} combinations of model and method)" * (len(single) > 1)
-        return Verdict(level, f"{opening}{of}. {best.text}")
-    return None
+    single = [judged for judged in verdicts(table) if judged.decodes == best.decodes]
+    line = evidence_of(table, best)
+    count = sum(judged.level == best.level for judged in single)
+    dataset, controlled = line["dataset"], known(line.get("control_score"))
+    does, more, do = _SAYS[best.decodes]
+    beyond = f"On {dataset} the model's vectors {does} {more} than {_APART}"
+    and_controls = f", and {more} than its controls {do}"
+    and_controls = and_controls if controlled else "; no control was scored"
+    opening = {
+        "real": beyond + and_controls,
+        "static": beyond + and_controls,
+        "uncertain": f"{beyond}, but the evidence is thin",
+        "explained": f"{beyond}, but a control does as well",
+        "chance": f"On {dataset} nothing {_FINDS[best.decodes]} {more} than {_APART}",
+        "untested": f"On {dataset} no null was computed",
+    }[best.level]
+    of = f" ({count} of {len(single)} combinations of model and method)" * (len(single) > 1)
+    return Verdict(best.level, f"{opening}{of}. {best.text}")
+
+
+def decisive(table: ResultTable) -> Verdict | None:
+    """The single verdict that `overall` is about: of the most evidence, then of the highest score."""
+    single = verdicts(table)
+    decoding = any(judged.decodes for judged in single)
+    single = [judged for judged in single if judged.decodes == decoding]
+    return max(
+        single,
+        key=lambda judged: (-LEVELS.index(judged.level), evidence_of(table, judged)["score"]),
+        default=None,
+    )
+
+
+def evidence_of(table: ResultTable, judged: Verdict) -> pd.Series:
+    """The row of `tested` that a single verdict is about."""
+    rows = tested(table)
+    rows = rows[(rows["model"] == judged.model) & (rows["method"] == judged.method)]
+    return rows[(rows["k"] > 0) == judged.decodes].iloc[0]
 
 
 def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:

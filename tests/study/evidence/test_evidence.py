@@ -22,6 +22,7 @@ from brainalign_jax.study.evidence.table import (
 from brainalign_jax.study.names import seed_of
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.report import report, verdict
+from brainalign_jax.study.report.evidence import numbers
 from brainalign_jax.study.results import GROUP, SELECTED, ResultTable
 from brainalign_jax.study.run import run_study
 from brainalign_jax.study.score.sweep import Scoring, score_subjects
@@ -68,6 +69,11 @@ def test_what_is_in_the_brain_is_real_and_what_is_not_is_not(studies):
     assert {study_verdict.level for study_verdict in verdict.verdicts(planted)} == {"real"}
     assert verdict.overall(planted).level == "real"
     assert {study_verdict.level for study_verdict in verdict.verdicts(absent)} == {"chance"}
+    judged = verdict.decisive(planted)
+    line, shown = verdict.evidence_of(planted, judged), numbers(planted)
+    assert line["score"] == planted.extras["evidence"].query("role == 'model'")["score"].max()
+    columns = ("score", "null_mean", "ceiling")
+    assert [value for _, value, _ in shown] == [f"{line[name]:.3f}" for name in columns]
     overall = verdict.overall(absent)
     assert overall.answer == "No" and "no evidence of alignment" in overall.text
     assert verdict.signatures([absent]) == [

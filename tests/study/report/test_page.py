@@ -30,14 +30,14 @@ def test_a_page_stands_alone():
 @pytest.mark.parametrize("name", ["title", "lead", "warning", "command"])
 def test_text_is_escaped(name):
     html = page.render("ladder", **ladder(**{name: EVIL}))
-    assert "<script" not in html and "&lt;script&gt;" in html and "&#34;" in html
+    assert html.count("<script") == 1 and "&lt;script&gt;" in html and "&#34;" in html
 
 
 def test_tables_and_figures_are_escaped():
     table = page.Table([EVIL, EVIL], [[EVIL, EVIL]], 1, EVIL)
     drawn = page.picture(EVIL, Figure(figsize=(2, 2)), EVIL)
     html = page.render("ladder", **ladder(steps=table, figure=drawn, sentences=[EVIL]))
-    assert "<script" not in html and html.count("&lt;script&gt;") == 8
+    assert html.count("<script") == 1 and html.count("&lt;script&gt;") == 8
     assert html.count('class="number"') == 2
 
 
