@@ -1,8 +1,9 @@
 """All jobs of a suite against their peers: seconds, ratio, error and share of the machine's limit.
 
-    python -m benchmarks.run --suite=core --output=out/core.json
+    python -m benchmarks.run --suite=core,evidence --output=out/core.json
 
-Under 15 minutes on 2 cores for the suite "core", the solvers of `align` and `study`. --jobs=csls takes
+Under 15 minutes on 2 cores for the suite "core", the solvers of `align` and `study`, and under 10 for
+"evidence", null draws beside their score and whole commands. --jobs=csls takes
 the jobs whose names match. Prints a Markdown table, a line for each ratio below its target, and writes
 JSON with all timings and the versions. Expect errors up to 1e-4 for predictions, 0 for alphas and ranks
 that differ otherwise than at ties, and every ratio at its target, given a machine with nothing
@@ -20,7 +21,9 @@ from absl import app, flags, logging
 from benchmarks import suite
 from benchmarks.measure import machine, markdown, shortfalls
 
-_SUITE = flags.DEFINE_string("suite", "core", "Takes the jobs of the modules benchmarks/SUITE_*.")
+_SUITE = flags.DEFINE_string(
+    "suite", "core", "Jobs of the modules benchmarks/SUITE_*; several by commas."
+)
 _JOBS = flags.DEFINE_string("jobs", "", "Only jobs whose name matches this regular expression.")
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Interleaved rounds; medians are reported.", 1)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write.")

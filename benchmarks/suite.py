@@ -13,12 +13,15 @@ from benchmarks.measure import Job, matmul_rates, measure_job
 
 
 def collect(suite: str, pattern: str) -> list[Job]:
-    """Jobs of the modules benchmarks/SUITE_*, by name, whose name matches. Raises ValueError if none."""
+    """Jobs of the modules benchmarks/SUITE_*, by name, whose name matches. Raises ValueError if none.
+
+    suite: one, or several with commas between.
+    """
     names = sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__))
     modules = [
         importlib.import_module(f"benchmarks.{name}")
         for name in names
-        if name.startswith(f"{suite}_")
+        if name.startswith(tuple(f"{part}_" for part in suite.split(",")))
     ]
     known = [job for module in modules for job in module.jobs()]
     matching = [job for job in known if re.search(pattern, job.name, re.IGNORECASE)]

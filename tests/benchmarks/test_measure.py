@@ -76,7 +76,8 @@ def test_suite_collects_jobs_by_name_and_survives_one_that_fails(monkeypatch):
     modules = [types.SimpleNamespace(name="tiny_numbers"), types.SimpleNamespace(name="measure")]
     monkeypatch.setattr(suite.pkgutil, "iter_modules", lambda path: modules)
     monkeypatch.setattr(suite, "matmul_rates", lambda: {"numpy": 1.0})
-    assert [job.name for job in suite.collect("tiny", "SUM")] == ["sum of numbers"]
+    for several in ("tiny", "other,tiny"):
+        assert [job.name for job in suite.collect(several, "SUM")] == ["sum of numbers"]
     with pytest.raises(ValueError, match="'sum of numbers', 'broken'"):
         suite.collect("tiny", "product")
     rows, _ = suite.run(suite.collect("tiny", "broken|sum"), 1)
