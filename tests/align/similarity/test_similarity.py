@@ -1,16 +1,21 @@
 """Measures of similarity against loops and peers, and what they must not depend on."""
 
+import doctest
+import io
+import sys
+
 import jax
 import numpy as np
+import programs
 import pytest
 from scipy.linalg import orthogonal_procrustes, subspace_angles
 from scipy.spatial.distance import pdist, squareform
 from sklearn.cross_decomposition import CCA
 
-from brainalign_jax.align import similarity
+from brainalign_jax.align import similarity as kernels
 
-linear_cka = jax.jit(similarity.linear_cka, static_argnames=("debiased",))
-mutual_neighbours = jax.jit(similarity.mutual_neighbours, static_argnames=("k",))
+similarity = programs.compiled(kernels)
+linear_cka, mutual_neighbours = similarity.linear_cka, similarity.mutual_neighbours
 
 
 def plain_cka(x, y):
@@ -89,6 +94,16 @@ def plain_shape(x, y, alpha):
 def sides(rng):
     x = rng.standard_normal((14, 6))
     return x, x[:, :4] @ rng.standard_normal((4, 9)) + rng.standard_normal((14, 9)) + 3
+
+
+@pytest.mark.parametrize("name", kernels.__all__)
+def test_examples_run_as_they_are_printed(name):
+    """Here the kernels are called operation by operation; below they are programs."""
+    kernel, said = getattr(kernels, name), io.StringIO()
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
+    for example in finder.find(kernel, name, globs=dict(vars(sys.modules[kernel.__module__]))):
+        runner.run(example, out=said.write)
+    assert said.getvalue() == ""
 
 
 def test_cka_equals_its_formulas(precision, sides):
@@ -191,8 +206,7 @@ def test_batches_equal_a_loop_and_one_batch_the_whole(precision, rng):
 
     k, m = kernels
     expected = total(k, m) / np.sqrt(total(k, k) * total(m, m))
-    jitted = jax.jit(similarity.minibatch_cka, static_argnames=("size",))
-    precision.close(jitted(*given, size=8), expected, factor=20)
+    precision.close(similarity.minibatch_cka(*given, size=8), expected, factor=20)
 
 
 def test_batches_of_noise_are_zero_in_the_mean_and_of_what_is_shared_near_the_whole(rng):
