@@ -300,14 +300,15 @@ def test_draws_equal_the_measure_of_permuted_words_and_find_nothing_in_noise(nam
             jax.vmap(measure.represent)(brains), jax.vmap(measure.represent)(models), orders
         )
 
+    represent, compare = jax.jit(measure.represent), jax.jit(measure.compare)
     p = []
     for study in range(200):
         brains, models = rng.standard_normal((2, 16, 8)), rng.standard_normal((3, 16, 6))
         values = np.asarray(drawn(brains, models))
         if study == 0:
             for draw, subject, layer in ((0, 1, 2), (7, 0, 1), (39, 1, 0)):
-                moved = measure.represent(jnp.asarray(brains[subject][orders[draw]]))
-                expected = measure.compare(moved, measure.represent(jnp.asarray(models[layer])))
+                moved = represent(brains[subject][orders[draw]])
+                expected = compare(moved, represent(models[layer]))
                 np.testing.assert_allclose(values[draw, subject, layer], expected, atol=2e-6)
         group = values.mean(axis=1).max(axis=1)
         p.append(permutation_p(group[0], group[1:]))
