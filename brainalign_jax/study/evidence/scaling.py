@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import jax
 import numpy as np
 import pandas as pd
 
@@ -14,6 +15,8 @@ COLUMNS = (
     "dataset", "method", "scope", "quantity", "slope", "lower", "upper", "p", "n_models", "n_subjects",
 )  # fmt: skip
 _SIGNS = 5000
+_subject_slopes = jax.jit(scaling_slope.subject_slopes, static_argnames=("n_families",))
+_slope_test = jax.jit(scaling_slope.slope_test, static_argnames=("confidence", "method"))
 
 
 def slopes(
@@ -86,7 +89,7 @@ def slope_of(
     if not len(sizes) or all(np.ptp(sizes[families == f]) == 0 for f in np.unique(families)):
         return None
     _, families = np.unique(families, return_inverse=True)
-    of_subjects = scaling_slope.subject_slopes(
+    of_subjects = _subject_slopes(
         np.float32(np.nan_to_num(scores)),
         np.float32(sizes),
         families,
@@ -98,7 +101,7 @@ def slope_of(
         slope = float(np.asarray(of_subjects)[0])
         interval, p = (slope, np.nan, np.nan), np.nan
     else:
-        test = scaling_slope.slope_test(
+        test = _slope_test(
             of_subjects,
             bootstrap.draw_counts(n_subjects, plan.n_bootstraps, random_state=plan.seed),
             scaling_slope.draw_signs(n_subjects, _SIGNS, random_state=plan.seed),

@@ -149,16 +149,18 @@ def test_one_group_is_ridge(precision, rng):
     grams, y, *masks = arrays(precision, groups, targets, train, test)
     alphas = precision.array(ALPHAS)
     fitted = random_search(grams, y, *masks, precision.array([[1.0]]), alphas, **SIZES)
-    errors = []
-    for fold_train, fold_test in zip(*masks, strict=True):
+
+    @jax.jit
+    def path_errors(fold_train, fold_test):
         path = ridge.predict_path(ridge.factor(grams[0], fold_train), y, alphas)
-        errors.append([linalg.weighted_mean((y - p) ** 2, fold_test) for p in path])
-    errors = jnp.asarray(errors).mean(axis=0)
-    chosen = alphas[ridge.select_alpha(errors, shared=False)]
+        return jnp.stack([linalg.weighted_mean((y - p) ** 2, fold_test) for p in path])
+
+    errors = np.mean([path_errors(*fold) for fold in zip(*masks, strict=True)], axis=0)
+    chosen = alphas[ridge.select_alpha(jnp.asarray(errors), shared=False)]
     precision.close(fitted.alphas, chosen)
     precision.close(fitted.errors, errors.min(axis=0), factor=50)
     rows = banded_search.fitted_rows(*masks, precision.dtype)
-    expected = ridge.predict(ridge.factor(grams[0], rows), y, chosen)
+    expected = jax.jit(lambda: ridge.predict(ridge.factor(grams[0], rows), y, chosen))()
     precision.close(predict(fitted, grams), expected, factor=50)
 
 

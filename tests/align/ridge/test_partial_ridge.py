@@ -7,6 +7,8 @@ from sklearn.linear_model import LinearRegression, Ridge
 from brainalign_jax.align.ridge import partial_ridge
 
 N, D, K = 40, 60, 3
+nuisance_operators = jax.jit(partial_ridge.nuisance_operators)
+factor, operators = jax.jit(partial_ridge.factor), jax.jit(partial_ridge.operators)
 
 
 @pytest.fixture(autouse=True)
@@ -45,16 +47,17 @@ def by_sklearn(x, z, y, train, lam, alpha):
 def test_predictions_are_those_of_scikit_learn(data, lam):
     x, z, y, mask = data
     alphas = [0.01, 1.0, 100.0, np.inf]
-    nuisance = partial_ridge.nuisance_operators(jnp.asarray(z), jnp.asarray(mask), jnp.array([lam]))
-    fitted = partial_ridge.factor(jnp.asarray(x), jnp.asarray(z), jnp.asarray(mask))
+    nuisance = nuisance_operators(jnp.asarray(z), jnp.asarray(mask), jnp.array([lam]))
+    fitted = factor(jnp.asarray(x), jnp.asarray(z), jnp.asarray(mask))
     rows = jnp.arange(N)
-    predicted = partial_ridge.operators(fitted, nuisance, jnp.array(alphas), rows) @ y
+    predicted = operators(fitted, nuisance, jnp.array(alphas), rows) @ y
     for index, alpha in enumerate(alphas):
         want = by_sklearn(x, z, y, mask > 0, lam, alpha)
         np.testing.assert_allclose(predicted[index], want, atol=1e-8)
 
 
 def test_it_is_two_penalties_in_one_problem(data):
+    """Here the kernels are called operation by operation."""
     x, z, y, mask = data
     train, lam, alpha = mask > 0, 0.3, 2.0
     n = train.sum()
@@ -77,13 +80,13 @@ def test_rows_left_out_have_no_part(data):
     x, z, y, mask = data
     other = [np.where(mask[:, None] > 0, columns, np.nan) for columns in (x, z)]
     same = [
-        partial_ridge.factor(jnp.asarray(a), jnp.asarray(b), jnp.asarray(mask)).eigenvalues
+        factor(jnp.asarray(a), jnp.asarray(b), jnp.asarray(mask)).eigenvalues
         for a, b in ((x, z), (np.nan_to_num(other[0]), np.nan_to_num(other[1])))
     ]
     np.testing.assert_allclose(*same, atol=1e-8)
-    nuisance = partial_ridge.nuisance_operators(jnp.asarray(z), jnp.asarray(mask), jnp.array([0.1]))
-    hats = partial_ridge.operators(
-        partial_ridge.factor(jnp.asarray(x), jnp.asarray(z), jnp.asarray(mask)),
+    nuisance = nuisance_operators(jnp.asarray(z), jnp.asarray(mask), jnp.array([0.1]))
+    hats = operators(
+        factor(jnp.asarray(x), jnp.asarray(z), jnp.asarray(mask)),
         nuisance,
         jnp.array([1.0]),
         jnp.arange(N),
@@ -95,9 +98,9 @@ def test_without_nuisances_it_is_ridge_of_standardised_features(data):
     x, _, y, mask = data
     train = mask > 0
     none = jnp.zeros((N, 0))
-    nuisance = partial_ridge.nuisance_operators(none, jnp.asarray(mask), jnp.zeros(1))
-    fitted = partial_ridge.factor(jnp.asarray(x), none, jnp.asarray(mask))
-    predicted = partial_ridge.operators(fitted, nuisance, jnp.array([0.5]), jnp.arange(N))[0] @ y
+    nuisance = nuisance_operators(none, jnp.asarray(mask), jnp.zeros(1))
+    fitted = factor(jnp.asarray(x), none, jnp.asarray(mask))
+    predicted = operators(fitted, nuisance, jnp.array([0.5]), jnp.arange(N))[0] @ y
     xs = (x - x[train].mean(axis=0)) / x[train].std(axis=0)
     want = Ridge(alpha=0.5 * D).fit(xs[train], y[train]).predict(xs)
     np.testing.assert_allclose(predicted, want, atol=1e-8)
@@ -106,17 +109,17 @@ def test_without_nuisances_it_is_ridge_of_standardised_features(data):
 def test_features_that_the_nuisances_hold_add_nothing(data):
     _, z, y, mask = data
     x = np.concatenate([z, z @ np.ones((K, 1)) + 4], axis=1)
-    fitted = partial_ridge.factor(jnp.asarray(x), jnp.asarray(z), jnp.asarray(mask))
+    fitted = factor(jnp.asarray(x), jnp.asarray(z), jnp.asarray(mask))
     assert not np.asarray(fitted.eigenvalues).any()
-    nuisance = partial_ridge.nuisance_operators(jnp.asarray(z), jnp.asarray(mask), jnp.zeros(1))
-    joint = partial_ridge.operators(fitted, nuisance, jnp.array([0.0, 1.0]), jnp.arange(N))
+    nuisance = nuisance_operators(jnp.asarray(z), jnp.asarray(mask), jnp.zeros(1))
+    joint = operators(fitted, nuisance, jnp.array([0.0, 1.0]), jnp.arange(N))
     np.testing.assert_allclose(joint, np.tile(nuisance, (2, 1, 1)), atol=1e-12)
 
 
 def test_nuisances_that_repeat_one_another_count_once(data):
     _, z, y, mask = data
     twice = jnp.asarray(np.concatenate([z, z[:, :1] * 2 - 1], axis=1))
-    predicted = partial_ridge.nuisance_operators(twice, jnp.asarray(mask), jnp.zeros(1))[0] @ y
+    predicted = nuisance_operators(twice, jnp.asarray(mask), jnp.zeros(1))[0] @ y
     want = LinearRegression().fit(z[mask > 0], y[mask > 0]).predict(z)
     np.testing.assert_allclose(predicted, want, atol=1e-7)
 
@@ -156,9 +159,9 @@ def test_float32_is_close(data):
     predictions = []
     for dtype in (jnp.float32, jnp.float64):
         x_, z_, mask_ = (jnp.asarray(part, dtype) for part in (x, z, mask))
-        nuisance = partial_ridge.nuisance_operators(z_, mask_, jnp.array([0.1], dtype))
-        fitted = partial_ridge.factor(x_, z_, mask_)
-        hats = partial_ridge.operators(fitted, nuisance, jnp.array([0.1], dtype), jnp.arange(N))
+        nuisance = nuisance_operators(z_, mask_, jnp.array([0.1], dtype))
+        fitted = factor(x_, z_, mask_)
+        hats = operators(fitted, nuisance, jnp.array([0.1], dtype), jnp.arange(N))
         assert hats.dtype == dtype
         predictions.append(np.asarray(hats)[0] @ y)
     np.testing.assert_allclose(*predictions, atol=2e-4)
