@@ -20,6 +20,7 @@ from brainalign_jax.studies.claims import (
     run_claims,
 )
 from brainalign_jax.studies.claims.claim_files import PUBLISHED_CLAIMS
+from brainalign_jax.studies.claims.claims import with_names
 from brainalign_jax.studies.claims.outcomes import Checked
 from brainalign_jax.studies.claims.quantities import Value
 
@@ -205,6 +206,12 @@ not_needed = "it describes the recordings"
     (claim,) = claims_of(tmp_path / "claims", people=text)
     row = run_claims([claim], datasets={"planted": people}, progress=False).rows.iloc[0]
     assert row["outcome"] == "reproduced" and row["lower"] < row["value"] < row["upper"]
+
+
+def test_tables_have_the_names_that_the_claim_has_for_models():
+    rows = pd.DataFrame({"model": ["/m/gpt2", "/m/gpt2-xl", "untrained:/m/gpt2-xl", "static:x"]})
+    named = with_names(rows, {"small": "/m/gpt2", "large": "/m/gpt2-xl"})
+    assert list(named["model"]) == ["small", "large", "untrained:large", "static:x"]
 
 
 # One number of tables.

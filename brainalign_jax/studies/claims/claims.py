@@ -165,11 +165,11 @@ class _Trying:
             tables = STUDIES[asked.study].run(
                 dataset, list(located.values()), asked.options, folder, False
             )
-            self.done[key] = {name: _named(rows, located) for name, rows in tables.items()}
+            self.done[key] = {name: with_names(rows, located) for name, rows in tables.items()}
         return self.done[key], "" if self.output is None else name
 
 
-def _named(rows: pd.DataFrame, located: Mapping[str, str | Embeddings]) -> pd.DataFrame:
+def with_names(rows: pd.DataFrame, located: Mapping[str, str | Embeddings]) -> pd.DataFrame:
     """The rows with the names that the claim has for models, in place of their folders."""
     places = {str(place): name for name, place in located.items() if isinstance(place, str)}
     renamed = {
@@ -181,7 +181,7 @@ def _named(rows: pd.DataFrame, located: Mapping[str, str | Embeddings]) -> pd.Da
 
 
 def _of_claim(name: object, places: Mapping[str, str]) -> object:
-    for place, of_claim in places.items():
+    for place, of_claim in sorted(places.items(), key=lambda pair: -len(pair[0])):
         if isinstance(name, str) and place in name:
             return name.replace(place, of_claim)
     return name

@@ -96,6 +96,8 @@ class Sources:
             return name
         if name.startswith(UNTRAINED):
             trained = self._model(name.removeprefix(UNTRAINED))
+            if isinstance(trained, Embeddings):
+                raise ModelAbsent(f"{name}: vectors in memory have no untrained twin")
             return f"{UNTRAINED}{trained}"
         source = resolve(name).source
         if Path(source).is_absolute():
