@@ -260,6 +260,11 @@ def test_spearman_is_that_of_ranks_and_a_score_has_the_interval_of_its_row():
     np.testing.assert_allclose(value, rows["layer"].corr(rows["value"], method="spearman"))
     own = Quantity("rows", where={"subject": "group"}, column="score").of({"rows": ROWS})
     assert own == Value(0.5, 0.0, 1.0, 1)
+    choices = dict(where={"subject": "S1", "model": "large"}, minus={"model": "small"})
+    of_two = Quantity("rows", column="score", aggregate="difference", **choices).of({"rows": ROWS})
+    assert of_two.value == 0 and np.isnan(
+        of_two.lower
+    )  # one row's interval is none of a difference
 
 
 @pytest.mark.parametrize(

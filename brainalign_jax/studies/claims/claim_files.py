@@ -89,7 +89,7 @@ class Claim:
 
     def cited(self) -> str:
         """Authors, year and source in a line."""
-        return "{authors} ({year}), {source}".format(**self.citation)
+        return "{authors} {year}, {source}".format(**self.citation)
 
 
 def read_claims(

@@ -138,7 +138,8 @@ class Quantity:
 
     def _own_interval(self, chosen: pd.DataFrame) -> tuple[float, float]:
         names = _INTERVALS.get(self.column, ())
-        if len(chosen) != 1 or self.transform or not names or not {*names} <= {*chosen.columns}:
+        plain = self.aggregate == "value" and self.transform is None
+        if not plain or not names or not {*names} <= {*chosen.columns}:
             return float("nan"), float("nan")
         return float(chosen[names[0]].iloc[0]), float(chosen[names[1]].iloc[0])
 

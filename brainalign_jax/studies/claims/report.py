@@ -7,13 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from brainalign_jax.studies.claims import outcomes
-from brainalign_jax.studies.claims.table import (
-    ClaimsTable,
-    counts_in_words,
-    published_text,
-    told_rows,
-    value_text,
-)
+from brainalign_jax.studies.claims.table import ClaimsTable, counts_in_words, told_rows
 from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.wording import counted, known
 
@@ -107,8 +101,5 @@ def draw_claims(table: ClaimsTable) -> Figure:
         axis.set_yticks([])
         figure_parts.plain_axis(axis, "x")
         axis.tick_params(labelsize=8)
-        said = (
-            f"{row.title}: {row.outcome}; published {published_text(row)}, here {value_text(row)}"
-        )
-        axis.set_title(said, fontsize=8, loc="left")
+        axis.set_title(f"{row.title}: {row.outcome}", fontsize=8, loc="left")
     return figure
