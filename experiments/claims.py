@@ -1,12 +1,11 @@
 """Claims of papers, tried by their own protocol and then by audited evidence.
 
-    python -m experiments.claims --action=run --data_dir=../shared/data --models_dir=models
-    --output_dir=out/claims
+    python -m experiments.claims --action=run --data_dir=../shared/data \
+        --model_dirs=sentence-transformers/all-MiniLM-L6-v2=FOLDER --output_dir=out/claims
 
 Writes OUT/claims.parquet (a row a claim: published, here, outcome, why), OUT/claims.md, OUT/figures/,
-OUT/manifest.json, OUT/report.html and each study in OUT/studies. The same as `brainalign claims`. Expect a
-minute or two of processor time for the claims of the package on pereira180 and alice; docs/claims.md has
-the table.
+OUT/manifest.json, OUT/report.html and each study in OUT/studies. The same as `brainalign claims`. Expect the
+table of docs/claims.md in some minutes of processor time.
 """
 
 from absl import app
