@@ -1,5 +1,6 @@
 """Claims as files: outcomes on planted data, numbers of tables, files that are refused, those that ship."""
 
+import doctest
 import re
 
 import numpy as np
@@ -15,7 +16,10 @@ from brainalign_jax.studies.claims import (
     ClaimsTable,
     Expected,
     Quantity,
+    claim_files,
     outcome_of,
+    outcomes,
+    quantities,
     read_claims,
     run_claims,
 )
@@ -252,6 +256,12 @@ def test_numbers_of_a_table(choices, expected):
     value = Quantity("rows", **choices).of({"rows": ROWS})
     np.testing.assert_allclose(value.value, expected, rtol=1e-12)
     assert np.isfinite(value.lower) == ("each" in choices)
+
+
+@pytest.mark.parametrize("module", [claim_files, outcomes, quantities])
+def test_examples_run(module):
+    ran = doctest.testmod(module)
+    assert ran.attempted > 0 == ran.failed
 
 
 def test_spearman_is_that_of_ranks_and_a_score_has_the_interval_of_its_row():
