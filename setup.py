@@ -31,6 +31,7 @@ setup(
     packages=find_packages(include=["brainalign_jax", "brainalign_jax.*"]),
     package_data={
         "brainalign_jax": ["data/*.txt", "py.typed"],
+        "brainalign_jax.studies.claims": ["published/*.toml"],
         "brainalign_jax.study.report": ["templates/*.html.jinja"],
     },
     entry_points={"console_scripts": ["brainalign = brainalign_jax.cli:main"]},

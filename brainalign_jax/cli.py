@@ -25,6 +25,7 @@ COMMANDS = {
     "compare": ("compare", "COMPARE"),
     "performance": ("performance", "PERFORMANCE"),
     "abilities": ("abilities", "ABILITIES"),
+    "claims": ("claims", "CLAIMS"),
     "embed": ("words", "EMBED"),
     "surprisal": ("words", "SURPRISAL"),
     "fetch": ("catalog", "FETCH"),

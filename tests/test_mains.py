@@ -14,6 +14,7 @@ from brainalign_jax.studies.replication import replication
 NAMES = (
     "abilities",
     "ablation",
+    "claims",
     "comparison",
     "contrastive_maps",
     "encoding",

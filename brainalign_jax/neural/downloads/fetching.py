@@ -82,7 +82,7 @@ def fetch(
     """
     release = name if isinstance(name, Release) else release_info(name)
     wanted = _wanted(release, subjects, stories)
-    record = Record(_data_folder(data_dir) / release.name)
+    record = Record(data_folder(data_dir) / release.name)
     patience = Patience(timeout, retries, backoff)
     offline = _is_offline() if offline is None else offline
     addresses = Addresses(release, patience)
@@ -92,7 +92,8 @@ def fetch(
     return record.folder
 
 
-def _data_folder(data_dir: str | os.PathLike | None) -> Path:
+def data_folder(data_dir: str | os.PathLike | None) -> Path:
+    """The folder of releases' folders: the one given, that of BRAINALIGN_DATA, or the user's cache folder."""
     if data_dir is not None:
         return user_path(data_dir, "data_dir", "a folder, or None for the usual one")
     if DATA in os.environ:

@@ -1,0 +1,202 @@
+"""The studies that a claim may ask for: their options, checked as they check them, and their tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from brainalign_jax.embedding import Embedding
+from brainalign_jax.language import Embeddings
+from brainalign_jax.names import check_known
+from brainalign_jax.neural.readers import Dataset
+from brainalign_jax.neural.responses import intersubject_correlation
+from brainalign_jax.studies.encoding import encoding
+from brainalign_jax.studies.encoding.table import COLUMNS as ENCODING_COLUMNS
+from brainalign_jax.studies.options import VoxelEncoding
+from brainalign_jax.study import results
+from brainalign_jax.study.evidence import intervals, rsa, scaling, table
+from brainalign_jax.study.evidence.similarity import LAYER_COLUMNS
+from brainalign_jax.study.options import EvidencePlan, Scoring
+from brainalign_jax.study.protocol import PROTOCOLS, Protocol, protocol
+from brainalign_jax.study.run import run_study
+
+Model = str | Embeddings
+Tables = dict[str, pd.DataFrame]
+
+
+class Options(NamedTuple):
+    """What a study is asked with: instances of its dataclasses by their class, and what is none's."""
+
+    of: Mapping[type, Mapping[str, Any]]
+    others: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class AskedStudy:
+    """A study that claims may name.
+
+    tables: name -> columns. options: the dataclasses whose described fields are its options; others: name ->
+    default of those that are no field. takes_models: whether it compares any. run: (data set, models,
+    options, folder to write to or None, progress) -> its tables. check: raises ValueError for options that
+    do not fit.
+    """
+
+    tables: Mapping[str, tuple[str, ...]]
+    options: tuple[type, ...]
+    others: Mapping[str, object]
+    takes_models: bool
+    run: Callable[[Dataset, Sequence[Model], Options, Path | None, bool], Tables]
+    check: Callable[[Options], object]
+
+    def asked(self, given: Mapping[str, Any]) -> Options:
+        """The options as a claim file gives them, sorted by whose they are.
+
+        Raises: ValueError for a name that is none, and for a value that the study refuses.
+        """
+        fields = {
+            cls: {f.name for f in dataclasses.fields(cls) if "help" in f.metadata}
+            for cls in self.options
+        }
+        known = [*self.others, *dict.fromkeys(name for names in fields.values() for name in names)]
+        for name in given:
+            check_known("option", name, known)
+        plain = {name: _plain(value) for name, value in given.items()}
+        asked = Options(
+            {cls: {n: v for n, v in plain.items() if n in names} for cls, names in fields.items()},
+            {**self.others, **{name: plain[name] for name in self.others if name in plain}},
+        )
+        self.check(asked)
+        return asked
+
+
+def _plain(value: Any) -> Any:
+    return tuple(map(_plain, value)) if isinstance(value, list) else value
+
+
+# A study of words: protocol, scoring, vectors and evidence.
+
+
+def _check_align(asked: Options) -> None:
+    check_known("protocol=", asked.others["protocol"], PROTOCOLS)
+    _protocol(asked, timed=True, grouped=False, dataset="")
+    Scoring(**asked.of[Scoring])
+    Embedding(**asked.of[Embedding])
+    if type(asked.others["evidence"]) is not bool:
+        raise ValueError(f"evidence={asked.others['evidence']!r} must be true or false")
+    plan = EvidencePlan(**asked.of[EvidencePlan])
+    if not asked.others["evidence"] and asked.of[EvidencePlan]:
+        name = next((name for name in asked.of[EvidencePlan] if name != "seed"), None)
+        if name is not None:
+            raise ValueError(f"{name}={getattr(plan, name)!r} is of evidence, which is false")
+
+
+def _protocol(asked: Options, **words) -> Protocol:
+    return protocol(str(asked.others["protocol"]), **words, **asked.of[Protocol])
+
+
+def _align(dataset, models, asked, output, progress) -> Tables:
+    words = dataset.stimulus
+    chosen = _protocol(
+        asked,
+        timed=words.onsets is not None,
+        grouped=words.run is not None,
+        dataset=dataset.name,
+    )
+    scoring = Scoring(**{**asked.of[Scoring], "protocol": chosen})
+    evidence = EvidencePlan(**asked.of[EvidencePlan]) if asked.others["evidence"] else None
+    several = [_shipped(dataset, model) for model in models]
+    scored = run_study(
+        dataset,
+        several,
+        scoring,
+        output,
+        embedding=Embedding(**asked.of[Embedding]),
+        evidence=evidence,
+        report_k=10 if 10 in scoring.ks else scoring.ks[-1],
+        progress=progress,
+    )
+    return {"results": scored.rows, **scored.extras}
+
+
+def _shipped(dataset: Dataset, model: Model) -> Model:
+    """The vectors of the release of that name, which a study otherwise takes as a control."""
+    name = str(model).removeprefix(RELEASED) if isinstance(model, str) else ""
+    if not isinstance(model, str) or not model.startswith(RELEASED):
+        return model
+    check_known("vectors", name, dataset.vectors, of=dataset.name)
+    types, token_to_type = dataset.stimulus.types(lower=False)
+    values = np.asarray(dataset.vectors[name], np.float64).reshape(len(token_to_type), -1)
+    first = np.unique(np.asarray(token_to_type), return_index=True)[1]
+    return Embeddings(model, types, values[first][None], None, {"family": "static"})
+
+
+RELEASED = "released:"
+
+# Time courses of voxels or regions.
+
+
+def _check_encode(asked: Options) -> None:
+    VoxelEncoding(**asked.of[VoxelEncoding])
+
+
+def _encode(dataset, models, asked, output, progress) -> Tables:
+    plan = VoxelEncoding(**asked.of[VoxelEncoding])
+    encoded = encoding.run_encoding(dataset, models, output, plan=plan, progress=progress)
+    return {"encoding": encoded.rows}
+
+
+# People with one another, without a model.
+_PEOPLE = ("dataset", "subject", "region", "value", "n_volumes")
+
+
+def _intersubject(dataset, models, asked, output, progress) -> Tables:
+    """Correlation of each person's time courses with the mean of the others', region by region."""
+    if dataset.time_courses is None:
+        raise ValueError(f"{dataset.name} has no time courses: name a data set of scans")
+    people = [dataset.time_courses(subject) for subject in dataset.subjects]
+    shapes = {np.shape(person.values) for person in people}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{dataset.name}: people of the same volumes and voxels are correlated, not "
+            f"{', '.join(map(str, sorted(shapes)))}: name subjects that share both"
+        )
+    values = intersubject_correlation(np.stack([np.asarray(p.values) for p in people]))
+    names = people[0].feature_names or [f"voxel {i}" for i in range(values.shape[1])]
+    lines = [
+        (dataset.name, subject, region, values[row, column], len(people[0].values))
+        for row, subject in enumerate(dataset.subjects)
+        for column, region in enumerate(names)
+    ]
+    return {"intersubject": pd.DataFrame(lines, columns=list(_PEOPLE))}
+
+
+STUDIES: dict[str, AskedStudy] = {
+    "align": AskedStudy(
+        {
+            "results": results.COLUMNS,
+            "evidence": table.COLUMNS,
+            "scaling": scaling.COLUMNS,
+            "intervals": intervals.COLUMNS,
+            "rsa": rsa.COLUMNS,
+            "similarity": table.COLUMNS,
+            "similarity_layers": LAYER_COLUMNS,
+        },
+        (Protocol, Scoring, Embedding, EvidencePlan),
+        {"protocol": "audited", "evidence": True},
+        True,
+        _align,
+        _check_align,
+    ),
+    "encode": AskedStudy(
+        {"encoding": ENCODING_COLUMNS}, (VoxelEncoding,), {}, True, _encode, _check_encode
+    ),
+    "intersubject": AskedStudy(
+        {"intersubject": _PEOPLE}, (), {}, False, _intersubject, lambda asked: None
+    ),
+}
