@@ -108,8 +108,9 @@ def similarity_evidence(
         for repeats in {measure.repeats for measure in measures}
     }
     n_types = max(len(of.types) for of in words.values())
+    most = max(measure.layer_matrices(max(_block_sizes(study))) for measure in measures)
     size = 2 * np.dtype(study.computation.dtype).itemsize * n_types**2
-    if size * (len(loaded) + 2 * _LAYERS) > study.computation.rdm_bytes:
+    if size * (len(loaded) + 2 * _LAYERS * most) > study.computation.rdm_bytes:
         return empty
     kernels: dict[str, list[np.ndarray]] = {}
     if len(loaded) > 1 and study.evidence.ceilings:
@@ -132,6 +133,15 @@ def similarity_evidence(
     tested = rows["role"].eq("model") & rows["p"].notna()
     rows.loc[tested, "p_fdr"] = adjusted_p(rows.loc[tested, "p"].to_numpy(float))
     return rows, layers
+
+
+def _block_sizes(study: Study) -> list[int]:
+    """Layers of each block of each model that are scored."""
+    return [
+        len(numbers)
+        for model in study.models
+        for numbers in layer_numbers(study.vectors(model), study.scoring.layers)
+    ]
 
 
 def _of_measure(
@@ -263,7 +273,10 @@ def _of_model(
         ready = preparation.prepare_vectors(
             layers, protocol, n_features=n_features, folds=False, dtype=study.computation.dtype
         )
-        rows = (measure.centred(layer[words.types]) for layer in ready)
+        compared = ready[:, words.types]
+        rows = (
+            measure.centred(measure.layer_rows(compared, layer)) for layer in range(len(compared))
+        )
         parts.append((np.array(chosen), *_drawn(study, measure, brains, rows, words)))
     layers, observed, drawn = zip(*parts, strict=True)
     return LayerValues(
