@@ -50,7 +50,8 @@ class Measure:
         may be in the axes that they span.
         """
         if self.repeats:
-            return repeated_rows(values, *words, n_features=n_features)
+            parts = self.protocol.rdm_parts
+            return repeated_rows(values, *words, n_features=n_features, parts=parts)
         return type_means(values, *words[:2])
 
     def represent(self, rows: jax.Array) -> Any:
