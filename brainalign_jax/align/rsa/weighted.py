@@ -255,10 +255,8 @@ def fit(
         )
     squares, square = jax.vmap(square_form)(components), square_form(target)
     words = jnp.ones((1, len(square)), square.dtype)
-    options = dict(method=method, noise=noise)
-    return apply(factor(squares, words, words, **options), square, words, words, **options).weights[
-        0
-    ]
+    known = factor(squares, words, words, method=method, noise=noise)
+    return apply(known, square, words, words, method=method, noise=noise).weights[0]
 
 
 def weighted_sum(
