@@ -93,7 +93,8 @@ def similarity_evidence(
     layer of every draw, of shifts in time no smaller than 1 / the number of independent ones; null_mean and
     null_high: of these, as they would be in the best layer. ceiling: the others' responses side by side in
     the model's place, mean over subjects; where dissimilarities are correlations, each person's responses to
-    a word less their mean; NaN where they are of ranks. Intervals are over subjects.
+    a word less their mean; NaN where they are of ranks, or the inner products of all words do not fit.
+    Intervals are over subjects.
     """
     protocol, asked = study.scoring.protocol, study.scoring.measures
     measures = [measure_of(name, protocol) for name in asked if name != RSA]
@@ -108,12 +109,18 @@ def similarity_evidence(
         for repeats in {measure.repeats for measure in measures}
     }
     n_types = max(len(of.types) for of in words.values())
-    most = max(measure.layer_matrices(max(_block_sizes(study))) for measure in measures)
-    size = 2 * np.dtype(study.computation.dtype).itemsize * n_types**2
-    if size * (len(loaded) + 2 * _LAYERS * most) > study.computation.rdm_bytes:
+    # Twice, as draws are made of what is compared of all subjects and of some layers.
+    itemsize, n_layers = np.dtype(study.computation.dtype).itemsize, max(_block_sizes(study))
+    numbers = max(
+        len(loaded) * measure.held_numbers(n_types, 1)
+        + 2 * _LAYERS * measure.held_numbers(n_types, n_layers)
+        for measure in measures
+    )
+    if 2 * itemsize * numbers > study.computation.rdm_bytes:
         return empty
+    fits = 2 * itemsize * n_types**2 * (len(loaded) + 2 * _LAYERS) <= study.computation.rdm_bytes
     kernels: dict[str, list[np.ndarray]] = {}
-    if len(loaded) > 1 and study.evidence.ceilings:
+    if len(loaded) > 1 and study.evidence.ceilings and fits:  # inner products of all words
         kernels = {
             form: form_kernels(loaded, form, lower=study.scoring.lower)
             for form in dict.fromkeys(measure.form for measure in measures)

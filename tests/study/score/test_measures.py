@@ -30,6 +30,7 @@ from brainalign_jax.study.report.evidence import evidence_values
 from brainalign_jax.study.report.summary import measure_cells
 from brainalign_jax.study.report.verdict import verdicts
 from brainalign_jax.study.score.measures import measure_of
+from brainalign_jax.study.score.measures import rsa as rsa_measure
 from brainalign_jax.study.score.measures.rsa import RdmMeasure
 from brainalign_jax.study.score.measures.weighted import word_folds
 from brainalign_jax.study.score.sweep import score
@@ -540,3 +541,39 @@ def test_every_measure_of_a_file_is_known_and_in_the_docs():
     (rows,) = re.findall(r"^\| measure \| what is alike \|.*?\n\n", page, re.M | re.S)
     for name in names:
         assert f"`{name}`" in rows, name
+
+
+def test_evidence_of_batches_is_there_where_all_inner_products_do_not_fit(
+    dataset, words, planted, monkeypatch
+):
+    monkeypatch.setattr("brainalign_jax.study.score.measures.kernels.BATCH", 8)
+    measure = measure_of("minibatch_cka", ba.protocol("audited", timed=False))
+    n_subjects, n_types = len(dataset.subjects), 60
+    enough = 2 * 4 * measure.held_numbers(n_types, 1) * (n_subjects + 16)
+    assert enough < 2 * 4 * n_types**2 * (n_subjects + 16)
+    plan = replace(PLAN, controls=(), untrained_seeds=0, n_permutations=9)
+    for name, rdm_bytes, n_rows in (
+        ("minibatch_cka", enough, 1),
+        ("minibatch_cka", enough - 1, 0),
+        ("cka", enough, 0),
+    ):
+        computation = Computation(threads=1, rdm_bytes=rdm_bytes)
+        given = {"model": make_embeddings(words, planted[0])}
+        study = Study(dataset, ("model",), chosen(name), computation, evidence=plan, given=given)
+        rows, _ = similarity_evidence(study)
+        assert len(rows) == n_rows
+        if n_rows:
+            assert rows["p"].iloc[0] == 0.1 and np.isnan(rows["ceiling"].iloc[0])
+
+
+@pytest.mark.parametrize("comparison", ["spearman", "corr_cov"])
+def test_the_plan_of_rdms_is_no_less_than_what_xla_holds(comparison):
+    protocol = ba.protocol("audited", timed=False, rdm_comparison=comparison)
+    measure, n_types = measure_of("rsa", protocol), 300
+    rows = jax.ShapeDtypeStruct((n_types, 20), jnp.float32)
+    options = dict(metric="cosine", method=comparison)
+    held = rsa_measure._vector.lower(rows, **options).compile().memory_analysis()
+    for n_subjects, workers in ((1, 1), (20, 1), (2, 4)):
+        planned = measure.needed_bytes(n_subjects, n_types, Computation(threads=workers))
+        least = held.output_size_in_bytes * (n_subjects + workers)
+        assert planned >= least + held.temp_size_in_bytes * workers

@@ -89,9 +89,9 @@ class Measure:
         itemsize = np.dtype(computation.dtype).itemsize
         return itemsize * n_types**2 * (n_subjects + 4 * computation.workers())
 
-    def layer_matrices(self, n_layers: int) -> int:
-        """How many [T, T] what is compared of one layer holds, of a model of so many."""
-        return 1
+    def held_numbers(self, n_types: int, n_layers: int) -> int:
+        """How many numbers what is compared of one layer holds, of a model of so many layers; at most."""
+        return n_types**2
 
     def scores(
         self,

@@ -57,7 +57,8 @@ class RsaScore(Measure):
     ) -> int:
         n_pairs = n_types * (n_types - 1) // 2
         itemsize = np.dtype(computation.dtype).itemsize
-        return itemsize * n_pairs * (n_subjects + 9 * computation.workers())
+        held = 2 if is_whitened(self.protocol) else 1  # a matrix, where others are condensed
+        return itemsize * n_pairs * (held * n_subjects + 9 * computation.workers())
 
     def scores(
         self,

@@ -70,8 +70,8 @@ class WeightedRsa(MatrixMeasure):
         itemsize = np.dtype(computation.dtype).itemsize
         return itemsize * n_types**2 * (n_subjects + (n_layers + 9) * computation.workers())
 
-    def layer_matrices(self, n_layers: int) -> int:
-        return n_layers
+    def held_numbers(self, n_types: int, n_layers: int) -> int:
+        return n_types**2 * n_layers
 
     def layer_rows(self, values: np.ndarray, layer: int) -> np.ndarray:
         """[T, L, 1, D] of the vectors [L, T, D] up to a layer; zeros for those after it."""
