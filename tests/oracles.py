@@ -352,3 +352,12 @@ def kept_share(values, nuisances, rows):
         exceeds = own > np.quantile(turned, 0.95)
         shares.append(np.sqrt(max(1 - np.mean(turned) / own, 0)) if exceeds else 0.0)
     return np.array(shares)
+
+
+def covariance_of_distances(noise):
+    """Covariance [P, P] of the squared distances of items that do not differ, of noise [N, N]."""
+    first, second = np.triu_indices(len(noise), 1)
+    contrasts = np.zeros((len(first), len(noise)))
+    contrasts[np.arange(len(first)), first] = 1
+    contrasts[np.arange(len(first)), second] = -1
+    return (contrasts @ noise @ contrasts.T) ** 2

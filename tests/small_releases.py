@@ -1,6 +1,7 @@
 """Small sound data sets in every layout that a reader knows, for tests of what corruption does to them."""
 
 import functools
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -326,3 +327,39 @@ RELEASES = {
     "table saved": Release("table", write_saved, ("P01.npz", "P02.npz"), 200),
     "kernels": Release("kernels", write_kernels, ("P01.npz", "P02.npz"), 200),
 }
+
+
+def write_mne(folder):
+    """Recordings of 60 s and epochs of their words, of two people, with a table of the words."""
+    import mne
+
+    folder.mkdir()
+    info = mne.create_info(["M1", "M2", "E1"], 20.0, ["mag", "mag", "eeg"])
+    onsets = 1 + 0.9 * np.arange(len(WORDS))
+    samples = np.round(20 * onsets).astype(int)
+    events = np.column_stack([samples, 0 * samples, 0 * samples + 1])
+    for number in (1, 2):
+        values = np.random.default_rng(number).standard_normal((3, 1200))
+        raw = mne.io.RawArray(values * [[1e-13], [1e-13], [1e-6]], info, verbose="error")
+        raw.save(folder / f"S{number}_raw.fif", verbose="error")
+        options = dict(tmin=-0.1, tmax=0.5, baseline=None, preload=True, verbose="error")
+        epochs = mne.Epochs(raw, events, **options)
+        epochs.save(folder / f"S{number}-epo.fif", verbose="error")
+    table = pd.DataFrame({"onset": onsets, "word": WORDS})
+    table.to_csv(folder / "words.tsv", sep="\t", index=False)
+
+
+if importlib.util.find_spec("mne"):
+    MNE_WORDS = "words.tsv"
+    RELEASES |= {
+        "mne epochs": Release(
+            "mne", write_mne, ("S1-epo.fif", MNE_WORDS), 3000, options={"words": MNE_WORDS}
+        ),
+        "mne raw": Release(
+            "mne",
+            write_mne,
+            ("S1_raw.fif", MNE_WORDS),
+            3000,
+            options={"words": MNE_WORDS, "raw": "{subject}_raw.fif"},
+        ),
+    }

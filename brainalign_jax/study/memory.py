@@ -223,7 +223,9 @@ class _Counted:
             }
             stages.append(Stage(method.name, held | kept | work))
         if measures:
-            wanted = [m.needed_bytes(n_held, n_types, self.computation) for m in measures]
+            n_layers = max(block[0] for block in blocks)
+            sizes_of = n_held, n_types, self.computation, n_layers
+            wanted = [measure.needed_bytes(*sizes_of) for measure in measures]
             means = n_held * n_types * sum(compared.values()) * item
             rdms = {"RDMs": min(max(wanted), self.computation.rdm_bytes), "mean responses": means}
             stages.append(Stage("compare geometries", held | rdms))

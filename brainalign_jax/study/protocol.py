@@ -123,6 +123,13 @@ class Protocol:
         "(words are then decoded by correlations).",
         choices=("correlation", "cosine", "euclidean", "spearman", "crossnobis"),
     )
+    rdm_parts: str = described(
+        "Parts of the data whose noise crossnobis takes to be independent. runs: the runs, of words that "
+        "occur in every run that has repeated words; presentations: a word's first, second, ..., in "
+        "different runs where there are runs; auto: runs where that leaves out no repeated word, else "
+        "presentations.",
+        choices=("auto", "runs", "presentations"),
+    )
     rdm_comparison: str = described(
         "Similarity of two RDMs. cosine_cov, corr_cov: whitened, as distances of one word share its noise.",
         choices=("pearson", "spearman", "kendall_tau_a", "cosine_cov", "corr_cov"),
@@ -184,6 +191,7 @@ AUDITED = Protocol(
     vector_axes=-1,
     first_token="model",
     rdm_metric="correlation",
+    rdm_parts="auto",
     rdm_comparison="spearman",
 )
 
@@ -217,6 +225,7 @@ PAPER = Protocol(
     vector_axes=0,
     first_token="tokenizer",
     rdm_metric="spearman",
+    rdm_parts="auto",
     rdm_comparison="spearman",
 )
 

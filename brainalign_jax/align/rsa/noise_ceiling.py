@@ -36,7 +36,11 @@ class NoiseCeiling(NamedTuple):
 
 
 def noise_ceiling(
-    rdms: Float[Array, "..."], *, method: str = "spearman", rank_mean: bool = True
+    rdms: Float[Array, "..."],
+    *,
+    method: str = "spearman",
+    rank_mean: bool = True,
+    noise: Float[Array, "..."] | None = None,
 ) -> NoiseCeiling:
     """Both bounds, subject by subject, from the condensed RDMs [S, P] of the same items.
 
@@ -46,6 +50,7 @@ def noise_ceiling(
       rank_mean: for Spearman, rank the mean of the ranks again, as rsatoolbox does: a model's RDM is
         ranked, too. Otherwise a subject's ranks are correlated with the mean of ranks as it is, the
         largest mean correlation that any vector reaches.
+      noise: [N] variances or [N, N] covariance of the items' noise, for `whitened.COMPARISONS`.
 
     A constant RDM counts as 0 in every comparison; where one holds NaN or an infinity all bounds are NaN.
 
@@ -57,6 +62,7 @@ def noise_ceiling(
         raise ValueError(
             f"RDMs have shape {rdms.shape}; a noise ceiling needs [subjects, pairs] of at least two subjects"
         )
+    rsa.check_noise(noise, method=method)
     rdms = jnp.where(jnp.isfinite(rdms).all(axis=1, keepdims=True), rdms, jnp.nan)
     linear = {"pearson": "correlation", "cosine": "cosine"}
     if not rank_mean:
@@ -65,7 +71,11 @@ def noise_ceiling(
         metric = linear[method]
         return ceiling_of_gram(linalg.gram(rsa.unit_rows(rdms, metric=metric)))
     if method in whitened.COMPARISONS:
-        unit = jax.lax.map(lambda rdm: rsa.comparison_vector(rdm, method=method), rdms)
+
+        def unit_vector(rdm):
+            return rsa.comparison_vector(rdm, method=method, noise=noise)
+
+        unit = jax.lax.map(unit_vector, rdms)
         return ceiling_of_gram(linalg.gram(unit))
     # Ranks, not centred ranks: their sums are exact, so that equal means stay ties.
     ranks = ranking.rank(rdms)

@@ -109,9 +109,15 @@ def unit_rows(x: Float[Array, "N D"], *, metric: str) -> Float[Array, "N D"]:
 
 
 def compare(
-    a: Float[Array, "..."], b: Float[Array, "..."], *, method: str = "spearman"
+    a: Float[Array, "..."],
+    b: Float[Array, "..."],
+    *,
+    method: str = "spearman",
+    noise: Float[Array, "..."] | None = None,
 ) -> Float[Array, ""]:
     """Similarity of two condensed RDMs [P]: Pearson, Spearman, Kendall's tau-a (ties score 0), or whitened.
+
+    noise: [N] variances or [N, N] covariance of the items' noise (rsatoolbox: sigma_k), for the whitened.
 
     Tau-a takes P^2 time and P memory. A constant RDM compares as 0, one that holds NaN or an infinity as
     NaN. Raises: ValueError.
@@ -119,9 +125,20 @@ def compare(
     check_comparison(method)
     if a.shape != b.shape:
         raise ValueError(f"the RDMs cover different pairs: {a.shape} and {b.shape}")
+    check_noise(noise, method=method)
     if method == "kendall_tau_a":
         return _tau_a(a, b)
-    return jnp.vdot(comparison_vector(a, method=method), comparison_vector(b, method=method))
+    first, second = (comparison_vector(rdm, method=method, noise=noise) for rdm in (a, b))
+    return jnp.vdot(first, second)
+
+
+def check_noise(noise: Float[Array, "..."] | None, *, method: str) -> None:
+    """Raises: ValueError for noise of items where a comparison takes none."""
+    if noise is not None and method not in whitened.COMPARISONS:
+        raise ValueError(
+            f"{method} takes no noise of the items: compare by {' or '.join(whitened.COMPARISONS)}, or leave "
+            "it out"
+        )
 
 
 def _tau_a(a: Float[Array, " P"], b: Float[Array, " P"]) -> Float[Array, ""]:
@@ -134,14 +151,17 @@ def _tau_a(a: Float[Array, " P"], b: Float[Array, " P"]) -> Float[Array, ""]:
     return total / size / (size - 1)
 
 
-def comparison_vector(rdm: Float[Array, " P"], *, method: str) -> Float[Array, " Q"]:
+def comparison_vector(
+    rdm: Float[Array, " P"], *, method: str, noise: Float[Array, "..."] | None = None
+) -> Float[Array, " Q"]:
     """Vector [P] of an RDM that `compare_vectors` takes: each RDM is centred or ranked once.
 
     Of unit length for Pearson and Spearman, which are inner products of such vectors, as for those of
-    `whitened.COMPARISONS`, where it is a matrix [N N]; the RDM itself for tau-a.
+    `whitened.COMPARISONS`, where it is a matrix [N N], in units of the items' noise if it is given; the RDM
+    itself for tau-a.
     """
     if method in whitened.COMPARISONS:
-        return whitened.unit_matrix(rdm, method=method).reshape(-1)
+        return whitened.unit_matrix(rdm, method=method, noise=noise).reshape(-1)
     if method == "kendall_tau_a":
         return rdm
     return unit_rows(rdm[None, :], metric="correlation" if method == "pearson" else "spearman")[0]
@@ -162,16 +182,18 @@ def scores(
     *,
     metric: str = "correlation",
     method: str = "spearman",
+    noise: Float[Array, "..."] | None = None,
 ) -> Float[Array, "S L"]:
     """RSA [S, L]: the RDM of each of sources [S, N, V] compared with that of each of targets [L, N, D].
 
     Each RDM is computed and ranked once. All condensed RDMs are in memory: `rsa_tiles.scores` bounds
-    that, and keeps more cores busy. Raises: ValueError.
+    that, and keeps more cores busy. noise: as in `compare`. Raises: ValueError.
     """
     check_scores(sources, targets, metric=metric, method=method)
+    check_noise(noise, method=method)
 
     def vector(x):
-        return comparison_vector(rdm(x, metric=metric), method=method)
+        return comparison_vector(rdm(x, metric=metric), method=method, noise=noise)
 
     return compare_vectors(
         jax.lax.map(vector, sources), jax.lax.map(vector, targets), method=method

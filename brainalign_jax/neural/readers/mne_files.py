@@ -6,6 +6,8 @@ Baseline, rejection and montage stay MNE's: what is in the files is what is read
 from __future__ import annotations
 
 import re
+import struct
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +33,7 @@ from brainalign_jax.stimulus import Stimulus
 
 NAME = "mne"
 SUBJECT = "{subject}"
+_TAG = struct.Struct(">4i")
 _EPOCHS = ("{subject}-epo.fif", "{subject}_epo.fif", "{subject}-epo.fif.gz", "{subject}_epo.fif.gz")
 
 
@@ -77,7 +80,8 @@ def read_mne(
     picks: types of channels, as "mag", or names with commas between them; None takes all that hold data.
     tmin, tmax: seconds from the word's onset between which epochs are cut (raw: -0.2 and 0.8 if not given).
     baseline: START:STOP (s) whose mean MNE takes off each epoch of a recording.
-    decim: of so many samples one is kept. resample: Hz, by MNE's filter.
+    decim: of so many samples one is kept, with a warning where the files say that they hold frequencies above
+    what is left. resample: Hz, by MNE's filter.
     window: seconds START:STOP whose mean is a word's response, for studies without a time axis; None takes
     the whole epoch.
     bad_epochs: "raise" for epochs with missing values, or "drop".
@@ -177,14 +181,44 @@ def _files(folder: Path, patterns: Iterable[str]) -> dict[str, Path]:
 
 
 def _read(reader, path: Path, what: str, **options) -> Any:
-    """What MNE reads of a file, its errors as one line that names it."""
+    """What MNE reads of a file, its errors as one line that names it, without warnings from its inside."""
+    check_whole(path)
     try:
-        return reader(path, verbose="error", **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return reader(path, verbose="error", **options)
     except Exception as error:  # each format raises its own kinds
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(
             f"{path} cannot be read as {what} ({first}); write it again by MNE"
         ) from error
+
+
+def check_whole(path: Path) -> None:
+    """Raise ValueError for a .fif file that breaks off: MNE reads what is left of it.
+
+    A file is tags of 16 bytes (kind, type, size and place of the next, in big-endian int32) and their values.
+    """
+    if path.suffix != ".fif":
+        return
+    n_bytes, place, following = path.stat().st_size, 0, 0
+    with path.open("rb") as file:
+        while following != -1 and place >= 0 and place + _TAG.size <= n_bytes:
+            file.seek(place)
+            size, following = _TAG.unpack(file.read(_TAG.size))[2:]
+            if size < 0 or following < -1 or 0 < following <= place:
+                break
+            end = place + _TAG.size + size
+            if end > n_bytes:
+                break
+            place = following or end
+        else:
+            if following == -1 or place == n_bytes:
+                return
+    raise ValueError(
+        f"{path} breaks off or is damaged at byte {place:,} of {n_bytes:,}: copy it again, or write it again "
+        "by MNE"
+    )
 
 
 def _table_words(path: Path, word_column: str, *, timed: bool) -> Stimulus:
@@ -250,7 +284,7 @@ def _saved_epochs(path: Path, stimulus: Stimulus, cut: Cut) -> Any:
     if cut.baseline is not None:
         _check_baseline(path, cut.baseline, epochs.tmin, epochs.tmax, epochs.info["sfreq"])
         epochs = epochs.apply_baseline(cut.baseline, verbose="error")
-    return _thinned(epochs, cut)
+    return _thinned(epochs, cut, path)
 
 
 def _cut_of_raw(path: Path, stimulus: Stimulus, cut: Cut) -> Any:
@@ -295,8 +329,9 @@ def epochs_around(raw: Any, path: Path, words: Sequence[str], onsets: np.ndarray
     n_bytes = 8 * len(events) * len(raw.ch_names) * int((tmax - tmin) * rate / decim + 1)
     check_memory(n_bytes, path, "its epochs")
     options = dict(baseline=cut.baseline, preload=True, proj=False, decim=decim, verbose="error")
+    _warn_of_aliases(raw.info, decim, path)
     epochs = mne.Epochs(raw, events, tmin=tmin, tmax=tmax, **options)
-    return epochs if decim > 1 else _thinned(epochs, cut)
+    return epochs if decim > 1 else _thinned(epochs, cut, path)
 
 
 def _check_baseline(
@@ -322,9 +357,23 @@ def _picked(recording: Any, path: Path, picks: str | None) -> Any:
         ) from error
 
 
-def _thinned(epochs: Any, cut: Cut) -> Any:
+def _warn_of_aliases(info: Any, decim: int, path: Path) -> None:
+    """Warn where of so many samples one is kept of what was not low-passed for it: MNE's warning is muted."""
+    rate, highest = float(info["sfreq"]) / decim, float(info["lowpass"])
+    if decim > 1 and highest > rate / 2:
+        warnings.warn(
+            f"{path} holds up to {highest:g} Hz, and decim={decim} leaves {rate:g} samples a second, in "
+            f"which what is above {rate / 2:g} Hz is mistaken for slower changes: give resample={rate:g} in "
+            "place of decim, which filters first, or filter the recording",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _thinned(epochs: Any, cut: Cut, path: Path) -> Any:
     if cut.resample is not None:
         epochs = epochs.resample(cut.resample, verbose="error")
+    _warn_of_aliases(epochs.info, cut.decim, path)
     return epochs.decimate(cut.decim, verbose="error") if cut.decim > 1 else epochs
 
 

@@ -34,6 +34,7 @@ _LEAST_CEILING = 0.05  # above chance, by which a score can be divided
 LEVELS = {
     "holds": "real",
     "in part": "explained",
+    "conditions": "explained",
     "ends": "chance",
     "nothing": "chance",
     "unclear": "uncertain",
@@ -42,6 +43,7 @@ LEVELS = {
 ANSWERS = {
     "holds": "Yes: as far as can be told, it holds beyond what it was fitted on",
     "in part": "In part: some of it holds, some is lost",
+    "conditions": "Not shown of words: what holds may be that conditions are told apart, and no words",
     "ends": "No: it ends where training ends",
     "nothing": "There is nothing to generalise: held-out words of the same condition are not decoded",
     "unclear": "Not clear",
@@ -66,6 +68,8 @@ def verdicts(table: GeneralisationTable) -> list[GapVerdict]:
     p is below .05 and its interval above zero; with such a p and zero in the interval it is unclear. What is
     fitted across conditions holds in every cell, in some or in none by the interval above chance. With both
     rules of candidates the answer is by the condition's, and the text says what joint ones say beside it.
+    With joint ones alone what holds, or does in part, is "conditions" unless the interval of every cell is
+    above what a map reaches that tells conditions apart and no words.
     """
     pairs = table.rows[["model", "method"]].drop_duplicates().itertuples(index=False)
     labels = short_names(list(dict.fromkeys(table.rows["model"])))
@@ -191,13 +195,15 @@ class _Judged(NamedTuple):
     """What the lines of one rule of candidates say.
 
     conclusion: of ANSWERS. within, across: means of the cells; above: whether words are told apart in some
-    cell within. gaps: their lines.
+    cell within; words_apart: whether those of one condition must be, in every cell, where candidates are of
+    all. gaps: their lines.
     """
 
     conclusion: str
     within: float
     across: float
     above: bool
+    words_apart: bool
     gaps: pd.DataFrame
 
     @property
@@ -223,6 +229,7 @@ def _judged(table: GeneralisationTable, model: str, method: str, rule: str) -> _
     within = cells[cells["trained_on"] == cells["tested_on"]]
     across = cells[cells["trained_on"] != cells["tested_on"]]
     carried = (across["lower"] > CHANCE).to_numpy()
+    words_apart = rule == JOINT and bool((cells["lower"] > _conditions_alone(table)).all())
     above = bool((within["lower"] > CHANCE).any())
     if not above:
         conclusion = "nothing"
@@ -234,7 +241,8 @@ def _judged(table: GeneralisationTable, model: str, method: str, rule: str) -> _
         conclusion = "holds"
     else:
         conclusion = "unclear"
-    return _Judged(conclusion, within["value"].mean(), across["value"].mean(), above, gaps)
+    means = within["value"].mean(), across["value"].mean()
+    return _Judged(conclusion, *means, above, words_apart, gaps)
 
 
 def _verdict(table: GeneralisationTable, model: str, method: str, label: str) -> GapVerdict:
@@ -252,14 +260,20 @@ def _verdict(table: GeneralisationTable, model: str, method: str, label: str) ->
             f"{interval(line['lower'], line['upper'])}, {probability(line['p'])}."
         )
     said.append(f"{_PLAIN[judged.conclusion]}.")
+    conclusion = judged.conclusion
     if rule == JOINT:
-        said.append(
-            f"A map that tells conditions apart, and no words, reaches {number(_conditions_alone(table))}: "
-            "--candidates=condition,joint shows whether words are told apart."
-        )
+        reached = number(_conditions_alone(table))
+        reached = f"A map that tells conditions apart, and no words, reaches {reached}"
+        if judged.words_apart:
+            said.append(f"{reached}, and every cell is above it.")
+        else:
+            said.append(
+                f"{reached}: --candidates=condition,joint shows whether words are told apart."
+            )
+            conclusion = "conditions" if conclusion in ("holds", "in part") else conclusion
     elif JOINT in table.manifest["plan"].get("candidates", ()):
         said.append(_beside(table, judged, _judged(table, model, method, JOINT)))
-    return GapVerdict(model, method, judged.conclusion, " ".join(said))
+    return GapVerdict(model, method, conclusion, " ".join(said))
 
 
 def _beside(table: GeneralisationTable, judged: _Judged, joint: _Judged) -> str:
@@ -293,6 +307,8 @@ _PLAIN = {
     "holds": "No loss is shown, and every condition is decoded after training on the others; a loss up to "
     "the interval's end is not excluded",
     "in part": "What is fitted on one condition decodes words of another, but fewer",
+    "conditions": "Words were looked for among those of all conditions alone, where a map that only tells "
+    "conditions apart scores as well",
     "ends": "What is fitted on one condition does not decode the words of another",
     "nothing": "Within a condition held-out words are not told apart",
     "unclear": "Neither a loss is shown beyond doubt, nor that there is none and every condition is decoded "

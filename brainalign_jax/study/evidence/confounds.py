@@ -237,7 +237,8 @@ def common_words(
     for responses in loaded:
         eligible &= responses.valid
     if repeated:
-        eligible &= presentations(token_to_type, eligible, stimulus.run) >= 0
+        parts = study.scoring.protocol.rdm_parts
+        eligible &= presentations(token_to_type, eligible, stimulus.run, parts=parts) >= 0
     types = np.unique(token_to_type[eligible])
     kind = default_order(stimulus, len(types))
     permutations = np.zeros((0, len(types)), np.int32)

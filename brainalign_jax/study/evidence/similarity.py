@@ -93,7 +93,8 @@ def similarity_evidence(
     layer of every draw, of shifts in time no smaller than 1 / the number of independent ones; null_mean and
     null_high: of these, as they would be in the best layer. ceiling: the others' responses side by side in
     the model's place, mean over subjects; where dissimilarities are correlations, each person's responses to
-    a word less their mean; NaN where they are of ranks. Intervals are over subjects.
+    a word less their mean; NaN where they are of ranks, or the inner products of all words do not fit.
+    Intervals are over subjects.
     """
     protocol, asked = study.scoring.protocol, study.scoring.measures
     measures = [measure_of(name, protocol) for name in asked if name != RSA]
@@ -108,11 +109,18 @@ def similarity_evidence(
         for repeats in {measure.repeats for measure in measures}
     }
     n_types = max(len(of.types) for of in words.values())
-    size = 2 * np.dtype(study.computation.dtype).itemsize * n_types**2
-    if size * (len(loaded) + 2 * _LAYERS) > study.computation.rdm_bytes:
+    # Twice, as draws are made of what is compared of all subjects and of some layers.
+    itemsize, n_layers = np.dtype(study.computation.dtype).itemsize, max(_block_sizes(study))
+    numbers = max(
+        len(loaded) * measure.held_numbers(n_types, 1)
+        + 2 * _LAYERS * measure.held_numbers(n_types, n_layers)
+        for measure in measures
+    )
+    if 2 * itemsize * numbers > study.computation.rdm_bytes:
         return empty
+    fits = 2 * itemsize * n_types**2 * (len(loaded) + 2 * _LAYERS) <= study.computation.rdm_bytes
     kernels: dict[str, list[np.ndarray]] = {}
-    if len(loaded) > 1 and study.evidence.ceilings:
+    if len(loaded) > 1 and study.evidence.ceilings and fits:  # inner products of all words
         forms = (measure.form for measure in measures)
         kernels = form_kernels(loaded, forms, lower=study.scoring.lower)
     tables = [
@@ -130,6 +138,15 @@ def similarity_evidence(
     tested = rows["role"].eq("model") & rows["p"].notna()
     rows.loc[tested, "p_fdr"] = adjusted_p(rows.loc[tested, "p"].to_numpy(float))
     return rows, layers
+
+
+def _block_sizes(study: Study) -> list[int]:
+    """Layers of each block of each model that are scored."""
+    return [
+        len(numbers)
+        for model in study.models
+        for numbers in layer_numbers(study.vectors(model), study.scoring.layers)
+    ]
 
 
 def _of_measure(
@@ -261,7 +278,10 @@ def _of_model(
         ready = preparation.prepare_vectors(
             layers, protocol, n_features=n_features, folds=False, dtype=study.computation.dtype
         )
-        rows = (measure.centred(layer[words.types]) for layer in ready)
+        compared = ready[:, words.types]
+        rows = (
+            measure.centred(measure.layer_rows(compared, layer)) for layer in range(len(compared))
+        )
         parts.append((np.array(chosen), *_drawn(study, measure, brains, rows, words)))
     layers, observed, drawn = zip(*parts, strict=True)
     return LayerValues(

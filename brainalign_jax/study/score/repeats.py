@@ -1,4 +1,4 @@
-"""Words that were presented more than once: their responses by presentation, in units of their noise.
+"""Words that were presented more than once: their responses by run or presentation, in units of their noise.
 
 What crossnobis distances are made of: noise differs between presentations, what a word evokes does not.
 """
@@ -14,20 +14,50 @@ _NUMBERS = 2**25  # in one compiled call
 
 
 def presentations(
-    token_to_type: np.ndarray, eligible: np.ndarray, run: np.ndarray | None
+    token_to_type: np.ndarray, eligible: np.ndarray, run: np.ndarray | None, *, parts: str = "auto"
 ) -> np.ndarray:
-    """[N] 0, 1, ... of the tokens in order: the how-manieth presentation of its word each is, else -1.
+    """[N] 0, 1, ... of the tokens: the part of the data that each belongs to, else -1.
 
-    Tokens of a word in one run are one presentation, as they share its noise; of stimuli without runs each is
-    its own. -1 where a word is presented once only.
+    Parts are runs, or presentations of a word in their order: tokens of a word in one run are one, as they
+    share its noise; of stimuli without runs each is its own. No two runs share noise; presentations do where
+    the first of a word is in the run of another's second.
+
+    parts: `Protocol.rdm_parts`. -1 where a word is presented once only, or by runs not in each of them.
+
+    Raises: ValueError for parts that are runs where there are none.
     """
+    rows = np.flatnonzero(eligible)
     number = np.full(len(token_to_type), -1)
-    for word in np.unique(token_to_type[eligible]):
-        rows = np.flatnonzero(eligible & (token_to_type == word))
-        labels = np.arange(len(rows)) if run is None else np.asarray(run)[rows]
-        first, inverse = np.unique(labels, return_index=True, return_inverse=True)[1:]
-        if len(first) > 1:
-            number[rows] = np.argsort(np.argsort(first))[inverse]
+    if parts == "runs" and (run is None or len(np.unique(np.asarray(run)[rows])) < 2):
+        raise ValueError(
+            "crossnobis by runs needs words in two runs or more, and this recording has "
+            f"{'no runs' if run is None else 'one'}: take --rdm_parts=presentations"
+        )
+    label = rows if run is None else np.asarray(run)[rows]
+    types, word = np.unique(token_to_type[rows], return_inverse=True)
+    labels, first, label = np.unique(label, return_index=True, return_inverse=True)
+    # Numbered in the order of appearance, whatever they are called.
+    label = np.argsort(np.argsort(first))[label]
+    if run is None:
+        cells = np.stack([word, label], axis=1)
+    else:
+        cells = np.unique(np.stack([word, label], axis=1), axis=0)
+    counts = np.bincount(cells[:, 0], minlength=len(types))
+    repeated = counts > 1
+    if run is not None and parts != "presentations":
+        runs = np.unique(cells[repeated[cells[:, 0]], 1])
+        everywhere = repeated & (counts == len(runs))
+        if parts == "runs" or (everywhere == repeated).all():
+            kept = everywhere[word] & np.isin(label, runs)
+            number[rows[kept]] = np.searchsorted(runs, label[kept])
+            return number
+    order = np.lexsort((cells[:, 1], cells[:, 0]))
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    place = np.empty(len(cells), int)
+    place[order] = np.arange(len(cells)) - starts[cells[order, 0]]
+    of_cell = {(w, r): k for (w, r), k in zip(cells.tolist(), place.tolist(), strict=True)}
+    known = [of_cell[cell] for cell in zip(word.tolist(), label.tolist(), strict=True)]
+    number[rows] = np.where(repeated[word], known, -1)
     return number
 
 
@@ -38,6 +68,7 @@ def repeated_rows(
     run: np.ndarray | None,
     *,
     n_features: int,
+    parts: str = "auto",
 ) -> tuple[np.ndarray, np.ndarray]:
     """(types that were presented twice or more [T'], their rows [T', K, V] in units of the noise).
 
@@ -45,15 +76,22 @@ def repeated_rows(
     noise is what tokens of the other words have beyond the mean of theirs: with a word's own, two
     presentations of pure noise would have a product above zero, which goes by how often words occur.
 
-    Args: values [N, V], in axes that keep the inner products of n_features features.
+    Args:
+      values: [N, V], in axes that keep the inner products of n_features features.
+      parts: as in `presentations`.
 
     Raises: ValueError for fewer than 4 words that were presented twice.
     """
-    number = presentations(token_to_type, eligible, run)
+    number = presentations(token_to_type, eligible, run, parts=parts)
     kept = number >= 0
     types, index = np.unique(token_to_type[kept], return_inverse=True)
     if len(types) < _FEWEST:
         n_words = len(np.unique(token_to_type[eligible]))
+        if parts == "runs":
+            raise ValueError(
+                f"crossnobis by runs compares words that occur in every run that has repeated words: "
+                f"{len(types)} of {n_words} do; take --rdm_parts=presentations, or another --rdm_metric"
+            )
         raise ValueError(
             f"crossnobis compares presentations of a word, and {len(types)} of {n_words} words have two or "
             f"more{'' if run is None else ' in different runs'}: take recordings with repeats that are not "

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import oracles
 import pytest
 from scipy.spatial.distance import pdist
 
@@ -16,11 +17,7 @@ def written_out(a, b, method, noise):
     """By the covariance [P, P] of all distances."""
     if method == "corr_cov":
         a, b = a - a.mean(), b - b.mean()
-    first, second = np.triu_indices(N, 1)
-    contrasts = np.zeros((len(first), N))
-    contrasts[np.arange(len(first)), first] = 1
-    contrasts[np.arange(len(first)), second] = -1
-    covariance = (contrasts @ noise @ contrasts.T) ** 2
+    covariance = oracles.covariance_of_distances(noise)
     left, right = np.linalg.solve(covariance, a), np.linalg.solve(covariance, b)
     return a @ right / np.sqrt(a @ left * (b @ right))
 
@@ -114,3 +111,27 @@ def test_nothing_to_compare_and_what_is_refused(rdms):
         whitened.compare(a, b[1:])
     with pytest.raises(ValueError, match="choose one of cosine_cov, corr_cov"):
         whitened.compare(a, b, method="cosine")
+
+
+def test_noise_of_the_items_wherever_rdms_are_compared(double, rng, covariance):
+    """Of people and layers, in the ceiling, and refused where no comparison takes it."""
+    people, layers = rng.standard_normal((3, N, 6)), rng.standard_normal((2, N, 5))
+    options = dict(method="corr_cov", noise=covariance)
+    values = rsa.scores(people, layers, metric="euclidean", **options)
+    rdms = [np.stack([pdist(rows) for rows in side]) for side in (people, layers)]
+    for person, layer in np.ndindex(3, 2):
+        pair = rdms[0][person], rdms[1][layer]
+        np.testing.assert_allclose(values[person, layer], whitened.compare(*pair, **options))
+        np.testing.assert_allclose(values[person, layer], rsa.compare(*pair, **options))
+    ceiling = noise_ceiling.noise_ceiling(rdms[0], **options)
+    units = np.stack([whitened.unit_matrix(rdm, **options) for rdm in rdms[0]])
+    mean = units[1:].mean(axis=0)
+    expected = (units[0] * mean).sum() / np.linalg.norm(mean)
+    np.testing.assert_allclose(ceiling.lower[0], expected)
+    for refused in (
+        lambda: rsa.compare(rdms[0][0], rdms[0][1], method="pearson", noise=covariance),
+        lambda: rsa.scores(people, layers, noise=covariance),
+        lambda: noise_ceiling.noise_ceiling(rdms[0], method="cosine", noise=covariance),
+    ):
+        with pytest.raises(ValueError, match="takes no noise of the items: compare by cosine_cov"):
+            refused()

@@ -761,6 +761,23 @@ def no_unit(path):
     patch(path, 123, "<B", 2)
 
 
+def mne_cases():
+    """Of files that MNE-Python reads, where it is installed."""
+    if "mne raw" not in RELEASES:
+        return
+    empty = {"words": {"empty": of_column("word", put(7, ""))}}
+    less = {"shape": {"a row less": without_table_row}}
+    yield from cases("mne epochs", "words.tsv", edit_table, empty | less)
+    onsets = {
+        "onsets": {
+            "swapped": of_column("onset", swapped),
+            "late": of_column("onset", put(-1, 1e3)),
+        },
+        "nan": {"onset": of_column("onset", put(7, np.nan))},
+    }
+    yield from cases("mne raw", "words.tsv", edit_table, empty | onsets)
+
+
 CASES = [
     *in_bytes(),
     *elsewhere_cases(),
@@ -775,6 +792,7 @@ CASES = [
     *archive_cases(),
     *table_cases(),
     *epochs_cases(),
+    *mne_cases(),
 ]
 
 
@@ -849,10 +867,15 @@ def test_all_readers_meet_all_kinds_of_corruption():
     met = collections.defaultdict(set)
     for case in CASES:
         met[RELEASES[case.release].reader].add(case.kind)
-    # What lies in the files of `mne` is read by MNE-Python, if it is installed.
-    assert set(met) == set(list_datasets()) - {"mne", "smn4lang_meg"}
+    without = {"smn4lang_meg"} if "mne raw" in RELEASES else {"mne", "smn4lang_meg"}
+    assert set(met) == set(list_datasets()) - without
     everywhere = {"truncated", "bit-flipped", "shape", "nan", "words"}
     timed = {"onsets", "runs", "durations"}
     for kinds in met.values():
         assert everywhere <= kinds
     assert timed <= set.union(*met.values())
+
+
+def test_files_that_mne_reads_are_among_them():
+    pytest.importorskip("mne", reason="needs MNE-Python: pip install 'brainalign_jax[mne]'")
+    assert {"mne epochs", "mne raw"} <= set(RELEASES)

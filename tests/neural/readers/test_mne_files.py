@@ -1,6 +1,8 @@
 """Epochs and recordings that MNE-Python reads."""
 
+import re
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -77,6 +79,29 @@ def test_epochs_and_recordings_give_the_same(mne, recording, tmp_path):
     assert dataset.epochs("S1").values.shape == (12, 2, 26)
 
 
+def test_samples_left_out_of_what_was_not_filtered_are_warned_of(mne, recording, tmp_path):
+    words_table(tmp_path / "words.tsv")
+    words = {"words": "words.tsv"}
+    message = (
+        r"holds up to 50 Hz, and decim=4 leaves 25 samples a second, .* give resample=25 in place"
+    )
+    for raw in (recording, recording.copy().filter(None, 10, verbose="error")):
+        raw.save(tmp_path / "S1_raw.fif", verbose="error", overwrite=True)
+        epochs_of(mne, raw).save(tmp_path / "S1-epo.fif", verbose="error", overwrite=True)
+        for options in ({"decim": 4}, {"decim": 4, "raw": "{subject}_raw.fif"}):
+            dataset = open_dataset("mne", tmp_path, **words, **options)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                dataset.epochs("S1")
+            said = [str(w.message) for w in caught if "decim" in str(w.message)]
+            assert len(said) == (raw is recording), said
+            assert all(re.search(message, text) and "\n" not in text for text in said)
+    with pytest.warns(UserWarning, match="holds up to 20 Hz, and decim=2 leaves 20 samples"):
+        recording.save(tmp_path / "S1_raw.fif", verbose="error", overwrite=True)
+        both = dict(raw="{subject}_raw.fif", decim=2, resample=40.0, **words)
+        open_dataset("mne", tmp_path, **both).epochs("S1")
+
+
 def test_rejected_epochs_leave_their_words_out(mne, recording, tmp_path):
     for subject, dropped in (("S1", [3]), ("S2", [])):
         epochs_of(mne, recording, dropped).save(
@@ -108,7 +133,7 @@ def test_events_that_are_no_words_do_not_move_the_words_of_rejected_epochs():
 
 def test_what_is_wrong_is_said_in_a_line(mne, recording, tmp_path):
     (tmp_path / "S1-epo.fif").write_bytes(b"no epochs")
-    with pytest.raises(ValueError, match=r"S1-epo\.fif cannot be read as epochs"):
+    with pytest.raises(ValueError, match=r"S1-epo\.fif breaks off or is damaged at byte 0"):
         open_dataset("mne", tmp_path)
     epochs = epochs_of(mne, recording)
     epochs.metadata = None

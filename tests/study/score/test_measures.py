@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from recordings import make_embeddings, make_responses
-from scipy.spatial.distance import pdist
+from scipy.optimize import nnls
+from scipy.spatial.distance import pdist, squareform
 from scipy.stats import pearsonr, spearmanr
 
 import brainalign_jax as ba
@@ -29,7 +30,9 @@ from brainalign_jax.study.report.evidence import evidence_values
 from brainalign_jax.study.report.summary import measure_cells
 from brainalign_jax.study.report.verdict import verdicts
 from brainalign_jax.study.score.measures import measure_of
+from brainalign_jax.study.score.measures import rsa as rsa_measure
 from brainalign_jax.study.score.measures.rsa import RdmMeasure
+from brainalign_jax.study.score.measures.weighted import word_folds
 from brainalign_jax.study.score.sweep import score
 
 PLAN = ba.EvidencePlan(n_nulls=9, n_permutations=99, n_bootstraps=200)
@@ -130,7 +133,9 @@ def test_a_study_of_measures_alone(dataset, words, planted, tmp_path):
     model = make_embeddings(words, planted[0])
     out = tmp_path / "out"
     options = dict(evidence=PLAN, progress=False)
-    table = ba.run_study(dataset, [model], chosen("cka", "mutual_knn", "own"), out, **options)
+    table = ba.run_study(
+        dataset, [model], chosen("cka", "mutual_knn", "own", "rsa_weighted"), out, **options
+    )
     by_method = table.extras["similarity"].set_index(["model", "method"]).loc["model"]
     assert (by_method["layer"] == 1).all() and (by_method["p"] == 0.01).all()
     assert (by_method["score"] > by_method["null_high"]).all() and (by_method["k"] == 0).all()
@@ -471,6 +476,39 @@ def test_the_layer_of_a_measure_with_a_null_of_its_own_is_the_best_beyond_that_n
     assert notes[0] == PICKED_JUDGED
 
 
+@pytest.mark.parametrize("comparison", ["pearson", "spearman", "kendall_tau_a"])
+def test_weighted_layers_predict_pairs_of_words_that_were_held_out(words, comparison):
+    """Against SciPy's nnls; of layers of which the last two together make the responses."""
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((3, 60, 8))
+    brain = np.hstack([vectors[1], 2 * vectors[2], rng.standard_normal((60, 8))])
+    model, people = make_embeddings(words, vectors), [make_responses(words, brain)]
+    scoring = chosen("rsa_weighted", rdm_comparison=comparison, rdm_metric="euclidean")
+    if comparison == "kendall_tau_a":
+        with pytest.raises(ValueError, match="least squares, which kendall_tau_a has not: take"):
+            score("planted", people, model, scoring)
+        return
+    values = score("planted", people, model, scoring).rows.set_index("layer")["value"]
+    square = squareform(pdist(brain))
+    for layer in range(3):
+        components = [squareform(pdist(rows)) for rows in vectors[: layer + 1]]
+        of_folds = []
+        for test in word_folds(60).test:
+            (x, y), (held_x, held_y) = (
+                (
+                    np.stack([squareform(rdm[np.ix_(part, part)]) for rdm in components]),
+                    squareform(square[np.ix_(part, part)]),
+                )
+                for part in (~test, test)
+            )
+            x = x - x.mean(axis=1, keepdims=True)
+            weights = nnls(x.T, y - y.mean())[0]
+            correlation = pearsonr if comparison == "pearson" else spearmanr
+            of_folds.append(correlation(weights @ held_x, held_y).statistic if weights.any() else 0)
+        np.testing.assert_allclose(values[layer], np.mean(of_folds), atol=2e-4)
+    assert values[2] > values[1] + 0.1 > values[0] + 0.1
+
+
 @pytest.mark.parametrize("name", ["mutual_knn", "jaccard_knn", "rank_overlap"])
 def test_chance_is_the_mean_over_unrelated_vectors(name):
     measure = measure_of(name, ba.protocol("audited", timed=False))
@@ -504,3 +542,39 @@ def test_every_measure_of_a_file_is_known_and_in_the_docs():
     (rows,) = re.findall(r"^\| measure \| what is alike \|.*?\n\n", page, re.M | re.S)
     for name in names:
         assert f"`{name}`" in rows, name
+
+
+def test_evidence_of_batches_is_there_where_all_inner_products_do_not_fit(
+    dataset, words, planted, monkeypatch
+):
+    monkeypatch.setattr("brainalign_jax.study.score.measures.kernels.BATCH", 8)
+    measure = measure_of("minibatch_cka", ba.protocol("audited", timed=False))
+    n_subjects, n_types = len(dataset.subjects), 60
+    enough = 2 * 4 * measure.held_numbers(n_types, 1) * (n_subjects + 16)
+    assert enough < 2 * 4 * n_types**2 * (n_subjects + 16)
+    plan = replace(PLAN, controls=(), untrained_seeds=0, n_permutations=9)
+    for name, rdm_bytes, n_rows in (
+        ("minibatch_cka", enough, 1),
+        ("minibatch_cka", enough - 1, 0),
+        ("cka", enough, 0),
+    ):
+        computation = Computation(threads=1, rdm_bytes=rdm_bytes)
+        given = {"model": make_embeddings(words, planted[0])}
+        study = Study(dataset, ("model",), chosen(name), computation, evidence=plan, given=given)
+        rows, _ = similarity_evidence(study)
+        assert len(rows) == n_rows
+        if n_rows:
+            assert rows["p"].iloc[0] == 0.1 and np.isnan(rows["ceiling"].iloc[0])
+
+
+@pytest.mark.parametrize("comparison", ["spearman", "corr_cov"])
+def test_the_plan_of_rdms_is_no_less_than_what_xla_holds(comparison):
+    protocol = ba.protocol("audited", timed=False, rdm_comparison=comparison)
+    measure, n_types = measure_of("rsa", protocol), 300
+    rows = jax.ShapeDtypeStruct((n_types, 20), jnp.float32)
+    options = dict(metric="cosine", method=comparison)
+    held = rsa_measure._vector.lower(rows, **options).compile().memory_analysis()
+    for n_subjects, workers in ((1, 1), (20, 1), (2, 4)):
+        planned = measure.needed_bytes(n_subjects, n_types, Computation(threads=workers))
+        least = held.output_size_in_bytes * (n_subjects + workers)
+        assert planned >= least + held.temp_size_in_bytes * workers

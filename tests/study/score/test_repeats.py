@@ -204,3 +204,46 @@ def test_words_without_repeats_are_left_out_and_none_with_them_is_refused(record
         score("few", [person], model, chosen("rsa"))
     with pytest.raises(ValueError, match="takes a word's mean response, which crossnobis has not"):
         check_rsa(chosen("rsa", comparison="spearman"))
+
+
+def test_parts_are_runs_where_no_repeated_word_lacks_one():
+    words = np.array([0, 1, 2, 3, 4, 2, 0, 1, 2, 1, 0, 3])
+    run, every = np.repeat([7, 3, 5], [5, 4, 3]), np.ones(12, bool)
+    by_word = [0, 0, 0, 0, -1, 1, 1, 1, 1, 2, 2, 1]
+    assert presentations(words, every, run, parts="presentations").tolist() == by_word
+    # Words 2 and 3 are in two runs, words 0 and 1 in all three.
+    by_run = [0, 0, -1, -1, -1, -1, 1, 1, -1, 2, 2, -1]
+    assert presentations(words, every, run, parts="runs").tolist() == by_run
+    assert presentations(words, every, run).tolist() == by_word
+    balanced = every & (words < 2)
+    both = [presentations(words, balanced, run, parts=p).tolist() for p in ("auto", "runs")]
+    assert both[0] == both[1] == by_run
+    assert presentations(words, every, None)[[2, 5, 8]].tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="this recording has no runs: take --rdm_parts=presentat"):
+        presentations(words, every, None, parts="runs")
+    with pytest.raises(ValueError, match="this recording has one: take"):
+        presentations(words, every, np.zeros(12), parts="runs")
+    values = np.random.default_rng(0).standard_normal((12, 5))
+    with pytest.raises(
+        ValueError, match="every run that has repeated words: 2 of 5 do; take --rdm"
+    ):
+        repeated_rows(values, words, every, run, n_features=5, parts="runs")
+
+
+def test_noise_of_a_run_is_in_no_distance_by_runs():
+    """Where some words lack a run, the second presentation of a word is in the run of another's first."""
+    rng = np.random.default_rng(0)
+    n_words, n_runs = 30, 3
+    words = np.tile(np.arange(n_words), n_runs)
+    run = np.repeat(np.arange(n_runs), n_words)
+    eligible = ~((words >= 20) & (words < 25) & (run == 0)) & ~((words >= 25) & (run == 2))
+    means = {parts: [] for parts in ("runs", "presentations")}
+    for _ in range(40):
+        shared = 3 * rng.standard_normal((n_runs, 12))
+        values = rng.standard_normal((len(words), 12)) + shared[run]
+        for parts, of_studies in means.items():
+            types, rows = repeated_rows(values, words, eligible, run, n_features=12, parts=parts)
+            of_studies.append(float(crossnobis(jax.numpy.asarray(rows)).mean()))
+    error = {parts: np.std(x) / np.sqrt(len(x)) for parts, x in means.items()}
+    assert abs(np.mean(means["runs"])) < 3 * error["runs"]
+    assert abs(np.mean(means["presentations"])) > 4 * error["presentations"]

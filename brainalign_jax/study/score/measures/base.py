@@ -4,9 +4,9 @@ Nothing is learnt, so that there are no folds, no tested words and no ranks: all
 Each side is first made into what is compared (`represent`), once for all that it is compared with.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -50,7 +50,8 @@ class Measure:
         may be in the axes that they span.
         """
         if self.repeats:
-            return repeated_rows(values, *words, n_features=n_features)
+            parts = self.protocol.rdm_parts
+            return repeated_rows(values, *words, n_features=n_features, parts=parts)
         return type_means(values, *words[:2])
 
     def represent(self, rows: jax.Array) -> Any:
@@ -78,10 +79,19 @@ class Measure:
         """The value of unrelated vectors, in the mean."""
         return 0.0
 
-    def needed_bytes(self, n_subjects: int, n_types: int, computation: Computation) -> int:
-        """Bytes of what is compared of all subjects, and of that in the making; at most, for the plan."""
+    def needed_bytes(
+        self, n_subjects: int, n_types: int, computation: Computation, n_layers: int = 1
+    ) -> int:
+        """Bytes of what is compared of all subjects, and of that in the making; at most, for the plan.
+
+        n_layers: of the widest block of a model.
+        """
         itemsize = np.dtype(computation.dtype).itemsize
         return itemsize * n_types**2 * (n_subjects + 4 * computation.workers())
+
+    def held_numbers(self, n_types: int, n_layers: int) -> int:
+        """How many numbers what is compared of one layer holds, of a model of so many layers; at most."""
+        return n_types**2
 
     def scores(
         self,
@@ -101,7 +111,7 @@ class Measure:
         """
         n_types = values.shape[1]
         self.check(n_types)
-        needed = self.needed_bytes(len(means), n_types, computation)
+        needed = self.needed_bytes(len(means), n_types, computation, len(values))
         if needed > computation.rdm_bytes and len(means) > 1:
             alone = [{i: rows} for i, rows in means.items()]
             return np.concatenate([self.scores(x, values, computation, pool, {}) for x in alone])
@@ -115,8 +125,16 @@ class Measure:
         def represent(rows: np.ndarray):
             return _represent(self.centred(rows), measure=self)
 
+        def layer_rows(layer: int) -> np.ndarray:
+            return self.layer_rows(values, layer)
+
         compare = partial(_compare, measure=self)
-        return compared(means, values, computation, pool, known, represent, compare)
+        layers = [partial(layer_rows, layer) for layer in range(len(values))]
+        return compared(means, layers, computation, pool, known, represent, compare)
+
+    def layer_rows(self, values: np.ndarray, layer: int) -> np.ndarray:
+        """The rows that stand for a layer of the vectors [L, T, D]; the measure is made of these."""
+        return values[layer]
 
     def centred(self, rows: np.ndarray) -> np.ndarray:
         """Rows [T, V] less their mean over the words, where the protocol centres."""
@@ -135,27 +153,30 @@ class Measure:
 
 def compared(
     means: Mapping[int, np.ndarray],
-    values: np.ndarray,
+    layers: Sequence[Callable[[], np.ndarray]],
     computation: Computation,
     pool: Executor,
     known: dict[int, Any],
     represent: Callable[[np.ndarray], Any],
     compare: Callable[[Any, Any], jax.Array],
 ) -> np.ndarray:
-    """As `Measure.scores`: `represent` makes rows into what is compared, `compare` a number of two."""
+    """As `Measure.scores`: `represent` makes rows into what is compared, `compare` a number of two.
+
+    layers: each makes the rows of one, when they are needed.
+    """
 
     def represented(rows: np.ndarray):
         with computation.context():
             return jax.block_until_ready(represent(rows))
 
-    def column(layer: np.ndarray) -> list[float]:
-        model = represented(layer)
+    def column(layer: Callable[[], np.ndarray]) -> list[float]:
+        model = represented(layer())
         with computation.context():
             return [float(compare(known[i], model)) for i in means]
 
     new = [i for i in means if i not in known]
     known.update(zip(new, pool.map(represented, [means[i] for i in new]), strict=True))
-    return np.array(list(pool.map(column, values))).T
+    return np.array(list(pool.map(column, layers))).T
 
 
 class MatrixMeasure(Measure):
@@ -203,6 +224,11 @@ class FunctionMeasure(Measure):
 
     def permuted(self, represented: jax.Array, order: jax.Array) -> jax.Array:
         return represented[order]
+
+
+def with_choices(measure: Measure, **changes) -> Measure:
+    """The measure by other choices of its protocol."""
+    return replace(measure, protocol=replace(measure.protocol, **changes))
 
 
 def word_centred(rows: np.ndarray) -> np.ndarray:

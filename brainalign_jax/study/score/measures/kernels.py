@@ -65,9 +65,18 @@ class MinibatchCka(Measure):
     name = "minibatch_cka"
     label = f"linear CKA, debiased, {BATCH} words at a time"
 
-    def needed_bytes(self, n_subjects: int, n_types: int, computation: Computation) -> int:
+    def needed_bytes(
+        self, n_subjects: int, n_types: int, computation: Computation, n_layers: int = 1
+    ) -> int:
         itemsize = np.dtype(computation.dtype).itemsize
-        return itemsize * n_types * min(n_types, BATCH) * (n_subjects + 4 * computation.workers())
+        return (
+            itemsize
+            * self.held_numbers(n_types, n_layers)
+            * (n_subjects + 4 * computation.workers())
+        )
+
+    def held_numbers(self, n_types: int, n_layers: int) -> int:
+        return n_types * min(n_types, BATCH)
 
     def represent(self, rows: jax.Array) -> Batches:
         return Batches(rows, unit_batches(rows, size=BATCH))

@@ -52,10 +52,13 @@ class RsaScore(Measure):
             self.protocol.rdm_metric, "products"
         )
 
-    def needed_bytes(self, n_subjects: int, n_types: int, computation: Computation) -> int:
+    def needed_bytes(
+        self, n_subjects: int, n_types: int, computation: Computation, n_layers: int = 1
+    ) -> int:
         n_pairs = n_types * (n_types - 1) // 2
         itemsize = np.dtype(computation.dtype).itemsize
-        return itemsize * n_pairs * (n_subjects + 9 * computation.workers())
+        held = 2 if is_whitened(self.protocol) else 1  # a matrix, where others are condensed
+        return itemsize * n_pairs * (held * n_subjects + 9 * computation.workers())
 
     def scores(
         self,
@@ -99,7 +102,8 @@ class RsaScore(Measure):
 
         represent = partial(_vector, metric=metric, method=method)
         compare = partial(_compare, method=method)
-        return compared(means, values, computation, pool, known, represent, compare)
+        layers = [partial(values.__getitem__, layer) for layer in range(len(values))]
+        return compared(means, layers, computation, pool, known, represent, compare)
 
 
 class RdmMeasure(MatrixMeasure):
