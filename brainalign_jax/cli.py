@@ -25,6 +25,7 @@ COMMANDS = {
     "compare": ("compare", "COMPARE"),
     "performance": ("performance", "PERFORMANCE"),
     "abilities": ("abilities", "ABILITIES"),
+    "plan-study": ("plan_study", "PLAN_STUDY"),
     "embed": ("words", "EMBED"),
     "surprisal": ("words", "SURPRISAL"),
     "fetch": ("catalog", "FETCH"),

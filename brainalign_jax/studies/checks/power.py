@@ -27,7 +27,7 @@ from brainalign_jax.neural.simulate import schedule_runs, simulate_bold
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.checks.noise import make_story, story_vectors
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.evidence.chance import LEVEL, permutation_p, score_interval
+from brainalign_jax.study.evidence.chance import LEVEL, permutation_p, rejected_share
 from brainalign_jax.study.evidence.nulls import NullPlan, score_nulls
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.registry import DEFAULT, check_decoders
@@ -86,14 +86,8 @@ def power(
     for (strength, method, metric), part in rows.groupby(
         ["strength", "method", "metric"], sort=False
     ):
-        hits = int((part["p"] < LEVEL).sum())
-        bounds = score_interval(hits, len(part))
-        lines.append(
-            (
-                strength, method, metric, len(part), hits / len(part),
-                float(bounds.lower), float(bounds.upper), part["score"].mean(),
-            )
-        )  # fmt: skip
+        share = rejected_share(part["p"])
+        lines.append((strength, method, metric, len(part), *share, part["score"].mean()))
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 

@@ -13,7 +13,7 @@ from brainalign_jax.study.results import GROUP, SELECTED, ResultTable
 COLUMNS = (
     "dataset", "method", "scope", "quantity", "slope", "lower", "upper", "p", "n_models", "n_subjects",
 )  # fmt: skip
-_SIGNS = 5000
+SIGNS = 5000  # flips of people, at most
 
 
 def slopes(
@@ -101,7 +101,7 @@ def slope_of(
         test = scaling_slope.slope_test(
             of_subjects,
             bootstrap.draw_counts(n_subjects, plan.n_bootstraps, random_state=plan.seed),
-            scaling_slope.draw_signs(n_subjects, _SIGNS, random_state=plan.seed),
+            scaling_slope.draw_signs(n_subjects, SIGNS, random_state=plan.seed),
             confidence=plan.confidence,
         )
         interval = tuple(float(x) for x in test.interval[:3])
