@@ -151,9 +151,13 @@ def p_values(
     n_draws: int,
     k: int = 10,
     seed: int = 0,
+    kind: str = "shift",
     computation: Computation | None = None,
 ) -> pd.DataFrame:
-    """method, metric, score, p: best layer in the mean over subjects, against the best of each draw."""
+    """method, metric, score, p: best layer in the mean over subjects, against the best of each draw.
+
+    kind: of the draws; "items" for words that are isolated.
+    """
     chosen = dataclasses.replace(protocol("audited"), layer_selection="test")
     scoring = sweep.Scoring(tuple(methods), chosen, (k,), seed=seed)
     rows = sweep.score_subjects("simulation", responses, model, scoring, computation=computation)
@@ -162,7 +166,7 @@ def p_values(
         responses,
         model,
         scoring,
-        NullPlan("shift", n_draws, seed),
+        NullPlan(kind, n_draws, seed, hold_alpha=kind == "items"),
         k=k,
         computation=computation,
     )

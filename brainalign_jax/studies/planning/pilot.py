@@ -13,10 +13,12 @@ import scipy
 from brainalign_jax.align.stats import scaling_slope
 from brainalign_jax.language.parts.components import RANDOM
 from brainalign_jax.names import check_known
+from brainalign_jax.studies.ablation.table import COLUMNS as PART_COLUMNS
 from brainalign_jax.studies.ablation.table import FILE as ABLATION_FILE
 from brainalign_jax.studies.ablation.table import INTACT, TWINS, AblationTable
 from brainalign_jax.studies.ablation.verdict import judged_lines, named
 from brainalign_jax.studies.generalisation.table import ALL, GAP, GeneralisationTable, of_rule
+from brainalign_jax.studies.generalisation.table import COLUMNS as GAP_COLUMNS
 from brainalign_jax.studies.generalisation.table import FILE as GAP_FILE
 from brainalign_jax.studies.options import Planning
 from brainalign_jax.studies.planning.components import (
@@ -29,11 +31,13 @@ from brainalign_jax.studies.planning.power import DRAWS, FLIPS, INTERVAL, GroupT
 from brainalign_jax.study.evidence.scaling import SIGNS
 from brainalign_jax.study.evidence.table import role
 from brainalign_jax.study.report.wording import listed
+from brainalign_jax.study.results import COLUMNS as RESULT_COLUMNS
 from brainalign_jax.study.results import GROUP, POOLED, RESULTS, SELECTED, ResultTable
 
 _METRIC = "rank_accuracy"
 _LEAST_DRAWS = 20  # with 19 no p is below .05
 _COMMANDS = {"gap": "generalise", "ablation": "ablate"}
+_COLUMNS = {"gap": GAP_COLUMNS, "ablation": PART_COLUMNS}
 _FILES = {"gap": GAP_FILE, "ablation": ABLATION_FILE}
 
 
@@ -70,8 +74,9 @@ def read_pilot(source: Source, plan: Planning, notes: list[str]) -> PilotScores:
     table = _loaded(source, plan.test) if isinstance(source, Path) else source
     wanted = {"gap": GeneralisationTable, "ablation": AblationTable}.get(plan.test, ResultTable)
     if not isinstance(table, wanted):
-        raise ValueError(f"{told} is no pilot of test={plan.test}: give a {wanted.__name__}")
+        raise ValueError(f"{told} is no pilot of test={plan.test}; needed: {wanted.__name__}")
     try:
+        _check_columns(table.rows, _COLUMNS.get(plan.test, RESULT_COLUMNS))
         if isinstance(table, GeneralisationTable):
             return _of_gap(table, told, plan)
         if isinstance(table, AblationTable):
@@ -80,6 +85,14 @@ def read_pilot(source: Source, plan: Planning, notes: list[str]) -> PilotScores:
     except ValueError as error:
         text = str(error)
         raise ValueError(text if text.startswith(told) else f"{told}: {text}") from error
+
+
+def _check_columns(rows: pd.DataFrame, needed: Sequence[str]) -> None:
+    missing = [name for name in needed if name not in rows.columns]
+    if missing:
+        raise ValueError(f"its table has no column {missing[0]!r}: run the study again")
+    if rows.empty:
+        raise ValueError("its table has no rows: run the study again")
 
 
 def _loaded(folder: Path, test: str) -> ResultTable | GeneralisationTable | AblationTable:

@@ -20,7 +20,7 @@ from brainalign_jax.studies.planning.components import (
     repeated,
 )
 from brainalign_jax.studies.planning.pilot import PilotScores
-from brainalign_jax.studies.planning.power import GroupTest, power_of
+from brainalign_jax.studies.planning.power import LEAST_PEOPLE, GroupTest, power_of
 from brainalign_jax.studies.planning.simulate import simulated_p
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence.chance import rejected_share
@@ -190,27 +190,31 @@ def _powers(
 def needed_rows(
     pilot: PilotScores, expected: Forecast | None, plan: Planning, pace: float | None
 ) -> pd.DataFrame:
-    """The fewest people for the wanted power at each number of words and repetitions, with `NEEDED`."""
+    """The fewest people for the wanted power at each number of words and repetitions, with `NEEDED`.
+
+    An ablation needs as many as signs are flipped over: what is tested over words speaks of no other people.
+    """
     lines = []
+    least = LEAST_PEOPLE if pilot.test.words_too else 2
     for repetitions in plan.repetitions if expected is not None else ():
         factor = repeated(repetitions, plan.reliability)
         for n_words in words_of(plan, pilot.n_words):
             setting = n_words, factor
-            counts = [fewest_people(functools.partial(expected.power, *setting), plan.power)]
+            counts = [fewest_people(functools.partial(expected.power, *setting), plan.power, least)]
             for end in (1, 0):
                 bound = functools.partial(expected.power_bound, *setting, end, plan.confidence)
-                counts.append(fewest_people(bound, plan.power))
+                counts.append(fewest_people(bound, plan.power, least))
             minutes = n_words * repetitions / pace if pace else np.nan
             lines.append((n_words, repetitions, minutes, *counts))
     return pd.DataFrame(lines, columns=list(NEEDED))
 
 
-def fewest_people(power: Callable[[int], float], wanted: float) -> float:
-    """The fewest people, from 2, with whom power(n) is at least as wanted; NaN where `MOST_PEOPLE` are not.
+def fewest_people(power: Callable[[int], float], wanted: float, least: int = 2) -> float:
+    """The fewest people, from `least`, with whom power(n) is at least as wanted; NaN where `MOST_PEOPLE` are not.
 
     Power grows with people, but for what few sign flips lose here and there.
     """
-    low, high = 1, 2
+    low, high = least - 1, least
     while power(high) < wanted:
         low, high = high, 2 * high
         if low >= MOST_PEOPLE:

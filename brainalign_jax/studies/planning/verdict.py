@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from brainalign_jax.studies.planning.power import LEAST_PEOPLE
 from brainalign_jax.studies.planning.table import MOST_PEOPLE, PlanTable
 from brainalign_jax.study.report.wording import (
     counted,
@@ -136,7 +137,8 @@ def _basis(table: PlanTable) -> list[str]:
         f"{pilot['n_people']:.0f} people and {pilot['n_words']:,.0f} words has {signed(effect)} "
         f"{interval(pilot['lower'], pilot['upper'])}; people differ by "
         f"{number(math.sqrt(pilot['between']))}, a word by "
-        f"{number(math.sqrt(pilot['words']))} in all people and by {number(math.sqrt(pilot['noise']))} in each (standard deviations)."
+        f"{number(math.sqrt(pilot['words']))} in all people and by "
+        f"{number(math.sqrt(pilot['noise']))} in each (standard deviations)."
     ]
     if plan["effect"] is not None:
         said.append(f"It is planned for a given effect of {number(plan['effect'])}.")
@@ -176,6 +178,16 @@ def _cautions(table: PlanTable) -> list[str]:
         said.append(
             "The pilot's table has no words: all that people differ by is taken to be theirs, so that more "
             "words help less here than they may (--stable_share)."
+        )
+    if plan["test"] == "score":
+        said.append(
+            "The test is of the mean of the people who took part against null draws of the words: that other "
+            "people would show it is not what it says, however few are enough."
+        )
+    if plan["test"] == "ablation":
+        said.append(
+            f"With fewer than {LEAST_PEOPLE} people signs are flipped over words, which speaks of these people "
+            f"alone: {LEAST_PEOPLE} are needed at least."
         )
     if plan["test"] in ("layers", "size", "ablation") and pilot["words"] > 0:
         said.append(
