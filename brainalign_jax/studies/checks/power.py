@@ -6,7 +6,6 @@ strength zero there is nothing to find. The study asks for the p-value of its be
 layers, from circular shifts of the recording through the whole pipeline.
 """
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -158,7 +157,7 @@ def p_values(
 
     kind: of the draws; "items" for words that are isolated.
     """
-    chosen = dataclasses.replace(protocol("audited"), layer_selection="test")
+    chosen = protocol("audited", timed=kind != "items", layer_selection="test")
     scoring = sweep.Scoring(tuple(methods), chosen, (k,), seed=seed)
     rows = sweep.score_subjects("simulation", responses, model, scoring, computation=computation)
     nulls = score_nulls(

@@ -53,12 +53,14 @@ def write_report(table: PlanTable, folder: str | Path) -> Path:
 
 
 def draw_curves(table: PlanTable) -> Figure:
-    """Power over people: a line and the band of the pilot's error a number of words, a panel a repetition."""
+    """Power over people, a line a number of words, a panel a repetition; a band of the pilot's error."""
     rows, wanted = table.rows, table.manifest["plan"]["power"]
     repetitions = list(rows["repetitions"].unique())
     figure, axes = figure_parts.panels(len(repetitions))
     words = sorted(rows["n_words"].unique())
     colours = figure_parts.colours(words)
+    n_pilot = table.manifest["pilot"]["n_words"]
+    banded = min(words, key=lambda n_words: abs(n_words - n_pilot))  # whose band is shown
     for axis, times in zip(axes, repetitions, strict=True):
         for place, n_words in enumerate(words):
             part = rows[(rows["repetitions"] == times) & (rows["n_words"] == n_words)]
@@ -66,9 +68,11 @@ def draw_curves(table: PlanTable) -> Figure:
             marker = _MARKERS[place % len(_MARKERS)]
             axis.plot(part["n_people"], part["power"], linewidth=1.8, **style)
             axis.plot(part["n_people"], part["simulated"], marker, markerfacecolor="white", **style)
+            if n_words != banded:
+                continue
             axis.fill_between(
                 part["n_people"], part["power_low"], part["power_high"], color=colours[n_words],
-                alpha=0.1, linewidth=0,
+                alpha=0.15, linewidth=0,
             )  # fmt: skip
         axis.axhline(wanted, color=GREY, linewidth=0.8, linestyle="--")
         axis.set_xscale("log")
@@ -97,8 +101,8 @@ def _caption(table: PlanTable) -> str:
     plan = table.manifest["plan"]
     points = f", of {plan['n_simulations']} simulated studies (open)" * bool(plan["n_simulations"])
     return (
-        f"Power at .05 over people: in closed form (lines){points}. Bands: {percent(plan['confidence'])} by "
-        "the pilot's own sampling error."
+        f"Power at .05 over people: in closed form (lines){points}. Band: {percent(plan['confidence'])} by "
+        "the pilot's own sampling error, of the words that are nearest to the pilot's."
     )
 
 

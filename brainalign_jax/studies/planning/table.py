@@ -210,7 +210,7 @@ def needed_rows(
 
 
 def fewest_people(power: Callable[[int], float], wanted: float, least: int = 2) -> float:
-    """The fewest people, from `least`, with whom power(n) is at least as wanted; NaN where `MOST_PEOPLE` are not.
+    """The fewest people, from `least`, with whom power(n) is as wanted; NaN above `MOST_PEOPLE`.
 
     Power grows with people, but for what few sign flips lose here and there.
     """

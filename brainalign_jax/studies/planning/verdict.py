@@ -186,8 +186,8 @@ def _cautions(table: PlanTable) -> list[str]:
         )
     if plan["test"] == "ablation":
         said.append(
-            f"With fewer than {LEAST_PEOPLE} people signs are flipped over words, which speaks of these people "
-            f"alone: {LEAST_PEOPLE} are needed at least."
+            f"With fewer than {LEAST_PEOPLE} people signs are flipped over words, which speaks of these "
+            f"people alone: {LEAST_PEOPLE} are needed at least."
         )
     if plan["test"] in ("layers", "size", "ablation") and pilot["words"] > 0:
         said.append(
