@@ -17,6 +17,7 @@ from brainalign_jax.studies.ablation.table import COLUMNS as PART_COLUMNS
 from brainalign_jax.studies.ablation.table import FILE as ABLATION_FILE
 from brainalign_jax.studies.ablation.table import INTACT, TWINS, AblationTable
 from brainalign_jax.studies.ablation.verdict import judged_lines, named
+from brainalign_jax.studies.checks.power import exact_rate
 from brainalign_jax.studies.generalisation.table import ALL, GAP, GeneralisationTable, of_rule
 from brainalign_jax.studies.generalisation.table import COLUMNS as GAP_COLUMNS
 from brainalign_jax.studies.generalisation.table import FILE as GAP_FILE
@@ -239,9 +240,12 @@ def _against_nulls(
         raise ValueError("its null draws are all alike: run it with more (--n_nulls=100)")
     scale = float(np.sqrt(words + noise / n_people))
     highest = (by_layer.max(axis=1).to_numpy() - of_group.mean()) / scale
+    reached = round(
+        exact_rate(n_draws) * (n_draws + 1)
+    )  # highest draws, the last of which it must pass
     test = GroupTest(
         DRAWS,
-        critical=float(np.quantile(highest, 0.95)),
+        critical=float(np.sort(highest)[-reached]),
         null_words=float(words * n_words),
         null_noise=float(noise * n_words),
         highest=highest,
