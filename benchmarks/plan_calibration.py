@@ -13,7 +13,7 @@ studies each, run through the whole pipeline.
 
 Prints a Markdown table of predicted and simulated power with exact intervals, and the largest and the mean
 difference; writes JSON. "summary" and "small" take minutes of processor time, "pipeline" longer. Expect the
-summary to differ by .02 in the mean and by .06 at most, and intervals to hold the true power in .95 of pilots.
+summary to differ by .02 in the mean and by .06 at most, intervals to hold the true power in .95 of pilots.
 """
 
 import dataclasses
