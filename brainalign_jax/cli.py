@@ -26,6 +26,7 @@ COMMANDS = {
     "performance": ("performance", "PERFORMANCE"),
     "abilities": ("abilities", "ABILITIES"),
     "claims": ("claims", "CLAIMS"),
+    "plan-study": ("plan_study", "PLAN_STUDY"),
     "embed": ("words", "EMBED"),
     "surprisal": ("words", "SURPRISAL"),
     "fetch": ("catalog", "FETCH"),

@@ -125,11 +125,11 @@ def test_commands_that_are_not_run_exist_with_their_options(name):
         if block.language != "bash":
             continue
         whole = block.text.replace("\\\n", " ")
-        for command, rest in re.findall(r"\bbrainalign (?!=)(\w+)(.*)", whole):
+        for command, rest in re.findall(r"\bbrainalign (?!=)(\w[\w-]*)(.*)", whole):
             given = set(re.findall(r"--(\w+)", rest))
             options = {option.name for option in cli.command(command).options}
             assert given <= options, block
-    for command in re.findall(r"`brainalign ([a-z]\w*)", text):
+    for command in re.findall(r"`brainalign ([a-z][\w-]*)", text):
         assert command in cli.COMMANDS
     for module in re.findall(r"-m\s+((?:experiments|benchmarks)\.\w+)", text):
         assert (REPOSITORY / f"{module.replace('.', '/')}.py").is_file(), module

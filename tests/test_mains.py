@@ -23,6 +23,7 @@ NAMES = (
     "languages",
     "noise_check",
     "performance",
+    "plan_study",
     "power_check",
     "protocol_ladder",
     "region_encoding",

@@ -6,7 +6,6 @@ strength zero there is nothing to find. The study asks for the p-value of its be
 layers, from circular shifts of the recording through the whole pipeline.
 """
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from brainalign_jax.neural.simulate import schedule_runs, simulate_bold
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.checks.noise import make_story, story_vectors
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.evidence.chance import LEVEL, permutation_p, score_interval
+from brainalign_jax.study.evidence.chance import LEVEL, permutation_p, rejected_share
 from brainalign_jax.study.evidence.nulls import NullPlan, score_nulls
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.registry import DEFAULT, check_decoders
@@ -86,14 +85,8 @@ def power(
     for (strength, method, metric), part in rows.groupby(
         ["strength", "method", "metric"], sort=False
     ):
-        hits = int((part["p"] < LEVEL).sum())
-        bounds = score_interval(hits, len(part))
-        lines.append(
-            (
-                strength, method, metric, len(part), hits / len(part),
-                float(bounds.lower), float(bounds.upper), part["score"].mean(),
-            )
-        )  # fmt: skip
+        share = rejected_share(part["p"])
+        lines.append((strength, method, metric, len(part), *share, part["score"].mean()))
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
@@ -157,10 +150,14 @@ def p_values(
     n_draws: int,
     k: int = 10,
     seed: int = 0,
+    kind: str = "shift",
     computation: Computation | None = None,
 ) -> pd.DataFrame:
-    """method, metric, score, p: best layer in the mean over subjects, against the best of each draw."""
-    chosen = dataclasses.replace(protocol("audited"), layer_selection="test")
+    """method, metric, score, p: best layer in the mean over subjects, against the best of each draw.
+
+    kind: of the draws; "items" for words that are isolated.
+    """
+    chosen = protocol("audited", timed=kind != "items", layer_selection="test")
     scoring = sweep.Scoring(tuple(methods), chosen, (k,), seed=seed)
     rows = sweep.score_subjects("simulation", responses, model, scoring, computation=computation)
     nulls = score_nulls(
@@ -168,7 +165,7 @@ def p_values(
         responses,
         model,
         scoring,
-        NullPlan("shift", n_draws, seed),
+        NullPlan(kind, n_draws, seed, hold_alpha=kind == "items"),
         k=k,
         computation=computation,
     )

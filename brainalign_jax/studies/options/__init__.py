@@ -4,6 +4,7 @@ Light to import: commands make their options of these before anything heavy is l
 """
 
 from brainalign_jax.studies.options.ablation import Ablation
+from brainalign_jax.studies.options.planning import TESTS, Planning
 from brainalign_jax.studies.options.questions import (
     CANDIDATE_RULES,
     CONDITION,
@@ -31,6 +32,8 @@ __all__ = [
     "JOINT",
     "Languages",
     "Performance",
+    "Planning",
+    "TESTS",
     "TIME_METHODS",
     "TimeCourse",
     "VoxelEncoding",

@@ -216,6 +216,26 @@ def permutation_p(
     return p.reshape(np.shape(observed)) if np.ndim(observed) else float(p[0])
 
 
+class Share(NamedTuple):
+    """How many p-values are below .05, of how many, with the exact interval."""
+
+    share: float
+    lower: float
+    upper: float
+
+
+def rejected_share(p_values: np.ndarray) -> Share:
+    """The share of studies whose p [R] is below .05.
+
+    >>> rejected_share([0.01, 0.2, 0.04, 0.8]).share
+    0.5
+    """
+    p_values = np.asarray(p_values, float)
+    hits = int((p_values < LEVEL).sum())
+    bounds = score_interval(hits, len(p_values))
+    return Share(hits / len(p_values), float(bounds.lower), float(bounds.upper))
+
+
 def floors(values: np.ndarray, null: np.ndarray, *, own_null: bool) -> np.ndarray:
     """What unrelated vectors come to at each place, for values [L] and draws [P, L].
 

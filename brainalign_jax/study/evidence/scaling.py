@@ -14,7 +14,7 @@ from brainalign_jax.study.results import GROUP, SELECTED, ResultTable
 COLUMNS = (
     "dataset", "method", "scope", "quantity", "slope", "lower", "upper", "p", "n_models", "n_subjects",
 )  # fmt: skip
-_SIGNS = 5000
+SIGNS = 5000  # flips of people, at most
 _subject_slopes = jax.jit(scaling_slope.subject_slopes, static_argnames=("n_families",))
 _slope_test = jax.jit(scaling_slope.slope_test, static_argnames=("confidence", "method"))
 
@@ -104,7 +104,7 @@ def slope_of(
         test = _slope_test(
             of_subjects,
             bootstrap.draw_counts(n_subjects, plan.n_bootstraps, random_state=plan.seed),
-            scaling_slope.draw_signs(n_subjects, _SIGNS, random_state=plan.seed),
+            scaling_slope.draw_signs(n_subjects, SIGNS, random_state=plan.seed),
             confidence=plan.confidence,
         )
         interval = tuple(float(x) for x in test.interval[:3])
