@@ -8,8 +8,8 @@ paper's protocol to the audited one, a choice at a time. `checks`: what noise sc
 from an idiom or a metaphor nearer to it than what does not? `languages`: for people of another language?
 `ablation`: which part of the model carries it? `comparison`: which models are alike?
 `performance`: does it go with what models can do?
-`abilities`: what can the model do? `planning`: how many people and words does a study need? `claims`: do the claims
-of papers hold?
+`abilities`: what can the model do? `planning`: how many people and words does a study need?
+`claims`: do the claims of papers hold?
 
 >>> import brainalign_jax as ba
 >>> steps = ba.studies.ladder.ladder_steps(timed=True, grouped=False)
