@@ -26,6 +26,7 @@ NAMES = (
     "protocol_ladder",
     "region_encoding",
     "replicate_paper",
+    "specifications",
     "timecourse",
 )
 

@@ -17,6 +17,7 @@ from brainalign_jax.studies.options.questions import (
     Performance,
     VoxelEncoding,
 )
+from brainalign_jax.studies.options.specifications import Specifications
 from brainalign_jax.studies.options.timecourse import TIME_METHODS, TimeCourse
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "JOINT",
     "Languages",
     "Performance",
+    "Specifications",
     "TIME_METHODS",
     "TimeCourse",
     "VoxelEncoding",
