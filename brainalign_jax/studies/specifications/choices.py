@@ -91,6 +91,7 @@ def levels_of(
     n_words: int,
     recurring: bool,
     products: bool,
+    method: str = "ridge",
 ) -> dict[str, tuple[str, ...]]:
     """The levels of every choice, one where it is not varied.
 
@@ -99,6 +100,7 @@ def levels_of(
       n_words: candidates; of the default neighbours of CSLS, those above are left out. recurring: whether
         words come more than once, else types and tokens are the same. products: whether specifications are
         read of shared products; else each is scored by a study, which has no P@k without CSLS in its draws.
+      method: the penalty varies by default of ridge alone.
 
     Raises: ValueError for an unknown choice or level, with the nearest, and levels given twice.
     """
@@ -112,7 +114,11 @@ def levels_of(
         default = _DEFAULT_LEVELS.get(name, tuple(known))
         if name in OF_VECTORS:
             default = (getattr(embedding, name),)
-        elif name not in VARIED or (name == "queries" and not recurring):
+        elif (
+            name not in VARIED
+            or (name == "queries" and not recurring)
+            or (name == "penalty" and method != "ridge")
+        ):
             default = default[:1]
         elif name == "csls_k":
             default = tuple(

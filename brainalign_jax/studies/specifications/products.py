@@ -77,9 +77,10 @@ class Fits:
 
 
 def serves(problem: Problem, protocol: Protocol, method: str) -> bool:
-    """Whether specifications of these words can be scored so: every word once, all of them there."""
+    """Whether specifications of a person's words can be scored so: every word once, all of them there."""
     return (
         method == "ridge"
+        and len(problem.eligible) == len(problem.counts)
         and bool((problem.counts == 1).all())
         and not protocol.selects_per_target
         and protocol.center == protocol.fit_intercept

@@ -82,19 +82,14 @@ def run_specifications(
     every = specifications_of(
         {"folds": ("audited", "shuffled")} | _FIRST, embedding=embedding, **how
     )
-    problem = folds_of(
-        loaded(dataset.subjects[0]),
-        Scoring(
-            (plan.method,),
-            dataclasses.replace(every[0].protocol, csls_k=1),
-            (1,),
-            None,
-            lower,
-            seed,
-        ),
+    first = Scoring(
+        (plan.method,), dataclasses.replace(every[0].protocol, csls_k=1), (1,), None, lower, seed
     )
+    problem = folds_of(loaded(dataset.subjects[0]), first)
     by_products = default_kind(stimulus) == "items" and all(
-        products.serves(problem, specification.protocol, plan.method) for specification in every
+        products.serves(folds_of(loaded(subject), first, inner=False), own.protocol, plan.method)
+        for subject in dataset.subjects
+        for own in every
     )
     levels = levels_of(
         choices or {},
@@ -102,6 +97,7 @@ def run_specifications(
         n_words=problem.n_candidates,
         recurring=bool(problem.counts.max() > 1),
         products=by_products,
+        method=plan.method,
     )
     for name in OF_VECTORS:
         if given and len(levels[name]) > 1:
