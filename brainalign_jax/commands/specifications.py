@@ -30,15 +30,16 @@ SPECIFICATION_OPTIONS = (
 
 
 def _specifications(values: dict[str, Any], text: str) -> None:
-    from brainalign_jax.studies.specifications import run_specifications
+    from brainalign_jax.studies.specifications import asked_levels, run_specifications
 
     with misuse():
         plan = filled(Specifications, _PLAN, values)
+        choices = asked_levels(dict(values["choices"] or {}))
     table = run_specifications(
         align.open_data(values),
         values["models"],
         values["output_dir"],
-        choices=dict(values["choices"] or {}),
+        choices=choices,
         plan=plan,
         lower=values["lower"],
         seed=values["seed"],

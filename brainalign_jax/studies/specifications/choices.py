@@ -104,12 +104,11 @@ def levels_of(
 
     Raises: ValueError for an unknown choice or level, with the nearest, and levels given twice.
     """
-    for name in asked:
-        check_known("choice", name, CHOICES, of="--choices")
+    chosen = asked_levels(asked)
     levels: dict[str, tuple[str, ...]] = {}
     for name, known in CHOICES.items():
-        if name in asked:
-            levels[name] = _asked(name, asked[name])
+        if name in chosen:
+            levels[name] = chosen[name]
             continue
         default = _DEFAULT_LEVELS.get(name, tuple(known))
         if name in OF_VECTORS:
@@ -143,6 +142,16 @@ def levels_of(
                     f"--choices: {name}={text}: {level} of more than the {n_words} words: lower it"
                 )
     return levels
+
+
+def asked_levels(asked: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """The levels that are asked for, as tuples.
+
+    Raises: ValueError for an unknown choice or level, with the nearest, and for a level given twice.
+    """
+    for name in asked:
+        check_known("choice", name, CHOICES, of="--choices")
+    return {name: _asked(name, several) for name, several in asked.items()}
 
 
 def _asked(name: str, text: str | Sequence[str]) -> tuple[str, ...]:

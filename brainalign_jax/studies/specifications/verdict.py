@@ -27,6 +27,7 @@ ANSWERS = {
 LEVELS = {"stands": "real", "most": "real", "hangs": "uncertain", "chance": "chance"}
 _ALL, _MOST = 0.95, 0.5  # shares of the specifications
 _DECIDES = 0.1  # least share of the spread that is told of
+_RAISED = 0.1  # of chance: the least rise of a null that is told of
 
 
 class SpecificationVerdict(NamedTuple):
@@ -100,20 +101,9 @@ def _raised(rows: pd.DataFrame, table: SpecificationTable) -> str:
         top = max(nulls, key=lambda level: nulls[level])
         gap = nulls[top] - min(nulls.values())
         if gap > _RAISED:
-            said.append(
-                (
-                    gap,
-                    f"{choice}={top} (from {_times(min(nulls.values()))} to {_times(nulls[top])})",
-                )
-            )
+            least, most = (f"{1 + excess:.2f}" for excess in (min(nulls.values()), nulls[top]))
+            said.append((gap, f"{choice}={top} ({least} to {most} times chance)"))
     if not said:
         return " No choice raises the null by more than a tenth of chance."
     named = listed(words for _, words in sorted(said, reverse=True)[:3])
-    return f" What draws score rises with {named} of chance."
-
-
-_RAISED = 0.1  # of chance
-
-
-def _times(excess: float) -> str:
-    return f"{1 + excess:.2f}"
+    return f" Draws themselves score more under {named}."
