@@ -10,7 +10,7 @@ Of each study the joint p by mean z (that of the verdict), by median z and by th
 p < .05: exact p-values are below .05 in .04 of the studies, the share must lie between .02 and .09. For
 comparison, the share of studies in which some specification alone has p < .05, which is what picking gives.
 
-Prints a Markdown table and writes JSON with all p. A study takes about half a second of processor time.
+Prints a Markdown table and writes JSON with all p. A study takes nine tenths of a second of processor time.
 """
 
 import json

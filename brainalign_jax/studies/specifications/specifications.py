@@ -157,6 +157,7 @@ def run_specifications(
             tables.append(rows)
             drawn.append(draws)
             curves[name] = facts_of(rows, draws, several)
+        told.complete(SCORES)
     facts = manifest(
         study,
         [

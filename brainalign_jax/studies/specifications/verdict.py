@@ -12,7 +12,6 @@ from brainalign_jax.study.evidence.chance import LEVEL
 from brainalign_jax.study.report.wording import (
     counted,
     listed,
-    number,
     percent,
     probability,
     short_names,
@@ -67,7 +66,7 @@ def _verdict(table: SpecificationTable, model: str, label: str) -> Specification
     said = (
         f"{label}: the finding stands in {facts['n_standing']} of {counted(count, 'specification')} (each "
         f"p < {LEVEL:g} against its own null); all of them together have {probability(joint['p_mean'])} "
-        f"({counted(facts['n_draws'], 'draw')}, mean z {number(joint['mean_z'])}). "
+        f"({counted(facts['n_draws'], 'draw')}). "
     )
     return SpecificationVerdict(model, judged, said + _decides(facts) + _raised(rows, table))
 
@@ -100,10 +99,10 @@ def _raised(rows: pd.DataFrame, table: SpecificationTable) -> str:
         nulls = raised(rows, choice, levels)
         top = max(nulls, key=lambda level: nulls[level])
         gap = nulls[top] - min(nulls.values())
-        if gap > _RAISED:
+        if min(gap, nulls[top]) > _RAISED:
             least, most = (f"{1 + excess:.2f}" for excess in (min(nulls.values()), nulls[top]))
             said.append((gap, f"{choice}={top} ({least} to {most} times chance)"))
     if not said:
-        return " No choice raises the null by more than a tenth of chance."
+        return " No choice lifts what draws score above chance by more than a tenth of it."
     named = listed(words for _, words in sorted(said, reverse=True)[:3])
     return f" Draws themselves score more under {named}."
