@@ -21,6 +21,7 @@ COMMANDS = {
     "timecourse": ("timecourse", "TIMECOURSE"),
     "figurative": ("figurative", "FIGURATIVE"),
     "languages": ("languages", "LANGUAGES"),
+    "specifications": ("specifications", "SPECIFICATIONS"),
     "ablate": ("ablate", "ABLATE"),
     "compare": ("compare", "COMPARE"),
     "performance": ("performance", "PERFORMANCE"),

@@ -28,6 +28,7 @@ NAMES = (
     "protocol_ladder",
     "region_encoding",
     "replicate_paper",
+    "specifications",
     "timecourse",
 )
 
@@ -72,6 +73,17 @@ def test_the_presets_are_those_that_there_are(monkeypatch):
     ("name", "arguments", "expected"),
     [
         ("noise_check", (), "noise_check: --output_dir is missing"),
+        (
+            "specifications",
+            (
+                "--dataset=d",
+                "--data_dir=d",
+                "--models=m",
+                "--output_dir=o",
+                "--choices=fold=audited",
+            ),
+            "unknown choice 'fold' of --choices; the nearest of 12: folds",
+        ),
         ("noise_check", ("--output_dir=",), "--output_dir is empty"),
         ("noise_check", ("--output_dir=o", "--timing=gap"), "known: gapless, gaps"),
         (

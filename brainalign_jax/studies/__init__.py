@@ -1,7 +1,8 @@
 """What is built of studies; each is a module or a folder, loaded when used.
 
 `demo`: a layer planted in simulated brains. `replication`: the grid of Li et al. 2023. `ladder`: from the
-paper's protocol to the audited one, a choice at a time. `checks`: what noise scores, and what is found.
+paper's protocol to the audited one, a choice at a time. `specifications`: all combinations of such choices.
+`checks`: what noise scores, and what is found.
 `regions`: what a model adds to word rate and sound power. `encoding`: the same for every voxel, with maps.
 `contrastive`: maps trained for retrieval. `timecourse`: when is which layer there?
 `generalisation`: does it hold for words of another kind than it was fitted on? `figurative`: is what follows
@@ -36,6 +37,7 @@ _STUDIES = (
     "planning",
     "regions",
     "replication",
+    "specifications",
     "timecourse",
 )
 

@@ -235,6 +235,24 @@ CHOICES = {
     if field.metadata["choices"]
 }
 PROTOCOLS = {"audited": AUDITED, "paper": PAPER}
+# What is one choice: name -> its fields, in the order of the walk from the paper's to the audited protocol.
+STEPS = {
+    "folds": ("folds", "n_folds", "purge", "n_inner_folds", "inner_shuffle"),
+    "hold_out_types": ("hold_out_types",),
+    "queries": ("queries",),
+    "csls_queries": ("csls_queries",),
+    "scaling_order": ("scaling_order", "pca_for"),
+    "vector_scaling": ("vector_scaling", "vector_scaling_for"),
+    "fitted_on": ("fitted_on",),
+    "scaling": ("n_voxels", "scaling", "pca"),
+    "centring": ("center", "fit_intercept"),
+    "alpha": ("alpha_unit", "alphas", "alpha_selection"),
+    "csls_k": ("csls_k",),
+    "candidate_scaling": ("candidate_scaling",),
+    "layer": ("layer_selection", "vector_axes"),
+    "first_token": ("first_token",),
+    "rdms": ("rdm_metric", "rdm_comparison"),
+}
 
 
 def protocol(

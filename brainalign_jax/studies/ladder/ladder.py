@@ -23,30 +23,12 @@ from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.evidence.draws import default_kind
 from brainalign_jax.study.evidence.table import METRIC, EvidencePlan
 from brainalign_jax.study.outputs import CONTENTS, new_outputs
-from brainalign_jax.study.protocol import Protocol, protocol
+from brainalign_jax.study.protocol import STEPS, Protocol, protocol
 from brainalign_jax.study.registry import DEFAULT, check_decoders
 from brainalign_jax.study.results import ResultTable
 from brainalign_jax.study.run import run_study
 from brainalign_jax.study.score.sweep import Scoring
 
-# name -> the fields that are taken from the audited protocol, in the order of the walk.
-STEPS = {
-    "folds": ("folds", "n_folds", "purge", "n_inner_folds", "inner_shuffle"),
-    "hold_out_types": ("hold_out_types",),
-    "queries": ("queries",),
-    "csls_queries": ("csls_queries",),
-    "scaling_order": ("scaling_order", "pca_for"),
-    "vector_scaling": ("vector_scaling", "vector_scaling_for"),
-    "fitted_on": ("fitted_on",),
-    "scaling": ("n_voxels", "scaling", "pca"),
-    "centring": ("center", "fit_intercept"),
-    "alpha": ("alpha_unit", "alphas", "alpha_selection"),
-    "csls_k": ("csls_k",),
-    "candidate_scaling": ("candidate_scaling",),
-    "layer": ("layer_selection", "vector_axes"),
-    "first_token": ("first_token",),
-    "rdms": ("rdm_metric", "rdm_comparison"),
-}
 START = "paper"
 
 

@@ -18,6 +18,7 @@ from brainalign_jax.studies.options.questions import (
     Performance,
     VoxelEncoding,
 )
+from brainalign_jax.studies.options.specifications import Specifications
 from brainalign_jax.studies.options.timecourse import TIME_METHODS, TimeCourse
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Performance",
     "Planning",
     "TESTS",
+    "Specifications",
     "TIME_METHODS",
     "TimeCourse",
     "VoxelEncoding",

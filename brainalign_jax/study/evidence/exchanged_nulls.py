@@ -233,29 +233,38 @@ def _chosen(inside: InnerHats, gram, draws, fold: FoldProblem) -> jax.Array:
 
 def _chosen_at_once(inside: InnerHats, gram, types, fold: FoldProblem) -> jax.Array:
     """`_chosen` of draws [D, T]."""
+    inner = fold.inner
+    losses = inner_losses(inside, gram, types, inner.gold, inner.query_mask, inner.candidates)
+    return losses.argmin(axis=0)
+
+
+def inner_losses(inside: InnerHats, gram, types, gold, query_mask, candidates) -> jax.Array:
+    """Sums [A, D] over the queries of all inner folds of each penalty's doubled ranks, but for a constant.
+
+    types: [D, T] draws; gold, query_mask: [I, Q]; candidates: [I, T], of all inner folds alike.
+    """
     n_draws, n_types = types.shape
     _, n_alphas, n_queries, n_known = inside.hats.shape
     # Of all inner folds: words of the outer training set.
-    allowed = fold.inner.candidates[0][jnp.argsort(types, axis=1)] > 0
+    allowed = candidates[0][jnp.argsort(types, axis=1)] > 0
 
     def of_inner(inputs):
-        hats, known, shares, split = inputs
+        hats, known, shares, gold_types, mask = inputs
         centred = _unit_products(gram, types, known, shares).reshape(n_known, -1)
         similarity = linalg.product(hats.reshape(-1, n_known), centred)
         similarity = similarity.reshape(n_alphas, n_queries, n_draws, n_types)
         # As of `retrieval.ranks`: the gold word must tie with itself.
         similarity = jax.lax.optimization_barrier(similarity)
-        gold = types[:, split.gold].T
-        of_gold = jnp.take_along_axis(similarity, gold[None, :, :, None], axis=-1)
+        drawn = types[:, gold_types].T
+        of_gold = jnp.take_along_axis(similarity, drawn[None, :, :, None], axis=-1)
         above, level = neighbours.sum_pairs(
             ((similarity > of_gold) & allowed).astype(jnp.int32),
             ((similarity == of_gold) & allowed).astype(jnp.int32),
         )
         doubled = 2 * above + level  # the rank, but for a constant
-        return (doubled * (split.query_mask > 0)[:, None]).sum(axis=1)
+        return (doubled * (mask > 0)[:, None]).sum(axis=1)
 
-    losses = jax.lax.map(of_inner, (*inside, fold.inner)).sum(axis=0)
-    return losses.argmin(axis=0)
+    return jax.lax.map(of_inner, (*inside, gold, query_mask)).sum(axis=0)
 
 
 def _unit_products(gram, types, known, shares) -> jax.Array:
