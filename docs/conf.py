@@ -11,6 +11,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(DOCS.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Examples compile programs that run once: as in the tests, compiling is what takes the time.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import brainalign_jax  # noqa: E402
 

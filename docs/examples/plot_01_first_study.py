@@ -53,7 +53,12 @@ print(people.subjects, len(people.stimulus.words), "words")
 table = ba.run_study(
     people,
     model,
-    ba.Scoring(("ridge",), ba.protocol("audited", n_folds=4, n_inner_folds=3), layers=(0, 2, 4, 6)),
+    ba.Scoring(
+        ("ridge",),
+        ba.protocol("audited", n_folds=4, n_inner_folds=3),
+        ks=(1, 10),
+        layers=(0, 2, 4, 6),
+    ),
     evidence=ba.EvidencePlan(n_nulls=29, hold_alpha=True, n_bootstraps=200, controls=()),
     progress=False,
 )
@@ -74,7 +79,7 @@ for name, rows in group.groupby("model"):
     )
 axes.plot(highest.index, highest, "k:", label="highest null draw")
 axes.axhline(group["chance"].iloc[0], color="gray", linewidth=1, label="chance")
-axes.set(xlabel="layer", ylabel="P@10, mean over people", title="A layer planted, and found")
+axes.set(xlabel="layer", ylabel="P@10, mean over people", title="Held-out words found, by layer")
 axes.legend()
 
 # %%

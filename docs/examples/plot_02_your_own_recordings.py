@@ -65,7 +65,9 @@ axes[0].imshow(similarity, cmap="RdBu_r", vmin=-1, vmax=1)
 axes[0].set(title="Similarity of responses", xlabel="word of run 1", ylabel="word of run 1")
 axes[1].plot(range(1, 16), lags, "o-")
 axes[1].axhline(0, color="gray", linewidth=1)
-axes[1].set(title="Neighbours share volumes", xlabel="words apart", ylabel="mean similarity")
+axes[1].set(
+    title="Similarity by distance in the text", xlabel="words apart", ylabel="mean similarity"
+)
 
 # %%
 # **The study.** Vectors from anywhere can stand for the model: a file as ``static:FILE``, or

@@ -43,7 +43,7 @@ for rows in shares:
 axes.axhline(false_positives, color="black", linestyle=":", linewidth=1)
 axes.set(
     xlabel="response / noise (standard deviations)", ylabel="share with p < .05",
-    title="Power grows with the response and with people", ylim=(-0.03, 1.03),
+    title="How many of the simulated studies find it", ylim=(-0.03, 1.03),
 )  # fmt: skip
 axes.legend()
 

@@ -64,7 +64,14 @@ for axes, (n_maps, table) in zip(panels, tables.items(), strict=True):
     cells = rows.pivot(index="trained_on", columns="tested_on", values="value")
     image = axes.imshow(cells, vmin=0.4, vmax=1.0, cmap="viridis")
     for (row, column), value in np.ndenumerate(cells.to_numpy()):
-        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="white")
+        axes.text(
+            column,
+            row,
+            f"{value:.2f}",
+            ha="center",
+            va="center",
+            color="black" if value > 0.7 else "white",
+        )
     axes.set_xticks(range(2), [name.replace("concreteness", "c.") for name in cells.columns])
     axes.set_yticks(range(2), [name.replace("concreteness", "c.") for name in cells.index])
     axes.set(xlabel="tested on", ylabel="trained on", title=f"maps planted: {n_maps}")

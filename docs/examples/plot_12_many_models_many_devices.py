@@ -92,9 +92,7 @@ for n_devices, style in ((1, "o-"), (4, "x")):
         label=f"devices: {n_devices}",
     )  # fmt: skip
 axes.axhline(0.5, color="gray", linewidth=1)
-axes.set(
-    xlabel="parameters", ylabel="rank accuracy", title="The same scores on one device and on four"
-)
+axes.set(xlabel="parameters", ylabel="rank accuracy", title="Scores on one device and on four")
 axes.legend()
 
 # %%
