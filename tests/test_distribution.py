@@ -108,7 +108,7 @@ def test_the_metadata_say_what_is_installed(distributions):
     assert metadata["Description-Content-Type"] == "text/markdown"
     readme = (REPOSITORY / "README.md").read_text("utf-8")
     assert metadata.get_payload(decode=True).decode().strip() == readme.strip()
-    extras = {"test", "languages", "norms", "gguf", "mne", "bench", "cuda", "cuda13", "tpu"}
+    extras = {"test", "languages", "norms", "gguf", "mne", "bench", "docs", "cuda", "cuda13", "tpu"}
     assert set(metadata.get_all("Provides-Extra")) == extras
     pythons = {
         text.rpartition(" :: ")[2] for text in metadata.get_all("Classifier") if "Python ::" in text
