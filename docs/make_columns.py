@@ -43,6 +43,10 @@ TABLES = (
         ("spaces.parquet", "studies.encoding.table", "SPACES_COLUMNS", None),
         ("region_encoding.parquet", "studies.regions.table", "COLUMNS", "RegionTable"),
         ("timecourse.parquet", "studies.timecourse.table", "COLUMNS", "TimeCourseTable"),
+        ("specifications.parquet", "studies.specifications.table", "COLUMNS", "SpecificationTable"),
+        ("specification_draws.parquet", "studies.specifications.table", "DRAW_COLUMNS", None),
+        ("plan.parquet", "studies.planning.table", "COLUMNS", "PlanTable"),
+        ("claims.parquet", "studies.claims.table", "COLUMNS", "ClaimsTable"),
     )),
     ("Checks", (
         ("noise.parquet", "studies.checks.noise", "COLUMNS", "check_noise"),

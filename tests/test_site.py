@@ -4,6 +4,7 @@ Examples are run by `make docs`, not here.
 """
 
 import ast
+import importlib
 import importlib.util
 import inspect
 import operator
@@ -70,6 +71,16 @@ def test_every_public_name_has_one_entry_in_the_api():
             times = documented.count(id(value))
             assert times == 1, f"{module.__name__}.{value.__name__} has {times} entries"
     assert len(set(entries())) == len(entries()) > 250
+
+
+def test_the_table_of_every_study_is_on_the_page_of_columns():
+    page = (DOCS / "columns.md").read_text("utf-8")
+    modules = sorted((PACKAGE / "studies").glob("*/table.py"))
+    files = {
+        importlib.import_module(f"brainalign_jax.studies.{x.parent.name}.table").FILE
+        for x in modules
+    }
+    assert len(files) > 10 and all(f"### {file}\n" in page for file in files)
 
 
 @pytest.mark.parametrize("name", ["make_api", "make_columns"])
