@@ -8,8 +8,10 @@ and CIFTI-2. Here the images are simulated, as your files would lie in a folder.
 
 # %%
 # **The files.** For each person a folder, in it an image a run. ``words.tsv`` says when each word began, on
-# the clock of its run; ``mask.nii.gz`` which voxels are read. The simulated voxels follow twelve
-# features of each word type, drawn at random as a file of word vectors could hold them.
+# the clock of its run; ``mask.nii.gz`` which voxels are read. Words keep their punctuation: ``quoting=3``
+# tells pandas that quotation marks belong to the text, where it else swallows the rows between two of them.
+# The simulated voxels follow twelve features of each word type, drawn at random as a file of word vectors
+# could hold them.
 
 import tempfile
 from pathlib import Path
@@ -33,7 +35,7 @@ simulate_nifti(
     snr=2.0,
 )  # fmt: skip
 print(*sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*")), sep="\n")
-print(pd.read_csv(folder / "words.tsv", sep="\t").head())
+print(pd.read_csv(folder / "words.tsv", sep="\t", quoting=3).head())
 
 # %%
 # **Opening them.** ``{subject}`` stands for what people are called in the names of the files, ``*`` for the
