@@ -233,8 +233,8 @@ def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
             text += f" It does not exceed static vectors: {compared}."
     if known(line["calibrated"]) and line["calibrated"] > 1:
         text += (
-            f" The other subjects' responses reach {number(line['ceiling'])} in the model's place: they are "
-            "too noisy to bound it."
+            f" It is above what the other subjects' responses reach in its place ({number(line['ceiling'])}), "
+            "which bounds the noise ceiling from below alone."
         )
     elif known(line["calibrated"]):
         text += (

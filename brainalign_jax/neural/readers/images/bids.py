@@ -246,10 +246,11 @@ def _brain_masks(root: Path, scans: Sequence[BidsFile]) -> list[Path] | None:
 
 
 def _confound_columns(confounds) -> tuple[str, ...]:
-    if isinstance(confounds, str) and confounds in CONFOUND_STRATEGIES:
-        columns = CONFOUND_STRATEGIES[confounds]
+    names = split_names(confounds)
+    if len(names) == 1 and names[0] in CONFOUND_STRATEGIES:
+        columns = CONFOUND_STRATEGIES[names[0]]
         return (*columns, "non_steady_state*") if columns else ()
-    return split_names(confounds)
+    return names
 
 
 def _confounds_path(root: Path, scan: BidsFile) -> Path:

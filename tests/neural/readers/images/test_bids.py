@@ -389,7 +389,7 @@ def test_another_column_of_words(copied):
 @pytest.mark.parametrize(
     ("confounds", "count"),
     [("none", 0), ("motion6", 7), ("motion24", 25), ("acompcor", 15)]
-    + [("trans_x:cosine*", 3), (["rot_x", "global_signal"], 2)],
+    + [("trans_x:cosine*", 3), (["rot_x", "global_signal"], 2), (["motion6"], 7)],
 )
 def test_confounds_of_fmriprep(simulated, confounds, count):
     """With the spike of the non-steady-state volume, which the first run only has."""
