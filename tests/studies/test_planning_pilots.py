@@ -16,7 +16,7 @@ from brainalign_jax.studies.generalisation import run_generalisation
 from brainalign_jax.studies.options import Planning
 from brainalign_jax.studies.planning import run_pilots, run_planning
 from brainalign_jax.studies.planning.components import Components
-from brainalign_jax.studies.planning.pilot import read_pilot
+from brainalign_jax.studies.planning.pilot import _items, read_pilot
 from brainalign_jax.studies.planning.planning import part_of
 from brainalign_jax.studies.planning.power import FLIPS, GroupTest, power_of
 from brainalign_jax.studies.planning.simulate import simulated_p
@@ -195,3 +195,23 @@ def test_the_pace_of_a_share_is_that_of_its_own_words():
     assert alone == pytest.approx(
         half.pooled("rank_accuracy", subject="a")["n_items"].max() / (390 / 60)
     )
+
+
+def test_who_lacks_words_has_fewer_candidates(sizes):
+    dataset = sizes[1]
+
+    def load(person):
+        whole = dataset.load(person)
+        lacking = np.arange(60) % 3 == 0 if person == "S1" else np.zeros(60, bool)
+        values = np.where(lacking[:, None], 0, whole.values)
+        return dataclasses.replace(whole, values=values, valid=~lacking)
+
+    lacking = dataclasses.replace(dataset, load=load)
+    model = make_embeddings(dataset.stimulus, _planted(dataset))
+    plan = Planning(test="layers", layers=(1, 0), fractions=(1.0,))
+    (table,) = run_pilots(lacking, [model], plan=plan, progress=False)
+    ranks = table.extras["ranks"]
+    values = _items(ranks[ranks["layer"] == 1], table.rows)
+    known = table.pooled("rank_accuracy", layer=1).set_index("subject")["value"]
+    assert values.notna().sum(axis=1)["S1"] == 40
+    np.testing.assert_allclose(values.mean(axis=1), known[values.index], atol=1e-6)

@@ -204,8 +204,11 @@ def _items(ranks: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(
             "its table has no precision, from which candidates are counted: run it again"
         )
-    line = precise.iloc[0]
-    n_candidates = round(line["k"] / line["chance"])
+    # Who lacks words has fewer candidates.
+    counts = (
+        (precise["k"] / precise["chance"]).round().groupby(precise["subject"].astype(str)).first()
+    )
+    n_candidates = ranks["subject"].astype(str).map(counts).astype(float)
     word = ranks["token"].where(ranks["token"] >= 0, ranks["type"])
     accuracy = 1 - (ranks["rank_nn"].astype(float) - 1) / (n_candidates - 1)
     return accuracy.groupby([ranks["subject"].astype(str), word]).mean().unstack()
