@@ -63,7 +63,8 @@ def _plan_study(values: dict[str, Any], text: str) -> None:
         output = values["output_dir"]
         pilots = run_pilots(data, models, output, plan=plan, simulated=simulated, **arguments)
         if plan.words_per_minute is None:
-            plan = replace(plan, words_per_minute=tested_pace(data, pilots[-1]))
+            pace = tested_pace(data, pilots[-1], share=plan.fractions[-1], seed=plan.seed)
+            plan = replace(plan, words_per_minute=pace)
     table = run_planning(pilots, values["output_dir"], plan=plan, command=text)
     say_finished(table.verdict(), values["output_dir"])
 

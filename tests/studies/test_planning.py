@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from pilots import ablation_of, ablation_plan
 from recordings import make_embeddings, make_responses
 
 import brainalign_jax as ba
@@ -12,7 +13,6 @@ from brainalign_jax import cli
 from brainalign_jax.align.stats.scaling_slope import draw_signs
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
-from brainalign_jax.studies.ablation.table import COLUMNS, AblationTable
 from brainalign_jax.studies.options import Planning
 from brainalign_jax.studies.planning import PlanTable, run_pilots, run_planning
 from brainalign_jax.studies.planning.components import (
@@ -33,7 +33,6 @@ from brainalign_jax.studies.planning.power import (
 )
 from brainalign_jax.studies.planning.simulate import simulated_p
 from brainalign_jax.study.evidence.chance import LEVEL
-from brainalign_jax.study.results import GROUP, SELECTED
 
 PLANTED = Components(0.03, 0.0009, 0.002, 0.08, 12, 180, 0.01, 10.0)
 _HIGHEST = np.random.default_rng(0).standard_normal((999, 3)).max(axis=1)
@@ -57,28 +56,6 @@ def table_of(rng, n_people, n_words, planted=PLANTED):
     values = planted.effect + rng.standard_normal((n_people, 1)) * np.sqrt(planted.between)
     values = values + rng.standard_normal((1, n_words)) * np.sqrt(planted.words)
     return values + rng.standard_normal((n_people, n_words)) * np.sqrt(planted.noise)
-
-
-def ablation_of(changes, *, n_words=100, half=0.02, **columns):
-    """A table of one part, by people's changes; half: of the group's interval."""
-    people = [*(f"S{i}" for i in range(len(changes))), GROUP]
-    mean = float(np.mean(changes))
-    rows = pd.DataFrame({"subject": people, "change": [*changes, mean]})
-    about = dict(
-        dataset="made", model="m", method="ridge", component="attention", block=1, head=-1, how="zero",
-        readout="refit", layer=SELECTED, held_constant="", metric="rank_accuracy", k=0, value=0.6,
-        bits_change=np.nan, p=np.nan, p_max=np.nan, p_fdr=np.nan, lower=mean - half, upper=mean + half,
-        n_items=n_words,
-    )  # fmt: skip
-    rows = rows.assign(**about | columns)[list(COLUMNS)]
-    facts = {"plan": {"readout": ["refit"], "n_flips": 999, "confidence": 0.95}}
-    return AblationTable(rows, facts)
-
-
-def ablation_plan(**changes):
-    return Planning(
-        **dict(test="ablation", people=(6, 12, 24), n_simulations=40, n_bootstraps=100) | changes
-    )
 
 
 def test_planted_variances_are_recovered():

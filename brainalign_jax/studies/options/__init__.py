@@ -4,7 +4,7 @@ Light to import: commands make their options of these before anything heavy is l
 """
 
 from brainalign_jax.studies.options.ablation import Ablation
-from brainalign_jax.studies.options.planning import TESTS, Planning
+from brainalign_jax.studies.options.planning import TESTS, Planning, largest_effect
 from brainalign_jax.studies.options.questions import (
     CANDIDATE_RULES,
     CONDITION,
@@ -39,4 +39,5 @@ __all__ = [
     "TIME_METHODS",
     "TimeCourse",
     "VoxelEncoding",
+    "largest_effect",
 ]

@@ -1,10 +1,16 @@
 """The choices of a plan: which test, from how large an effect, over which numbers of people and words."""
 
+import math
 from dataclasses import dataclass
 
 from brainalign_jax.options import check_fields, described, documented
 
 TESTS = ("score", "layers", "size", "gap", "ablation")
+
+
+def largest_effect(test: str) -> float:
+    """What an effect in rank accuracy can be at most; a slope on size has no such limit."""
+    return {"score": 0.5, "size": math.inf}.get(test, 1.0)
 
 
 @documented
@@ -36,7 +42,8 @@ class Planning:
     )
     effect: float | None = described(
         "Effect to plan for in place of the pilot's, at the pilot's number of words, in units of rank "
-        "accuracy; with size, per tenfold parameters.",
+        "accuracy: with score what it is above its null, at most .5; with size per tenfold parameters; else "
+        "the difference or fall.",
         None,
         above=0.0,
         most=10.0,
@@ -127,6 +134,11 @@ class Planning:
                 raise ValueError(
                     f"{name} is for test={tests[0]}, and the test is {self.test}: leave it out"
                 )
+        if self.effect is not None and self.effect > largest_effect(self.test):
+            raise ValueError(
+                f"effect={self.effect:g} is more than test={self.test} can have, "
+                f"{largest_effect(self.test):g}: give what would matter in rank accuracy, as 0.02"
+            )
         for name in ("people", "words", "repetitions", "fractions"):
             values = getattr(self, name)
             if values is not None:

@@ -29,9 +29,10 @@ from brainalign_jax.studies.planning.components import (
     components_of_items,
 )
 from brainalign_jax.studies.planning.power import DRAWS, FLIPS, INTERVAL, GroupTest
+from brainalign_jax.study.evidence.chance import LEVEL, permutation_p
 from brainalign_jax.study.evidence.scaling import SIGNS
 from brainalign_jax.study.evidence.table import role
-from brainalign_jax.study.report.wording import listed
+from brainalign_jax.study.report.wording import listed, probability
 from brainalign_jax.study.results import COLUMNS as RESULT_COLUMNS
 from brainalign_jax.study.results import GROUP, POOLED, RESULTS, SELECTED, ResultTable
 
@@ -45,7 +46,8 @@ _FILES = {"gap": GAP_FILE, "ablation": ABLATION_FILE}
 class PilotScores(NamedTuple):
     """One pilot. effects: [S] of the people, above zero where what is to be shown holds; n_words: tested.
 
-    what: is planned, in words. test: that the package does.
+    what: is planned, in words. test: that the package does. doubt: why what was chosen among several for its
+    effect does not show it, whatever its interval says; "" where nothing was chosen, or it does.
     """
 
     source: str
@@ -58,6 +60,7 @@ class PilotScores(NamedTuple):
     n_words: int
     components: Components
     test: GroupTest
+    doubt: str = ""
 
 
 Source = Path | ResultTable | GeneralisationTable | AblationTable
@@ -121,7 +124,7 @@ def _of_results(table: ResultTable, source: str, plan: Planning, notes: list[str
     trained = [name for name in ranks["model"].unique() if role(name) == "model"]
     in_order = _in_order(table, ranks)
     if plan.test == "size":
-        return _of_size(table, ranks, rows, trained, source, plan, method, in_order)
+        return _of_size(table, ranks, rows, trained, source, plan, method, in_order, notes)
     model = _only("model", plan.model, trained)
     ranks, rows = ranks[ranks["model"] == model], rows[rows["model"] == model]
     known = sorted(int(layer) for layer in ranks["layer"].unique())
@@ -131,6 +134,7 @@ def _of_results(table: ResultTable, source: str, plan: Planning, notes: list[str
                 raise ValueError(
                     f"{model} has no layer {layer} here: it has {listed(map(str, known))}"
                 )
+        doubt = ""
         first, second = (_items(ranks[ranks["layer"] == layer], rows) for layer in plan.layers)
         values = _common(first - second, notes)
         what = f"layer {plan.layers[0]} above layer {plan.layers[1]}"
@@ -138,15 +142,23 @@ def _of_results(table: ResultTable, source: str, plan: Planning, notes: list[str
     else:
         means = rows[(rows["subject"] == GROUP) & (rows["fold"] == POOLED)]
         means = means[(means["metric"] == _METRIC) & (means["layer"] != SELECTED)]
-        layer = int(means.loc[means["value"].idxmax(), "layer"])
+        best = means.loc[means["value"].idxmax()]
+        layer = int(best["layer"])
         values = _common(_items(ranks[ranks["layer"] == layer], rows), notes)
-        floor, test = _against_nulls(table, model, method, layer, values.shape[1], values.index)
+        floor, test, highest = _against_nulls(
+            table, model, method, layer, values.shape[1], values.index
+        )
+        p = float(permutation_p(float(best["value"]), highest))
+        doubt = (
+            "" if p < LEVEL else f"against the best layer of each null draw it has {probability(p)}"
+        )
         values = values.sub(floor, axis=0)
         what = f"rank accuracy of layer {layer}, the best, above its null"
-    return _pilot(source, table, model, method, what, values, test, in_order)
+    pilot = _pilot(source, table, model, method, what, values, test, in_order)
+    return pilot._replace(doubt=doubt)
 
 
-def _of_size(table, ranks, rows, trained, source, plan, method, in_order) -> PilotScores:
+def _of_size(table, ranks, rows, trained, source, plan, method, in_order, notes) -> PilotScores:
     """The slope of each person and word on log10 parameters, at the layers that inner folds chose."""
     sizes = rows.groupby("model")["n_params"].first()
     trained = [name for name in trained if sizes[name] > 0]
@@ -171,7 +183,7 @@ def _of_size(table, ranks, rows, trained, source, plan, method, in_order) -> Pil
         values = part if values is None else values + part
     test = GroupTest(FLIPS, sides=2, n_flips=SIGNS)
     what = f"slope of rank accuracy per tenfold parameters over {len(trained)} models"
-    values = _common(values, [])
+    values = _common(values, notes)
     return _pilot(source, table, f"{len(trained)} models", method, what, values, test, in_order)
 
 
@@ -188,8 +200,15 @@ def _pilot(source, table, model, method, what, values, test, in_order) -> PilotS
 def _items(ranks: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Rank accuracy [S, W] of people and the words or tokens that were tested, in the order of tokens."""
     precise = rows[(rows["k"] > 0) & (rows["chance"] > 0) & (rows["metric"] == "precision_csls")]
-    line = precise.iloc[0]
-    n_candidates = round(line["k"] / line["chance"])
+    if precise.empty:
+        raise ValueError(
+            "its table has no precision, from which candidates are counted: run it again"
+        )
+    # Who lacks words has fewer candidates.
+    counts = (
+        (precise["k"] / precise["chance"]).round().groupby(precise["subject"].astype(str)).first()
+    )
+    n_candidates = ranks["subject"].astype(str).map(counts).astype(float)
     word = ranks["token"].where(ranks["token"] >= 0, ranks["type"])
     accuracy = 1 - (ranks["rank_nn"].astype(float) - 1) / (n_candidates - 1)
     return accuracy.groupby([ranks["subject"].astype(str), word]).mean().unstack()
@@ -216,8 +235,8 @@ def _in_order(table: ResultTable, ranks: pd.DataFrame) -> bool:
 
 def _against_nulls(
     table: ResultTable, model: str, method: str, layer: int, n_words: int, people: pd.Index
-) -> tuple[pd.Series, GroupTest]:
-    """(what each person's null comes to, the test against the best layer of each draw)."""
+) -> tuple[pd.Series, GroupTest, np.ndarray]:
+    """(what each person's null comes to, the test against the best layer of each draw, what these reach)."""
     nulls = table.extras.get("nulls", pd.DataFrame())
     if len(nulls):
         nulls = nulls[(nulls["model"] == model) & (nulls["method"] == method)]
@@ -229,7 +248,13 @@ def _against_nulls(
             "--evidence=true --n_nulls=100"
         )
     own = nulls[nulls["layer"] == layer].assign(subject=lambda x: x["subject"].astype(str))
-    drawn = own.pivot_table(index="draw", columns="subject", values="value")[list(people)]
+    drawn = own.pivot_table(index="draw", columns="subject", values="value")
+    without = [person for person in people if person not in drawn]
+    if without:
+        raise ValueError(
+            f"layer {layer} of {model} has no null draws of {listed(without)}: run the study again"
+        )
+    drawn = drawn[list(people)]
     of_group = drawn.mean(axis=1)
     by_layer = nulls.groupby(["draw", "layer"])["value"].mean().unstack()
     total, shared = drawn.var(ddof=1).mean(), of_group.var(ddof=1)
@@ -239,7 +264,8 @@ def _against_nulls(
     if not shared > 0:
         raise ValueError("its null draws are all alike: run it with more (--n_nulls=100)")
     scale = float(np.sqrt(words + noise / n_people))
-    highest = (by_layer.max(axis=1).to_numpy() - of_group.mean()) / scale
+    reached_by = by_layer.max(axis=1).to_numpy()
+    highest = (reached_by - of_group.mean()) / scale
     reached = round(
         exact_rate(n_draws) * (n_draws + 1)
     )  # highest draws, the last of which it must pass
@@ -250,12 +276,16 @@ def _against_nulls(
         null_noise=float(noise * n_words),
         highest=highest,
     )
-    return drawn.mean(), test
+    return drawn.mean(), test, reached_by
 
 
 def _of_gap(table: GeneralisationTable, source: str, plan: Planning) -> PilotScores:
     rows = of_rule(table)
     rows = rows[(rows["metric"] == GAP + _METRIC) & (rows["layer"] == SELECTED)]
+    if rows.empty:
+        raise ValueError(
+            "it has no gap between conditions: run `brainalign generalise` with --conditions, not --novelty"
+        )
     method = _only("method", plan.method, list(rows["method"].unique()))
     rows = rows[rows["method"] == method]
     model = _only("model", plan.model, [n for n in rows["model"].unique() if role(n) == "model"])
@@ -280,11 +310,17 @@ def _of_ablation(
     model = _only("model", plan.model, list(rows["model"].unique()))
     lines = judged_lines(table, model, method)
     lines = lines[lines["how"] != RANDOM]
+    if lines.empty:
+        raise ValueError("it has no part that is switched off in the chosen layer: run it again")
     lines = lines[lines["how"] == lines["how"].iloc[0]]
     names = [named(line) for _, line in lines.iterrows()]
+    doubt = ""
     if plan.component is None:
         place = int(lines["change"].to_numpy().argmin())
-        if len(names) > 1:
+        p = float(lines["p_max"].iloc[place])
+        if len(names) > 1 and not p < LEVEL:
+            doubt = f"by the largest fall of all {len(names)} parts it has {probability(p)}"
+        if len(names) > 1 and plan.effect is None:
             notes.append(
                 f"{names[place]} falls most of {len(names)} parts in the pilot: by that choice its effect is "
                 "too large; give --component or --effect."
@@ -312,7 +348,7 @@ def _of_ablation(
         FLIPS, n_flips=facts["n_flips"], n_tests=plan.n_tests or len(names), words_too=True
     )
     what = f"fall of rank accuracy without {names[place]} ({line['how']})"
-    return _of_people(
+    pilot = _of_people(
         rows,
         -rows["change"],
         source,
@@ -323,6 +359,7 @@ def _of_ablation(
         facts["confidence"],
         plan.stable_share,
     )
+    return pilot._replace(doubt=doubt)
 
 
 def _of_people(
@@ -332,6 +369,8 @@ def _of_people(
     group = (rows["subject"] == GROUP).to_numpy()
     people = effects[~group].to_numpy(np.float64)
     check_people(len(people))
+    if not group.any() or not np.isfinite(rows.loc[group, ["lower", "upper"]]).all(axis=None):
+        raise ValueError("it has no interval of the group: run the study again")
     line = rows[group].iloc[0]
     factor = 2 * scipy.stats.norm.isf((1 - confidence) / 2)
     error = float((line["upper"] - line["lower"]) / factor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -68,6 +69,15 @@ def run_planning(
         else source
         for source in given
     ]
+    for source in sources if output is not None else ():
+        if (
+            isinstance(source, Path)
+            and source.exists()
+            and os.path.realpath(source) == os.path.realpath(output)
+        ):
+            raise ValueError(
+                f"output_dir={output} is the pilot's folder, whose files the plan would replace: give another"
+            )
     read = sorted(
         (read_pilot(source, plan, notes) for source in sources), key=lambda pilot: pilot.n_words
     )
@@ -93,6 +103,7 @@ def run_planning(
             "sizes": list(curve.sizes),
             "effects": [float(pilot.effects.mean()) for pilot in read],
             "half_words": curve.half_words,
+            "doubt": largest.doubt,
         },
         "limits": {
             str(n): expected.power(np.inf, 1.0, n)
@@ -233,9 +244,11 @@ def of_words(model: str | Embeddings, dataset: Dataset) -> str | Embeddings:
     )
 
 
-def tested_pace(dataset: Dataset, table: ResultTable) -> float | None:
-    """Tested words of a minute, of a pilot of all words of a data set; None where words have no onsets."""
-    stimulus = dataset.stimulus
+def tested_pace(
+    dataset: Dataset, table: ResultTable, *, share: float = 1.0, seed: int = 0
+) -> float | None:
+    """Tested words of a minute, of a pilot of a share of the words; None where these have no onsets."""
+    stimulus = dataset.stimulus.select(first_words(dataset, share, seed))
     if stimulus.onsets is None:
         return None
     runs = np.zeros(len(stimulus)) if stimulus.run is None else np.asarray(stimulus.run)

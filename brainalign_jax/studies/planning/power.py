@@ -1,8 +1,9 @@
 """The power of the tests that the package does, in closed form: of people's signs, intervals and null draws.
 
 Sign flips of people are as powerful as the t-test of their effects, at the level that so many flips can reach
-(Lehmann & Romano 2005, Testing Statistical Hypotheses, 15.2): noncentral t. What people share of the words is
-in the effect of a study and in no spread between its people; power is averaged over it.
+(Lehmann & Romano 2005, Testing Statistical Hypotheses, 15.2): noncentral t. Where only flips of everybody at
+once reach it (six people, two-sided), all must have the same sign, which is less likely. What people share of
+the words is in the effect of a study and in no spread between its people; power is averaged over it.
 """
 
 import math
@@ -86,6 +87,7 @@ def _flip_power(components: Components, n_people: int, n_words: float, test: Gro
     level = attained_level(units, test.n_flips, test.sides)
     if not level:
         return np.zeros_like(components.effect)
+    same_sign = round(level * 2.0**units) == test.sides and test.n_tests == 1 and units < 60
     level = 1 - (1 - level) ** (1 / test.n_tests)
     critical = scipy.stats.t.isf(level / test.sides, units - 1)
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
@@ -95,6 +97,9 @@ def _flip_power(components: Components, n_people: int, n_words: float, test: Gro
         reach = mean / np.where(error > 0, error, 1)
         reach = np.where(error > 0, reach, np.sign(mean) * _FARTHEST)
         reach = np.clip(reach, -_FARTHEST, _FARTHEST)
+        if same_sign:  # the only flips that reach it are none, and all of them
+            power = power + weight * scipy.stats.norm.cdf(reach / np.sqrt(units)) ** units
+            continue
         above = scipy.stats.nct.sf(critical, units - 1, reach)
         above = np.where(np.isfinite(above), above, reach > critical)
         power = power + weight * np.where(reach >= max(_FARTHEST, critical), 1.0, above)

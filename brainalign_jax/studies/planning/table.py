@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from brainalign_jax.studies.options import Planning
+from brainalign_jax.studies.options import Planning, largest_effect
 from brainalign_jax.studies.planning.components import (
     Components,
     LearningCurve,
@@ -33,7 +33,6 @@ COLUMNS = (
 NEEDED = ("n_words", "repetitions", "minutes", "n_people", "n_people_low", "n_people_high")
 FILE, NEEDED_FILE = "plan.parquet", "needed.parquet"
 MOST_PEOPLE = 1000  # above which it is not looked for
-_LARGEST = {"score": 0.5}  # that an effect can be
 
 
 @dataclass(frozen=True)
@@ -127,16 +126,19 @@ def effect_interval(components: Components, confidence: float) -> tuple[float, f
 
 
 def forecast(pilot: PilotScores, curve: LearningCurve, plan: Planning) -> Forecast | None:
-    """The forecast of the largest pilot; None where it does not show the effect, and none is given."""
+    """The forecast of the largest pilot; None where it does not show the effect, and none is given.
+
+    It is shown by the interval of the effect, and of what was chosen among several for it by the p of all.
+    """
     components = pilot.components
     if plan.effect is None:
-        if not effect_interval(components, plan.confidence)[0] > 0:
+        if pilot.doubt or not effect_interval(components, plan.confidence)[0] > 0:
             return None
     else:
         components = components._replace(effect=plan.effect)
     rng = np.random.default_rng((plan.seed, 1))
     draws = drawn(components, plan.n_bootstraps, rng, effect=plan.effect)
-    return Forecast(components, draws, curve, pilot.test, _LARGEST.get(plan.test, 1.0))
+    return Forecast(components, draws, curve, pilot.test, largest_effect(plan.test))
 
 
 def rows_of(

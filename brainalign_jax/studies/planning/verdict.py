@@ -39,10 +39,11 @@ def headline(table: PlanTable) -> str:
     wanted, kind = table.manifest["plan"]["power"], _kind(table)
     if kind == "nothing":
         pilot = table.manifest["pilot"]
+        doubt = f", and {pilot['doubt']}" if pilot.get("doubt") else ""
         return (
             f"{ANSWERS[kind]}: it does not show the effect, {signed(pilot['effect'])} "
-            f"{interval(pilot['lower'], pilot['upper'])}. Give an effect that would matter (--effect), or a "
-            "larger pilot."
+            f"{interval(pilot['lower'], pilot['upper'])}{doubt}. Give an effect that would matter "
+            "(--effect), or a larger pilot."
         )
     if kind == "too far":
         return f"{ANSWERS[kind]}: {percent(wanted)} power is out of reach with the words asked for."
@@ -144,16 +145,21 @@ def _basis(table: PlanTable) -> list[str]:
         said.append(f"It is planned for a given effect of {number(plan['effect'])}.")
     sizes = pilot["sizes"]
     if len(sizes) > 1:
-        curve = (
-            f"half of its limit at {pilot['half_words']:,.0f} words"
-            if pilot["half_words"] <= max(sizes)
-            else "no limit in sight, so that more words than the pilot's are a guess"
-        )
+        half_words = pilot["half_words"]
+        if half_words < 0.5:
+            grows, curve = "does not grow", "it is taken to be the same for any number"
+        elif half_words <= max(sizes):
+            grows, curve = "grows", f"half of its limit at {half_words:,.0f} words"
+        else:
+            grows, curve = (
+                "grows",
+                "no limit in sight, so that more words than the pilot's are a guess",
+            )
         effects = ", ".join(
             f"{signed(effect)} of {size:,} words"
             for effect, size in zip(pilot["effects"], sizes, strict=True)
         )
-        said.append(f"The effect grows with words: {effects}; {curve}.")
+        said.append(f"The effect {grows} with words: {effects}; {curve}.")
     else:
         said.append(
             "The effect is taken to be the same for any number of words; one pilot does not say how it grows "
@@ -176,8 +182,9 @@ def _cautions(table: PlanTable) -> list[str]:
         )
     if plan["test"] in ("gap", "ablation") and plan["stable_share"] == 1:
         said.append(
-            "The pilot's table has no words: all that people differ by is taken to be theirs, so that more "
-            "words help less here than they may (--stable_share)."
+            "The pilot's table has no words: all that people differ by is taken to be theirs, and noise "
+            "beside it to be the words', so that more words and more people help less here than they may "
+            "(--stable_share)."
         )
     if plan["test"] == "score":
         said.append(
