@@ -79,6 +79,7 @@ def test_a_planted_signal_stands_but_where_a_layer_of_noise_is_fixed(curve):
     assert sum(parts.values()) == pytest.approx(1)
     assert f"in {facts['n_standing']} of 24 specifications" in table.verdict()
     assert "What decides is the rule of the layer" in table.verdict()
+    assert "whether a control" in table.verdict()
 
 
 def test_what_is_written_is_read_again(curve):

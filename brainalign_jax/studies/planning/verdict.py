@@ -189,7 +189,8 @@ def _cautions(table: PlanTable) -> list[str]:
     if plan["test"] == "score":
         said.append(
             "The test is of the mean of the people who took part against null draws of the words: that other "
-            "people would show it is not what it says, however few are enough."
+            "people would show it is not what it says, however few are enough. Nor does it ask whether the "
+            "score exceeds controls (an untrained twin, word length), which takes more people and words."
         )
     if plan["test"] == "ablation":
         said.append(

@@ -24,6 +24,10 @@ ANSWERS = {
     "chance": "It does not stand: the curve as a whole is what draws give",
 }
 LEVELS = {"stands": "real", "most": "real", "hangs": "uncertain", "chance": "chance"}
+_CONTROLS = (
+    " Nothing here asks whether a control (an untrained twin, word length, static vectors) does as well: "
+    "`brainalign align` does."
+)
 _ALL, _MOST = 0.95, 0.5  # shares of the specifications
 _DECIDES = 0.1  # least share of the spread that is told of
 _RAISED = 0.1  # of chance: the least rise of a null that is told of
@@ -68,7 +72,8 @@ def _verdict(table: SpecificationTable, model: str, label: str) -> Specification
         f"p < {LEVEL:g} against its own null); all of them together have {probability(joint['p_mean'])} "
         f"({counted(facts['n_draws'], 'draw')}). "
     )
-    return SpecificationVerdict(model, judged, said + _decides(facts) + _raised(rows, table))
+    said += _decides(facts) + _raised(rows, table) + (_CONTROLS if judged != "chance" else "")
+    return SpecificationVerdict(model, judged, said)
 
 
 def _decides(facts: dict) -> str:

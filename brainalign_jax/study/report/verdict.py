@@ -233,7 +233,7 @@ def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
             text += f" It does not exceed static vectors: {compared}."
     if known(line["calibrated"]) and line["calibrated"] > 1:
         text += (
-            f" It is above what the other subjects' responses reach in its place ({number(line['ceiling'])}), "
+            f" It is above what the other subjects' responses reach in its place, {number(line['ceiling'])}, "
             "which bounds the noise ceiling from below alone."
         )
     elif known(line["calibrated"]):
