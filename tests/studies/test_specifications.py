@@ -170,7 +170,7 @@ def test_draws_are_those_of_studies(dataset, planted):
         "csls_k": "10",
         "metric": "p5",
         "candidate_scaling": "spread",
-        "layer": "middle:best",
+        "layer": "inner_folds:middle:best",
         "folds": "audited",
     }
     levels = levels_of(asked, embedding=Embedding(), n_words=60, recurring=False, products=True)

@@ -166,7 +166,7 @@ def run_specifications(
         loaded.fingerprints,
         command=command,
         simulated=simulated,
-        notes=_notes(specifications, by_products),
+        notes=_notes(specifications),
     )
     facts |= {
         "plan": dataclasses.asdict(plan),
@@ -230,17 +230,13 @@ def _planned(
     )
 
 
-def _notes(specifications: Sequence[Specification], by_products: bool) -> list[str]:
+def _notes(specifications: Sequence[Specification]) -> list[str]:
     notes = []
     rules = {own.levels["layer"] for own in specifications}
     if "best" in rules:
         notes.append(
             "layer=best takes the layer by the tested words, which is double-dipping; every draw takes its "
             "own best layer, so that its p is fair, but its score is not that of new words."
-        )
-    if "inner_folds" in rules and not by_products:
-        notes.append(
-            "The null of layer=inner_folds is of the layer that inner folds choose most often in the data."
         )
     if any(own.levels["folds"] == "shuffled" for own in specifications):
         notes.append(
