@@ -1,6 +1,8 @@
 """Claims as files: outcomes on planted data, numbers of tables, files that are refused, those that ship."""
 
+import dataclasses
 import doctest
+import functools
 import re
 
 import numpy as np
@@ -108,6 +110,12 @@ def leaking():
     [
         (Expected(value=0.25, tolerance=0.05), 0.30, [True], "reproduced"),
         (Expected(value=0.25, tolerance=0.05), 0.30, [], "reproduced"),
+        (
+            Expected(value=0.5, tolerance=0.03),
+            0.53,
+            [True],
+            "reproduced",
+        ),  # the edge, but for rounding
         (Expected(value=0.25, tolerance=0.05), 0.31, [True], "not reproduced"),
         (Expected(value=0.25, tolerance=0.05), 0.24, [True, False], "explained by a control"),
         (Expected(value=0.25, tolerance=0.05), 0.31, [False], "not reproduced"),
@@ -211,11 +219,83 @@ not_needed = "it describes the recordings"
     row = run_claims([claim], datasets={"planted": people}, progress=False).rows.iloc[0]
     assert row["outcome"] == "reproduced" and row["lower"] < row["value"] < row["upper"]
 
+    def other_order(subject, names=("right", "left")):
+        person = courses(subject)
+        if subject != "S1":
+            return person
+        return dataclasses.replace(person, values=person.values[:, ::-1], feature_names=names)
+
+    people = dataclasses.replace(people, time_courses=other_order)
+    again = run_claims([claim], datasets={"planted": people}, progress=False).rows.iloc[0]
+    assert again["value"] == pytest.approx(row["value"])
+    others = functools.partial(other_order, names=("right", "middle"))
+    people = dataclasses.replace(people, time_courses=others)
+    refused = run_claims([claim], datasets={"planted": people}, progress=False).rows.iloc[0]
+    assert (
+        refused["outcome"] == "refused"
+        and "S1 and S0 do not have the same regions" in refused["why"]
+    )
+
 
 def test_tables_have_the_names_that_the_claim_has_for_models():
     rows = pd.DataFrame({"model": ["/m/gpt2", "/m/gpt2-xl", "untrained:/m/gpt2-xl", "static:x"]})
     named = with_names(rows, {"small": "/m/gpt2", "large": "/m/gpt2-xl"})
     assert list(named["model"]) == ["small", "large", "untrained:large", "static:x"]
+
+
+def test_names_of_models_inside_other_names_are_left(words, planted):
+    given = [
+        "own",
+        "own (seed 1)",
+        "untrained:gpt2 (seed 1)",
+        "nuisance:own",
+        "gpt2-xl",
+        "static:gpt2",
+        None,
+    ]
+    own = make_embeddings(words, planted[0], name="own")
+    named = with_names(pd.DataFrame({"control": given}), {"vectors": own, "small": "gpt2"})[
+        "control"
+    ]
+    assert list(named)[:-1] == ["vectors", "own (seed 1)", "untrained:small (seed 1)", *given[3:-1]]
+
+
+def test_a_mean_rank_is_among_the_candidates_not_the_words_that_are_tested():
+    """Of the group n_items counts the words of all people, of a fold its own, of tokens each time."""
+    cells = pd.DataFrame({"subject": ["S1", "S1", "S2", "group"], "fold": [-1, 0, -1, -1]})
+    hits = cells.assign(metric="precision_nn", k=10, chance=[0.25, 0.25, 0.5, 0.375], value=0.5)
+    accuracy = cells.assign(
+        metric="rank_accuracy", k=0, chance=0.5, value=0.9, n_items=[40, 10, 20, 60]
+    )
+    rows = pd.concat([hits, hits.assign(k=20, chance=2 * hits["chance"]), accuracy])
+
+    def mean_rank(**where):
+        where = {"metric": "rank_accuracy", **where}
+        return Quantity("rows", where=where, transform="mean_rank").of({"rows": rows}).value
+
+    for fold in (-1, 0):
+        assert mean_rank(subject="S1", fold=fold) == pytest.approx(1 + 39 * 0.1)
+    assert mean_rank(subject="S2", fold=-1) == pytest.approx(1 + 19 * 0.1)
+    with pytest.raises(ValueError, match="not as many for all people"):
+        mean_rank(subject="group")
+    with pytest.raises(ValueError, match='metric="rank_accuracy" alone'):
+        mean_rank(subject="S1", fold=0, metric="precision_nn", k=10)
+
+
+def test_a_missing_package_leaves_the_other_claims(tmp_path, dataset):
+    def lacking(subject):
+        raise ImportError("h5py is missing: pip install h5py")
+
+    claims = claims_of(
+        tmp_path / "claims", a=PLANTED, b=PLANTED.replace('["model"]', '["bert-tiny"]')
+    )
+    given = dict(
+        models={"model": make_embeddings(dataset.stimulus, np.eye(60)[None], name="model")}
+    )
+    broken = Dataset("planted", ("S1", "S2"), dataset.stimulus, lacking)
+    rows = run_claims(claims, datasets={"planted": broken}, progress=False, **given).rows
+    assert list(rows["outcome"]) == ["refused", "model absent"]
+    assert rows["why"][0].endswith("pip install h5py")
 
 
 # One number of tables.
@@ -226,7 +306,6 @@ ROWS = pd.DataFrame(
         "n_params": [10.0, 10.0, 1000.0, 1000.0, np.nan],
         "subject": ["S1", "S2", "S1", "S2", "group"],
         "value": [0.1, 0.2, 0.5, 0.2, 0.25],
-        "n_items": [11] * 5,
         "lower": [0.0] * 5,
         "score": [0.5, np.nan, 0.5, 0.5, 0.5],
         "upper": [1.0] * 5,
@@ -249,7 +328,6 @@ PEOPLE = {"subject": ("S1", "S2")}
         (dict(aggregate="mean", each="subject"), 0.25),
         (dict(where={"model": "large"}, aggregate="difference", minus={"model": "small"}), 0.2),
         (dict(aggregate="log_slope", along="n_params", each="subject"), 0.1),
-        (dict(where={"subject": "group"}, transform="mean_rank"), 8.5),
     ],
 )
 def test_numbers_of_a_table(choices, expected):
@@ -293,6 +371,11 @@ def test_spearman_is_that_of_ranks_and_a_score_has_the_interval_of_its_row():
         (dict(aggregate="slope", along="n_params", where={"model": "large"}), "two or more values"),
         (dict(aggregate="mean", where={"subject": "group"}, each="subject"), "no row of the table"),
         (dict(aggregate="log_slope", along="n_params"), "n_params is not known of all rows"),
+        (
+            dict(aggregate="mean", each="n_params", where={"model": ("large", "both")}),
+            "n_params is not known",
+        ),
+        (dict(transform="mean_rank", column="score"), "is of the column 'value'"),
     ],
 )
 def test_numbers_that_are_none_are_refused(choices, said):
@@ -329,7 +412,11 @@ def test_numbers_that_are_none_are_refused(choices, said):
         ('metric = "rank', 'metrik = "rank', "published.quantity: unknown column 'metrik'"),
         ('metric = "rank_accuracy"', "metric = { a = 1 }", "where.metric: takes texts or numbers"),
         ('aggregate = "max"', 'aggregate = "exp"', "published.quantity: unknown aggregate='exp'"),
-        ("than = 0.6", "than = nan", "published.expected.than: takes a number"),
+        ("than = 0.6", "than = nan", "published.expected.than: takes a finite number"),
+        ("than = 0.6", "than = -inf", "published.expected.than: takes a finite number"),
+        ("than = 0.6", f"than = 1{'0' * 400}", "published.expected.than: takes a finite number"),
+        ('direction = "above", than = 0.6', "value = 0.5, tolerance = inf", "tolerance: takes a finite"),
+        ('column = "p_rank_accuracy"', 'column = "score", transform = "mean_rank"', "of the column 'value'"),
         ("than = 0.6", "than = 0.6, tolerance = 0.1", "takes either value and tolerance"),
         ('"above", than = 0.6', '"up", than = 0.6', "unknown direction='up'"),
         ('direction = "above", than = 0.6', "tolerance = 0.1", "published.expected: takes a value"),
@@ -364,6 +451,9 @@ def test_places_without_claims_are_refused(tmp_path):
     for place, said in (("empty", "holds no claim file"), ("none", "does not exist")):
         with pytest.raises(FileNotFoundError, match=said):
             read_claims([tmp_path / place])
+    (tmp_path / "folder.toml" / "inner.toml").mkdir(parents=True)
+    with pytest.raises(ValueError, match="inner.toml is no file that can be read"):
+        read_claims([tmp_path / "folder.toml"])
     claims_of(tmp_path / "one", same=PLANTED)
     claims_of(tmp_path / "two", same=PLANTED)
     with pytest.raises(ValueError, match="has this name, too: rename one"):

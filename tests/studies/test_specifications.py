@@ -171,7 +171,7 @@ def test_draws_are_those_of_studies(dataset, planted):
         "csls_k": "10",
         "metric": "p5",
         "candidate_scaling": "spread",
-        "layer": "middle:best",
+        "layer": "inner_folds:middle:best",
         "folds": "audited",
     }
     levels = levels_of(asked, embedding=Embedding(), n_words=60, recurring=False, products=True)
@@ -187,6 +187,31 @@ def test_draws_are_those_of_studies(dataset, planted):
         assert own.values == pytest.approx(other.values, abs=1e-6)
         assert (own.layer, own.n_items) == (other.layer, other.n_items)
     assert len({own.values.tobytes() for own in fast}) > len(fast) / 2
+
+
+def test_people_who_lack_words_have_chances_of_their_own():
+    """The levels fit the person with the fewest words, whoever is first; chance is the mean over people."""
+    words = Stimulus.from_words([f"word{i}" for i in range(104)])
+    people = {person.subject: person for person in map(noise_of(words).load, ("S0", "S1"))}
+    valid, own = np.arange(104) < 96, people["S1"]
+    people["S1"] = dataclasses.replace(own, valid=valid, values=own.values * valid[:, None])
+    dataset = Dataset("lacking", ("S0", "S1"), words, people.__getitem__)
+    vectors = np.random.default_rng(0).standard_normal((2, 104, 4))
+    one = {
+        "folds": "audited",
+        "centring": "training",
+        "penalty": "fixed",
+        "candidate_scaling": "spread",
+    }
+    table = run_specifications(
+        dataset,
+        [model_of(vectors, words)],
+        choices=one | {"layer": "middle:best"},
+        plan=Specifications(n_nulls=20),
+        progress=False,
+    )
+    assert table.manifest["levels"]["csls_k"] == ["10"] and not table.manifest["by_products"]
+    np.testing.assert_allclose(table.rows["chance"], (10 / 104 + 10 / 96) / 2)
 
 
 def test_leaking_folds_raise_their_own_null_of_smooth_noise():

@@ -15,6 +15,7 @@ from brainalign_jax.embedding import Embedding
 from brainalign_jax.language import Embeddings
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.readers import Dataset
+from brainalign_jax.neural.readout import TimeCourses
 from brainalign_jax.neural.responses import intersubject_correlation
 from brainalign_jax.studies.encoding import encoding
 from brainalign_jax.studies.encoding.table import COLUMNS as ENCODING_COLUMNS
@@ -160,13 +161,19 @@ def _intersubject(dataset, models, asked, output, progress) -> Tables:
     if dataset.time_courses is None:
         raise ValueError(f"{dataset.name} has no time courses: name a data set of scans")
     people = [dataset.time_courses(subject) for subject in dataset.subjects]
+    for person in people[1:]:
+        if person.stimulus.words != people[0].stimulus.words:
+            raise ValueError(
+                f"{dataset.name}: {person.subject} has other words than {people[0].subject}: name subjects "
+                "that share them"
+            )
     shapes = {np.shape(person.values) for person in people}
     if len(shapes) > 1:
         raise ValueError(
             f"{dataset.name}: people of the same volumes and voxels are correlated, not "
             f"{', '.join(map(str, sorted(shapes)))}: name subjects that share both"
         )
-    values = intersubject_correlation(np.stack([np.asarray(p.values) for p in people]))
+    values = intersubject_correlation(np.stack([_as_first(person, people[0]) for person in people]))
     names = people[0].feature_names or [f"voxel {i}" for i in range(values.shape[1])]
     lines = [
         (dataset.name, subject, region, values[row, column], len(people[0].values))
@@ -174,6 +181,25 @@ def _intersubject(dataset, models, asked, output, progress) -> Tables:
         for column, region in enumerate(names)
     ]
     return {"intersubject": pd.DataFrame(lines, columns=list(_PEOPLE))}
+
+
+def _as_first(person: TimeCourses, first: TimeCourses) -> np.ndarray:
+    """A person's time courses, in the order of the first one's regions."""
+    values, names, wanted = np.asarray(person.values), person.feature_names, first.feature_names
+    if names is None or wanted is None:
+        spaces = person.space, first.space
+        if names is wanted and (
+            spaces[0] is None or spaces[1] is None or spaces[0].same_as(spaces[1])
+        ):
+            return values
+    elif names == wanted:
+        return values
+    elif len(set(wanted)) == len(wanted) and sorted(names) == sorted(wanted):
+        return values[:, [names.index(name) for name in wanted]]
+    raise ValueError(
+        f"{person.subject} and {first.subject} do not have the same regions or voxels, which are correlated "
+        "one by one: name subjects that share them"
+    )
 
 
 STUDIES: dict[str, AskedStudy] = {

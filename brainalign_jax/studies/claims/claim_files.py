@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -141,6 +142,8 @@ def read_claim(
     path: Path, *, datasets: Collection[str] = (), models: Collection[str] = ()
 ) -> Claim:
     """One claim file. Raises: as `read_claims`."""
+    if not path.is_file():
+        raise ValueError(f"{path} is no file that can be read: name a claim file")
     if path.stat().st_size > _MOST_BYTES:
         raise ValueError(f"{path} has more than {_MOST_BYTES:,} bytes: a claim file is a page")
     content = path.read_bytes()
@@ -295,8 +298,12 @@ class _Reading:
         given, place = self._table(of, "expected", _KEYS["expected"], key), f"{key}expected"
         for name in set(given) - {"direction"}:
             value = given[name]
-            if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+            if isinstance(value, bool) or not isinstance(value, int | float):
                 raise self._refused(f"{place}.{name}", "takes a number")
+            if (
+                not abs(value) <= sys.float_info.max
+            ):  # also NaN; a whole number may be above all floats
+                raise self._refused(f"{place}.{name}", "takes a finite number")
         return self._try(place, lambda: Expected(**given))
 
     def _table(self, of: dict, name: str, known: Collection[str], key: str = "") -> dict:

@@ -34,6 +34,7 @@ from brainalign_jax.studies.claims.sources import DataAbsent, ModelAbsent, Sourc
 from brainalign_jax.studies.claims.table import ClaimsTable, rows_of
 from brainalign_jax.study import outputs
 from brainalign_jax.study.manifest import made_by
+from brainalign_jax.study.names import UNTRAINED, without_seed
 from brainalign_jax.study.report.wording import listed, number, recorded
 
 
@@ -126,7 +127,7 @@ class _Trying:
             return line | {"outcome": DATA_ABSENT, "why": _in_a_line(error)}
         except ModelAbsent as error:
             return line | {"outcome": MODEL_ABSENT, "why": _in_a_line(error)}
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ImportError) as error:
             return line | {"outcome": REFUSED, "why": _in_a_line(error)}
 
     def _tried(self, claim: Claim) -> dict[str, Any]:
@@ -170,8 +171,11 @@ class _Trying:
 
 
 def with_names(rows: pd.DataFrame, located: Mapping[str, str | Embeddings]) -> pd.DataFrame:
-    """The rows with the names that the claim has for models, in place of their folders."""
-    places = {str(place): name for name, place in located.items() if isinstance(place, str)}
+    """The rows with the names that the claim has for models, in place of their folders or vectors."""
+    places = {
+        place.model if isinstance(place, Embeddings) else str(place): name
+        for name, place in located.items()
+    }
     renamed = {
         column: rows[column].map(lambda name: _of_claim(name, places))
         for column in ("model", "control", "static")
@@ -181,10 +185,14 @@ def with_names(rows: pd.DataFrame, located: Mapping[str, str | Embeddings]) -> p
 
 
 def _of_claim(name: object, places: Mapping[str, str]) -> object:
-    for place, of_claim in sorted(places.items(), key=lambda pair: -len(pair[0])):
-        if isinstance(name, str) and place in name:
-            return name.replace(place, of_claim)
-    return name
+    """A model's name, or that of its untrained twin, as the claim has it; others as they are."""
+    if not isinstance(name, str) or name in places:
+        return places.get(name, name)
+    trained = without_seed(name)
+    twin_of = trained.removeprefix(UNTRAINED)
+    if twin_of == trained or twin_of not in places:
+        return name
+    return f"{UNTRAINED}{places[twin_of]}{name[len(trained) :]}"
 
 
 def _why(claim: Claim, outcome: str, checks: Sequence[Checked]) -> str:

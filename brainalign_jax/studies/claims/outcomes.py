@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -47,7 +48,8 @@ class Expected:
     def holds(self, value: float) -> bool:
         """Whether a value is as published. The edge of a tolerance counts, that of a direction does not."""
         if self.tolerance is not None:
-            return bool(abs(value - self.value) <= self.tolerance)
+            rounding = 4 * sys.float_info.epsilon * abs(self.value)  # 0.53 is in 0.5 ± 0.03
+            return bool(abs(value - self.value) <= self.tolerance + rounding)
         return bool(value > self.than if self.direction == "above" else value < self.than)
 
 

@@ -24,6 +24,8 @@ _INTERVALS = {
     "static_difference": ("static_lower", "static_upper"),
     "unique_r": ("low", "high"),
 }
+# What rows of one score, by several metrics, have in common.
+_CELL = ("dataset", "subject", "model", "layer", "method", "protocol", "fold")
 Scalar = str | int | float | bool
 
 
@@ -46,7 +48,7 @@ class Quantity:
     column is largest); `difference` of the mean from that of the rows that `minus` has in place of `where`'s.
     each: a column, as "subject": the aggregate of each of its values, then their mean, with a bootstrap
     interval over them; the rows of the group are left out. transform: of TRANSFORMS: `mean_rank` makes
-    rank accuracy the mean rank among `n_items` candidates, 1 the first.
+    rank accuracy of the results the mean rank among the candidates, 1 the first.
 
     >>> import pandas as pd
     >>> rows = pd.DataFrame({"layer": [0, 1, 2], "value": [0.1, 0.3, 0.2]})
@@ -68,6 +70,8 @@ class Quantity:
         check_known("aggregate=", self.aggregate, AGGREGATES)
         if self.transform is not None:
             check_known("transform=", self.transform, TRANSFORMS)
+            if self.column != "value":
+                raise ValueError(f"transform={self.transform!r} is of the column 'value'")
         if (self.aggregate in _ALONG) != (self.along is not None):
             needs = "takes a column along=" if self.aggregate in _ALONG else "takes no along="
             raise ValueError(f"aggregate={self.aggregate!r} {needs}, as layer or n_params")
@@ -77,7 +81,8 @@ class Quantity:
 
     def columns(self) -> tuple[str, ...]:
         """The columns that a table must have."""
-        named = (self.column, self.along, self.each, *self.where, *(self.minus or ()))
+        ranks = ("metric", "k", "chance") if self.transform else ()
+        named = (self.column, self.along, self.each, *self.where, *(self.minus or ()), *ranks)
         return tuple(dict.fromkeys(name for name in named if name is not None))
 
     def of(self, tables: Mapping[str, pd.DataFrame]) -> Value:
@@ -96,6 +101,8 @@ class Quantity:
             return Value(self._aggregated(chosen, rows), lower, upper, len(chosen))
         rows = rows[rows[self.each].astype(str) != GROUP]
         chosen = self._rows(rows, self.where)
+        if chosen[self.each].isna().any():
+            raise ValueError(f"{self.each} is not known of all rows with {_told(self.where)}")
         values = np.array(
             [
                 self._aggregated(part, rows[rows[self.each] == name])
@@ -121,19 +128,19 @@ class Quantity:
         return chosen
 
     def _aggregated(self, chosen: pd.DataFrame, rows: pd.DataFrame) -> float:
-        values = self._transformed(chosen)
+        values = self._transformed(chosen, rows)
         if self.minus is not None:
             others = self._rows(rows, {**self.where, **self.minus})
-            return float(values.mean() - self._transformed(others).mean())
+            return float(values.mean() - self._transformed(others, rows).mean())
         along = None if self.along is None else chosen[self.along].to_numpy(float)
         if along is not None and not np.isfinite(along).all():
             raise ValueError(f"{self.along} is not known of all rows with {_told(self.where)}")
         return float(_AGGREGATES[self.aggregate](values, along))
 
-    def _transformed(self, chosen: pd.DataFrame) -> np.ndarray:
+    def _transformed(self, chosen: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
         values = chosen[self.column].to_numpy(float)
         if self.transform == "mean_rank":
-            return 1 + (chosen["n_items"].to_numpy(float) - 1) * (1 - values)
+            return 1 + (_candidates(chosen, rows) - 1) * (1 - values)
         return values
 
     def _own_interval(self, chosen: pd.DataFrame) -> tuple[float, float]:
@@ -142,6 +149,22 @@ class Quantity:
         if not plain or not names or not {*names} <= {*chosen.columns}:
             return float("nan"), float("nan")
         return float(chosen[names[0]].iloc[0]), float(chosen[names[1]].iloc[0])
+
+
+def _candidates(chosen: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
+    """Candidates of each row of rank accuracy, by the chance of precision@k of the same words: the words that
+    are tested, `n_items`, are fewer in a fold, and more where people are together or words recur."""
+    if (chosen["metric"] != "rank_accuracy").any():
+        raise ValueError('mean_rank takes rows with metric="rank_accuracy" alone')
+    of = [name for name in _CELL if name in rows]
+    hits = rows[rows["k"] > 0]
+    known = (hits["k"] / hits["chance"]).groupby([hits[name] for name in of]).first()
+    counts = chosen[of].merge(known.rename("count").reset_index(), on=of, how="left")["count"]
+    counts = counts.to_numpy(float)
+    # Of the group, the mean of chance is of no whole number where people have other words.
+    if not (np.abs(counts - np.round(counts)) < 1e-6 * counts).all():
+        raise ValueError("the candidates of mean_rank are not known, or not as many for all people")
+    return np.round(counts)
 
 
 def _only(values: np.ndarray, _along) -> float:

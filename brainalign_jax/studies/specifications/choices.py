@@ -97,9 +97,10 @@ def levels_of(
 
     Args:
       asked: choice -> levels, or a text with colons between them; the others keep their defaults.
-      n_words: candidates; of the default neighbours of CSLS, those above are left out. recurring: whether
-        words come more than once, else types and tokens are the same. products: whether specifications are
-        read of shared products; else each is scored by a study, which has no P@k without CSLS in its draws.
+      n_words: candidates of the person who has the fewest; of the default neighbours of CSLS, those above
+        are left out. recurring: whether words come more than once, else types and tokens are the same.
+        products: whether specifications are read of shared products; else each is scored by a study, which
+        has no P@k without CSLS in its draws.
       method: the penalty varies by default of ridge alone.
 
     Raises: ValueError for an unknown choice or level, with the nearest, and levels given twice.

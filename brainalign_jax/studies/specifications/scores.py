@@ -20,7 +20,7 @@ from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.studies.specifications import products
 from brainalign_jax.studies.specifications.choices import Specification
 from brainalign_jax.study.computation import Computation
-from brainalign_jax.study.evidence.draws import default_kind, draw_nulls
+from brainalign_jax.study.evidence.draws import default_kind, draw_nulls, moved_rows
 from brainalign_jax.study.evidence.nulls import NullPlan, score_nulls
 from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.results import POOLED, SELECTED
@@ -205,23 +205,60 @@ def by_studies(
     loaded: Callable[[str], WordResponses],
     told: Callable[[float], None],
 ) -> list[Scored]:
-    """The same by a study's own sweep and draws: the layer of inner folds has the null of the layer that they
-    choose most often in the data."""
+    """The same by a study's own sweep and draws; where inner folds choose a layer, they do so in each draw,
+    which is a sweep of its own."""
     responses = [loaded(subject) for subject in dataset.subjects]
     plan = NullPlan(default_kind(dataset.stimulus), n_draws, seed)
     scored: dict[tuple, tuple[pd.DataFrame, pd.DataFrame]] = {}
     groups = dict.fromkeys(map(_study_key, specifications))
+    chooses = any(own.levels["layer"] == "inner_folds" for own in specifications)
     for embedding, protocol, k in groups:
         scoring = Scoring((method,), protocol, (k,), None, lower, seed)
         sides = dataset.name, responses, models[embedding], scoring
         rows = sweep.score(*sides, computation=computation).rows
-        nulls = score_nulls(*sides, plan, k=k, computation=computation)
+        if chooses:
+            nulls = _swept_nulls(*sides, plan, computation)
+        else:
+            nulls = score_nulls(*sides, plan, k=k, computation=computation)
         scored[embedding, protocol, k] = rows[rows["fold"] == POOLED], nulls
         told(1 / len(groups))
     return [
         _of_study(*scored[_study_key(specification)], specification.levels["layer"])
         for specification in specifications
     ]
+
+
+def _swept_nulls(
+    name: str,
+    responses: Sequence[WordResponses],
+    model: Embeddings,
+    scoring: Scoring,
+    plan: NullPlan,
+    computation: Computation,
+) -> pd.DataFrame:
+    """Scores of every draw, as `score_nulls`, and of the layer that its inner folds choose: a layer that was
+    chosen by the data has no fair null of its own, as the luck of a pairing is that of all folds."""
+    words = np.any([recording.valid for recording in responses], axis=0)
+    parts = []
+    for recording in responses:
+        eligible = folds_of(recording, scoring, inner=False).eligible
+        _, token_to_type = recording.stimulus.types(lower=scoring.lower)
+        among = words & (token_to_type >= 0)
+        sides = plan.kind, recording.stimulus, eligible, token_to_type, plan.n_draws
+        for place, draw in enumerate(draw_nulls(*sides, seed=plan.seed, among=among)):
+            moved, vectors = recording, model
+            if draw.types is None:
+                values = moved_rows(recording.values, draw, recording.stimulus, eligible)
+                moved = dataclasses.replace(recording, values=values)
+            else:
+                vectors = dataclasses.replace(
+                    model,
+                    values=model.values[:, draw.types],
+                    final=None if model.final is None else model.final[draw.types],
+                )
+            rows = sweep.score(name, [moved], vectors, scoring, computation=computation).rows
+            parts.append(rows[rows["fold"] == POOLED].assign(draw=place))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _study_key(specification: Specification) -> tuple:
@@ -233,13 +270,13 @@ def _study_key(specification: Specification) -> tuple:
 def _of_study(rows: pd.DataFrame, nulls: pd.DataFrame, rule: str) -> Scored:
     hits = rows[rows["metric"] == "precision_csls"]
     by_layer = hits.groupby("layer")["value"].mean()
-    picked = by_layer.pop(SELECTED)
     drawn = nulls[nulls["metric"] == "precision_csls"]
-    drawn = drawn.groupby(["draw", "layer"])["value"].mean().unstack()[by_layer.index]
-    selected = rows.loc[rows["metric"] == "selected_layer", "value"]
-    often = int(selected.mode().iloc[0])
-    values = np.concatenate([by_layer.to_numpy()[None], drawn.to_numpy()])
-    inner = np.concatenate([[picked], drawn[often].to_numpy()])
+    drawn = drawn.groupby(["draw", "layer"])["value"].mean().unstack()
+    layers = by_layer.index[by_layer.index != SELECTED]
+    values = np.concatenate([by_layer[layers].to_numpy()[None], drawn[layers].to_numpy()])
+    inner = values[:, 0]
+    if rule == "inner_folds":
+        inner = np.concatenate([by_layer[[SELECTED]].to_numpy(), drawn[SELECTED].to_numpy()])
     own, layer = of_layer_rule(values, inner, rule)
     return Scored(own, layer, int(hits["n_items"].mean()))
 

@@ -85,17 +85,15 @@ def run_specifications(
     first = Scoring(
         (plan.method,), dataclasses.replace(every[0].protocol, csls_k=1), (1,), None, lower, seed
     )
-    problem = folds_of(loaded(dataset.subjects[0]), first)
+    problems = [folds_of(loaded(subject), first) for subject in dataset.subjects]
     by_products = default_kind(stimulus) == "items" and all(
-        products.serves(folds_of(loaded(subject), first, inner=False), own.protocol, plan.method)
-        for subject in dataset.subjects
-        for own in every
+        products.serves(problem, own.protocol, plan.method) for problem in problems for own in every
     )
     levels = levels_of(
         choices or {},
         embedding=embedding,
-        n_words=problem.n_candidates,
-        recurring=bool(problem.counts.max() > 1),
+        n_words=min(problem.n_candidates for problem in problems),
+        recurring=any(problem.counts.max() > 1 for problem in problems),
         products=by_products,
         method=plan.method,
     )
@@ -152,7 +150,7 @@ def run_specifications(
                 scored,
                 dataset=dataset.name,
                 method=plan.method,
-                n_candidates=problem.n_candidates,
+                n_candidates=[problem.n_candidates for problem in problems],
             )
             tables.append(rows)
             drawn.append(draws)
@@ -168,7 +166,7 @@ def run_specifications(
         loaded.fingerprints,
         command=command,
         simulated=simulated,
-        notes=_notes(specifications, by_products),
+        notes=_notes(specifications),
     )
     facts |= {
         "plan": dataclasses.asdict(plan),
@@ -232,17 +230,13 @@ def _planned(
     )
 
 
-def _notes(specifications: Sequence[Specification], by_products: bool) -> list[str]:
+def _notes(specifications: Sequence[Specification]) -> list[str]:
     notes = []
     rules = {own.levels["layer"] for own in specifications}
     if "best" in rules:
         notes.append(
             "layer=best takes the layer by the tested words, which is double-dipping; every draw takes its "
             "own best layer, so that its p is fair, but its score is not that of new words."
-        )
-    if "inner_folds" in rules and not by_products:
-        notes.append(
-            "The null of layer=inner_folds is of the layer that inner folds choose most often in the data."
         )
     if any(own.levels["folds"] == "shuffled" for own in specifications):
         notes.append(

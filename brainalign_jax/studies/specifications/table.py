@@ -75,9 +75,9 @@ def rows_of(
     *,
     dataset: str,
     method: str,
-    n_candidates: int,
+    n_candidates: Sequence[int],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(rows, draws) of one model."""
+    """(rows, draws) of one model. n_candidates: of each person."""
     numbers = layers_of(model)
     values = np.stack([score.values for score in scored])
     null = values[:, 1:]
@@ -96,7 +96,9 @@ def rows_of(
             "value": values[:, 0],
             "n_items": [score.n_items for score in scored],
             "chance": [
-                specification.k / n_candidates if specification.k else 0.5
+                specification.k * float(np.mean(1 / np.asarray(n_candidates)))
+                if specification.k
+                else 0.5
                 for specification in specifications
             ],
             **{
