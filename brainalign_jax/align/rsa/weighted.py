@@ -99,21 +99,12 @@ def projected(
       method: one of COMPARISONS; Spearman is fitted as Pearson.
       precision: `contrast_precision` of the words' noise, for `whitened.COMPARISONS`; None for equal noise.
     """
-    mask = (words.astype(square.dtype) > 0).astype(square.dtype)
-    pairs = mask[:, None] * mask * (1 - jnp.eye(len(mask), dtype=square.dtype))
-    n_pairs = jnp.maximum(pairs.sum(), 1)
-
-    def less_mean(x: Float[Array, "N N"]) -> Float[Array, "N N"]:
-        x = x * pairs
-        centred = (x - x.sum() / n_pairs) * pairs
-        constant = jnp.abs(centred).max() <= 8 * jnp.finfo(x.dtype).eps * jnp.abs(x).max()
-        return jnp.where(constant, 0, centred)
-
+    mask, pairs = _masks(words, square.dtype)
     if method in ("pearson", "spearman"):
-        return less_mean(square)
+        return _less_mean(square, words)
     if method == "cosine":
         return square * pairs
-    inner = less_mean(square) if method == "corr_cov" else square * pairs
+    inner = _less_mean(square, words) if method == "corr_cov" else square * pairs
     if precision is not None:
         inner = linalg.matmul(linalg.matmul(precision, inner), precision)
     else:
@@ -125,7 +116,24 @@ def projected(
             - mask[:, None] * rows
             + (rows.sum() / n_words) * mask[:, None] * mask
         )
-    return less_mean(inner) if method == "corr_cov" else inner
+    return _less_mean(inner, words) if method == "corr_cov" else inner
+
+
+def _masks(words: Shaped[Array, " N"], dtype) -> tuple[Float[Array, " N"], Float[Array, "N N"]]:
+    """Ones for the words [N] that count, and for their pairs [N, N]."""
+    mask = (words.astype(dtype) > 0).astype(dtype)
+    return mask, mask[:, None] * mask * (1 - jnp.eye(len(mask), dtype=dtype))
+
+
+def _less_mean(x: Float[Array, "N N"], words: Shaped[Array, " N"]) -> Float[Array, "N N"]:
+    """x less the mean of the words' pairs; zero elsewhere, and where they do not vary but for rounding."""
+    _, pairs = _masks(words, x.dtype)
+    n_pairs = jnp.maximum(pairs.sum(), 1)
+    x = x * pairs
+    centred = (x - x.sum() / n_pairs) * pairs
+    centred = (centred - centred.sum() / n_pairs) * pairs  # what rounding left of the mean
+    constant = jnp.abs(centred).max() <= 8 * jnp.finfo(x.dtype).eps * jnp.abs(x).max()
+    return jnp.where(constant, 0, centred)
 
 
 def contrast_precision(
@@ -166,13 +174,18 @@ def factor(
       train, test: [F, N] masks of words; no word may be in both of a fold.
       noise: [N] variances or [N, N] covariance of the words' noise, for `whitened.COMPARISONS`.
 
-    Raises: ValueError for an unknown method.
+    Raises: ValueError for an unknown method, or noise of other words.
     """
     check_comparison(method)
+    if noise is not None:
+        whitened.check_items(noise, squares.shape[-1])
 
     def products(words: Shaped[Array, " N"]) -> Float[Array, "C C"]:
         precision = None if noise is None else contrast_precision(noise, words)
-        flat = squares.reshape(len(squares), -1)
+        # Less their means on both sides: the Gram matrix is then that of vectors but for its own rounding.
+        means = method not in ("cosine", "cosine_cov")
+        less = (lambda square: _less_mean(square, words)) if means else (lambda square: square)
+        flat = jax.lax.map(less, squares).reshape(len(squares), -1)
 
         def row(square: Float[Array, "N N"]) -> Float[Array, " C"]:
             form = projected(square, words, method=method, precision=precision)
@@ -241,7 +254,7 @@ def fit(
       method: one of COMPARISONS (rsatoolbox: "corr" for "pearson", which Spearman is fitted as).
       noise: [N] variances or [N, N] covariance of the words' noise, for `whitened.COMPARISONS`.
 
-    Raises: ValueError for an unknown method, or a target of other pairs.
+    Raises: ValueError for an unknown method, a target of other pairs, or noise of other words.
 
     >>> import jax
     >>> rdms = jax.random.uniform(jax.random.key(0), (3, 45))

@@ -79,11 +79,7 @@ def second_moment(squares: Float[Array, "N N"]) -> Float[Array, "N N"]:
 def _whitened(moment: Float[Array, "N N"], noise: Float[Array, "..."]) -> Float[Array, "M M"]:
     """L^-1 M L^-T [N - 1, N - 1] of the moment M and noise L L' within the contrasts of the items."""
     n_items = len(moment)
-    if noise.shape not in ((n_items,), (n_items, n_items)):
-        raise ValueError(
-            f"the RDM is of {n_items} items and the noise {noise.shape}: give [items] variances or "
-            "[items, items] covariances"
-        )
+    check_items(noise, n_items)
     noise = (jnp.diag(noise) if noise.ndim == 1 else noise).astype(moment.dtype)
     # A reflection that takes the mean of the items to the first axis: the others are contrasts.
     mean = linalg.reflector(jnp.full(n_items, 1 / jnp.sqrt(n_items), moment.dtype))
@@ -94,3 +90,12 @@ def _whitened(moment: Float[Array, "N N"], noise: Float[Array, "..."]) -> Float[
     root = jnp.linalg.cholesky(contrasts(noise))
     half = jax.scipy.linalg.solve_triangular(root, contrasts(moment), lower=True)
     return jax.scipy.linalg.solve_triangular(root, half.T, lower=True)
+
+
+def check_items(noise: Float[Array, "..."], n_items: int) -> None:
+    """Raises: ValueError for noise that is not of so many items."""
+    if noise.shape not in ((n_items,), (n_items, n_items)):
+        raise ValueError(
+            f"the RDM is of {n_items} items and the noise {noise.shape}: give [items] variances or "
+            "[items, items] covariances"
+        )

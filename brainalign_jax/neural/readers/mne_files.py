@@ -34,6 +34,7 @@ from brainalign_jax.stimulus import Stimulus
 NAME = "mne"
 SUBJECT = "{subject}"
 _TAG = struct.Struct(">4i")
+_OPENS, _CLOSES = 104, 105  # a block of tags
 _EPOCHS = ("{subject}-epo.fif", "{subject}_epo.fif", "{subject}-epo.fif.gz", "{subject}_epo.fif.gz")
 
 
@@ -186,34 +187,40 @@ def _read(reader, path: Path, what: str, **options) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return reader(path, verbose="error", **options)
+            of_file = reader(path, verbose="error", **options)
     except Exception as error:  # each format raises its own kinds
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(
             f"{path} cannot be read as {what} ({first}); write it again by MNE"
         ) from error
+    for part in getattr(of_file, "filenames", ()):  # of a recording that was split
+        if part is not None:
+            check_whole(Path(part))
+    return of_file
 
 
 def check_whole(path: Path) -> None:
     """Raise ValueError for a .fif file that breaks off: MNE reads what is left of it.
 
     A file is tags of 16 bytes (kind, type, size and place of the next, in big-endian int32) and their values.
+    Its last tag says that none is next, or else closes the last of the blocks that tags open.
     """
     if path.suffix != ".fif":
         return
-    n_bytes, place, following = path.stat().st_size, 0, 0
+    n_bytes, place, following, depth = path.stat().st_size, 0, 0, 0
     with path.open("rb") as file:
         while following != -1 and place >= 0 and place + _TAG.size <= n_bytes:
             file.seek(place)
-            size, following = _TAG.unpack(file.read(_TAG.size))[2:]
+            kind, _, size, following = _TAG.unpack(file.read(_TAG.size))
             if size < 0 or following < -1 or 0 < following <= place:
                 break
             end = place + _TAG.size + size
             if end > n_bytes:
                 break
             place = following or end
+            depth += (kind == _OPENS) - (kind == _CLOSES)
         else:
-            if following == -1 or place == n_bytes:
+            if following == -1 or (place == n_bytes > 0 and depth == 0):
                 return
     raise ValueError(
         f"{path} breaks off or is damaged at byte {place:,} of {n_bytes:,}: copy it again, or write it again "

@@ -28,10 +28,15 @@ def presentations(
     """
     rows = np.flatnonzero(eligible)
     number = np.full(len(token_to_type), -1)
-    if parts == "runs" and (run is None or len(np.unique(np.asarray(run)[rows])) < 2):
+    if parts == "runs" and run is None:
         raise ValueError(
-            "crossnobis by runs needs words in two runs or more, and this recording has "
-            f"{'no runs' if run is None else 'one'}: take --rdm_parts=presentations"
+            "crossnobis by runs needs words in two runs or more, and this recording has no runs: take "
+            "--rdm_parts=presentations"
+        )
+    if parts == "runs" and len(np.unique(np.asarray(run)[rows])) < 2:
+        raise ValueError(
+            "crossnobis by runs needs words in two runs or more, and this recording has one, whose noise "
+            "presentations share: take another --rdm_metric"
         )
     label = rows if run is None else np.asarray(run)[rows]
     types, word = np.unique(token_to_type[rows], return_inverse=True)

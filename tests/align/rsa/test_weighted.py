@@ -150,6 +150,30 @@ def test_what_was_fitted_is_no_gain(rng):
     assert abs(np.mean(outside)) < 4 * np.std(outside) / np.sqrt(len(outside))
 
 
+@pytest.mark.parametrize("method", ["pearson", *whitened.COMPARISONS])
+def test_layers_that_are_nearly_alike_beside_a_large_mean(rng, method):
+    """And one that does not vary: rounding of the means is no direction, and no weight is not a number."""
+    n_words, n_pairs = 27, 351
+    for _ in range(5):
+        layers = 1 + 0.01 * rng.standard_normal(n_pairs)
+        layers = layers + 1e-6 * rng.standard_normal((5, n_pairs)).cumsum(axis=0)
+        layers[0] = rng.random() + 0.1
+        target = layers[1] + 0.02 * rng.standard_normal(n_pairs)
+        single = [array.astype(np.float32) for array in (layers, target)]
+        weights = np.asarray(fit(*single, method=method), float)
+        assert np.isfinite(weights).all()
+        if method != "cosine_cov":
+            assert weights[0] == 0
+        expected = written_out(layers, target, method, np.eye(n_words))
+        predicted, best = (
+            whitened.compare(w @ layers, target, method=method)
+            if method.endswith("_cov")
+            else np.corrcoef(w @ layers, target)[0, 1]
+            for w in (weights, expected)
+        )
+        np.testing.assert_allclose(predicted, best, atol=1e-4)
+
+
 def test_unknown_methods_and_other_pairs_are_refused(rdms):
     components, target = rdms
     with pytest.raises(ValueError, match="not 'kendall_tau_a': choose one of these"):
@@ -158,3 +182,6 @@ def test_unknown_methods_and_other_pairs_are_refused(rdms):
         ValueError, match=r"components \(4, 66\) and target \(45,\) cover different"
     ):
         weighted.fit(components, target[:45])
+    for shape in ((), (N - 1,), (N, N - 1), (1, N, N)):
+        with pytest.raises(ValueError, match="the RDM is of 12 items and the noise"):
+            weighted.fit(components, target, method="cosine_cov", noise=np.ones(shape))

@@ -1,8 +1,10 @@
 """Epochs and recordings that MNE-Python reads."""
 
 import re
+import struct
 import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -129,6 +131,32 @@ def test_events_that_are_no_words_do_not_move_the_words_of_rejected_epochs():
     assert mne_files.rows_of_epochs(epochs, 6, "S1").tolist() == [1, 2, 4]  # a word for every event
     with pytest.raises(ValueError, match="S1 holds 3 epochs for 7 words, of 5 events; give one"):
         mne_files.rows_of_epochs(epochs, 7, "S1")
+
+
+def tag(kind, content=b"", following=0):
+    return struct.pack(">4i", kind, 3, len(content), following) + content
+
+
+def test_files_cut_between_two_values_are_damaged(tmp_path):
+    """MNE reads what is left of them, as of files cut within one."""
+    path, opened = tmp_path / "S1_raw.fif", tag(104, b"1234") + tag(300, b"12345678")
+    closed = opened + tag(300, b"12345678") + tag(105, b"1234")
+    for whole in (closed, closed + tag(108, following=-1)):
+        path.write_bytes(whole)
+        mne_files.check_whole(path)
+    for cut in (b"", opened, closed[:-1], closed + tag(108, following=-1)[:9]):
+        path.write_bytes(cut)
+        with pytest.raises(ValueError, match=r"S1_raw\.fif breaks off"):
+            mne_files.check_whole(path)
+
+
+def test_later_parts_of_recordings_that_were_split_are_looked_at(tmp_path):
+    paths = [tmp_path / "S1_raw.fif", tmp_path / "S1_raw-1.fif"]
+    paths[0].write_bytes(tag(108, following=-1))
+    paths[1].write_bytes(tag(104, b"1234"))
+    read = SimpleNamespace(filenames=(*paths, None))
+    with pytest.raises(ValueError, match=r"S1_raw-1\.fif breaks off"):
+        mne_files._read(lambda path, verbose: read, paths[0], "a recording")
 
 
 def test_what_is_wrong_is_said_in_a_line(mne, recording, tmp_path):

@@ -253,7 +253,8 @@ def test_rsa_has_p_values_and_bounds(studies, words, planted):
     other = absent.extras["rsa"]
     assert other[other["model"].str.startswith("static:")]["p"].item() > 0.05
     few = Computation(rdm_bytes=1)
-    none, _ = rsa.rsa_evidence(Study(dataset, (), SCORING, few, evidence=EvidencePlan()))
+    with pytest.warns(UserWarning, match="no evidence on rsa: it takes .* give more memory"):
+        none, _ = rsa.rsa_evidence(Study(dataset, (), SCORING, few, evidence=EvidencePlan()))
     assert none.empty
 
 

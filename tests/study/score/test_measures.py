@@ -1,5 +1,6 @@
 """Measures of similarity: their values, evidence and verdict; users' own by `ba.register_measure`."""
 
+import contextlib
 import dataclasses
 import re
 from dataclasses import replace
@@ -561,7 +562,9 @@ def test_evidence_of_batches_is_there_where_all_inner_products_do_not_fit(
         computation = Computation(threads=1, rdm_bytes=rdm_bytes)
         given = {"model": make_embeddings(words, planted[0])}
         study = Study(dataset, ("model",), chosen(name), computation, evidence=plan, given=given)
-        rows, _ = similarity_evidence(study)
+        said = pytest.warns(UserWarning, match=f"no evidence on {name}: it takes .* give more mem")
+        with contextlib.nullcontext() if n_rows else said:
+            rows, _ = similarity_evidence(study)
         assert len(rows) == n_rows
         if n_rows:
             assert rows["p"].iloc[0] == 0.1 and np.isnan(rows["ceiling"].iloc[0])

@@ -221,7 +221,9 @@ def test_parts_are_runs_where_no_repeated_word_lacks_one():
     assert presentations(words, every, None)[[2, 5, 8]].tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="this recording has no runs: take --rdm_parts=presentat"):
         presentations(words, every, None, parts="runs")
-    with pytest.raises(ValueError, match="this recording has one: take"):
+    with pytest.raises(
+        ValueError, match="has one, whose noise presentations share: take another --rdm_metric"
+    ):
         presentations(words, every, np.zeros(12), parts="runs")
     values = np.random.default_rng(0).standard_normal((12, 5))
     with pytest.raises(

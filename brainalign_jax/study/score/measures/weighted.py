@@ -68,7 +68,7 @@ class WeightedRsa(MatrixMeasure):
         self, n_subjects: int, n_types: int, computation: Computation, n_layers: int = 1
     ) -> int:
         itemsize = np.dtype(computation.dtype).itemsize
-        return itemsize * n_types**2 * (n_subjects + (n_layers + 9) * computation.workers())
+        return itemsize * n_types**2 * (n_subjects + (2 * n_layers + 9) * computation.workers())
 
     def held_numbers(self, n_types: int, n_layers: int) -> int:
         return n_types**2 * n_layers
