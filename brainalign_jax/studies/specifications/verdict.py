@@ -26,7 +26,7 @@ ANSWERS = {
 LEVELS = {"stands": "real", "most": "real", "hangs": "uncertain", "chance": "chance"}
 _CONTROLS = (
     " Nothing here asks whether a control (an untrained twin, word length, static vectors) does as well: "
-    "`brainalign align` does."
+    "brainalign align does."
 )
 _ALL, _MOST = 0.95, 0.5  # shares of the specifications
 _DECIDES = 0.1  # least share of the spread that is told of
