@@ -34,8 +34,13 @@ exclude_patterns = ["_build", "examples/README.rst", "gallery/**/*.ipynb"]
 nitpicky = True
 # Types in signatures are Python's, NumPy's and JAX's, whose pages need the network.
 nitpick_ignore_regex = [("py:(class|obj|exc|data)", ".*")]
-# misc.highlighting_failure: a page's code has … where users write theirs.
-suppress_warnings = ["config.cache", "misc.highlighting_failure"]
+# misc.highlighting_failure: a code block has … where users write theirs. space_in_filename: of the path,
+# and a clone's folder may have a blank.
+suppress_warnings = [
+    "config.cache",
+    "misc.highlighting_failure",
+    "sphinx_gallery.space_in_filename",
+]
 
 # Pages are Markdown as GitHub shows it: headings have GitHub's anchors.
 myst_heading_anchors = 4
