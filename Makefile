@@ -45,6 +45,7 @@ docs: $(DOCS_STAMP)
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs docs/_build/html \
 	  --doctree-dir docs/_build/doctrees
 	$(BIN)/python docs/check_site.py docs/_build/html
+	$(BIN)/python docs/check_figures.py
 	@echo "open docs/_build/html/index.html"
 
 $(DOCS_STAMP): $(STAMP)
