@@ -111,34 +111,39 @@ _UNRELATED = {
     "rv": "range", "cca": "range", "shape_half": "range", "mutual_knn": "chance", "jaccard_knn": "null",
     "rank_overlap": "null",
 }  # fmt: skip
-_ORDER = (
-    ("measures", "rsa"), ("measures", "cka"), ("measures", "rbf_cka"), ("measures", "svcca"),
-    ("measures", "pwcca"), ("measures", "shape"), ("corr_cov", "rsa"), ("spectra", "rv"), ("spectra", "cca"),
-    ("spectra", "shape_half"), ("measures", "mutual_knn"), ("measures", "jaccard_knn"),
-    ("measures", "rank_overlap"),
+_MEASURES = (
+    "rsa", "cka", "rbf_cka", "svcca", "pwcca", "shape", "mutual_knn", "jaccard_knn", "rank_overlap",
 )  # fmt: skip
+_SPECTRA = ("rv", "cca", "shape_half")
 
 
-def _measures(measures: Path, spectra: Path, corr_cov: Path) -> dict[str, Values]:
+def _measures(folder: Path, measures: tuple[str, ...] = _MEASURES) -> dict[str, Values]:
     """Each measure in each layer: as it is, of unrelated vectors, calibrated."""
-    folders = {"measures": measures, "spectra": spectra, "corr_cov": corr_cov}
+    table = pd.read_parquet(folder / "similarity_layers.parquet")
     values: Values = {}
-    for study, measure in _ORDER:
-        rows = pd.read_parquet(folders[study] / "similarity_layers.parquet")
-        rows = rows[(rows["method"] == measure) & (rows["role"] == "model")].set_index("layer")
-        name = measure if study == "measures" else f"{measure} ({study})"
-        values |= {f"{name}, layer {layer}": float(rows.at[layer, "score"]) for layer in range(7)}
+    for measure in measures:
+        rows = table[(table["method"] == measure) & (table["role"] == "model")].set_index("layer")
+        values |= {
+            f"{measure}, layer {layer}": float(rows.at[layer, "score"]) for layer in range(7)
+        }
         if _UNRELATED[measure] == "range":
-            values[f"{name}, unrelated, lowest layer"] = float(rows["null_mean"].min())
-            values[f"{name}, unrelated, highest layer"] = float(rows["null_mean"].max())
+            values[f"{measure}, unrelated, lowest layer"] = float(rows["null_mean"].min())
+            values[f"{measure}, unrelated, highest layer"] = float(rows["null_mean"].max())
         else:
             column = "chance" if _UNRELATED[measure] == "chance" else "null_mean"
-            values[f"{name}, unrelated"] = float(rows[column].mean())
+            values[f"{measure}, unrelated"] = float(rows[column].mean())
         values |= {
-            f"{name}, calibrated, layer {layer}": float(rows.at[layer, "calibrated"])
+            f"{measure}, calibrated, layer {layer}": float(rows.at[layer, "calibrated"])
             for layer in (0, 4, 6)
         }
     return {"layers": values}
+
+
+def _spectra(spectra: Path, whitened: Path) -> dict[str, Values]:
+    """The same of measures that depend on the spectrum, then of RSA by corr_cov."""
+    rsa = _measures(whitened, ("rsa",))["layers"]
+    other = {name.replace("rsa", "rsa, corr_cov", 1): exact for name, exact in rsa.items()}
+    return {"layers": {**_measures(spectra, _SPECTRA)["layers"], **other}}
 
 
 _REGIONS = {
@@ -196,15 +201,16 @@ STUDIES: dict[str, tuple[str, tuple[str, ...], Callable[..., dict[str, Values]]]
     ),
     "measures": (
         "measures of similarity of MiniLM on the 180 words, layer by layer",
-        (
-            _PEREIRA
-            + "--methods=rsa,cka,rbf_cka,svcca,pwcca,shape,mutual_knn,jaccard_knn,rank_overlap "
-            f"{_SIMILARITY}--output_dir=out/measures",
-            _PEREIRA + f"--methods=cca,rv,shape_half {_SIMILARITY}--output_dir=out/spectra",
-            _PEREIRA
-            + f"--methods=rsa --rdm_comparison=corr_cov {_SIMILARITY}--output_dir=out/corr_cov",
-        ),
+        (f"{_PEREIRA}--methods={','.join(_MEASURES)} {_SIMILARITY}--output_dir=out/measures",),
         _measures,
+    ),
+    "spectra": (
+        "those that depend on the spectrum, and RSA by corr_cov",
+        (
+            f"{_PEREIRA}--methods={','.join(_SPECTRA)} {_SIMILARITY}--output_dir=out/spectra",
+            f"{_PEREIRA}--methods=rsa --rdm_comparison=corr_cov {_SIMILARITY}--output_dir=out/corr_cov",
+        ),
+        _spectra,
     ),
     "decoders": (
         "ridge on the 180 words without the scaling of candidates",
