@@ -1,6 +1,7 @@
 """`brainalign align`: from a data set and models to scores, evidence and a verdict."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from brainalign_jax.commands.command import Command, say_finished
@@ -149,6 +150,22 @@ def study_arguments(values: dict[str, Any], text: str) -> dict[str, Any]:
         "command": text,
         "progress": values["progress"],
     }
+
+
+def run_on_data(study: Callable, values: dict[str, Any], text: str, *asked, **choices) -> None:
+    """Run a study of the data set and models that the options name, and say what it shows.
+
+    asked: what it takes behind these two; choices: beside `study_arguments`.
+    """
+    table = study(
+        open_data(values),
+        values["models"],
+        *asked,
+        values["output_dir"],
+        **choices,
+        **study_arguments(values, text),
+    )
+    say_finished(table.verdict(), values["output_dir"])
 
 
 def open_data(values: dict[str, Any]):

@@ -12,6 +12,7 @@ from scipy.special import ndtri
 
 from brainalign_jax.studies.abilities.scorer import Scorer
 from brainalign_jax.study import outputs
+from brainalign_jax.study.report.wording import in_points
 
 COLUMNS = (
     "model", "task", "item_group", "value", "stderr", "n_items", "n_params", "family", "step",
@@ -55,9 +56,7 @@ class AbilitiesTable(outputs.StudyTable):
         """What was measured, in words."""
         from brainalign_jax.studies.abilities import verdict
 
-        return "\n".join(
-            [verdict.headline(self), *(f"- {said.text}" for said in verdict.verdicts(self))]
-        )
+        return in_points(verdict.headline(self), (said.text for said in verdict.verdicts(self)))
 
 
 def rows_of(scorer: Scorer, abilities: Iterable[Ability]) -> pd.DataFrame:

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.embedding import Embedding
-from brainalign_jax.files import output_folder
 from brainalign_jax.language.parts import ablation as parts
 from brainalign_jax.language.parts.components import DRAWN, RANDOM, Setting, components_of
 from brainalign_jax.machine import free_memory
@@ -114,12 +113,11 @@ def run_ablation(
         held = held_constant.held_features(
             dataset.stimulus, plan.hold_constant, lower=scoring.lower
         )
-    output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    output, cache = outputs.output_and_cache(output_dir, cache_dir)
     n_types = len(dataset.stimulus.types(lower=scoring.lower)[0])
     if scoring.ks in (KS, _KS):
         scoring = replace(scoring, ks=tuple(k for k in scoring.ks if k < n_types) or (1,))
     computing.keep_compiled_programs()
-    cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
     study = Study(dataset, models, scoring, computation, embedding, cache=cache)
     n_pairs = len(models) * len(scoring.methods) * len(dataset.subjects)
     estimating = {} if plan.estimate == "exact" else {_ESTIMATES: Stage(len(models), 60.0)}
@@ -170,11 +168,7 @@ def run_ablation(
         pd.concat(shares, ignore_index=True)[list(shapley.COLUMNS)] if shares else None,
         pd.concat(estimates, ignore_index=True)[list(gradient.COLUMNS)] if estimates else None,
     )
-    if output is not None:
-        with outputs.new_outputs(output) as new:
-            table.write(new)
-            report.write_report(table, new)
-    return table
+    return table.finished(output, report.write_report)
 
 
 def checked_protocol(given: Protocol) -> Protocol:

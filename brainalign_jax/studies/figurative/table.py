@@ -25,6 +25,7 @@ from brainalign_jax.studies.figurative.vectors import (
 from brainalign_jax.studies.options import Figurative
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence.chance import adjusted_p
+from brainalign_jax.study.report.wording import in_points
 from brainalign_jax.study.results import SELECTED
 
 COLUMNS = (
@@ -58,9 +59,7 @@ class FigurativeTable(outputs.StudyTable):
         """What the study says, in words."""
         from brainalign_jax.studies.figurative import verdict
 
-        return "\n".join(
-            [verdict.headline(self), *(f"- {judged.text}" for judged in verdict.verdicts(self))]
-        )
+        return in_points(verdict.headline(self), (said.text for said in verdict.verdicts(self)))
 
 
 class _Scored(NamedTuple):

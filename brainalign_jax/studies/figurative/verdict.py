@@ -20,6 +20,7 @@ from brainalign_jax.studies.figurative.table import (
 )
 from brainalign_jax.studies.figurative.vectors import MODEL, TWIN, WORD_VECTORS
 from brainalign_jax.study.evidence.chance import LEVEL
+from brainalign_jax.study.outputs import rows_with
 from brainalign_jax.study.report.wording import (
     counted,
     interval,
@@ -131,18 +132,16 @@ def shares(
     centring: str = MEAN,
 ) -> pd.DataFrame:
     """The shares of all layers, the chosen one's first."""
-    rows = table.rows
-    wanted = (rows["model"] == model) & (rows["metric"] == SHARE) & (rows["kind"] == kind)
-    wanted &= (rows["condition"] == condition) & (rows["pairs"] == pairs)
-    return rows[wanted & ((rows["centring"] == centring) | (rows["role"] == "text"))]
+    rows = rows_with(
+        table.rows, model=model, metric=SHARE, kind=kind, condition=condition, pairs=pairs
+    )
+    return rows[(rows["centring"] == centring) | (rows["role"] == "text")]
 
 
 def differences(table: FigurativeTable, model: str, *, kind: str = FIGURATIVE) -> pd.DataFrame:
     """The differences of a model from its rivals at the chosen layer, a row a rival, over all sentences."""
-    rows = table.rows
-    wanted = (rows["model"] == model) & (rows["metric"] == DIFFERENCE) & (rows["kind"] == kind)
-    wanted &= (rows["condition"] == ALL) & (rows["pairs"] == ALL) & (rows["centring"] == MEAN)
-    return rows[wanted & (rows["layer"] == SELECTED)].set_index("against")
+    rows = rows_with(table.rows, model=model, metric=DIFFERENCE, kind=kind, layer=SELECTED)
+    return rows_with(rows, condition=ALL, pairs=ALL, centring=MEAN).set_index("against")
 
 
 def rival_name(against: str) -> str:

@@ -197,11 +197,6 @@ def ks_within(ks: tuple[int, ...], n_candidates: int) -> tuple[int, ...]:
     return within
 
 
-def model_facts(embeddings: Embeddings) -> dict:
-    """What a manifest says of a model's vectors."""
-    return {"name": embeddings.model, "fingerprint": embeddings.fingerprint(), **embeddings.meta}
-
-
 def eligible_tokens(dataset: Dataset) -> np.ndarray:
     """The tokens [N] to which every subject has a response."""
     eligible = np.ones(len(dataset.stimulus), bool)

@@ -13,6 +13,7 @@ from brainalign_jax.studies.languages.cells import OTHERS, Scores
 from brainalign_jax.studies.options import Languages
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence.chance import permutation_p
+from brainalign_jax.study.report.wording import in_points
 from brainalign_jax.study.results import GROUP
 
 COLUMNS = (
@@ -48,9 +49,7 @@ class LanguageTable(outputs.StudyTable):
         """What the study says, in words."""
         from brainalign_jax.studies.languages import verdict
 
-        return "\n".join(
-            [verdict.headline(self), *(f"- {judged.text}" for judged in verdict.verdicts(self))]
-        )
+        return in_points(verdict.headline(self), (said.text for said in verdict.verdicts(self)))
 
     def line(self, **wanted) -> pd.Series:
         """The one row whose columns have these values."""

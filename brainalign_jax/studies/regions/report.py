@@ -43,7 +43,7 @@ def write_region_report(table: RegionTable, folder: str | Path) -> Path:
         title=f"{manifest['dataset']['name']}: what {model} adds to {nuisances}",
         lead=_scope(table, model),
         nuisances=nuisances,
-        answer={"level": level, "answer": answer, "text": verdict.headline(table)},
+        answer=page.opening((level, answer), verdict.headline(table)),
         sections=sections,
         encoding=manifest["encoding"],
         shifts=shifts,

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from brainalign_jax.studies.timecourse import verdict
 from brainalign_jax.studies.timecourse.table import TimeCourseTable
 from brainalign_jax.study.evidence.chance import LEVEL
+from brainalign_jax.study.outputs import rows_with
 from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 from brainalign_jax.study.report.wording import (
@@ -34,10 +35,9 @@ _FACTS = (  # of the manifest
 def write_report(table: TimeCourseTable, folder: str | Path) -> Path:
     """Write `folder`/report.html, one file that needs nothing else, and its figures to figures/."""
     folder = Path(folder)
-    (folder / "figures").mkdir(exist_ok=True)
     judged = verdict.verdicts(table)
     labels = short_names(list(dict.fromkeys(shown.model for shown in judged)))
-    figures = []
+    figures = page.Figures(folder)
     for place, shown in enumerate(judged, 1):
         label = f"{labels[shown.model]}, {shown.method}"
         for kind, draw, caption in (
@@ -45,21 +45,18 @@ def write_report(table: TimeCourseTable, folder: str | Path) -> Path:
             ("time_course", draw_time_course, _curve_caption),
         ):
             drawn = draw(table, shown.model, shown.method)
-            figure_parts.save(drawn, folder / "figures" / f"{kind}_{place}.png")
-            figures.append(page.picture(f"{kind} {label}", drawn, caption(table, label)))
+            figures.add(f"{kind}_{place}", f"{kind} {label}", drawn, caption(table, label))
     for place, model in enumerate(dict.fromkeys(table.maps["model"]) if len(table.maps) else (), 1):
         drawn = draw_time_by_time(table, model)
-        figure_parts.save(drawn, folder / "figures" / f"time_by_time_{place}.png")
-        figures.append(page.picture(f"time by time {model}", drawn, _map_caption(labels[model])))
-    level, answer = verdict.answer(table)
-    headline = verdict.headline(table).removeprefix(f"{answer}. ")
+        caption = _map_caption(labels[model])
+        figures.add(f"time_by_time_{place}", f"time by time {model}", drawn, caption)
     manifest = table.manifest
     return page.write(
         folder / "report.html",
         "timecourse",
         title=f"{manifest['dataset']['name']}: over time",
         lead=_scope(table),
-        answer={"level": level, "answer": answer, "text": headline},
+        answer=page.opening(verdict.answer(table), verdict.headline(table)),
         verdicts=[shown.text for shown in judged],
         notes=manifest["notes"],
         how=_how(table),
@@ -104,8 +101,7 @@ def draw_time_course(table: TimeCourseTable, model: str, method: str) -> Figure:
     layer = rows.loc[rows["value"].idxmax(), "layer"]
     rows = rows[rows["layer"] == layer]
     figure, (axis,) = figure_parts.panels(1, width=6.2)
-    own = table.rows
-    own = own[(own["model"] == model) & (own["method"] == method) & (own["layer"] == layer)]
+    own = rows_with(table.rows, model=model, method=method, layer=layer)
     own = own[(own["metric"] == rows["metric"].iloc[0]) & (own["subject"] != GROUP)]
     for _, person in own.groupby("subject"):
         axis.plot(person["time"], person["value"], color=OKABE_ITO[0], alpha=0.25, linewidth=0.8)
@@ -139,8 +135,7 @@ def draw_time_course(table: TimeCourseTable, model: str, method: str) -> Figure:
 
 def draw_time_by_time(table: TimeCourseTable, model: str) -> Figure:
     """The group's rank accuracy, fitted in one window and tested in another."""
-    rows = table.maps
-    rows = rows[(rows["model"] == model) & (rows["subject"] == GROUP)]
+    rows = rows_with(table.maps, model=model, subject=GROUP)
     rows = rows.assign(
         fitted=(rows["fitted_start"] + rows["fitted_stop"]) / 2,
         tested=(rows["window_start"] + rows["window_stop"]) / 2,
