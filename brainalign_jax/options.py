@@ -255,6 +255,23 @@ def check_fields(values: Any) -> None:
             _check_numbers(field.name, value, about, hint)
 
 
+def keep_known(values: Any, name: str, known: Sequence[str], *, what: str = "", empty=False):
+    """Let a field of texts of a frozen instance hold each of them once.
+
+    what: a text is called in the message of an unknown one, the field with a sign if not given.
+
+    Raises: ValueError for a text that is none of the known, and for none at all unless `empty`.
+    """
+    from brainalign_jax.names import check_known
+
+    chosen = tuple(dict.fromkeys(getattr(values, name)))
+    for text in chosen:
+        check_known(what or f"{name}=", text, known)
+    if not chosen and not empty:
+        raise ValueError(f"{name} is empty: give one or more of {', '.join(known)}")
+    object.__setattr__(values, name, chosen)
+
+
 def _check_numbers(name: str, value: Any, about: Mapping, hint: object) -> None:
     several = kind_of(hint).endswith("s")
     whole = kind_of(hint).startswith("int")

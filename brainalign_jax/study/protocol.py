@@ -157,6 +157,21 @@ class Protocol:
             changed["vector_scaling"] = "none"
         return dataclasses.replace(self, **changed)
 
+    def shared_by(self, what: str) -> "Protocol":
+        """The choices as a study takes them whose problems share the prepared responses: `what`, in words.
+
+        Raises: ValueError for a choice that would prepare responses or vectors in each fold.
+        """
+        for name in ("scaling", "pca", "vector_scaling", "n_voxels"):
+            if getattr(self, name) not in ("none", 0):
+                raise ValueError(
+                    f"{name}={getattr(self, name)} has no place in {what} share the prepared responses: "
+                    f"give {'0' if name == 'n_voxels' else 'none'}"
+                )
+        return dataclasses.replace(
+            self, layer_selection="inner_folds", csls_queries="fold", queries="types"
+        )
+
     def fields(self) -> dict:
         """The choices as a JSON-serialisable dict."""
         return dataclasses.asdict(self)

@@ -173,15 +173,7 @@ def run_ablation(
 
 def checked_protocol(given: Protocol) -> Protocol:
     """A protocol as ablations can take it. Raises: ValueError for choices that they have no place for."""
-    for name in ("scaling", "pca", "vector_scaling", "n_voxels"):
-        if getattr(given, name) not in ("none", 0):
-            raise ValueError(
-                f"{name}={getattr(given, name)} has no place in an ablation study, whose settings share the "
-                f"prepared responses: give {'0' if name == 'n_voxels' else 'none'}"
-            )
-    return replace(
-        given, layer_selection="inner_folds", csls_queries="fold", queries="types", vector_axes=0
-    )
+    return replace(given.shared_by("an ablation study, whose settings"), vector_axes=0)
 
 
 def _check_maps(scoring: Scoring, plan: Ablation) -> None:

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from brainalign_jax.names import check_known
-from brainalign_jax.options import check_fields, described, documented
+from brainalign_jax.options import check_fields, described, documented, keep_known
 from brainalign_jax.study.options import Design
 from brainalign_jax.study.registry import MEASURES_ALONE, check_measures
 
@@ -174,11 +173,7 @@ class Generalisation:
 
     def __post_init__(self):
         check_fields(self)
-        for rule in self.candidates:
-            check_known("candidates=", rule, CANDIDATE_RULES)
-        if not self.candidates:
-            raise ValueError(f"candidates is empty: give {' or '.join(CANDIDATE_RULES)}, or both")
-        object.__setattr__(self, "candidates", tuple(dict.fromkeys(self.candidates)))
+        keep_known(self, "candidates", CANDIDATE_RULES)
 
 
 @documented

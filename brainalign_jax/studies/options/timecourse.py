@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from brainalign_jax.names import check_known
-from brainalign_jax.options import check_fields, described, documented
+from brainalign_jax.options import check_fields, described, documented, keep_known
 
 TIME_METHODS = ("ridge", "procrustes", "rsa", "encoding")
 
@@ -54,11 +53,7 @@ class TimeCourse:
 
     def __post_init__(self):
         check_fields(self)
-        for name in self.methods:
-            check_known("method", name, TIME_METHODS)
-        if not self.methods:
-            raise ValueError(f"methods is empty: give one or more of {', '.join(TIME_METHODS)}")
-        object.__setattr__(self, "methods", tuple(dict.fromkeys(self.methods)))
+        keep_known(self, "methods", TIME_METHODS, what="method")
         decodes = {"ridge", "procrustes"} & set(self.methods)
         if self.generalise_time and not decodes:
             raise ValueError("generalise_time needs a method that decodes: add ridge or procrustes")

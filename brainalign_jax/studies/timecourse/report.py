@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -71,19 +74,8 @@ def draw_time_by_layer(table: TimeCourseTable, model: str, method: str) -> Figur
     rows = verdict.group_rows(table, model, method)
     values = rows.pivot(index="layer", columns="time", values="value")
     is_found = rows.pivot(index="layer", columns="time", values="p_max").to_numpy() < LEVEL
-    figure, (axis,) = figure_parts.panels(1, width=6.2)
-    axis.grid(False)
     chance = float(rows["chance"].iloc[0])
-    largest = max(float(np.abs(values.to_numpy() - chance).max()), 1e-6)
-    image = axis.pcolormesh(
-        values.columns,
-        values.index,
-        values.to_numpy(),
-        cmap="RdBu_r",
-        vmin=chance - largest,
-        vmax=chance + largest,
-        shading="nearest",
-    )
+    figure, axis, image = _map_about_chance(values, chance, width=6.2)
     times, layers = np.meshgrid(values.columns, values.index)
     edge = {"markeredgecolor": "white", "markeredgewidth": 0.6}  # seen on dark cells, too
     axis.plot(times[is_found], layers[is_found], "o", color="black", markersize=4, **edge)
@@ -141,23 +133,31 @@ def draw_time_by_time(table: TimeCourseTable, model: str) -> Figure:
         tested=(rows["window_start"] + rows["window_stop"]) / 2,
     )
     values = rows.pivot(index="fitted", columns="tested", values="value")
-    figure, (axis,) = figure_parts.panels(1, width=5.4)
-    axis.grid(False)
-    largest = max(float(np.abs(values.to_numpy() - 0.5).max()), 1e-6)
-    image = axis.pcolormesh(
-        values.columns,
-        values.index,
-        values.to_numpy(),
-        cmap="RdBu_r",
-        vmin=0.5 - largest,
-        vmax=0.5 + largest,
-        shading="nearest",
-    )
+    figure, axis, image = _map_about_chance(values, 0.5, width=5.4)
     axis.axvline(0, color=GREY, linewidth=0.8)
     axis.axhline(0, color=GREY, linewidth=0.8)
     figure_parts.label([axis], "tested at (s)", "fitted at (s)")
     figure.colorbar(image, ax=axis).set_label("rank accuracy", fontsize=11)
     return figure
+
+
+def _map_about_chance(
+    values: pd.DataFrame, chance: float, *, width: float
+) -> tuple[Figure, Axes, QuadMesh]:
+    """A cell a value, its columns across and its index up; white is chance."""
+    figure, (axis,) = figure_parts.panels(1, width=width)
+    axis.grid(False)
+    largest = max(float(np.abs(values.to_numpy() - chance).max()), 1e-6)
+    image = axis.pcolormesh(
+        values.columns,
+        values.index,
+        values.to_numpy(),
+        cmap="RdBu_r",
+        vmin=chance - largest,
+        vmax=chance + largest,
+        shading="nearest",
+    )
+    return figure, axis, image
 
 
 def _cells_caption(table: TimeCourseTable, label: str) -> str:
