@@ -145,8 +145,21 @@ def check_number(what: str, number: float, **bounds: float | None) -> None:
         raise ValueError(f"{what} must be {range_text(**bounds)}")
 
 
-def documented(cls: type) -> type:
-    """Class decorator: the docstring goes on with a line for each described field."""
+@typing.dataclass_transform(frozen_default=True)
+def option_class(cls: type[Options]) -> type[Options]:
+    """Class decorator of choices: a frozen dataclass whose described fields are checked when one is made.
+
+    The class's own `__post_init__` comes after that; its docstring goes on with a line for each field.
+    """
+    further_checks = getattr(cls, "__post_init__", None)
+
+    def checked(self):
+        check_fields(self)
+        if further_checks is not None:
+            further_checks(self)
+
+    cls.__post_init__ = checked
+    cls = dataclass(frozen=True)(cls)
     lines = [f"  {line}" for line in _described_lines(cls)]
     cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\nArgs:\n" + "\n".join(lines)
     return cls

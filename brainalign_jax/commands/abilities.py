@@ -52,17 +52,14 @@ def _abilities(values: dict[str, Any], text: str) -> None:
         plan = filled(Abilities, _PLAN, values)
         if not any(values[name] for name in _TASKS):
             raise ValueError(f"nothing is to be measured: give one of --{', --'.join(_TASKS)}")
+    passed = ("pairs", "reading", "choices", "bos", "progress")
     table = run_abilities(
         values["models"],
         values["output_dir"],
         texts=values["text"],
-        pairs=values["pairs"],
-        reading=values["reading"],
-        choices=values["choices"],
         plan=plan,
-        bos=values["bos"],
         command=text,
-        progress=values["progress"],
+        **{name: values[name] for name in passed},
     )
     say_finished(table.verdict(), values["output_dir"])
 

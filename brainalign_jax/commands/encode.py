@@ -52,18 +52,15 @@ def _encode(values: dict[str, Any], text: str) -> None:
     with misuse():
         plan = filled(VoxelEncoding, _PLAN, values)
     memory = values["max_memory_gb"]
+    passed = ("spaces", "atlas", "labels", "cache_dir", "progress")
     table = run_encoding(
         align.open_data(values),
         values["models"],
         values["output_dir"],
         plan=plan,
-        spaces=values["spaces"],
-        atlas=values["atlas"],
-        labels=values["labels"],
-        cache_dir=values["cache_dir"],
         max_memory=None if memory is None else int(memory * 2**30),
         command=text,
-        progress=values["progress"],
+        **{name: values[name] for name in passed},
     )
     say_finished(table.verdict(), values["output_dir"])
 

@@ -45,17 +45,14 @@ def _figurative(values: dict[str, Any], text: str) -> None:
 
     with misuse():
         plan = filled(Figurative, _PLAN, values)
+    passed = ("reference", "static", "bos", "cache_dir", "progress")
     table = run_figurative(
         values["data_dir"],
         values["models"],
         values["output_dir"],
-        reference=values["reference"],
-        static=values["static"],
         plan=plan,
-        bos=values["bos"],
-        cache_dir=values["cache_dir"],
         command=text,
-        progress=values["progress"],
+        **{name: values[name] for name in passed},
     )
     say_finished(table.verdict(), values["output_dir"])
 

@@ -7,6 +7,7 @@ told from one that belongs.
 
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -212,6 +213,14 @@ class StudyTable:
         if len(rows) != 1:
             raise ValueError(f"{len(rows)} rows have {wanted}: name more columns, or others")
         return rows.iloc[0]
+
+    def verdict(self) -> str:
+        """What the study says, in words: the headline, and a line for each of its verdicts.
+
+        Both are those of the module `verdict` beside the subclass's.
+        """
+        own = importlib.import_module(f"{type(self).__module__.rpartition('.')[0]}.verdict")
+        return "\n".join([own.headline(self), *(f"- {said.text}" for said in own.verdicts(self))])
 
     def save(self, folder: str | Path) -> Path:
         """Write the table and manifest.json, both or none, in place of an earlier study's files."""

@@ -1,15 +1,13 @@
 """The choices of a study as plain data: the paper's protocol and an audited one."""
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 from brainalign_jax.names import check_known
-from brainalign_jax.options import check_fields, described, documented
+from brainalign_jax.options import described, option_class
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Protocol:
     """Everything that decides a score, apart from the data and the model."""
 
@@ -134,9 +132,6 @@ class Protocol:
         "Similarity of two RDMs. cosine_cov, corr_cov: whitened, as distances of one word share its noise.",
         choices=("pearson", "spearman", "kendall_tau_a", "cosine_cov", "corr_cov"),
     )
-
-    def __post_init__(self):
-        check_fields(self)
 
     @property
     def selects_per_target(self) -> bool:

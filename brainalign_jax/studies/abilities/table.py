@@ -12,7 +12,6 @@ from scipy.special import ndtri
 
 from brainalign_jax.studies.abilities.scorer import Scorer
 from brainalign_jax.study import outputs
-from brainalign_jax.study.report.wording import in_points
 
 COLUMNS = (
     "model", "task", "item_group", "value", "stderr", "n_items", "n_params", "family", "step",
@@ -51,12 +50,6 @@ class AbilitiesTable(outputs.StudyTable):
 
     file_name = FILE
     kind = "measurement of abilities"
-
-    def verdict(self) -> str:
-        """What was measured, in words."""
-        from brainalign_jax.studies.abilities import verdict
-
-        return in_points(verdict.headline(self), (said.text for said in verdict.verdicts(self)))
 
 
 def rows_of(scorer: Scorer, abilities: Iterable[Ability]) -> pd.DataFrame:

@@ -14,7 +14,6 @@ from brainalign_jax.studies.encoding.spaces import region_means
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence import chance
 from brainalign_jax.study.evidence.chance import LEVEL
-from brainalign_jax.study.report.wording import in_points
 from brainalign_jax.study.results import GROUP
 
 QUANTITIES = (
@@ -67,12 +66,6 @@ class EncodingTable(outputs.StudyTable):
     optional = ("spaces",)
     maps: Mapping = field(default_factory=dict, compare=False)
     spaces: pd.DataFrame | None = None
-
-    def verdict(self) -> str:
-        """What the study says, in words."""
-        from brainalign_jax.studies.encoding import verdict
-
-        return in_points(verdict.headline(self), (said.text for said in verdict.verdicts(self)))
 
     def of(self, model: str, subject: str | None = None) -> pd.DataFrame:
         """The rows of a model, of one person, or (None) of all people without the group's."""

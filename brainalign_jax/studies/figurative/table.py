@@ -25,7 +25,6 @@ from brainalign_jax.studies.figurative.vectors import (
 from brainalign_jax.studies.options import Figurative
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence.chance import adjusted_p
-from brainalign_jax.study.report.wording import in_points
 from brainalign_jax.study.results import SELECTED
 
 COLUMNS = (
@@ -54,12 +53,6 @@ class FigurativeTable(outputs.StudyTable):
 
     file_name = FILE
     kind = "study of figurative sentences"
-
-    def verdict(self) -> str:
-        """What the study says, in words."""
-        from brainalign_jax.studies.figurative import verdict
-
-        return in_points(verdict.headline(self), (said.text for said in verdict.verdicts(self)))
 
 
 class _Scored(NamedTuple):

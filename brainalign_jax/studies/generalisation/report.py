@@ -43,8 +43,8 @@ def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
         if table.rows.loc[table.rows["model"] == shown.model, "layer"].nunique() > 2:
             drawn["layers"] = (draw_layers(table, shown), f"{who}: {_LAYERS}")
         for name, (figure, caption) in drawn.items():
-            title = f"{name} {shown.method} {labels[shown.model]}"
-            figures.add(f"{name}_{place}", title, figure, caption)
+            called = f"{name} {shown.method} {labels[shown.model]}"
+            figures.add(f"{name}_{place}", called, figure, caption)
     return page.write(
         folder / "report.html",
         "generalisation",

@@ -13,7 +13,6 @@ from brainalign_jax.studies.languages.cells import OTHERS, Scores
 from brainalign_jax.studies.options import Languages
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence.chance import permutation_p
-from brainalign_jax.study.report.wording import in_points
 from brainalign_jax.study.results import GROUP
 
 COLUMNS = (
@@ -44,21 +43,6 @@ class LanguageTable(outputs.StudyTable):
 
     file_name = FILE
     kind = "study of languages"
-
-    def verdict(self) -> str:
-        """What the study says, in words."""
-        from brainalign_jax.studies.languages import verdict
-
-        return in_points(verdict.headline(self), (said.text for said in verdict.verdicts(self)))
-
-    def line(self, **wanted) -> pd.Series:
-        """The one row whose columns have these values."""
-        rows = self.rows
-        for name, value in wanted.items():
-            rows = rows[rows[name] == value]
-        if len(rows) != 1:
-            raise ValueError(f"{len(rows)} rows have {wanted}: name more columns, or others")
-        return rows.iloc[0]
 
 
 class Drawn:

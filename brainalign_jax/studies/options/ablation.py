@@ -1,14 +1,12 @@
 """The choices of ablations: which parts of a model, how they are switched off, what is measured."""
 
 import re
-from dataclasses import dataclass
 
 from brainalign_jax.names import check_known
-from brainalign_jax.options import check_fields, described, documented, keep_known
+from brainalign_jax.options import described, keep_known, option_class
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Ablation:
     """Which parts of a model are switched off, how, and how it is read: `studies.ablation`."""
 
@@ -94,7 +92,6 @@ class Ablation:
     confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
 
     def __post_init__(self):
-        check_fields(self)
         if self.exact != "all" and not re.fullmatch(r"top[1-9]\d{0,5}", self.exact):
             raise ValueError(f"exact={self.exact!r}: give all, or top and a number, as top20")
         if self.exact != "all" and self.estimate == "exact":

@@ -1,14 +1,11 @@
 """The choices of studies of regions, voxels, conditions, languages, figures of speech, models and tasks."""
 
-from dataclasses import dataclass
-
-from brainalign_jax.options import check_fields, described, documented, keep_known
+from brainalign_jax.options import described, keep_known, option_class
 from brainalign_jax.study.options import Design
 from brainalign_jax.study.registry import MEASURES_ALONE, check_measures
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Encoding(Design):
     """How time courses of regions are predicted from a model, see `studies.regions.encoding`."""
 
@@ -28,8 +25,7 @@ class Encoding(Design):
     n_bootstrap: int = described("Resamples of subjects.", 5000, least=10)
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class VoxelEncoding(Design):
     """How time courses of voxels are predicted from models: `studies.encoding`."""
 
@@ -65,8 +61,7 @@ class VoxelEncoding(Design):
     )
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Languages:
     """How it is asked whether what was fitted on one language holds for others: `studies.languages`."""
 
@@ -116,15 +111,11 @@ class Languages:
         "Also run the audited study of each language by itself, into OUT/within/LANGUAGE.", True
     )
 
-    def __post_init__(self):
-        check_fields(self)
-
 
 CONDITION, JOINT = CANDIDATE_RULES = ("condition", "joint")
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Generalisation:
     """How it is asked whether what was fitted on some words holds for others: `studies.generalisation`."""
 
@@ -172,12 +163,10 @@ class Generalisation:
     confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
 
     def __post_init__(self):
-        check_fields(self)
         keep_known(self, "candidates", CANDIDATE_RULES)
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Figurative:
     """How it is asked which rewordings of figurative sentences are near to them: `studies.figurative`."""
 
@@ -218,12 +207,8 @@ class Figurative:
     confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
     seed: int = described("Of every draw, and of untrained weights.", 0, least=0)
 
-    def __post_init__(self):
-        check_fields(self)
 
-
-@documented
-@dataclass(frozen=True)
+@option_class
 class Abilities:
     """How it is measured what models can do: `studies.abilities`."""
 
@@ -245,12 +230,8 @@ class Abilities:
     confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
     seed: int = described("Of the resamples, and of untrained weights.", 0, least=0)
 
-    def __post_init__(self):
-        check_fields(self)
 
-
-@documented
-@dataclass(frozen=True)
+@option_class
 class Comparison:
     """How models are compared with one another: `studies.comparison`."""
 
@@ -269,15 +250,13 @@ class Comparison:
     )
 
     def __post_init__(self):
-        check_fields(self)
         check_measures(self.measures, "a comparison of models")
         if not self.measures:
             raise ValueError("measures is empty: give one or more, as cka")
         object.__setattr__(self, "measures", tuple(dict.fromkeys(self.measures)))
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Performance:
     """Which scores and tasks are related, and with how many draws: `studies.performance`."""
 
@@ -300,6 +279,3 @@ class Performance:
     n_bootstraps: int = described("Resamples of models and people.", 2000, least=100, most=100_000)
     confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
     seed: int = described("Of every draw.", 0, least=0)
-
-    def __post_init__(self):
-        check_fields(self)

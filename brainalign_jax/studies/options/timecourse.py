@@ -1,14 +1,11 @@
 """The choices of studies over time."""
 
-from dataclasses import dataclass
-
-from brainalign_jax.options import check_fields, described, documented, keep_known
+from brainalign_jax.options import described, keep_known, option_class
 
 TIME_METHODS = ("ridge", "procrustes", "rsa", "encoding")
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class TimeCourse:
     """When in an epoch which layers are found: `studies.timecourse`."""
 
@@ -52,7 +49,6 @@ class TimeCourse:
     confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
 
     def __post_init__(self):
-        check_fields(self)
         keep_known(self, "methods", TIME_METHODS, what="method")
         decodes = {"ridge", "procrustes"} & set(self.methods)
         if self.generalise_time and not decodes:

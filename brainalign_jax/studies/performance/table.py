@@ -10,7 +10,6 @@ import pandas as pd
 
 from brainalign_jax.files import user_path, write_parquet
 from brainalign_jax.study import outputs
-from brainalign_jax.study.report.wording import in_points
 
 COLUMNS = (
     "dataset", "task", "metric", "direction", "n_models", "n_families", "n_people", "spearman", "p_spearman",
@@ -60,12 +59,6 @@ class PerformanceTable(outputs.StudyTable):
 
     file_name = FILE
     kind = "study of performance"
-
-    def verdict(self) -> str:
-        """What the study says, in words."""
-        from brainalign_jax.studies.performance import verdict
-
-        return in_points(verdict.headline(self), (said.text for said in verdict.verdicts(self)))
 
     def write(self, folder: Path) -> None:
         """Write the files of `save` to a folder of `new_outputs`."""

@@ -13,7 +13,6 @@ from brainalign_jax.studies.timecourse import inference, latency
 from brainalign_jax.studies.timecourse.decoding import WindowScores
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence.chance import LEVEL
-from brainalign_jax.study.report.wording import in_points
 from brainalign_jax.study.results import COLUMNS as HOUSE
 from brainalign_jax.study.results import GROUP, POOLED
 
@@ -51,12 +50,6 @@ class TimeCourseTable(outputs.StudyTable):
     kind = "study over time"
     tables = {"peaks": PEAKS, "maps": MAPS}
     optional = ("maps",)
-
-    def verdict(self) -> str:
-        """From when to when which layers are found, and whether later layers are found later, in words."""
-        from brainalign_jax.studies.timecourse import verdict
-
-        return in_points(verdict.headline(self), (said.text for said in verdict.verdicts(self)))
 
 
 def rows_of(
