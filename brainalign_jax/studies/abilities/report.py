@@ -35,7 +35,7 @@ def write_report(table: AbilitiesTable, folder: Path) -> Path:
             figures.add(name, name, drawn, caption)
     groups = table.rows.drop(verdict.main_rows(table.rows).index)
     return page.write(
-        folder / "report.html",
+        folder,
         "abilities",
         title="What the models can do",
         lead=_scope(table),

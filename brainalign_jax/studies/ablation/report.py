@@ -46,7 +46,7 @@ _SUBLAYERS = {"attention": "attention", "ffn": "ffn", "layers": "block", "norms"
 
 def write_report(table: AblationTable, folder: str | Path) -> Path:
     """Write `folder`/figures and `folder`/report.html, one file that needs nothing else."""
-    folder, manifest = Path(folder), table.manifest
+    manifest = table.manifest
     judged = verdict.verdicts(table)
     labels = short_names([shown.model for shown in judged])
     figures = page.Figures(folder)
@@ -70,7 +70,7 @@ def write_report(table: AblationTable, folder: str | Path) -> Path:
         figures.add(f"estimate_and_exact{ending}", name, figure, caption)
     compared = agreement.lines(table)
     return page.write(
-        folder / "report.html",
+        folder,
         "ablation",
         title=f"{manifest['dataset']['name']}: parts switched off",
         lead=_scope(table),

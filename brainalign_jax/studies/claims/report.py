@@ -28,7 +28,6 @@ _HOW = (
 
 def write_report(table: ClaimsTable, folder: str | Path) -> Path:
     """Write `folder`/figures and `folder`/report.html, one file without scripts or external resources."""
-    folder = Path(folder)
     figures = page.Figures(folder)
     if table.rows["outcome"].isin(outcomes.TRIED).any():
         caption = (
@@ -37,7 +36,7 @@ def write_report(table: ClaimsTable, folder: str | Path) -> Path:
         )
         figures.add("claims", "claims", draw_claims(table), caption)
     return page.write(
-        folder / "report.html",
+        folder,
         "claims",
         title="Claims of papers, tried",
         lead=counted(len(table.rows), "claim") + ".",

@@ -24,7 +24,7 @@ _WORDS = 12  # that people agree on most and least
 
 def write_report(table: ComparisonTable, folder: str | Path) -> Path:
     """Write `folder`/figures and `folder`/report.html, one file that needs nothing else."""
-    folder, manifest = Path(folder), table.manifest
+    manifest = table.manifest
     figures = page.Figures(folder)
     for measure in manifest["plan"]["measures"]:
         drawn = draw_matrix(table, measure)
@@ -35,7 +35,7 @@ def write_report(table: ComparisonTable, folder: str | Path) -> Path:
         )
         figures.add(f"{measure}_of_layers", f"{measure} of layers", drawn, caption)
     return page.write(
-        folder / "report.html",
+        folder,
         "comparison",
         title=f"{manifest['dataset']['name']}: models beside one another",
         lead=_scope(table),

@@ -67,7 +67,7 @@ def write_report(
     manifest = table.manifest
     nuisances = dict.fromkeys(sum((m["nuisances"] for m in manifest["models"]), []))
     return page.write(
-        folder / "report.html",
+        folder,
         "encoding",
         title=f"{manifest['dataset']['name']}: what models predict voxel by voxel",
         lead=_scope(table),

@@ -32,7 +32,6 @@ _KINDS = {FIGURATIVE: "figurative", REFERENCE: "literal"}
 
 def write_report(table: FigurativeTable, folder: str | Path) -> Path:
     """Write `folder`/report.html, one file that needs nothing else, and its figures to figures/."""
-    folder = Path(folder)
     manifest = table.manifest
     judged = verdict.verdicts(table)
     figures = page.Figures(folder)
@@ -43,7 +42,7 @@ def write_report(table: FigurativeTable, folder: str | Path) -> Path:
         file, name = f"share_by_layer_{number_of_model}", f"share by layer {label}"
         figures.add(file, name, drawn, _caption(table, label))
     return page.write(
-        folder / "report.html",
+        folder,
         "figurative",
         title=f"{manifest['dataset']['name']}: figurative sentences",
         lead=_scope(table),

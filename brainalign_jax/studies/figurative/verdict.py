@@ -107,17 +107,13 @@ def answer(table: FigurativeTable) -> tuple[str, str]:
 
 
 def share_of(
-    table: FigurativeTable,
-    model: str,
-    *,
-    kind: str = FIGURATIVE,
-    condition: str = ALL,
-    pairs: str = ALL,
-    centring: str = MEAN,
-    layer: int = SELECTED,
+    table: FigurativeTable, model: str, *, layer: int = SELECTED, **chosen: str
 ) -> pd.Series | None:
-    """A share; None where there is none. Of overlap and length there is one, whatever the centring."""
-    lines = shares(table, model, kind=kind, condition=condition, pairs=pairs, centring=centring)
+    """A share; None where there is none. Of overlap and length there is one, whatever the centring.
+
+    chosen: as of `shares`.
+    """
+    lines = shares(table, model, **chosen)
     lines = lines[lines["layer"] == layer]
     return lines.iloc[0] if len(lines) else None
 

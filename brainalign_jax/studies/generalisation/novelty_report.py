@@ -132,7 +132,6 @@ def draw_ladder_figure(table: NoveltyTable, shown: LadderVerdict) -> Figure:
 
 def write_report(table: NoveltyTable, folder: str | Path) -> Path:
     """Write `folder`/report.html, one file that needs nothing else, and its figures to figures/."""
-    folder = Path(folder)
     manifest, judged = table.manifest, verdicts(table)
     labels = short_names([verdict.model for verdict in judged])
     cells = manifest["cells"]
@@ -149,7 +148,7 @@ def write_report(table: NoveltyTable, folder: str | Path) -> Path:
         name = f"ladder {verdict.method} {labels[verdict.model]}"
         figures.add(f"ladder_{number_of_ladder}", name, drawn, caption)
     return page.write(
-        folder / "report.html",
+        folder,
         "novelty",
         title=f"{manifest['dataset']['name']}: how new may words be?",
         lead=f"{counted(len(manifest['subjects']), 'person')} and {manifest['n_items']} words. "

@@ -29,7 +29,6 @@ FACTS = (  # of the manifest
 
 def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
     """Write `folder`/report.html, one file that needs nothing else, and its figures to figures/."""
-    folder = Path(folder)
     manifest = table.manifest
     names = list(manifest["conditions"])
     title = f"{manifest['dataset']['name']}: {' and '.join(names)}"
@@ -46,7 +45,7 @@ def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
             called = f"{name} {shown.method} {labels[shown.model]}"
             figures.add(f"{name}_{place}", called, figure, caption)
     return page.write(
-        folder / "report.html",
+        folder,
         "generalisation",
         title=title,
         lead=_scope(table),

@@ -49,7 +49,7 @@ def write_report(table: LanguageTable, folder: str | Path) -> Path:
         ]
     lines = [line for shown in verdicts for line in _lines(table, shown, labels[shown.model])]
     return page.write(
-        Path(folder) / "report.html",
+        folder,
         "languages",
         title=f"Language models and brains in {listed(languages)}",
         lead=_scope(table),

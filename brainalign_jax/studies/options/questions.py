@@ -1,7 +1,7 @@
 """The choices of studies of regions, voxels, conditions, languages, figures of speech, models and tasks."""
 
-from brainalign_jax.options import described, keep_known, option_class
-from brainalign_jax.study.options import Design
+from brainalign_jax.options import described, field_of, keep_known, option_class
+from brainalign_jax.study.options import Design, Scoring
 from brainalign_jax.study.registry import MEASURES_ALONE, check_measures
 
 
@@ -29,9 +29,7 @@ class Encoding(Design):
 class VoxelEncoding(Design):
     """How time courses of voxels are predicted from models: `studies.encoding`."""
 
-    layers: tuple[int, ...] | None = described(
-        "Layers, 0 is the embedding output; all if not given.", None, least=0
-    )
+    layers: tuple[int, ...] | None = field_of(Scoring, "layers")
     nuisances: tuple[str, ...] = described(
         "What is always in, without a penalty: rate, length, frequency and position of the words, surprisal "
         "(of a trained causal model, its own), or attributes of the data set that are numbers.",
@@ -239,9 +237,7 @@ class Comparison:
         f"Measures of similarity: {', '.join(MEASURES_ALONE)}.",
         ("cka", "mutual_knn"),
     )
-    layers: tuple[int, ...] | None = described(
-        "Layers, 0 is the embedding output; all if not given.", None, least=0
-    )
+    layers: tuple[int, ...] | None = field_of(Scoring, "layers")
     n_permutations: int = described(
         "Permutations of the words, and random halves of them; 0 leaves both out.",
         199,

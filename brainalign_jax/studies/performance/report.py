@@ -47,12 +47,11 @@ _MOST_LINES = 60
 
 def write_report(table: PerformanceTable, folder: str | Path) -> Path:
     """Write `folder`/figures and `folder`/report.html, one file that needs nothing else."""
-    folder = Path(folder)
     pictures = page.Figures(folder)
     for name, figure, caption in figures.draw_figures(table):
         pictures.add(name, name, figure, caption)
     return page.write(
-        folder / "report.html",
+        folder,
         "performance",
         title="Alignment and what models can do",
         lead=_scope(table),

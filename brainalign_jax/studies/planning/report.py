@@ -26,13 +26,12 @@ _MOST_LINES = 200
 
 def write_report(table: PlanTable, folder: str | Path) -> Path:
     """Write `folder`/figures and `folder`/report.html, one file without scripts or external resources."""
-    folder = Path(folder)
     pictures = page.Figures(folder)
     if table.can_be_planned:
         pictures.add("power", "power", draw_curves(table), _caption(table))
     row = table.rows.iloc[0]
     return page.write(
-        folder / "report.html",
+        folder,
         "planning",
         title="A plan of a study",
         lead=f"{row['dataset']}: {row['what']} ({row['model']}, {row['method']}).",

@@ -34,7 +34,6 @@ _SHOWN = 10  # rows of the table of specifications, from either end
 
 def write_report(table: SpecificationTable, folder: str | Path) -> Path:
     """Write `folder`/report.html, without scripts or external resources, and its figures to figures/."""
-    folder = Path(folder)
     judged = verdict.verdicts(table)
     labels = short_names(list(table.manifest["curves"]))
     figures = page.Figures(folder)
@@ -44,7 +43,7 @@ def write_report(table: SpecificationTable, folder: str | Path) -> Path:
         figures.add(f"specification_curve_{place}", name, drawn, caption)
     manifest = table.manifest
     return page.write(
-        folder / "report.html",
+        folder,
         "specifications",
         title=f"{manifest['dataset']['name']}: specification curve",
         lead=_scope(table),

@@ -37,7 +37,6 @@ _FACTS = (  # of the manifest
 
 def write_report(table: TimeCourseTable, folder: str | Path) -> Path:
     """Write `folder`/report.html, one file that needs nothing else, and its figures to figures/."""
-    folder = Path(folder)
     judged = verdict.verdicts(table)
     labels = short_names(list(dict.fromkeys(shown.model for shown in judged)))
     figures = page.Figures(folder)
@@ -55,7 +54,7 @@ def write_report(table: TimeCourseTable, folder: str | Path) -> Path:
         figures.add(f"time_by_time_{place}", f"time by time {model}", drawn, caption)
     manifest = table.manifest
     return page.write(
-        folder / "report.html",
+        folder,
         "timecourse",
         title=f"{manifest['dataset']['name']}: over time",
         lead=_scope(table),

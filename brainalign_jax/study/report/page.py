@@ -90,9 +90,9 @@ class Picture(NamedTuple):
 class Figures(list[Picture]):
     """The figures of a report, each of them a PNG in `folder`/figures, too."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: str | Path):
         super().__init__()
-        self._folder = folder / "figures"
+        self._folder = Path(folder) / "figures"
 
     def add(self, file: str, name: str, drawn: Figure, caption: str) -> None:
         """Take a figure in. file: of the PNG, without its ending; name: what the picture is called."""
@@ -109,8 +109,9 @@ def opening(answered: tuple[str, str], text: str) -> dict[str, str]:
     return {"level": level, "answer": answer, "text": text}
 
 
-def write(path: Path, template: str, **values) -> Path:
-    """Write the page that a template makes of the values, whole or not at all."""
+def write(folder: str | Path, template: str, **values) -> Path:
+    """Write the page that a template makes of the values to `folder`/report.html, whole or not at all."""
+    path = Path(folder) / "report.html"
     content = render(template, **values)
     with new_file(path) as file:
         file.write(content.encode())

@@ -45,7 +45,7 @@ def test_a_value_that_is_missing_is_an_error(tmp_path):
     values = ladder()
     del values["command"]
     with pytest.raises(jinja2.UndefinedError, match="command"):
-        page.write(tmp_path / "report.html", "ladder", **values)
+        page.write(tmp_path, "ladder", **values)
     assert not list(tmp_path.iterdir())
 
 
