@@ -2,13 +2,11 @@
 
 from typing import Any
 
-from brainalign_jax.commands.align import EMBEDDING, MODELS, OUTPUT_DIR, PROGRESS
+from brainalign_jax.commands.align import DATA, EMBEDDING, MODELS, OUTPUT_DIR, PROGRESS, PROTOCOL
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.studies.options import Abilities
-
-DATA, PROTOCOL = "data", "protocol"
 
 _PLAN = options_of(Abilities, PROTOCOL)
 _TASKS = ("text", "pairs", "reading", "choices")

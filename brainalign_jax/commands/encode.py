@@ -8,9 +8,7 @@ from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.studies.options import VoxelEncoding
 
-DATA, MODEL, PROTOCOL = "data", "model", "protocol"
-
-_PLAN = options_of(VoxelEncoding, PROTOCOL)
+_PLAN = options_of(VoxelEncoding, align.PROTOCOL)
 ENCODE_OPTIONS = (
     *align.RECORDINGS,
     Option(
@@ -19,14 +17,14 @@ ENCODE_OPTIONS = (
         None,
         "Image of region numbers on the grid of the recordings, 0 outside. If not given, regions that the "
         "reader made are regions, and all voxels are one.",
-        DATA,
+        align.DATA,
     ),
     Option(
         "labels",
         "path",
         None,
         "Names of the atlas's regions: .tsv or .csv with columns index and name, or lines of both.",
-        DATA,
+        align.DATA,
     ),
     align.OUTPUT_DIR,
     align.MODELS,
