@@ -3,13 +3,10 @@
 Light to import: commands make their options of these before anything heavy is loaded.
 """
 
-from dataclasses import dataclass
-
-from brainalign_jax.options import check_fields, described, documented
+from brainalign_jax.options import described, option_class
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Embedding:
     """How words become vectors in a study: options of `language.embed`.
 
@@ -49,12 +46,8 @@ class Embedding:
         choices=("attention", "feed_forward", "heads"),
     )
 
-    def __post_init__(self):
-        check_fields(self)
 
-
-@documented
-@dataclass(frozen=True)
+@option_class
 class EmbedOptions(Embedding):
     """Options of `language.embed`: the model's reading, its vectors, and how they are computed.
 

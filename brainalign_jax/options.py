@@ -145,8 +145,21 @@ def check_number(what: str, number: float, **bounds: float | None) -> None:
         raise ValueError(f"{what} must be {range_text(**bounds)}")
 
 
-def documented(cls: type) -> type:
-    """Class decorator: the docstring goes on with a line for each described field."""
+@typing.dataclass_transform(frozen_default=True)
+def option_class(cls: type[Options]) -> type[Options]:
+    """Class decorator of choices: a frozen dataclass whose described fields are checked when one is made.
+
+    The class's own `__post_init__` comes after that; its docstring goes on with a line for each field.
+    """
+    further_checks = getattr(cls, "__post_init__", None)
+
+    def checked(self):
+        check_fields(self)
+        if further_checks is not None:
+            further_checks(self)
+
+    cls.__post_init__ = checked
+    cls = dataclass(frozen=True)(cls)
     lines = [f"  {line}" for line in _described_lines(cls)]
     cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\nArgs:\n" + "\n".join(lines)
     return cls
@@ -253,6 +266,23 @@ def check_fields(values: Any) -> None:
             check_known(f"{field.name}=", value, about["choices"])
         elif kind in NUMBERS:
             _check_numbers(field.name, value, about, hint)
+
+
+def keep_known(values: Any, name: str, known: Sequence[str], *, what: str = "", empty=False):
+    """Let a field of texts of a frozen instance hold each of them once.
+
+    what: a text is called in the message of an unknown one, the field with a sign if not given.
+
+    Raises: ValueError for a text that is none of the known, and for none at all unless `empty`.
+    """
+    from brainalign_jax.names import check_known
+
+    chosen = tuple(dict.fromkeys(getattr(values, name)))
+    for text in chosen:
+        check_known(what or f"{name}=", text, known)
+    if not chosen and not empty:
+        raise ValueError(f"{name} is empty: give one or more of {', '.join(known)}")
+    object.__setattr__(values, name, chosen)
 
 
 def _check_numbers(name: str, value: Any, about: Mapping, hint: object) -> None:

@@ -44,12 +44,7 @@ OPTIONS = (
 
 
 def _encode(values: dict[str, object], text: str) -> None:
-    from brainalign_jax.studies.regions import (
-        alice_regions,
-        headline,
-        run_region_encoding,
-        verdicts,
-    )
+    from brainalign_jax.studies.regions import alice_regions, run_region_encoding
 
     encoding = filled(Encoding, _ENCODING, values)
     warnings.filterwarnings("ignore", message=".*s33 is left out")
@@ -69,8 +64,7 @@ def _encode(values: dict[str, object], text: str) -> None:
         command=text,
         progress=lambda said: values["progress"] and print(said, file=sys.stderr, flush=True),
     )
-    said = [headline(table), *(f"- {verdict.text}" for verdict in verdicts(table))]
-    say_finished("\n".join(said), values["output_dir"])
+    say_finished(table.verdict(), values["output_dir"])
 
 
 COMMAND = Command(

@@ -26,9 +26,10 @@ from brainalign_jax.commands.align import (
     REPORT_K,
     SCORING,
     evidence_plan,
+    shared_reader_options,
 )
 from brainalign_jax.commands.command import Command, absl_main, shown_path
-from brainalign_jax.commands.ending import Misuse, misuse
+from brainalign_jax.commands.ending import misuse
 from brainalign_jax.commands.fixed import FIXED, PROTOCOL_NAMES, protocol_fields
 from brainalign_jax.options import Option, picked
 
@@ -77,34 +78,27 @@ OPTIONS = (
 )
 
 
-def _open(name: str, folder, options: dict[str, str]):
+def _open(name: str, folder, chosen: dict):
     from brainalign_jax.neural.readers import open_dataset, reader_options
-    from brainalign_jax.neural.readers.options import convert_options
 
-    known = reader_options(name)
-    chosen = convert_options(name, {key: text for key, text in options.items() if key in known})
-    if "kind" in known:
-        chosen.setdefault("kind", "paper")
+    if "kind" in reader_options(name):
+        chosen = {"kind": "paper", **chosen}
     return open_dataset(name, folder, **chosen)
 
 
 def _replicate(values: dict[str, object], text: str) -> None:
     with misuse():
         fixed, plan = protocol_fields(values["fixed"]), evidence_plan(values)
-    from brainalign_jax.neural.readers import reader_options
     from brainalign_jax.studies.replication import grid, replicate
 
-    folders, options = values["data_dirs"], values["reader_options"]
+    folders = values["data_dirs"]
     asked = ("models", "families", "methods", "max_params")
     with misuse():
         what = grid(values["preset"], list(folders), **{name: values[name] for name in asked})
-    known = {option for name in folders for option in reader_options(name)}
-    for option in options:
-        if option not in known:
-            raise Misuse(f"--reader_options: no data set here has the option {option!r}")
+    options = shared_reader_options(folders, values["reader_options"])
     passed = ("protocols", "ks", "layers", "lower", "seed", "context", "progress")
     replicate(
-        [_open(name, folder, options) for name, folder in folders.items()],
+        [_open(name, folder, options[name]) for name, folder in folders.items()],
         what,
         values["output_dir"],
         fixed=fixed,

@@ -2,13 +2,11 @@
 
 from typing import Any
 
-from brainalign_jax.commands.align import EMBEDDING, MODELS, OUTPUT_DIR, PROGRESS
+from brainalign_jax.commands.align import DATA, EMBEDDING, MODELS, OUTPUT_DIR, PROGRESS, PROTOCOL
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.studies.options import Abilities
-
-DATA, PROTOCOL = "data", "protocol"
 
 _PLAN = options_of(Abilities, PROTOCOL)
 _TASKS = ("text", "pairs", "reading", "choices")
@@ -52,17 +50,14 @@ def _abilities(values: dict[str, Any], text: str) -> None:
         plan = filled(Abilities, _PLAN, values)
         if not any(values[name] for name in _TASKS):
             raise ValueError(f"nothing is to be measured: give one of --{', --'.join(_TASKS)}")
+    passed = ("pairs", "reading", "choices", "bos", "progress")
     table = run_abilities(
         values["models"],
         values["output_dir"],
         texts=values["text"],
-        pairs=values["pairs"],
-        reading=values["reading"],
-        choices=values["choices"],
         plan=plan,
-        bos=values["bos"],
         command=text,
-        progress=values["progress"],
+        **{name: values[name] for name in passed},
     )
     say_finished(table.verdict(), values["output_dir"])
 

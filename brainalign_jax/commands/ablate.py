@@ -3,7 +3,7 @@
 from typing import Any
 
 from brainalign_jax.commands import align
-from brainalign_jax.commands.command import Command, say_finished
+from brainalign_jax.commands.command import Command
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import filled, options_of, picked
 from brainalign_jax.studies.options import Ablation
@@ -38,15 +38,7 @@ def _ablate(values: dict[str, Any], text: str) -> None:
         plan = filled(Ablation, _PLAN, values)
         scoring = filled(Scoring, _SCORING, values)
         check_decoders(scoring.methods, "an ablation study")
-    table = run_ablation(
-        align.open_data(values),
-        values["models"],
-        values["output_dir"],
-        plan=plan,
-        scoring=scoring,
-        **align.study_arguments(values, text),
-    )
-    say_finished(table.verdict(), values["output_dir"])
+    align.run_on_data(run_ablation, values, text, plan=plan, scoring=scoring)
 
 
 ABLATE = Command(

@@ -1,6 +1,7 @@
 """`brainalign align`: from a data set and models to scores, evidence and a verdict."""
 
 import dataclasses
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from brainalign_jax.commands.command import Command, say_finished
@@ -151,6 +152,22 @@ def study_arguments(values: dict[str, Any], text: str) -> dict[str, Any]:
     }
 
 
+def run_on_data(study: Callable, values: dict[str, Any], text: str, *asked, **choices) -> None:
+    """Run a study of the data set and models that the options name, and say what it shows.
+
+    asked: what it takes behind these two; choices: beside `study_arguments`.
+    """
+    table = study(
+        open_data(values),
+        values["models"],
+        *asked,
+        values["output_dir"],
+        **choices,
+        **study_arguments(values, text),
+    )
+    say_finished(table.verdict(), values["output_dir"])
+
+
 def open_data(values: dict[str, Any]):
     """The data set that the options of a command name."""
     from brainalign_jax.neural.attributes import split_attributes
@@ -184,6 +201,26 @@ def open_data(values: dict[str, Any]):
         for source in about.get("norms", ()):
             print(f"norms: {source}")
     return dataset
+
+
+def shared_reader_options(names: Iterable[str], options: dict[str, str]) -> dict[str, dict]:
+    """Data set -> those of the reader options, converted, that it has.
+
+    Raises: Misuse for an option that no data set has, or a value that a reader does not take.
+    """
+    from brainalign_jax.neural.readers import reader_options
+    from brainalign_jax.neural.readers.options import convert_options
+
+    with misuse():
+        known = {name: reader_options(name) for name in names}
+        converted = {
+            name: convert_options(name, {key: options[key] for key in options if key in accepted})
+            for name, accepted in known.items()
+        }
+    for option in options:
+        if not any(option in accepted for accepted in known.values()):
+            raise Misuse(f"--reader_options: no data set here has the option {option!r}")
+    return converted
 
 
 def evidence_plan(values: dict[str, Any]) -> EvidencePlan:

@@ -2,13 +2,11 @@
 
 from typing import Any
 
-from brainalign_jax.commands.align import PROGRESS
+from brainalign_jax.commands.align import DATA, MODEL, PROGRESS
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import REFUSED, Misuse, misuse
 from brainalign_jax.names import check_known
 from brainalign_jax.options import Option
-
-DATA, MODEL = "data", "model"
 
 CLAIMS_OPTIONS = (
     Option(

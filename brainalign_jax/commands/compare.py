@@ -3,7 +3,7 @@
 from typing import Any
 
 from brainalign_jax.commands import align
-from brainalign_jax.commands.command import Command, say_finished
+from brainalign_jax.commands.command import Command
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import filled, options_of, picked
 from brainalign_jax.studies.options import Comparison
@@ -24,16 +24,8 @@ def _compare(values: dict[str, Any], text: str) -> None:
 
     with misuse():
         plan = filled(Comparison, _PLAN, values)
-    table = run_comparison(
-        align.open_data(values),
-        values["models"],
-        values["output_dir"],
-        plan=plan,
-        lower=values["lower"],
-        seed=values["seed"],
-        **align.study_arguments(values, text),
-    )
-    say_finished(table.verdict(), values["output_dir"])
+    choices = {"plan": plan, "lower": values["lower"], "seed": values["seed"]}
+    align.run_on_data(run_comparison, values, text, **choices)
 
 
 COMPARE = Command(

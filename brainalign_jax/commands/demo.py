@@ -18,15 +18,12 @@ NEXT = (
 def _demo(values: dict[str, Any], text: str) -> None:
     from brainalign_jax.studies.demo import run_demo
 
+    passed = ("layer", "n_subjects", "n_nulls", "seed", "progress")
     result = run_demo(
         values["model"] or default_model(),
         values["output_dir"],
-        layer=values["layer"],
-        n_subjects=values["n_subjects"],
-        n_nulls=values["n_nulls"],
-        seed=values["seed"],
         command=text,
-        progress=values["progress"],
+        **{name: values[name] for name in passed},
     )
     print(result.table)
     print("The subjects are SIMULATED: this shows that the tool works, nothing about brains.")

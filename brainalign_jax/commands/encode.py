@@ -8,9 +8,7 @@ from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.studies.options import VoxelEncoding
 
-DATA, MODEL, PROTOCOL = "data", "model", "protocol"
-
-_PLAN = options_of(VoxelEncoding, PROTOCOL)
+_PLAN = options_of(VoxelEncoding, align.PROTOCOL)
 ENCODE_OPTIONS = (
     *align.RECORDINGS,
     Option(
@@ -19,14 +17,14 @@ ENCODE_OPTIONS = (
         None,
         "Image of region numbers on the grid of the recordings, 0 outside. If not given, regions that the "
         "reader made are regions, and all voxels are one.",
-        DATA,
+        align.DATA,
     ),
     Option(
         "labels",
         "path",
         None,
         "Names of the atlas's regions: .tsv or .csv with columns index and name, or lines of both.",
-        DATA,
+        align.DATA,
     ),
     align.OUTPUT_DIR,
     align.MODELS,
@@ -52,18 +50,15 @@ def _encode(values: dict[str, Any], text: str) -> None:
     with misuse():
         plan = filled(VoxelEncoding, _PLAN, values)
     memory = values["max_memory_gb"]
+    passed = ("spaces", "atlas", "labels", "cache_dir", "progress")
     table = run_encoding(
         align.open_data(values),
         values["models"],
         values["output_dir"],
         plan=plan,
-        spaces=values["spaces"],
-        atlas=values["atlas"],
-        labels=values["labels"],
-        cache_dir=values["cache_dir"],
         max_memory=None if memory is None else int(memory * 2**30),
         command=text,
-        progress=values["progress"],
+        **{name: values[name] for name in passed},
     )
     say_finished(table.verdict(), values["output_dir"])
 

@@ -8,9 +8,7 @@ from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.studies.options import Figurative
 
-DATA, MODEL, PROTOCOL = "data", "model", "protocol"
-
-_PLAN = options_of(Figurative, PROTOCOL)
+_PLAN = options_of(Figurative, align.PROTOCOL)
 FIGURATIVE_OPTIONS = (
     Option(
         "data_dir",
@@ -18,7 +16,7 @@ FIGURATIVE_OPTIONS = (
         None,
         "Folder of .tsv files, or of folders of them, of a sentence and a rewording a row without a header: "
         "..._e.tsv where it follows, ..._ne.tsv where it does not.",
-        DATA,
+        align.DATA,
         required=True,
     ),
     Option(
@@ -26,12 +24,16 @@ FIGURATIVE_OPTIONS = (
         "path",
         None,
         "Such a folder of literal sentences; if not given, rewordings of sentences with several that follow.",
-        DATA,
+        align.DATA,
     ),
     align.OUTPUT_DIR,
     align.MODELS,
     Option(
-        "static", "path", None, "File of word vectors, whose mean is a sentence's vector.", MODEL
+        "static",
+        "path",
+        None,
+        "File of word vectors, whose mean is a sentence's vector.",
+        align.MODEL,
     ),
     *picked(align.EMBEDDING, "bos"),
     *_PLAN,
@@ -45,17 +47,14 @@ def _figurative(values: dict[str, Any], text: str) -> None:
 
     with misuse():
         plan = filled(Figurative, _PLAN, values)
+    passed = ("reference", "static", "bos", "cache_dir", "progress")
     table = run_figurative(
         values["data_dir"],
         values["models"],
         values["output_dir"],
-        reference=values["reference"],
-        static=values["static"],
         plan=plan,
-        bos=values["bos"],
-        cache_dir=values["cache_dir"],
         command=text,
-        progress=values["progress"],
+        **{name: values[name] for name in passed},
     )
     say_finished(table.verdict(), values["output_dir"])
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from brainalign_jax.commands import align
-from brainalign_jax.commands.command import Command, say_finished
+from brainalign_jax.commands.command import Command
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.studies.options import CONDITION, Generalisation
@@ -69,19 +69,11 @@ def _generalise(values: dict[str, Any], text: str) -> None:
             raise ValueError("--match is for --conditions: leave it out, or give them")
         elif plan.candidates != (CONDITION,):
             raise ValueError("--candidates is for --conditions: leave it out, or give them")
-    data = align.open_data(values)
-    asked: tuple = (
-        (data, values["models"]) if conditions is None else (data, values["models"], conditions)
-    )
-    study: Any = run_novelty if conditions is None else run_generalisation
-    table = study(
-        *asked,
-        values["output_dir"],
-        plan=plan,
-        scoring=scoring,
-        **align.study_arguments(values, text),
-    )
-    say_finished(table.verdict(), values["output_dir"])
+    choices = {"plan": plan, "scoring": scoring}
+    if conditions is None:
+        align.run_on_data(run_novelty, values, text, **choices)
+    else:
+        align.run_on_data(run_generalisation, values, text, conditions, **choices)
 
 
 GENERALISE = Command(

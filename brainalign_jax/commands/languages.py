@@ -71,8 +71,7 @@ LANGUAGES_OPTIONS = (
 
 def _open(values: dict[str, Any]) -> list:
     """The data set of each language."""
-    from brainalign_jax.neural.readers import open_dataset, reader_options
-    from brainalign_jax.neural.readers.options import convert_options
+    from brainalign_jax.neural.readers import open_dataset
     from brainalign_jax.scripts import check_language
 
     folders, named = values["data_dirs"], dict(values["datasets"] or {})
@@ -91,20 +90,11 @@ def _open(values: dict[str, Any]) -> list:
             raise Misuse(
                 f"no data set is named for {language}: give --dataset, or --datasets={language}=NAME"
             )
-    with misuse():
-        known = {name: reader_options(name) for name in readers.values()}
-        converted = {
-            name: convert_options(name, {key: options[key] for key in options if key in accepted})
-            for name, accepted in known.items()
-        }
-    for option in options:
-        if not any(option in accepted for accepted in known.values()):
-            raise Misuse(f"--reader_options: no data set here has the option {option!r}")
-    opened = []
-    for language, folder in folders.items():
-        name = readers[language]
-        opened.append(open_dataset(name, folder, language=language, **converted[name]))
-    return opened
+    converted = align.shared_reader_options(readers.values(), options)
+    return [
+        open_dataset(name, folders[language], language=language, **converted[name])
+        for language, name in readers.items()
+    ]
 
 
 def _languages(values: dict[str, Any], text: str) -> None:

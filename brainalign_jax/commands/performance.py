@@ -2,13 +2,11 @@
 
 from typing import Any
 
-from brainalign_jax.commands.align import OUTPUT_DIR
+from brainalign_jax.commands.align import DATA, OUTPUT_DIR, PROTOCOL
 from brainalign_jax.commands.command import Command, say_finished
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of
 from brainalign_jax.studies.options import Performance
-
-DATA, PROTOCOL = "data", "protocol"
 
 _PLAN = options_of(Performance, PROTOCOL)
 PERFORMANCE_OPTIONS = (

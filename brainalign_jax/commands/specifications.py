@@ -3,7 +3,7 @@
 from typing import Any
 
 from brainalign_jax.commands import align
-from brainalign_jax.commands.command import Command, say_finished
+from brainalign_jax.commands.command import Command
 from brainalign_jax.commands.ending import misuse
 from brainalign_jax.options import Option, filled, options_of, picked
 from brainalign_jax.studies.options import Specifications
@@ -34,18 +34,9 @@ def _specifications(values: dict[str, Any], text: str) -> None:
 
     with misuse():
         plan = filled(Specifications, _PLAN, values)
-        choices = asked_levels(dict(values["choices"] or {}))
-    table = run_specifications(
-        align.open_data(values),
-        values["models"],
-        values["output_dir"],
-        choices=choices,
-        plan=plan,
-        lower=values["lower"],
-        seed=values["seed"],
-        **align.study_arguments(values, text),
-    )
-    say_finished(table.verdict(), values["output_dir"])
+        levels = asked_levels(dict(values["choices"] or {}))
+    choices = {"choices": levels, "lower": values["lower"], "seed": values["seed"]}
+    align.run_on_data(run_specifications, values, text, plan=plan, **choices)
 
 
 SPECIFICATIONS = Command(

@@ -6,6 +6,7 @@ from typing import Any
 from brainalign_jax.commands.align import (
     CHOICES,
     COMPUTATION,
+    DRAW_SEED,
     EMBEDDING,
     OPTIONS,
     PROGRESS,
@@ -26,10 +27,7 @@ _PLAN = options_of(TimeCourse, PROTOCOL)
 # A window is one of time here; that of words before a word has another name.
 _CONTEXT = picked(EMBEDDING, "window", name="context_window", field="window")
 _EMBEDDING = (*(option for option in EMBEDDING if option.name != "window"), *_CONTEXT)
-_SCORING = (
-    *picked(SCORING, "layers", "lower"),
-    *picked(SCORING, "seed", help="Seed of every draw and of untrained weights."),
-)
+_SCORING = (*picked(SCORING, "layers", "lower"), *DRAW_SEED)
 _PROTOCOL = picked(CHOICES, "n_folds", "purge", "hold_out_types", "rdm_metric", "rdm_comparison")
 _COMPUTATION = picked(COMPUTATION, "dtype", "threads")
 

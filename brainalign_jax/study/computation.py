@@ -4,12 +4,11 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from brainalign_jax.files import user_path
-from brainalign_jax.options import check_fields, described, documented
+from brainalign_jax.options import described, option_class
 from brainalign_jax.threads import check_not_forked, one_blas_thread
 
 _CACHE = "BRAINALIGN_COMPILATION_CACHE"
@@ -17,8 +16,7 @@ DTYPES = ("float32", "float64")
 PRECISIONS = ("highest", "high", "default", "tensorfloat32", "bfloat16")
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Computation:
     """Choices that change how long a study takes and how exact it is, not what it measures.
 
@@ -54,9 +52,6 @@ class Computation:
         most=2**60,
         flag="",
     )
-
-    def __post_init__(self):
-        check_fields(self)
 
     def at_once(self) -> int:
         """Layers worked at once on each device."""

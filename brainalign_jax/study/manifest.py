@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from brainalign_jax import __version__
+from brainalign_jax.language import Embeddings
 from brainalign_jax.machine import package_version
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.context import Study
@@ -54,6 +55,11 @@ def made_by(command: str) -> dict:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": _versions(),
     }
+
+
+def model_facts(vectors: Embeddings) -> dict:
+    """The name and fingerprint of a model's vectors, and what they say of themselves."""
+    return {"name": vectors.model, "fingerprint": vectors.fingerprint(), **vectors.meta}
 
 
 def _language(stimulus: Stimulus) -> dict:

@@ -3,11 +3,9 @@
 Light to import: commands make their options of these before anything heavy is loaded.
 """
 
-from dataclasses import dataclass
-
 from brainalign_jax.embedding import Embedding
 from brainalign_jax.names import check_known
-from brainalign_jax.options import check_fields, described, documented, field_of
+from brainalign_jax.options import described, field_of, option_class
 from brainalign_jax.study.protocol import Protocol
 from brainalign_jax.study.registry import (
     DEFAULT,
@@ -23,8 +21,7 @@ KS = (1, 5, 10, 30, 50, 100)  # of this list, those above the number of words ar
 CELL_KS = (1, 3)  # where words are looked for among no more than a fold has
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Scoring:
     """What to score, under which protocol (`protocol()`; audited for words in time if not given).
 
@@ -54,7 +51,6 @@ class Scoring:
     )
 
     def __post_init__(self):
-        check_fields(self)
         for name in self.methods:
             check_known("method", name, known_methods())
         if not self.methods:
@@ -82,8 +78,7 @@ class Scoring:
         return measures_of(self.methods)
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class EvidencePlan:
     """How much is done to tell a score from an artefact.
 
@@ -126,12 +121,8 @@ class EvidencePlan:
     confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
     seed: int = described("Of every draw.", 0, least=0, flag="")
 
-    def __post_init__(self):
-        check_fields(self)
 
-
-@documented
-@dataclass(frozen=True)
+@option_class
 class Design:
     """How words become regressors for volumes, and how these are fitted."""
 
@@ -167,6 +158,3 @@ class Design:
     )
     n_shifts: int = described("Recordings shifted in a circle.", 200, least=1)
     seed: int = described("Of shifts, bootstrap and untrained weights.", 0, least=0)
-
-    def __post_init__(self):
-        check_fields(self)

@@ -7,13 +7,15 @@ told from one that belongs.
 
 import contextlib
 import hashlib
+import importlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Self
 
+import numpy as np
 import pandas as pd
 
 from brainalign_jax.files import (
@@ -22,6 +24,7 @@ from brainalign_jax.files import (
     locked,
     new_file,
     new_folder,
+    output_folder,
     read_parquet,
     remove_leftovers,
     sync,
@@ -164,26 +167,60 @@ def read_manifest(folder: Path, what: str) -> tuple[dict, dict[str, str] | None]
     return content, files
 
 
+def rows_with(rows: pd.DataFrame, **columns: object) -> pd.DataFrame:
+    """The rows of a table whose columns have these values.
+
+    >>> import pandas as pd
+    >>> rows_with(pd.DataFrame({"k": [1, 1, 5], "value": [0.1, 0.2, 0.4]}), k=1, value=0.2).index.tolist()
+    [1]
+    """
+    chosen = np.ones(len(rows), bool)
+    for name, value in columns.items():
+        chosen &= (rows[name] == value).to_numpy(bool)
+    return rows[chosen]
+
+
+def output_and_cache(
+    output_dir: str | Path | None, cache_dir: str | Path | None
+) -> tuple[Path | None, Path | None]:
+    """Where a study writes, and where it keeps vectors and finished work: if not given, below that.
+
+    Raises: as `files.output_folder`.
+    """
+    output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    return output, (output and output / "cache") if cache_dir is None else Path(cache_dir)
+
+
 @dataclass(frozen=True)
 class StudyTable:
     """The rows of what is built of studies, and the manifest of how they came about.
 
     file_name: of the rows in a folder; kind: what the folder then holds, for messages. A subclass has both.
+    tables: its fields that are tables beside the rows, and their files; optional: those of them that a study
+    may lack, which then keep their default.
     """
 
     rows: pd.DataFrame
     manifest: dict
     file_name: ClassVar[str]
     kind: ClassVar[str]
+    tables: ClassVar[Mapping[str, str]] = {}
+    optional: ClassVar[tuple[str, ...]] = ()
 
     def line(self, **wanted) -> pd.Series:
         """The one row whose columns have these values. Raises ValueError where none or several have."""
-        rows = self.rows
-        for name, value in wanted.items():
-            rows = rows[rows[name] == value]
+        rows = rows_with(self.rows, **wanted)
         if len(rows) != 1:
             raise ValueError(f"{len(rows)} rows have {wanted}: name more columns, or others")
         return rows.iloc[0]
+
+    def verdict(self) -> str:
+        """What the study says, in words: the headline, and a line for each of its verdicts.
+
+        Both are those of the module `verdict` beside the subclass's.
+        """
+        own = importlib.import_module(f"{type(self).__module__.rpartition('.')[0]}.verdict")
+        return "\n".join([own.headline(self), *(f"- {said.text}" for said in own.verdicts(self))])
 
     def save(self, folder: str | Path) -> Path:
         """Write the table and manifest.json, both or none, in place of an earlier study's files."""
@@ -196,6 +233,18 @@ class StudyTable:
         """Write the files of `save` to a folder of `new_outputs`."""
         write_parquet(self.rows, folder / self.file_name)
         write_json(self.manifest, folder / MANIFEST)
+        for field, name in self.tables.items():
+            table = getattr(self, field)
+            if field not in self.optional or (table is not None and len(table)):
+                write_parquet(table, folder / name)
+
+    def finished(self, output: Path | None, write_report: Callable[[Self, Path], object]) -> Self:
+        """The table itself, written to `output` together with its report; None writes nothing."""
+        if output is not None:
+            with new_outputs(output) as new:
+                self.write(new)
+                write_report(self, new)
+        return self
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -205,7 +254,18 @@ class StudyTable:
         """
         folder = user_path(folder, "folder")
         content, files = read_manifest(folder, cls.kind)
-        return cls(read_table(folder, cls.file_name, files), content)
+        rows = read_table(folder, cls.file_name, files)
+        beside = {
+            field: read_table(folder, name, files)
+            for field, name in cls.tables.items()
+            if field not in cls.optional or is_named(folder, name, files)
+        }
+        return cls(rows, content, **beside)
+
+
+def is_named(folder: Path, name: str, files: dict[str, str] | None) -> bool:
+    """Whether a study has a file: as its manifest says, or, of one that names none, as it is there."""
+    return (folder / name).is_file() if files is None else name in files
 
 
 def read_table(folder: Path, name: str, files: dict[str, str] | None) -> pd.DataFrame:

@@ -1,15 +1,13 @@
 """The choices of a study as plain data: the paper's protocol and an audited one."""
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 from brainalign_jax.names import check_known
-from brainalign_jax.options import check_fields, described, documented
+from brainalign_jax.options import described, option_class
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Protocol:
     """Everything that decides a score, apart from the data and the model."""
 
@@ -135,9 +133,6 @@ class Protocol:
         choices=("pearson", "spearman", "kendall_tau_a", "cosine_cov", "corr_cov"),
     )
 
-    def __post_init__(self):
-        check_fields(self)
-
     @property
     def selects_per_target(self) -> bool:
         """Whether ridge has a penalty for each dimension of the vectors."""
@@ -156,6 +151,21 @@ class Protocol:
         if method == "procrustes" and self.vector_scaling_for == "all_but_procrustes":
             changed["vector_scaling"] = "none"
         return dataclasses.replace(self, **changed)
+
+    def shared_by(self, what: str) -> "Protocol":
+        """The choices as a study takes them whose problems share the prepared responses: `what`, in words.
+
+        Raises: ValueError for a choice that would prepare responses or vectors in each fold.
+        """
+        for name in ("scaling", "pca", "vector_scaling", "n_voxels"):
+            if getattr(self, name) not in ("none", 0):
+                raise ValueError(
+                    f"{name}={getattr(self, name)} has no place in {what} share the prepared responses: "
+                    f"give {'0' if name == 'n_voxels' else 'none'}"
+                )
+        return dataclasses.replace(
+            self, layer_selection="inner_folds", csls_queries="fold", queries="types"
+        )
 
     def fields(self) -> dict:
         """The choices as a JSON-serialisable dict."""

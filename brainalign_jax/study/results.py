@@ -77,11 +77,7 @@ class ResultTable:
         extras = {
             name: outputs.read_table(folder, f"{name}.parquet", files)
             for name in EXTRAS
-            if (
-                f"{name}.parquet" in files
-                if files is not None
-                else (folder / f"{name}.parquet").is_file()
-            )
+            if outputs.is_named(folder, f"{name}.parquet", files)
         }
         rows = outputs.read_table(folder, RESULTS, files)
         if FERTILITY not in rows.columns:  # of an earlier version

@@ -201,7 +201,9 @@ def test_noise_is_silent_and_the_condition_rule_is_what_it_was():
 def test_what_is_no_rule_is_refused(tmp_path, capsys):
     with pytest.raises(ValueError, match="unknown candidates='all'; known: condition, joint"):
         Generalisation(candidates=("all",))
-    with pytest.raises(ValueError, match="candidates is empty: give condition or joint, or both"):
+    with pytest.raises(
+        ValueError, match="candidates is empty: give one or more of condition, joint"
+    ):
         Generalisation(candidates=())
     dataset, model, _ = made("noise")
     with pytest.raises(ValueError, match="candidates=condition,joint is for conditions"):

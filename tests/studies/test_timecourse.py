@@ -28,6 +28,7 @@ from brainalign_jax.studies.timecourse.windows import recording_of
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.evidence.draws import Draw, draw_nulls
 from brainalign_jax.study.protocol import Protocol
+from brainalign_jax.study.report.judged import Judged
 
 N, CHANNELS, WIDTH, N_LAYERS = 60, 6, 5, 4
 TIMES = -0.1 + 0.025 * np.arange(20)
@@ -270,8 +271,8 @@ def test_a_model_that_is_above_all_others_is_no_less_so_for_being_found_before_t
     """Of a model found after the onset only the choice among models may be what stands out."""
     shown = timecourse.report.verdict
     judged = [
-        shown.TimeCourseVerdict("after", "rsa", "found", "after, rsa: found."),
-        shown.TimeCourseVerdict("early", "rsa", "before", "early, rsa: found."),
+        Judged("after", "rsa", "found", "after, rsa: found."),
+        Judged("early", "rsa", "before", "early, rsa: found."),
     ]
     monkeypatch.setattr(shown, "verdicts", lambda table: judged)
     p_models = {"after, rsa": 0.2, "early, rsa": 0.01}

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import warnings
+from dataclasses import dataclass
 
 import pandas as pd
 import pytest
@@ -256,3 +257,41 @@ def test_what_is_loaded_and_saved_again_is_the_same(tmp_path):
         outputs.sha256_of(tmp_path / "two" / "results.parquet")
         in json.loads((tmp_path / "two" / MANIFEST).read_text())["files"].values()
     )
+
+
+@dataclass(frozen=True)
+class PartsTable(outputs.StudyTable):
+    """A table with one that must be beside it, and one that may be."""
+
+    parts: pd.DataFrame
+    shares: pd.DataFrame | None = None
+    file_name = "whole.parquet"
+    kind = "study of parts"
+    tables = {"parts": "parts.parquet", "shares": "shares.parquet"}
+    optional = ("shares",)
+
+
+@pytest.mark.parametrize("shares", [None, pd.DataFrame({"share": [0.5]})])
+def test_tables_beside_the_rows_are_saved_and_loaded_with_them(tmp_path, shares):
+    rows, parts = pd.DataFrame({"value": [1.0, 2.0]}), pd.DataFrame({"part": ["head 0"]})
+    pages = []
+    table = PartsTable(rows, {"seed": 3}, parts, shares)
+    said = table.finished(
+        tmp_path, lambda own, folder: pages.append((own, sorted(os.listdir(folder))))
+    )
+    assert said is table
+    names = ["manifest.json", "parts.parquet", *["shares.parquet"] * (shares is not None)]
+    assert pages == [(table, [*names, "whole.parquet"])]
+    loaded = PartsTable.load(tmp_path)
+    assert loaded.rows.equals(rows) and loaded.parts.equals(parts)
+    assert loaded.shares is None if shares is None else loaded.shares.equals(shares)
+    (tmp_path / "parts.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match=r"parts\.parquet is missing"):
+        PartsTable.load(tmp_path)
+    assert table.finished(None, None) is table
+
+
+def test_where_a_study_writes_and_keeps(tmp_path):
+    assert outputs.output_and_cache(None, None) == (None, None)
+    assert outputs.output_and_cache(None, tmp_path) == (None, tmp_path)
+    assert outputs.output_and_cache(tmp_path, None) == (tmp_path, tmp_path / "cache")

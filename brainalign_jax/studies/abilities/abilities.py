@@ -26,7 +26,6 @@ from brainalign_jax.studies.abilities.table import AbilitiesTable, Ability, rows
 from brainalign_jax.studies.abilities.texts import WrittenText, read_text, text_abilities
 from brainalign_jax.studies.options import Abilities
 from brainalign_jax.study import computation as computing
-from brainalign_jax.study import outputs
 from brainalign_jax.study.manifest import made_by
 from brainalign_jax.study.progress import Progress, Stage
 from brainalign_jax.study.report.wording import counted
@@ -114,11 +113,7 @@ def run_abilities(
             "models": facts,
         },
     )
-    if output is not None:
-        with outputs.new_outputs(output) as new:
-            table.write(new)
-            report.write_report(table, new)
-    return table
+    return table.finished(output, report.write_report)
 
 
 def _measured(scorer: Scorer, material: _Material, plan: Abilities) -> Iterator[Ability]:

@@ -26,27 +26,20 @@ _FIGURES = {
 
 def write_report(table: AbilitiesTable, folder: Path) -> Path:
     """Write `folder`/report.html, one file that needs nothing else, and its figures to figures/."""
-    level, answer = verdict.answer(table)
-    (folder / "figures").mkdir(exist_ok=True)
-    figures = []
+    figures = page.Figures(folder)
     for prefix, (name, axis) in _FIGURES.items():
         rows = table.rows[table.rows["task"].str.startswith(prefix)]
         if len(rows):
             drawn = draw_groups(rows, axis)
-            figure_parts.save(drawn, folder / "figures" / f"{name}.png")
             caption = f"{capitalised(axis)}, with intervals; the line is chance."
-            figures.append(page.picture(name, drawn, caption))
+            figures.add(name, name, drawn, caption)
     groups = table.rows.drop(verdict.main_rows(table.rows).index)
     return page.write(
-        folder / "report.html",
+        folder,
         "abilities",
         title="What the models can do",
         lead=_scope(table),
-        answer={
-            "level": level,
-            "answer": answer,
-            "text": verdict.headline(table).removeprefix(f"{answer}.").strip(),
-        },
+        answer=page.opening(verdict.answer(table), verdict.headline(table)),
         verdicts=[said.text for said in verdict.verdicts(table)],
         how=_HOW,
         figures=figures,

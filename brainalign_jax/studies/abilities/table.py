@@ -51,14 +51,6 @@ class AbilitiesTable(outputs.StudyTable):
     file_name = FILE
     kind = "measurement of abilities"
 
-    def verdict(self) -> str:
-        """What was measured, in words."""
-        from brainalign_jax.studies.abilities import verdict
-
-        return "\n".join(
-            [verdict.headline(self), *(f"- {said.text}" for said in verdict.verdicts(self))]
-        )
-
 
 def rows_of(scorer: Scorer, abilities: Iterable[Ability]) -> pd.DataFrame:
     """The rows of a model."""

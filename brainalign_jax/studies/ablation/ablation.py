@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.embedding import Embedding
-from brainalign_jax.files import output_folder
 from brainalign_jax.language.parts import ablation as parts
 from brainalign_jax.language.parts.components import DRAWN, RANDOM, Setting, components_of
 from brainalign_jax.machine import free_memory
@@ -114,12 +113,11 @@ def run_ablation(
         held = held_constant.held_features(
             dataset.stimulus, plan.hold_constant, lower=scoring.lower
         )
-    output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    output, cache = outputs.output_and_cache(output_dir, cache_dir)
     n_types = len(dataset.stimulus.types(lower=scoring.lower)[0])
     if scoring.ks in (KS, _KS):
         scoring = replace(scoring, ks=tuple(k for k in scoring.ks if k < n_types) or (1,))
     computing.keep_compiled_programs()
-    cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
     study = Study(dataset, models, scoring, computation, embedding, cache=cache)
     n_pairs = len(models) * len(scoring.methods) * len(dataset.subjects)
     estimating = {} if plan.estimate == "exact" else {_ESTIMATES: Stage(len(models), 60.0)}
@@ -170,24 +168,12 @@ def run_ablation(
         pd.concat(shares, ignore_index=True)[list(shapley.COLUMNS)] if shares else None,
         pd.concat(estimates, ignore_index=True)[list(gradient.COLUMNS)] if estimates else None,
     )
-    if output is not None:
-        with outputs.new_outputs(output) as new:
-            table.write(new)
-            report.write_report(table, new)
-    return table
+    return table.finished(output, report.write_report)
 
 
 def checked_protocol(given: Protocol) -> Protocol:
     """A protocol as ablations can take it. Raises: ValueError for choices that they have no place for."""
-    for name in ("scaling", "pca", "vector_scaling", "n_voxels"):
-        if getattr(given, name) not in ("none", 0):
-            raise ValueError(
-                f"{name}={getattr(given, name)} has no place in an ablation study, whose settings share the "
-                f"prepared responses: give {'0' if name == 'n_voxels' else 'none'}"
-            )
-    return replace(
-        given, layer_selection="inner_folds", csls_queries="fold", queries="types", vector_axes=0
-    )
+    return replace(given.shared_by("an ablation study, whose settings"), vector_axes=0)
 
 
 def _check_maps(scoring: Scoring, plan: Ablation) -> None:

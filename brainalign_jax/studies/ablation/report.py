@@ -12,8 +12,10 @@ from brainalign_jax.language.parts.components import RANDOM
 from brainalign_jax.studies.ablation import agreement, shapley, verdict
 from brainalign_jax.studies.ablation.table import INTACT, LEAST_PEOPLE, TWINS, AblationTable
 from brainalign_jax.study.evidence.chance import LEVEL
-from brainalign_jax.study.report import figure_parts, page
+from brainalign_jax.study.outputs import rows_with
+from brainalign_jax.study.report import page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
+from brainalign_jax.study.report.judged import Judged
 from brainalign_jax.study.report.wording import (
     counted,
     interval,
@@ -44,12 +46,10 @@ _SUBLAYERS = {"attention": "attention", "ffn": "ffn", "layers": "block", "norms"
 
 def write_report(table: AblationTable, folder: str | Path) -> Path:
     """Write `folder`/figures and `folder`/report.html, one file that needs nothing else."""
-    folder, manifest = Path(folder), table.manifest
-    level, answer = verdict.answer(table)
+    manifest = table.manifest
     judged = verdict.verdicts(table)
     labels = short_names([shown.model for shown in judged])
-    figures = []
-    (folder / "figures").mkdir(exist_ok=True)
+    figures = page.Figures(folder)
     for number_of_pair, shown in enumerate(judged):
         ending = f"_{number_of_pair + 1}" * (len(judged) > 1)
         drawn = [("change_by_part", draw_map(table, shown), _map_caption(shown, labels))]
@@ -58,25 +58,23 @@ def write_report(table: AblationTable, folder: str | Path) -> Path:
                 ("change_and_bits", draw_costs(table, shown), _costs_caption(shown, labels))
             )
         for name, figure, caption in drawn:
-            figure_parts.save(figure, folder / "figures" / f"{name}{ending}.png")
-            figures.append(
-                page.picture(f"{name} {shown.method} {labels[shown.model]}", figure, caption)
-            )
-    figures += _shapley_figures(table, folder, labels)
+            title = f"{name} {shown.method} {labels[shown.model]}"
+            figures.add(f"{name}{ending}", title, figure, caption)
+    _add_shapley_figures(figures, table, labels)
     estimated = set() if table.estimates is None else set(table.estimates["model"])
     for number_of_model, model in enumerate(each for each in labels if each in estimated):
         figure = agreement.draw(table, model)
         ending = f"_{number_of_model + 1}" * (len(labels) > 1)
-        figure_parts.save(figure, folder / "figures" / f"estimate_and_exact{ending}.png")
         caption = f"{labels[model]}: {_ESTIMATES_CAPTION}"
-        figures.append(page.picture(f"estimate_and_exact {labels[model]}", figure, caption))
+        name = f"estimate_and_exact {labels[model]}"
+        figures.add(f"estimate_and_exact{ending}", name, figure, caption)
     compared = agreement.lines(table)
     return page.write(
-        folder / "report.html",
+        folder,
         "ablation",
         title=f"{manifest['dataset']['name']}: parts switched off",
         lead=_scope(table),
-        answer={"level": level, "answer": answer, "text": verdict.headline(table)},
+        answer=page.opening(verdict.answer(table), verdict.headline(table)),
         verdicts=[*verdict.texts(table), *agreement.sentences(table)],
         how=_how(table),
         notes=manifest["notes"],
@@ -87,25 +85,25 @@ def write_report(table: AblationTable, folder: str | Path) -> Path:
     )
 
 
-def _shapley_figures(table: AblationTable, folder: Path, labels: dict[str, str]) -> list:
+def _add_shapley_figures(
+    figures: page.Figures, table: AblationTable, labels: dict[str, str]
+) -> None:
     if table.shapley is None:
-        return []
-    pictures = []
+        return
     games = table.shapley[["model", "method", "players"]].drop_duplicates()
     for number_of_game, (model, method, players) in enumerate(games.itertuples(index=False), 1):
         figure = shapley.draw_values(table.shapley, model, method, players)
         ending = f"_{number_of_game}" * (len(games) > 1)
-        figure_parts.save(figure, folder / "figures" / f"shapley_values{ending}.png")
         caption = (
             f"{method}, {labels[model]}: what each part is worth to the rank accuracy, averaged over the "
             "orders in which parts can be added (Shapley values); they sum to what all are worth together. "
             "Bars: intervals over people and words."
         )
-        pictures.append(page.picture(f"Shapley values {method} {labels[model]}", figure, caption))
-    return pictures
+        name = f"Shapley values {method} {labels[model]}"
+        figures.add(f"shapley_values{ending}", name, figure, caption)
 
 
-def draw_map(table: AblationTable, shown: verdict.AblationVerdict) -> Figure:
+def draw_map(table: AblationTable, shown: Judged) -> Figure:
     """The change of rank accuracy by block and head or sub-layer; rows: ways, columns: where it is read."""
     every = [
         verdict.judged_lines(table, shown.model, shown.method, layer=layer)
@@ -143,7 +141,7 @@ def draw_map(table: AblationTable, shown: verdict.AblationVerdict) -> Figure:
     return figure
 
 
-def draw_costs(table: AblationTable, shown: verdict.AblationVerdict) -> Figure:
+def draw_costs(table: AblationTable, shown: Judged) -> Figure:
     """The change of rank accuracy in the chosen layer against that of the bits per word, a point a part."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
@@ -165,7 +163,7 @@ def draw_costs(table: AblationTable, shown: verdict.AblationVerdict) -> Figure:
     return figure
 
 
-def _map_caption(shown: verdict.AblationVerdict, labels: dict[str, str]) -> str:
+def _map_caption(shown: Judged, labels: dict[str, str]) -> str:
     return (
         f"{shown.method}, {labels[shown.model]}: change of rank accuracy without a part, mean over people; "
         "red is a fall. Left: read behind the part's block; right: in the layer that the intact model "
@@ -173,7 +171,7 @@ def _map_caption(shown: verdict.AblationVerdict, labels: dict[str, str]) -> str:
     )
 
 
-def _costs_caption(shown: verdict.AblationVerdict, labels: dict[str, str]) -> str:
+def _costs_caption(shown: Judged, labels: dict[str, str]) -> str:
     return (
         f"{shown.method}, {labels[shown.model]}: what each part is worth to the alignment (down: it is "
         "missed) and to the model's own task (right: words are less expected)."
@@ -215,7 +213,7 @@ def _lines(table: AblationTable, judged, labels: dict[str, str]) -> list[list[st
 
 
 def _scope(table: AblationTable) -> str:
-    rows = table.rows[(table.rows["subject"] == GROUP) & (table.rows["layer"] == SELECTED)]
+    rows = rows_with(table.rows, subject=GROUP, layer=SELECTED)
     rows = rows[(rows["how"] != RANDOM) & (rows["metric"] == "rank_accuracy")]
     rows = rows[~rows["component"].isin([INTACT, TWINS])]
     count = len(rows[["model", "component", "block", "head"]].drop_duplicates())

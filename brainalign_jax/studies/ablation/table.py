@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import NamedTuple, Self
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -13,13 +12,14 @@ import pandas as pd
 
 from brainalign_jax.align.stats import bootstrap
 from brainalign_jax.align.stats.scaling_slope import draw_signs
-from brainalign_jax.files import user_path, write_parquet
 from brainalign_jax.language.parts.components import Setting
 from brainalign_jax.studies.ablation import gradient
 from brainalign_jax.studies.ablation.scores import CHOSEN, OWN, own_layer
 from brainalign_jax.studies.options import Ablation
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence.chance import adjusted_p, permutation_p
+from brainalign_jax.study.outputs import rows_with
+from brainalign_jax.study.report.wording import in_points
 from brainalign_jax.study.results import GROUP, SELECTED
 
 COLUMNS = (
@@ -58,6 +58,8 @@ class AblationTable(outputs.StudyTable):
 
     file_name = FILE
     kind = "ablation study"
+    tables = {"shapley": SHAPLEY_FILE, "estimates": gradient.FILE}
+    optional = ("shapley", "estimates")
 
     @property
     def held_constant(self) -> list[str]:
@@ -65,38 +67,16 @@ class AblationTable(outputs.StudyTable):
         held = "" if "held_constant" not in self.rows else str(self.rows["held_constant"].iloc[0])
         return held.split(", ") if held else []
 
-    def write(self, folder: Path) -> None:
-        """Write the files of `save` to a folder of `new_outputs`."""
-        super().write(folder)
-        if self.shapley is not None:
-            write_parquet(self.shapley, folder / SHAPLEY_FILE)
-        if self.estimates is not None:
-            write_parquet(self.estimates, folder / gradient.FILE)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote; see `StudyTable.load`."""
-        table, folder = super().load(folder), user_path(folder, "folder")
-        files = outputs.read_manifest(folder, cls.kind)[1] or {}
-        if table.manifest["plan"].get("shapley"):
-            table = replace(table, shapley=outputs.read_table(folder, SHAPLEY_FILE, files))
-        if table.manifest["plan"].get("estimate", "exact") != "exact":
-            table = replace(table, estimates=outputs.read_table(folder, gradient.FILE, files))
-        return table
-
     def verdict(self) -> str:
         """What the study says, in words."""
         from brainalign_jax.studies.ablation import agreement, verdict
 
         said = [*verdict.texts(self), *agreement.sentences(self)]
-        return "\n".join([verdict.headline(self), *(f"- {text}" for text in said)])
+        return in_points(verdict.headline(self), said)
 
     def group(self, **wanted) -> pd.DataFrame:
         """Rows of the group whose columns have these values."""
-        rows = self.rows[self.rows["subject"] == GROUP]
-        for name, value in wanted.items():
-            rows = rows[rows[name] == value]
-        return rows
+        return rows_with(self.rows, subject=GROUP, **wanted)
 
 
 class Ranks(NamedTuple):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 
@@ -11,6 +9,7 @@ from brainalign_jax.language.parts.components import RANDOM, Component
 from brainalign_jax.studies.ablation import shapley, twins
 from brainalign_jax.studies.ablation.table import INTACT, TWINS, AblationTable
 from brainalign_jax.study.evidence.chance import LEVEL
+from brainalign_jax.study.report.judged import Judged, labelled_pairs
 from brainalign_jax.study.report.wording import (
     capitalised,
     counted,
@@ -19,10 +18,9 @@ from brainalign_jax.study.report.wording import (
     listed,
     number,
     p_value,
-    short_names,
     signed,
 )
-from brainalign_jax.study.results import GROUP, SELECTED
+from brainalign_jax.study.results import SELECTED
 
 _PART = ["component", "block", "head"]
 CHANCE = 0.5
@@ -40,16 +38,7 @@ _NOUNS = {
 }  # fmt: skip
 
 
-class AblationVerdict(NamedTuple):
-    """model, method; answer: of ANSWERS; text: the sentences."""
-
-    model: str
-    method: str
-    answer: str
-    text: str
-
-
-def verdicts(table: AblationTable) -> list[AblationVerdict]:
+def verdicts(table: AblationTable) -> list[Judged]:
     """One verdict a model and method, by rank accuracy in the layer that the intact model chooses, refitted.
 
     A part carries it where its p by the largest fall of all parts is below .05 and its interval below zero,
@@ -57,9 +46,7 @@ def verdicts(table: AblationTable) -> list[AblationVerdict]:
     The control is the random share of the same norm, where there is one: if it costs as much, any direction
     would.
     """
-    pairs = table.rows[["model", "method"]].drop_duplicates().itertuples(index=False)
-    labels = short_names(list(dict.fromkeys(table.rows["model"])))
-    return [_verdict(table, model, method, labels[model]) for model, method in pairs]
+    return [_verdict(table, *pair) for pair in labelled_pairs(table.rows)]
 
 
 def texts(table: AblationTable) -> list[str]:
@@ -130,12 +117,9 @@ def named(line) -> str:
     return str(Component(line["component"], int(line["block"]), int(line["head"])))
 
 
-def _verdict(table: AblationTable, model: str, method: str, label: str) -> AblationVerdict:
-    rows = table.rows
-    intact = rows[
-        (rows["subject"] == GROUP) & (rows["model"] == model) & (rows["method"] == method)
-        & (rows["component"] == INTACT) & (rows["layer"] == SELECTED) & (rows["metric"] == "rank_accuracy")
-    ].iloc[0]  # fmt: skip
+def _verdict(table: AblationTable, model: str, method: str, label: str) -> Judged:
+    intact = table.group(model=model, method=method, metric="rank_accuracy", layer=SELECTED)
+    intact = intact[intact["component"] == INTACT].iloc[0]
     where = table.manifest["chosen_layers"][model][method]
     every = judged_lines(table, model, method)
     lines = every[every["how"] != RANDOM]
@@ -175,7 +159,7 @@ def _verdict(table: AblationTable, model: str, method: str, label: str) -> Ablat
             f"{first_few(ways)}."
         )
     frozen = _frozen(table, model, method)
-    return AblationVerdict(model, method, conclusion, " ".join([*said, *frozen]))
+    return Judged(model, method, conclusion, " ".join([*said, *frozen]))
 
 
 def _sentence(conclusion: str, where: int, lines: pd.DataFrame, missed: pd.DataFrame) -> str:

@@ -32,7 +32,6 @@ from brainalign_jax.studies.claims.outcomes import (
 )
 from brainalign_jax.studies.claims.sources import DataAbsent, ModelAbsent, Sources
 from brainalign_jax.studies.claims.table import ClaimsTable, rows_of
-from brainalign_jax.study import outputs
 from brainalign_jax.study.manifest import made_by
 from brainalign_jax.study.names import UNTRAINED, without_seed
 from brainalign_jax.study.report.wording import listed, number, recorded
@@ -81,11 +80,7 @@ def run_claims(
         rows_of(lines),
         {**made_by(command), "claims": {claim.name: str(claim.path) for claim in claims}},
     )
-    if output is not None:
-        with outputs.new_outputs(output) as new:
-            table.write(new)
-            report.write_report(table, new)
-    return table
+    return table.finished(output, report.write_report)
 
 
 class _Trying:

@@ -28,23 +28,19 @@ _HOW = (
 
 def write_report(table: ClaimsTable, folder: str | Path) -> Path:
     """Write `folder`/figures and `folder`/report.html, one file without scripts or external resources."""
-    folder, figures = Path(folder), []
+    figures = page.Figures(folder)
     if table.rows["outcome"].isin(outcomes.TRIED).any():
-        drawn = draw_claims(table)
-        (folder / "figures").mkdir(exist_ok=True)
-        figure_parts.save(drawn, folder / "figures" / "claims.png")
         caption = (
             "Published (diamond, with its tolerance, or the side that it is to be on) and here (circle, 95 % "
             "interval), each claim on a scale of its own."
         )
-        figures.append(page.picture("claims", drawn, caption))
-    level, answer = answer_of(table)
+        figures.add("claims", "claims", draw_claims(table), caption)
     return page.write(
-        folder / "report.html",
+        folder,
         "claims",
         title="Claims of papers, tried",
         lead=counted(len(table.rows), "claim") + ".",
-        answer={"level": level, "answer": answer, "text": counts_in_words(table)},
+        answer=page.opening(answer_of(table), counts_in_words(table)),
         how=_HOW,
         figures=figures,
         claims=page.Table(("claim", "published", "here", "outcome", "why"), told_rows(table)),

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.embedding import Embedding
-from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.machine import free_memory
 from brainalign_jax.names import check_known, model_names, vectors_in
@@ -30,7 +29,7 @@ from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.confounds import common_words
-from brainalign_jax.study.manifest import made_by
+from brainalign_jax.study.manifest import made_by, model_facts
 from brainalign_jax.study.options import EvidencePlan, Scoring
 from brainalign_jax.study.progress import Progress, Stage
 from brainalign_jax.study.protocol import protocol
@@ -69,12 +68,11 @@ def run_comparison(
     """
     check_measures(plan.measures, "a comparison of models")
     names = model_names(models)
-    output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    output, cache = outputs.output_and_cache(output_dir, cache_dir)
     computing.keep_compiled_programs()
     in_memory = vectors_in(models)
     choices = protocol("audited", timed=False, grouped=False)
     scoring = Scoring(methods=plan.measures, protocol=choices, lower=lower, seed=seed)
-    cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
     evidence = EvidencePlan(n_permutations=plan.n_permutations, seed=seed)
     study = Study(
         dataset, names, scoring, computation, embedding, evidence, given=in_memory, cache=cache
@@ -130,11 +128,7 @@ def run_comparison(
             ],
         },
     )
-    if output is not None:
-        with outputs.new_outputs(output) as new:
-            table.write(new)
-            report.write_report(table, new)
-    return table
+    return table.finished(output, report.write_report)
 
 
 def _sides(study: Study, plan: Comparison, types, people, told: Progress) -> tuple[Sides, list]:
@@ -150,7 +144,7 @@ def _sides(study: Study, plan: Comparison, types, people, told: Progress) -> tup
                     labels.append((name, int(number)))
         for number in plan.layers or ():
             check_known("layer", str(number), map(str, known), of=name)
-        about.append({"name": name, "fingerprint": vectors.fingerprint(), **vectors.meta})
+        about.append(model_facts(vectors))
         told.update()
     dtype = np.dtype(study.computation.dtype)
     count = len(rows) + len(people)

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from brainalign_jax.studies.comparison import verdict
 from brainalign_jax.studies.comparison.table import ALL, PEOPLE, ComparisonTable
-from brainalign_jax.study.report import figure_parts, page
+from brainalign_jax.study.outputs import rows_with
+from brainalign_jax.study.report import page
 from brainalign_jax.study.report.wording import capitalised, counted, number, p_value, short_names
 from brainalign_jax.study.results import SELECTED
 from brainalign_jax.study.score.measures import label_of
@@ -23,25 +24,22 @@ _WORDS = 12  # that people agree on most and least
 
 def write_report(table: ComparisonTable, folder: str | Path) -> Path:
     """Write `folder`/figures and `folder`/report.html, one file that needs nothing else."""
-    folder, manifest = Path(folder), table.manifest
-    level, answer = verdict.answer(table)
-    (folder / "figures").mkdir(exist_ok=True)
-    figures = []
+    manifest = table.manifest
+    figures = page.Figures(folder)
     for measure in manifest["plan"]["measures"]:
         drawn = draw_matrix(table, measure)
-        figure_parts.save(drawn, folder / "figures" / f"{measure}_of_layers.png")
         caption = (
             f"{capitalised(label_of(measure))}: all pairs of layers, and layers with people (mean over "
             "them; among people in the corner). Left: as it is; right: 0 is the mean of permuted words, 1 "
             "the same vectors."
         )
-        figures.append(page.picture(f"{measure} of layers", drawn, caption))
+        figures.add(f"{measure}_of_layers", f"{measure} of layers", drawn, caption)
     return page.write(
-        folder / "report.html",
+        folder,
         "comparison",
         title=f"{manifest['dataset']['name']}: models beside one another",
         lead=_scope(table),
-        answer={"level": level, "answer": answer, "text": ""},
+        answer=page.opening(verdict.answer(table), ""),
         verdicts=[shown.text for shown in verdict.verdicts(table)],
         how=_how(table),
         pairs=page.Table(_HEADER, _lines(table), 3),
@@ -87,9 +85,7 @@ def draw_matrix(table: ComparisonTable, measure: str) -> Figure:
 
 
 def _lines(table: ComparisonTable) -> list[list[str]]:
-    rows = table.rows[
-        (table.rows["first_layer"] == SELECTED) & (table.rows["second_layer"] == SELECTED)
-    ]
+    rows = rows_with(table.rows, first_layer=SELECTED, second_layer=SELECTED)
     names = [name for name in dict.fromkeys([*rows["first"], *rows["second"]]) if name != PEOPLE]
     labels = short_names(names) | {PEOPLE: PEOPLE}
     lines = []

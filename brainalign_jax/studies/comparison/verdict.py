@@ -9,6 +9,7 @@ import pandas as pd
 
 from brainalign_jax.studies.comparison.table import AGREED, ALL, OTHERS, PEOPLE, ComparisonTable
 from brainalign_jax.study.evidence.chance import LEVEL, adjusted_p
+from brainalign_jax.study.outputs import rows_with
 from brainalign_jax.study.report.wording import counted, fraction, listed, probability, short_names
 from brainalign_jax.study.results import SELECTED
 from brainalign_jax.study.score.measures import label_of
@@ -88,9 +89,9 @@ def _of(count: int, every: int) -> str:
 
 
 def _pairs(table: ComparisonTable, measure: str) -> pd.DataFrame:
-    rows = table.rows
-    rows = rows[(rows["measure"] == measure) & (rows["words"] == ALL)]
-    rows = rows[(rows["first_layer"] == SELECTED) & (rows["second_layer"] == SELECTED)]
+    rows = rows_with(
+        table.rows, measure=measure, words=ALL, first_layer=SELECTED, second_layer=SELECTED
+    )
     return rows[(rows["first"] != PEOPLE) & (rows["second"] != PEOPLE)]
 
 
@@ -122,9 +123,7 @@ def _halves(table: ComparisonTable, measure: str, row: pd.Series) -> str:
 
 
 def _people(table: ComparisonTable, measure: str, row: pd.Series) -> str:
-    rows = table.rows
-    rows = rows[(rows["measure"] == measure) & (rows["words"] == ALL) & (rows["second"] == PEOPLE)]
-    rows = rows[(rows["first_layer"] == SELECTED)]
+    rows = rows_with(table.rows, measure=measure, words=ALL, second=PEOPLE, first_layer=SELECTED)
     to_people = rows[rows["first"].isin([row["first"], row["second"]])]
     among = rows[rows["first"] == PEOPLE]
     said = [fraction(value) for value in to_people["value"]]

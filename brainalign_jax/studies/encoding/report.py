@@ -7,7 +7,7 @@ from pathlib import Path
 from brainalign_jax.studies.encoding import maps, verdict
 from brainalign_jax.studies.encoding.maps import BrainMap
 from brainalign_jax.studies.encoding.table import EncodingTable
-from brainalign_jax.study.report import figure_parts, page
+from brainalign_jax.study.report import page
 from brainalign_jax.study.report.wording import (
     counted,
     fraction,
@@ -42,15 +42,14 @@ def write_outputs(table: EncodingTable, folder: Path) -> str:
     shown = shown_map(table)
     noted = "no space is known: there are no maps" if not written else ""
     noted = noted or maps.write_page(shown, SHOWN, folder)
-    (folder / "figures").mkdir(exist_ok=True)
-    figures = []
+    figures = page.Figures(folder)
     labels = short_names([facts["name"] for facts in table.manifest["models"]])
     for index, facts in enumerate(table.manifest["models"], 1):
         brain = shown_map(table, index)
         drawn = maps.draw(brain, SHOWN, "unique r")
-        figure_parts.save(drawn, folder / "figures" / f"unique_r_{index}.png")
         label = labels[facts["name"]]
-        figures.append(page.picture(f"unique r {label}", drawn, _caption(brain, facts, label)))
+        caption = _caption(brain, facts, label)
+        figures.add(f"unique_r_{index}", f"unique r {label}", drawn, caption)
     write_report(table, folder, figures, noted)
     return noted
 
@@ -66,19 +65,16 @@ def write_report(
 ) -> Path:
     """Write `folder`/report.html, one file that needs nothing else."""
     manifest = table.manifest
-    level, answer = verdict.answer(table)
     nuisances = dict.fromkeys(sum((m["nuisances"] for m in manifest["models"]), []))
     return page.write(
-        folder / "report.html",
+        folder,
         "encoding",
         title=f"{manifest['dataset']['name']}: what models predict voxel by voxel",
         lead=_scope(table),
         nuisances=plain_names(nuisances) if nuisances else "",
-        answer={
-            "level": level,
-            "answer": answer,
-            "text": " ".join(judged.text for judged in verdict.verdicts(table)),
-        },
+        answer=page.opening(
+            verdict.answer(table), " ".join(judged.text for judged in verdict.verdicts(table))
+        ),
         figures=figures,
         regions=_lines(table),
         spaces=None if table.spaces is None else _spaces(table),

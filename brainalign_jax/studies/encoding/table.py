@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Self
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.files import user_path, write_parquet
 from brainalign_jax.studies.encoding import evidence, partition
 from brainalign_jax.studies.encoding.scores import NONE, reached_by_nuisances
 from brainalign_jax.studies.encoding.spaces import region_means
@@ -65,31 +62,10 @@ class EncodingTable(outputs.StudyTable):
 
     file_name = FILE
     kind = "encoding"
+    tables = {"spaces": SPACES_FILE}
+    optional = ("spaces",)
     maps: Mapping = field(default_factory=dict, compare=False)
     spaces: pd.DataFrame | None = None
-
-    def write(self, folder: Path) -> None:
-        """Write the files of `save` to a folder of `new_outputs`."""
-        super().write(folder)
-        if self.spaces is not None:
-            write_parquet(self.spaces, folder / SPACES_FILE)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote, see `StudyTable.load`."""
-        table, folder = super().load(folder), user_path(folder, "folder")
-        if not table.manifest.get("spaces"):
-            return table
-        files = outputs.read_manifest(folder, cls.kind)[1] or {}
-        return replace(table, spaces=outputs.read_table(folder, SPACES_FILE, files))
-
-    def verdict(self) -> str:
-        """What the study says, in words."""
-        from brainalign_jax.studies.encoding import verdict
-
-        return "\n".join(
-            [verdict.headline(self), *(f"- {judged.text}" for judged in verdict.verdicts(self))]
-        )
 
     def of(self, model: str, subject: str | None = None) -> pd.DataFrame:
         """The rows of a model, of one person, or (None) of all people without the group's."""

@@ -41,7 +41,6 @@ from brainalign_jax.studies.figurative.vectors import (
 )
 from brainalign_jax.studies.options import Figurative
 from brainalign_jax.study import computation as computing
-from brainalign_jax.study import outputs
 from brainalign_jax.study.manifest import made_by
 from brainalign_jax.study.progress import Progress, Stage
 
@@ -121,11 +120,7 @@ def run_figurative(
             "models": facts,
         },
     )
-    if output is not None:
-        with outputs.new_outputs(output) as new:
-            table.write(new)
-            report.write_report(table, new)
-    return table
+    return table.finished(output, report.write_report)
 
 
 def _drawn(data: str | Path | Pairs, plan: Figurative) -> tuple[Pairs, str]:

@@ -32,25 +32,21 @@ _KINDS = {FIGURATIVE: "figurative", REFERENCE: "literal"}
 
 def write_report(table: FigurativeTable, folder: str | Path) -> Path:
     """Write `folder`/report.html, one file that needs nothing else, and its figures to figures/."""
-    folder = Path(folder)
     manifest = table.manifest
     judged = verdict.verdicts(table)
-    level, answer = verdict.answer(table)
-    (folder / "figures").mkdir(exist_ok=True)
-    figures = []
+    figures = page.Figures(folder)
     labels = short_names([shown.model for shown in judged])
     for number_of_model, shown in enumerate(judged, 1):
         drawn = draw_shares(table, shown.model)
-        figure_parts.save(drawn, folder / "figures" / f"share_by_layer_{number_of_model}.png")
         label = labels[shown.model]
-        figures.append(page.picture(f"share by layer {label}", drawn, _caption(table, label)))
-    headline = verdict.headline(table).removeprefix(f"{answer}. ")
+        file, name = f"share_by_layer_{number_of_model}", f"share by layer {label}"
+        figures.add(file, name, drawn, _caption(table, label))
     return page.write(
-        folder / "report.html",
+        folder,
         "figurative",
         title=f"{manifest['dataset']['name']}: figurative sentences",
         lead=_scope(table),
-        answer={"level": level, "answer": answer, "text": headline},
+        answer=page.opening(verdict.answer(table), verdict.headline(table)),
         verdicts=[shown.text for shown in judged],
         how=_how(table),
         figures=figures,

@@ -54,14 +54,6 @@ class FigurativeTable(outputs.StudyTable):
     file_name = FILE
     kind = "study of figurative sentences"
 
-    def verdict(self) -> str:
-        """What the study says, in words."""
-        from brainalign_jax.studies.figurative import verdict
-
-        return "\n".join(
-            [verdict.headline(self), *(f"- {judged.text}" for judged in verdict.verdicts(self))]
-        )
-
 
 class _Scored(NamedTuple):
     """A scorer's sentences in one condition. several: scores [I, 1 + L], at the chosen layer first."""

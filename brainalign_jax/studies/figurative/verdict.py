@@ -20,6 +20,7 @@ from brainalign_jax.studies.figurative.table import (
 )
 from brainalign_jax.studies.figurative.vectors import MODEL, TWIN, WORD_VECTORS
 from brainalign_jax.study.evidence.chance import LEVEL
+from brainalign_jax.study.outputs import rows_with
 from brainalign_jax.study.report.wording import (
     counted,
     interval,
@@ -106,17 +107,13 @@ def answer(table: FigurativeTable) -> tuple[str, str]:
 
 
 def share_of(
-    table: FigurativeTable,
-    model: str,
-    *,
-    kind: str = FIGURATIVE,
-    condition: str = ALL,
-    pairs: str = ALL,
-    centring: str = MEAN,
-    layer: int = SELECTED,
+    table: FigurativeTable, model: str, *, layer: int = SELECTED, **chosen: str
 ) -> pd.Series | None:
-    """A share; None where there is none. Of overlap and length there is one, whatever the centring."""
-    lines = shares(table, model, kind=kind, condition=condition, pairs=pairs, centring=centring)
+    """A share; None where there is none. Of overlap and length there is one, whatever the centring.
+
+    chosen: as of `shares`.
+    """
+    lines = shares(table, model, **chosen)
     lines = lines[lines["layer"] == layer]
     return lines.iloc[0] if len(lines) else None
 
@@ -131,18 +128,16 @@ def shares(
     centring: str = MEAN,
 ) -> pd.DataFrame:
     """The shares of all layers, the chosen one's first."""
-    rows = table.rows
-    wanted = (rows["model"] == model) & (rows["metric"] == SHARE) & (rows["kind"] == kind)
-    wanted &= (rows["condition"] == condition) & (rows["pairs"] == pairs)
-    return rows[wanted & ((rows["centring"] == centring) | (rows["role"] == "text"))]
+    rows = rows_with(
+        table.rows, model=model, metric=SHARE, kind=kind, condition=condition, pairs=pairs
+    )
+    return rows[(rows["centring"] == centring) | (rows["role"] == "text")]
 
 
 def differences(table: FigurativeTable, model: str, *, kind: str = FIGURATIVE) -> pd.DataFrame:
     """The differences of a model from its rivals at the chosen layer, a row a rival, over all sentences."""
-    rows = table.rows
-    wanted = (rows["model"] == model) & (rows["metric"] == DIFFERENCE) & (rows["kind"] == kind)
-    wanted &= (rows["condition"] == ALL) & (rows["pairs"] == ALL) & (rows["centring"] == MEAN)
-    return rows[wanted & (rows["layer"] == SELECTED)].set_index("against")
+    rows = rows_with(table.rows, model=model, metric=DIFFERENCE, kind=kind, layer=SELECTED)
+    return rows_with(rows, condition=ALL, pairs=ALL, centring=MEAN).set_index("against")
 
 
 def rival_name(against: str) -> str:

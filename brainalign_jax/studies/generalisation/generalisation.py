@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.embedding import Embedding
-from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.names import model_names, vectors_in
 from brainalign_jax.neural.readers import Dataset
@@ -48,7 +47,7 @@ from brainalign_jax.study import computation as computing
 from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
-from brainalign_jax.study.manifest import manifest
+from brainalign_jax.study.manifest import manifest, model_facts
 from brainalign_jax.study.options import CELL_KS, Scoring
 from brainalign_jax.study.progress import SCORES
 
@@ -81,7 +80,7 @@ def run_generalisation(
     Raises: ValueError for conditions that the words do not have, overlap, or have too few words.
     """
     names = split_conditions(conditions)
-    output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    output, cache = outputs.output_and_cache(output_dir, cache_dir)
     in_memory = vectors_in(models)
     models = model_names(models)
     chosen = scores.chosen_protocol(scoring.protocol)
@@ -104,7 +103,6 @@ def run_generalisation(
         _task(rule, own_items, sizes, plan, len(dataset.subjects), scoring.seed)
         for rule in plan.candidates
     ]
-    cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
     study = Study(dataset, models, scoring, computation, embedding, given=in_memory, cache=cache)
     methods = [
         (task, scores.decoding_method(name, chosen, task.sizes))
@@ -152,7 +150,7 @@ def run_generalisation(
                 )
     facts = manifest(
         study,
-        [scores.model_facts(model) for model in vectors],
+        [model_facts(model) for model in vectors],
         fingerprints,
         command=command,
         simulated=simulated,
@@ -171,11 +169,7 @@ def run_generalisation(
     all_rows = pd.concat(tables, ignore_index=True)[[*COLUMNS, RULE]]
     table = GeneralisationTable(all_rows, facts)
     facts["scaling"] = gap_slopes(of_rule(table), vectors, plan, scoring.seed)
-    if output is not None:
-        with outputs.new_outputs(output) as new:
-            table.write(new)
-            report.write_report(table, new)
-    return table
+    return table.finished(output, report.write_report)
 
 
 class _Task(NamedTuple):

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.embedding import Embedding
-from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.names import model_names, vectors_in
 from brainalign_jax.neural.readers import Dataset
@@ -47,9 +46,10 @@ from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.chance import permutation_p
-from brainalign_jax.study.manifest import manifest
+from brainalign_jax.study.manifest import manifest, model_facts
 from brainalign_jax.study.options import CELL_KS, Scoring
 from brainalign_jax.study.progress import SCORES
+from brainalign_jax.study.report.wording import in_points
 from brainalign_jax.study.results import GROUP, SELECTED
 
 BAND = ("null_lower", "null_upper")
@@ -77,7 +77,7 @@ class NoveltyTable(outputs.StudyTable):
 
         judged = novelty_report.verdicts(self)
         said = [*(judgement.text for judgement in judged), *novelty_report.scaling(self)]
-        return "\n".join([novelty_report.headline(judged), *(f"- {text}" for text in said)])
+        return in_points(novelty_report.headline(judged), said)
 
     @property
     def levels(self) -> list[str]:
@@ -115,7 +115,7 @@ def run_novelty(
             f"candidates={','.join(plan.candidates)} is for conditions: the words that the levels "
             "test are the candidates at every one; leave it out"
         )
-    output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    output, cache = outputs.output_and_cache(output_dir, cache_dir)
     in_memory = vectors_in(models)
     names = model_names(models)
     chosen = scores.chosen_protocol(scoring.protocol)
@@ -140,7 +140,6 @@ def run_novelty(
     exchanged = [np.arange(len(ladder.items.types))]
     for draw in range(1, plan.n_nulls + 1):
         exchanged.append(exchanged_items(ladder, np.random.default_rng((scoring.seed, draw))))
-    cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
     study = Study(dataset, names, scoring, computation, embedding, given=in_memory, cache=cache)
     methods = [scores.decoding_method(name, chosen, sizes) for name in scoring.methods]
     told, vectors = scores.vectors_of(study, len(methods), show=progress)
@@ -191,7 +190,7 @@ def run_novelty(
                 )
     facts = manifest(
         study,
-        [scores.model_facts(model) for model in vectors],
+        [model_facts(model) for model in vectors],
         fingerprints,
         command=command,
         simulated=simulated,
@@ -216,14 +215,9 @@ def run_novelty(
             accuracy[accuracy["tested_on"] == level], vectors, plan, scoring.seed
         )
     ]
-    table = NoveltyTable(rows, facts)
-    if output is not None:
-        from brainalign_jax.studies.generalisation import novelty_report
+    from brainalign_jax.studies.generalisation import novelty_report
 
-        with outputs.new_outputs(output) as new:
-            table.write(new)
-            novelty_report.write_report(table, new)
-    return table
+    return NoveltyTable(rows, facts).finished(output, novelty_report.write_report)
 
 
 def _check_size(n_levels: int, plan: Generalisation, n_words: int) -> None:

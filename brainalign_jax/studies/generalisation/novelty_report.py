@@ -20,7 +20,8 @@ from brainalign_jax.studies.generalisation.verdict import (
     slope_text,
 )
 from brainalign_jax.study.evidence.chance import LEVEL
-from brainalign_jax.study.report import figure_parts, page
+from brainalign_jax.study.outputs import rows_with
+from brainalign_jax.study.report import page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 from brainalign_jax.study.report.wording import (
     counted,
@@ -87,10 +88,9 @@ def scaling(table: NoveltyTable) -> list[str]:
 
 def ladder_rows(table: NoveltyTable, model: str, method: str, subject: str = GROUP) -> pd.DataFrame:
     """Rank accuracy at the chosen layer, a row a level in the ladder's order."""
-    rows = table.rows
-    wanted = (rows["model"] == model) & (rows["method"] == method) & (rows["subject"] == subject)
-    wanted &= (rows["layer"] == SELECTED) & (rows["metric"] == "rank_accuracy")
-    return rows[wanted].set_index("tested_on", drop=False).loc[table.levels]
+    rows = rows_with(table.rows, model=model, method=method, subject=subject, layer=SELECTED)
+    rows = rows_with(rows, metric="rank_accuracy")
+    return rows.set_index("tested_on", drop=False).loc[table.levels]
 
 
 def draw_ladder_figure(table: NoveltyTable, shown: LadderVerdict) -> Figure:
@@ -132,27 +132,23 @@ def draw_ladder_figure(table: NoveltyTable, shown: LadderVerdict) -> Figure:
 
 def write_report(table: NoveltyTable, folder: str | Path) -> Path:
     """Write `folder`/report.html, one file that needs nothing else, and its figures to figures/."""
-    folder = Path(folder)
-    (folder / "figures").mkdir(exist_ok=True)
     manifest, judged = table.manifest, verdicts(table)
     labels = short_names([verdict.model for verdict in judged])
     cells = manifest["cells"]
     answers = {verdict.answer for verdict in judged}
     common = answers.pop() if len(answers) == 1 else "in part"
-    figures = []
+    figures = page.Figures(folder)
     for number_of_ladder, verdict in enumerate(judged, 1):
         drawn = draw_ladder_figure(table, verdict)
-        figure_parts.save(drawn, folder / "figures" / f"ladder_{number_of_ladder}.png")
         caption = (
             f"{verdict.method}, {labels[verdict.model]}: a blue dot a person, in orange the mean with its "
             "interval, in grey the middle 95 % of the draws; zero is chance. As a share of the ceiling one "
             "is the score of the other people's mean."
         )
-        figures.append(
-            page.picture(f"ladder {verdict.method} {labels[verdict.model]}", drawn, caption)
-        )
+        name = f"ladder {verdict.method} {labels[verdict.model]}"
+        figures.add(f"ladder_{number_of_ladder}", name, drawn, caption)
     return page.write(
-        folder / "report.html",
+        folder,
         "novelty",
         title=f"{manifest['dataset']['name']}: how new may words be?",
         lead=f"{counted(len(manifest['subjects']), 'person')} and {manifest['n_items']} words. "

@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 from brainalign_jax.studies.generalisation import verdict
 from brainalign_jax.studies.generalisation.table import ALL, GeneralisationTable, of_rule
 from brainalign_jax.studies.options import CONDITION, JOINT
+from brainalign_jax.study.outputs import rows_with
 from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
+from brainalign_jax.study.report.judged import Judged
 from brainalign_jax.study.report.wording import interval, number, p_value, short_names
 from brainalign_jax.study.results import GROUP, SELECTED
 
@@ -27,32 +29,27 @@ FACTS = (  # of the manifest
 
 def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
     """Write `folder`/report.html, one file that needs nothing else, and its figures to figures/."""
-    folder = Path(folder)
     manifest = table.manifest
     names = list(manifest["conditions"])
     title = f"{manifest['dataset']['name']}: {' and '.join(names)}"
-    level, answer = verdict.answer(table)
     verdicts = verdict.verdicts(table)
     labels = short_names([shown.model for shown in verdicts])
     lines = [line for shown in verdicts for line in _lines(table, shown, labels[shown.model])]
-    (folder / "figures").mkdir(exist_ok=True)
-    figures = []
+    figures = page.Figures(folder)
     for place, shown in enumerate(verdicts, 1):
         who = f"{shown.method}, {labels[shown.model]}"
         drawn = {"gap": (draw_gaps(table, shown), f"{who}: {_GAPS}")}
         if table.rows.loc[table.rows["model"] == shown.model, "layer"].nunique() > 2:
             drawn["layers"] = (draw_layers(table, shown), f"{who}: {_LAYERS}")
         for name, (figure, caption) in drawn.items():
-            figure_parts.save(figure, folder / "figures" / f"{name}_{place}.png")
-            figures.append(
-                page.picture(f"{name} {shown.method} {labels[shown.model]}", figure, caption)
-            )
+            called = f"{name} {shown.method} {labels[shown.model]}"
+            figures.add(f"{name}_{place}", called, figure, caption)
     return page.write(
-        folder / "report.html",
+        folder,
         "generalisation",
         title=title,
         lead=_scope(table),
-        answer={"level": level, "answer": answer, "text": verdict.explanation(table)},
+        answer=page.opening(verdict.answer(table), verdict.explanation(table)),
         verdicts=[*(shown.text for shown in verdicts), *verdict.scaling(table)],
         how=_how(table),
         cells=page.Table(_HEADER, lines, 5),
@@ -62,7 +59,7 @@ def write_report(table: GeneralisationTable, folder: str | Path) -> Path:
     )
 
 
-def draw_gaps(table: GeneralisationTable, shown: verdict.GapVerdict) -> Figure:
+def draw_gaps(table: GeneralisationTable, shown: Judged) -> Figure:
     """Rank accuracy of each person within and across conditions, a panel a condition tested."""
     names = list(table.manifest["conditions"])
     figure = Figure(figsize=(2.6 * len(names) + 1.2, 3.4), layout="constrained")
@@ -85,12 +82,12 @@ def draw_gaps(table: GeneralisationTable, shown: verdict.GapVerdict) -> Figure:
     return figure
 
 
-def draw_layers(table: GeneralisationTable, shown: verdict.GapVerdict) -> Figure:
+def draw_layers(table: GeneralisationTable, shown: Judged) -> Figure:
     """Rank accuracy by layer within and across conditions, of each person and the mean, with its interval; a
     panel a condition tested."""
     names = list(table.manifest["conditions"])
     rows = of_rule(table)
-    rows = rows[(rows["model"] == shown.model) & (rows["method"] == shown.method)]
+    rows = rows_with(rows, model=shown.model, method=shown.method)
     rows = rows[(rows["metric"] == "rank_accuracy") & (rows["layer"] != SELECTED)]
     figure, axes = figure_parts.panels(len(names))
     for axis, tested in zip(axes, names, strict=True):
@@ -129,7 +126,7 @@ _LAYERS = (
 )
 
 
-def _lines(table: GeneralisationTable, shown: verdict.GapVerdict, label: str) -> list[list[str]]:
+def _lines(table: GeneralisationTable, shown: Judged, label: str) -> list[list[str]]:
     lines = []
     for rule in _rules(table):
         rows = verdict.chosen_lines(table, shown.model, shown.method, rule=rule)

@@ -170,20 +170,14 @@ def cell_protocol(**overrides) -> Protocol:
     return protocol("audited", timed=False, **choices)
 
 
-def checked_protocol(asked: Protocol) -> Protocol:
-    """A protocol as cells can take it. Raises ValueError for choices that they have no place for."""
-    for name in ("scaling", "pca", "vector_scaling", "n_voxels"):
-        if getattr(asked, name) not in ("none", 0):
-            raise ValueError(
-                f"{name}={getattr(asked, name)} has no place in a generalisation study, whose cells share "
-                f"the prepared responses: give {'0' if name == 'n_voxels' else 'none'}"
-            )
-    return replace(asked, layer_selection="inner_folds", csls_queries="fold", queries="types")
-
-
 def chosen_protocol(asked: Protocol | None) -> Protocol:
-    """The protocol of the cells where none is given, else the one given, as cells can take it."""
-    return cell_protocol() if asked is None else checked_protocol(asked)
+    """The protocol of the cells where none is given, else the one given, as cells can take it.
+
+    Raises: ValueError for choices that they have no place for.
+    """
+    return (
+        cell_protocol() if asked is None else asked.shared_by("a generalisation study, whose cells")
+    )
 
 
 def ks_within(ks: tuple[int, ...], n_candidates: int) -> tuple[int, ...]:
@@ -195,11 +189,6 @@ def ks_within(ks: tuple[int, ...], n_candidates: int) -> tuple[int, ...]:
             "fold: leave larger ones out, or give fewer n_folds"
         )
     return within
-
-
-def model_facts(embeddings: Embeddings) -> dict:
-    """What a manifest says of a model's vectors."""
-    return {"name": embeddings.model, "fingerprint": embeddings.fingerprint(), **embeddings.meta}
 
 
 def eligible_tokens(dataset: Dataset) -> np.ndarray:

@@ -20,6 +20,8 @@ from brainalign_jax.study.evidence import scaling
 from brainalign_jax.study.evidence.chance import permutation_p
 from brainalign_jax.study.names import UNTRAINED
 from brainalign_jax.study.options import EvidencePlan
+from brainalign_jax.study.outputs import rows_with
+from brainalign_jax.study.report.wording import in_points
 from brainalign_jax.study.results import GROUP, SELECTED
 
 COLUMNS = (
@@ -56,7 +58,7 @@ class GeneralisationTable(outputs.StudyTable):
 
         said = [judged.text for judged in verdict.verdicts(self)]
         said += [*filter(None, [verdict.matching(self)]), *verdict.scaling(self)]
-        return "\n".join([verdict.headline(self), *(f"- {text}" for text in said)])
+        return in_points(verdict.headline(self), said)
 
 
 def verdict_rule(manifest: dict) -> str:
@@ -152,7 +154,7 @@ def gap_slopes(
     rows: pd.DataFrame, models: list[Embeddings], plan: Generalisation, seed: int
 ) -> list[dict]:
     """Slopes of the gap of all conditions (rank accuracy, chosen layer) on model size: `size_slopes`."""
-    gaps = rows[(rows["metric"] == f"{GAP}rank_accuracy") & (rows["tested_on"] == ALL)]
+    gaps = rows_with(rows, metric=f"{GAP}rank_accuracy", tested_on=ALL)
     return size_slopes(gaps, models, plan, seed)
 
 

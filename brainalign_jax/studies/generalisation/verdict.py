@@ -17,13 +17,14 @@ from brainalign_jax.studies.generalisation.table import (
 )
 from brainalign_jax.studies.options import JOINT
 from brainalign_jax.study.evidence.chance import LEVEL
+from brainalign_jax.study.outputs import rows_with
+from brainalign_jax.study.report.judged import Judged, by_answer, labelled_pairs
 from brainalign_jax.study.report.wording import (
     counted,
     interval,
     listed,
     number,
     probability,
-    short_names,
     signed,
 )
 from brainalign_jax.study.results import GROUP, SELECTED
@@ -51,16 +52,7 @@ ANSWERS = {
 }
 
 
-class GapVerdict(NamedTuple):
-    """model, method; answer: of ANSWERS; text: the sentences."""
-
-    model: str
-    method: str
-    answer: str
-    text: str
-
-
-def verdicts(table: GeneralisationTable) -> list[GapVerdict]:
+def verdicts(table: GeneralisationTable) -> list[Judged]:
     """One verdict a model and method, at the layer that the training words choose, by rank accuracy.
 
     "nothing": in no condition is decoding within it above chance by the interval over people and words.
@@ -71,24 +63,16 @@ def verdicts(table: GeneralisationTable) -> list[GapVerdict]:
     With joint ones alone what holds, or does in part, is "conditions" unless the interval of every cell is
     above what a map reaches that tells conditions apart and no words.
     """
-    pairs = table.rows[["model", "method"]].drop_duplicates().itertuples(index=False)
-    labels = short_names(list(dict.fromkeys(table.rows["model"])))
-    return [_verdict(table, model, method, labels[model]) for model, method in pairs]
+    return [_verdict(table, *pair) for pair in labelled_pairs(table.rows)]
 
 
 def headline(table: GeneralisationTable) -> str:
     """The answer of all models and methods in a sentence."""
     judged = verdicts(table)
     answer = _common(judged)
-    text = f"{ANSWERS[answer]}."
-    if len({verdict.answer for verdict in judged}) > 1:
-        by_answer: dict[str, list[str]] = {}
-        labels = short_names(list(dict.fromkeys(verdict.model for verdict in judged)))
-        for verdict in judged:
-            by_answer.setdefault(verdict.answer, []).append(
-                f"{verdict.method}, {labels[verdict.model]}"
-            )
-        listed = "; ".join(f"{name}: {' and '.join(who)}" for name, who in by_answer.items())
+    text, answers = f"{ANSWERS[answer]}.", by_answer(judged)
+    if len(answers) > 1:
+        listed = "; ".join(f"{name}: {' and '.join(who)}" for name, who in answers.items())
         text = f"{ANSWERS[answer]}. The methods differ: {listed}."
     return text
 
@@ -176,14 +160,11 @@ def chosen_lines(
     rule: of candidates; the verdict's if not given.
     """
     rows = of_rule(table, rule)
-    wanted = (rows["model"] == model) & (rows["method"] == method) & (rows["subject"] == subject)
-    wanted &= (rows["layer"] == SELECTED) & rows["metric"].isin(
-        ["rank_accuracy", GAP + "rank_accuracy"]
-    )
-    return rows[wanted]
+    rows = rows_with(rows, model=model, method=method, subject=subject, layer=SELECTED)
+    return rows[rows["metric"].isin(["rank_accuracy", GAP + "rank_accuracy"])]
 
 
-def _common(judged: Sequence[GapVerdict]) -> str:
+def _common(judged: Sequence[Judged]) -> str:
     """The answer that all give that decode anything; else that it is not clear."""
     answers = {verdict.answer for verdict in judged if verdict.answer != "nothing"}
     if not answers:
@@ -245,7 +226,7 @@ def _judged(table: GeneralisationTable, model: str, method: str, rule: str) -> _
     return _Judged(conclusion, *means, above, words_apart, gaps)
 
 
-def _verdict(table: GeneralisationTable, model: str, method: str, label: str) -> GapVerdict:
+def _verdict(table: GeneralisationTable, model: str, method: str, label: str) -> Judged:
     rule = verdict_rule(table.manifest)
     judged = _judged(table, model, method, rule)
     among = f", among {_all_candidates(table)}" if rule == JOINT else ""
@@ -273,7 +254,7 @@ def _verdict(table: GeneralisationTable, model: str, method: str, label: str) ->
             conclusion = "conditions" if conclusion in ("holds", "in part") else conclusion
     elif JOINT in table.manifest["plan"].get("candidates", ()):
         said.append(_beside(table, judged, _judged(table, model, method, JOINT)))
-    return GapVerdict(model, method, conclusion, " ".join(said))
+    return Judged(model, method, conclusion, " ".join(said))
 
 
 def _beside(table: GeneralisationTable, judged: _Judged, joint: _Judged) -> str:

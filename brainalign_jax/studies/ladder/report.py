@@ -64,7 +64,7 @@ def write(
     k = int(rows["k"].iloc[0])
     names = short_names(rows["model"].unique())
     page.write(
-        Path(folder) / "report.html",
+        folder,
         "ladder",
         title=f"{dataset.name}: from the paper's protocol to the audited one",
         lead=f"{counted(int(rows['n_subjects'].max()), 'subject')}, {len(dataset.stimulus)} words. Models: "

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.embedding import Embedding
-from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.names import check_known, model_names
 from brainalign_jax.neural.readers import Dataset
@@ -76,7 +75,7 @@ def run_languages(
     """
     names = [_name(model) for model in models]
     check_choices(names, scoring.methods, model_languages or {})
-    output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    output, cache = outputs.output_and_cache(output_dir, cache_dir)
     texts, sections = texts_of(datasets, plan.section, lower=scoring.lower)
     cells = problems.cells_of(texts)
     sizes = problems.sizes_of(texts, cells, plan.purge)
@@ -97,7 +96,6 @@ def run_languages(
         },
         show=progress,
     )
-    cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
     studies = []
     for text in texts:
         given = [model[text.language] for model in models if not isinstance(model, str)]
@@ -193,11 +191,7 @@ def run_languages(
             },
         },
     )
-    if output is not None:
-        with outputs.new_outputs(output) as new:
-            table.write(new)
-            report.write_report(table, new)
-    return table
+    return table.finished(output, report.write_report)
 
 
 def check_choices(

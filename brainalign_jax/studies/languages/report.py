@@ -12,6 +12,7 @@ from brainalign_jax.studies.languages.cells import OTHERS
 from brainalign_jax.studies.languages.table import ACROSS, ALL, WITHIN, LanguageTable
 from brainalign_jax.study.report import page
 from brainalign_jax.study.report.figure_parts import GREY, colours
+from brainalign_jax.study.report.judged import Judged
 from brainalign_jax.study.report.wording import (
     interval,
     listed,
@@ -37,7 +38,6 @@ def write_report(table: LanguageTable, folder: str | Path) -> Path:
     """Write `folder`/report.html, one file that needs nothing else."""
     manifest = table.manifest
     languages = list(manifest["languages"])
-    level, answer = verdict.answer(table)
     verdicts = verdict.verdicts(table)
     labels = short_names(list(dict.fromkeys(shown.model for shown in verdicts)))
     figures = []
@@ -49,12 +49,12 @@ def write_report(table: LanguageTable, folder: str | Path) -> Path:
         ]
     lines = [line for shown in verdicts for line in _lines(table, shown, labels[shown.model])]
     return page.write(
-        Path(folder) / "report.html",
+        folder,
         "languages",
         title=f"Language models and brains in {listed(languages)}",
         lead=_scope(table),
         simulated=bool(manifest["simulated"]),
-        answer={"level": level, "answer": answer, "text": _explanation(table, verdicts)},
+        answer=page.opening(verdict.answer(table), _explanation(table, verdicts)),
         verdicts=[shown.text for shown in verdicts] if len(verdicts) > 1 else [],
         how=_how(table),
         figures=figures,
@@ -73,7 +73,7 @@ def write_report(table: LanguageTable, folder: str | Path) -> Path:
     )
 
 
-def draw_matrix(table: LanguageTable, shown: verdict.LanguageVerdict) -> Figure:
+def draw_matrix(table: LanguageTable, shown: Judged) -> Figure:
     """Rank accuracy by the language trained on (rows) and tested on (columns), with numbers."""
     languages = list(table.manifest["languages"])
     rows = verdict.chosen_lines(table, shown.model, shown.method).set_index(
@@ -112,7 +112,7 @@ def draw_matrix(table: LanguageTable, shown: verdict.LanguageVerdict) -> Figure:
     return figure
 
 
-def draw_people(table: LanguageTable, shown: verdict.LanguageVerdict) -> Figure:
+def draw_people(table: LanguageTable, shown: Judged) -> Figure:
     """Each person's score after training on other languages against that of the own one."""
     figure = Figure(figsize=(4.6, 3.8), layout="constrained")
     axis = figure.subplots()
@@ -150,14 +150,14 @@ def _people_caption(title: str) -> str:
     )
 
 
-def _explanation(table: LanguageTable, judged: list[verdict.LanguageVerdict]) -> str:
+def _explanation(table: LanguageTable, judged: list[Judged]) -> str:
     best = verdict.answer(table)[1]
     more = verdict.headline(table).removeprefix(f"{best}.").strip()
     first = next(shown for shown in judged if verdict.ANSWERS[shown.answer] == best)
     return f"{more} {first.text}".strip()
 
 
-def _lines(table: LanguageTable, shown: verdict.LanguageVerdict, label: str) -> list[list[str]]:
+def _lines(table: LanguageTable, shown: Judged, label: str) -> list[list[str]]:
     lines = []
     for _, line in verdict.chosen_lines(table, shown.model, shown.method).iterrows():
         together = line["tested_on"] == ALL

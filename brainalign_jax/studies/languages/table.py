@@ -44,23 +44,6 @@ class LanguageTable(outputs.StudyTable):
     file_name = FILE
     kind = "study of languages"
 
-    def verdict(self) -> str:
-        """What the study says, in words."""
-        from brainalign_jax.studies.languages import verdict
-
-        return "\n".join(
-            [verdict.headline(self), *(f"- {judged.text}" for judged in verdict.verdicts(self))]
-        )
-
-    def line(self, **wanted) -> pd.Series:
-        """The one row whose columns have these values."""
-        rows = self.rows
-        for name, value in wanted.items():
-            rows = rows[rows[name] == value]
-        if len(rows) != 1:
-            raise ValueError(f"{len(rows)} rows have {wanted}: name more columns, or others")
-        return rows.iloc[0]
-
 
 class Drawn:
     """Resamples of people within languages: means over people, and over languages of these."""

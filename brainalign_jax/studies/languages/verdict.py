@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 
 from brainalign_jax.studies.languages.cells import OTHERS
 from brainalign_jax.studies.languages.table import ACROSS, ALL, WITHIN, LanguageTable
 from brainalign_jax.study.evidence.chance import LEVEL, adjusted_p
+from brainalign_jax.study.outputs import rows_with
+from brainalign_jax.study.report.judged import Judged, by_answer, labelled_pairs
 from brainalign_jax.study.report.wording import (
     interval,
     listed,
     number,
     probability,
-    short_names,
 )
 from brainalign_jax.study.results import GROUP, SELECTED
 
@@ -38,38 +37,22 @@ ANSWERS = {
 _ORDER = ("holds", "in part", "ends", "nothing", "untested")
 
 
-class LanguageVerdict(NamedTuple):
-    """model, method; answer: of ANSWERS; text: the sentences."""
-
-    model: str
-    method: str
-    answer: str
-    text: str
-
-
-def verdicts(table: LanguageTable) -> list[LanguageVerdict]:
+def verdicts(table: LanguageTable) -> list[Judged]:
     """One verdict a model and method, at the layer that the training sections choose, by rank accuracy.
 
     Pairs of languages count that stand out of the null draws at .05 after adjustment over all pairs
     (Benjamini-Hochberg) and lie above chance. "holds": all pairs; "in part": some, or only their mean;
     "ends": none, but within a language it does; "nothing": neither.
     """
-    pairs = table.rows[["model", "method"]].drop_duplicates().itertuples(index=False)
-    labels = short_names(list(dict.fromkeys(table.rows["model"])))
-    return [_verdict(table, model, method, labels[model]) for model, method in pairs]
+    return [_verdict(table, *pair) for pair in labelled_pairs(table.rows)]
 
 
 def headline(table: LanguageTable) -> str:
     """The answer of all models and methods in a sentence."""
     judged = verdicts(table)
-    text = f"{ANSWERS[_best(judged)]}."
-    if len({verdict.answer for verdict in judged}) > 1:
-        labels = short_names(list(dict.fromkeys(verdict.model for verdict in judged)))
-        by_answer: dict[str, list[str]] = {}
-        for verdict in judged:
-            who = f"{verdict.method}, {labels[verdict.model]}"
-            by_answer.setdefault(verdict.answer, []).append(who)
-        several = "; ".join(f"{answer}: {listed(who)}" for answer, who in by_answer.items())
+    text, answers = f"{ANSWERS[_best(judged)]}.", by_answer(judged)
+    if len(answers) > 1:
+        several = "; ".join(f"{answer}: {listed(who)}" for answer, who in answers.items())
         text += f" That is the best of {len(judged)} models and methods, which differ: {several}."
     return text
 
@@ -84,16 +67,15 @@ def chosen_lines(
     table: LanguageTable, model: str, method: str, subject: str = GROUP
 ) -> pd.DataFrame:
     """Rows of rank accuracy at the layer that the training sections choose."""
-    rows = table.rows
-    wanted = (rows["model"] == model) & (rows["method"] == method) & (rows["subject"] == subject)
-    return rows[wanted & (rows["layer"] == SELECTED) & (rows["metric"] == "rank_accuracy")]
+    rows = rows_with(table.rows, model=model, method=method, subject=subject, layer=SELECTED)
+    return rows_with(rows, metric="rank_accuracy")
 
 
-def _best(judged: list[LanguageVerdict]) -> str:
+def _best(judged: list[Judged]) -> str:
     return min((verdict.answer for verdict in judged), key=_ORDER.index)
 
 
-def _verdict(table: LanguageTable, model: str, method: str, label: str) -> LanguageVerdict:
+def _verdict(table: LanguageTable, model: str, method: str, label: str) -> Judged:
     rows = chosen_lines(table, model, method)
     together = rows[rows["tested_on"] == ALL].set_index("trained_on")
     single = rows[(rows["tested_on"] != ALL) & (rows["trained_on"] != OTHERS)]
@@ -133,7 +115,7 @@ def _verdict(table: LanguageTable, model: str, method: str, label: str) -> Langu
         said.append(
             f"By the other people's responses to the very words it is {number(across['ceiling'])}."
         )
-    return LanguageVerdict(model, method, conclusion, " ".join(said))
+    return Judged(model, method, conclusion, " ".join(said))
 
 
 def _score(line: pd.Series) -> str:

@@ -1,14 +1,12 @@
 """The choices of ablations: which parts of a model, how they are switched off, what is measured."""
 
 import re
-from dataclasses import dataclass
 
 from brainalign_jax.names import check_known
-from brainalign_jax.options import check_fields, described, documented
+from brainalign_jax.options import described, keep_known, option_class
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Ablation:
     """Which parts of a model are switched off, how, and how it is read: `studies.ablation`."""
 
@@ -94,7 +92,6 @@ class Ablation:
     confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
 
     def __post_init__(self):
-        check_fields(self)
         if self.exact != "all" and not re.fullmatch(r"top[1-9]\d{0,5}", self.exact):
             raise ValueError(f"exact={self.exact!r}: give all, or top and a number, as top20")
         if self.exact != "all" and self.estimate == "exact":
@@ -102,24 +99,16 @@ class Ablation:
                 f"exact={self.exact} needs an estimate that says which parts are the strongest: give "
                 "estimate=gradient (--estimate=gradient), or leave exact out"
             )
-        ways = ("zero", "mean", "resample", "reinit")
-        for name, known in (("how", ways), ("readout", ("refit", "frozen"))):
-            values = tuple(dict.fromkeys(getattr(self, name)))
-            for value in values:
-                check_known(f"{name}=", value, known)
-            if not values:
-                raise ValueError(f"{name} is empty: give one or more of {', '.join(known)}")
-            object.__setattr__(self, name, values)
+        keep_known(self, "how", ("zero", "mean", "resample", "reinit"))
+        keep_known(self, "readout", ("refit", "frozen"))
         if self.estimate != "exact" and not {"zero", "mean"} & set(self.how):
             raise ValueError(
                 f"estimate={self.estimate} knows what zero and mean do, not {', '.join(self.how)}: give "
                 "one of these in how (--how=zero)"
             )
-        for name in self.hold_constant:
-            from brainalign_jax.study.words import GROUPS
+        from brainalign_jax.study.words import GROUPS
 
-            check_known("hold_constant=", name, GROUPS)
-        object.__setattr__(self, "hold_constant", tuple(dict.fromkeys(self.hold_constant)))
+        keep_known(self, "hold_constant", GROUPS, empty=True)
         if self.hold_constant and self.estimate != "exact":
             raise ValueError(
                 f"estimate={self.estimate} holds nothing constant: leave it out (--estimate=exact), or "

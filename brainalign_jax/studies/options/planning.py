@@ -1,9 +1,8 @@
 """The choices of a plan: which test, from how large an effect, over which numbers of people and words."""
 
 import math
-from dataclasses import dataclass
 
-from brainalign_jax.options import check_fields, described, documented
+from brainalign_jax.options import described, option_class
 
 TESTS = ("score", "layers", "size", "gap", "ablation")
 
@@ -13,8 +12,7 @@ def largest_effect(test: str) -> float:
     return {"score": 0.5, "size": math.inf}.get(test, 1.0)
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Planning:
     """How many people, words and repetitions a study needs: `studies.planning`."""
 
@@ -114,7 +112,6 @@ class Planning:
     seed: int = described("Of every draw.", 0, least=0)
 
     def __post_init__(self):
-        check_fields(self)
         if self.test == "layers" and (len(self.layers) != 2 or self.layers[0] == self.layers[1]):
             raise ValueError(
                 "test=layers needs two layers: give the one that is to be above and the other, as "

@@ -1,15 +1,11 @@
 """The choices of studies of regions, voxels, conditions, languages, figures of speech, models and tasks."""
 
-from dataclasses import dataclass
-
-from brainalign_jax.names import check_known
-from brainalign_jax.options import check_fields, described, documented
-from brainalign_jax.study.options import Design
+from brainalign_jax.options import described, field_of, keep_known, option_class
+from brainalign_jax.study.options import Design, Scoring
 from brainalign_jax.study.registry import MEASURES_ALONE, check_measures
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Encoding(Design):
     """How time courses of regions are predicted from a model, see `studies.regions.encoding`."""
 
@@ -29,14 +25,11 @@ class Encoding(Design):
     n_bootstrap: int = described("Resamples of subjects.", 5000, least=10)
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class VoxelEncoding(Design):
     """How time courses of voxels are predicted from models: `studies.encoding`."""
 
-    layers: tuple[int, ...] | None = described(
-        "Layers, 0 is the embedding output; all if not given.", None, least=0
-    )
+    layers: tuple[int, ...] | None = field_of(Scoring, "layers")
     nuisances: tuple[str, ...] = described(
         "What is always in, without a penalty: rate, length, frequency and position of the words, surprisal "
         "(of a trained causal model, its own), or attributes of the data set that are numbers.",
@@ -66,8 +59,7 @@ class VoxelEncoding(Design):
     )
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Languages:
     """How it is asked whether what was fitted on one language holds for others: `studies.languages`."""
 
@@ -117,15 +109,11 @@ class Languages:
         "Also run the audited study of each language by itself, into OUT/within/LANGUAGE.", True
     )
 
-    def __post_init__(self):
-        check_fields(self)
-
 
 CONDITION, JOINT = CANDIDATE_RULES = ("condition", "joint")
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Generalisation:
     """How it is asked whether what was fitted on some words holds for others: `studies.generalisation`."""
 
@@ -173,16 +161,10 @@ class Generalisation:
     confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
 
     def __post_init__(self):
-        check_fields(self)
-        for rule in self.candidates:
-            check_known("candidates=", rule, CANDIDATE_RULES)
-        if not self.candidates:
-            raise ValueError(f"candidates is empty: give {' or '.join(CANDIDATE_RULES)}, or both")
-        object.__setattr__(self, "candidates", tuple(dict.fromkeys(self.candidates)))
+        keep_known(self, "candidates", CANDIDATE_RULES)
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Figurative:
     """How it is asked which rewordings of figurative sentences are near to them: `studies.figurative`."""
 
@@ -223,12 +205,8 @@ class Figurative:
     confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
     seed: int = described("Of every draw, and of untrained weights.", 0, least=0)
 
-    def __post_init__(self):
-        check_fields(self)
 
-
-@documented
-@dataclass(frozen=True)
+@option_class
 class Abilities:
     """How it is measured what models can do: `studies.abilities`."""
 
@@ -250,12 +228,8 @@ class Abilities:
     confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
     seed: int = described("Of the resamples, and of untrained weights.", 0, least=0)
 
-    def __post_init__(self):
-        check_fields(self)
 
-
-@documented
-@dataclass(frozen=True)
+@option_class
 class Comparison:
     """How models are compared with one another: `studies.comparison`."""
 
@@ -263,9 +237,7 @@ class Comparison:
         f"Measures of similarity: {', '.join(MEASURES_ALONE)}.",
         ("cka", "mutual_knn"),
     )
-    layers: tuple[int, ...] | None = described(
-        "Layers, 0 is the embedding output; all if not given.", None, least=0
-    )
+    layers: tuple[int, ...] | None = field_of(Scoring, "layers")
     n_permutations: int = described(
         "Permutations of the words, and random halves of them; 0 leaves both out.",
         199,
@@ -274,15 +246,13 @@ class Comparison:
     )
 
     def __post_init__(self):
-        check_fields(self)
         check_measures(self.measures, "a comparison of models")
         if not self.measures:
             raise ValueError("measures is empty: give one or more, as cka")
         object.__setattr__(self, "measures", tuple(dict.fromkeys(self.measures)))
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Performance:
     """Which scores and tasks are related, and with how many draws: `studies.performance`."""
 
@@ -305,6 +275,3 @@ class Performance:
     n_bootstraps: int = described("Resamples of models and people.", 2000, least=100, most=100_000)
     confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
     seed: int = described("Of every draw.", 0, least=0)
-
-    def __post_init__(self):
-        check_fields(self)

@@ -1,12 +1,9 @@
 """The choices of a specification curve."""
 
-from dataclasses import dataclass
-
-from brainalign_jax.options import check_fields, described, documented
+from brainalign_jax.options import described, option_class
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class Specifications:
     """Every combination of the choices that papers differ in: `studies.specifications`."""
 
@@ -23,6 +20,3 @@ class Specifications:
         most=10_000,
         flag="draws",
     )
-
-    def __post_init__(self):
-        check_fields(self)

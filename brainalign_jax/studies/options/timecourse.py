@@ -1,15 +1,11 @@
 """The choices of studies over time."""
 
-from dataclasses import dataclass
-
-from brainalign_jax.names import check_known
-from brainalign_jax.options import check_fields, described, documented
+from brainalign_jax.options import described, keep_known, option_class
 
 TIME_METHODS = ("ridge", "procrustes", "rsa", "encoding")
 
 
-@documented
-@dataclass(frozen=True)
+@option_class
 class TimeCourse:
     """When in an epoch which layers are found: `studies.timecourse`."""
 
@@ -53,12 +49,7 @@ class TimeCourse:
     confidence: float = described("Of the intervals.", 0.95, above=0.0, below=1.0)
 
     def __post_init__(self):
-        check_fields(self)
-        for name in self.methods:
-            check_known("method", name, TIME_METHODS)
-        if not self.methods:
-            raise ValueError(f"methods is empty: give one or more of {', '.join(TIME_METHODS)}")
-        object.__setattr__(self, "methods", tuple(dict.fromkeys(self.methods)))
+        keep_known(self, "methods", TIME_METHODS, what="method")
         decodes = {"ridge", "procrustes"} & set(self.methods)
         if self.generalise_time and not decodes:
             raise ValueError("generalise_time needs a method that decodes: add ridge or procrustes")

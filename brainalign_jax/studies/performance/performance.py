@@ -33,7 +33,6 @@ from brainalign_jax.studies.performance.tasks import (
     two_kinds_of_reading,
 )
 from brainalign_jax.studies.performance.trajectories import trajectories
-from brainalign_jax.study import outputs
 from brainalign_jax.study.manifest import made_by
 from brainalign_jax.study.results import ResultTable
 
@@ -99,11 +98,7 @@ def run_performance(
             "ablated_parts": parts,
         },
     )
-    if output is not None:
-        with outputs.new_outputs(output) as new:
-            table.write(new)
-            report.write_report(table, new)
-    return table
+    return table.finished(output, report.write_report)
 
 
 def _sources(given: object, name: str) -> list:

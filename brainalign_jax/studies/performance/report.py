@@ -7,7 +7,8 @@ from pathlib import Path
 from brainalign_jax.studies.performance import figures, verdict
 from brainalign_jax.studies.performance.table import ALL, PerformanceTable
 from brainalign_jax.studies.performance.tasks import label_of
-from brainalign_jax.study.report import figure_parts, page
+from brainalign_jax.study.outputs import rows_with
+from brainalign_jax.study.report import page
 from brainalign_jax.study.report.wording import (
     counted,
     fraction,
@@ -37,28 +38,24 @@ _ABLATIONS = (
     "given norm",
 )
 _MODELS = ("model", "family", "parameters", "score", "task", "value", "step")
+_FACTS = (  # of the manifest
+    {"plan": "choice"},
+    ("scores", "tasks", "ablation", "command", "created", "versions"),
+)
 _MOST_LINES = 60
 
 
 def write_report(table: PerformanceTable, folder: str | Path) -> Path:
     """Write `folder`/figures and `folder`/report.html, one file that needs nothing else."""
-    folder = Path(folder)
-    level, answer = verdict.answer(table)
-    (folder / "figures").mkdir(exist_ok=True)
-    pictures = []
+    pictures = page.Figures(folder)
     for name, figure, caption in figures.draw_figures(table):
-        figure_parts.save(figure, folder / "figures" / f"{name}.png")
-        pictures.append(page.picture(name, figure, caption))
+        pictures.add(name, name, figure, caption)
     return page.write(
-        folder / "report.html",
+        folder,
         "performance",
         title="Alignment and what models can do",
         lead=_scope(table),
-        answer={
-            "level": level,
-            "answer": answer,
-            "text": verdict.headline(table).removeprefix(f"{answer}. "),
-        },
+        answer=page.opening(verdict.answer(table), verdict.headline(table)),
         verdicts=[judged.text for judged in verdict.verdicts(table)],
         how=_how(table),
         notes=table.manifest["notes"],
@@ -67,7 +64,7 @@ def write_report(table: PerformanceTable, folder: str | Path) -> Path:
         training=page.Table(_TRAINING, _training_lines(table), 3),
         ablations=page.Table(_ABLATIONS, _ablation_lines(table), 5),
         figures=pictures,
-        facts=_facts(table),
+        facts=page.facts_of(table.manifest, *_FACTS, empty=(None, "", (), [])),
     )
 
 
@@ -123,7 +120,7 @@ def _model_lines(table: PerformanceTable) -> list[list[str]]:
     for dataset, rows in table.rows.groupby("dataset", sort=False):
         best = verdict.strongest(rows)
         part = points[(points["dataset"] == dataset) & points["last"]]
-        part = part[(part["task"] == best["task"]) & (part["metric"] == best["metric"])]
+        part = rows_with(part, task=best["task"], metric=best["metric"])
         part = part.sort_values(["family", "n_params", "model"])[:_MOST_LINES]
         lines += [
             [
@@ -178,11 +175,3 @@ def _ablation_lines(table: PerformanceTable) -> list[list[str]]:
 
 def _cut(count: int) -> str:
     return f"The {_MOST_LINES} with the smallest p, of {count}." * (count > _MOST_LINES)
-
-
-def _facts(table: PerformanceTable) -> page.Table:
-    manifest = table.manifest
-    facts = [(f"choice: {key}", value) for key, value in manifest["plan"].items()]
-    facts += [(key, manifest[key]) for key in ("scores", "tasks", "ablation")]
-    facts += [(key, manifest[key]) for key in ("command", "created", "versions")]
-    return page.facts((key, value) for key, value in facts if value not in (None, "", (), []))

@@ -60,14 +60,6 @@ class PerformanceTable(outputs.StudyTable):
     file_name = FILE
     kind = "study of performance"
 
-    def verdict(self) -> str:
-        """What the study says, in words."""
-        from brainalign_jax.studies.performance import verdict
-
-        return "\n".join(
-            [verdict.headline(self), *(f"- {judged.text}" for judged in verdict.verdicts(self))]
-        )
-
     def write(self, folder: Path) -> None:
         """Write the files of `save` to a folder of `new_outputs`."""
         for name, rows in self.extras.items():

@@ -27,7 +27,6 @@ from brainalign_jax.studies.planning.table import (
     needed_rows,
     rows_of,
 )
-from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.manifest import made_by
 from brainalign_jax.study.options import EvidencePlan, Scoring
@@ -115,11 +114,7 @@ def run_planning(
         "notes": list(dict.fromkeys(notes)),
     }
     table = PlanTable(rows, facts, needed_rows(largest, expected, plan, pace))
-    if output is not None:
-        with outputs.new_outputs(output) as new:
-            table.write(new)
-            report.write_report(table, new)
-    return table
+    return table.finished(output, report.write_report)
 
 
 def _check_alike(pilots: Sequence[PilotScores]) -> None:

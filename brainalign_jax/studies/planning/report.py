@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from brainalign_jax.studies.planning import verdict
 from brainalign_jax.studies.planning.table import MOST_PEOPLE, PlanTable
+from brainalign_jax.study.outputs import rows_with
 from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.figure_parts import GREY
 from brainalign_jax.study.report.wording import fraction, interval, known, number, percent
@@ -19,36 +20,28 @@ _HEADER = (
 )  # fmt: skip
 _NEEDED = ("words", "repetitions", "minutes", "people", "at least", "at most")
 _MARKERS = "osD^vPX"
+_FACTS = ({"plan": "choice"}, ("pilots", "command", "created", "versions"))  # of the manifest
 _MOST_LINES = 200
 
 
 def write_report(table: PlanTable, folder: str | Path) -> Path:
     """Write `folder`/figures and `folder`/report.html, one file without scripts or external resources."""
-    folder = Path(folder)
-    level, answer = verdict.answer(table)
-    pictures = []
+    pictures = page.Figures(folder)
     if table.can_be_planned:
-        (folder / "figures").mkdir(exist_ok=True)
-        drawn = draw_curves(table)
-        figure_parts.save(drawn, folder / "figures" / "power.png")
-        pictures.append(page.picture("power", drawn, _caption(table)))
+        pictures.add("power", "power", draw_curves(table), _caption(table))
     row = table.rows.iloc[0]
     return page.write(
-        folder / "report.html",
+        folder,
         "planning",
         title="A plan of a study",
         lead=f"{row['dataset']}: {row['what']} ({row['model']}, {row['method']}).",
-        answer={
-            "level": level,
-            "answer": answer,
-            "text": verdict.headline(table).removeprefix(f"{answer}: "),
-        },
+        answer=page.opening(verdict.answer(table), verdict.headline(table)),
         verdicts=verdict.texts(table),
         how=_how(table),
         figures=pictures,
         needed=page.Table(_NEEDED, _needed_lines(table), 0),
         settings=page.Table(_HEADER, _lines(table), 0, _cut(len(table.rows))),
-        facts=_facts(table),
+        facts=page.facts_of(table.manifest, *_FACTS, empty=(None, "", (), [])),
     )
 
 
@@ -63,7 +56,7 @@ def draw_curves(table: PlanTable) -> Figure:
     banded = min(words, key=lambda n_words: abs(n_words - n_pilot))  # whose band is shown
     for axis, times in zip(axes, repetitions, strict=True):
         for place, n_words in enumerate(words):
-            part = rows[(rows["repetitions"] == times) & (rows["n_words"] == n_words)]
+            part = rows_with(rows, repetitions=times, n_words=n_words)
             style = dict(color=colours[n_words], markersize=4.5)
             marker = _MARKERS[place % len(_MARKERS)]
             axis.plot(part["n_people"], part["power"], linewidth=1.8, **style)
@@ -163,10 +156,3 @@ def _place(line: pd.Series) -> list[str]:
 
 def _cut(count: int) -> str:
     return f"The first {_MOST_LINES} of {count}." * (count > _MOST_LINES)
-
-
-def _facts(table: PlanTable) -> page.Table:
-    manifest = table.manifest
-    facts = [(f"choice: {key}", value) for key, value in manifest["plan"].items()]
-    facts += [(key, manifest[key]) for key in ("pilots", "command", "created", "versions")]
-    return page.facts((key, value) for key, value in facts if value not in (None, "", (), []))

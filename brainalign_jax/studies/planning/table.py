@@ -24,6 +24,7 @@ from brainalign_jax.studies.planning.power import LEAST_PEOPLE, GroupTest, power
 from brainalign_jax.studies.planning.simulate import simulated_p
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence.chance import rejected_share
+from brainalign_jax.study.report.wording import in_points
 
 COLUMNS = (
     "dataset", "model", "method", "test", "tested_by", "what", "n_people", "n_words", "repetitions",
@@ -52,23 +53,7 @@ class PlanTable(outputs.StudyTable):
 
     file_name = FILE
     kind = "plan of a study"
-
-    def write(self, folder) -> None:
-        """Write the files of `save` to a folder of `new_outputs`."""
-        from brainalign_jax.files import write_parquet
-
-        super().write(folder)
-        write_parquet(self.needed, folder / NEEDED_FILE)
-
-    @classmethod
-    def load(cls, folder):
-        """Read what `save` wrote; see `StudyTable.load`."""
-        from brainalign_jax.files import user_path
-
-        folder = user_path(folder, "folder")
-        content, files = outputs.read_manifest(folder, cls.kind)
-        rows = outputs.read_table(folder, cls.file_name, files)
-        return cls(rows, content, outputs.read_table(folder, NEEDED_FILE, files))
+    tables = {"needed": NEEDED_FILE}
 
     @property
     def can_be_planned(self) -> bool:
@@ -79,8 +64,7 @@ class PlanTable(outputs.StudyTable):
         """What is needed, in words."""
         from brainalign_jax.studies.planning import verdict
 
-        said = verdict.texts(self)
-        return "\n".join([verdict.headline(self), *(f"- {text}" for text in said)])
+        return in_points(verdict.headline(self), verdict.texts(self))
 
 
 class Forecast(NamedTuple):

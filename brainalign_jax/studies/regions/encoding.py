@@ -22,7 +22,6 @@ from brainalign_jax.studies.regions import scores as region_scores
 from brainalign_jax.studies.regions.recordings import RegionRecordings
 from brainalign_jax.studies.regions.table import RegionTable, effect_rows
 from brainalign_jax.study import computation as computing
-from brainalign_jax.study import outputs
 from brainalign_jax.study.manifest import made_by
 from brainalign_jax.study.names import UNTRAINED
 from brainalign_jax.study.score import volumes
@@ -61,10 +60,7 @@ def run_region_encoding(
         features[name] = word_features(recordings, name, encoding)
     table = score_regions(recordings, features, encoding=encoding, progress=progress)
     table = RegionTable(table.rows, table.manifest | made_by(command))
-    with outputs.new_outputs(output) as new:
-        table.write(new)
-        report.write_region_report(table, new)
-    return table
+    return table.finished(output, report.write_region_report)
 
 
 def word_features(recordings: RegionRecordings, model: str, encoding: Encoding) -> list[np.ndarray]:

@@ -24,7 +24,6 @@ def write_region_report(table: RegionTable, folder: str | Path) -> Path:
     model = short_names([manifest["model"]])[manifest["model"]]
     nuisances = plain_names(_few(table))
     shifts = int(table.rows["n_null"].max())
-    level, answer = verdict.answer(table)
     verdicts = verdict.verdicts(table)
     sections = [
         {
@@ -38,12 +37,12 @@ def write_region_report(table: RegionTable, folder: str | Path) -> Path:
         for part in manifest["parts"]
     ]
     return page.write(
-        Path(folder) / "report.html",
+        folder,
         "regions",
         title=f"{manifest['dataset']['name']}: what {model} adds to {nuisances}",
         lead=_scope(table, model),
         nuisances=nuisances,
-        answer={"level": level, "answer": answer, "text": verdict.headline(table)},
+        answer=page.opening(verdict.answer(table), verdict.headline(table)),
         sections=sections,
         encoding=manifest["encoding"],
         shifts=shifts,

@@ -8,6 +8,7 @@ import pandas as pd
 from brainalign_jax.studies.regions.recordings import RegionRecordings
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence import chance
+from brainalign_jax.study.outputs import rows_with
 from brainalign_jax.study.results import GROUP
 
 COLUMNS = (
@@ -39,10 +40,8 @@ class RegionTable(outputs.StudyTable):
 
     def group(self, metric: str, *, model: str = "", nuisances: str = "") -> pd.DataFrame:
         """Group rows of one score, one a region and part, indexed by (part, region)."""
-        rows = self.rows
-        wanted = (rows["metric"] == metric) & (rows["subject"] == GROUP)
-        wanted &= (rows["model"] == model) & (rows["nuisances"] == nuisances)
-        return rows[wanted].set_index(["part", "region"])
+        rows = rows_with(self.rows, metric=metric, subject=GROUP, model=model, nuisances=nuisances)
+        return rows.set_index(["part", "region"])
 
 
 def effect_rows(

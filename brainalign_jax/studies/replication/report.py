@@ -39,7 +39,7 @@ def write(
     for name, (figure, _) in figures.items():
         figure_parts.save(figure, Path(folder) / "figures" / f"{name}.png")
     page.write(
-        Path(folder) / "report.html",
+        folder,
         "replication",
         title="Replication of Li et al. 2023",
         warning=summary.SIMULATED_WARNING if simulated else "",

@@ -34,28 +34,21 @@ _SHOWN = 10  # rows of the table of specifications, from either end
 
 def write_report(table: SpecificationTable, folder: str | Path) -> Path:
     """Write `folder`/report.html, without scripts or external resources, and its figures to figures/."""
-    folder = Path(folder)
-    (folder / "figures").mkdir(exist_ok=True)
     judged = verdict.verdicts(table)
     labels = short_names(list(table.manifest["curves"]))
-    figures = []
+    figures = page.Figures(folder)
     for place, own in enumerate(judged, 1):
-        drawn = draw_curve(table, own.model)
-        figure_parts.save(drawn, folder / "figures" / f"specification_curve_{place}.png")
-        figures.append(
-            page.picture(
-                f"specification curve {labels[own.model]}", drawn, _caption(table, own.model)
-            )
-        )
-    level, answer = verdict.answer(table)
+        name = f"specification curve {labels[own.model]}"
+        drawn, caption = draw_curve(table, own.model), _caption(table, own.model)
+        figures.add(f"specification_curve_{place}", name, drawn, caption)
     manifest = table.manifest
     return page.write(
-        folder / "report.html",
+        folder,
         "specifications",
         title=f"{manifest['dataset']['name']}: specification curve",
         lead=_scope(table),
         warning=page_warning(manifest),
-        answer={"level": level, "answer": answer, "text": " ".join(own.text for own in judged)},
+        answer=page.opening(verdict.answer(table), " ".join(own.text for own in judged)),
         notes=manifest["notes"],
         figures=figures,
         joint=page.Table(*_joint(table, labels), 1),

@@ -14,7 +14,6 @@ from pathlib import Path
 import pandas as pd
 
 from brainalign_jax.embedding import Embedding
-from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.names import expanded, model_names, vectors_in
 from brainalign_jax.neural.readers import Dataset
@@ -34,7 +33,7 @@ from brainalign_jax.study import outputs
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.draws import default_kind
-from brainalign_jax.study.manifest import manifest
+from brainalign_jax.study.manifest import manifest, model_facts
 from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.progress import SCORES, VECTORS, Progress, Stage
 from brainalign_jax.study.registry import check_decoders
@@ -72,7 +71,7 @@ def run_specifications(
     `run_study`.
     """
     check_decoders((plan.method,), "a specification curve")
-    output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    output, cache = outputs.output_and_cache(output_dir, cache_dir)
     names, given = model_names(dict.fromkeys(expanded(models))), vectors_in(models)
     stimulus = dataset.stimulus
     how = dict(
@@ -110,7 +109,6 @@ def run_specifications(
             f"{len(specifications):,} specifications and {plan.n_nulls:,} draws make {n_values:,} scores, "
             f"above {_MOST_VALUES:,}: lower --draws, or leave levels of --choices out"
         )
-    cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
     scoring = Scoring((plan.method,), specifications[0].protocol, (1,), None, lower, seed)
     study = Study(dataset, names, scoring, computation, embedding, given=given, cache=cache)
     computing.keep_compiled_programs()
@@ -158,11 +156,7 @@ def run_specifications(
         told.complete(SCORES)
     facts = manifest(
         study,
-        [
-            {"name": own.model, "fingerprint": own.fingerprint(), **own.meta}
-            for of_name in vectors.values()
-            for own in of_name.values()
-        ],
+        [model_facts(own) for of_name in vectors.values() for own in of_name.values()],
         loaded.fingerprints,
         command=command,
         simulated=simulated,
@@ -179,11 +173,7 @@ def run_specifications(
     table = SpecificationTable(
         pd.concat(tables, ignore_index=True), facts, pd.concat(drawn, ignore_index=True)
     )
-    if output is not None:
-        with outputs.new_outputs(output) as new:
-            table.write(new)
-            report.write_report(table, new)
-    return table
+    return table.finished(output, report.write_report)
 
 
 # One level of every choice but the folds: what is asked of the words before there are levels.

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.files import write_parquet
 from brainalign_jax.language import Embeddings
 from brainalign_jax.studies.specifications.choices import CHOICES, Specification
 from brainalign_jax.studies.specifications.curve import joint_test, p_values, parts_of
@@ -40,21 +38,7 @@ class SpecificationTable(outputs.StudyTable):
     draws: pd.DataFrame = field(default_factory=pd.DataFrame)
     file_name = FILE
     kind = "specification curve"
-
-    def write(self, folder: Path) -> None:
-        """Write the files of `save` to a folder of `outputs.new_outputs`."""
-        super().write(folder)
-        write_parquet(self.draws, folder / DRAWS)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> SpecificationTable:
-        """Read what `save` wrote.
-
-        Raises: FileNotFoundError or ValueError naming the file that is missing, damaged or another study's.
-        """
-        table = super().load(folder)
-        _, files = outputs.read_manifest(Path(folder), cls.kind)
-        return cls(table.rows, table.manifest, outputs.read_table(Path(folder), DRAWS, files))
+    tables = {"draws": DRAWS}
 
     @property
     def varied(self) -> dict[str, list[str]]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from brainalign_jax.studies.timecourse import verdict
 from brainalign_jax.studies.timecourse.table import TimeCourseTable
 from brainalign_jax.study.evidence.chance import LEVEL
+from brainalign_jax.study.outputs import rows_with
 from brainalign_jax.study.report import figure_parts, page
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 from brainalign_jax.study.report.wording import (
@@ -33,11 +37,9 @@ _FACTS = (  # of the manifest
 
 def write_report(table: TimeCourseTable, folder: str | Path) -> Path:
     """Write `folder`/report.html, one file that needs nothing else, and its figures to figures/."""
-    folder = Path(folder)
-    (folder / "figures").mkdir(exist_ok=True)
     judged = verdict.verdicts(table)
     labels = short_names(list(dict.fromkeys(shown.model for shown in judged)))
-    figures = []
+    figures = page.Figures(folder)
     for place, shown in enumerate(judged, 1):
         label = f"{labels[shown.model]}, {shown.method}"
         for kind, draw, caption in (
@@ -45,21 +47,18 @@ def write_report(table: TimeCourseTable, folder: str | Path) -> Path:
             ("time_course", draw_time_course, _curve_caption),
         ):
             drawn = draw(table, shown.model, shown.method)
-            figure_parts.save(drawn, folder / "figures" / f"{kind}_{place}.png")
-            figures.append(page.picture(f"{kind} {label}", drawn, caption(table, label)))
+            figures.add(f"{kind}_{place}", f"{kind} {label}", drawn, caption(table, label))
     for place, model in enumerate(dict.fromkeys(table.maps["model"]) if len(table.maps) else (), 1):
         drawn = draw_time_by_time(table, model)
-        figure_parts.save(drawn, folder / "figures" / f"time_by_time_{place}.png")
-        figures.append(page.picture(f"time by time {model}", drawn, _map_caption(labels[model])))
-    level, answer = verdict.answer(table)
-    headline = verdict.headline(table).removeprefix(f"{answer}. ")
+        caption = _map_caption(labels[model])
+        figures.add(f"time_by_time_{place}", f"time by time {model}", drawn, caption)
     manifest = table.manifest
     return page.write(
-        folder / "report.html",
+        folder,
         "timecourse",
         title=f"{manifest['dataset']['name']}: over time",
         lead=_scope(table),
-        answer={"level": level, "answer": answer, "text": headline},
+        answer=page.opening(verdict.answer(table), verdict.headline(table)),
         verdicts=[shown.text for shown in judged],
         notes=manifest["notes"],
         how=_how(table),
@@ -74,19 +73,8 @@ def draw_time_by_layer(table: TimeCourseTable, model: str, method: str) -> Figur
     rows = verdict.group_rows(table, model, method)
     values = rows.pivot(index="layer", columns="time", values="value")
     is_found = rows.pivot(index="layer", columns="time", values="p_max").to_numpy() < LEVEL
-    figure, (axis,) = figure_parts.panels(1, width=6.2)
-    axis.grid(False)
     chance = float(rows["chance"].iloc[0])
-    largest = max(float(np.abs(values.to_numpy() - chance).max()), 1e-6)
-    image = axis.pcolormesh(
-        values.columns,
-        values.index,
-        values.to_numpy(),
-        cmap="RdBu_r",
-        vmin=chance - largest,
-        vmax=chance + largest,
-        shading="nearest",
-    )
+    figure, axis, image = _map_about_chance(values, chance, width=6.2)
     times, layers = np.meshgrid(values.columns, values.index)
     edge = {"markeredgecolor": "white", "markeredgewidth": 0.6}  # seen on dark cells, too
     axis.plot(times[is_found], layers[is_found], "o", color="black", markersize=4, **edge)
@@ -104,8 +92,7 @@ def draw_time_course(table: TimeCourseTable, model: str, method: str) -> Figure:
     layer = rows.loc[rows["value"].idxmax(), "layer"]
     rows = rows[rows["layer"] == layer]
     figure, (axis,) = figure_parts.panels(1, width=6.2)
-    own = table.rows
-    own = own[(own["model"] == model) & (own["method"] == method) & (own["layer"] == layer)]
+    own = rows_with(table.rows, model=model, method=method, layer=layer)
     own = own[(own["metric"] == rows["metric"].iloc[0]) & (own["subject"] != GROUP)]
     for _, person in own.groupby("subject"):
         axis.plot(person["time"], person["value"], color=OKABE_ITO[0], alpha=0.25, linewidth=0.8)
@@ -139,30 +126,37 @@ def draw_time_course(table: TimeCourseTable, model: str, method: str) -> Figure:
 
 def draw_time_by_time(table: TimeCourseTable, model: str) -> Figure:
     """The group's rank accuracy, fitted in one window and tested in another."""
-    rows = table.maps
-    rows = rows[(rows["model"] == model) & (rows["subject"] == GROUP)]
+    rows = rows_with(table.maps, model=model, subject=GROUP)
     rows = rows.assign(
         fitted=(rows["fitted_start"] + rows["fitted_stop"]) / 2,
         tested=(rows["window_start"] + rows["window_stop"]) / 2,
     )
     values = rows.pivot(index="fitted", columns="tested", values="value")
-    figure, (axis,) = figure_parts.panels(1, width=5.4)
-    axis.grid(False)
-    largest = max(float(np.abs(values.to_numpy() - 0.5).max()), 1e-6)
-    image = axis.pcolormesh(
-        values.columns,
-        values.index,
-        values.to_numpy(),
-        cmap="RdBu_r",
-        vmin=0.5 - largest,
-        vmax=0.5 + largest,
-        shading="nearest",
-    )
+    figure, axis, image = _map_about_chance(values, 0.5, width=5.4)
     axis.axvline(0, color=GREY, linewidth=0.8)
     axis.axhline(0, color=GREY, linewidth=0.8)
     figure_parts.label([axis], "tested at (s)", "fitted at (s)")
     figure.colorbar(image, ax=axis).set_label("rank accuracy", fontsize=11)
     return figure
+
+
+def _map_about_chance(
+    values: pd.DataFrame, chance: float, *, width: float
+) -> tuple[Figure, Axes, QuadMesh]:
+    """A cell a value, its columns across and its index up; white is chance."""
+    figure, (axis,) = figure_parts.panels(1, width=width)
+    axis.grid(False)
+    largest = max(float(np.abs(values.to_numpy() - chance).max()), 1e-6)
+    image = axis.pcolormesh(
+        values.columns,
+        values.index,
+        values.to_numpy(),
+        cmap="RdBu_r",
+        vmin=chance - largest,
+        vmax=chance + largest,
+        shading="nearest",
+    )
+    return figure, axis, image
 
 
 def _cells_caption(table: TimeCourseTable, label: str) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.files import write_parquet
 from brainalign_jax.neural.readout import Window
 from brainalign_jax.studies.options import TimeCourse
 from brainalign_jax.studies.timecourse import inference, latency
@@ -47,38 +45,11 @@ class TimeCourseTable(outputs.StudyTable):
     """
 
     peaks: pd.DataFrame = field(default_factory=pd.DataFrame)
-    maps: pd.DataFrame = field(default_factory=pd.DataFrame)
+    maps: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(MAP_COLUMNS)))
     file_name = FILE
     kind = "study over time"
-
-    def write(self, folder: Path) -> None:
-        """Write the files of `save` to a folder of `outputs.new_outputs`."""
-        super().write(folder)
-        write_parquet(self.peaks, folder / PEAKS)
-        if len(self.maps):
-            write_parquet(self.maps, folder / MAPS)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> TimeCourseTable:
-        """Read what `save` wrote.
-
-        Raises: FileNotFoundError or ValueError naming the file that is missing, damaged or another study's.
-        """
-        table = super().load(folder)
-        _, files = outputs.read_manifest(Path(folder), cls.kind)
-        peaks = outputs.read_table(Path(folder), PEAKS, files)
-        maps = pd.DataFrame(columns=list(MAP_COLUMNS))
-        if MAPS in (files or ()):
-            maps = outputs.read_table(Path(folder), MAPS, files)
-        return cls(table.rows, table.manifest, peaks, maps)
-
-    def verdict(self) -> str:
-        """From when to when which layers are found, and whether later layers are found later, in words."""
-        from brainalign_jax.studies.timecourse import verdict
-
-        return "\n".join(
-            [verdict.headline(self), *(f"- {judged.text}" for judged in verdict.verdicts(self))]
-        )
+    tables = {"peaks": PEAKS, "maps": MAPS}
+    optional = ("maps",)
 
 
 def rows_of(

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from brainalign_jax.embedding import Embedding
-from brainalign_jax.files import output_folder
 from brainalign_jax.language import Embeddings
 from brainalign_jax.names import expanded, model_names, vectors_in
 from brainalign_jax.neural.readers import Dataset
@@ -46,8 +45,9 @@ from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.draws import default_kind
 from brainalign_jax.study.evidence.nulls import NullPlan
-from brainalign_jax.study.manifest import manifest
+from brainalign_jax.study.manifest import manifest, model_facts
 from brainalign_jax.study.options import Scoring
+from brainalign_jax.study.outputs import rows_with
 from brainalign_jax.study.progress import SCORES, TESTS, VECTORS, Progress, Stage
 from brainalign_jax.study.results import GROUP, about_model
 from brainalign_jax.study.score.problem import left_out_words, said_of_left_out
@@ -80,7 +80,7 @@ def run_timecourse(
     Raises: ValueError for vectors of one name, recordings without a time axis, windows that do not fit the
     epoch, epochs of people that differ in time, or too few words.
     """
-    output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    output, cache = outputs.output_and_cache(output_dir, cache_dir)
     names = model_names(dict.fromkeys(expanded(models)))
     reference = read_epochs(dataset, dataset.subjects[0])
     windows = chosen_windows(reference, plan)
@@ -98,7 +98,6 @@ def run_timecourse(
         check_draws(dataset.stimulus, words & (token_to_type >= 0), plan.methods)
     if "rsa" in plan.methods:
         similarity.check_rsa(scoring)
-    cache = (output and output / "cache") if cache_dir is None else Path(cache_dir)
     study = Study(
         dataset,
         names,
@@ -165,9 +164,7 @@ def run_timecourse(
         maps = _maps(study, recordings, vectors, windows, decoders[0], all_peaks)
     notes += known.said(ceilings)
     notes += _said_of_clusters(all_rows, plan, len(dataset.subjects))
-    models_facts = [
-        {"name": model.model, "fingerprint": model.fingerprint(), **model.meta} for model in vectors
-    ]
+    models_facts = [model_facts(model) for model in vectors]
     facts = manifest(
         study, models_facts, fingerprints, command=command, simulated=simulated, notes=notes
     )
@@ -187,11 +184,7 @@ def run_timecourse(
         "order": orders,
     }
     table = TimeCourseTable(all_rows, facts, all_peaks, maps)
-    if output is not None:
-        with outputs.new_outputs(output) as new:
-            table.write(new)
-            report.write_report(table, new)
-    return table
+    return table.finished(output, report.write_report)
 
 
 def _p_models(
@@ -331,7 +324,7 @@ def _maps(
     places = np.repeat(np.arange(n_windows), n_windows), np.tile(np.arange(n_windows), n_windows)
     tables = []
     for model in vectors:
-        own = peaks[(peaks["model"] == model.model) & (peaks["method"] == method)]
+        own = rows_with(peaks, model=model.model, method=method)
         layer = int(own.loc[own["value"].idxmax(), "layer"])
         maps = {}
         for subject in study.dataset.subjects:

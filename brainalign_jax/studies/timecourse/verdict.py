@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 
 from brainalign_jax.studies.timecourse.latency import FEWEST_LAYERS, span_of
 from brainalign_jax.studies.timecourse.table import TimeCourseTable
 from brainalign_jax.study.evidence.chance import LEVEL
+from brainalign_jax.study.report.judged import Judged, labelled_pairs
 from brainalign_jax.study.report.wording import (
     counted,
     fraction,
     listed,
     number,
     probability,
-    short_names,
 )
 from brainalign_jax.study.results import GROUP
 
@@ -44,25 +42,11 @@ ANSWERS = {
 }
 
 
-class TimeCourseVerdict(NamedTuple):
-    """model, method; answer: of ANSWERS; text: the sentences."""
-
-    model: str
-    method: str
-    answer: str
-    text: str
-
-
-def verdicts(table: TimeCourseTable) -> list[TimeCourseVerdict]:
+def verdicts(table: TimeCourseTable) -> list[Judged]:
     """One verdict a model and method. "found": the group's scores of some window and layer are above those
     that the largest of all windows and layers has in the draws; "before": of a window before the onset, too.
     """
-    pairs = table.peaks[["model", "method"]].drop_duplicates()
-    labels = short_names(list(dict.fromkeys(pairs["model"])))
-    return [
-        _verdict(table, model, method, labels[model])
-        for model, method in pairs.itertuples(index=False)
-    ]
+    return [_verdict(table, *pair) for pair in labelled_pairs(table.peaks)]
 
 
 def headline(table: TimeCourseTable) -> str:
@@ -77,13 +61,13 @@ def answer(table: TimeCourseTable) -> tuple[str, str]:
     return LEVELS[best.answer], ANSWERS[best.answer]
 
 
-def _best(table: TimeCourseTable) -> TimeCourseVerdict:
+def _best(table: TimeCourseTable) -> Judged:
     """The verdict of the model that is least likely by chance; where there are several, that is no answer of
     its own: each is "picked" unless it is above the largest of all models in the draws."""
     judged = [verdict for verdict in verdicts(table) if verdict.method == first_method(table)]
     p_models = table.manifest.get("p_models", {})
 
-    def p_of(verdict: TimeCourseVerdict) -> float:
+    def p_of(verdict: Judged) -> float:
         return p_models.get(f"{verdict.model}, {verdict.method}", np.nan)
 
     if len(judged) > 1:
@@ -91,7 +75,7 @@ def _best(table: TimeCourseTable) -> TimeCourseVerdict:
     return min(judged, key=lambda verdict: (list(ANSWERS).index(verdict.answer), p_of(verdict)))
 
 
-def _over_models(verdict: TimeCourseVerdict, p: float, n_models: int) -> TimeCourseVerdict:
+def _over_models(verdict: Judged, p: float, n_models: int) -> Judged:
     """The verdict of one of several models, whose p over all of them is NaN where nothing was drawn."""
     if np.isnan(p):
         return verdict
@@ -127,7 +111,7 @@ def seconds(span: tuple[float, float]) -> str:
     return f"{number(span[0]).replace('-', '−')} to {number(span[1]).replace('-', '−')} s"
 
 
-def _verdict(table: TimeCourseTable, model: str, method: str, label: str) -> TimeCourseVerdict:
+def _verdict(table: TimeCourseTable, model: str, method: str, label: str) -> Judged:
     rows = group_rows(table, model, method)
     peaks = table.peaks[(table.peaks["model"] == model) & (table.peaks["method"] == method)]
     metric = NAMES[rows["metric"].iloc[0]]
@@ -139,10 +123,10 @@ def _verdict(table: TimeCourseTable, model: str, method: str, label: str) -> Tim
     )
     n_draws = table.manifest["n_draws"].get(method, 0)
     if n_draws < FEWEST_DRAWS:
-        return TimeCourseVerdict(model, method, "untested", f"{label}, {method}: {top}.")
+        return Judged(model, method, "untested", f"{label}, {method}: {top}.")
     found_peaks = peaks[peaks["found_from"].notna()]
     if found_peaks.empty:
-        return TimeCourseVerdict(model, method, "chance", f"{label}, {method}: {top}.")
+        return Judged(model, method, "chance", f"{label}, {method}: {top}.")
     said = [f"{label}, {method}: {_found_when(rows, found_peaks, len(peaks))}, {top}."]
     said.append(_order(table, model, method))
     early = rows[(rows["p_max"] < LEVEL) & (rows["window_stop"] <= 1e-9)]
@@ -154,7 +138,7 @@ def _verdict(table: TimeCourseTable, model: str, method: str, label: str) -> Tim
             else ("nothing of a word can be known before it: look at filters and baseline")
         )
         said.append(f"Also found before the onset, in {counted(len(early), 'cell')}: {why}.")
-    return TimeCourseVerdict(model, method, "before" if len(early) else "found", " ".join(said))
+    return Judged(model, method, "before" if len(early) else "found", " ".join(said))
 
 
 def _found_when(rows: pd.DataFrame, found_peaks: pd.DataFrame, n_layers: int) -> str:

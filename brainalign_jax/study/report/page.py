@@ -62,7 +62,8 @@ def facts_of(
         for group, called in groups.items()
         for key, value in manifest[group].items()
     ]
-    known.append(("models", ", ".join(model["name"] for model in manifest["models"])))
+    if "models" in manifest:
+        known.append(("models", ", ".join(model["name"] for model in manifest["models"])))
     known += [(name, manifest[name]) for name in names]
     known.append(("working_folder", manifest.get("working_folder")))
     return facts((key, value) for key, value in known if value not in empty)
@@ -86,8 +87,31 @@ class Picture(NamedTuple):
     png: str
 
 
-def write(path: Path, template: str, **values) -> Path:
-    """Write the page that a template makes of the values, whole or not at all."""
+class Figures(list[Picture]):
+    """The figures of a report, each of them a PNG in `folder`/figures, too."""
+
+    def __init__(self, folder: str | Path):
+        super().__init__()
+        self._folder = Path(folder) / "figures"
+
+    def add(self, file: str, name: str, drawn: Figure, caption: str) -> None:
+        """Take a figure in. file: of the PNG, without its ending; name: what the picture is called."""
+        self._folder.mkdir(exist_ok=True)
+        figure_parts.save(drawn, self._folder / f"{file}.png")
+        self.append(picture(name, drawn, caption))
+
+
+def opening(answered: tuple[str, str], text: str) -> dict[str, str]:
+    """What a page opens with: (level, answer), and the text, without the answer where it begins with it."""
+    level, answer = answered
+    for end in (".", ":"):
+        text = text.removeprefix(f"{answer}{end}").strip()
+    return {"level": level, "answer": answer, "text": text}
+
+
+def write(folder: str | Path, template: str, **values) -> Path:
+    """Write the page that a template makes of the values to `folder`/report.html, whole or not at all."""
+    path = Path(folder) / "report.html"
     content = render(template, **values)
     with new_file(path) as file:
         file.write(content.encode())

@@ -54,7 +54,7 @@ def write_report(
     # The page opens with what the verdict rests on, else with the first figure there is.
     picture = evidence["parts"][0]["figure"] if evidence else pictures.pop(0) if pictures else None
     return page.write(
-        Path(folder) / "report.html",
+        folder,
         "study",
         title=f"{_dataset(table)}: language models and brain responses",
         lead=_scope(table),

@@ -92,6 +92,11 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def in_points(headline: str, texts: Iterable[str]) -> str:
+    """A headline, and a line with a dash for each text."""
+    return "\n".join([headline, *(f"- {text}" for text in texts)])
+
+
 def counted(count: int, noun: str) -> str:
     """ "1 subject", "3 subjects"."""
     return f"{count} {noun}{'s' * (count != 1)}"

@@ -45,8 +45,22 @@ def test_a_value_that_is_missing_is_an_error(tmp_path):
     values = ladder()
     del values["command"]
     with pytest.raises(jinja2.UndefinedError, match="command"):
-        page.write(tmp_path / "report.html", "ladder", **values)
+        page.write(tmp_path, "ladder", **values)
     assert not list(tmp_path.iterdir())
+
+
+def test_figures_are_in_the_page_and_in_a_folder(tmp_path):
+    figures = page.Figures(tmp_path)
+    assert not list(tmp_path.iterdir())
+    figures.add("by_layer_1", "by_layer model", Figure(figsize=(2, 2)), "A caption.")
+    assert [(shown.alt, shown.caption) for shown in figures] == [("by layer model", "A caption.")]
+    assert (tmp_path / "figures" / "by_layer_1.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("text", ["Yes. It does.", "Yes: It does.", "It does."])
+def test_an_opening_does_not_say_its_answer_twice(text):
+    said = page.opening(("real", "Yes"), text)
+    assert said == {"level": "real", "answer": "Yes", "text": "It does."}
 
 
 def test_every_level_has_a_colour():
