@@ -178,7 +178,7 @@ def test_vectors_that_are_handed_in_score_as_those_of_a_file(dataset, vectors_fi
         progress=False,
     )
     of_file = run_study(dataset, [f"static:{vectors_file}"], **options)
-    values = np.float32([[f"{x:.6f}" for x in row] for row in planted[0][1]])
+    values = np.float32([[f"{x:.9g}" for x in row] for row in planted[0][1]])
     handed = run_study(dataset, make_embeddings(words, values[None], name="mine"), **options)
     assert [model["name"] for model in handed.manifest["models"]] == ["mine"]
     for table in ("rows", "nulls", "evidence"):
