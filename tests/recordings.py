@@ -1,6 +1,7 @@
 """Small recordings and models, as the study sees them."""
 
 import numpy as np
+import pandas as pd
 
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.responses import WordResponses
@@ -18,10 +19,39 @@ def make_responses(stimulus, values, *, subject="S1"):
     return WordResponses(subject, values, stimulus, np.ones(len(values), bool), {})
 
 
-def write_vectors(path, values):
-    """A file of word vectors [N, D], of word0, word1 and so on."""
-    lines = (" ".join(f"{x:.4f}" for x in row) for row in values)
-    path.write_text("".join(f"word{i} {line}\n" for i, line in enumerate(lines)), "utf-8")
+def write_vectors(path, values, words=None):
+    """A file of word vectors [N, D] of words, by default word0, word1 and so on; its name as a model."""
+    words = words or [f"word{i}" for i in range(len(values))]
+    rows = (" ".join(f"{x:.9g}" for x in row) for row in values)
+    lines = (f"{word} {row}\n" for word, row in zip(words, rows, strict=True))
+    path.write_text("".join(lines), "utf-8")
+    return f"static:{path}"
+
+
+def write_table(path, words, values):
+    """A person's responses [N, V] as a table of a row a word; its folder is made if need be."""
+    path.parent.mkdir(exist_ok=True)
+    frame = pd.DataFrame(values).add_prefix("v")
+    frame.insert(0, "word", words)
+    frame.to_csv(path, index=False)
+
+
+# Of a simulated release: its words are answered strongly, 5 s after they begin.
+PEAKED = {"word_duration": 3.0, "snr": 3.0, "drift": 0.2, "responsive": 1.0}
+
+
+def assert_peaked(load, vectors):
+    """Responses of load(delay) carry the words' vectors [N, D] after 5 s, more than after 2 s or 9 s."""
+
+    def fit(delay):
+        responses = load(delay)
+        kept = responses.valid
+        design, values = np.c_[vectors[kept], np.ones(kept.sum())], responses.values[kept]
+        rest = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+        return 1 - rest.var() / values.var()
+
+    at_peak = fit(5.0)
+    assert at_peak > 0.3 and at_peak > fit(2.0) + 0.1 and at_peak > fit(9.0) + 0.1
 
 
 def planted_study(n_layers=5, n_words=60, n_subjects=2, width=12, seed=0):

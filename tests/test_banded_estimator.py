@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -15,15 +14,6 @@ from brainalign_jax.estimators import RidgeAligner
 
 ALPHAS = (0.1, 10.0, 1000.0)
 GROUPS = ["syntax"] * 4 + ["audio"] * 20
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Compilation is nearly all the time that these tests take, and no result depends on its effort."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @parametrize_with_checks([BandedRidgeAligner(cv=2)])

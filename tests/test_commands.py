@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from recordings import write_table, write_vectors
 from small_models import add_letter_tokenizer, save_checkpoint
 
 from brainalign_jax import cli
@@ -26,14 +27,10 @@ def here(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((len(WORDS), 8))
     data = tmp_path / "the data"
-    data.mkdir()
     for subject in ("s1", "s2"):
         values = vectors @ rng.standard_normal((8, 12)) + rng.standard_normal((len(WORDS), 12))
-        lines = [",".join([word, *map(str, row)]) for word, row in zip(WORDS, values, strict=True)]
-        header = ",".join(["word", *(f"v{i}" for i in range(12))])
-        (data / f"{subject}.csv").write_text("\n".join([header, *lines]) + "\n")
-    lines = [" ".join([word, *map(str, row)]) for word, row in zip(WORDS, vectors, strict=True)]
-    (tmp_path / "vectors.txt").write_text("\n".join(lines) + "\n")
+        write_table(data / f"{subject}.csv", WORDS, values)
+    write_vectors(tmp_path / "vectors.txt", vectors, WORDS)
     work = tmp_path / "wörk"
     work.mkdir()
     monkeypatch.chdir(work)

@@ -13,6 +13,7 @@ from shutil import copy, copytree, ignore_patterns
 
 import numpy as np
 import pytest
+from recordings import write_table, write_vectors
 
 import brainalign_jax
 
@@ -152,12 +153,8 @@ def test_the_installed_command_scores_a_table(installed, tmp_path):
     words = [f"word{i}" for i in range(24)]
     vectors = rng.standard_normal((24, 4))
     responses = vectors @ rng.standard_normal((4, 6)) + 0.3 * rng.standard_normal((24, 6))
-    header = ",".join(["word", *(f"region{i}" for i in range(6))])
-    rows = [",".join([word, *map(str, row)]) for word, row in zip(words, responses, strict=True)]
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "S1.csv").write_text("\n".join([header, *rows]) + "\n")
-    lines = [" ".join([word, *map(str, row)]) for word, row in zip(words, vectors, strict=True)]
-    (tmp_path / "vectors.txt").write_text("\n".join(lines) + "\n")
+    write_table(tmp_path / "data" / "S1.csv", words, responses)
+    write_vectors(tmp_path / "vectors.txt", vectors)
     options = (
         "--dataset=table --data_dir=data/S1.csv --models=static:vectors.txt --methods=procrustes"
     )

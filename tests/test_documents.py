@@ -1,5 +1,6 @@
 """README.md and docs/: every block is run as it is printed, or says why not; options and links exist."""
 
+import functools
 import importlib.util
 import re
 from pathlib import Path
@@ -136,6 +137,7 @@ def test_commands_that_are_not_run_exist_with_their_options(name):
     assert set(re.findall(r"(?<![\w-])--([a-zA-Z][\w-]*)", text)) <= known_options() | FOREIGN
 
 
+@functools.cache
 def known_options() -> set[str]:
     """Options of all commands, experiments and benchmarks."""
     known = {option.name for name in cli.COMMANDS for option in cli.command(name).options}

@@ -23,15 +23,6 @@ ALPHAS = tuple(np.logspace(-2, 4, 9).tolist())
 TALL, WIDE = (40, 12), (25, 60)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Compilation is nearly all the time that these tests take, and no result depends on its effort."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @parametrize_with_checks([ProcrustesAligner(), RidgeAligner()])
 def test_follows_scikit_learn(estimator, check):
     check(estimator)

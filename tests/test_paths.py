@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from recordings import make_embeddings, make_responses
+from recordings import make_embeddings, make_responses, write_vectors
 from simulate.alice import simulate_alice
 from simulate.bids import simulate_bids
 from small_models import add_letter_tokenizer, save_checkpoint
@@ -67,9 +67,8 @@ def model(here):
 
 
 def vectors_file(folder, words):
-    rows = np.random.default_rng(0).standard_normal((len(words), 4)).round(3)
-    lines = [f"{word} {' '.join(map(str, row))}" for word, row in zip(words, rows, strict=True)]
-    (folder / "vectors.txt").write_text("\n".join(lines) + "\n")
+    values = np.random.default_rng(0).standard_normal((len(words), 4))
+    write_vectors(folder / "vectors.txt", values, words)
 
 
 def test_a_model_and_a_cache_by_relative_paths(here, model, away, monkeypatch):

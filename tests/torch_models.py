@@ -9,58 +9,23 @@ import numpy as np
 import torch
 import transformers
 
+_USUAL = dict(hidden_size=24, num_hidden_layers=3, num_attention_heads=3, intermediate_size=20)
+_USUAL |= dict(max_position_embeddings=16)
+_OPT = {name: size for name, size in _USUAL.items() if name != "intermediate_size"}
 SIZES = {
-    "bert": dict(
-        hidden_size=24,
-        num_hidden_layers=3,
-        num_attention_heads=3,
-        intermediate_size=20,
-        max_position_embeddings=16,
-    ),
+    "bert": _USUAL,
     "gpt2": dict(n_embd=24, n_layer=3, n_head=3, n_positions=16, bos_token_id=0, eos_token_id=0),
-    "opt": dict(
-        hidden_size=24,
-        num_hidden_layers=3,
-        num_attention_heads=3,
-        ffn_dim=20,
-        max_position_embeddings=16,
-    ),
-    "roberta": dict(
-        hidden_size=24,
-        num_hidden_layers=3,
-        num_attention_heads=3,
-        intermediate_size=20,
-        max_position_embeddings=18,
-        type_vocab_size=1,
-    ),
+    "opt": _OPT | dict(ffn_dim=20),
+    "roberta": _USUAL | dict(max_position_embeddings=18, type_vocab_size=1),
     "distilbert": dict(dim=24, n_layers=3, n_heads=3, hidden_dim=20, max_position_embeddings=16),
-    "gpt_neo": dict(
-        hidden_size=24,
-        num_layers=4,
-        num_heads=3,
-        attention_types=[[["global", "local"], 2]],
-        max_position_embeddings=16,
-        window_size=5,
-        bos_token_id=0,
-        eos_token_id=0,
+    "gpt_neo": dict(hidden_size=24, num_layers=4, num_heads=3, max_position_embeddings=16)
+    | dict(
+        attention_types=[[["global", "local"], 2]], window_size=5, bos_token_id=0, eos_token_id=0
     ),
-    "gpt_neox": dict(
-        hidden_size=24,
-        num_hidden_layers=3,
-        num_attention_heads=3,
-        intermediate_size=20,
-        max_position_embeddings=16,
-    ),
+    "gpt_neox": _USUAL,
     **dict.fromkeys(
         ("llama", "mistral", "qwen2", "qwen3"),
-        dict(
-            hidden_size=24,
-            num_hidden_layers=3,
-            num_attention_heads=6,
-            num_key_value_heads=2,
-            intermediate_size=20,
-            max_position_embeddings=16,
-        ),
+        _USUAL | dict(num_attention_heads=6, num_key_value_heads=2),
     ),
 }
 

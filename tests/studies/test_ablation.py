@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from recordings import make_embeddings, make_responses
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from small_models import add_letter_tokenizer, save_checkpoint
 
 from brainalign_jax import cli
@@ -16,7 +16,6 @@ from brainalign_jax.language import embed
 from brainalign_jax.language.parts.ablation import Ablation as Ablated
 from brainalign_jax.language.parts.ablation import BlockFacts, random_removal
 from brainalign_jax.language.parts.components import Component, Setting, components_of
-from brainalign_jax.language.text.tokens import load_tokenizer
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.spans import Spans
 from brainalign_jax.stimulus import Stimulus
@@ -31,36 +30,6 @@ QUICK = Ablation(
     components=("heads",), how=("zero",), controls=False, n_flips=199, n_bootstraps=100
 )
 SCORING = Scoring(methods=("ridge",), ks=(1, 10))
-
-
-def make_folder(style, place, sharpness=1.0):
-    """A checkpoint with a tokenizer of letters; sharpness: factor on GPT-2's queries, keys and values."""
-    folder = Path(save_checkpoint(style, place))
-    add_letter_tokenizer(folder)
-    load_tokenizer(folder, family="gpt2").backend.save(str(folder / "tokenizer.json"))
-    if sharpness != 1:
-        file = folder / "model.safetensors"
-        tensors = load_file(file)
-        tensors = {
-            name: x * sharpness if name.endswith(("c_attn.weight", "attn.c_proj.weight")) else x
-            for name, x in tensors.items()
-        }
-        save_file(tensors, file, metadata={"format": "pt"})
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def folder_of(tmp_path_factory):
-    """style -> a checkpoint of it, made once."""
-    made = {}
-
-    def get(style, **options):
-        key = style, *options.items()
-        if key not in made:
-            made[key] = make_folder(style, tmp_path_factory.mktemp("model"), **options)
-        return made[key]
-
-    return get
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 import pytest
-from studies.test_ablation import SCORING, N, make_folder, recorded, written
+from studies.test_ablation import SCORING, N, recorded, written
 
 from brainalign_jax import cli
 from brainalign_jax.language import embed
@@ -39,19 +39,6 @@ def sentences():
     )[:N]
     words = [words[i - 5] if i % 6 == 5 else word for i, word in enumerate(words)]
     return Stimulus(tuple(words), sentence=np.arange(N) // 5)
-
-
-@pytest.fixture(scope="module")
-def folder_of(tmp_path_factory):
-    made = {}
-
-    def get(style, **options):
-        key = style, *options.items()
-        if key not in made:
-            made[key] = make_folder(style, tmp_path_factory.mktemp("model"), **options)
-        return made[key]
-
-    return get
 
 
 def estimates(gates, gradients, deep, of, **options):

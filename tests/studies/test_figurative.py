@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recordings import write_vectors
 from small_models import add_letter_tokenizer, save_checkpoint
 
 from brainalign_jax import cli
@@ -295,8 +296,7 @@ def test_the_command_writes_table_figures_and_report(tmp_path, capsys, monkeypat
     add_letter_tokenizer(folder)
     rng = np.random.default_rng(0)
     words = sorted({word for text in read_pairs(data).texts for word in text.split()})[10:]
-    lines = [" ".join([word, *(f"{x:.3f}" for x in rng.standard_normal(4))]) for word in words]
-    Path("words.txt").write_text("\n".join(lines) + "\n")
+    write_vectors(Path("words.txt"), rng.standard_normal((len(words), 4)), words)
     arguments = [
         f"--data_dir={data}", f"--models={folder}", "--static=words.txt", "--output_dir=out", "--n_folds=2",
         "--n_flips=19", "--n_bootstraps=100", "--noprogress",

@@ -17,7 +17,7 @@ from planted_conditions import (
     plain_alpha,
     plain_ridge,
 )
-from recordings import make_embeddings
+from recordings import make_embeddings, write_table, write_vectors
 
 import brainalign_jax as ba
 from brainalign_jax import cli
@@ -330,19 +330,12 @@ def test_words_of_a_run_are_held_out_together():
 
 def test_the_command_writes_table_manifest_and_report(tmp_path, monkeypatch, capsys):
     dataset, model, _ = made("own", noise=0.5)
-    data = tmp_path / "data"
-    data.mkdir()
+    words = dataset.stimulus.words
     for subject in dataset.subjects:
-        frame = pd.DataFrame(dataset.load(subject).values).add_prefix("v")
-        frame.insert(0, "word", dataset.stimulus.words)
-        frame.to_csv(data / f"{subject}.csv", index=False)
-    frame = pd.DataFrame({"word": dataset.stimulus.words, **dataset.stimulus.attributes})
+        write_table(tmp_path / "data" / f"{subject}.csv", words, dataset.load(subject).values)
+    frame = pd.DataFrame({"word": words, **dataset.stimulus.attributes})
     frame.to_csv(tmp_path / "norms.csv", index=False)
-    lines = [
-        " ".join([word, *map(str, row)])
-        for word, row in zip(model.types, np.asarray(model.values[1]), strict=True)
-    ]
-    (tmp_path / "vectors.txt").write_text("\n".join(lines) + "\n")
+    write_vectors(tmp_path / "vectors.txt", np.asarray(model.values[1]), model.types)
     monkeypatch.chdir(tmp_path)
     arguments = [
         "generalise", "--dataset=table", "--data_dir=data", "--attributes=norms.csv",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from recordings import make_embeddings
 from scipy.stats import rankdata
-from studies.test_ablation import QUICK, make_folder, recorded, written
+from studies.test_ablation import QUICK, recorded, written
 
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.ablation import AblationTable, run_ablation
@@ -40,8 +40,8 @@ def words():
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return make_folder("gpt2", tmp_path_factory.mktemp("model"), sharpness=4.0)
+def model(folder_of):
+    return folder_of("gpt2", sharpness=4.0)
 
 
 def residual(rows, features, known):

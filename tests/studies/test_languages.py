@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from recordings import write_vectors
 from simulate.little_prince import simulate_little_prince
 
 from brainalign_jax import cli
@@ -520,11 +521,9 @@ def test_the_little_prince_in_three_languages_from_its_files(tmp_path, capsys, s
             tmp_path / "ds003643", texts={language: (words, vectors)}, n_subjects=1, n_voxels=20,
             word_duration=3.0, snr=3.0, drift=0.2, responsive=1.0, seed=5 if shared else place,
         )  # fmt: skip
-        lines += [
-            " ".join([word, *map("{:.4f}".format, row)])
-            for word, row in zip(words, vectors, strict=True)
-        ]
-    (tmp_path / "vectors.txt").write_text("\n".join(lines) + "\n", "utf-8")
+        write_vectors(tmp_path / language, vectors, words)
+        lines.append((tmp_path / language).read_text("utf-8"))
+    (tmp_path / "vectors.txt").write_text("".join(lines), "utf-8")
     folders = ",".join(f"{language}={tmp_path}" for language in LANGUAGES)
     arguments = [
         "languages", "--dataset=little_prince", f"--data_dirs={folders}", "--methods=ridge",

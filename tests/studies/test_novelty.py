@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from recordings import make_embeddings, make_responses
+from recordings import make_embeddings, make_responses, write_table, write_vectors
 from simulate.pereira import simulate_pereira
 
 from brainalign_jax import cli
@@ -251,21 +251,12 @@ def test_what_is_fitted_on_one_experiment_of_pereira2018_holds_for_the_other(sen
 
 def test_the_command_writes_table_manifest_and_report(tmp_path, monkeypatch, capsys):
     dataset, model = made("topics", n_subjects=3)
-    data = tmp_path / "data"
-    data.mkdir()
+    words = dataset.stimulus.words
     for subject in dataset.subjects:
-        frame = pd.DataFrame(dataset.load(subject).values).add_prefix("v")
-        frame.insert(0, "word", dataset.stimulus.words)
-        frame.to_csv(data / f"{subject}.csv", index=False)
-    topics = pd.DataFrame(
-        {"word": dataset.stimulus.words, "topic": dataset.stimulus.attribute("topic")}
-    )
+        write_table(tmp_path / "data" / f"{subject}.csv", words, dataset.load(subject).values)
+    topics = pd.DataFrame({"word": words, "topic": dataset.stimulus.attribute("topic")})
     topics.to_csv(tmp_path / "topics.csv", index=False)
-    lines = [
-        " ".join([word, *map(str, row)])
-        for word, row in zip(model.types, np.asarray(model.values[0]), strict=True)
-    ]
-    (tmp_path / "vectors.txt").write_text("\n".join(lines) + "\n")
+    write_vectors(tmp_path / "vectors.txt", np.asarray(model.values[0]), model.types)
     monkeypatch.chdir(tmp_path)
     arguments = [
         "generalise", "--dataset=table", "--data_dir=data", "--attributes=topics.csv", "--novelty",

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from recordings import make_responses
+from recordings import make_responses, write_vectors
 
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
@@ -55,14 +55,8 @@ def test_unknown_families_are_told():
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory, words, planted):
-    path = tmp_path_factory.mktemp("vectors") / "vectors.txt"
-    lines = [
-        " ".join([word, *(f"{x:.6f}" for x in row)])
-        for word, row in zip(words.words, planted[0][1], strict=True)
-    ]
-    path.write_text("\n".join(lines) + "\n")
-    return f"static:{path}"
+def model(tmp_path_factory, planted):
+    return write_vectors(tmp_path_factory.mktemp("vectors") / "vectors.txt", planted[0][1])
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,11 @@ def pereira(shared_data):
     return open_dataset("pereira180", shared_data / "pereira180")
 
 
+@pytest.fixture(scope="module")
+def vectors(pereira, minilm):
+    return embed(pereira.stimulus, str(minilm), context="word")
+
+
 @pytest.mark.parametrize(("subject", "published"), [("M01", 77.90), ("M02", 55.62), ("M13", 48.03)])
 def test_glove_mean_ranks_equal_the_published_ones(pereira, subject, published):
     """18 contiguous folds, no intercept, one alpha by leave-one-out error, cosine over 180 words."""
@@ -46,7 +51,7 @@ def test_glove_mean_ranks_equal_the_published_ones(pereira, subject, published):
     [("error_per_target", 0.093, 0.178, 62.8), ("retrieval", 0.112, 0.25, 57.0)],
 )
 def test_minilm_decoding_equals_the_independent_figures(
-    pereira, minilm, selection, mean_p10, best_p10, mean_rank
+    pereira, vectors, selection, mean_p10, best_p10, mean_rank
 ):
     """18 drawn folds of 10, training means, CSLS k = 10 over all 180 words, layers 2 to 4."""
     chosen = protocol(
@@ -55,7 +60,7 @@ def test_minilm_decoding_equals_the_independent_figures(
     rows = score_subjects(
         "pereira180",
         [pereira.load(subject) for subject in pereira.subjects],
-        embed(pereira.stimulus, str(minilm), context="word"),
+        vectors,
         Scoring(("ridge",), chosen, (10,), layers=(2, 3, 4)),
     )
     pooled = rows[rows["fold"] == -1]

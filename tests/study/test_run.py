@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from recordings import make_embeddings
+from recordings import make_embeddings, write_vectors
 
 from brainalign_jax.embedding import Embedding
 from brainalign_jax.stimulus import Stimulus
@@ -20,15 +20,10 @@ from brainalign_jax.study.score.sweep import Scoring
 
 
 @pytest.fixture
-def vectors_file(tmp_path, words, planted):
+def vectors_file(tmp_path, planted):
     """The planted layer as word vectors in text format."""
-    path = tmp_path / "vectors.txt"
-    lines = [
-        " ".join([word, *(f"{x:.6f}" for x in row)])
-        for word, row in zip(words.words, planted[0][1], strict=True)
-    ]
-    path.write_text("\n".join(lines) + "\n")
-    return path
+    write_vectors(tmp_path / "vectors.txt", planted[0][1])
+    return tmp_path / "vectors.txt"
 
 
 SCORING = Scoring(("procrustes", "rsa"), protocol("audited", timed=False, n_folds=5), (1, 10))
@@ -93,13 +88,7 @@ def test_finished_cells_are_read_and_others_computed(dataset, vectors_file, tmp_
 
 def test_changed_vectors_are_not_taken_for_the_old_ones(dataset, vectors_file, tmp_path):
     first = run(dataset, vectors_file, tmp_path / "out")
-    rng = np.random.default_rng(9)
-    lines = [line.split(" ")[0] for line in vectors_file.read_text().splitlines()]
-    vectors_file.write_text(
-        "\n".join(
-            f"{word} " + " ".join(f"{x:.4f}" for x in rng.standard_normal(12)) for word in lines
-        )
-    )
+    write_vectors(vectors_file, np.random.default_rng(9).standard_normal((60, 12)))
     second = run(dataset, vectors_file, tmp_path / "out")
     assert not np.allclose(first.rows["value"], second.rows["value"])
 
@@ -189,7 +178,7 @@ def test_vectors_that_are_handed_in_score_as_those_of_a_file(dataset, vectors_fi
         progress=False,
     )
     of_file = run_study(dataset, [f"static:{vectors_file}"], **options)
-    values = np.float32([[f"{x:.6f}" for x in row] for row in planted[0][1]])
+    values = np.float32([[f"{x:.9g}" for x in row] for row in planted[0][1]])
     handed = run_study(dataset, make_embeddings(words, values[None], name="mine"), **options)
     assert [model["name"] for model in handed.manifest["models"]] == ["mine"]
     for table in ("rows", "nulls", "evidence"):

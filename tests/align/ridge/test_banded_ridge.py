@@ -29,15 +29,6 @@ simplex_samples = jax.jit(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Compilation is nearly all the time that these tests take, and no result depends on its effort."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 def problem(rng, n=N, widths=WIDTHS):
     """Groups of features far from zero; targets that want different groups; folds of different sizes."""
     groups = [rng.normal(size=(n, d)) + 1 for d in widths]

@@ -118,15 +118,6 @@ PATHS = ["primal", "dual", "dual from one factor"]
 HARD = ["primal", "dual"]  # what a singular Gram matrix and alpha zero ask for
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Compilation is nearly all the time that these tests take, and no result depends on its effort."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.mark.parametrize("path", PATHS)
 def test_is_a_loop_over_folds_and_alphas(precision, rng, path):
     features, targets = problem(rng, 7)

@@ -20,10 +20,11 @@ REPO = "owner/tiny"
 LOCATE = """
 import sys
 from brainalign_jax.language.models import checkpoint
-try:
-    print(checkpoint.locate(sys.argv[1]))
-except (ValueError, FileNotFoundError) as error:
-    print(type(error).__name__, error)
+for name in sys.argv[1:]:
+    try:
+        print(checkpoint.locate(name))
+    except (ValueError, FileNotFoundError) as error:
+        print(type(error).__name__, error)
 """
 
 
@@ -112,8 +113,8 @@ def hub():
     server.shutdown()
 
 
-def locate(endpoint, cache, repo=REPO, offline="0"):
-    """What `checkpoint.locate` prints in a fresh process whose hub is the server."""
+def locate(endpoint, cache, *names, offline="0"):
+    """What `checkpoint.locate` says of each name, in a fresh process whose hub is the server."""
     environment = os.environ | {
         "HF_ENDPOINT": endpoint,
         "HF_HOME": str(cache),
@@ -123,14 +124,14 @@ def locate(endpoint, cache, repo=REPO, offline="0"):
         "JAX_PLATFORMS": "cpu",
     }
     done = subprocess.run(
-        [sys.executable, "-c", LOCATE, repo],
+        [sys.executable, "-c", LOCATE, *names],
         env=environment,
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
-    return done.stdout.strip()
+    return done.stdout.splitlines()
 
 
 def test_a_repository_is_downloaded_resumed_and_then_read_without_the_server(hub, tmp_path):
@@ -143,18 +144,20 @@ def test_a_repository_is_downloaded_resumed_and_then_read_without_the_server(hub
         "README.md": b"not wanted",
     }
     Hub.cuts_left = 1
-    folder = locate(hub, tmp_path)
+    (folder,) = locate(hub, tmp_path, REPO)
     kept = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
     assert kept == {
         name: Hub.files[name] for name in ("config.json", "vocab.txt", "model.safetensors")
     }
     assert Hub.cuts_left == 0 and Hub.ranges == ["model.safetensors"]
-    assert locate("http://127.0.0.1:9", tmp_path, offline="1") == folder
+    assert locate("http://127.0.0.1:9", tmp_path, REPO, offline="1") == [folder]
 
 
 def test_an_unknown_repository_and_an_unreachable_hub_are_told_apart(hub, tmp_path):
-    assert locate(hub, tmp_path, repo="owner/absent").startswith("FileNotFoundError")
-    assert "could not be reached" in locate(hub, tmp_path, offline="1")
+    (absent,) = locate(hub, tmp_path, "owner/absent")
+    assert absent.startswith("FileNotFoundError")
+    (unreachable,) = locate(hub, tmp_path, REPO, offline="1")
+    assert "could not be reached" in unreachable
 
 
 def test_steps_of_training_are_revisions_that_are_kept_apart(hub, tmp_path):
@@ -163,10 +166,9 @@ def test_steps_of_training_are_revisions_that_are_kept_apart(hub, tmp_path):
 
     Hub.files = files(b"last")
     Hub.revisions = {"step512": files(b"early"), "step1000": files(b"later")}
-    last = Path(locate(hub, tmp_path))
-    early, later = (
-        Path(locate(hub, tmp_path, repo=name)) for name in expanded([f"{REPO}@{{512,1000}}"])
-    )
+    steps = expanded([f"{REPO}@{{512,1000}}"])
+    *folders, unknown = locate(hub, tmp_path, REPO, *steps, f"{REPO}@step3")
+    last, early, later = map(Path, folders)
     assert [path.name for path in (last, early, later)] == [
         COMMIT,
         commit_of("step512"),
@@ -175,7 +177,6 @@ def test_steps_of_training_are_revisions_that_are_kept_apart(hub, tmp_path):
     assert [fingerprint(path) for path in (last, early, later)] == [
         hashlib.sha256(weights).hexdigest() for weights in (b"last", b"early", b"later")
     ]
-    again = locate("http://127.0.0.1:9", tmp_path, repo=f"{REPO}@step512", offline="1")
-    assert Path(again) == early
-    unknown = locate(hub, tmp_path, repo=f"{REPO}@step3")
+    again = locate("http://127.0.0.1:9", tmp_path, f"{REPO}@step512", offline="1")
+    assert again == [str(early)]
     assert unknown.startswith("ValueError") and "no revision 'step3'" in unknown

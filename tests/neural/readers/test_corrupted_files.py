@@ -357,17 +357,36 @@ def alice_cases():
     yield from cases("alice", f"{DATA}/s18-rate.txt", edit_lines, less)
 
 
+# What is changed in several formats: images, meshes and greyordinates [volumes, columns], tables of words.
+IMAGE_SHAPES = {
+    "one volume": lambda values: values[..., 0],
+    "a slice less": lambda values: values[:, :-1],
+    "half the volumes": lambda values: values[..., : values.shape[3] // 2],
+}
+MESH_KINDS = {
+    "shape": {"a volume less": lambda rows: rows[1:], "another mesh": lambda rows: rows[:, 1:]},
+    "nan": {"block": put((slice(3, 9), slice(9, 12)), np.nan)},
+}
+CIFTI_KINDS = {
+    "shape": {"half the volumes": lambda rows: rows[: len(rows) // 2]},
+    "nan": {"block": nan_block, "dead": dead_block},
+}
+TABLE_KINDS = {
+    "onsets": {"swapped": of_column("onset", swapped), "reversed": lambda table: table[::-1]},
+    "nan": {"onset": of_column("onset", put(7, np.nan))},
+    "words": {
+        "empty": of_column("word", put(7, "")),
+        "row twice": lambda table: table.iloc[[*range(8), *range(7, len(table))]],
+    },
+    "shape": {"no onsets": lambda table: table.drop(columns="onset")},
+}
+
+
 def words_table_cases(name, file, *, run=True):
     """Of the text tables with columns onset, duration, word and, in some, run."""
     kinds = {
-        "onsets": {"swapped": of_column("onset", swapped), "reversed": lambda table: table[::-1]},
-        "nan": {"onset": of_column("onset", put(7, np.nan))},
-        "words": {
-            "empty": of_column("word", put(7, "")),
-            "row twice": lambda table: table.iloc[[*range(8), *range(7, len(table))]],
-        },
+        **TABLE_KINDS,
         "durations": {"negative": of_column("duration", put(7, -0.5))},
-        "shape": {"no onsets": lambda table: table.drop(columns="onset")},
     }
     if run:
         kinds["runs"] = {
@@ -386,11 +405,7 @@ def image_cases():
     yield from words_table_cases("bids", "sub-*/func/*run-1_events.tsv", run=False)
     inside = (slice(2, 4), slice(2, 4), slice(1, 3))
     kinds = {
-        "shape": {
-            "one volume": lambda values: values[..., 0],
-            "a slice less": lambda values: values[:, :-1],
-            "half the volumes": lambda values: values[..., : values.shape[3] // 2],
-        },
+        "shape": IMAGE_SHAPES,
         "nan": {
             "block of voxels": put((*inside, slice(3, 9)), np.nan),
             "dead voxels": put(inside, 7.0),
@@ -425,19 +440,8 @@ def image_cases():
         damage = functools.partial(at, file, patch, place, form, *values)
         kind, label = ("nan", "affine of the mask") if kind == "mask" else (kind, label)
         yield Case(name, kind, f"header: {label}", damage)
-    kinds = {
-        "shape": {
-            "a volume less": lambda rows: rows[1:],
-            "another mesh": lambda rows: rows[:, 1:],
-        },
-        "nan": {"block": put((slice(3, 9), slice(9, 12)), np.nan)},
-    }
-    yield from cases("gifti", f"{RUN}_hemi-R_bold.func.gii", edit_gifti, kinds)
-    kinds = {
-        "shape": {"half the volumes": lambda rows: rows[: len(rows) // 2]},
-        "nan": {"block": nan_block, "dead": dead_block},
-    }
-    yield from cases("cifti", f"{RUN}_bold.dtseries.nii", edit_cifti, kinds)
+    yield from cases("gifti", f"{RUN}_hemi-R_bold.func.gii", edit_gifti, MESH_KINDS)
+    yield from cases("cifti", f"{RUN}_bold.dtseries.nii", edit_cifti, CIFTI_KINDS)
     overlap = {"runs": {"overlap": lambda rows: np.concatenate([rows, rows + 1])}}
     yield from cases("nifti one clock", f"{RUN}_bold.dtseries.nii", edit_cifti, overlap)
     kinds = {"onsets": {"swapped": of_column("onset", swapped)}}
@@ -448,23 +452,13 @@ def image_cases():
 
 def corpus_cases():
     kinds = {
-        "onsets": {"swapped": of_column("onset", swapped), "reversed": lambda table: table[::-1]},
-        "nan": {"onset": of_column("onset", put(7, np.nan))},
-        "words": {
-            "empty": of_column("word", put(7, "")),
-            "row twice": lambda table: table.iloc[[*range(8), *range(7, len(table))]],
-        },
+        **TABLE_KINDS,
         "durations": {"negative": of_column("offset", put(7, -0.5))},
         "runs": {"a fraction": of_column("section", lambda run: put(7, 1.5)(run.astype(float)))},
-        "shape": {"no onsets": lambda table: table.drop(columns="onset")},
     }
     yield from cases("prince", PRINCE_WORDS, edit_table, kinds)
     kinds = {
-        "shape": {
-            "one volume": lambda values: values[..., 0],
-            "a slice less": lambda values: values[:, :-1],
-            "half the volumes": lambda values: values[..., : values.shape[3] // 2],
-        },
+        "shape": IMAGE_SHAPES,
         "nan": {"dead voxels": put((slice(2, 4), slice(2, 4), slice(1, 3)), 7.0)},
     }
     yield from cases("prince", PRINCE_SCAN, edit_nifti, kinds)
@@ -494,11 +488,7 @@ def corpus_cases():
         "onsets": {"scaled": lambda lines: [line.replace(" 12.", " 212.") for line in lines]},
     }
     yield from cases("lebel", LEBEL_WORDS, edit_lines, kinds)
-    kinds = {
-        "shape": {"half the volumes": lambda rows: rows[: len(rows) // 2]},
-        "nan": {"block": nan_block, "dead": dead_block},
-    }
-    yield from cases("smn4lang", SMN_SCAN, edit_cifti, kinds)
+    yield from cases("smn4lang", SMN_SCAN, edit_cifti, CIFTI_KINDS)
     kinds = {
         "words": {
             "one less": {"word": lambda words: words[:-1]},
@@ -509,14 +499,7 @@ def corpus_cases():
         "durations": {"negative": {"end": lambda times: times - 100}},
     }
     yield from cases("smn4lang", SMN_WORDS, edit_mat, kinds)
-    kinds = {
-        "shape": {
-            "a volume less": lambda rows: rows[1:],
-            "another mesh": lambda rows: rows[:, 1:],
-        },
-        "nan": {"block": put((slice(3, 9), slice(9, 12)), np.nan)},
-    }
-    yield from cases("narratives", NARRATIVES_SCAN, edit_gifti, kinds)
+    yield from cases("narratives", NARRATIVES_SCAN, edit_gifti, MESH_KINDS)
     kinds = {
         "words": {
             "empty": lambda lines: [*lines[:4], ",,9.0,9.1", *lines[5:]],

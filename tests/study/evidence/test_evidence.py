@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from recordings import make_embeddings, make_responses
+from recordings import make_embeddings, make_responses, write_vectors
 from scipy.stats import false_discovery_control
 
 from brainalign_jax.neural.readers import Dataset
@@ -31,15 +31,6 @@ PLAN = EvidencePlan(n_nulls=39, n_permutations=99, n_bootstraps=300)
 SCORING = Scoring(("procrustes", "rsa"), protocol("audited", timed=False, n_folds=5), (5,))
 
 
-def vectors_file(path, words, vectors):
-    lines = [
-        " ".join([word, *(f"{x:.6f}" for x in row)])
-        for word, row in zip(words.words, vectors, strict=True)
-    ]
-    path.write_text("\n".join(lines) + "\n")
-    return f"static:{path}"
-
-
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory, words, planted):
     """(dataset, table of the planted layer, table of a layer that is not in the brain)."""
@@ -51,7 +42,7 @@ def studies(tmp_path_factory, words, planted):
     tables = [
         run_study(
             dataset,
-            [vectors_file(folder / f"{name}.txt", words, vectors[layer])],
+            [write_vectors(folder / f"{name}.txt", vectors[layer])],
             SCORING,
             folder / name,
             report_k=5,
