@@ -7,16 +7,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
+from jaxtyping import Float, Int, Shaped
 
 from brainalign_jax.attributes import Attributes
 from brainalign_jax.names import check_known
 from brainalign_jax.scripts import check_language, script_language
-
-if TYPE_CHECKING:
-    from jaxtyping import Float, Int, Shaped
 
 # Titles and other abbreviations whose full stop does not end a sentence.
 _ABBREVIATION = re.compile(
@@ -281,6 +279,13 @@ class Stimulus:
 
     def __len__(self) -> int:
         return len(self.words)
+
+    def __repr__(self) -> str:
+        """One line: how many words, and what is known of them."""
+        names = ("onsets", "durations", "sentence", "run")
+        known = [name for name in names if getattr(self, name) is not None]
+        language = [f"language {self.language}"] if self.language else []
+        return f"Stimulus({', '.join([f'{len(self):,} words', *known, *self._known(), *language])})"
 
     def types(self, *, lower: bool = False) -> tuple[tuple[str, ...], np.ndarray]:
         """The distinct cleaned words, and which one each token is.

@@ -7,11 +7,9 @@ model whose score no control reaches has something that they lack; the reverse e
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from brainalign_jax.files import user_path
 from brainalign_jax.language import Embeddings
 from brainalign_jax.names import check_known, unknown
 from brainalign_jax.neural.readers import Dataset
@@ -44,14 +42,7 @@ def control_names(dataset: Dataset) -> tuple[str, ...]:
     return (*NAMES, *by_language, *(f"{SHIPPED}{name}" for name in dataset.vectors))
 
 
-def control_vectors(
-    name: str,
-    dataset: Dataset,
-    *,
-    lower: bool,
-    seed: int = 0,
-    frequencies: Mapping[str, float] | None = None,
-) -> Embeddings:
+def control_vectors(name: str, dataset: Dataset, *, lower: bool, seed: int = 0) -> Embeddings:
     """The vectors of a control by name.
 
     name: "nuisance:all", "nuisance:" and a group of `word_features.GROUPS`;
@@ -59,7 +50,6 @@ def control_vectors(
         "nuisance:language_frequency", how often the words are used in their language;
         "shipped:" and a name of dataset.vectors.
     lower: word types without regard to case, as everywhere in the study.
-    frequencies: word in lower case -> count or rate elsewhere, in place of counts in the stimulus.
 
     Raises: ValueError for an unknown name, with those that are known, or for a control that makes no
     sense for these words.
@@ -78,22 +68,15 @@ def control_vectors(
         return autocorrelated_vectors(
             dataset.stimulus, lower=lower, width=width, random_state=seed, name=name
         )
-    if kind == "nuisance" and rest in ("all", *GROUPS):
-        groups = tuple(GROUPS) if rest == "all" else (rest,)
+    groups = {"all": tuple(GROUPS), LANGUAGE_FREQUENCY: ("frequency",)}
+    groups |= {group: (group,) for group in GROUPS}
+    if kind == "nuisance" and rest in groups:
+        counted = language_frequencies(dataset.stimulus) if rest == LANGUAGE_FREQUENCY else None
         return nuisance_vectors(
             dataset.stimulus,
             lower=lower,
-            features=groups,
-            frequencies=frequencies,
-            random_state=seed,
-            name=name,
-        )
-    if kind == "nuisance" and rest == LANGUAGE_FREQUENCY:
-        return nuisance_vectors(
-            dataset.stimulus,
-            lower=lower,
-            features=("frequency",),
-            frequencies=language_frequencies(dataset.stimulus),
+            features=groups[rest],
+            frequencies=counted,
             random_state=seed,
             name=name,
         )
@@ -239,40 +222,6 @@ def shipped_vectors(dataset: Dataset, name: str, *, lower: bool) -> Embeddings:
     return _embeddings(
         SHIPPED + name, "static", values, types, dataset.stimulus, lower, {"dataset": dataset.name}
     )
-
-
-def read_frequencies(path: str | Path) -> dict[str, float]:
-    """Word frequencies from a text file, a word and a number a line: {word in lower case: number}.
-
-    Separated by a tab, comma or blank; a first line without a number is a header. The numbers of words
-    that differ in case only are added.
-
-    Raises: FileNotFoundError, or ValueError naming the line that is malformed or negative.
-    """
-    path = user_path(path, "path", "a table of words and frequencies")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; give a table of words and frequencies")
-    frequencies: dict[str, float] = {}
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    for number, line in enumerate(lines, start=1):
-        fields = line.replace("\t", " ").replace(",", " ").split()
-        if not fields:
-            continue
-        try:
-            word, value = fields
-            value = float(value)
-        except ValueError as error:
-            if number == 1:
-                continue
-            raise ValueError(
-                f"{path}, line {number} ({line[:40]!r}): give a word and one number"
-            ) from error
-        if not (value >= 0 and np.isfinite(value)):
-            raise ValueError(f"{path}, line {number}: the frequency is {value}; give counts")
-        frequencies[word.lower()] = frequencies.get(word.lower(), 0.0) + value
-    if not frequencies:
-        raise ValueError(f"{path} holds no frequencies; give a word and a number a line")
-    return frequencies
 
 
 def _tuned(values: np.ndarray, n_curves: int) -> np.ndarray:
