@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from brainalign_jax.files import user_path
-from brainalign_jax.neural.formats.text.textgrid import write_textgrid
 from brainalign_jax.neural.readers.stories.alice_files import (
     DATA,
     DISCARDED,
@@ -24,6 +23,7 @@ from brainalign_jax.neural.readers.stories.alice_files import (
 from brainalign_jax.neural.readout.haemodynamics import convolve_hrf
 from brainalign_jax.neural.simulate.bold import Schedule, plant, story_words
 from brainalign_jax.stimulus import clean_word
+from simulate.textgrid import write_textgrid
 
 SUBJECTS = tuple(
     f"s{number}" for number in (18, 22, 23, 24, 26, 28, 30, 31, 33, *range(35, 54))

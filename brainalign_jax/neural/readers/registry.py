@@ -65,7 +65,9 @@ class Dataset:
 
     def __repr__(self) -> str:
         """One line: its name, and how many people and words it has."""
-        return f"Dataset({self.name!r}, {len(self.subjects)} subjects, {len(self.stimulus):,} words)"
+        return (
+            f"Dataset({self.name!r}, {len(self.subjects)} subjects, {len(self.stimulus):,} words)"
+        )
 
 
 Reader = Callable[..., Dataset]

@@ -13,6 +13,7 @@ from brainalign_jax.neural.fields import column_blocks
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.score import preparation
 
+
 def check_same_words(responses: Sequence[WordResponses]) -> None:
     """Raises: ValueError unless there are recordings, all of the same stimulus."""
     if not responses:
@@ -27,9 +28,7 @@ def check_same_words(responses: Sequence[WordResponses]) -> None:
             )
 
 
-def type_kernel(
-    responses: WordResponses, *, lower: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+def type_kernel(responses: WordResponses, *, lower: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """(inner products [T, T] of a subject's mean response to each word type, types it has [T] bool).
 
     Less the mean over those types; the rows of types without a valid token are zero.

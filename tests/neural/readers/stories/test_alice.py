@@ -3,9 +3,9 @@ import warnings
 
 import numpy as np
 import pytest
+from simulate.textgrid import write_textgrid
 
 from brainalign_jax.neural import intersubject_correlation
-from brainalign_jax.neural.formats.text.textgrid import write_textgrid
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.neural.readers.stories import alice
 
