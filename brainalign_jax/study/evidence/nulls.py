@@ -108,7 +108,7 @@ def score_nulls(
     drawn_of = {**dataclasses.asdict(plan), "words": hashlib.sha256(words.tobytes()).hexdigest()}
     kept = Cells(cells, *sides, suffixes=(".null.cell",), null=drawn_of)
     if progress is not None:
-        progress.update(kept.n_known * plan.n_draws)
+        progress.skip(kept.n_known * plan.n_draws)
     with computation.context(), ThreadPoolExecutor(computation.workers()) as pool:
         bench = Workbench(responses, models, scoring, computation, pool)
         for (subject, method), wanted in kept.todo().items():
