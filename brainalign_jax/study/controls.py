@@ -18,7 +18,6 @@ from brainalign_jax.study.words import (
     GROUPS,
     UNTIMED_NOTE,
     is_isolated,
-    is_text,
     language_frequencies,
     token_features,
 )
@@ -154,23 +153,20 @@ def autocorrelated_vectors(
     lower: bool,
     width: float = DEFAULT_WIDTH,
     random_state: int = 0,
-    blocks: str | None = None,
     name: str | None = None,
 ) -> Embeddings:
     """The orthogonal autocorrelated sequence of Hadidi et al. (OASM), averaged over types: [1, T, D].
 
-    The identity matrix over the words, blurred by a Gaussian within each block: words near one
-    another in a block have similar vectors, words of different blocks have orthogonal ones, and
-    nothing of what the words mean is in them. They score where neighbours fall on both sides of a
-    split.
+    The identity matrix over the words, blurred by a Gaussian within each block (sentences where they
+    hold more than one word, else runs, else the text): words near one another in a block have similar
+    vectors, words of different blocks have orthogonal ones, and nothing of what the words mean is in
+    them. They score where neighbours fall on both sides of a split.
 
     width: standard deviation of the Gaussian in words.
-    blocks: "sentence", "run" or "text" (one block); None for sentences, where they hold more than one
-        word, else for runs.
     random_state: of the projection to 2,048 axes where there are more words: inner products are kept
         to a few per cent then. With fewer words there are as many axes as words, and nothing is drawn.
 
-    Raises: ValueError for a width that is not positive, or words without the blocks asked for: the
+    Raises: ValueError for a width that is not positive, or isolated words without runs: the
     order of isolated words in a file is no order of presentation.
     Reference: Hadidi et al. 2025, Illusions of alignment between large language models and brains
     emerge from fragile methods and overlooked confounds.
@@ -179,7 +175,7 @@ def autocorrelated_vectors(
         raise ValueError(f"width is {width}; give a positive number of words")
     types, token_to_type = _types(stimulus, lower)
     rows = np.flatnonzero(token_to_type >= 0)
-    blocks, labels = _blocks(stimulus, blocks)
+    blocks, labels = _blocks(stimulus)
     # Blocks are stretches of the text: a label that comes back later is another block.
     block = np.cumsum(np.r_[False, (labels[rows][1:] != labels[rows][:-1]).any(axis=1)])
     vectors = np.zeros((len(types), len(rows)))
@@ -249,29 +245,19 @@ def _type_means(values: np.ndarray, token_to_type: np.ndarray, n_types: int) -> 
     return total / np.bincount(token_to_type[rows], minlength=n_types)[:, None]
 
 
-def _blocks(stimulus: Stimulus, blocks: str | None) -> tuple[str, np.ndarray]:
+def _blocks(stimulus: Stimulus) -> tuple[str, np.ndarray]:
     """(kind of block, labels [N, 2]: words with equal labels are in one block)."""
-    n, zeros = len(stimulus), np.zeros(len(stimulus), np.int64)
+    zeros = np.zeros(len(stimulus), np.int64)
     run = zeros if stimulus.run is None else stimulus.run
-    if blocks is None:
-        sentences = stimulus.sentence
-        several = sentences is not None and len(np.unique(sentences)) < n
-        blocks = "sentence" if several else "run"
-        if blocks == "run" and stimulus.run is None and stimulus.onsets is not None:
-            blocks = "text"
-    known = {
-        "sentence": stimulus.sentence is not None,
-        "run": stimulus.run is not None,
-        "text": is_text(stimulus),
-    }
-    check_known("blocks=", blocks, known)
-    if not known[blocks]:
+    sentences = stimulus.sentence
+    if sentences is not None and len(np.unique(sentences)) < len(stimulus):
+        return "sentence", np.stack([run, sentences], axis=1)
+    if stimulus.run is None and stimulus.onsets is None:
         raise ValueError(
-            f"an autocorrelated sequence over blocks of a {blocks} needs words with {blocks} labels"
+            "an autocorrelated sequence over blocks of a run needs words with run labels"
             + (f"; {UNTIMED_NOTE}" if is_isolated(stimulus) else "")
         )
-    inner = {"sentence": stimulus.sentence, "run": run, "text": zeros}[blocks]
-    return blocks, np.stack([zeros if blocks == "text" else run, inner], axis=1)
+    return "text" if stimulus.run is None else "run", np.stack([run, run], axis=1)
 
 
 def _embeddings(

@@ -6,7 +6,7 @@ import pytest
 from brainalign_jax.neural.formats.text.textgrid import read_textgrid
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.neural.readers.stories import alice
-from simulate.alice import SUBJECTS, simulate_alice
+from simulate.alice import SUBJECTS, simulate_alice, word_rate
 
 # The smaller releases hold fewer words than the original.
 pytestmark = pytest.mark.filterwarnings("ignore:.* words where the release has 2127")
@@ -48,7 +48,7 @@ def test_full_size_release_comes_back_exactly(tmp_path):
     with pytest.warns(UserWarning, match=r"response to \d\d of 2127 words"):
         responses = dataset.load("s18")
     assert responses.values.shape == (2127, 6) and 2100 < responses.valid.sum() < 2127
-    ours = alice.word_rate(dataset.stimulus, simulation.schedule.volume_times)
+    ours = word_rate(dataset.stimulus, simulation.schedule.volume_times)
     np.testing.assert_allclose(simulation.rate, ours * 1.2 / 44100, rtol=1e-4, atol=1e-10)
 
 
