@@ -14,18 +14,13 @@ from brainalign_jax.neural.formats.text.textgrid import read_textgrid
 from brainalign_jax.neural.readers.options import split_items
 from brainalign_jax.neural.readers.registry import Dataset, register, scans_dataset
 from brainalign_jax.neural.readers.stories.alice_files import (
-    MOTION,
-    PREDICTORS,
     REGIONS,
-    REGRESSORS,
     SILENCES,
     SOURCE,
     TEXTGRID,
-    TR,
     check_volumes,
     find_release,
     read_motion,
-    read_predictors,
     read_regressor,
     read_timecourses,
     timecourse_path,
@@ -36,26 +31,6 @@ from brainalign_jax.neural.readers.stories.story import sentences_by_pause
 from brainalign_jax.neural.readout import Processing, Reading
 from brainalign_jax.neural.recording import BoldRecording
 from brainalign_jax.stimulus import Stimulus
-
-__all__ = [
-    "CONFOUNDS",
-    "MOTION",
-    "PREDICTORS",
-    "REGIONS",
-    "REGRESSORS",
-    "SILENCES",
-    "SOURCE",
-    "TEXTGRID",
-    "TR",
-    "read_alice",
-    "read_motion",
-    "read_predictors",
-    "read_regressor",
-    "read_stimulus",
-    "read_timecourses",
-    "sentences_by_pause",
-    "volume_times",
-]
 
 NAME = "alice"
 N_WORDS = 2127
