@@ -249,13 +249,11 @@ def _of_model(
     """
     scoring, computation, embedding = study.scoring, study.computation, study.embedding
     own_seed = seed_of(name)
-    unused = ("missing", "sublayers")
-    options = {key: value for key, value in vars(embedding).items() if key not in unused}
     base, seed = without_seed(name), scoring.seed if own_seed is None else own_seed
     # Twins and weights drawn anew have seeds behind the model's own, so that none of them is the model.
     last_seed = max(scoring.seed, own_seed or 0)
-    options |= dict(lower=scoring.lower)
-    ablation = parts.Ablation(study.dataset.stimulus, base, seed=seed, **options)
+    words, lower = study.dataset.stimulus, scoring.lower
+    ablation = parts.Ablation(words, base, embedding, lower=lower, seed=seed)
     settings = settings_of(ablation, plan, name, notes)
     for players in plan.shapley:  # a block that the model lacks is refused before the work
         shapley.players_of(players, ablation.config, name)
@@ -332,7 +330,7 @@ def _of_model(
             with told.stage(_TWINS):
                 bare = UNTRAINED + base.removeprefix(UNTRAINED)
                 seeds = range(last_seed + 1, last_seed + 1 + plan.twins)
-                make = functools.partial(parts.Ablation, study.dataset.stimulus, bare, **options)
+                make = functools.partial(parts.Ablation, words, bare, embedding, lower=lower)
                 tables += twins.rows_of_twins(
                     lambda seed: make(seed=seed), seeds, people, intact, subjects, plan, scoring
                 )
