@@ -21,7 +21,7 @@ from benchmarks.false_positives import define_flags, finish, share_lines
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.readout import TimeCourses
-from brainalign_jax.neural.readout.encoding import word_rate
+from brainalign_jax.neural.readout.encoding import design_matrix
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.encoding import run_encoding
 from brainalign_jax.studies.options import VoxelEncoding
@@ -43,7 +43,9 @@ def simulated(kind: str, seed: int, n_recordings: int) -> tuple[Dataset, Embeddi
         word_run = np.minimum(onsets // (TR * N_VOLUMES / 3), 2).astype(int) + 1
     names = tuple(f"word{index % 40}" for index in range(N_WORDS))
     words = Stimulus(names, onsets=onsets, run=word_run)
-    rate = word_rate(onsets, times, method="hrf", run=word_run, volume_run=run)[:, None]
+    each = np.ones((len(onsets), 1))
+    clock = dict(run=word_run, volume_run=run)
+    rate = design_matrix(onsets, each, times, method="hrf", delays=(0,), **clock)
     people = {}
     for person in range(n_recordings):
         steps = rng.standard_normal((N_VOLUMES + 50, N_VOXELS))

@@ -7,16 +7,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
+from jaxtyping import Float, Int, Shaped
 
 from brainalign_jax.attributes import Attributes
 from brainalign_jax.names import check_known
 from brainalign_jax.scripts import check_language, script_language
-
-if TYPE_CHECKING:
-    from jaxtyping import Float, Int, Shaped
 
 # Titles and other abbreviations whose full stop does not end a sentence.
 _ABBREVIATION = re.compile(
@@ -52,6 +50,7 @@ _SHORTEST_GAP = 0.01  # in the mean
 _ZERO_WIDTH_SPACE = "\u200b"
 # What only tells a layout engine where a line may break: nobody reads it.
 _UNSEEN = re.compile("[\u00ad\u2060\ufeff]")
+_PRESENTED = {"onsets": "<f8", "durations": "<f8", "sentence": "<i4", "run": "<i4"}
 
 
 def core_span(word: str) -> tuple[int, int]:
@@ -282,6 +281,12 @@ class Stimulus:
     def __len__(self) -> int:
         return len(self.words)
 
+    def __repr__(self) -> str:
+        """One line: how many words, and what is known of them."""
+        known = [name for name in _PRESENTED if getattr(self, name) is not None]
+        language = [f"language {self.language}"] if self.language else []
+        return f"Stimulus({', '.join([f'{len(self):,} words', *known, *self._known(), *language])})"
+
     def types(self, *, lower: bool = False) -> tuple[tuple[str, ...], np.ndarray]:
         """The distinct cleaned words, and which one each token is.
 
@@ -321,7 +326,7 @@ class Stimulus:
             )
         arrays = {
             name: None if (value := getattr(self, name)) is None else value[rows]
-            for name in ("onsets", "durations", "sentence", "run")
+            for name in _PRESENTED
         }
         attributes = {name: values[rows] for name, values in self._known().items()}
         words = tuple(self.words[row] for row in rows)
@@ -364,12 +369,7 @@ class Stimulus:
         for word in self.words:
             data = word.encode("utf-8", "surrogatepass")
             digest.update(len(data).to_bytes(8, "little") + data)
-        for name, dtype in (
-            ("onsets", "<f8"),
-            ("durations", "<f8"),
-            ("sentence", "<i4"),
-            ("run", "<i4"),
-        ):
+        for name, dtype in _PRESENTED.items():
             value = getattr(self, name)
             digest.update(name.encode() + (b"-" if value is None else b"+"))
             if value is not None:

@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import scipy.io
+from simulate.matlab73 import write_matlab73
 
 import brainalign_jax
 from brainalign_jax.neural.formats.matlab import open_matlab
 from brainalign_jax.neural.readers import open_dataset
-from brainalign_jax.neural.simulate.matlab73 import write_matlab73
 
 PACKAGE = Path(brainalign_jax.__file__).resolve().parent
 SECONDS = 20.0  # within which a reader must have made up its mind

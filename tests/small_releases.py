@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from potter_files import written
 from simulate.alice import simulate_alice
 from simulate.bids import simulate_bids
 from simulate.lebel2023 import simulate_lebel2023
@@ -157,7 +158,7 @@ def write_kernels(folder):
 
 def potter(folder, **settings):
     words = [*WORDS[:20], "+", *WORDS[21:]]  # a fixation cross, which the reader drops
-    sim.simulate_harry_potter(folder, **{**STUDY, "words": words}, **settings)
+    written(folder, **{**STUDY, "words": words}, **settings)
 
 
 def one_clock(folder):

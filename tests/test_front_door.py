@@ -5,6 +5,7 @@ import inspect
 import os
 import subprocess
 import sys
+import typing
 
 import pytest
 
@@ -51,6 +52,27 @@ def test_the_front_door_has_every_name_that_is_promised():
 @pytest.mark.parametrize("name", PROMISED)
 def test_every_name_of_the_front_door_says_what_it_is(name):
     assert len(inspect.getdoc(getattr(ba, name)) or "") > 40
+
+
+@pytest.mark.parametrize("name", sorted(set(ba.__all__) - {"__version__", "align", "studies"}))
+def test_types_can_be_read_off_every_name(name):
+    named = getattr(ba, name)
+    members = vars(named).values() if inspect.isclass(named) else ()
+    for part in (named, *filter(inspect.isfunction, members)):
+        assert isinstance(typing.get_type_hints(part), dict)
+
+
+def test_what_is_large_is_shown_in_one_line():
+    words = ba.Stimulus(["sun", "moon"], onsets=[0, 1], language="en").with_attributes(rank=[1, 2])
+    vectors = ba.Embeddings("gpt2", words.words, [[[0.1], [0.4]]], final=[[1, 2], [3, 4]])
+    responses = ba.WordResponses("S1", [[0.1, 0.2], [0, 0]], words, valid=[True, False])
+    dataset = ba.Dataset("mine", ("S1",), words, lambda subject: responses)
+    assert [repr(shown) for shown in (words, vectors, responses, dataset)] == [
+        "Stimulus(2 words, onsets, rank, language en)",
+        "Embeddings('gpt2', 1 layers x 2 words x 1 + 1 x 2, float32)",
+        "WordResponses('S1', 2 words x 2 columns, float32, 1 valid)",
+        "Dataset('mine', 1 subjects, 2 words)",
+    ]
 
 
 def test_a_name_that_is_not_there_is_answered_with_the_nearest():

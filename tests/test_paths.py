@@ -34,7 +34,7 @@ from brainalign_jax.studies.regions.encoding import run_region_encoding
 from brainalign_jax.studies.regions.recordings import alice_regions
 from brainalign_jax.studies.regions.table import RegionTable
 from brainalign_jax.studies.replication.replication import Grid, replicate
-from brainalign_jax.study import computation, controls
+from brainalign_jax.study import computation
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import ResultTable
 from brainalign_jax.study.run import run_study
@@ -220,7 +220,6 @@ EMPTY = [
     ("path", lambda d: Embeddings.load("")),
     ("path", lambda d: WordResponses.load("")),
     ("path", lambda d: d.load("A").save("")),
-    ("path", lambda d: controls.read_frequencies("")),
     ("path", lambda d: read_vectors("", ["a"])),
     ("data_dir", lambda d: open_dataset("alice", "")),
     ("data_dir", lambda d: fetch("alice", "")),

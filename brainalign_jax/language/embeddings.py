@@ -7,14 +7,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
 from brainalign_jax.files import new_file, user_path
-
-if TYPE_CHECKING:
-    from jaxtyping import Float
 
 _FORMAT = "brainalign_jax.Embeddings.1"
 FERTILITY = "fertility"  # in meta: mean sub-tokens of a word token, no part of fingerprints
@@ -76,6 +73,12 @@ class Embeddings:
             ("surprisal", surprisal),
         ):
             object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        """One line: of which model, and their sizes."""
+        sizes = "{} layers x {} words x {}".format(*self.values.shape)
+        final = "" if self.final is None else f" + 1 x {self.final.shape[1]}"
+        return f"Embeddings({self.model!r}, {sizes}{final}, {self.values.dtype})"
 
     @property
     def n_states(self) -> int:

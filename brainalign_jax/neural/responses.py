@@ -8,9 +8,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from brainalign_jax.neural.fields import (
     as_columns,
@@ -25,9 +26,6 @@ from brainalign_jax.neural.space import VoxelSpace
 from brainalign_jax.neural.store import ResponseWriter, read_responses, unreadable
 from brainalign_jax.neural.voxels import check_voxels
 from brainalign_jax.stimulus import Stimulus
-
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +62,11 @@ class WordResponses:
 
     def __post_init__(self) -> None:
         self._settle(contents=True)
+
+    def __repr__(self) -> str:
+        """One line: whose they are, and their sizes."""
+        sizes = "{} words x {} columns".format(*self.values.shape)
+        return f"WordResponses({self.subject!r}, {sizes}, {self.values.dtype}, {self.valid.sum()} valid)"
 
     def _settle(self, *, contents: bool) -> None:
         """Check the fields and make them what they are declared to be.

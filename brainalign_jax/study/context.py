@@ -1,6 +1,7 @@
 """A study while it runs: what is asked of which data, and what the parts of a run share."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ class Study:
 
     models: names, those of twins and controls among them. given: vectors that were handed in, by name. k: of
     precision@k where one is tested. cache: folder of word vectors and finished cells; None keeps none.
-    planned: the memory plan, whose `computation` is the one that is used.
+    planned: the memory plan, whose `computation` is the one that is used. left_out: evidence that there is no
+    memory for, in sentences; see `leave_out`.
 
     What is kept, and when it goes:
 
@@ -53,11 +55,21 @@ class Study:
     progress: Progress = dataclasses.field(default_factory=lambda: Progress({}, show=False))
     first: WordResponses | None = None
     planned: memory.Plan | None = None
+    left_out: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def cells(self) -> Path | None:
         """The folder of finished cells."""
         return self.cache and self.cache / "cells"
+
+    def leave_out(self, what: str, needed: int) -> None:
+        """Warn of evidence that takes more bytes than there are for it, and keep it for the report."""
+        said = (
+            f"no {what}: it takes {needed:,} bytes, more than the {self.computation.rdm_bytes:,} that are "
+            "for it; give more memory (--max_memory_gb)"
+        )
+        self.left_out.append(said)
+        warnings.warn(said, stacklevel=3)
 
     def vectors(self, name: str, told: Callable[[float], None] | bool = False) -> Embeddings:
         """A model's vectors of the data set's words, from the cache if they are there.

@@ -7,11 +7,9 @@ model whose score no control reaches has something that they lack; the reverse e
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from brainalign_jax.files import user_path
 from brainalign_jax.language import Embeddings
 from brainalign_jax.names import check_known, unknown
 from brainalign_jax.neural.readers import Dataset
@@ -20,7 +18,6 @@ from brainalign_jax.study.words import (
     GROUPS,
     UNTIMED_NOTE,
     is_isolated,
-    is_text,
     language_frequencies,
     token_features,
 )
@@ -44,14 +41,7 @@ def control_names(dataset: Dataset) -> tuple[str, ...]:
     return (*NAMES, *by_language, *(f"{SHIPPED}{name}" for name in dataset.vectors))
 
 
-def control_vectors(
-    name: str,
-    dataset: Dataset,
-    *,
-    lower: bool,
-    seed: int = 0,
-    frequencies: Mapping[str, float] | None = None,
-) -> Embeddings:
+def control_vectors(name: str, dataset: Dataset, *, lower: bool, seed: int = 0) -> Embeddings:
     """The vectors of a control by name.
 
     name: "nuisance:all", "nuisance:" and a group of `word_features.GROUPS`;
@@ -59,7 +49,6 @@ def control_vectors(
         "nuisance:language_frequency", how often the words are used in their language;
         "shipped:" and a name of dataset.vectors.
     lower: word types without regard to case, as everywhere in the study.
-    frequencies: word in lower case -> count or rate elsewhere, in place of counts in the stimulus.
 
     Raises: ValueError for an unknown name, with those that are known, or for a control that makes no
     sense for these words.
@@ -78,22 +67,15 @@ def control_vectors(
         return autocorrelated_vectors(
             dataset.stimulus, lower=lower, width=width, random_state=seed, name=name
         )
-    if kind == "nuisance" and rest in ("all", *GROUPS):
-        groups = tuple(GROUPS) if rest == "all" else (rest,)
+    groups = {"all": tuple(GROUPS), LANGUAGE_FREQUENCY: ("frequency",)}
+    groups |= {group: (group,) for group in GROUPS}
+    if kind == "nuisance" and rest in groups:
+        counted = language_frequencies(dataset.stimulus) if rest == LANGUAGE_FREQUENCY else None
         return nuisance_vectors(
             dataset.stimulus,
             lower=lower,
-            features=groups,
-            frequencies=frequencies,
-            random_state=seed,
-            name=name,
-        )
-    if kind == "nuisance" and rest == LANGUAGE_FREQUENCY:
-        return nuisance_vectors(
-            dataset.stimulus,
-            lower=lower,
-            features=("frequency",),
-            frequencies=language_frequencies(dataset.stimulus),
+            features=groups[rest],
+            frequencies=counted,
             random_state=seed,
             name=name,
         )
@@ -171,23 +153,20 @@ def autocorrelated_vectors(
     lower: bool,
     width: float = DEFAULT_WIDTH,
     random_state: int = 0,
-    blocks: str | None = None,
     name: str | None = None,
 ) -> Embeddings:
     """The orthogonal autocorrelated sequence of Hadidi et al. (OASM), averaged over types: [1, T, D].
 
-    The identity matrix over the words, blurred by a Gaussian within each block: words near one
-    another in a block have similar vectors, words of different blocks have orthogonal ones, and
-    nothing of what the words mean is in them. They score where neighbours fall on both sides of a
-    split.
+    The identity matrix over the words, blurred by a Gaussian within each block (sentences where they
+    hold more than one word, else runs, else the text): words near one another in a block have similar
+    vectors, words of different blocks have orthogonal ones, and nothing of what the words mean is in
+    them. They score where neighbours fall on both sides of a split.
 
     width: standard deviation of the Gaussian in words.
-    blocks: "sentence", "run" or "text" (one block); None for sentences, where they hold more than one
-        word, else for runs.
     random_state: of the projection to 2,048 axes where there are more words: inner products are kept
         to a few per cent then. With fewer words there are as many axes as words, and nothing is drawn.
 
-    Raises: ValueError for a width that is not positive, or words without the blocks asked for: the
+    Raises: ValueError for a width that is not positive, or isolated words without runs: the
     order of isolated words in a file is no order of presentation.
     Reference: Hadidi et al. 2025, Illusions of alignment between large language models and brains
     emerge from fragile methods and overlooked confounds.
@@ -196,7 +175,7 @@ def autocorrelated_vectors(
         raise ValueError(f"width is {width}; give a positive number of words")
     types, token_to_type = _types(stimulus, lower)
     rows = np.flatnonzero(token_to_type >= 0)
-    blocks, labels = _blocks(stimulus, blocks)
+    blocks, labels = _blocks(stimulus)
     # Blocks are stretches of the text: a label that comes back later is another block.
     block = np.cumsum(np.r_[False, (labels[rows][1:] != labels[rows][:-1]).any(axis=1)])
     vectors = np.zeros((len(types), len(rows)))
@@ -241,40 +220,6 @@ def shipped_vectors(dataset: Dataset, name: str, *, lower: bool) -> Embeddings:
     )
 
 
-def read_frequencies(path: str | Path) -> dict[str, float]:
-    """Word frequencies from a text file, a word and a number a line: {word in lower case: number}.
-
-    Separated by a tab, comma or blank; a first line without a number is a header. The numbers of words
-    that differ in case only are added.
-
-    Raises: FileNotFoundError, or ValueError naming the line that is malformed or negative.
-    """
-    path = user_path(path, "path", "a table of words and frequencies")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; give a table of words and frequencies")
-    frequencies: dict[str, float] = {}
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    for number, line in enumerate(lines, start=1):
-        fields = line.replace("\t", " ").replace(",", " ").split()
-        if not fields:
-            continue
-        try:
-            word, value = fields
-            value = float(value)
-        except ValueError as error:
-            if number == 1:
-                continue
-            raise ValueError(
-                f"{path}, line {number} ({line[:40]!r}): give a word and one number"
-            ) from error
-        if not (value >= 0 and np.isfinite(value)):
-            raise ValueError(f"{path}, line {number}: the frequency is {value}; give counts")
-        frequencies[word.lower()] = frequencies.get(word.lower(), 0.0) + value
-    if not frequencies:
-        raise ValueError(f"{path} holds no frequencies; give a word and a number a line")
-    return frequencies
-
-
 def _tuned(values: np.ndarray, n_curves: int) -> np.ndarray:
     """Gaussian tuning curves [T, D * n_curves] of features [T, D]; values beyond the ends are at the ends."""
     low, high = np.quantile(values, (0.02, 0.98), axis=0)
@@ -300,29 +245,19 @@ def _type_means(values: np.ndarray, token_to_type: np.ndarray, n_types: int) -> 
     return total / np.bincount(token_to_type[rows], minlength=n_types)[:, None]
 
 
-def _blocks(stimulus: Stimulus, blocks: str | None) -> tuple[str, np.ndarray]:
+def _blocks(stimulus: Stimulus) -> tuple[str, np.ndarray]:
     """(kind of block, labels [N, 2]: words with equal labels are in one block)."""
-    n, zeros = len(stimulus), np.zeros(len(stimulus), np.int64)
+    zeros = np.zeros(len(stimulus), np.int64)
     run = zeros if stimulus.run is None else stimulus.run
-    if blocks is None:
-        sentences = stimulus.sentence
-        several = sentences is not None and len(np.unique(sentences)) < n
-        blocks = "sentence" if several else "run"
-        if blocks == "run" and stimulus.run is None and stimulus.onsets is not None:
-            blocks = "text"
-    known = {
-        "sentence": stimulus.sentence is not None,
-        "run": stimulus.run is not None,
-        "text": is_text(stimulus),
-    }
-    check_known("blocks=", blocks, known)
-    if not known[blocks]:
+    sentences = stimulus.sentence
+    if sentences is not None and len(np.unique(sentences)) < len(stimulus):
+        return "sentence", np.stack([run, sentences], axis=1)
+    if stimulus.run is None and stimulus.onsets is None:
         raise ValueError(
-            f"an autocorrelated sequence over blocks of a {blocks} needs words with {blocks} labels"
+            "an autocorrelated sequence over blocks of a run needs words with run labels"
             + (f"; {UNTIMED_NOTE}" if is_isolated(stimulus) else "")
         )
-    inner = {"sentence": stimulus.sentence, "run": run, "text": zeros}[blocks]
-    return blocks, np.stack([zeros if blocks == "text" else run, inner], axis=1)
+    return "text" if stimulus.run is None else "run", np.stack([run, run], axis=1)
 
 
 def _embeddings(

@@ -1,4 +1,4 @@
-"""What a study shows of itself while it runs: one line a stage, and the time to the end of everything.
+"""What a study shows of itself while it runs: one line a stage, and the time to the end of it.
 
 On a terminal the line of the stage that runs is drawn anew; elsewhere (a file, a notebook's log, CI) each
 stage leaves one plain line when it ends.
@@ -8,7 +8,8 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from typing import NamedTuple, TextIO
+from dataclasses import KW_ONLY, dataclass
+from typing import TextIO
 
 PLAN, VECTORS, SCORES, NULLS, CEILINGS, TESTS, REPORT = (
     "memory plan",
@@ -22,23 +23,25 @@ PLAN, VECTORS, SCORES, NULLS, CEILINGS, TESTS, REPORT = (
 _PAUSE = 0.2  # seconds between two drawings
 
 
-class Stage(NamedTuple):
-    """total: pieces of work; cost: seconds that one is guessed to take; unit: what a piece is called."""
+@dataclass(frozen=True)
+class Stage:
+    """total: pieces of work; unit: what a piece is called, "" where they are not counted for the reader."""
 
     total: float
-    cost: float = 1.0
+    _: KW_ONLY
     unit: str = ""
 
 
 class Progress:
     """The stages of a study, in order, and how far each is.
 
-    stages: name -> Stage. A stage that has begun tells its own pace; for the others the guesses are scaled by
-    how far those before were off. show: False for silence.
+    stages: name -> Stage. The time to the end of a stage goes by its own pace alone: how long the others take
+    nobody knows before they begin. show: False for silence.
     """
 
     def __init__(self, stages: dict[str, Stage], *, show: bool = True, file: TextIO | None = None):
         self._stages, self._done = stages, dict.fromkeys(stages, 0.0)
+        self._skipped = dict.fromkeys(stages, 0.0)
         self._seconds = dict.fromkeys(stages, 0.0)
         self._file = sys.stderr if file is None else file
         self._show, self._running = show, ""
@@ -66,6 +69,12 @@ class Progress:
             self._done[self._running] += n
             self._draw()
 
+    def skip(self, n: float) -> None:
+        """So many pieces more of the running stage were done before, which tells nothing of its pace."""
+        if self._running:
+            self._skipped[self._running] += n
+        self.update(n)
+
     def complete(self, name: str) -> None:
         """All pieces of a stage are done, of which some may not have been asked for."""
         self._done[name] = self._stages[name].total
@@ -79,21 +88,13 @@ class Progress:
         self._line(text)
 
     def left(self) -> float | None:
-        """Seconds to the end of everything; None before anything is known."""
-        costs = {name: stage.cost * stage.total for name, stage in self._stages.items()}
-        done = {name: stage.cost * self._done[name] for name, stage in self._stages.items()}
-        worked = sum(done.values())
+        """Seconds to the end of the running stage; None where none of its pieces has been worked on."""
+        name = self._running
+        worked = self._done[name] - self._skipped[name] if name else 0.0
         if worked <= 0:
             return None
-        spent = dict(self._seconds)
-        if self._running:
-            spent[self._running] += time.monotonic() - self._entered
-        pace = sum(spent.values()) / worked
-        seconds = 0.0
-        for name, cost in costs.items():
-            per_unit = spent[name] / done[name] if done[name] else pace
-            seconds += max(0.0, cost - done[name]) * per_unit
-        return seconds
+        spent = self._seconds[name] + time.monotonic() - self._entered
+        return max(0.0, self._stages[name].total - self._done[name]) * spent / worked
 
     def _ended(self, name: str) -> str:
         stage = self._stages[name]
@@ -102,9 +103,7 @@ class Progress:
         waiting = [other for other in self._stages if self._done[other] < self._stages[other].total]
         if not waiting:
             return f"{text}; all is done, {_time(time.monotonic() - self._begin)}"
-        left = self.left()
-        about = "" if left is None else f", about {_time(left)} to the end of everything"
-        return f"{text}; left: {', '.join(waiting)}{about}"
+        return f"{text}; left: {', '.join(waiting)}"
 
     def _draw(self, *, force: bool = False) -> None:
         now = time.monotonic()
@@ -114,7 +113,7 @@ class Progress:
         name = self._running
         stage, left = self._stages[name], self.left()
         number = list(self._stages).index(name) + 1
-        about = "" if left is None else f", about {_time(left)} to the end of everything"
+        about = "" if stage.total <= 1 else f", {'?' if left is None else _time(left)} to its end"
         share = f": {self._done[name]:.0f} of {stage.total:g} {stage.unit}" if stage.unit else ""
         text = f"[{number}/{len(self._stages)}] {name}{share}{about}"
         self._file.write(f"\r\x1b[K{text}")

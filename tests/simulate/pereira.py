@@ -17,6 +17,7 @@ from brainalign_jax.neural.selection import voxel_neighbours
 from brainalign_jax.neural.simulate.bold import story_words
 from brainalign_jax.neural.simulate.mat_files import replacing
 from brainalign_jax.stimulus import clean_word
+from simulate.matlab73 import write_matlab73
 from simulate.pereira_regions import brain_regions
 
 PARADIGMS = ("pictures", "sentences", "wordclouds")
@@ -248,8 +249,6 @@ def _meta(simulation: PereiraSimulation, subject: str, roi_tables: str) -> dict[
 def _write(path: Path, content: dict, *, matlab: str, compress: bool) -> None:
     with replacing(path) as temporary:
         if matlab == "7.3":
-            from brainalign_jax.neural.simulate.matlab73 import write_matlab73
-
             write_matlab73(temporary, content)
         else:
             with temporary.open("wb") as file:

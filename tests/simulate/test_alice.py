@@ -5,8 +5,8 @@ import pytest
 
 from brainalign_jax.neural.formats.text.textgrid import read_textgrid
 from brainalign_jax.neural.readers import open_dataset
-from brainalign_jax.neural.readers.stories import alice
-from simulate.alice import SUBJECTS, simulate_alice
+from brainalign_jax.neural.readers.stories import alice_files
+from simulate.alice import SUBJECTS, simulate_alice, word_rate
 
 # The smaller releases hold fewer words than the original.
 pytestmark = pytest.mark.filterwarnings("ignore:.* words where the release has 2127")
@@ -31,16 +31,16 @@ def test_full_size_release_comes_back_exactly(tmp_path):
     np.testing.assert_array_equal(dataset.stimulus.durations, simulation.durations)
     for row, subject in enumerate(SUBJECTS):
         for radius in ("10mm", "6mm"):
-            recorded = alice.read_timecourses(tmp_path, subject, radius)
+            recorded = alice_files.read_timecourses(tmp_path, subject, radius)
             assert recorded.shape == (362, 6) and recorded.any() == (subject != "s33")
             np.testing.assert_array_equal(recorded, simulation.timecourses[radius][row])
         np.testing.assert_array_equal(
-            alice.read_motion(tmp_path, subject), simulation.motion[row], strict=True
+            alice_files.read_motion(tmp_path, subject), simulation.motion[row], strict=True
         )
         for name, planted in (("rate", simulation.rate), ("sndpwr", simulation.sound_power)):
-            shipped = alice.read_regressor(tmp_path, subject, name)
+            shipped = alice_files.read_regressor(tmp_path, subject, name)
             np.testing.assert_array_equal(shipped, planted, strict=True)
-    predictors = alice.read_predictors(tmp_path)
+    predictors = alice_files.read_predictors(tmp_path)
     assert list(predictors) == list(simulation.predictors)
     for name, values in predictors.items():
         np.testing.assert_array_equal(values, simulation.predictors[name])
@@ -48,7 +48,7 @@ def test_full_size_release_comes_back_exactly(tmp_path):
     with pytest.warns(UserWarning, match=r"response to \d\d of 2127 words"):
         responses = dataset.load("s18")
     assert responses.values.shape == (2127, 6) and 2100 < responses.valid.sum() < 2127
-    ours = alice.word_rate(dataset.stimulus, simulation.schedule.volume_times)
+    ours = word_rate(dataset.stimulus, simulation.schedule.volume_times)
     np.testing.assert_allclose(simulation.rate, ours * 1.2 / 44100, rtol=1e-4, atol=1e-10)
 
 
@@ -69,7 +69,7 @@ def test_layout_is_the_original_one(tmp_path):
     table = data / "sept18-generic-predictors-under-hrf-with-logfrqhal.txt"
     rows = table.read_bytes().split(b"\r\n")
     assert len(rows) == 41 and all(row.count(b"\t") == 11 for row in rows[:-1])
-    intervals = read_textgrid(tmp_path / alice.TEXTGRID)
+    intervals = read_textgrid(tmp_path / alice_files.TEXTGRID)
     assert intervals[0][2] == intervals[-1][2] == "sp"
     assert all(
         interval[1] == other[0] for interval, other in zip(intervals, intervals[1:], strict=False)

@@ -11,7 +11,7 @@ from scipy.signal import lfilter
 from simulate.alice import simulate_alice
 from sklearn.linear_model import LinearRegression, Ridge
 
-from brainalign_jax.neural.readers.stories import alice
+from brainalign_jax.neural.readers.stories import alice_files
 from brainalign_jax.neural.readout.encoding import design_matrix
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.regions import scores as region_scores
@@ -400,9 +400,13 @@ def test_a_release_from_files_to_report(tmp_path, monkeypatch):
     recordings = alice_regions("data", radii=("10mm",), motion=True)
     n = len(planted.rate)
     assert recordings.bold.shape == (n, 3, 6) and len(recordings.stimulus) == words
-    raw = alice.read_timecourses(tmp_path / "data", recordings.subjects[1])
+    raw = alice_files.read_timecourses(tmp_path / "data", recordings.subjects[1])
     design = np.column_stack(
-        [np.ones(n), np.arange(n), alice.read_motion(tmp_path / "data", recordings.subjects[1])]
+        [
+            np.ones(n),
+            np.arange(n),
+            alice_files.read_motion(tmp_path / "data", recordings.subjects[1]),
+        ]
     )
     plain = alice_regions(tmp_path / "data", radii=("10mm", "6mm"), high_pass=None)
     left = raw - design @ np.linalg.lstsq(design, raw, rcond=None)[0]

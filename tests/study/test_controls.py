@@ -242,18 +242,6 @@ def test_the_width_is_part_of_the_name():
     assert controls.is_control("shipped:x") and not controls.is_control("untrained:gpt2")
 
 
-def test_frequency_tables(tmp_path):
-    path = tmp_path / "counts.tsv"
-    path.write_text("word\tcount\nthe\t100\nThe\t20\ncat\t3.5\n\n")
-    assert controls.read_frequencies(path) == {"the": 120.0, "cat": 3.5}
-    for text, message in (("the\t1\ncat", "line 2"), ("cat -3", "-3"), ("word count", "no freq")):
-        path.write_text(text)
-        with pytest.raises(ValueError, match=message):
-            controls.read_frequencies(path)
-    with pytest.raises(FileNotFoundError, match="missing"):
-        controls.read_frequencies(tmp_path / "missing")
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_the_sweep_takes_controls_as_models(tmp_path):
     rng = np.random.default_rng(0)

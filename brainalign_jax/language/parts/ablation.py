@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from brainalign_jax.embedding import EmbedOptions
+from brainalign_jax.embedding import Embedding, EmbedOptions
 from brainalign_jax.language.hidden_states import contextual, pooled_states
 from brainalign_jax.language.memory import device_bytes
 from brainalign_jax.language.models import checkpoint, registry
@@ -47,6 +47,7 @@ from brainalign_jax.language.parts.components import (
 from brainalign_jax.language.surprisal import score_words
 from brainalign_jax.language.text.packing import Packing
 from brainalign_jax.language.text.tokens import WordTokenizer, load_tokenizer
+from brainalign_jax.options import changed
 from brainalign_jax.stimulus import Stimulus
 
 MOST_SHARE = 0.5  # of what enters a block: a random share beyond it is the whole, no share
@@ -74,7 +75,7 @@ class BlockFacts(NamedTuple):
 
 
 class Ablation:
-    """A model and the words that it reads, ready to be ablated. Arguments as of `embed`.
+    """A model and the words that it reads, ready to be ablated. Arguments and options as of `embed`.
 
     Raises: ValueError for static vectors, and for a model whose last layer has another width.
     """
@@ -83,15 +84,11 @@ class Ablation:
         self,
         stimulus: Stimulus,
         model: str,
-        *,
-        context: str = "sentence",
-        window: int = 20,
-        bos: str = "auto",
-        pooling: str = "mean",
-        last: str = "hf",
-        lower: bool = False,
-        seed: int = 0,
+        options: Embedding | None = None,
+        **changes: Any,
     ):
+        options = changed(EmbedOptions, options, changes, "Ablation()")
+        last, seed = options.last, options.seed
         spec = registry.resolve(model)
         if spec.kind == "static":
             raise ValueError(f"{model} has no parts to switch off: give a language model")
@@ -103,12 +100,9 @@ class Ablation:
             )
         folder = checkpoint.locate(spec.source, weights=spec.kind == "checkpoint")
         tokenizer = load_tokenizer(folder, family=self.config.family)
-        self._tokenizer: WordTokenizer = tokenizer.with_bos(bos, causal=self.config.causal)
-        self._stimulus, self._last = stimulus, last
-        self._options = EmbedOptions(
-            context=context, window=window, bos=bos, pooling=pooling, last=last, lower=lower
-        )
-        types, token_to_type = stimulus.types(lower=lower)
+        self._tokenizer: WordTokenizer = tokenizer.with_bos(options.bos, causal=self.config.causal)
+        self._stimulus, self._last, self._options = stimulus, last, options
+        types, token_to_type = stimulus.types(lower=options.lower)
         self.n_types = len(types)
         _, _, self._packing = contextual.packed_words(
             stimulus,

@@ -12,7 +12,6 @@ from brainalign_jax.names import check_known
 KINDS = ("heads", "attention", "ffn", "layers", "positions", "norms")
 RANDOM, RESAMPLE, REINIT = "random", "resample", "reinit"
 DRAWN = (RESAMPLE, REINIT)
-HOWS = ("zero", "mean", *DRAWN)
 GATE_NAMES = {
     "heads": "heads", "attention": "attention", "ffn": "feed_forward", "layers": "block",
 }  # fmt: skip

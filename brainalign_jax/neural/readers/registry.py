@@ -63,6 +63,12 @@ class Dataset:
     time_courses: Callable[[str], TimeCourses] | None = None
     epochs: Callable[[str], EpochedResponses] | None = None
 
+    def __repr__(self) -> str:
+        """One line: its name, and how many people and words it has."""
+        return (
+            f"Dataset({self.name!r}, {len(self.subjects)} subjects, {len(self.stimulus):,} words)"
+        )
+
 
 Reader = Callable[..., Dataset]
 _READERS: dict[str, Reader] = {}

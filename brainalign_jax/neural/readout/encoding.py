@@ -158,39 +158,6 @@ def design_matrix(
     return sampled if delays is None else fir_delays(sampled, delays, run=volume_run)
 
 
-def word_rate(
-    onsets: np.ndarray,
-    volume_times: np.ndarray,
-    *,
-    method: str = "lanczos",
-    durations: np.ndarray | None = None,
-    window: int = 3,
-    cutoff_hz: float | None = None,
-    hrf: str = "spm",
-    run: np.ndarray | None = None,
-    volume_run: np.ndarray | None = None,
-) -> np.ndarray:
-    """How many words there are around each volume: [time] float64, a regressor or a confound.
-
-    The `design_matrix` of a feature that is one for every word, without delays: for "lanczos" about
-    the words per TR (with a cutoff f: per 1 / (2 f) seconds), for "hrf" the expected response to
-    them, the sum of their HRFs. Arguments and errors as there.
-    """
-    return design_matrix(
-        onsets,
-        np.ones((np.size(onsets), 1)),
-        volume_times,
-        method=method,
-        durations=durations,
-        delays=(0,),
-        window=window,
-        cutoff_hz=cutoff_hz,
-        hrf=hrf,
-        run=run,
-        volume_run=volume_run,
-    )[:, 0]
-
-
 def _default_delays(times: np.ndarray, volume_run: np.ndarray) -> list[int]:
     steps = np.concatenate([np.diff(times[volume_run == label]) for label in np.unique(volume_run)])
     delays = np.round(np.array(FIR_SECONDS) / np.median(steps)).astype(int)

@@ -19,7 +19,7 @@ from brainalign_jax.neural.simulate.bold import (
 )
 from brainalign_jax.neural.simulate.mat_files import replacing, write_mat
 
-LAYOUTS = ("mat", "mat73", "numpy")
+LAYOUTS = ("mat", "numpy")
 NUMPY_SUBJECTS = ("F", "H", "I", "J", "K", "L", "M", "N")
 _TRIMMED = (20, 15)  # volumes that the published NumPy recordings lack at a run's start and end
 # Words a run. With 20 s of rest before and 8.5 s after them, 1,351 volumes follow one another every
@@ -67,8 +67,8 @@ def simulate_harry_potter(
     Every subject has its own normal weights [D, V], noise and drift; a share `responsive` of its
     voxels responds, the others hold noise only. snr: standard deviation of the signal over that of
     the noise; snr=0 writes noise only, the null of every analysis. seed: same seed, same files.
-    layout: "mat", `subject_1.mat` ... as MATLAB's -v7; "mat73", the same as its -v7.3 (HDF5);
-    "numpy", the files of the repository brain_language_nlp, subjects F and H to N.
+    layout: "mat", `subject_1.mat` ... as MATLAB's -v7; "numpy", the files of the repository
+    brain_language_nlp, subjects F and H to N.
     dtype: of the recordings; "float64" as in the release, or "float32". compress: level of zlib, 0
     for none. clock: voxel 0 holds the volume times instead, for tests of the timing.
     trimmed: recordings of layout "numpy" lack the first 20 and last 15 volumes of each run, as
@@ -114,7 +114,6 @@ def simulate_harry_potter(
                 dtype,
                 planted.blocks(index),
                 {"time": time, "words": table, "meta": _meta(index + 1, planted.shape)},
-                version=layout,
                 compress=compress,
             )
     weights = np.stack([planted.weights(index) for index in range(n_subjects)])

@@ -1,4 +1,4 @@
-"""MATLAB files of simulated subjects, their recording written in blocks: level 5, and 7.3 (HDF5)."""
+"""MATLAB files of level 5 of simulated subjects, their recording written in blocks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import scipy.io
 
-from brainalign_jax.names import check_known
-from brainalign_jax.neural.simulate.matlab73 import write_matlab73
-
-VERSIONS = ("mat", "mat73")
 _TEXT = b"MATLAB 5.0 MAT-file, simulated by brainalign_jax"
-_CHUNK = 2**18  # bytes of a piece of `data` that HDF5 compresses
-_CLASSES = {"float64": b"double", "float32": b"single"}
 # Type of the stored numbers and class of the array, in "MAT-File Format", The MathWorks.
 _LEVEL5 = {"float64": (9, 6), "float32": (7, 7)}
 
@@ -44,31 +38,26 @@ def write_mat(
     blocks: Iterable[np.ndarray],
     others: Mapping[str, Any],
     *,
-    version: str = "mat",
     compress: int = 1,
 ) -> None:
     """Write `data` [time, V] from consecutive blocks of its columns, then the other variables.
 
-    version: "mat" (as MATLAB's -v7) or "mat73" (as its -v7.3). others: name -> what
-    `scipy.io.savemat` takes: arrays, strings, object arrays (cells), structured arrays (structs),
-    dicts (a 1x1 struct). compress: level of zlib, 0 for none. Equal arguments give equal bytes.
-    Raises ValueError for an unknown version or level, or a matrix too large for version "mat".
+    As MATLAB's -v7. others: name -> what `scipy.io.savemat` takes: arrays, strings, object arrays
+    (cells), structured arrays (structs), dicts (a 1x1 struct). compress: level of zlib, 0 for none.
+    Equal arguments give equal bytes. Raises ValueError for an unknown level, or a matrix of 2 GB or more.
     """
-    check_known("version=", version, VERSIONS)
     if compress not in range(10):
         raise ValueError(f"compress is {compress!r}; give a level from 0 (none) to 9")
-    with replacing(path) as temporary:
-        if version == "mat73":
-            _write_hdf5(temporary, shape, np.dtype(dtype), blocks, others, compress)
-            return
-        if shape[0] * shape[1] * np.dtype(dtype).itemsize >= 2**31:
-            raise ValueError(f"a matrix of shape {shape} needs version 'mat73' (2 GB or more)")
-        with temporary.open("wb") as file:
-            file.write(_TEXT.ljust(124) + struct.pack("<2H", 0x100, 0x4D49))
-            _write_level5(file, shape, np.dtype(dtype), blocks, compress)
-            rest = io.BytesIO()
-            scipy.io.savemat(rest, dict(others), do_compression=compress > 0, oned_as="row")
-            file.write(rest.getbuffer()[128:])
+    if shape[0] * shape[1] * np.dtype(dtype).itemsize >= 2**31:
+        raise ValueError(
+            f"a matrix of shape {shape} has 2 GB or more: too many for a file of level 5"
+        )
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(_TEXT.ljust(124) + struct.pack("<2H", 0x100, 0x4D49))
+        _write_level5(file, shape, np.dtype(dtype), blocks, compress)
+        rest = io.BytesIO()
+        scipy.io.savemat(rest, dict(others), do_compression=compress > 0, oned_as="row")
+        file.write(rest.getbuffer()[128:])
 
 
 def _write_level5(file: BinaryIO, shape, dtype: np.dtype, blocks, compress: int) -> None:
@@ -106,20 +95,3 @@ def _checked(blocks: Iterable[np.ndarray], shape) -> Iterator[np.ndarray]:
         yield block
     if count != shape[1]:
         raise ValueError(f"the blocks have {count} columns for a matrix of shape {shape}")
-
-
-def _write_hdf5(path: Path, shape, dtype: np.dtype, blocks, others, compress: int) -> None:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError("MATLAB 7.3 files need h5py: pip install h5py") from error
-    write_matlab73(path, others, compression=compress or None)
-    with h5py.File(path, "r+") as file:
-        chunk = (max(1, min(shape[1], _CHUNK // (shape[0] * dtype.itemsize))), shape[0])
-        squeezed = {"compression": "gzip", "compression_opts": compress} if compress else {}
-        data = file.create_dataset("data", shape[::-1], dtype, chunks=chunk, **squeezed)
-        data.attrs["MATLAB_class"] = np.bytes_(_CLASSES[dtype.name])
-        start = 0
-        for block in _checked(blocks, shape):
-            data[start : start + block.shape[1]] = np.asarray(block, dtype).T
-            start += block.shape[1]

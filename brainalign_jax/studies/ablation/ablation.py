@@ -120,16 +120,16 @@ def run_ablation(
     computing.keep_compiled_programs()
     study = Study(dataset, models, scoring, computation, embedding, cache=cache)
     n_pairs = len(models) * len(scoring.methods) * len(dataset.subjects)
-    estimating = {} if plan.estimate == "exact" else {_ESTIMATES: Stage(len(models), 60.0)}
+    estimating = {} if plan.estimate == "exact" else {_ESTIMATES: Stage(len(models))}
     told = Progress(
         {
-            _INTACT: Stage(n_pairs, 1.0),
+            _INTACT: Stage(n_pairs),
             **estimating,
-            _VECTORS: Stage(len(models), 60.0),
-            _SCORES: Stage(n_pairs, 20.0),
-            _TESTS: Stage(len(models) * len(scoring.methods) * len(plan.readout), 10.0),
-            **({_SHAPLEY: Stage(len(models), 60.0)} if plan.shapley else {}),
-            **({_TWINS: Stage(len(models), 60.0)} if plan.twins else {}),
+            _VECTORS: Stage(len(models)),
+            _SCORES: Stage(n_pairs),
+            _TESTS: Stage(len(models) * len(scoring.methods) * len(plan.readout)),
+            **({_SHAPLEY: Stage(len(models))} if plan.shapley else {}),
+            **({_TWINS: Stage(len(models))} if plan.twins else {}),
         },
         show=progress,
     )
@@ -235,13 +235,11 @@ def _of_model(
     """
     scoring, computation, embedding = study.scoring, study.computation, study.embedding
     own_seed = seed_of(name)
-    unused = ("missing", "sublayers")
-    options = {key: value for key, value in vars(embedding).items() if key not in unused}
     base, seed = without_seed(name), scoring.seed if own_seed is None else own_seed
     # Twins and weights drawn anew have seeds behind the model's own, so that none of them is the model.
     last_seed = max(scoring.seed, own_seed or 0)
-    options |= dict(lower=scoring.lower)
-    ablation = parts.Ablation(study.dataset.stimulus, base, seed=seed, **options)
+    words, lower = study.dataset.stimulus, scoring.lower
+    ablation = parts.Ablation(words, base, embedding, lower=lower, seed=seed)
     settings = settings_of(ablation, plan, name, notes)
     for players in plan.shapley:  # a block that the model lacks is refused before the work
         shapley.players_of(players, ablation.config, name)
@@ -318,7 +316,7 @@ def _of_model(
             with told.stage(_TWINS):
                 bare = UNTRAINED + base.removeprefix(UNTRAINED)
                 seeds = range(last_seed + 1, last_seed + 1 + plan.twins)
-                make = functools.partial(parts.Ablation, study.dataset.stimulus, bare, **options)
+                make = functools.partial(parts.Ablation, words, bare, embedding, lower=lower)
                 tables += twins.rows_of_twins(
                     lambda seed: make(seed=seed), seeds, people, intact, subjects, plan, scoring
                 )

@@ -8,7 +8,7 @@ import numpy as np
 
 from brainalign_jax.files import user_path
 from brainalign_jax.neural.readers import open_dataset
-from brainalign_jax.neural.readers.stories import alice
+from brainalign_jax.neural.readers.stories import alice_files
 from brainalign_jax.neural.readout.cleaning import clean_runs
 from brainalign_jax.stimulus import Stimulus
 
@@ -87,12 +87,17 @@ def alice_regions(
     courses = []
     for subject in dataset.subjects:
         raw = np.concatenate(
-            [alice.read_timecourses(data_dir, subject, radius) for radius in radii], axis=1
+            [alice_files.read_timecourses(data_dir, subject, radius) for radius in radii], axis=1
         )
-        confounds = alice.read_motion(data_dir, subject) if motion else None
+        confounds = alice_files.read_motion(data_dir, subject) if motion else None
         courses.append(
             clean_runs(
-                raw, None, tr=alice.TR, high_pass=high_pass, confounds=confounds, subject=subject
+                raw,
+                None,
+                tr=alice_files.TR,
+                high_pass=high_pass,
+                confounds=confounds,
+                subject=subject,
             )
         )
     lengths = {len(course) for course in courses}
@@ -100,20 +105,22 @@ def alice_regions(
         raise ValueError(f"subjects have {sorted(lengths)} volumes: they must share one clock")
     shipped = {}
     for name, file in (("rate", "rate"), ("sound_power", "sndpwr")):
-        regressors = np.array([alice.read_regressor(data_dir, s, file) for s in dataset.subjects])
+        regressors = np.array(
+            [alice_files.read_regressor(data_dir, s, file) for s in dataset.subjects]
+        )
         if np.corrcoef(regressors[0], regressors.mean(axis=0))[0, 1] < 0.999:
             raise ValueError(f"the {name} of {dataset.subjects[0]} is not that of the others")
         shipped[name] = regressors.mean(axis=0)
-    shipped["frequency"] = alice.read_predictors(data_dir)["frq_conv_orth"]
+    shipped["frequency"] = alice_files.read_predictors(data_dir)["frq_conv_orth"]
     n = lengths.pop()
     return RegionRecordings(
         "alice",
         dataset.subjects,
         np.stack(courses, axis=1),
-        alice.volume_times(n),
+        alice_files.volume_times(n),
         np.zeros(n, np.int64),
-        alice.REGIONS * len(radii),
-        tuple(radius for radius in radii for _ in alice.REGIONS),
+        alice_files.REGIONS * len(radii),
+        tuple(radius for radius in radii for _ in alice_files.REGIONS),
         dataset.stimulus,
         shipped,
         ALICE_REGIONS,

@@ -21,7 +21,7 @@ from brainalign_jax.studies.specifications import products
 from brainalign_jax.studies.specifications.choices import Specification
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.evidence.draws import default_kind, draw_nulls, moved_rows
-from brainalign_jax.study.evidence.nulls import NullPlan, score_nulls
+from brainalign_jax.study.evidence.nulls import NullPlan, recording_draws, score_nulls
 from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.results import POOLED, SELECTED
 from brainalign_jax.study.score import preparation, sweep
@@ -242,10 +242,8 @@ def _swept_nulls(
     parts = []
     for recording in responses:
         eligible = folds_of(recording, scoring, inner=False).eligible
-        _, token_to_type = recording.stimulus.types(lower=scoring.lower)
-        among = words & (token_to_type >= 0)
-        sides = plan.kind, recording.stimulus, eligible, token_to_type, plan.n_draws
-        for place, draw in enumerate(draw_nulls(*sides, seed=plan.seed, among=among)):
+        draws = recording_draws(plan, recording.stimulus, eligible, scoring.lower, words)
+        for place, draw in enumerate(draws):
             moved, vectors = recording, model
             if draw.types is None:
                 values = moved_rows(recording.values, draw, recording.stimulus, eligible)

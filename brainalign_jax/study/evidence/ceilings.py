@@ -16,7 +16,7 @@ the inner folds choose. Reference: Nili et al. (2014), PLoS Comput. Biol. 10:e10
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -33,90 +33,10 @@ from brainalign_jax.study.score.methods import method_of
 OTHERS = "others of "
 
 
-def other_subjects(
-    responses: Sequence[WordResponses],
-    subject: str,
-    *,
-    lower: bool = False,
-    scaling: str = "none",
-) -> Embeddings:
-    """The other subjects' mean responses to each word type, as word vectors: values [1, T, D], D <= T.
-
-    Each other subject's mean responses are centred over the types, every voxel z-scored if asked for
-    (scaling="zscore"), and all of it scaled to a total variance of one; then the subjects are put side by
-    side, and expressed in the axes that they span: inner products, and so cosines, distances and
-    everything the methods make of the vectors, are those of all voxels of all other subjects.
-
-    All words take part in centring and scaling, as they would for a model whose vectors come as they are;
-    `subject`'s own responses take part in nothing. A type that one of the others has no response to is at
-    that subject's mean; one that none has, at zero.
-
-    Returns: Embeddings named "others of SUBJECT", family "ceiling", for `sweep.score_subjects` with
-    that subject alone.
-
-    Raises: ValueError for a subject who is not there, or twice; where no other is left; for other words.
-    """
-    group_kernels.check_same_words(responses)
-    names = [recording.subject for recording in responses]
-    if names.count(subject) != 1:
-        raise ValueError(
-            f"subject {subject!r} is there {names.count(subject)} times among {', '.join(names)}: "
-            "each subject must have a name of its own"
-        )
-    others = [recording for recording in responses if recording.subject != subject]
-    if not others:
-        raise ValueError(f"there is no subject but {subject!r}: a ceiling needs at least two")
-    return _as_vectors(others, f"{OTHERS}{subject}", lower=lower, scaling=scaling)
-
-
-def all_other_subjects(
-    responses: Sequence[WordResponses], *, lower: bool = False, scaling: str = "none"
-) -> dict[str, Embeddings]:
-    """`other_subjects` of every subject, by name; each subject's kernel is made once."""
-    group_kernels.check_same_words(responses)
-    kernels = {
-        recording.subject: scaled_kernel(recording, lower=lower, scaling=scaling)
-        for recording in responses
-    }
-    if len(kernels) < max(2, len(responses)):
-        raise ValueError(
-            f"a ceiling needs at least two subjects, each with a name of its own, not "
-            f"{', '.join(recording.subject for recording in responses)}"
-        )
-    types = responses[0].stimulus.types(lower=lower)[0]
-    total = sum(kernels.values())
-    return {
-        name: _embeddings(
-            total - kernel, types, f"{OTHERS}{name}", len(kernels) - 1, lower=lower, scaling=scaling
-        )
-        for name, kernel in kernels.items()
-    }
-
-
-def scaled_kernel(
-    recording: WordResponses, *, lower: bool = False, scaling: str = "none"
-) -> np.ndarray:
+def scaled_kernel(recording: WordResponses, *, lower: bool = False) -> np.ndarray:
     """Inner products [T, T] of a subject's mean responses to the word types, of unit total variance."""
-    kernel, present = group_kernels.type_kernel(recording, lower=lower, scaling=scaling)
+    kernel, present = group_kernels.type_kernel(recording, lower=lower)
     return kernel / group_kernels.total_variance(kernel, present)
-
-
-def _as_vectors(others, name: str, *, lower: bool, scaling: str) -> Embeddings:
-    total = sum(scaled_kernel(recording, lower=lower, scaling=scaling) for recording in others)
-    types = others[0].stimulus.types(lower=lower)[0]
-    return _embeddings(total, types, name, len(others), lower=lower, scaling=scaling)
-
-
-def _embeddings(kernel, types, name: str, n_others: int, *, lower: bool, scaling: str):
-    meta = {
-        "family": "ceiling",
-        "n_layers": 0,
-        "n_others": n_others,
-        "scaling": scaling,
-        "lower": lower,
-        "level": "type",
-    }
-    return Embeddings(name, types, group_kernels.spanned_rows(kernel)[None], None, meta)
 
 
 COLUMNS = ("subject", "method", "metric", "k", "value")

@@ -115,7 +115,6 @@ def frequency_guess(
     ks: tuple[int, ...],
     *,
     known: str = "training",
-    frequency: np.ndarray | None = None,
 ) -> FrequencyGuess:
     """P@k of a guess that ranks all candidates by frequency and never looks at the brain.
 
@@ -125,32 +124,24 @@ def frequency_guess(
       known: what the guess counts: "training" tokens of the fold, in which a held-out type occurs zero
         times, or the tokens of the whole "stimulus" that take part in any fold, as word vectors of a
         trained model know them: vectors of frequent words differ from those of rare ones.
-      frequency: [T] of each type from elsewhere, instead.
 
     Ties score their expectation: of m candidates at one frequency each is as likely as any to come
     first. Pooled over the folds; a type is tested once in each fold in which it has tested tokens.
 
-    Raises: ValueError for an unknown `known`, or frequencies for other types.
+    Raises: ValueError for an unknown `known`.
     """
     check_known("known=", known, ("training", "stimulus"))
     train, test, candidates = (
         np.asarray(x) > 0 for x in (split.train, split.test, split.candidates)
     )
     n_types = candidates.shape[-1]
-    if frequency is not None and np.shape(frequency) != (n_types,):
-        raise ValueError(
-            f"frequency has shape {np.shape(frequency)} for {n_types} types; give one a type"
-        )
     everything = np.bincount(token_to_type[(train | test).any(axis=0)], minlength=n_types)
     hits = np.zeros((2, len(ks)))
     totals = np.zeros(2)
     for fit, tested, allowed in zip(train, test, candidates, strict=True):
-        if frequency is not None:
-            counts = np.asarray(frequency, float)
-        elif known == "training":
+        counts = everything
+        if known == "training":
             counts = np.bincount(token_to_type[fit], minlength=n_types)
-        else:
-            counts = everything
         asked, n_tokens = np.unique(token_to_type[tested], return_counts=True)
         competing = np.sort(counts[allowed])
         above = len(competing) - np.searchsorted(competing, counts[asked], side="right")
@@ -287,14 +278,13 @@ def mean_interval(
     return Bounds(*np.quantile(drawn @ np.asarray(values, float) / n, tails, axis=0))
 
 
-def adjusted_p(p_values: np.ndarray, *, dependent: bool = False) -> np.ndarray:
+def adjusted_p(p_values: np.ndarray) -> np.ndarray:
     """p-values adjusted to control the false discovery rate (Benjamini-Hochberg), of the same shape.
 
-    dependent: hold under any dependence (Benjamini-Yekutieli), at a price. NaN stays NaN and is no test.
+    NaN stays NaN and is no test.
     """
     p_values = np.asarray(p_values, float)
     adjusted, known = np.full(p_values.shape, np.nan), ~np.isnan(p_values)
     if known.any():
-        method = "by" if dependent else "bh"
-        adjusted[known] = scipy.stats.false_discovery_control(p_values[known], method=method)
+        adjusted[known] = scipy.stats.false_discovery_control(p_values[known])
     return adjusted

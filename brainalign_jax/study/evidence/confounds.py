@@ -4,7 +4,7 @@ What makes two words alike in brain and model without any meaning: heard at the 
 in one sentence (shared context), equally often, of equal length. `align.partial_rsa` holds them constant.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,7 +24,6 @@ NAMES = (
     *NEAR,
     "different_sentence",
     "log_frequency",
-    "table_frequency",
     "length",
 )  # fmt: skip
 _FEWEST_SHIFTED = 40  # types, so that there are shifts enough for p-values of .025
@@ -49,7 +48,6 @@ def confound_rdms(
     eligible: np.ndarray | None = None,
     *,
     lower: bool = False,
-    frequencies: Mapping[str, float] | None = None,
     names: tuple[str, ...] = NAMES,
 ) -> Confounds:
     """The confound RDMs of the types that have eligible tokens [N] (None: all words).
@@ -61,7 +59,6 @@ def confound_rdms(
       vectors as smooth, a partial correlation of .20 (96 words of one run), with these .02.
     different_sentence: 0 for types that ever share a sentence, else 1.
     log_frequency: difference of log(1 + count) in the stimulus, whatever the case.
-    table_frequency: the same of `frequencies`, a table of words in lower case; 0 for words it lacks.
     length: difference in letters.
 
     lower: word types without regard to case, as everywhere in the study. names: the ones to make; those
@@ -95,9 +92,6 @@ def confound_rdms(
     features = token_features(stimulus)
     by_name["log_frequency"] = _differences(features["log_frequency"][rows], index, upper)
     by_name["length"] = _differences(features["letters"][rows], index, upper)
-    if frequencies is not None:
-        table = token_features(stimulus, frequencies=frequencies)["log_frequency"]
-        by_name["table_frequency"] = _differences(table[rows], index, upper)
     kept = tuple(name for name in names if name in by_name and np.ptp(by_name[name]) > 0)
     rdms = [by_name[name] for name in kept]
     stacked = np.stack(rdms) if rdms else np.empty((0, len(upper[0])))

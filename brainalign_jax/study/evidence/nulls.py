@@ -19,6 +19,7 @@ import pandas as pd
 from brainalign_jax.language import Embeddings
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.computation import Computation
 from brainalign_jax.study.evidence import exchanged_nulls
 from brainalign_jax.study.evidence.draws import KINDS, Draw, draw_nulls, moved_rows
@@ -58,6 +59,22 @@ class NullPlan:
             raise ValueError(f"n_draws={self.n_draws} must be at least 1")
 
 
+def recording_draws(
+    plan: NullPlan, stimulus: Stimulus, eligible: np.ndarray, lower: bool, words: np.ndarray
+) -> list[Draw]:
+    """The draws of a recording, for its eligible tokens [N].
+
+    lower: whether upper and lower case are one word. words: [N] tokens that any subject of the study has a
+    response to, which all subjects' draws are of.
+
+    Raises: ValueError as `draws.draw_nulls`.
+    """
+    _, token_to_type = stimulus.types(lower=lower)
+    among = words & (token_to_type >= 0)
+    sides = plan.kind, stimulus, eligible, token_to_type, plan.n_draws
+    return draw_nulls(*sides, seed=plan.seed, among=among)
+
+
 def score_nulls(
     dataset: str,
     responses: Sequence[WordResponses],
@@ -91,7 +108,7 @@ def score_nulls(
     drawn_of = {**dataclasses.asdict(plan), "words": hashlib.sha256(words.tobytes()).hexdigest()}
     kept = Cells(cells, *sides, suffixes=(".null.cell",), null=drawn_of)
     if progress is not None:
-        progress.update(kept.n_known * plan.n_draws)
+        progress.skip(kept.n_known * plan.n_draws)
     with computation.context(), ThreadPoolExecutor(computation.workers()) as pool:
         bench = Workbench(responses, models, scoring, computation, pool)
         for (subject, method), wanted in kept.todo().items():
@@ -113,16 +130,7 @@ def _scores(bench, pool, subject, method, wanted, plan, words, progress) -> dict
     """[P, 2, L] of each part: the metrics of every draw, pooled over folds."""
     problem, works = bench.works(subject, method, wanted)
     stimulus = bench.responses[subject].stimulus
-    _, token_to_type = stimulus.types(lower=bench.scoring.lower)
-    draws = draw_nulls(
-        plan.kind,
-        stimulus,
-        problem.eligible,
-        token_to_type,
-        plan.n_draws,
-        seed=plan.seed,
-        among=words & (token_to_type >= 0),
-    )
+    draws = recording_draws(plan, stimulus, problem.eligible, bench.scoring.lower, words)
     asked = np.asarray(problem.folds.outer.query_mask).sum(dtype=np.float64)
     k = bench.scoring.ks[0]
     by_part: dict[Part, np.ndarray] = {}

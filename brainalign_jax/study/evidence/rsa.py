@@ -5,7 +5,6 @@ pairs, with whole blocks or shifts in time where words have onsets (`confounds.m
 """
 
 import itertools
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -65,7 +64,7 @@ def rsa_evidence(study: Study) -> tuple[pd.DataFrame, dict[str, LayerValues]]:
         return empty
     needed = 8 * n_pairs * (len(loaded) + 16)
     if needed > computation.rdm_bytes:
-        warnings.warn(left_out_for_memory("rsa", needed, computation.rdm_bytes), stacklevel=2)
+        study.leave_out("evidence on rsa", needed)
         return empty
     method = protocol.rdm_comparison
     held_constant = confound_rdms(dataset.stimulus, eligible, lower=scoring.lower)
@@ -194,14 +193,6 @@ def condensed_rdm(rows: np.ndarray, protocol) -> np.ndarray:
     """Condensed dissimilarities of the words [T, V], or of their presentations [T, K, V]."""
     rows = word_centred(rows) if protocol.center else rows
     return np.asarray(_compiled_rdm(rows, metric=protocol.rdm_metric))
-
-
-def left_out_for_memory(names: str, needed: int, given: int) -> str:
-    """Why there is no evidence on measures."""
-    return (
-        f"no evidence on {names}: it takes {needed:,} bytes, more than the {given:,} that are for it; give "
-        "more memory (--max_memory_gb)"
-    )
 
 
 def said_of_untested(scoring: Scoring) -> str:

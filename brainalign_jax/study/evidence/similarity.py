@@ -9,7 +9,6 @@ The RSA score has a table of its own (`evidence.rsa`), and stands among other me
 """
 
 import functools
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -27,7 +26,7 @@ from brainalign_jax.study.context import Study
 from brainalign_jax.study.evidence.ceilings import form_kernels, form_rows
 from brainalign_jax.study.evidence.chance import adjusted_p, best_place, floors, permutation_p
 from brainalign_jax.study.evidence.confounds import CommonWords, common_words
-from brainalign_jax.study.evidence.rsa import LayerValues, left_out_for_memory
+from brainalign_jax.study.evidence.rsa import LayerValues
 from brainalign_jax.study.evidence.table import COLUMNS, calibrated, rivals, role, share_of_reach
 from brainalign_jax.study.options import EvidencePlan
 from brainalign_jax.study.results import about_model
@@ -118,15 +117,18 @@ def similarity_evidence(
         for measure in measures
     )
     needed = 2 * itemsize * numbers
+    names = ", ".join(measure.name for measure in measures)
     if needed > study.computation.rdm_bytes:
-        names = ", ".join(measure.name for measure in measures)
-        warnings.warn(left_out_for_memory(names, needed, study.computation.rdm_bytes), stacklevel=2)
+        study.leave_out(f"evidence on {names}", needed)
         return empty
-    fits = 2 * itemsize * n_types**2 * (len(loaded) + 2 * _LAYERS) <= study.computation.rdm_bytes
+    needed = 2 * itemsize * n_types**2 * (len(loaded) + 2 * _LAYERS)  # inner products of all words
     kernels: dict[str, list[np.ndarray]] = {}
-    if len(loaded) > 1 and study.evidence.ceilings and fits:  # inner products of all words
-        forms = (measure.form for measure in measures)
-        kernels = form_kernels(loaded, forms, lower=study.scoring.lower)
+    if len(loaded) > 1 and study.evidence.ceilings:
+        if needed > study.computation.rdm_bytes:
+            study.leave_out(f"ceiling of {names}", needed)
+        else:
+            forms = (measure.form for measure in measures)
+            kernels = form_kernels(loaded, forms, lower=study.scoring.lower)
     tables = [
         _of_measure(
             study,

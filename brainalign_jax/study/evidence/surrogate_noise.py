@@ -5,38 +5,8 @@ import numpy as np
 
 from brainalign_jax.align.stats import surrogates
 from brainalign_jax.names import check_known
-from brainalign_jax.neural.responses import WordResponses
 
 KINDS = ("phase", "noise", "ar1")
-
-
-def surrogate_responses(
-    responses: WordResponses, *, kind: str = "phase", random_state: int = 0
-) -> WordResponses:
-    """The recording with noise in its likeness in the place of its responses.
-
-    kind: "phase", new phases (spectra and covariances kept exactly); "noise", Gaussian noise with the
-      recording's autocorrelation and spatial covariance; "ar1", with that of a first-order
-      autoregression fitted to it.
-    random_state: subjects who should share the noise get the same number and must have the same words.
-
-    Each run is made of itself alone, over its valid words in order; nothing crosses its ends. Words that
-    the recording does not cover stay so. One word's response to the next is one step, whatever the time
-    between them.
-
-    Raises: ValueError for an unknown kind, or a run of fewer than four words.
-    """
-    values = surrogate_values(
-        responses.values,
-        responses.stimulus.run,
-        responses.valid,
-        kind=kind,
-        random_state=random_state,
-    )
-    meta = {**responses.meta, "surrogate": kind, "random_state": random_state}
-    return WordResponses(
-        responses.subject, values, responses.stimulus, responses.valid, meta, responses.space
-    )
 
 
 def surrogate_values(
@@ -47,7 +17,19 @@ def surrogate_values(
     kind: str = "phase",
     random_state: int = 0,
 ) -> np.ndarray:
-    """Noise [N, V] in the likeness of the valid rows of values [N, V], run by run [N]; float32."""
+    """Noise [N, V] in the likeness of the valid rows of values [N, V], run by run [N]; float32.
+
+    kind: "phase", new phases (spectra and covariances kept exactly); "noise", Gaussian noise with the
+      recording's autocorrelation and spatial covariance; "ar1", with that of a first-order
+      autoregression fitted to it.
+    random_state: subjects who should share the noise get the same number and must have the same words.
+
+    Each run is made of itself alone, over its valid words in order; nothing crosses its ends. Words that
+    the recording does not cover stay zero. One word's response to the next is one step, whatever the time
+    between them.
+
+    Raises: ValueError for an unknown kind, or a run of fewer than four words.
+    """
     check_known("surrogate", kind, KINDS)
     labels = np.zeros(len(values), int) if run is None else np.asarray(run)
     noise = np.zeros(values.shape, np.float32)

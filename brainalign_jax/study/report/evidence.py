@@ -71,7 +71,7 @@ def numbers(table: ResultTable) -> list[page.Number]:
                 "a lower bound of the noise ceiling",
             )
         )
-    if len(shown) < 3:
+    if len(shown) < 3 and known(line["chance"]):
         shown.append(
             page.Number(
                 "Chance", number(line["chance"]), "uniform guesses" if k else "unrelated vectors"
@@ -140,13 +140,13 @@ def evidence_figure(lines: pd.DataFrame) -> Figure:
     axis.set_xlabel(label, fontsize=11)
     plain_axis(axis, "x")
     entries = [
-        (Line2D([], [], color=OKABE_ITO[0], marker="o", markersize=8), "score and its interval"),
-        (
+        (Line2D([], [], color=OKABE_ITO[0], marker="o", markersize=8), "score and its interval")
+    ]
+    compared = {
+        "chance": (
             Line2D([], [], color="black", linestyle="--"),
             "uniform chance" if k else "unrelated vectors",
         ),
-    ]
-    compared = {
         "null_mean": (Patch(color=GREY, alpha=0.4), "null: its mean to the highest draws"),
         "control_score": (
             Line2D([], [], **_MARKS["control_score"]),
@@ -172,8 +172,10 @@ def _caption(lines: pd.DataFrame, level: float) -> str:
     text = (
         ("Every model and method. " if decoding else "Every model. ")
         + f"Blue: score with its {percent(level)} bootstrap interval over subjects"
-        + (" and words. Dashed: uniform chance. " if decoding else ". Dashed: unrelated vectors. ")
+        + (" and words. " if decoding else ". ")
     )
+    if models["chance"].notna().any():
+        text += f"Dashed: {'uniform chance' if decoding else 'unrelated vectors'}. "
     if models["null_mean"].notna().any():
         text += (
             f"Grey: mean of {int(models['n_draws'].max())} null draws of the same pipeline, up to the "

@@ -18,7 +18,7 @@ from brainalign_jax.names import check_known
 from brainalign_jax.study.names import UNTRAINED
 from brainalign_jax.study.report import figure_parts, head_maps
 from brainalign_jax.study.report.figure_parts import GREY, colours, model_styles
-from brainalign_jax.study.report.wording import mean_of_subjects, number, short_names
+from brainalign_jax.study.report.wording import known, mean_of_subjects, number, short_names
 from brainalign_jax.study.results import GROUP, POOLED, SELECTED, ResultTable
 from brainalign_jax.study.score.measures import label_of
 
@@ -66,14 +66,12 @@ def similarity_by_layer(table: ResultTable, measure: str = "rsa") -> Figure:
             f'the table has no rows of the metric "{measure}": add the method "{measure}"'
         )
     figure, axes = figure_parts.panels(len(rows["method"].unique()), width=6.2)
+    chance = rows["chance"].mean()
     for axis in axes:
-        axis.axhline(
-            rows["chance"].mean(), color=GREY, linestyle="--", linewidth=1.2, zorder=1, label="zero"
-        )
-    bounds = _bounds(table, measure, 0)
-    _draw_layers(
-        figure, axes, rows, (figure_parts.line(GREY, linestyle="--"), "no similarity"), bounds
-    )
+        axis.axhline(chance, color=GREY, linestyle="--", linewidth=1.2, zorder=1, label="zero")
+    # Of measures whose value for unrelated vectors is not known there is no line.
+    reference = (figure_parts.line(GREY, linestyle="--"), "no similarity") if known(chance) else ()
+    _draw_layers(figure, axes, rows, reference, _bounds(table, measure, 0))
     figure_parts.label(axes, "layer (0 = embeddings)", label_of(measure))
     return figure
 
@@ -303,7 +301,7 @@ def _draw_layers(
         (figure_parts.line(GREY, linewidth=1.8), f"lines: {mean_of_subjects(n_subjects)}"),
         *[(sample, note)] * bool(note),
     ]
-    figure_parts.legend(figure, [*_model_entries(styles), *lines, reference])
+    figure_parts.legend(figure, [*_model_entries(styles), *lines, *[reference] * bool(reference)])
 
 
 def _model_entries(styles: dict[str, dict]) -> list[tuple]:

@@ -62,6 +62,7 @@ def write_report(
         notes=tuple(notes),
         picture=picture,
         evidence=evidence,
+        left_out=[capitalised(said) + "." for said in table.manifest.get("left_out_evidence", ())],
         summary=_summary(table, k),
         group=_group_table(table, k),
         vectors=vectors_table(table),
@@ -190,7 +191,8 @@ def _caption(name: str, table: ResultTable, k: int) -> str:
             "Representational similarity by layer: correlation between the brain's and the model's "
             "dissimilarities of word pairs."
         )
-    return f"{what} {lines}{spread}{dashed} Grey dashed line: no similarity."
+    unrelated = table.pooled(_measure(name, table))["chance"].notna().any()
+    return f"{what} {lines}{spread}{dashed}" + " Grey dashed line: no similarity." * bool(unrelated)
 
 
 def _measure(figure: str, table: ResultTable) -> str:

@@ -86,27 +86,19 @@ def shared_rows(responses: Sequence[WordResponses], *, lower: bool = False) -> n
     return eligible
 
 
-def summed_responses(
-    responses: Sequence[WordResponses], *, lower: bool = False, scaling: str = "none"
-) -> WordResponses:
+def summed_responses(responses: Sequence[WordResponses], *, lower: bool = False) -> WordResponses:
     """The group as one recording, for the whole sweep: subject "group", values [N, R], R <= N.
 
     All subjects' voxels side by side, centred and scaled to unit total variance over all shared rows.
     Those numbers, one a subject, are the only thing that test rows have a part in: `summed` fits them to
     training rows.
-
-    scaling: "zscore" brings each voxel to unit variance over all shared rows first.
     """
     eligible = shared_rows(responses, lower=lower)
     total = np.zeros((len(eligible), len(eligible)))
     for recording in responses:
-        kernel = group_kernels.token_kernel(recording, eligible, scaling=scaling)
+        kernel = group_kernels.centred_kernel(recording.values, eligible)
         total += kernel / group_kernels.total_variance(kernel, eligible)
-    meta = {
-        "group": "summed",
-        "subjects": [person.subject for person in responses],
-        "scaling": scaling,
-    }
+    meta = {"group": "summed", "subjects": [person.subject for person in responses]}
     values = group_kernels.spanned_rows(total)
     return WordResponses(GROUP, values, responses[0].stimulus, eligible, meta)
 
@@ -124,7 +116,7 @@ def summed(
     eligible, train = _training(responses, train, lower=lower)
     totals = np.zeros((len(train), len(eligible), len(eligible)))
     for recording in responses:
-        kernel = group_kernels.token_kernel(recording, eligible)
+        kernel = group_kernels.centred_kernel(recording.values, eligible)
         for total, rows in zip(totals, train, strict=True):
             total += _centred(kernel, eligible, rows) / group_kernels.total_variance(kernel, rows)
     return _stacked([group_kernels.spanned_rows(total) for total in totals])
@@ -136,9 +128,6 @@ def hyperaligned(
     *,
     n_components: int,
     lower: bool = False,
-    scale: bool = False,
-    tolerance: float = 1e-4,
-    max_iterations: int = 50,
 ) -> np.ndarray:
     """The mean of all subjects in a space that they share, for each fold: [F, N, n_components] float32.
 
@@ -152,7 +141,6 @@ def hyperaligned(
         Pereira words (15 subjects, ridge to GloVe, 9 drawn folds) P@10 is .19 with 20 components, .29 with
         40, .38 with 80 and .44 with 150, where single subjects have .21 on average, `summed` .26, and
         permuted words .06.
-      scale, tolerance, max_iterations: as in `hyperalignment.fit`.
 
     Raises: ValueError for masks of another length, too many components, fewer than two subjects.
     """
@@ -167,28 +155,21 @@ def hyperaligned(
         raise ValueError("hyperalignment needs at least two subjects")
     scores = np.zeros((len(train), len(responses), len(eligible), n_components), np.float32)
     for subject, recording in enumerate(responses):
-        kernel = group_kernels.token_kernel(recording, eligible)
+        kernel = group_kernels.centred_kernel(recording.values, eligible)
         for fold, rows in enumerate(train):
             scores[fold, subject] = _components(kernel, eligible, rows, n_components)
     spaces = [
-        _shared_space(
-            fold,
-            rows.astype(np.float32),
-            scale=scale,
-            tolerance=tolerance,
-            max_iterations=max_iterations,
-        )
+        _shared_space(fold, rows.astype(np.float32))
         for fold, rows in zip(scores, train, strict=True)
     ]
     return np.where(eligible[:, None], np.stack(spaces), 0)
 
 
-@jax.jit(static_argnames=("scale", "tolerance", "max_iterations"))
-def _shared_space(sources: jax.Array, weights: jax.Array, **options) -> jax.Array:
+@jax.jit
+def _shared_space(sources: jax.Array, weights: jax.Array) -> jax.Array:
     """Mean [N, R] of the subjects [S, N, R] in the space of their training rows."""
-    return hyperalignment.apply(hyperalignment.fit(sources, weights, **options), sources).mean(
-        axis=0
-    )
+    fitted = hyperalignment.fit(sources, weights, tolerance=1e-4, max_iterations=50)
+    return hyperalignment.apply(fitted, sources).mean(axis=0)
 
 
 def _training(responses, train, *, lower: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -9,12 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from brainalign_jax.names import check_known
 from brainalign_jax.neural.fields import column_blocks
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.study.score import preparation
-
-SCALINGS = ("none", "zscore")
 
 
 def check_same_words(responses: Sequence[WordResponses]) -> None:
@@ -31,26 +28,10 @@ def check_same_words(responses: Sequence[WordResponses]) -> None:
             )
 
 
-def token_kernel(
-    responses: WordResponses, eligible: np.ndarray, *, scaling: str = "none"
-) -> np.ndarray:
-    """Inner products [N, N] of a subject's responses less their mean over the eligible tokens.
-
-    eligible: [N]; the rows and columns of the others are zero. scaling: "zscore" brings each voxel to
-    unit variance over the eligible tokens first. float64, in blocks of voxels.
-
-    Raises: ValueError for an unknown scaling.
-    """
-    return _kernel(responses.values, eligible, scaling)
-
-
-def type_kernel(
-    responses: WordResponses, *, lower: bool = False, scaling: str = "none"
-) -> tuple[np.ndarray, np.ndarray]:
+def type_kernel(responses: WordResponses, *, lower: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """(inner products [T, T] of a subject's mean response to each word type, types it has [T] bool).
 
-    Less the mean over those types; the rows of types without a valid token are zero. scaling: as in
-    `token_kernel`, over the types.
+    Less the mean over those types; the rows of types without a valid token are zero.
     """
     vocabulary, token_to_type = responses.stimulus.types(lower=lower)
     eligible = responses.valid & (token_to_type >= 0)
@@ -62,13 +43,16 @@ def type_kernel(
     for _, block in column_blocks(responses.values):
         total = np.zeros((len(types), block.shape[1]))
         np.add.at(total, index, block[eligible])
-        small += _kernel(total / count, np.ones(len(types), bool), scaling)
+        small += centred_kernel(total / count, np.ones(len(types), bool))
     kernel[np.ix_(types, types)] = small
     return kernel, present
 
 
-def _kernel(values: np.ndarray, eligible: np.ndarray, scaling: str) -> np.ndarray:
-    check_known("scaling=", scaling, SCALINGS)
+def centred_kernel(values: np.ndarray, eligible: np.ndarray) -> np.ndarray:
+    """Inner products [N, N] of values [N, V] less their mean over the eligible rows [N].
+
+    The rows and columns of the others are zero. float64, in blocks of voxels.
+    """
     kernel = np.zeros((len(values), len(values)))
     for _, block in column_blocks(values):
         rows = np.where(eligible[:, None], block, 0).astype(np.float64)
@@ -77,8 +61,6 @@ def _kernel(values: np.ndarray, eligible: np.ndarray, scaling: str) -> np.ndarra
         deviation = rows[eligible].std(axis=0)
         varies = deviation > 8 * np.finfo(np.float32).eps * size
         rows = rows * varies
-        if scaling == "zscore":
-            rows = rows / np.where(varies, deviation, 1)
         kernel += rows @ rows.T
     return kernel
 

@@ -66,7 +66,7 @@ def score(
     sides = dataset, responses, models, scoring, computation
     kept = Cells(cells, *sides, suffixes=(".cell", ".ranks.cell"))
     if progress is not None:
-        progress.update(kept.n_known)
+        progress.skip(kept.n_known)
 
     def finish(job: Job) -> None:
         for model, rows, ranks in job.tables():

@@ -7,9 +7,8 @@ from brainalign_jax.neural.readout.encoding import (
     design_matrix,
     fir_delays,
     lanczos_downsample,
-    word_rate,
 )
-from brainalign_jax.neural.readout.haemodynamics import convolve_hrf, event_response
+from brainalign_jax.neural.readout.haemodynamics import convolve_hrf
 from brainalign_jax.neural.readout.kernels import word_kernel
 
 
@@ -164,18 +163,6 @@ def test_default_delays_are_two_to_eight_seconds():
         lags = times[np.argmax(design, axis=0)] - 10 * tr
         expected = np.unique(np.maximum(np.round(np.array([2, 4, 6, 8.0]) / tr), tr >= 6)) * tr
         np.testing.assert_allclose(lags, expected)
-
-
-def test_word_rate():
-    onsets, times = np.arange(20.0, 180, 0.5), np.arange(0.0, 220, 2)
-    rate = word_rate(onsets, times)
-    inside = (times > 30) & (times < 170)
-    np.testing.assert_allclose(rate[inside], 4.0, atol=0.1)  # words per TR
-    np.testing.assert_allclose(rate[times < 12], 0, atol=1e-12)
-    doubled = word_rate(np.repeat(onsets, 2), times, durations=np.full(640, 0.4), method="hrf")
-    expected = [2 * event_response(t - onsets - 0.2).sum() for t in times]
-    np.testing.assert_allclose(doubled, expected, atol=1e-12)
-    assert word_rate(onsets, times, method="hrf").shape == times.shape
 
 
 def test_encoding_delays_and_decoding_delays_agree():

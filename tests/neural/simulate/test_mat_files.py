@@ -1,4 +1,3 @@
-import h5py
 import numpy as np
 import pytest
 import scipy.io
@@ -42,35 +41,10 @@ def test_level5_files_are_those_of_scipy(tmp_path, dtype, compress):
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
 
 
-def test_hdf5_files_are_as_matlab_writes_them(tmp_path):
-    data = np.random.default_rng(0).standard_normal((5, 8)).astype("float32")
-    path = tmp_path / "ours.mat"
-    write_mat(path, data.shape, "float32", blocks_of(data), nested(), version="mat73")
-    head = path.read_bytes()[:520]
-    assert head.startswith(b"MATLAB 7.3") and head[124:128] == b"\x00\x02IM"
-    assert head[512:] == b"\x89HDF\r\n\x1a\n"
-    with h5py.File(path) as file:
-        np.testing.assert_array_equal(file["data"][:], data.T)
-        assert file["data"].attrs["MATLAB_class"] == b"single"
-        np.testing.assert_array_equal(file["time"][:], nested()["time"].T)
-        assert file["cells"].shape == (1, 3) and file["cells"].attrs["MATLAB_class"] == b"cell"
-        pair = file[file["cells"][0, 0]]
-        text, number = (file[pair[0, row]] for row in (0, 1))
-        assert text.attrs["MATLAB_class"] == b"char"
-        assert "".join(map(chr, text[:, 0])) == "café" and number[0, 0] == 1.5
-        table = file["table"]
-        assert table.attrs["MATLAB_class"] == b"struct" and table["start"].shape == (2, 1)
-        fields = [b"".join(letters) for letters in table.attrs["MATLAB_fields"]]
-        assert fields == [b"text", b"start"]
-        assert file[table["start"][1, 0]][0, 0] == 1.0
-        assert file["meta/number"][0, 0] == 3.0 and file["meta/grid"].shape == (3, 3)
-
-
-@pytest.mark.parametrize("version", ["mat", "mat73"])
-def test_equal_content_gives_equal_bytes(tmp_path, version):
+def test_equal_content_gives_equal_bytes(tmp_path):
     data = np.ones((5, 8))
     for name in "ab":
-        write_mat(tmp_path / name, data.shape, "f8", blocks_of(data), nested(), version=version)
+        write_mat(tmp_path / name, data.shape, "f8", blocks_of(data), nested())
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -91,9 +65,8 @@ def test_a_failure_leaves_the_old_file(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": "mat4"}, "unknown version='mat4'"),
         ({"compress": 10}, "compress is 10"),
-        ({"shape": (2**16, 2**13)}, "needs version 'mat73'"),
+        ({"shape": (2**16, 2**13)}, "has 2 GB or more"),
     ],
 )
 def test_bad_settings(tmp_path, changes, message):

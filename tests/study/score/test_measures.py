@@ -1,6 +1,5 @@
 """Measures of similarity: their values, evidence and verdict; users' own by `ba.register_measure`."""
 
-import contextlib
 import dataclasses
 import re
 from dataclasses import replace
@@ -148,6 +147,9 @@ def test_a_study_of_measures_alone(dataset, words, planted, tmp_path):
         assert (out / "figures" / f"{name}_by_layer.png").is_file()
     again = ba.ResultTable.load(out)
     assert again.verdict() == table.verdict() and str(again) == str(table)
+    page = (out / "report.html").read_text("utf-8")
+    assert page.count("Grey dashed line: no similarity.") == 3  # not of own
+    assert np.isnan(by_method.loc["own", "chance"]) and "unrelated vectors 0.000" not in str(table)
     numbers = [
         extras["similarity"].select_dtypes("number") for extras in (again.extras, table.extras)
     ]
@@ -167,6 +169,21 @@ def test_a_study_of_measures_alone(dataset, words, planted, tmp_path):
     assert "Measures of similarity by layer" in report
     assert "Linear CKA, debiased" in report and "P@" not in report
     assert "mutual_knn" in table._repr_html_()
+
+
+def test_what_is_left_out_for_memory_stands_in_report_and_manifest(
+    dataset, words, planted, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("brainalign_jax.study.memory._LEAST_RDMS", 1)
+    model = make_embeddings(words, planted[0])
+    computation = Computation(threads=1, rdm_bytes=100_000)
+    options = dict(evidence=PLAN, progress=False, computation=computation)
+    with pytest.warns(UserWarning, match="no evidence on cka"):
+        ba.run_study(dataset, [model], chosen("cka"), tmp_path, **options)
+    (said,) = ba.ResultTable.load(tmp_path).manifest["left_out_evidence"]
+    assert said.startswith("no evidence on cka: it takes ") and "--max_memory_gb" in said
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert f'<p class="note">N{said[1:]}.</p>' in page.split("<h2>Evidence</h2>")[1]
 
 
 def test_folds_ks_and_neighbours_of_what_decodes_are_of_no_account(dataset, words, planted):
@@ -562,10 +579,10 @@ def test_evidence_of_batches_is_there_where_all_inner_products_do_not_fit(
         computation = Computation(threads=1, rdm_bytes=rdm_bytes)
         given = {"model": make_embeddings(words, planted[0])}
         study = Study(dataset, ("model",), chosen(name), computation, evidence=plan, given=given)
-        said = pytest.warns(UserWarning, match=f"no evidence on {name}: it takes .* give more mem")
-        with contextlib.nullcontext() if n_rows else said:
+        what = "ceiling of" if n_rows else "evidence on"
+        with pytest.warns(UserWarning, match=f"no {what} {name}: it takes .* give more memory"):
             rows, _ = similarity_evidence(study)
-        assert len(rows) == n_rows
+        assert len(rows) == n_rows and len(study.left_out) == 1
         if n_rows:
             assert rows["p"].iloc[0] == 0.1 and np.isnan(rows["ceiling"].iloc[0])
 

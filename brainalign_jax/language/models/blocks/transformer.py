@@ -59,13 +59,12 @@ class HiddenStates(NamedTuple):
 class LanguageModel(nnx.Module):
     """Base of all families: embeddings, stacked blocks, and what follows the last.
 
-    A subclass adds its embedding tables, those of positions where it has them, and implements `embedded`.
+    A subclass adds the tables of positions and token types where it has them, and adds these in `embedded`.
     """
 
-    words: Any
     positions: Any
 
-    def __init__(self, config: TransformerConfig, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
         self.config = config
         self.blocks = Blocks(config, dtype=dtype, rngs=rngs)
         # One assignment each: an NNX attribute that was None cannot become a module later.
@@ -82,6 +81,9 @@ class LanguageModel(nnx.Module):
             else None
         )
         self.project_out = self._projection(config.width, config.embed_width, dtype, rngs)
+        shape = config.vocab_size, config.embed_width
+        shared = dict(std=config.init_std, dtype=dtype, rngs=rngs)
+        self.words = Embedding(*shape, zero_row=config.pad_id, **shared)
 
     def _projection(self, n_in: int, n_out: int, dtype, rngs: nnx.Rngs) -> Dense | None:
         """Between embedding width and block width; None where they are equal."""
@@ -132,7 +134,7 @@ class LanguageModel(nnx.Module):
 
     def embedded(self, input_ids, positions, position_gate) -> jax.Array:
         """`embed_tokens` where the tokens' places are known."""
-        raise NotImplementedError
+        return self.words(input_ids)
 
     def finish(self, x: jax.Array) -> jax.Array:
         """What follows the last block: the final norm and projection, where there are any."""

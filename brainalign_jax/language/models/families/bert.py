@@ -88,7 +88,6 @@ class Bert(LanguageModel):
     def __init__(self, config: TransformerConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
         super().__init__(config, dtype=dtype, rngs=rngs)
         shared = dict(std=config.init_std, dtype=dtype, rngs=rngs)
-        self.words = Embedding(config.vocab_size, config.width, zero_row=config.pad_id, **shared)
         rows, offset = config.max_length + config.position_offset, config.position_offset
         # RoBERTa's row of the padding token is no position.
         unused = dict(zero_row=offset - 1) if offset else {}

@@ -91,7 +91,6 @@ class GPT2(LanguageModel):
     def __init__(self, config: TransformerConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
         super().__init__(config, dtype=dtype, rngs=rngs)
         shared = dict(std=config.init_std, dtype=dtype, rngs=rngs)
-        self.words = Embedding(config.vocab_size, config.width, **shared)
         self.positions = Embedding(config.max_length, config.width, **shared)
 
     def embedded(self, input_ids, positions, position_gate) -> jax.Array:

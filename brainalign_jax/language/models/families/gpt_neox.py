@@ -9,13 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-from flax import nnx
-
 from brainalign_jax.language.models.blocks.rotary import rotary_frequencies
 from brainalign_jax.language.models.blocks.transformer import (
-    Embedding,
     LanguageModel,
     TransformerConfig,
     refuse_options,
@@ -74,11 +69,3 @@ def sources(config: TransformerConfig) -> dict[str, Source]:
 
 class GPTNeoX(LanguageModel):
     """GPT-NeoX with seeded random weights, initialised as transformers does."""
-
-    def __init__(self, config: TransformerConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
-        super().__init__(config, dtype=dtype, rngs=rngs)
-        shared = dict(std=config.init_std, dtype=dtype, rngs=rngs)
-        self.words = Embedding(config.vocab_size, config.width, **shared)
-
-    def embedded(self, input_ids, positions, position_gate) -> jax.Array:
-        return self.words(input_ids)

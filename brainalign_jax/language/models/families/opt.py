@@ -91,7 +91,6 @@ class OPT(LanguageModel):
     def __init__(self, config: TransformerConfig, *, dtype=jnp.float32, rngs: nnx.Rngs):
         super().__init__(config, dtype=dtype, rngs=rngs)
         c, shared = config, dict(std=config.init_std, dtype=dtype, rngs=rngs)
-        self.words = Embedding(c.vocab_size, c.embed_width, zero_row=c.pad_id, **shared)
         self.positions = Embedding(c.max_length + c.position_offset, c.width, **shared)
         self.project_in = self._projection(c.embed_width, c.width, dtype, rngs)
 

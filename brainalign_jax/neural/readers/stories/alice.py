@@ -14,18 +14,13 @@ from brainalign_jax.neural.formats.text.textgrid import read_textgrid
 from brainalign_jax.neural.readers.options import split_items
 from brainalign_jax.neural.readers.registry import Dataset, register, scans_dataset
 from brainalign_jax.neural.readers.stories.alice_files import (
-    MOTION,
-    PREDICTORS,
     REGIONS,
-    REGRESSORS,
     SILENCES,
     SOURCE,
     TEXTGRID,
-    TR,
     check_volumes,
     find_release,
     read_motion,
-    read_predictors,
     read_regressor,
     read_timecourses,
     timecourse_path,
@@ -34,31 +29,8 @@ from brainalign_jax.neural.readers.stories.alice_files import (
 )
 from brainalign_jax.neural.readers.stories.story import sentences_by_pause
 from brainalign_jax.neural.readout import Processing, Reading
-from brainalign_jax.neural.readout.haemodynamics import convolve_hrf
 from brainalign_jax.neural.recording import BoldRecording
 from brainalign_jax.stimulus import Stimulus
-
-__all__ = [
-    "CONFOUNDS",
-    "MOTION",
-    "PREDICTORS",
-    "REGIONS",
-    "REGRESSORS",
-    "SILENCES",
-    "SOURCE",
-    "TEXTGRID",
-    "TR",
-    "read_alice",
-    "read_motion",
-    "read_predictors",
-    "read_regressor",
-    "read_stimulus",
-    "read_timecourses",
-    "region_scores",
-    "sentences_by_pause",
-    "volume_times",
-    "word_rate",
-]
 
 NAME = "alice"
 N_WORDS = 2127
@@ -185,45 +157,6 @@ def read_stimulus(data_dir: str | Path, *, pause: float = 0.6, max_sentence: int
         run=np.zeros(len(onsets), np.int32),
         attributes={"story": (NAME,) * len(onsets)},
     )
-
-
-def word_rate(stimulus: Stimulus, times: np.ndarray) -> np.ndarray:
-    """The word rate [time] under the haemodynamic response: an impulse at every word's offset.
-
-    times: [time] seconds. SPM's canonical double gamma, see `convolve_hrf`, in words a second x 5/6.
-    With the release's volume times it correlates with every subject's shipped regressor at r = .990,
-    and at .94 where the volumes are taken to be one second off; the shipped one is 1.2 / 44,100 of
-    it in size, as it was convolved in steps of an audio sample with a response of unit sum.
-    """
-    return convolve_hrf(stimulus.onsets + stimulus.durations, times, hrf="spm")
-
-
-def region_scores(
-    data_dir: str | Path,
-    name: str = "rate",
-    *,
-    subjects: str | Iterable[str] | None = None,
-    radius: str = "10mm",
-) -> np.ndarray:
-    """Correlation [S, 6] of every region's time course with the subject's own shipped regressor.
-
-    name: "rate" or "sndpwr". The time courses are as released: not detrended, filtered or cleaned of
-    motion. Subjects without a recording (s33) are left out, see `read_alice`. Means over subjects
-    for the rate: LATL .100, RATL .086, LPTL .131, LIPL .114, LPreM .107, LIFG .075.
-    Raises as `read_alice` and `read_regressor` do.
-    """
-    folder, chosen, _ = usable_subjects(data_dir, subjects, radius)
-    scores = np.empty((len(chosen), len(REGIONS)))
-    for row, subject in enumerate(chosen):
-        bold = read_timecourses(folder, subject, radius)
-        regressor = read_regressor(folder, subject, name)
-        if len(regressor) != len(bold):
-            raise ValueError(
-                f"{timecourse_path(folder, subject, radius)} has {len(bold)} volumes and the {name} "
-                f"file of {subject} {len(regressor)}; get both again from {SOURCE}"
-            )
-        scores[row] = np.corrcoef(regressor, bold, rowvar=False)[0, 1:]
-    return scores
 
 
 def _confound_names(confounds: str | Iterable[str]) -> tuple[str, ...]:

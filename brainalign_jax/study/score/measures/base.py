@@ -76,7 +76,7 @@ class Measure:
         return True
 
     def chance(self, n_types: int) -> float:
-        """The value of unrelated vectors, in the mean."""
+        """The value of unrelated vectors, in the mean; NaN where it is not known."""
         return 0.0
 
     def needed_bytes(
@@ -209,6 +209,9 @@ class FunctionMeasure(Measure):
     @property
     def label(self) -> str:
         return self.name
+
+    def chance(self, n_types: int) -> float:
+        return float("nan")
 
     def represent(self, rows: jax.Array) -> jax.Array:
         return rows

@@ -5,10 +5,10 @@ import zlib
 import h5py
 import numpy as np
 import pytest
+from simulate.matlab73 import write_matlab73
 
 from brainalign_jax.neural.formats import arrays
 from brainalign_jax.neural.formats.matlab import hdf5, objects, open_matlab, origin
-from brainalign_jax.neural.simulate.matlab73 import write_matlab73
 
 DAMAGED = r"x\.mat is truncated or damaged"
 

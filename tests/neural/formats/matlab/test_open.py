@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+from simulate.matlab73 import write_matlab73
 
 from brainalign_jax.neural.formats.matlab import open_matlab
-from brainalign_jax.neural.simulate.matlab73 import write_matlab73
 
 REAL = Path(scipy.io.matlab.__file__).parent / "tests" / "data"
 

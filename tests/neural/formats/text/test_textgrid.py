@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from simulate.textgrid import write_textgrid
 
-from brainalign_jax.neural.formats.text.textgrid import read_textgrid, write_textgrid
+from brainalign_jax.neural.formats.text.textgrid import read_textgrid
 
 LABELS = ["Alice", "sp", "was", "not", 'a "rabbit"', "", "she", "said ", "sp"]
 INTERVALS = [(20.0 + 0.5 * i, 20.5 + 0.5 * i, text) for i, text in enumerate(LABELS * 4)]

@@ -3,13 +3,13 @@ import warnings
 import numpy as np
 import pytest
 import scipy.io
+from simulate.matlab73 import write_matlab73
 from simulate.pereira import PARADIGMS, simulate_pereira
 
 from brainalign_jax.language import embed
 from brainalign_jax.language.text.tokens import load_tokenizer
 from brainalign_jax.neural.readers import open_dataset
 from brainalign_jax.neural.selection import stability, voxel_neighbours
-from brainalign_jax.neural.simulate.matlab73 import write_matlab73
 from brainalign_jax.stimulus import Stimulus
 
 SMALL = {"n_voxels": 120, "shape": (7, 8, 6), "compress": False}

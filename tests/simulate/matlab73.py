@@ -1,4 +1,4 @@
-"""Files in the layout of MATLAB's `save -v7.3`, for simulations and tests."""
+"""Files in the layout of MATLAB's `save -v7.3`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from string import ascii_letters
 
+import h5py
 import numpy as np
+import scipy.io
 
 _TEXT = "MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Thu Jan  1 00:00:00 1970 HDF5 schema 1.00 ."
 _USER_BLOCK = 512
@@ -33,8 +35,6 @@ def write_matlab73(
     compression: deflate level of large arrays, or None. An existing file is replaced.
     Raises ValueError for names that are none in MATLAB, or values that it has no class for.
     """
-    import h5py
-
     path = Path(path)
     # MATLAB itself writes the earliest format.
     with h5py.File(path, "w", userblock_size=_USER_BLOCK, libver="earliest") as file:
@@ -44,6 +44,12 @@ def write_matlab73(
     with path.open("r+b") as file:
         file.write(_TEXT.ljust(116).encode() + bytes(8) + b"\x00\x02IM")
     return path
+
+
+def in_matlab73(path: Path, *, compression: int | None = 3) -> None:
+    """Write a file of MATLAB 5 anew as one of 7.3."""
+    content = {k: v for k, v in scipy.io.loadmat(path).items() if not k.startswith("__")}
+    write_matlab73(path, content, compression=compression)
 
 
 class _Writer:
