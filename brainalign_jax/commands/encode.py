@@ -28,6 +28,14 @@ ENCODE_OPTIONS = (
         "Names of the atlas's regions: .tsv or .csv with columns index and name, or lines of both.",
         DATA,
     ),
+    Option(
+        "surface",
+        "list",
+        (),
+        "What maps are drawn on, too: fsaverage5 (nilearn's, for volumes in MNI space or recordings on it) "
+        "or two GIFTI surfaces in the recordings' space, LEFT,RIGHT.",
+        DATA,
+    ),
     align.OUTPUT_DIR,
     align.MODELS,
     Option(
@@ -60,6 +68,7 @@ def _encode(values: dict[str, Any], text: str) -> None:
         spaces=values["spaces"],
         atlas=values["atlas"],
         labels=values["labels"],
+        surface=values["surface"],
         cache_dir=values["cache_dir"],
         max_memory=None if memory is None else int(memory * 2**30),
         command=text,
