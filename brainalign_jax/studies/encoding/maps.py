@@ -17,7 +17,6 @@ from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 
 _LARGEST_PAGE = 10 * 2**20  # bytes
 PAGE = "map.html"
-COLOURS = LinearSegmentedColormap.from_list("scores", ["white", OKABE_ITO[4], OKABE_ITO[1]])
 
 
 class BrainMap(NamedTuple):
@@ -120,13 +119,14 @@ def _projections(space: VoxelSpace, values: np.ndarray, label: str) -> Figure:
     views = {"from the side": 0, "from behind": 1, "from above": 2}
     figure = Figure(figsize=(9.0, 3.2), layout="constrained")
     axes = figure.subplots(1, 3)
+    colours = LinearSegmentedColormap.from_list("scores", ["white", OKABE_ITO[4], OKABE_ITO[1]])
     shown = None
     for panel, (name, axis) in zip(axes, views.items(), strict=True):
         flat = np.where(inside, data, -np.inf).max(axis=axis)
         flat = np.where(inside.any(axis=axis), flat, np.nan)
         wide, high = (size for number, size in enumerate(sizes) if number != axis)
         shown = panel.imshow(
-            flat.T, origin="lower", cmap=COLOURS, vmin=0, vmax=top, aspect=high / wide
+            flat.T, origin="lower", cmap=colours, vmin=0, vmax=top, aspect=high / wide
         )
         if min(flat.shape) > 1:  # of one layer of voxels there is no outline
             panel.contour(inside.any(axis=axis).T, levels=[0.5], colors=GREY, linewidths=0.6)

@@ -56,7 +56,7 @@ def write_outputs(
         if surface is not None:
             drawn = surfaces.draw(brain, SHOWN, "unique r", surface)
             figure_parts.save(drawn, folder / "figures" / f"surface_{index}.png")
-            said = f"{label}: the same on {surface.name}; below zero, and where no value is, white."
+            said = f"{label}: the same on {surface.name}; below zero, and where no value is, grey."
             figures.append(page.picture(f"unique r on the surface {label}", drawn, said))
     pages = [] if noted else [maps.PAGE]
     if surface is not None:

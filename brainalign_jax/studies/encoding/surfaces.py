@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 from brainalign_jax.files import user_path
 from brainalign_jax.neural.formats.images.images import load_image
 from brainalign_jax.neural.space import VoxelSpace
 from brainalign_jax.neural.space.surfaces import CiftiSpace, SurfaceSpace
-from brainalign_jax.studies.encoding.maps import COLOURS, BrainMap, write_view
+from brainalign_jax.studies.encoding.maps import BrainMap, write_view
+from brainalign_jax.study.report.figure_parts import OKABE_ITO
 
 FSAVERAGE = "fsaverage5"
 PAGE = "surface.html"
+# Of a white brain on a white page nothing is seen.
+_COLOURS = LinearSegmentedColormap.from_list("surface", ["#dcdcdc", OKABE_ITO[4], OKABE_ITO[1]])
 _GAP = 10.0  # mm between the hemispheres of the page
 _CORTEX = "CIFTI_STRUCTURE_CORTEX_LEFT", "CIFTI_STRUCTURE_CORTEX_RIGHT"
 
@@ -148,14 +153,11 @@ def draw(brain: BrainMap, quantity: str, label: str, surface: Surface) -> Figure
         plot_surf(
             [surface.shown[number // 2], surface.triangles[number // 2]],
             np.nan_to_num(halves[number // 2]),
-            hemi=side, view=view, cmap=COLOURS, vmin=0, vmax=top, colorbar=False,
+            hemi=side, view=view, cmap=_COLOURS, vmin=0, vmax=top, colorbar=False,
             axes=panel, figure=figure,
         )  # fmt: skip
         panel.set_title(f"{side}, {view}", fontsize=10)
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    shown = ScalarMappable(Normalize(0, top), COLOURS)
+    shown = ScalarMappable(Normalize(0, top), _COLOURS)
     figure.colorbar(shown, ax=list(axes), shrink=0.8, label=label)
     return figure
 
