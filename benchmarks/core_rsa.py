@@ -1,17 +1,23 @@
-"""RSA of every subject with every layer: SciPy and rsatoolbox against `rsa_tiles.scores`.
+"""RSA of every subject with every layer: SciPy and rsatoolbox against `rsa_tiles.scores`; weights of layers.
 
 rsatoolbox has correlation RDMs, not Spearman's: beside the job of the suite, which ranks the rows too,
 there is one in which both sides do the same.
 """
 
+import jax
 import numpy as np
+from scipy.optimize import nnls
 
 from benchmarks import peers
 from benchmarks.measure import Job
-from brainalign_jax.align.rsa import rsa_tiles
+from brainalign_jax.align.rsa import rsa_tiles, weighted
+from brainalign_jax.align.rsa.pairs import square_form
 
 N_SUBJECTS, N_LAYERS, N_WORDS, WIDTH = 8, 13, 1000, 768
 
+FITTED_WORDS, N_TARGETS = 180, 300  # people times draws, to which the layers' weights are fitted
+SAMPLE = 15  # of these, that the peers take
+NNLS = "SciPy, nnls in a loop"
 SCIPY, LOOP = "SciPy, each RDM ranked once", "SciPy, spearmanr in a loop"
 
 
@@ -43,6 +49,16 @@ def jobs() -> list[Job]:
             },
             flops=_flops(),
             targets={"rsatoolbox": 4},
+        ),
+        Job(
+            name=f"weighted RSA: {N_LAYERS} layers, {N_TARGETS} RDMs of {FITTED_WORDS} words, Pearson",
+            setup=_components,
+            ours=_fits,
+            peers={NNLS: _nnls_loop, "rsatoolbox, fit_regress_nn": _rsatoolbox_fits},
+            errors=lambda inputs, ours, _: {"weights": _weight_error(inputs, ours)},
+            flops=2.0 * FITTED_WORDS**2 * N_LAYERS * (N_LAYERS + N_TARGETS),
+            targets={NNLS: 4, "rsatoolbox, fit_regress_nn": 4},
+            peer_scale=dict.fromkeys((NNLS, "rsatoolbox, fit_regress_nn"), N_TARGETS / SAMPLE),
         ),
     ]
 
@@ -78,3 +94,59 @@ def _flops() -> float:
     n_pairs = N_WORDS * (N_WORDS - 1) / 2
     grams = 2 * n_pairs * WIDTH * (N_SUBJECTS + N_LAYERS)
     return grams + 2 * n_pairs * N_SUBJECTS * N_LAYERS
+
+
+def _components() -> dict:
+    """RDMs of layers [L, P], and targets [B, P] that are some of them and noise."""
+    rng = np.random.default_rng(0)
+    n_pairs = FITTED_WORDS * (FITTED_WORDS - 1) // 2
+    shared = rng.random(n_pairs, np.float32)
+    layers = shared + 0.5 * rng.random((N_LAYERS, n_pairs), np.float32)
+    shares = rng.random((N_TARGETS, N_LAYERS), np.float32) ** 4
+    return {
+        "layers": layers,
+        "targets": shares @ layers + 3 * rng.random((N_TARGETS, n_pairs), np.float32),
+    }
+
+
+def _fits(inputs: dict):
+    """Weights [B, L], the layers' own products once for all targets."""
+    words = np.ones((1, FITTED_WORDS), np.float32)
+
+    @jax.jit
+    def weights(layers, targets):
+        components = weighted.factor(jax.vmap(square_form)(layers), words, words, method="pearson")
+
+        def of_target(target):
+            return weighted.apply(
+                components, square_form(target), words, words, method="pearson"
+            ).weights[0]
+
+        return jax.lax.map(of_target, targets)
+
+    arrays = jax.device_put((inputs["layers"], inputs["targets"]))
+    return lambda: np.asarray(weights(*arrays))
+
+
+def _nnls_loop(inputs: dict):
+    return lambda: _nnls(inputs["layers"], inputs["targets"][:SAMPLE])
+
+
+def _nnls(layers: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    columns = (layers - layers.mean(axis=1, keepdims=True)).T
+    return np.array([nnls(columns, target - target.mean())[0] for target in targets])
+
+
+def _rsatoolbox_fits(inputs: dict):
+    import rsatoolbox
+
+    model = rsatoolbox.model.ModelWeighted("layers", rsatoolbox.rdm.RDMs(inputs["layers"]))
+    data = [rsatoolbox.rdm.RDMs(target[None]) for target in inputs["targets"][:SAMPLE]]
+    fit = rsatoolbox.model.fitter.fit_regress_nn
+    return lambda: np.array([fit(model, target, method="corr") for target in data])
+
+
+def _weight_error(inputs: dict, weights: np.ndarray) -> float:
+    """Largest error relative to the largest weight, against SciPy's in float64."""
+    expected = _nnls(inputs["layers"].astype(float), inputs["targets"][:SAMPLE].astype(float))
+    return np.abs(weights[:SAMPLE] - expected).max() / expected.max()

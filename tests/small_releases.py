@@ -17,6 +17,7 @@ from simulate.narratives import simulate_narratives
 from simulate.natural_stories import simulate_natural_stories
 from simulate.pereira import simulate_pereira
 from simulate.smn4lang import simulate_smn4lang
+from simulate.smn4lang_meg import simulate_smn4lang_meg
 
 from brainalign_jax.neural import WordResponses
 from brainalign_jax.neural import simulate as sim
@@ -42,6 +43,8 @@ LEBEL_STORY = "derivative/preprocessed_data/UTS02/souls.hf5"
 LEBEL_WORDS = "derivative/TextGrids/souls.TextGrid"
 SMN_SCAN = "derivatives/preprocessed_data/sub-01/CIFTI/sub-01_task-RDR_run-2_bold.dtseries.nii"
 SMN_WORDS = "derivatives/annotations/time_align/word-level/story_2_word_time.mat"
+SMN_MEG = "derivatives/preprocessed_data/sub-01/MEG/sub-01_task-RDR_run-2"
+SMN_TRIGGERS = f"{SMN_MEG}_events.tsv"
 NARRATIVES_SCAN = (
     "derivatives/afni-nosmooth/sub-002/func/"
     "sub-002_task-black_space-fsaverage6_hemi-L_desc-clean.func.gii"
@@ -362,5 +365,14 @@ if importlib.util.find_spec("mne"):
             ("S1_raw.fif", MNE_WORDS),
             3000,
             options={"words": MNE_WORDS, "raw": "{subject}_raw.fif"},
+        ),
+        "smn4lang meg": Release(
+            "smn4lang_meg",
+            lambda folder: simulate_smn4lang_meg(
+                folder, words=WORDS, vectors=STUDY["vectors"], noise=0.1
+            ),
+            (f"{SMN_MEG}_meg.fif", SMN_WORDS, SMN_TRIGGERS),
+            3000,
+            options={"decim": 1},
         ),
     }

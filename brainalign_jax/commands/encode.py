@@ -26,6 +26,14 @@ ENCODE_OPTIONS = (
         "Names of the atlas's regions: .tsv or .csv with columns index and name, or lines of both.",
         align.DATA,
     ),
+    Option(
+        "surface",
+        "list",
+        (),
+        "What maps are drawn on, too: fsaverage5 (nilearn's, for volumes in MNI space or recordings on it) "
+        "or two GIFTI surfaces in the recordings' space, LEFT,RIGHT.",
+        DATA,
+    ),
     align.OUTPUT_DIR,
     align.MODELS,
     Option(
@@ -50,7 +58,7 @@ def _encode(values: dict[str, Any], text: str) -> None:
     with misuse():
         plan = filled(VoxelEncoding, _PLAN, values)
     memory = values["max_memory_gb"]
-    passed = ("spaces", "atlas", "labels", "cache_dir", "progress")
+    passed = ("spaces", "atlas", "labels", "surface", "cache_dir", "progress")
     table = run_encoding(
         align.open_data(values),
         values["models"],

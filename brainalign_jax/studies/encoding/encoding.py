@@ -30,6 +30,7 @@ from brainalign_jax.studies.encoding import (
     report,
     scores,
     sizes,
+    surfaces,
 )
 from brainalign_jax.studies.encoding import spaces as places
 from brainalign_jax.studies.encoding.maps import BrainMap
@@ -76,6 +77,7 @@ def run_encoding(
     spaces: Sequence[str | Embeddings] = (),
     atlas: str | Path | None = None,
     labels: str | Path | None = None,
+    surface: Sequence[str] = (),
     cache_dir: str | Path | None = None,
     max_memory: int | None = None,
     command: str = "",
@@ -90,11 +92,12 @@ def run_encoding(
       output_dir: None writes nothing. spaces: one to three feature spaces beside each model, see
         `features.feature_spaces`. atlas, labels: image of regions on the recordings' grid, and their
         names; if not given, columns with names (regions that the reader made) are regions, else all voxels
-        are one. cache_dir: of word vectors; below output_dir if not given.
+        are one. surface: what maps are drawn on, too, see `surfaces.read_surface`. cache_dir: of word
+        vectors; below output_dir if not given.
       max_memory: bytes; 80 % of what there is if not given.
 
-    Raises: ValueError for a data set without time courses, an atlas of another grid, runs too short for
-      delays, folds or shifts, and more than memory holds.
+    Raises: ValueError for a data set without time courses, an atlas or surface of another space, runs too
+      short for delays, folds or shifts, and more than memory holds.
     """
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
     names = model_names(models)
@@ -113,6 +116,7 @@ def run_encoding(
             "labels name the regions of an atlas, but no atlas is given: give atlas= too"
         )
     features.check_nuisances(dataset.stimulus, plan)
+    drawn_on = surfaces.read_surface(surface) if surface else None
     computing.keep_compiled_programs()
     cache = output and output / "cache" / "embeddings" if cache_dir is None else Path(cache_dir)
     told = Progress(
@@ -133,6 +137,7 @@ def run_encoding(
                     "same words; leave the subject out"
                 )
             _check_delays(people[-1], plan)
+            surfaces.check(people[-1].space, drawn_on)
             told.update()
     regions = places.own_regions(people)
     if atlas is not None:
@@ -191,7 +196,7 @@ def run_encoding(
     )
     if output is not None:
         with outputs.new_outputs(output) as new:
-            noted = report.write_outputs(table, new)
+            noted = report.write_outputs(table, new, drawn_on)
             told.note(noted) if noted else None
     return table
 

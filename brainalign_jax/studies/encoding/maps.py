@@ -15,7 +15,7 @@ from brainalign_jax.files import new_file
 from brainalign_jax.neural.space import VoxelSpace
 from brainalign_jax.study.report.figure_parts import GREY, OKABE_ITO
 
-_LARGEST_PAGE = 10 * 2**20  # bytes of map.html
+_LARGEST_PAGE = 10 * 2**20  # bytes
 PAGE = "map.html"
 
 
@@ -157,10 +157,15 @@ def write_page(brain: BrainMap, quantity: str, folder: Path) -> str:
         title="",
         cmap="inferno",
     )
-    # The page of nilearn names an icon in the network, which an offline page does without.
+    return write_view(view, folder / PAGE)
+
+
+def write_view(view, path: Path) -> str:
+    """Write a page of nilearn's that needs no network; "" or, where it is too large, so in words."""
+    # It names an icon in the network, which an offline page does without.
     content = re.sub(r"<link[^>]*https?://[^>]*>", "", view.get_standalone()).encode()
     if len(content) > _LARGEST_PAGE:
-        return f"there is no {PAGE}: it would have {len(content) / 2**20:.0f} MB"
-    with new_file(folder / PAGE) as file:
+        return f"there is no {path.name}: it would have {len(content) / 2**20:.0f} MB"
+    with new_file(path) as file:
         file.write(content)
     return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from brainalign_jax.studies.encoding import maps, verdict
+from brainalign_jax.studies.encoding import maps, surfaces, verdict
 from brainalign_jax.studies.encoding.maps import BrainMap
 from brainalign_jax.studies.encoding.table import EncodingTable
 from brainalign_jax.study.report import page
@@ -33,7 +33,9 @@ _SPACES_HEADER = (
 )  # fmt: skip
 
 
-def write_outputs(table: EncodingTable, folder: Path) -> str:
+def write_outputs(
+    table: EncodingTable, folder: Path, surface: surfaces.Surface | None = None
+) -> str:
     """Write table, maps, figures and report.html to a folder of `new_outputs`; in words, what is missing."""
     table.write(folder)
     written = []
@@ -50,7 +52,16 @@ def write_outputs(table: EncodingTable, folder: Path) -> str:
         label = labels[facts["name"]]
         caption = _caption(brain, facts, label)
         figures.add(f"unique_r_{index}", f"unique r {label}", drawn, caption)
-    write_report(table, folder, figures, noted)
+        if surface is not None:
+            drawn = surfaces.draw(brain, SHOWN, "unique r", surface)
+            said = f"{label}: the same on {surface.name}; below zero, and where no value is, grey."
+            figures.add(f"surface_{index}", f"unique r on the surface {label}", drawn, said)
+    pages = [] if noted else [maps.PAGE]
+    if surface is not None:
+        missing = surfaces.write_page(shown, SHOWN, surface, folder)
+        pages += [] if missing else [surfaces.PAGE]
+        noted = "; ".join(filter(None, (noted, missing)))
+    write_report(table, folder, figures, noted, pages)
     return noted
 
 
@@ -61,7 +72,7 @@ def shown_map(table: EncodingTable, model: int = 1) -> BrainMap:
 
 
 def write_report(
-    table: EncodingTable, folder: Path, figures: list[page.Picture], noted: str
+    table: EncodingTable, folder: Path, figures: list[page.Picture], noted: str, pages: list[str]
 ) -> Path:
     """Write `folder`/report.html, one file that needs nothing else."""
     manifest = table.manifest
@@ -81,7 +92,7 @@ def write_report(
         noted=noted,
         folds=manifest["folds"],
         plan=manifest["plan"],
-        page="" if noted else maps.PAGE,
+        pages=pages,
         facts=_facts(table),
     )
 

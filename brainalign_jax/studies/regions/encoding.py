@@ -1,10 +1,14 @@
 """Does a language model explain regions' time courses beyond word rate, sound power and the like?
 
 Word vectors become features at the volumes (`neural.readout.encoding`), and ridge predicts each region's time
-course from them, alone and beside nuisances that are not penalised. Everything is fitted on training
-volumes, layer and penalty chosen in inner folds. What a model adds to the nuisances is the difference
-of two correlations; it is compared with recordings whose time courses, less their fit by the
-nuisances, are turned in a circle, and with what an untrained twin adds.
+course from them, alone and beside nuisances with a light penalty. Everything is fitted on training volumes,
+layer and penalties chosen in inner folds. What a model adds to the nuisances is the difference of two
+correlations; it is compared with recordings whose time courses, less their fit by the nuisances, are turned
+in a circle, and with what an untrained twin adds.
+
+`studies.encoding` cannot ask this: there each person and voxel has a layer and penalty of its own, and the
+group's p are flips of people's signs. Here people on one clock share layer, penalties and each shift, so that
+the mean over people itself has a null distribution, with nothing assumed of how people vary.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -13,6 +13,7 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.cross_decomposition import CCA
 
 from brainalign_jax.align import similarity as kernels
+from brainalign_jax.align.similarity import nuclear
 
 similarity = programs.compiled(kernels)
 linear_cka, mutual_neighbours = similarity.linear_cka, similarity.mutual_neighbours
@@ -356,3 +357,31 @@ def test_too_few_items():
         similarity.mutual_neighbours(few, few, k=3)
     with pytest.raises(ValueError, match="k must be 1 to 2"):
         similarity.mutual_neighbours(few, few, k=0)
+
+
+def graded(rng, n_rows, n_columns, exponent):
+    """Matrices [3, R, C] whose singular values fall as powers."""
+    rank = min(n_rows, n_columns)
+    sides = [np.linalg.qr(rng.standard_normal((3, size, rank)))[0] for size in (n_rows, n_columns)]
+    return sides[0] * np.arange(1, rank + 1) ** -exponent @ sides[1].mT
+
+
+@pytest.mark.parametrize("shape", [(40, 64), (64, 40), (40, 40)])
+@pytest.mark.parametrize("exponent", [0.0, 0.7, 3.0])
+def test_sums_of_singular_values_are_within_their_bound_or_by_svd(rng, shape, exponent):
+    x = 1e3 * graded(rng, *shape, exponent).astype(np.float32)
+    expected = np.linalg.svd(x.astype(float), compute_uv=False).sum(axis=-1)
+    sums, bounds = jax.jit(nuclear._sums_and_errors)(x)
+    assert (np.abs(sums - expected) <= bounds).all()
+    assert ((bounds <= nuclear.TOLERANCE * sums).all()) == (exponent < 3)
+    norms = jax.jit(nuclear.nuclear_norms)(x)
+    np.testing.assert_allclose(norms, expected, rtol=nuclear.TOLERANCE / 5)
+
+
+def test_sums_of_singular_values_of_nothing_and_of_no_number(rng):
+    x = rng.standard_normal((3, 40, 50)).astype(np.float32)
+    x[1] = 0
+    norms = jax.jit(nuclear.nuclear_norms)
+    np.testing.assert_allclose(norms(x), np.linalg.norm(x, "nuc", axis=(1, 2)), rtol=1e-4)
+    x[1, 3, 4] = np.nan
+    assert np.isnan(norms(x)[1])

@@ -65,6 +65,7 @@ from small_releases import (
     RUN,
     SCAN,
     SMN_SCAN,
+    SMN_TRIGGERS,
     SMN_WORDS,
     TIMECOURSES,
     features,
@@ -499,6 +500,8 @@ def corpus_cases():
         "durations": {"negative": {"end": lambda times: times - 100}},
     }
     yield from cases("smn4lang", SMN_WORDS, edit_mat, kinds)
+    if "smn4lang meg" in RELEASES:
+        yield from cases("smn4lang meg", SMN_WORDS, edit_mat, kinds)
     yield from cases("narratives", NARRATIVES_SCAN, edit_gifti, MESH_KINDS)
     kinds = {
         "words": {
@@ -759,6 +762,13 @@ def mne_cases():
         "nan": {"onset": of_column("onset", put(7, np.nan))},
     }
     yield from cases("mne raw", "words.tsv", edit_table, empty | onsets)
+    triggers = {
+        "onsets": {"end before start": of_column("onset", lambda times: times[::-1])},
+        "nan": {"onset": of_column("onset", put(0, np.nan))},
+        "runs": {"two starts": of_column("trial_type", put(1, "Beg"))},
+        "shape": {"no end": lambda table: table[:1]},
+    }
+    yield from cases("smn4lang meg", SMN_TRIGGERS, edit_table, triggers)
 
 
 CASES = [
@@ -850,7 +860,7 @@ def test_all_readers_meet_all_kinds_of_corruption():
     met = collections.defaultdict(set)
     for case in CASES:
         met[RELEASES[case.release].reader].add(case.kind)
-    without = {"smn4lang_meg"} if "mne raw" in RELEASES else {"mne", "smn4lang_meg"}
+    without = set() if "mne raw" in RELEASES else {"mne", "smn4lang_meg"}
     assert set(met) == set(list_datasets()) - without
     everywhere = {"truncated", "bit-flipped", "shape", "nan", "words"}
     timed = {"onsets", "runs", "durations"}
@@ -861,4 +871,4 @@ def test_all_readers_meet_all_kinds_of_corruption():
 
 def test_files_that_mne_reads_are_among_them():
     pytest.importorskip("mne", reason="needs MNE-Python: pip install 'brainalign_jax[mne]'")
-    assert {"mne epochs", "mne raw"} <= set(RELEASES)
+    assert {"mne epochs", "mne raw", "smn4lang meg"} <= set(RELEASES)

@@ -338,6 +338,20 @@ def test_draws_equal_the_measure_of_permuted_words_and_find_nothing_in_noise(nam
     assert 0.02 <= np.mean(np.array(p) <= 0.05) <= 0.09
 
 
+@pytest.mark.parametrize("name", ["cca", "shape", "shape_half"])
+def test_draws_of_many_axes_equal_the_measure_by_singular_values(name):
+    measure = measure_of(name, ba.protocol("audited", timed=False))
+    rng = np.random.default_rng(0)
+    brains, models = (rng.standard_normal((2, 50, 40)).astype(np.float32) for _ in "bm")
+    orders = np.stack([rng.permutation(50) for _ in range(2)]).astype(np.int32)
+    of_brains, of_models = (jax.vmap(measure.represent)(side) for side in (brains, models))
+    values = jax.jit(measure.drawn)(of_brains, of_models, orders)
+    for draw, subject, layer in np.ndindex(2, 2, 2):
+        moved = measure.represent(brains[subject][orders[draw]])
+        expected = measure.compare(moved, measure.represent(models[layer]))
+        np.testing.assert_allclose(values[draw, subject, layer], expected, rtol=2e-5)
+
+
 def test_batches_are_fewer_bytes_and_move_with_the_words(monkeypatch):
     monkeypatch.setattr("brainalign_jax.study.score.measures.kernels.BATCH", 8)
     measure = measure_of("minibatch_cka", ba.protocol("audited", timed=False))

@@ -11,6 +11,7 @@ from brainalign_jax.align.similarity.canonical import (
     mean_correlation,
     weighted_correlation,
 )
+from brainalign_jax.align.similarity.nuclear import nuclear_norms
 from brainalign_jax.align.similarity.shapes import similarity_of_shapes
 from brainalign_jax.study.registry import register_measure
 from brainalign_jax.study.score.measures.base import Measure
@@ -75,6 +76,11 @@ class Cca(Svcca):
     def represent(self, rows: jax.Array) -> Axes:
         return shrunk_axes(rows, penalty=PENALTY)
 
+    def drawn(self, brains: Axes, models: Axes, orders: jax.Array) -> jax.Array:
+        in_brains, in_models = ((side.sizes > 0).sum(axis=-1) for side in (brains, models))
+        n_axes = jnp.maximum(jnp.minimum(in_brains[:, None], in_models), 1)
+        return _drawn_norms(brains.basis, models.basis, orders) / n_axes
+
 
 @register_measure("shape")
 class Shape(Measure):
@@ -102,6 +108,9 @@ class Shape(Measure):
 
     def compare(self, brain: jax.Array, model: jax.Array) -> jax.Array:
         return similarity_of_shapes(brain, model)
+
+    def drawn(self, brains: jax.Array, models: jax.Array, orders: jax.Array) -> jax.Array:
+        return _drawn_norms(brains, models, orders)
 
 
 @register_measure("shape_half")
@@ -138,3 +147,14 @@ class WhitenedShape(Shape):
                     "shape"
                 )
         return super().scores(means, values, *args)
+
+
+def _drawn_norms(brains: jax.Array, models: jax.Array, orders: jax.Array) -> jax.Array:
+    """[B, S, L] sums of singular values of products of bases [S, T, k] and [L, T, l]; as `Measure.drawn`."""
+
+    turned = jnp.swapaxes(models, 1, 2)  # once: products are then one, and lie as they are taken
+
+    def of_brain(brain: jax.Array) -> jax.Array:
+        return nuclear_norms(linalg.matmul(turned, brain))
+
+    return jax.lax.map(lambda order: jax.lax.map(of_brain, brains[:, order]), orders)
