@@ -3,37 +3,51 @@
     python -m benchmarks.plan_calibration --output=out/plan_calibration.json
 
 "summary": people's and words' values vary normally, in two cases; a pilot of 200 people and 400 words plans
-settings that it does not have, and studies of those are simulated and tested by the package's own tests, 400
-each, with the pilot's effect. "small": pilots of 12 people and 120 words, 20 of each case, and how often the
-true power is in the interval that their own error leaves.
-"pipeline": isolated words whose vectors are in the voxels of people with a strength of their own, decoded by
-ridge and tested against 39 exchanges of the words, as `brainalign align` does; the pilots, of 40 people and
-half and all of 96 words, are run and read as `brainalign plan-study` does, and held-out settings are 40
-studies each, run through the whole pipeline.
+settings that it does not have, and studies of those are simulated and tested by the package's own tests,
+2,000 each, with the pilot's effect. "small": pilots of 12 people and 120 words, 20 of each case, and how
+often the true power is in the interval that their own error leaves.
+
+"score", "gap" and "ablation" go through the whole pipeline: pilots of 40 people are run and read as
+`brainalign plan-study` does, and held-out settings are studies of other people and words, 40 each. "score":
+isolated words whose vectors are in the voxels of people with a strength of their own, decoded by ridge and
+tested against 39 exchanges of the words. "gap": words of two kinds that people hold by maps which differ.
+"ablation": responses made of what one head of a small GPT-2 alone writes.
 
 Prints a Markdown table of predicted and simulated power with exact intervals, and the largest and the mean
-difference; writes JSON. "summary" and "small" take minutes of processor time, "pipeline" longer. Expect the
-summary to differ by .02 in the mean and by .06 at most, intervals to hold the true power in .95 of pilots.
+difference; writes JSON. "summary" and "small" take minutes of processor time, the others longer. Expect the
+summary to differ by .01 in the mean and by .03 at most, intervals to hold the true power in .95 of pilots.
 """
 
 import dataclasses
 import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from absl import app, flags
 
+from benchmarks.ablation_false_positives import LETTERS, study_of, write_model, written
 from benchmarks.false_positives import finish
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
+from brainalign_jax.studies.ablation.table import AblationTable
+from brainalign_jax.studies.ablation.verdict import judged_lines, named
 from brainalign_jax.studies.checks.power import p_values
-from brainalign_jax.studies.options import Planning
+from brainalign_jax.studies.generalisation import GeneralisationTable, run_generalisation
+from brainalign_jax.studies.generalisation.table import ALL, GAP
+from brainalign_jax.studies.options import Generalisation, Planning
 from brainalign_jax.studies.planning import run_pilots, run_planning
 from brainalign_jax.studies.planning.components import Components, components_of_items, drawn
+from brainalign_jax.studies.planning.planning import of_words, part_of
 from brainalign_jax.studies.planning.power import DRAWS, FLIPS, INTERVAL, GroupTest, power_of
 from brainalign_jax.studies.planning.simulate import simulated_p
 from brainalign_jax.study.evidence.chance import rejected_share
+from brainalign_jax.study.options import Scoring
+from brainalign_jax.study.report.wording import listed
+from brainalign_jax.study.results import GROUP, SELECTED
 
 _HIGHEST = np.random.default_rng(0).standard_normal((999, 4)).max(axis=1)
 TESTS = {
@@ -56,6 +70,15 @@ PLANTED = (
 )
 HELD_OUT = ((6, 90), (10, 60), (16, 180), (24, 90), (40, 60))
 N_VOXELS, WIDTH = 12, 6
+# Through the whole pipeline: what varies between people, and held-out numbers of people and words.
+PIPELINE = ", pipeline"
+GAP_ANGLE = (0.6, 0.3)
+HEAD, HEAD_STRENGTH = (1, 2), (0.4, 0.2)
+SETTINGS = {
+    "score": ((3, 48), (8, 48), (3, 72), (6, 72)),
+    "gap": ((3, 48), (6, 48), (6, 72)),
+    "ablation": ((6, 60), (8, 60), (10, 60), (12, 60)),
+}
 
 
 def pilot_of(planted: Components, n_people: int, n_words: int, seed: int) -> Components:
@@ -114,30 +137,134 @@ def simulated_people(n_people: int, n_words: int, seed: int) -> tuple[list, Embe
     return responses, Embeddings("planted", types, vectors.astype(np.float32), None, meta)
 
 
-def pipeline_lines(n_studies: int, seed: int) -> list[dict]:
-    """Predicted from a pilot that is run, and found by whole studies in held-out settings."""
+def score_lines(n_studies: int, seed: int) -> list[dict]:
+    """Score above the null: predicted from a pilot that is run, and found by whole studies."""
+
+    def found(n_people: int, n_words: int, study: int) -> float:
+        rows = p_values(
+            *simulated_people(n_people, n_words, study), ("ridge",), n_draws=39, k=1, seed=study,
+            kind="items",
+        )  # fmt: skip
+        return float(rows.set_index("metric").loc["rank_accuracy", "p"])
+
     responses, model = simulated_people(40, 96, seed + 10**6)
-    by_name = {person.subject: person for person in responses}
-    stimulus = responses[0].stimulus
-    dataset = Dataset("simulated", tuple(by_name), stimulus, by_name.__getitem__)
     plan = Planning(n_nulls=99, n_simulations=0, n_bootstraps=100)
-    tables = run_pilots(dataset, [model], plan=plan, progress=False)
+    tables = run_pilots(dataset_of(responses), [model], plan=plan, progress=False)
+    return held_out("score", tables, plan, SETTINGS["score"], found, n_studies, seed)
+
+
+def dataset_of(responses: Sequence[WordResponses]) -> Dataset:
+    """The data set of these people."""
+    by_name = {person.subject: person for person in responses}
+    return Dataset("simulated", tuple(by_name), responses[0].stimulus, by_name.__getitem__)
+
+
+def held_out(
+    test: str,
+    pilots: Sequence,
+    plan: Planning,
+    settings: Sequence[tuple[int, int]],
+    found: Callable[[int, int, int], float],
+    n_studies: int,
+    seed: int,
+) -> list[dict]:
+    """A line a setting of people and words; found: p of a whole study of so many people, words and a seed."""
     lines = []
-    for n_people, n_words in ((3, 48), (8, 48), (3, 72), (6, 72)):
-        setting = dataclasses.replace(plan, people=(n_people,), words=(n_words,))
-        row = run_planning(tables, plan=setting).rows.iloc[0]
-        found = []
-        for study in range(n_studies):
-            rows = p_values(
-                *simulated_people(n_people, n_words, seed + study), ("ridge",), n_draws=39, k=1,
-                seed=seed + study, kind="items",
-            )  # fmt: skip
-            found.append(float(rows.set_index("metric").loc["rank_accuracy", "p"]))
-        lines.append(
-            _line("score, pipeline", n_people, n_words, row["power"], np.array(found))
-            | {"power_low": row["power_low"], "power_high": row["power_high"]}
-        )
+    for n_people, n_words in settings:
+        asked = dataclasses.replace(plan, people=(n_people,), words=(n_words,))
+        row = run_planning(pilots, plan=asked).rows.iloc[0]
+        p = np.array([found(n_people, n_words, seed + study) for study in range(n_studies)])
+        bounds = {name: float(row[name]) for name in ("power_low", "power_high")}
+        line = _line(f"{test}{PIPELINE}", n_people, n_words, row["power"], p)
+        lines.append(line | bounds)
     return lines
+
+
+def people_with_gap(n_people: int, n_words: int, seed: int) -> tuple[Dataset, Embeddings]:
+    """Words of two kinds, which every person holds by maps that differ by as much as the person's own."""
+    rng = np.random.default_rng((seed, n_people, n_words, 1))
+    words = Stimulus.from_words([f"word{i}" for i in range(n_words)])
+    second = np.arange(n_words) % 4 >= 2
+    words = words.with_attributes(kind=np.where(second, "b", "a"))
+    vectors = rng.standard_normal((1, n_words, WIDTH))
+    responses = []
+    for person in range(n_people):
+        first, other = rng.standard_normal((2, WIDTH, N_VOXELS))
+        angle = np.clip(rng.normal(*GAP_ANGLE), 0, np.pi / 2)
+        by_kind = vectors[0] @ first, vectors[0] @ (np.cos(angle) * first + np.sin(angle) * other)
+        values = np.where(second[:, None], *by_kind[::-1]) + 2.0 * rng.standard_normal(
+            by_kind[0].shape
+        )
+        responses.append(WordResponses(f"S{person:02d}", values.astype(np.float32), words))
+    meta = {"family": "static"}
+    model = Embeddings("planted", words.types()[0], vectors.astype(np.float32), None, meta)
+    return dataset_of(responses), model
+
+
+def gap_study(dataset: Dataset, model: Embeddings, seed: int) -> GeneralisationTable:
+    """What `brainalign generalise --conditions` makes of it."""
+    plan = Generalisation(n_folds=3, n_splits=1, n_nulls=1, n_bootstraps=200)
+    scoring = Scoring(methods=("ridge",), ks=(1,), seed=seed)
+    return run_generalisation(
+        dataset, [model], "kind=a;kind=b", plan=plan, scoring=scoring, progress=False
+    )
+
+
+def gap_lines(n_studies: int, seed: int) -> list[dict]:
+    """A gap between conditions: predicted from pilots of half and all of the words, and found."""
+
+    def found(n_people: int, n_words: int, study: int) -> float:
+        rows = gap_study(*people_with_gap(n_people, n_words, study), study).rows
+        rows = rows[
+            (rows["subject"] == GROUP) & (rows["layer"] == SELECTED) & (rows["tested_on"] == ALL)
+        ]
+        row = rows[rows["metric"] == f"{GAP}rank_accuracy"].iloc[0]
+        return 0.0 if row["lower"] > 0 else 1.0
+
+    whole, model = people_with_gap(40, 96, seed + 10**6)
+    half = part_of(whole, np.flatnonzero(np.arange(96) % 8 < 4))
+    pilots = [gap_study(each, of_words(model, each), seed) for each in (half, whole)]
+    plan = Planning(test="gap", n_simulations=0, n_bootstraps=100)
+    return held_out("gap", pilots, plan, SETTINGS["gap"], found, n_studies, seed)
+
+
+def people_with_head(model: str, n_people: int, n_words: int, seed: int) -> Dataset:
+    """People in whose responses is what one head alone writes, with a strength of each person's own."""
+    rng = np.random.default_rng((seed, n_people, n_words, 2))
+    letters = list(LETTERS[2:])
+    words = {"".join(rng.choice(letters, 3)): None for _ in range(4 * n_words)}
+    stimulus = Stimulus(tuple(words)[:n_words], sentence=np.arange(n_words) // 5)
+    _, alone = written(stimulus, model, *HEAD)
+    alone = alone / alone.std()
+    responses = []
+    for person in range(n_people):
+        signal = alone @ rng.standard_normal((alone.shape[1], N_VOXELS)) / np.sqrt(alone.shape[1])
+        values = max(rng.normal(*HEAD_STRENGTH), 0) * signal + rng.standard_normal(signal.shape)
+        responses.append(WordResponses(f"S{person:02d}", values.astype(np.float32), stimulus))
+    return dataset_of(responses)
+
+
+def ablation_lines(n_studies: int, seed: int) -> list[dict]:
+    """A head that is missed, the largest fall of all eight: predicted from a pilot, and found."""
+    part = "head {}.{}".format(*HEAD)
+    with tempfile.TemporaryDirectory() as folder:
+        model = write_model(Path(folder) / "model", 0)
+
+        def table_of(n_people: int, n_words: int, study: int) -> AblationTable:
+            dataset = people_with_head(model, n_people, n_words, study)
+            return study_of("nothing", dataset, model, study, 999)
+
+        def found(n_people: int, n_words: int, study: int) -> float:
+            table = table_of(n_people, n_words, study)
+            (name,) = table.rows["model"].unique()
+            lines = judged_lines(table, name, "ridge")
+            return float(next(x["p_max"] for _, x in lines.iterrows() if named(x) == part))
+
+        plan = Planning(
+            test="ablation", component=part.replace(" ", ":"), n_simulations=0, n_bootstraps=100
+        )
+        pilots = [table_of(40, 60, seed + 10**6)]
+        return held_out("ablation", pilots, plan, SETTINGS["ablation"], found, n_studies, seed)
 
 
 def _line(test: str, n_people: int, n_words: int, predicted: float, p: np.ndarray) -> dict:
@@ -148,6 +275,13 @@ def _line(test: str, n_people: int, n_words: int, predicted: float, p: np.ndarra
     }  # fmt: skip
 
 
+WHOLE = {"score": score_lines, "gap": gap_lines, "ablation": ablation_lines}
+
+
+def _kind_of(test: str) -> str:
+    return test.removesuffix(PIPELINE) if test.endswith(PIPELINE) else "summary"
+
+
 def main(argv: list[str]) -> None:
     del argv
     asked = flags.FLAGS
@@ -155,8 +289,9 @@ def main(argv: list[str]) -> None:
     if "summary" in asked.kinds:
         lines += summary_lines(asked.n_studies, asked.seed)
     covered = covered_by_small(20, asked.seed) if "small" in asked.kinds else None
-    if "pipeline" in asked.kinds:
-        lines += pipeline_lines(asked.n_pipeline, asked.seed)
+    for kind, of_kind in WHOLE.items():
+        if kind in asked.kinds:
+            lines += of_kind(asked.n_pipeline, asked.seed)
     text = [
         "| test | people | words | predicted | simulated | 95 % interval |",
         "|---|---|---|---|---|---|",
@@ -166,12 +301,9 @@ def main(argv: list[str]) -> None:
         f"{x['lower']:.3f} to {x['upper']:.3f} |"
         for x in lines
     ]
-    for kind in ("summary", "pipeline"):
-        gaps = [
-            abs(x["predicted"] - x["simulated"])
-            for x in lines
-            if ("pipeline" in x["test"]) == (kind == "pipeline")
-        ]
+    for kind in ("summary", *WHOLE):
+        of_kind = [x for x in lines if _kind_of(x["test"]) == kind]
+        gaps = [abs(x["predicted"] - x["simulated"]) for x in of_kind]
         if gaps:
             text.append(f"\n{kind}: largest difference {max(gaps):.3f}, mean {np.mean(gaps):.3f}")
     if covered is not None:
@@ -180,11 +312,12 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("n_studies", 400, "Simulated at the level of people and words.", 1)
+    flags.DEFINE_integer("n_studies", 2000, "Simulated at the level of people and words.", 1)
     flags.DEFINE_integer(
         "n_pipeline", 40, "Simulated through the whole pipeline, of each setting.", 1
     )
-    flags.DEFINE_list("kinds", ["summary", "small", "pipeline"], "Of summary, small and pipeline.")
+    kinds = ["summary", "small", *WHOLE]
+    flags.DEFINE_list("kinds", kinds, f"Of {listed(kinds)}.")
     flags.DEFINE_integer("seed", 0, "Of the first study.")
     flags.DEFINE_string("output", None, "JSON file to write.")
     sys.exit(app.run(main))

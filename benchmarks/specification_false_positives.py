@@ -10,23 +10,20 @@ Of each study the joint p by mean z (that of the verdict), by median z and by th
 p < .05: exact p-values are below .05 in .04 of the studies, the share must lie between .02 and .09. For
 comparison, the share of studies in which some specification alone has p < .05, which is what picking gives.
 
-Prints a Markdown table and writes JSON with all p. A study takes nine tenths of a second of processor time.
+Prints a Markdown table with exact intervals and writes JSON with all p. A study takes nine tenths of a
+second of processor time.
 """
-
-import json
-from pathlib import Path
 
 import numpy as np
 from absl import app, flags
 
-from benchmarks.measure import machine
+from benchmarks.false_positives import define_flags, finish, p_by_test, share_lines
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.options import Specifications
 from brainalign_jax.studies.specifications import run_specifications
-from brainalign_jax.study.evidence.chance import LEVEL
 
 KINDS = ("noise", "one_noise")
 N_WORDS, WIDTH, N_LAYERS, N_VOXELS = 40, 8, 3, 12
@@ -71,28 +68,17 @@ def p_values(kind: str, seed: int, *, n_nulls: int = 99, n_people: int = 2) -> d
 def main(argv: list[str]) -> None:
     del argv
     asked = flags.FLAGS
-    by_test: dict[str, list[float]] = {}
-    for kind in asked.kinds:
-        for study in range(asked.n_studies):
-            p = p_values(kind, asked.seed + study, n_nulls=asked.draws, n_people=asked.n_people)
-            for test, value in p.items():
-                by_test.setdefault(f"{kind}, {test}", []).append(value)
-    lines = ["| test | studies | share with p < .05 |", "|---|---|---|"]
-    for test, values in by_test.items():
-        lines.append(f"| {test} | {len(values)} | {np.mean(np.array(values) < LEVEL):.3f} |")
-    print("\n".join(lines))
-    if asked.output:
-        path = Path(asked.output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": machine(), "p": by_test}, indent=2))
+
+    def of_kind(kind: str, seed: int) -> dict[str, float]:
+        p = p_values(kind, seed, n_nulls=asked.draws, n_people=asked.n_people)
+        return {f"{kind}, {test}": value for test, value in p.items()}
+
+    by_test = p_by_test(of_kind)
+    finish(share_lines(by_test), p=by_test)
 
 
 if __name__ == "__main__":
-    # Here, as tests import the studies in one process with the commands, which have flags of these names.
-    flags.DEFINE_integer("n_studies", 200, "Of each kind.", 1)
-    flags.DEFINE_list("kinds", list(KINDS), "Of noise and one_noise.")
+    define_flags(KINDS)
     flags.DEFINE_integer("draws", 99, "Of each study.", 20)
     flags.DEFINE_integer("n_people", 2, "Of each study.", 1)
-    flags.DEFINE_integer("seed", 0, "Of the first study.")
-    flags.DEFINE_string("output", None, "JSON file to write.")
     app.run(main)

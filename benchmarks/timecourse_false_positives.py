@@ -13,20 +13,16 @@ Prints a Markdown table and writes JSON with all p. RSA and encoding take some t
 time a study, ridge 1 s of items and 5 s of a text.
 """
 
-import json
-from pathlib import Path
-
 import numpy as np
 from absl import app, flags
 
-from benchmarks.measure import machine
+from benchmarks.false_positives import define_flags, finish, p_by_test, share_lines
 from brainalign_jax.language import Embeddings
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.readout import EpochedResponses
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.studies.options import TimeCourse
 from brainalign_jax.studies.timecourse import run_timecourse
-from brainalign_jax.study.evidence.chance import LEVEL
 from brainalign_jax.study.options import Scoring
 from brainalign_jax.study.protocol import protocol
 
@@ -118,7 +114,6 @@ def p_values(
 
 def main(argv: list[str]) -> None:
     del argv
-    by_test: dict[str, list[float]] = {}
     asked = flags.FLAGS
     options = dict(
         methods=tuple(asked.methods),
@@ -127,29 +122,20 @@ def main(argv: list[str]) -> None:
         rejected=asked.rejected,
         one_noise=asked.one_noise,
     )
-    for kind in asked.kinds:
-        for study in range(asked.n_studies):
-            for method, p in p_values(kind, asked.seed + study, **options).items():
-                by_test.setdefault(f"{kind}, {method}", []).append(p)
-    lines = ["| test | studies | share with p < .05 |", "|---|---|---|"]
-    for test, values in by_test.items():
-        lines.append(f"| {test} | {len(values)} | {np.mean(np.array(values) < LEVEL):.3f} |")
-    print("\n".join(lines))
-    if asked.output:
-        path = Path(asked.output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": machine(), "p": by_test}, indent=2))
+
+    def of_kind(kind: str, seed: int) -> dict[str, float]:
+        p = p_values(kind, seed, **options)
+        return {f"{kind}, {method}": value for method, value in p.items()}
+
+    by_test = p_by_test(of_kind)
+    finish(share_lines(by_test), p=by_test)
 
 
 if __name__ == "__main__":
-    # Here, as tests import the studies in one process with the commands, which have flags of these names.
-    flags.DEFINE_integer("n_studies", 200, "Of each kind.", 1)
-    flags.DEFINE_list("kinds", list(KINDS), "Of items and text.")
+    define_flags(KINDS)
     flags.DEFINE_list("methods", list(METHODS), "Of ridge, procrustes, rsa and encoding.")
     flags.DEFINE_bool("hold_alpha", False, "Keep ridge's penalty in draws that exchange words.")
     flags.DEFINE_integer("n_people", 2, "Of each study.", 1)
     flags.DEFINE_float("rejected", 0.0, "Share of the epochs that each person lacks.", 0.0, 0.5)
     flags.DEFINE_bool("one_noise", False, "All people have the same noise.")
-    flags.DEFINE_integer("seed", 0, "Of the first study.")
-    flags.DEFINE_string("output", None, "JSON file to write.")
     app.run(main)

@@ -22,7 +22,7 @@ CLAIMS_OPTIONS = (
         "names",
         "list",
         (),
-        "Claims, by the names that list gives; all if not given.",
+        "Claims, by the names that list gives, with commas or blanks between them; all if not given.",
         positional=True,
     ),
     Option(
@@ -109,6 +109,7 @@ CLAIMS = Command(
     (
         "claims list",
         "claims show pereira180_glove_m01",
+        "claims run pereira180_glove_m01 pereira180_glove_m02 --data_dir=data --output_dir=out/claims",
         "claims run --data_dir=data --models_dir=models --output_dir=out/claims",
         "claims run --claims=mine.toml --data_dirs=alice=data/alice --output_dir=out/claims",
     ),

@@ -215,6 +215,8 @@ def _check_once(options: Sequence[Option], flag_values: flags.FlagValues) -> Non
 
 def _take_positional(command: Command, flag_values: flags.FlagValues, rest: Sequence[str]) -> None:
     places = [option for option in command.options if option.positional]
+    if places and places[-1].kind == "list" and len(rest) > len(places):
+        rest = [*rest[: len(places) - 1], ",".join(rest[len(places) - 1 :])]
     for option, text in zip(places, rest, strict=False):
         flag_values[option.name].value = text
     if len(rest) > len(places):

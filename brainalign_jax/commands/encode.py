@@ -32,7 +32,7 @@ ENCODE_OPTIONS = (
         (),
         "What maps are drawn on, too: fsaverage5 (nilearn's, for volumes in MNI space or recordings on it) "
         "or two GIFTI surfaces in the recordings' space, LEFT,RIGHT.",
-        DATA,
+        align.DATA,
     ),
     align.OUTPUT_DIR,
     align.MODELS,

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.timecourse_false_positives import LEVEL, p_values, simulated
+from benchmarks.false_positives import LEVEL
+from benchmarks.timecourse_false_positives import p_values, simulated
 
 
 @pytest.mark.parametrize("kind", ["items", "text"])

@@ -11,6 +11,7 @@ import pytest
 from recordings import make_embeddings, make_responses
 
 import brainalign_jax as ba
+from benchmarks.ablation_false_positives import write_model
 from brainalign_jax import cli
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
@@ -25,6 +26,7 @@ from brainalign_jax.studies.claims import (
     read_claims,
     run_claims,
 )
+from brainalign_jax.studies.claims.asked_studies import STUDIES
 from brainalign_jax.studies.claims.claim_files import PUBLISHED_CLAIMS
 from brainalign_jax.studies.claims.claims import with_names
 from brainalign_jax.studies.claims.outcomes import Checked
@@ -446,6 +448,12 @@ def test_bytes_that_are_no_claim_are_refused(tmp_path, content):
         read_claims([tmp_path / "bad.toml"])
 
 
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "marked.toml").write_bytes(b"\xef\xbb\xbf" + PLANTED.encode())
+    (claim,) = read_claims([tmp_path / "marked.toml"], **OWN)
+    assert claim.title == "Words are decoded"
+
+
 def test_places_without_claims_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     for place, said in (("empty", "holds no claim file"), ("none", "does not exist")):
@@ -471,6 +479,17 @@ def test_the_claims_of_the_package_are_listed_and_shown(capsys):
     assert [line.partition(":")[0] for line in listed] == [claim.name for claim in claims]
     assert cli.main(["claims", "show", claims[0].name]) == 0
     assert f'title = "{claims[0].title}"' in capsys.readouterr().out
+
+
+def test_claims_are_named_with_commas_or_blanks(capsys):
+    names = ["pereira180_glove_m01", "pereira180_glove_m13"]
+    printed = []
+    for given in ([",".join(names)], names):
+        assert cli.main(["claims", "list", *given]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] and len(printed[0].splitlines()) == 2
+    assert cli.main(["claims", "list", names[0], "none"]) == 2
+    assert "unknown claim 'none'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -505,6 +524,64 @@ def test_a_damaged_release_is_refused_with_status_1(tmp_path, capsys):
     ]
     assert cli.main(["claims", "run", *arguments]) == 1
     assert "pereira180_glove_m01: refused: " in capsys.readouterr().out
+
+
+def test_a_ceiling_of_rdms_is_rsatoolbox_s_and_leaves_out_words_that_one_lacks(tmp_path):
+    rng = np.random.default_rng(5)
+    words = Stimulus.from_words([f"word{i}" for i in range(12)])
+    shared = rng.standard_normal((12, 8))
+    people = {}
+    for name in ("S1", "S2", "S3"):
+        valid = np.arange(12) != (3 if name == "S2" else 12)
+        values = (shared + rng.standard_normal((12, 8))) * valid[:, None]
+        people[name] = dataclasses.replace(make_responses(words, values, subject=name), valid=valid)
+    dataset = Dataset("planted", tuple(people), words, people.__getitem__)
+    study = STUDIES["rdm_ceiling"]
+    rows = study.run(dataset, [], study.asked({"rdm_comparison": "pearson"}), None, False)
+    rows = rows["rdm_ceiling"]
+    kept = [person.values[np.arange(12) != 3] for person in people.values()]
+    rdms = [1 - np.corrcoef(values)[np.triu_indices(11, 1)] for values in kept]
+    z = [(rdm - rdm.mean()) / rdm.std() for rdm in rdms]
+    for bound, others in (("lower", lambda i: np.delete(z, i, axis=0)), ("upper", lambda i: z)):
+        expected = [np.corrcoef(z[i], np.mean(others(i), axis=0))[0, 1] for i in range(3)]
+        np.testing.assert_allclose(rows[rows["bound"] == bound]["value"], expected, atol=1e-5)
+    assert set(rows["n_items"]) == {11}
+    with pytest.raises(ValueError, match="unknown rdm_comparison='tau'"):
+        study.asked({"rdm_comparison": "tau"})
+
+
+def test_next_words_stand_beside_scores(tmp_path):
+    rng = np.random.default_rng(6)
+    words = Stimulus(
+        tuple("".join(rng.choice(list("abcdefgh"), 3)) for _ in range(40)),
+        sentence=np.arange(40) // 5,
+    )
+    people = {
+        name: make_responses(words, rng.standard_normal((40, 6)), subject=name)
+        for name in ("S1", "S2")
+    }
+    dataset = Dataset("planted", tuple(people), words, people.__getitem__)
+    models = [write_model(tmp_path / f"model{seed}", seed) for seed in (1, 2)]
+    study = STUDIES["next_word"]
+    options = {
+        "methods": ("ridge",), "n_folds": 3, "alphas": (1.0,), "n_nulls": 0, "untrained_seeds": 0,
+        "controls": (), "ceilings": False, "n_bootstraps": 100,
+    }  # fmt: skip
+    tables = study.run(dataset, models, study.asked(options), None, False)
+    rows, evidence = tables["next_word"], tables["evidence"].set_index("model")["score"]
+    assert list(rows["model"]) == models
+    for row in rows.itertuples():
+        expected = -np.nanmean(ba.surprisal(words, row.model))
+        assert row.log_likelihood == pytest.approx(expected) and row.score == evidence[row.model]
+    for given, said in (
+        ({"evidence": False}, "leaves out the scores"),
+        ({"folds": "x"}, "unknown"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            study.asked(given)
+    vectors = make_embeddings(words, np.ones((1, len(words.types(lower=False)[0]), 2)))
+    with pytest.raises(ValueError, match="name checkpoints"):
+        study.run(dataset, [vectors], study.asked(options), None, False)
 
 
 def test_on_the_real_recordings_the_rows_are_those_of_the_docs(shared_data, tmp_path):

@@ -122,6 +122,31 @@ NATURAL_STORIES = Release(
     listings=(Listing("osf", "https://api.osf.io/v2/nodes/eq2ba/"),),
 )
 
+# The last commit that changed the files of the folder, which a later one may move.
+_RSATOOLBOX = (
+    "https://raw.githubusercontent.com/rsagroup/rsatoolbox/f1f83cadb7243492a1aae7460466e0f0140b20ac/"
+    "demos/92imageData/"
+)
+KRIEGESKORTE_2008 = Release(
+    name="kriegeskorte2008",
+    title="RDMs of the inferior temporal cortex of four people who saw 92 images of objects",
+    homepage="https://github.com/rsagroup/rsatoolbox/tree/main/demos/92imageData",
+    citation="Kriegeskorte, Mur, Ruff, Kiani, Bodurka, Esteky, Tanaka & Bandettini (2008). Matching "
+    "categorical object representations in inferior temporal cortex of man and monkey. Neuron "
+    "60(6):1126-1141, doi 10.1016/j.neuron.2008.10.043",
+    licence="none of its own; the repository's is MIT",
+    by_hand="download demos/92imageData/92_brainRDMs.mat from https://github.com/rsagroup/rsatoolbox",
+    files=(
+        # The checksum of the file in that commit, as its authors publish none.
+        ReleaseFile(
+            "92_brainRDMs.mat",
+            (_RSATOOLBOX + "92_brainRDMs.mat",),
+            sha256="1743f90a15e895798a94318649e80e1123a7e5943a1703fa1dd7c31ea5780b7c",
+        ),
+    ),
+    notes="of pictures, not of words: for noise ceilings and measures between people",
+)
+
 _DRIVE = "https://drive.google.com/uc?export=download&id="
 ALICE = Release(
     name="alice",
@@ -156,6 +181,7 @@ RELEASES: dict[str, Release] = {
     for release in (
         ALICE,
         HARRY_POTTER,
+        KRIEGESKORTE_2008,
         LEBEL_2023,
         LITTLE_PRINCE,
         NARRATIVES,

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from brainalign_jax.align.rsa import noise_ceiling, rsa
 from brainalign_jax.embedding import Embedding
-from brainalign_jax.language import Embeddings
+from brainalign_jax.language import Embeddings, surprisal
 from brainalign_jax.names import check_known
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.neural.readout import TimeCourses
@@ -21,7 +23,8 @@ from brainalign_jax.studies.encoding import encoding
 from brainalign_jax.studies.encoding.table import COLUMNS as ENCODING_COLUMNS
 from brainalign_jax.studies.options import VoxelEncoding
 from brainalign_jax.study import results
-from brainalign_jax.study.evidence import intervals, rsa, scaling, table
+from brainalign_jax.study.evidence import intervals, scaling, table
+from brainalign_jax.study.evidence import rsa as rsa_evidence
 from brainalign_jax.study.evidence.similarity import LAYER_COLUMNS
 from brainalign_jax.study.options import EvidencePlan, Scoring
 from brainalign_jax.study.protocol import PROTOCOLS, Protocol, protocol
@@ -125,6 +128,29 @@ def _align(dataset, models, asked, output, progress) -> Tables:
     return {"results": scored.rows, **scored.extras}
 
 
+_NEXT_WORD = ("dataset", "model", "method", "n_params", "score", "log_likelihood")
+
+
+def _check_next_word(asked: Options) -> None:
+    _check_align(asked)
+    if not asked.others["evidence"]:
+        raise ValueError("evidence=False leaves out the scores that next words are related to")
+
+
+def _next_word(dataset, models, asked, output, progress) -> Tables:
+    """`align`, and how well each model predicts the words: mean log-likelihood of a word, in nats."""
+    likelihood = {}
+    for model in models:
+        if not isinstance(model, str) or model.startswith(RELEASED):
+            raise ValueError("next words are predicted by language models: name checkpoints")
+        likelihood[model] = -float(np.nanmean(surprisal(dataset.stimulus, model)))
+    tables = _align(dataset, models, asked, output, progress)
+    rows = tables["evidence"]
+    rows = rows[rows["role"] == "model"]
+    rows = rows.assign(log_likelihood=rows["model"].map(likelihood))
+    return {**tables, "next_word": rows[list(_NEXT_WORD)].reset_index(drop=True)}
+
+
 def _shipped(dataset: Dataset, model: Model) -> Model:
     """The vectors of the release of that name, which a study otherwise takes as a control."""
     name = str(model).removeprefix(RELEASED) if isinstance(model, str) else ""
@@ -202,27 +228,70 @@ def _as_first(person: TimeCourses, first: TimeCourses) -> np.ndarray:
     )
 
 
+# RDMs of people with one another, without a model.
+_CEILING = ("dataset", "method", "bound", "subject", "value", "n_items")
+
+
+def _check_ceiling(asked: Options) -> None:
+    check_known("rdm_metric=", asked.others["rdm_metric"], rsa.METRICS)
+    check_known("rdm_comparison=", asked.others["rdm_comparison"], rsa.COMPARISONS)
+
+
+def _rdm_ceiling(dataset, models, asked, output, progress) -> Tables:
+    """Similarity of each person's RDM with the mean of the others' (lower) and of all (upper)."""
+    metric, method = str(asked.others["rdm_metric"]), str(asked.others["rdm_comparison"])
+    people = [dataset.load(subject) for subject in dataset.subjects]
+    complete = np.all([person.valid for person in people], axis=0)
+    count = int(complete.sum())
+    rsa.check_items(count)
+    rdms = [rsa.rdm(jnp.asarray(person.values[complete]), metric=metric) for person in people]
+    bounds = noise_ceiling.noise_ceiling(jnp.stack(rdms), method=method)
+    lines = [
+        (dataset.name, method, bound, subject, float(value), count)
+        for bound, values in bounds._asdict().items()
+        for subject, value in zip(dataset.subjects, values, strict=True)
+    ]
+    return {"rdm_ceiling": pd.DataFrame(lines, columns=list(_CEILING))}
+
+
+_OF_ALIGN = {
+    "results": results.COLUMNS,
+    "evidence": table.COLUMNS,
+    "scaling": scaling.COLUMNS,
+    "intervals": intervals.COLUMNS,
+    "rsa": rsa_evidence.COLUMNS,
+    "similarity": table.COLUMNS,
+    "similarity_layers": LAYER_COLUMNS,
+}
 STUDIES: dict[str, AskedStudy] = {
     "align": AskedStudy(
-        {
-            "results": results.COLUMNS,
-            "evidence": table.COLUMNS,
-            "scaling": scaling.COLUMNS,
-            "intervals": intervals.COLUMNS,
-            "rsa": rsa.COLUMNS,
-            "similarity": table.COLUMNS,
-            "similarity_layers": LAYER_COLUMNS,
-        },
+        _OF_ALIGN,
         (Protocol, Scoring, Embedding, EvidencePlan),
         {"protocol": "audited", "evidence": True},
         True,
         _align,
         _check_align,
     ),
+    "next_word": AskedStudy(
+        {**_OF_ALIGN, "next_word": _NEXT_WORD},
+        (Protocol, Scoring, Embedding, EvidencePlan),
+        {"protocol": "audited", "evidence": True},
+        True,
+        _next_word,
+        _check_next_word,
+    ),
     "encode": AskedStudy(
         {"encoding": ENCODING_COLUMNS}, (VoxelEncoding,), {}, True, _encode, _check_encode
     ),
     "intersubject": AskedStudy(
         {"intersubject": _PEOPLE}, (), {}, False, _intersubject, lambda asked: None
+    ),
+    "rdm_ceiling": AskedStudy(
+        {"rdm_ceiling": _CEILING},
+        (),
+        {"rdm_metric": "correlation", "rdm_comparison": "spearman"},
+        False,
+        _rdm_ceiling,
+        _check_ceiling,
     ),
 }

@@ -148,7 +148,7 @@ def read_claim(
         raise ValueError(f"{path} has more than {_MOST_BYTES:,} bytes: a claim file is a page")
     content = path.read_bytes()
     try:
-        parsed = tomllib.loads(content.decode("utf-8"))
+        parsed = tomllib.loads(content.decode("utf-8-sig"))  # some editors begin with a mark
     except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are
         said = " ".join(str(error).split())
         raise ValueError(f"{path} is no TOML ({said}): mend it, or write it anew") from error

@@ -19,6 +19,7 @@ def test_registry_knows_the_readers_and_lists_them():
         "epochs",
         "harry_potter",
         "kernels",
+        "kriegeskorte2008",
         "lebel2023",
         "little_prince",
         "mne",
