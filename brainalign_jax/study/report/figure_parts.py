@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -39,8 +41,12 @@ _DRAWN: weakref.WeakKeyDictionary[Figure, bytes] = weakref.WeakKeyDictionary()
 def png_bytes(figure: Figure) -> bytes:
     """The figure as a PNG of 150 dpi, drawn once: it must not be changed afterwards."""
     if figure not in _DRAWN:
+        # What `savefig` writes, which draws a figure twice where its layout is constrained.
+        figure.set_dpi(DPI)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
         buffer = BytesIO()
-        figure.savefig(buffer, format="png", dpi=DPI)
+        imsave(buffer, canvas.buffer_rgba(), format="png", dpi=DPI)
         _DRAWN[figure] = buffer.getvalue()
     return _DRAWN[figure]
 
