@@ -1,4 +1,4 @@
-"""What a study shows of itself while it runs: one line a stage, and the time to the end of it.
+"""What a study shows of itself while it runs: one line a stage, and the time to the end of everything.
 
 On a terminal the line of the stage that runs is drawn anew; elsewhere (a file, a notebook's log, CI) each
 stage leaves one plain line when it ends.
@@ -8,8 +8,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 PLAN, VECTORS, SCORES, NULLS, CEILINGS, TESTS, REPORT = (
     "memory plan",
@@ -23,20 +22,19 @@ PLAN, VECTORS, SCORES, NULLS, CEILINGS, TESTS, REPORT = (
 _PAUSE = 0.2  # seconds between two drawings
 
 
-@dataclass(frozen=True)
-class Stage:
-    """total: pieces of work; unit: what a piece is called, "" where they are not counted for the reader."""
+class Stage(NamedTuple):
+    """total: pieces of work; cost: seconds that one is guessed to take; unit: what a piece is called."""
 
     total: float
-    _: KW_ONLY
+    cost: float = 1.0
     unit: str = ""
 
 
 class Progress:
     """The stages of a study, in order, and how far each is.
 
-    stages: name -> Stage. The time to the end of a stage goes by its own pace alone: how long the others take
-    nobody knows before they begin. show: False for silence.
+    stages: name -> Stage. A stage that has begun tells its own pace; for the others the guesses are scaled by
+    how far those before were off. show: False for silence.
     """
 
     def __init__(self, stages: dict[str, Stage], *, show: bool = True, file: TextIO | None = None):
@@ -88,13 +86,22 @@ class Progress:
         self._line(text)
 
     def left(self) -> float | None:
-        """Seconds to the end of the running stage; None where none of its pieces has been worked on."""
-        name = self._running
-        worked = self._done[name] - self._skipped[name] if name else 0.0
-        if worked <= 0:
+        """Seconds to the end of everything; None before anything is known."""
+        worked = {
+            name: stage.cost * (self._done[name] - self._skipped[name])
+            for name, stage in self._stages.items()
+        }
+        if sum(worked.values()) <= 0:
             return None
-        spent = self._seconds[name] + time.monotonic() - self._entered
-        return max(0.0, self._stages[name].total - self._done[name]) * spent / worked
+        spent = dict(self._seconds)
+        if self._running:
+            spent[self._running] += time.monotonic() - self._entered
+        pace = sum(spent.values()) / sum(worked.values())
+        seconds = 0.0
+        for name, stage in self._stages.items():
+            own_pace = spent[name] / worked[name] if worked[name] > 0 else pace
+            seconds += max(0.0, stage.cost * (stage.total - self._done[name])) * own_pace
+        return seconds
 
     def _ended(self, name: str) -> str:
         stage = self._stages[name]
@@ -103,7 +110,9 @@ class Progress:
         waiting = [other for other in self._stages if self._done[other] < self._stages[other].total]
         if not waiting:
             return f"{text}; all is done, {_time(time.monotonic() - self._begin)}"
-        return f"{text}; left: {', '.join(waiting)}"
+        left = self.left()
+        about = "" if left is None else f", about {_time(left)} to the end of everything"
+        return f"{text}; left: {', '.join(waiting)}{about}"
 
     def _draw(self, *, force: bool = False) -> None:
         now = time.monotonic()
@@ -113,7 +122,7 @@ class Progress:
         name = self._running
         stage, left = self._stages[name], self.left()
         number = list(self._stages).index(name) + 1
-        about = "" if stage.total <= 1 else f", {'?' if left is None else _time(left)} to its end"
+        about = "" if left is None else f", about {_time(left)} to the end of everything"
         share = f": {self._done[name]:.0f} of {stage.total:g} {stage.unit}" if stage.unit else ""
         text = f"[{number}/{len(self._stages)}] {name}{share}{about}"
         self._file.write(f"\r\x1b[K{text}")

@@ -333,23 +333,27 @@ def _read(study: Study, facts: dict[str, dict]) -> dict:
 
 
 def _stages(study: Study) -> dict[str, Stage]:
-    """What is to be done."""
+    """What is to be done, and how many seconds a piece of it may take on two cores."""
     share, evidence, scoring = study.share(), study.evidence, study.scoring
     n_methods, n_cells = len(scoring.methods), sum(map(len, share.values()))
     n_decoders = len(scoring.decoders)
     tested = sum(role(name) == "model" for names in share.values() for name in names)
+    cell = 0.1 * (len(study.dataset.stimulus.types(lower=scoring.lower)[0]) / 130) ** 2
     stages = {
-        PLAN: Stage(1),
-        VECTORS: Stage(len(processes.every_nth(len(study.models))), unit="models"),
-        SCORES: Stage(n_cells * n_methods, unit="scores"),
+        PLAN: Stage(1, 6.0 * n_methods),
+        VECTORS: Stage(len(processes.every_nth(len(study.models))), 2.0, "models"),
+        SCORES: Stage(n_cells * n_methods, cell, "scores"),
     }
     nulls_wanted = null_plan(evidence, study.dataset)
     if nulls_wanted and tested and n_decoders:
         draws = tested * n_decoders * nulls_wanted.n_draws
-        stages[NULLS] = Stage(draws, unit="draws")
+        # Of Procrustes a draw costs nearly a score, of ridge its draws share the folds' factors.
+        by_method = [0.8 if name == "procrustes" else 0.06 for name in scoring.decoders]
+        stages[NULLS] = Stage(draws, cell * sum(by_method) / n_decoders, "draws")
     several = len(study.dataset.subjects) > 1
     if evidence is not None and evidence.ceilings and several and n_decoders:
-        stages[CEILINGS] = Stage(len(study.dataset.subjects), unit="subjects")
+        stages[CEILINGS] = Stage(len(study.dataset.subjects), 1 + n_decoders * cell, "subjects")
     if evidence is not None and scoring.measures:
-        stages[TESTS] = Stage(len(study.models) * similarity.pieces(scoring.measures))
-    return stages | {REPORT: Stage(1)}
+        pieces = len(study.models) * similarity.pieces(scoring.measures)
+        stages[TESTS] = Stage(pieces, 1 + 0.04 * cell * evidence.n_permutations)
+    return stages | {REPORT: Stage(1, 5.0)}

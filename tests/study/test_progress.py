@@ -1,4 +1,4 @@
-"""Progress: one line a stage, no carriage returns where nobody looks, the time to the end of a stage."""
+"""Progress: one line a stage, no carriage returns where nobody looks, the time to the end of everything."""
 
 import io
 
@@ -7,7 +7,7 @@ import pytest
 from brainalign_jax.study import progress
 from brainalign_jax.study.progress import Progress, Stage
 
-STAGES = {"first": Stage(4, unit="pieces"), "second": Stage(1)}
+STAGES = {"first": Stage(4, 1.0, "pieces"), "second": Stage(1, 2.0)}
 
 
 @pytest.fixture
@@ -41,35 +41,36 @@ def test_elsewhere_each_stage_leaves_one_plain_line(clock):
     file = io.StringIO()
     run(Progress(STAGES, file=file), clock)
     assert file.getvalue().splitlines() == [
-        "first: 4 pieces, 12 s; left: second",
+        "first: 4 pieces, 12 s; left: second, about 6 s to the end of everything",
         "second: 10 s; all is done, 22 s",
     ]
     assert "\r" not in file.getvalue() and "\x1b" not in file.getvalue()
 
 
-def test_what_is_left_of_a_stage_goes_by_its_own_pace(clock):
-    assert run(Progress(STAGES, show=False), clock) == [None, 9.0, 6.0, 3.0, 0.0, None]
+def test_what_is_left_is_scaled_by_the_pace_so_far(clock):
+    # Three times as slow as guessed: 3 pieces of 3 s and a stage of 6 s are left, then 2 ...
+    assert run(Progress(STAGES, show=False), clock) == [None, 15.0, 12.0, 9.0, 6.0, 0.0]
 
 
 def test_what_was_done_before_tells_nothing_of_the_pace(clock):
-    file = Terminal()
-    shown = Progress(STAGES, file=file)
+    shown = Progress(STAGES, show=False)
     with shown.stage("first"):
         clock[0] += 1
         shown.skip(2)
         assert shown.left() is None
         clock[0] += 4
         shown.update()
-        assert shown.left() == 5.0
-    assert "[1/2] first: 2 of 4 pieces, ? to its end" in file.getvalue()
+        assert (
+            shown.left() == 5.0 + 2 * 5.0
+        )  # a piece of the first stage, and the second's, twice as dear
 
 
 def test_a_terminal_is_drawn_anew(clock):
     file = Terminal()
     run(Progress(STAGES, file=file), clock)
     drawn = file.getvalue()
-    assert "\r\x1b[K[1/2] first: 2 of 4 pieces, 6 s to its end" in drawn
-    assert "\r\x1b[K[2/2] second" in drawn
+    assert "\r\x1b[K[1/2] first: 2 of 4 pieces, about 12 s to the end of everything" in drawn
+    assert "\r\x1b[K[2/2] second, about 6 s to the end of everything" in drawn
     assert drawn.count("\n") == 2
 
 

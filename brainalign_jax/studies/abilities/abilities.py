@@ -94,7 +94,7 @@ def run_abilities(
                 f"two files are named {name!r}, and so would be their tasks: rename one"
             )
     computing.keep_compiled_programs()
-    told = Progress({_MODELS: Stage(len(models))}, show=progress)
+    told = Progress({_MODELS: Stage(len(models), 60.0)}, show=progress)
     tables, facts = [], []
     with told.stage(_MODELS):
         for name in models:

@@ -120,16 +120,16 @@ def run_ablation(
     computing.keep_compiled_programs()
     study = Study(dataset, models, scoring, computation, embedding, cache=cache)
     n_pairs = len(models) * len(scoring.methods) * len(dataset.subjects)
-    estimating = {} if plan.estimate == "exact" else {_ESTIMATES: Stage(len(models))}
+    estimating = {} if plan.estimate == "exact" else {_ESTIMATES: Stage(len(models), 60.0)}
     told = Progress(
         {
             _INTACT: Stage(n_pairs),
             **estimating,
-            _VECTORS: Stage(len(models)),
-            _SCORES: Stage(n_pairs),
-            _TESTS: Stage(len(models) * len(scoring.methods) * len(plan.readout)),
-            **({_SHAPLEY: Stage(len(models))} if plan.shapley else {}),
-            **({_TWINS: Stage(len(models))} if plan.twins else {}),
+            _VECTORS: Stage(len(models), 60.0),
+            _SCORES: Stage(n_pairs, 20.0),
+            _TESTS: Stage(len(models) * len(scoring.methods) * len(plan.readout), 10.0),
+            **({_SHAPLEY: Stage(len(models), 60.0)} if plan.shapley else {}),
+            **({_TWINS: Stage(len(models), 60.0)} if plan.twins else {}),
         },
         show=progress,
     )

@@ -77,7 +77,9 @@ def run_comparison(
     study = Study(
         dataset, names, scoring, computation, embedding, evidence, given=in_memory, cache=cache
     )
-    told = Progress({_VECTORS: Stage(len(names)), _PAIRS: Stage(len(plan.measures))}, show=progress)
+    told = Progress(
+        {_VECTORS: Stage(len(names), 20.0), _PAIRS: Stage(len(plan.measures), 20.0)}, show=progress
+    )
     loaded = [dataset.load(subject) for subject in dataset.subjects]
     words = common_words(study, loaded)
     types = words.types

@@ -121,9 +121,9 @@ def run_encoding(
     cache = output and output / "cache" / "embeddings" if cache_dir is None else Path(cache_dir)
     told = Progress(
         {
-            _READING: Stage(len(dataset.subjects)),
-            _VECTORS: Stage(len(models)),
-            _SCORES: Stage(len(models)),
+            _READING: Stage(len(dataset.subjects), 5.0),
+            _VECTORS: Stage(len(models), 20.0),
+            _SCORES: Stage(len(models), 60.0),
         },
         show=progress,
     )

@@ -84,7 +84,9 @@ def run_figurative(
     names = names_of(models, static, plan)
     computing.keep_compiled_programs()
     cache = output and output / "cache" / "embeddings" if cache_dir is None else Path(cache_dir)
-    told = Progress({_VECTORS: Stage(len(names)), _TESTS: Stage(len(sets))}, show=progress)
+    told = Progress(
+        {_VECTORS: Stage(len(names), 20.0), _TESTS: Stage(len(sets), 10.0)}, show=progress
+    )
     scorers = {kind: text_scorers(pair_set) for kind, pair_set in sets.items()}
     facts = []
     with told.stage(_VECTORS):

@@ -52,7 +52,7 @@ def vectors_of(study: Study, n_methods: int, *, show: bool) -> tuple[Progress, l
     n_models = len(study.models)
     told = Progress(
         {
-            VECTORS: Stage(n_models),
+            VECTORS: Stage(n_models, 0.0),  # no guess before the first scores
             SCORES: Stage(n_models * n_methods * len(study.dataset.subjects)),
         },
         show=show,

@@ -90,9 +90,9 @@ def run_languages(
     n_steps = len(sections) * len(cells) * len(models) * len(scoring.methods)
     told = Progress(
         {
-            _VECTORS: Stage(len(models) * len(texts)),
-            _SCORES: Stage(n_steps),
-            _AUDITED: Stage(len(texts) if plan.audited else 0),
+            _VECTORS: Stage(len(models) * len(texts), 1.0),
+            _SCORES: Stage(n_steps, 0.3),
+            _AUDITED: Stage(len(texts) if plan.audited else 0, 30.0),
         },
         show=progress,
     )

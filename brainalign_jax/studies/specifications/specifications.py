@@ -113,7 +113,7 @@ def run_specifications(
     study = Study(dataset, names, scoring, computation, embedding, given=given, cache=cache)
     computing.keep_compiled_programs()
     told = Progress(
-        {VECTORS: Stage(len(names) * len(embeddings)), SCORES: Stage(len(names))},
+        {VECTORS: Stage(len(names) * len(embeddings), 1.0), SCORES: Stage(len(names), 50.0)},
         show=progress,
     )
     if progress:

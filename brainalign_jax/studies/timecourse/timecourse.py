@@ -110,8 +110,8 @@ def run_timecourse(
     computing.keep_compiled_programs()
     told = Progress(
         {
-            VECTORS: Stage(len(study.models)),
-            SCORES: Stage(len(dataset.subjects) * len(plan.methods)),
+            VECTORS: Stage(len(study.models), 5.0),
+            SCORES: Stage(len(dataset.subjects) * len(plan.methods), 10.0),
             TESTS: Stage(len(plan.methods) * len(study.models)),
         },
         show=progress,
