@@ -105,6 +105,8 @@ def check_voxels(
     "drop" warns with the count and goes on, unless no voxel would be left.
     """
     check_known("bad_voxels=", bad_voxels, ("raise", "drop"))
+    if constant and len(values) < 2:
+        raise ValueError(f"{what} of subject {subject!r} has {len(values)} rows: give two or more")
     audit = VoxelAudit(run, constant=constant)
     audit.add(values)
     kept, problem = audit.conclude()

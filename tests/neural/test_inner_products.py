@@ -260,6 +260,9 @@ def test_what_would_be_mixed_or_never_read_is_not_written(people, tmp_path):
     dataset, folder = people
     with pytest.raises(ValueError, match="eight.npy is of another data set: export to an empty"):
         ba.export_kernels(replace(dataset, vectors={}), folder)
+    (folder / "S9.npz").write_bytes((folder / "S1.npz").read_bytes())
+    with pytest.raises(ValueError, match="S9.npz is of another person: export to an empty folder"):
+        ba.export_kernels(dataset, folder)
     with pytest.raises(ValueError, match="'.S0' of mine is no name of a file"):
         ba.export_kernels(replace(dataset, subjects=(".S0",)), tmp_path / "other")
     assert not (tmp_path / "other").exists()

@@ -117,8 +117,8 @@ def export_kernels(dataset: Dataset, output_dir: str | Path) -> list[Path]:
     Returns: the files' paths, in the order of the subjects.
 
     Raises: ValueError for a data set whose items are spans, that is made of kernels already, or of more than
-    20,000 words; for a subject whose name is no file name, or a folder with vectors that the data set does
-    not have. Files that are there are replaced, each whole or not at all.
+    20,000 words; for a subject whose name is no file name, or a folder with people or vectors that the data
+    set does not have. Files that are there are replaced, each whole or not at all.
 
     >>> import brainalign_jax as ba
     >>> words = ba.Stimulus.from_words(["sun", "moon", "star"])
@@ -143,6 +143,9 @@ def export_kernels(dataset: Dataset, output_dir: str | Path) -> list[Path]:
     for path in sorted((folder / _VECTORS).glob("*.npy")):
         if path.stem not in dataset.vectors:
             raise ValueError(f"{path} is of another data set: export to an empty folder")
+    for path in sorted(folder.glob("*.npz")):
+        if path.stem not in dataset.subjects:
+            raise ValueError(f"{path} is of another person: export to an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     for name, vectors in dataset.vectors.items():
         (folder / _VECTORS).mkdir(exist_ok=True)

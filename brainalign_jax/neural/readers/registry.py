@@ -80,7 +80,8 @@ def register(name: str) -> Callable[[Reader], Reader]:
 
     A reader of scans takes `processing=Processing()`; `open_dataset` fills it in from its options.
 
-    Raises ValueError where another function holds the name already.
+    Raises: ValueError where another function holds the name already; TypeError for a reader
+    without `subjects`.
 
     >>> import brainalign_jax as ba
     >>> @ba.register("two_words")
@@ -93,11 +94,19 @@ def register(name: str) -> Callable[[Reader], Reader]:
     """
 
     def keep(reader: Reader) -> Reader:
-        known = _READERS.get(name)
-        if known is not None and known.__qualname__ != reader.__qualname__:
+        if not reader.__module__.startswith(f"{__package__}."):
+            list_datasets()  # the package's own readers hold their names
+        known, place = _READERS.get(name), (reader.__module__, reader.__qualname__)
+        if known is not None and (known.__module__, known.__qualname__) != place:
             raise ValueError(
                 f"the data set name {name!r} is taken by {known.__module__}.{known.__qualname__}; "
                 "register another name"
+            )
+        parameters = inspect.signature(reader).parameters.values()
+        if not any(p.name == "subjects" or p.kind is p.VAR_KEYWORD for p in parameters):
+            raise TypeError(
+                f"the reader of {name!r} takes no subjects: write "
+                f"def {reader.__name__}(data_dir, *, subjects=None)"
             )
         _READERS[name] = reader
         return reader
@@ -174,6 +183,10 @@ def open_dataset(
         given = {key: options.pop(key) for key in _PROCESSING if key in options}
         options["processing"] = Processing(**given)
     dataset = reader(user_path(data_dir, "data_dir"), subjects=subjects, **options)
+    if not isinstance(dataset, Dataset):
+        raise ValueError(
+            f"the reader of {name!r} returned {type(dataset).__name__}, not a Dataset: return one"
+        )
     stimulus, meta, joined = dataset.stimulus, dataset.meta, {}
     if attributes is not None:
         stimulus, known_of = joined_attributes(stimulus, attributes)

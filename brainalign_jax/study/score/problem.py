@@ -135,6 +135,11 @@ def folds_of(responses: WordResponses, scoring: Scoring, *, inner: bool = True) 
     counts = np.bincount(token_to_type[eligible], minlength=len(vocabulary))
     candidates = counts > 0
     n_candidates = int(candidates.sum())
+    if n_candidates < 2:
+        raise ValueError(
+            f"subject {responses.subject!r} has a response to {n_candidates} words with a letter or digit, "
+            f"of {len(vocabulary)} different ones: a study needs two or more, and decoding many"
+        )
     for name, value, option in (
         ("k", max(ks), "ks"),
         ("csls_k", protocol.csls_k, "csls_k"),

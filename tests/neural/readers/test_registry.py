@@ -1,3 +1,7 @@
+import re
+import subprocess
+import sys
+
 import pytest
 
 from brainalign_jax.neural.readers import (
@@ -71,5 +75,22 @@ def test_register_one_more_and_refuse_a_taken_name(monkeypatch):
         dataset.load("b")
     with pytest.raises(ValueError, match="unknown option 'scala' of toy; known: scale"):
         open_dataset("toy", ".", scala=3)
-    with pytest.raises(ValueError, match="'toy' is taken"):
-        register("toy")(lambda data_dir: None)
+    for name in ("toy", "table"):
+        with pytest.raises(ValueError, match=f"'{name}' is taken"):
+            register(name)(lambda data_dir: None)
+    with pytest.raises(TypeError, match="the reader of 'other' takes no subjects: write def"):
+        register("other")(lambda data_dir: None)
+    register("other")(lambda data_dir, *, subjects=None: None)
+    with pytest.raises(ValueError, match="the reader of 'other' returned NoneType, not a Dataset"):
+        open_dataset("other", ".")
+
+
+def test_the_names_of_the_packages_readers_are_known_before_they_are_looked_for():
+    code = (
+        "import brainalign_jax as ba\n"
+        "try: ba.register('table')(lambda data_dir, *, subjects=None: None)\n"
+        "except ValueError as error: print(error)\n"
+        "print('table' in ba.list_datasets())"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert re.match(r"the data set name 'table' is taken by .*\nTrue$", said.stdout.strip())

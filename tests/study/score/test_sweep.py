@@ -9,10 +9,12 @@ from recordings import make_embeddings, make_responses
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
+from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.stimulus import Stimulus
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import COLUMNS
 from brainalign_jax.study.score.folds import inner_folds, outer_folds
+from brainalign_jax.study.score.problem import folds_of
 from brainalign_jax.study.score.sweep import Scoring, score_subjects
 
 
@@ -304,6 +306,14 @@ def test_impossible_requests_are_errors(words, planted, change, message):
         score_subjects(
             "p", responses, make_embeddings(words, vectors), Scoring(**arguments | change)
         )
+
+
+@pytest.mark.parametrize(("texts", "n_words"), [(["!!", "..", "—"], 0), (["sun"] * 3, 1)])
+def test_too_few_words_are_an_error_that_says_so(texts, n_words):
+    values = np.random.default_rng(0).standard_normal((3, 4))
+    words = Stimulus.from_words(texts)
+    with pytest.raises(ValueError, match=f"'S1' has a response to {n_words} words with"):
+        folds_of(WordResponses("S1", values, words), Scoring(("procrustes",), ks=(1,)))
 
 
 def test_vectors_of_other_words_are_an_error(words, planted):
