@@ -84,13 +84,20 @@ def components_of_items(values: np.ndarray, *, in_order: bool = False) -> Compon
 
 
 def components_of_effects(
-    effects: np.ndarray, crossed_error: float, n_words: int, *, stable_share: float = 1.0
+    effects: np.ndarray,
+    crossed_error: float,
+    n_words: int,
+    *,
+    own_error: float | None = None,
+    stable_share: float | None = None,
 ) -> Components:
     """Components of people's effects [S], where their words are not known.
 
     crossed_error: standard error of the mean by the bootstrap over people and words, in which the spread of
-    people, words and, three times, noise count. stable_share: of the spread of people that is no noise; of 1,
-    the noise within people is taken for theirs, and no number of words averages it out.
+    people, words and, three times, noise count. own_error: of a person's effect over words, root of the mean
+    square; with crossed_error it tells noise from words. stable_share: of the spread of people that is no
+    noise, in place of it. With neither, the noise within people is taken for theirs and the words', and no
+    number of words averages it out. Of two people what is in own_error is all noise.
 
     Raises: ValueError for one person, effects that are no finite numbers, or all the same.
     """
@@ -101,14 +108,21 @@ def components_of_effects(
     spread, n_people = float(effects.var(ddof=1)), len(effects)
     if not spread > 0:
         raise ValueError("all people have the same effect: a plan needs people who differ")
-    noise = (1 - stable_share) * spread / n_people
-    of_words = crossed_error**2 - spread * (n_people - 1) / n_people**2 - 2 * noise
-    words = max(of_words, 0.0) if np.isfinite(of_words) else 0.0
+    beside = crossed_error**2 - spread * (n_people - 1) / n_people**2  # words, and noise twice
+    noise = 0.0
+    if stable_share is not None:
+        noise = (1 - stable_share) * spread
+    elif own_error is not None and np.isfinite([own_error, beside]).all():
+        own = own_error**2
+        noise = own if n_people == 2 else (own - beside) / (1 - 2 / n_people)
+        noise = min(max(noise, 0.0), own, spread)
+    words = beside - 2 * noise / n_people
+    words = max(words, 0.0) if np.isfinite(words) else 0.0
     return Components(
         effect=float(effects.mean()),
-        between=stable_share * spread,
+        between=spread - noise,
         words=words * n_words,
-        noise=noise * n_people * n_words,
+        noise=noise * n_words,
         n_people=n_people,
         n_words=n_words,
         standard_error=float(np.sqrt(spread / n_people + words)),
