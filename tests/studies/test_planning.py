@@ -34,6 +34,7 @@ from brainalign_jax.studies.planning.power import (
     power_of,
 )
 from brainalign_jax.studies.planning.simulate import simulated_p
+from brainalign_jax.studies.planning.table import fewest_people
 from brainalign_jax.study.evidence.chance import LEVEL, mean_band
 
 PLANTED = Components(0.03, 0.0009, 0.002, 0.08, 12, 180, 0.01, 10.0)
@@ -166,6 +167,16 @@ def test_power_is_that_of_simulated_studies(name):
         p = simulated_p(PLANTED, n_people, n_words, TESTS[name], n_studies, seed=3)
         error = np.sqrt(max(expected * (1 - expected), 0.01) / n_studies)
         assert (p < LEVEL).mean() == pytest.approx(expected, abs=0.02 + 3.5 * error)
+
+
+@pytest.mark.parametrize("sides", [1, 2])
+def test_power_of_thousands_of_people_or_words_is_a_number(sides):
+    small = PLANTED._replace(effect=0.0005, words=0.0)
+    test = GroupTest(FLIPS, sides=sides, words_too=True)
+    for n_people, n_words in ((1024, 100), (2000, 100), (4, 5000)):
+        assert 0 < power_of(small, n_people, n_words, test) < 1
+    # More people than are looked for.
+    assert np.isnan(fewest_people(lambda n: power_of(small, n, 100, test), 0.8))
 
 
 def test_without_an_effect_power_is_at_most_the_level():
