@@ -130,6 +130,29 @@ def test_noise_within_people_is_told_from_people_and_words(n_people):
         assert (spreads.mean() > 1.2 * total) == fewer
 
 
+def test_noise_that_grows_with_fewer_words_is_learnt_from_two_pilots():
+    """People differ in truth by as much with half of the words; noise of a word is twice as large there."""
+    rng = np.random.default_rng(8)
+    people = 0.06 + 0.03 * rng.standard_normal(30)
+    tables = []
+    for n_words, own in ((50, 0.04), (100, 0.02)):
+        effects = people + own * rng.standard_normal(30)
+        spread = effects.var(ddof=1)
+        crossed = np.sqrt(spread * 29 / 900 + 2 * own**2 / 30)
+        tables.append(
+            ablation_of(-effects, n_words=n_words, half=1.96 * crossed, own=1.96 * own, p_max=0.001)
+        )
+    plan = ablation_plan(words=(25, 50, 100, 200), people=(8,))
+    both, one = run_planning(tables, plan=plan), run_planning(tables[1:], plan=plan)
+    assert both.manifest["pilot"]["noise_growth"] == pytest.approx(1.0, abs=0.05)
+    assert one.manifest["pilot"]["noise_growth"] == 0
+    powers = [table.rows.set_index("n_words")["power"] for table in (both, one)]
+    assert (powers[0][[25, 50]] < powers[1][[25, 50]] - 0.01).all()
+    assert "power there is lower than is said" in both.verdict()
+    asked = dataclasses.replace(plan, words=(50, 100))
+    assert "power there is lower than is said" not in run_planning(tables, plan=asked).verdict()
+
+
 def test_a_band_of_words_is_that_of_their_mean():
     values = np.array([[0.1, 0.4, np.nan, 0.7], [0.2, np.nan, np.nan, np.nan]])
     low, high = mean_band(values, np.isfinite(values), confidence=0.9)

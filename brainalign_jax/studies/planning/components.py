@@ -6,6 +6,7 @@ people and W words then varies by between / S + words / W + noise / (S W), and w
 is seen in no test over people alone.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -201,6 +202,19 @@ def growth(half_words: float | np.ndarray, n_words: float, n_pilot: float) -> fl
     """The effect with n_words as a share of that with the pilot's; n_words may be infinite."""
     reached = 1.0 if np.isinf(n_words) else n_words / (n_words + half_words)
     return reached * (n_pilot + half_words) / n_pilot
+
+
+def noise_growth(sizes: Sequence[float], noises: Sequence[float]) -> float:
+    """g of noise(n) = noise (n_pilot / n)^g of a word, by the smallest and the largest pilot; 0 of one pilot.
+
+    Noise that grows by more than by so many words fewer: of maps that are fitted on these. Never below 0.
+
+    >>> round(noise_growth((50, 100), (0.06, 0.03)), 3), noise_growth((50, 100), (0.03, 0.04))
+    (1.0, 0.0)
+    """
+    if len(sizes) < 2 or not min(noises) > 0:
+        return 0.0
+    return max(float(np.log(noises[0] / noises[-1]) / np.log(sizes[-1] / sizes[0])), 0.0)
 
 
 def repeated(repetitions: float, reliability: float | None) -> float:

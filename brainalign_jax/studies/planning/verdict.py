@@ -186,10 +186,11 @@ def _cautions(table: PlanTable) -> list[str]:
             "to be theirs, and noise beside it to be the words'. More words and more people then help less "
             "here than they may, and fewer cost more than is said (--stable_share)."
         )
-    if plan["test"] in ("gap", "ablation") and table.rows["n_words"].min() < pilot["n_words"]:
+    fewer = table.rows["n_words"].min() < min(pilot["sizes"])
+    if plan["test"] in ("gap", "ablation") and fewer and table.can_be_planned:
         said.append(
-            "With fewer words than the pilot's, maps are fitted on fewer, and scores vary more than by so "
-            "many words fewer: power there is lower than is said."
+            "With fewer words than a pilot's, maps are fitted on fewer, and scores vary more than by so many "
+            "words fewer: power there is lower than is said."
         )
     if plan["test"] == "score":
         said.append(
