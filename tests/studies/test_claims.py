@@ -490,6 +490,8 @@ def test_claims_are_named_with_commas_or_blanks(capsys):
     assert printed[0] == printed[1] and len(printed[0].splitlines()) == 2
     assert cli.main(["claims", "list", names[0], "none"]) == 2
     assert "unknown claim 'none'" in capsys.readouterr().err
+    assert cli.main(["claims", "list", names[0], f"--names={names[1]}"]) == 2
+    assert f"{names[0]!r} and --names are given" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
