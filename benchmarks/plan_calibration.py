@@ -7,8 +7,10 @@ settings that it does not have, and studies of those are simulated and tested by
 2,000 each, with the pilot's effect. "small": pilots of 12 people and 120 words, 20 of each case, and how
 often the true power is in the interval that their own error leaves.
 
-"score", "gap" and "ablation" go through the whole pipeline: pilots of 40 people are run and read as
-`brainalign plan-study` does, and held-out settings are studies of other people and words, 40 each. "score":
+"score", "gap" and "ablation" go through the whole pipeline: pilots of 40 people, --n_pilots of them, are run
+and read as `brainalign plan-study` does, and held-out settings are studies of other people and words, 40
+each. What is predicted is the mean over the pilots that show the effect, each of words of its own, as the
+studies are; one pilot says what its words have, and its interval is to hold what is found. "score":
 isolated words whose vectors are in the voxels of people with a strength of their own, decoded by ridge and
 tested against 39 exchanges of the words. "gap": words of two kinds that people hold by maps which differ.
 "ablation": responses made of what one head of a small GPT-2 alone writes.
@@ -25,6 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from absl import app, flags
 
 from benchmarks.ablation_false_positives import LETTERS, study_of, write_model, written
@@ -137,7 +140,7 @@ def simulated_people(n_people: int, n_words: int, seed: int) -> tuple[list, Embe
     return responses, Embeddings("planted", types, vectors.astype(np.float32), None, meta)
 
 
-def score_lines(n_studies: int, seed: int) -> list[dict]:
+def score_lines(n_studies: int, n_pilots: int, seed: int) -> list[dict]:
     """Score above the null: predicted from a pilot that is run, and found by whole studies."""
 
     def found(n_people: int, n_words: int, study: int) -> float:
@@ -147,10 +150,17 @@ def score_lines(n_studies: int, seed: int) -> list[dict]:
         )  # fmt: skip
         return float(rows.set_index("metric").loc["rank_accuracy", "p"])
 
-    responses, model = simulated_people(40, 96, seed + 10**6)
     plan = Planning(n_nulls=99, n_simulations=0, n_bootstraps=100)
-    tables = run_pilots(dataset_of(responses), [model], plan=plan, progress=False)
-    return held_out("score", tables, plan, SETTINGS["score"], found, n_studies, seed)
+    pilots = []
+    for pilot in pilot_seeds(seed, n_pilots):
+        responses, model = simulated_people(40, 96, pilot)
+        pilots.append(run_pilots(dataset_of(responses), [model], plan=plan, progress=False))
+    return held_out("score", pilots, plan, SETTINGS["score"], found, n_studies, seed)
+
+
+def pilot_seeds(seed: int, n_pilots: int) -> range:
+    """Of pilots: none is a study's."""
+    return range(seed + 10**6, seed + 10**6 + n_pilots)
 
 
 def dataset_of(responses: Sequence[WordResponses]) -> Dataset:
@@ -161,22 +171,30 @@ def dataset_of(responses: Sequence[WordResponses]) -> Dataset:
 
 def held_out(
     test: str,
-    pilots: Sequence,
+    pilots: Sequence[Sequence],
     plan: Planning,
     settings: Sequence[tuple[int, int]],
     found: Callable[[int, int, int], float],
     n_studies: int,
     seed: int,
 ) -> list[dict]:
-    """A line a setting of people and words; found: p of a whole study of so many people, words and a seed."""
+    """A line a setting of people and words.
+
+    pilots: tables of each. found: p of a whole study of so many people, words and a seed.
+    """
     lines = []
     for n_people, n_words in settings:
         asked = dataclasses.replace(plan, people=(n_people,), words=(n_words,))
-        row = run_planning(pilots, plan=asked).rows.iloc[0]
+        rows = pd.concat([run_planning(tables, plan=asked).rows for tables in pilots])
+        rows = rows[rows["power"].notna()]
         p = np.array([found(n_people, n_words, seed + study) for study in range(n_studies)])
-        bounds = {name: float(row[name]) for name in ("power_low", "power_high")}
-        line = _line(f"{test}{PIPELINE}", n_people, n_words, row["power"], p)
-        lines.append(line | bounds)
+        line = _line(f"{test}{PIPELINE}", n_people, n_words, rows["power"].mean(), p)
+        holds = (rows["power_low"] <= line["simulated"]) & (rows["power_high"] >= line["simulated"])
+        powers = {
+            "power_least": float(rows["power"].min()),
+            "power_most": float(rows["power"].max()),
+        }
+        lines.append(line | powers | {"n_pilots": len(rows), "holds": float(holds.mean())})
     return lines
 
 
@@ -210,7 +228,7 @@ def gap_study(dataset: Dataset, model: Embeddings, seed: int) -> GeneralisationT
     )
 
 
-def gap_lines(n_studies: int, seed: int) -> list[dict]:
+def gap_lines(n_studies: int, n_pilots: int, seed: int) -> list[dict]:
     """A gap between conditions: predicted from pilots of half and all of the words, and found."""
 
     def found(n_people: int, n_words: int, study: int) -> float:
@@ -221,9 +239,11 @@ def gap_lines(n_studies: int, seed: int) -> list[dict]:
         row = rows[rows["metric"] == f"{GAP}rank_accuracy"].iloc[0]
         return 0.0 if row["lower"] > 0 else 1.0
 
-    whole, model = people_with_gap(40, 96, seed + 10**6)
-    half = part_of(whole, np.flatnonzero(np.arange(96) % 8 < 4))
-    pilots = [gap_study(each, of_words(model, each), seed) for each in (half, whole)]
+    pilots = []
+    for pilot in pilot_seeds(seed, n_pilots):
+        whole, model = people_with_gap(40, 96, pilot)
+        half = part_of(whole, np.flatnonzero(np.arange(96) % 8 < 4))
+        pilots.append([gap_study(each, of_words(model, each), seed) for each in (half, whole)])
     plan = Planning(test="gap", n_simulations=0, n_bootstraps=100)
     return held_out("gap", pilots, plan, SETTINGS["gap"], found, n_studies, seed)
 
@@ -244,7 +264,7 @@ def people_with_head(model: str, n_people: int, n_words: int, seed: int) -> Data
     return dataset_of(responses)
 
 
-def ablation_lines(n_studies: int, seed: int) -> list[dict]:
+def ablation_lines(n_studies: int, n_pilots: int, seed: int) -> list[dict]:
     """A head that is missed, the largest fall of all eight: predicted from a pilot, and found."""
     part = "head {}.{}".format(*HEAD)
     with tempfile.TemporaryDirectory() as folder:
@@ -263,7 +283,7 @@ def ablation_lines(n_studies: int, seed: int) -> list[dict]:
         plan = Planning(
             test="ablation", component=part.replace(" ", ":"), n_simulations=0, n_bootstraps=100
         )
-        pilots = [table_of(40, 60, seed + 10**6)]
+        pilots = [[table_of(40, 60, pilot)] for pilot in pilot_seeds(seed, n_pilots)]
         return held_out("ablation", pilots, plan, SETTINGS["ablation"], found, n_studies, seed)
 
 
@@ -291,7 +311,7 @@ def main(argv: list[str]) -> None:
     covered = covered_by_small(20, asked.seed) if "small" in asked.kinds else None
     for kind, of_kind in WHOLE.items():
         if kind in asked.kinds:
-            lines += of_kind(asked.n_pipeline, asked.seed)
+            lines += of_kind(asked.n_pipeline, asked.n_pilots, asked.seed)
     text = [
         "| test | people | words | predicted | simulated | 95 % interval |",
         "|---|---|---|---|---|---|",
@@ -300,6 +320,12 @@ def main(argv: list[str]) -> None:
         f"| {x['test']} | {x['n_people']} | {x['n_words']} | {x['predicted']:.3f} | {x['simulated']:.3f} | "
         f"{x['lower']:.3f} to {x['upper']:.3f} |"
         for x in lines
+    ]
+    text += [
+        f"\n{x['test']}, {x['n_people']} people, {x['n_words']} words: of {x['n_pilots']} pilots' intervals "
+        f"{x['holds']:.2f} hold it, powers {x['power_least']:.3f} to {x['power_most']:.3f}"
+        for x in lines
+        if "holds" in x
     ]
     for kind in ("summary", *WHOLE):
         of_kind = [x for x in lines if _kind_of(x["test"]) == kind]
@@ -316,6 +342,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer(
         "n_pipeline", 40, "Simulated through the whole pipeline, of each setting.", 1
     )
+    flags.DEFINE_integer("n_pilots", 10, "Run through the whole pipeline, of each kind.", 1)
     kinds = ["summary", "small", *WHOLE]
     flags.DEFINE_list("kinds", kinds, f"Of {listed(kinds)}.")
     flags.DEFINE_integer("seed", 0, "Of the first study.")

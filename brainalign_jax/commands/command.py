@@ -218,6 +218,10 @@ def _take_positional(command: Command, flag_values: flags.FlagValues, rest: Sequ
     if places and places[-1].kind == "list" and len(rest) > len(places):
         rest = [*rest[: len(places) - 1], ",".join(rest[len(places) - 1 :])]
     for option, text in zip(places, rest, strict=False):
+        if option.kind == "list" and flag_values[option.name].present:
+            raise ValueError(
+                f"{text!r} and --{option.name} are given: one of the two would count alone"
+            )
         flag_values[option.name].value = text
     if len(rest) > len(places):
         raise ValueError(

@@ -162,6 +162,9 @@ def test_a_planted_head_comes_first(planted, folder_of, sentences):
         )
         rows = rows[rows["block"] == block].sort_values("change")
         first = rows.iloc[0]
+        people = table.rows[(table.rows["subject"] != "group") & table.rows["change"].notna()]
+        assert (people["lower"] <= people["change"]).all()
+        assert (people["upper"] >= people["change"]).all()
         assert first["head"] == head and first["p_max"] < 0.05 and first["upper"] < 0
         assert first["change"] < 2 * rows.iloc[1]["change"] - 0.02
     assert f"head {block}.{head}" in headline(table) and verdicts(table)[0].answer == "rests"

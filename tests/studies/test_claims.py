@@ -490,6 +490,8 @@ def test_claims_are_named_with_commas_or_blanks(capsys):
     assert printed[0] == printed[1] and len(printed[0].splitlines()) == 2
     assert cli.main(["claims", "list", names[0], "none"]) == 2
     assert "unknown claim 'none'" in capsys.readouterr().err
+    assert cli.main(["claims", "list", names[0], f"--names={names[1]}"]) == 2
+    assert f"{names[0]!r} and --names are given" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -550,7 +552,8 @@ def test_a_ceiling_of_rdms_is_rsatoolbox_s_and_leaves_out_words_that_one_lacks(t
         study.asked({"rdm_comparison": "tau"})
 
 
-def test_next_words_stand_beside_scores(tmp_path):
+@pytest.mark.parametrize("read", [{}, {"context": "window", "window": 2, "bos": "never"}])
+def test_next_words_stand_beside_scores(read, tmp_path):
     rng = np.random.default_rng(6)
     words = Stimulus(
         tuple("".join(rng.choice(list("abcdefgh"), 3)) for _ in range(40)),
@@ -567,11 +570,11 @@ def test_next_words_stand_beside_scores(tmp_path):
         "methods": ("ridge",), "n_folds": 3, "alphas": (1.0,), "n_nulls": 0, "untrained_seeds": 0,
         "controls": (), "ceilings": False, "n_bootstraps": 100,
     }  # fmt: skip
-    tables = study.run(dataset, models, study.asked(options), None, False)
+    tables = study.run(dataset, models, study.asked(options | read), None, False)
     rows, evidence = tables["next_word"], tables["evidence"].set_index("model")["score"]
     assert list(rows["model"]) == models
     for row in rows.itertuples():
-        expected = -np.nanmean(ba.surprisal(words, row.model))
+        expected = -np.nanmean(ba.surprisal(words, row.model, **read))
         assert row.log_likelihood == pytest.approx(expected) and row.score == evidence[row.model]
     for given, said in (
         ({"evidence": False}, "leaves out the scores"),

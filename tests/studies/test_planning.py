@@ -5,11 +5,13 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+import scipy
 from pilots import ablation_of, ablation_plan
 from recordings import make_embeddings, make_responses
 
 import brainalign_jax as ba
 from brainalign_jax import cli
+from brainalign_jax.align.stats.bootstrap import draw_hierarchical
 from brainalign_jax.align.stats.scaling_slope import draw_signs
 from brainalign_jax.neural.readers import Dataset
 from brainalign_jax.stimulus import Stimulus
@@ -32,7 +34,8 @@ from brainalign_jax.studies.planning.power import (
     power_of,
 )
 from brainalign_jax.studies.planning.simulate import simulated_p
-from brainalign_jax.study.evidence.chance import LEVEL
+from brainalign_jax.studies.planning.table import fewest_people
+from brainalign_jax.study.evidence.chance import LEVEL, mean_band
 
 PLANTED = Components(0.03, 0.0009, 0.002, 0.08, 12, 180, 0.01, 10.0)
 _HIGHEST = np.random.default_rng(0).standard_normal((999, 3)).max(axis=1)
@@ -95,6 +98,68 @@ def test_the_bootstrap_over_people_and_words_gives_the_words_their_share():
     assert components.words == pytest.approx(0.001 * 50)
     half = components_of_effects(effects, crossed, 50, stable_share=0.5)
     assert half.between + half.noise / 50 == pytest.approx(spread)
+    crossed = np.sqrt(spread * (n - 1) / n**2 + 0.001 + 2 * 0.004 / n)
+    own = components_of_effects(effects, crossed, 50, own_error=np.sqrt(0.001 + 0.004))
+    parts = [own.between, own.words / 50, own.noise / 50]
+    np.testing.assert_allclose(parts, [spread - 0.004, 0.001, 0.004], rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_people", [5, 12])
+def test_noise_within_people_is_told_from_people_and_words(n_people):
+    """By what tables of gaps and ablations hold: with fewer words their people differ more."""
+    rng, n_words = np.random.default_rng(5), 40
+    planted = Components(0.06, 0.002, 0.001, 0.16, n_people, n_words, 0.0, 1.0)
+    found = []
+    for _ in range(200):
+        values = table_of(rng, n_people, n_words, planted)
+        effects, half = values.mean(axis=1), scipy.stats.norm.isf(0.025)
+        own = (mean_band(values, np.ones_like(values)).upper - effects) / half
+        counts = draw_hierarchical(n_people, n_words, 200, random_state=1)
+        crossed = np.einsum("bs,sw,bw->b", counts[0], values, counts[1]) / values.size
+        found.append(
+            components_of_effects(
+                effects, crossed.std(ddof=1), n_words, own_error=np.sqrt(np.square(own).mean())
+            )
+        )
+    noise = np.mean([each.noise for each in found])
+    assert noise == pytest.approx(planted.noise, rel=0.25)
+    total = np.mean([each.between + each.noise / n_words for each in found])
+    assert total == pytest.approx(planted.between + planted.noise / n_words, rel=0.25)
+    for n_words, fewer in ((40, False), (20, True)):
+        spreads = np.array([each.between + each.noise / n_words for each in found])
+        assert (spreads.mean() > 1.2 * total) == fewer
+
+
+def test_noise_that_grows_with_fewer_words_is_learnt_from_two_pilots():
+    """People differ in truth by as much with half of the words; noise of a word is twice as large there."""
+    rng = np.random.default_rng(8)
+    people = 0.06 + 0.03 * rng.standard_normal(30)
+    tables = []
+    for n_words, own in ((50, 0.04), (100, 0.02)):
+        effects = people + own * rng.standard_normal(30)
+        spread = effects.var(ddof=1)
+        crossed = np.sqrt(spread * 29 / 900 + 2 * own**2 / 30)
+        tables.append(
+            ablation_of(-effects, n_words=n_words, half=1.96 * crossed, own=1.96 * own, p_max=0.001)
+        )
+    plan = ablation_plan(words=(25, 50, 100, 200), people=(8,))
+    both, one = run_planning(tables, plan=plan), run_planning(tables[1:], plan=plan)
+    assert both.manifest["pilot"]["noise_growth"] == pytest.approx(1.0, abs=0.05)
+    assert one.manifest["pilot"]["noise_growth"] == 0
+    powers = [table.rows.set_index("n_words")["power"] for table in (both, one)]
+    assert (powers[0][[25, 50]] < powers[1][[25, 50]] - 0.01).all()
+    assert "power there is lower than is said" in both.verdict()
+    asked = dataclasses.replace(plan, words=(50, 100))
+    assert "power there is lower than is said" not in run_planning(tables, plan=asked).verdict()
+
+
+def test_a_band_of_words_is_that_of_their_mean():
+    values = np.array([[0.1, 0.4, np.nan, 0.7], [0.2, np.nan, np.nan, np.nan]])
+    low, high = mean_band(values, np.isfinite(values), confidence=0.9)
+    own = values[0][[0, 1, 3]]
+    half = scipy.stats.norm.isf(0.05) * own.std(ddof=1) / np.sqrt(3)
+    np.testing.assert_allclose([low[0], high[0]], [own.mean() - half, own.mean() + half])
+    assert np.isnan([low[1], high[1]]).all()
 
 
 @pytest.mark.parametrize(("n_units", "sides"), [(4, 1), (5, 1), (6, 1), (5, 2), (6, 2), (7, 2)])
@@ -125,6 +190,16 @@ def test_power_is_that_of_simulated_studies(name):
         p = simulated_p(PLANTED, n_people, n_words, TESTS[name], n_studies, seed=3)
         error = np.sqrt(max(expected * (1 - expected), 0.01) / n_studies)
         assert (p < LEVEL).mean() == pytest.approx(expected, abs=0.02 + 3.5 * error)
+
+
+@pytest.mark.parametrize("sides", [1, 2])
+def test_power_of_thousands_of_people_or_words_is_a_number(sides):
+    small = PLANTED._replace(effect=0.0005, words=0.0)
+    test = GroupTest(FLIPS, sides=sides, words_too=True)
+    for n_people, n_words in ((1024, 100), (2000, 100), (4, 5000)):
+        assert 0 < power_of(small, n_people, n_words, test) < 1
+    # More people than are looked for.
+    assert np.isnan(fewest_people(lambda n: power_of(small, n, 100, test), 0.8))
 
 
 def test_without_an_effect_power_is_at_most_the_level():

@@ -151,6 +151,12 @@ def test_a_gap_that_was_run_is_a_pilot(tmp_path):
         & (table.rows["layer"] == SELECTED) & (table.rows["subject"] != GROUP)
     ]  # fmt: skip
     np.testing.assert_allclose(pilot.effects, of_people["value"])
+    # Noise within people is known by their own intervals over words; a share that is given comes first.
+    assert (of_people["lower"] < of_people["value"]).all()
+    assert (of_people["upper"] > of_people["value"]).all()
+    assert pilot.components.noise > 0
+    given = read_pilot(table, dataclasses.replace(plan, stable_share=1.0), []).components
+    assert given.noise == 0 and given.between > pilot.components.between
     planned = run_planning(tmp_path / "gap", tmp_path / "plan", plan=plan)
     assert planned.can_be_planned
     for output in ("gap", "plan/../gap"):

@@ -17,7 +17,7 @@ from brainalign_jax.studies.ablation import gradient
 from brainalign_jax.studies.ablation.scores import CHOSEN, OWN, own_layer
 from brainalign_jax.studies.options import Ablation
 from brainalign_jax.study import outputs
-from brainalign_jax.study.evidence.chance import adjusted_p, permutation_p
+from brainalign_jax.study.evidence.chance import adjusted_p, mean_band, permutation_p
 from brainalign_jax.study.outputs import rows_with
 from brainalign_jax.study.report.wording import in_points
 from brainalign_jax.study.results import GROUP, SELECTED
@@ -47,6 +47,7 @@ class AblationTable(outputs.StudyTable):
     Of subject "group": the mean over people, with an interval of the change over people and words (lower,
     upper); p, that it falls, by flips of signs over people where there are six, else over words; p_max, the
     same by the largest fall of all components in each draw; p_fdr, adjusted for the false discovery rate.
+    Of a person: the interval of the change over words, as if these were independent, for `plan-study`.
     Rows of component "intact" have the intact model's value, with its interval; those of "twins" the mean of
     untrained models (how: "attention only", "ffn only", "both"), with the interval of the change.
     shapley: what each of several players is worth, where it was asked: `shapley.COLUMNS`. estimates: what
@@ -169,6 +170,9 @@ def rows_of(
                 group = (lines["subject"] == GROUP).to_numpy()
                 lower, upper = change_intervals(change, plan, seed)
                 p, p_max = fall_p(change, plan.n_flips, seed)
+                of_person = mean_band(change, np.isfinite(change), confidence=plan.confidence)
+                for name, values in zip(("lower", "upper"), of_person, strict=True):
+                    lines.loc[~group, name] = values.ravel()
                 for name, values in (
                     ("lower", lower), ("upper", upper), ("p", p), ("p_max", p_max), ("p_fdr", adjusted_p(p)),
                 ):  # fmt: skip

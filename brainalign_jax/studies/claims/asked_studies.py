@@ -138,12 +138,17 @@ def _check_next_word(asked: Options) -> None:
 
 
 def _next_word(dataset, models, asked, output, progress) -> Tables:
-    """`align`, and how well each model predicts the words: mean log-likelihood of a word, in nats."""
+    """`align`, and how well each model predicts the words: mean log-likelihood of a word, in nats.
+
+    Both read the words in the same context.
+    """
+    read = Embedding(**asked.of[Embedding])
+    read = {"context": read.context, "window": read.window, "bos": read.bos}
     likelihood = {}
     for model in models:
         if not isinstance(model, str) or model.startswith(RELEASED):
             raise ValueError("next words are predicted by language models: name checkpoints")
-        likelihood[model] = -float(np.nanmean(surprisal(dataset.stimulus, model)))
+        likelihood[model] = -float(np.nanmean(surprisal(dataset.stimulus, model, **read)))
     tables = _align(dataset, models, asked, output, progress)
     rows = tables["evidence"]
     rows = rows[rows["role"] == "model"]

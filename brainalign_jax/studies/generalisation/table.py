@@ -17,7 +17,7 @@ from brainalign_jax.studies.generalisation.conditions import Items
 from brainalign_jax.studies.options import CONDITION, JOINT, Generalisation
 from brainalign_jax.study import outputs
 from brainalign_jax.study.evidence import scaling
-from brainalign_jax.study.evidence.chance import permutation_p
+from brainalign_jax.study.evidence.chance import mean_band, permutation_p
 from brainalign_jax.study.names import UNTRAINED
 from brainalign_jax.study.options import EvidencePlan
 from brainalign_jax.study.outputs import rows_with
@@ -43,7 +43,8 @@ class GeneralisationTable(outputs.StudyTable):
     `trained_on`. candidate_rule: these are of the tested "condition", or "joint", as many of each condition;
     see `of_rule`. "gap_rank_accuracy", "gap_precision": training within the tested condition less across,
     mean over the other conditions; trained_on is then "", and tested_on "all" for the mean over conditions.
-    subject "group" is the mean over subjects, with an interval over people and words (lower, upper).
+    subject "group" is the mean over subjects, with an interval over people and words (lower, upper); of a
+    person it is over words, as if these were independent, for `plan-study`.
     null_mean: mean of the draws in which words exchange their conditions; p, of gaps: draws that reach it.
     ceiling: the same cell with the other people's responses in place of the model's vectors. layer -1 is
     chosen in each cell's training words.
@@ -278,9 +279,10 @@ def _metric_rows(
                 [null[..., place], null[..., place].mean(axis=1, keepdims=True)], 1
             )
             tops = np.append(top, top.mean())
-            lower, upper = bounds(of_items[..., place], weights)
+            of_people = mean_band(of_items[..., place], weights, confidence=confidence)
+            of_group = bounds(of_items[..., place], weights)
+            lower, upper = (np.append(x, y) for x, y in zip(of_people, of_group, strict=True))
             for index, subject in enumerate((*ranks.subjects, GROUP)):
-                group = subject == GROUP
                 known = len(several) > 0
                 p = permutation_p(every[index], several[:, index]) if gap and known else np.nan
                 rows.append(
@@ -288,7 +290,7 @@ def _metric_rows(
                         "subject": subject, "layer": layer, "trained_on": trained, "tested_on": tested,
                         "value": every[index], "ceiling": tops[index], "p": p, "n_items": n_items,
                         "null_mean": several[:, index].mean() if known else np.nan,
-                        "lower": lower if group else np.nan, "upper": upper if group else np.nan,
+                        "lower": lower[index], "upper": upper[index],
                         "gap": gap,
                     }
                 )  # fmt: skip

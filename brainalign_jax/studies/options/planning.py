@@ -68,10 +68,11 @@ class Planning:
         above=0.0,
         below=1.0,
     )
-    stable_share: float = described(
+    stable_share: float | None = described(
         "With gap and ablation, whose tables have no words: the share of the variance of people's effects "
-        "that is between people, and not noise that more words average out.",
-        1.0,
+        "that is between people, and not noise that more words average out. If not given, by each person's "
+        "interval over words; 1 of a table of an earlier version, which has none.",
+        None,
         above=0.0,
         most=1.0,
     )

@@ -6,6 +6,7 @@ people and W words then varies by between / S + words / W + noise / (S W), and w
 is seen in no test over people alone.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -84,13 +85,20 @@ def components_of_items(values: np.ndarray, *, in_order: bool = False) -> Compon
 
 
 def components_of_effects(
-    effects: np.ndarray, crossed_error: float, n_words: int, *, stable_share: float = 1.0
+    effects: np.ndarray,
+    crossed_error: float,
+    n_words: int,
+    *,
+    own_error: float | None = None,
+    stable_share: float | None = None,
 ) -> Components:
     """Components of people's effects [S], where their words are not known.
 
     crossed_error: standard error of the mean by the bootstrap over people and words, in which the spread of
-    people, words and, three times, noise count. stable_share: of the spread of people that is no noise; of 1,
-    the noise within people is taken for theirs, and no number of words averages it out.
+    people, words and, three times, noise count. own_error: of a person's effect over words, root of the mean
+    square; with crossed_error it tells noise from words. stable_share: of the spread of people that is no
+    noise, in place of it. With neither, the noise within people is taken for theirs and the words', and no
+    number of words averages it out. Of two people what is in own_error is all noise.
 
     Raises: ValueError for one person, effects that are no finite numbers, or all the same.
     """
@@ -101,14 +109,21 @@ def components_of_effects(
     spread, n_people = float(effects.var(ddof=1)), len(effects)
     if not spread > 0:
         raise ValueError("all people have the same effect: a plan needs people who differ")
-    noise = (1 - stable_share) * spread / n_people
-    of_words = crossed_error**2 - spread * (n_people - 1) / n_people**2 - 2 * noise
-    words = max(of_words, 0.0) if np.isfinite(of_words) else 0.0
+    beside = crossed_error**2 - spread * (n_people - 1) / n_people**2  # words, and noise twice
+    noise = 0.0
+    if stable_share is not None:
+        noise = (1 - stable_share) * spread
+    elif own_error is not None and np.isfinite([own_error, beside]).all():
+        own = own_error**2
+        noise = own if n_people == 2 else (own - beside) / (1 - 2 / n_people)
+        noise = min(max(noise, 0.0), own, spread)
+    words = beside - 2 * noise / n_people
+    words = max(words, 0.0) if np.isfinite(words) else 0.0
     return Components(
         effect=float(effects.mean()),
-        between=stable_share * spread,
+        between=spread - noise,
         words=words * n_words,
-        noise=noise * n_people * n_words,
+        noise=noise * n_words,
         n_people=n_people,
         n_words=n_words,
         standard_error=float(np.sqrt(spread / n_people + words)),
@@ -187,6 +202,19 @@ def growth(half_words: float | np.ndarray, n_words: float, n_pilot: float) -> fl
     """The effect with n_words as a share of that with the pilot's; n_words may be infinite."""
     reached = 1.0 if np.isinf(n_words) else n_words / (n_words + half_words)
     return reached * (n_pilot + half_words) / n_pilot
+
+
+def noise_growth(sizes: Sequence[float], noises: Sequence[float]) -> float:
+    """g of noise(n) = noise (n_pilot / n)^g of a word, by the smallest and the largest pilot; 0 of one pilot.
+
+    Noise that grows by more than by so many words fewer: of maps that are fitted on these. Never below 0.
+
+    >>> round(noise_growth((50, 100), (0.06, 0.03)), 3), noise_growth((50, 100), (0.03, 0.04))
+    (1.0, 0.0)
+    """
+    if len(sizes) < 2 or not min(noises) > 0:
+        return 0.0
+    return max(float(np.log(noises[0] / noises[-1]) / np.log(sizes[-1] / sizes[0])), 0.0)
 
 
 def repeated(repetitions: float, reliability: float | None) -> float:

@@ -374,8 +374,16 @@ def _of_people(
     line = rows[group].iloc[0]
     factor = 2 * scipy.stats.norm.isf((1 - confidence) / 2)
     error = float((line["upper"] - line["lower"]) / factor)
+    # Of each person over words; NaN in a table of an earlier version.
+    own = (rows.loc[~group, "upper"] - rows.loc[~group, "lower"]).to_numpy(np.float64) / factor
     n_words = int(line["n_items"])
-    components = components_of_effects(people, error, n_words, stable_share=stable_share)
+    components = components_of_effects(
+        people,
+        error,
+        n_words,
+        own_error=float(np.sqrt(np.square(own).mean())) if np.isfinite(own).all() else None,
+        stable_share=stable_share,
+    )
     names = tuple(rows.loc[~group, "subject"].astype(str))
     dataset = str(line["dataset"])
     return PilotScores(

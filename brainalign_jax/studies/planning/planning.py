@@ -17,7 +17,7 @@ from brainalign_jax.neural.responses import WordResponses
 from brainalign_jax.studies.checks.power import simulated_study
 from brainalign_jax.studies.options import Planning
 from brainalign_jax.studies.planning import report
-from brainalign_jax.studies.planning.components import learning_curve
+from brainalign_jax.studies.planning.components import learning_curve, noise_growth
 from brainalign_jax.studies.planning.pilot import PilotScores, Source, read_pilot
 from brainalign_jax.studies.planning.table import (
     PlanTable,
@@ -88,7 +88,10 @@ def run_planning(
         plan.n_bootstraps,
         np.random.default_rng((plan.seed, 2)),
     )
-    expected = forecast(largest, curve, plan)
+    growth = 0.0
+    if plan.test in ("gap", "ablation"):
+        growth = noise_growth(curve.sizes, [float(pilot.components.noise) for pilot in read])
+    expected = forecast(largest, curve, plan, growth)
     pace = plan.words_per_minute
     rows = rows_of(largest, curve.sizes, expected, plan, pace)
     lower, upper = effect_interval(largest.components, plan.confidence)
@@ -102,6 +105,7 @@ def run_planning(
             "sizes": list(curve.sizes),
             "effects": [float(pilot.effects.mean()) for pilot in read],
             "half_words": curve.half_words,
+            "noise_growth": growth,
             "doubt": largest.doubt,
         },
         "limits": {

@@ -87,7 +87,7 @@ def _flip_power(components: Components, n_people: int, n_words: float, test: Gro
     level = attained_level(units, test.n_flips, test.sides)
     if not level:
         return np.zeros_like(components.effect)
-    same_sign = round(level * 2.0**units) == test.sides and test.n_tests == 1 and units < 60
+    same_sign = units < 60 and test.n_tests == 1 and round(level * 2.0**units) == test.sides
     level = 1 - (1 - level) ** (1 / test.n_tests)
     critical = scipy.stats.t.isf(level / test.sides, units - 1)
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)

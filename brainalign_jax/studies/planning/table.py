@@ -71,7 +71,7 @@ class Forecast(NamedTuple):
     """What a pilot makes of other numbers of people and words.
 
     components: of the largest pilot; draws: [B] of them, as they may be. curve: how the effect grows with
-    words. largest: what the effect can be.
+    words. largest: what the effect can be. noise_growth: by which noise grows below the pilot's words.
     """
 
     components: Components
@@ -79,6 +79,7 @@ class Forecast(NamedTuple):
     curve: LearningCurve
     test: GroupTest
     largest: float = 1.0
+    noise_growth: float = 0.0
 
     def scaled(self, n_words: float, factor: float, *, in_draws: bool = False) -> Components:
         """The components with so many words, effects times a factor."""
@@ -86,7 +87,10 @@ class Forecast(NamedTuple):
         half_words = self.curve.draws if in_draws else self.curve.half_words
         share = factor * growth(half_words, n_words, self.components.n_words)
         effect = np.minimum(source.effect * share, self.largest)
-        return source._replace(effect=effect, between=source.between * np.square(share))
+        fewer = max(self.components.n_words / n_words, 1.0) ** self.noise_growth
+        return source._replace(
+            effect=effect, between=source.between * np.square(share), noise=source.noise * fewer
+        )
 
     def power(self, n_words: float, factor: float, n_people: int) -> float:
         """In closed form."""
@@ -109,7 +113,9 @@ def effect_interval(components: Components, confidence: float) -> tuple[float, f
     return float(components.effect) - half, float(components.effect) + half
 
 
-def forecast(pilot: PilotScores, curve: LearningCurve, plan: Planning) -> Forecast | None:
+def forecast(
+    pilot: PilotScores, curve: LearningCurve, plan: Planning, noise_growth: float = 0.0
+) -> Forecast | None:
     """The forecast of the largest pilot; None where it does not show the effect, and none is given.
 
     It is shown by the interval of the effect, and of what was chosen among several for it by the p of all.
@@ -122,7 +128,7 @@ def forecast(pilot: PilotScores, curve: LearningCurve, plan: Planning) -> Foreca
         components = components._replace(effect=plan.effect)
     rng = np.random.default_rng((plan.seed, 1))
     draws = drawn(components, plan.n_bootstraps, rng, effect=plan.effect)
-    return Forecast(components, draws, curve, pilot.test, largest_effect(plan.test))
+    return Forecast(components, draws, curve, pilot.test, largest_effect(plan.test), noise_growth)
 
 
 def rows_of(

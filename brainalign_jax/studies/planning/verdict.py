@@ -180,11 +180,17 @@ def _cautions(table: PlanTable) -> list[str]:
             "large on average. Plan for the lower end of the interval, or for the smallest effect that would "
             "matter (--effect)."
         )
-    if plan["test"] in ("gap", "ablation") and plan["stable_share"] == 1:
+    if plan["test"] in ("gap", "ablation") and not pilot["noise"] > 0:
         said.append(
-            "The pilot's table has no words: all that people differ by is taken to be theirs, and noise "
-            "beside it to be the words', so that more words and more people help less here than they may "
-            "(--stable_share)."
+            "No noise is told from people and words in the pilot's table: all that people differ by is taken "
+            "to be theirs, and noise beside it to be the words'. More words and more people then help less "
+            "here than they may, and fewer cost more than is said (--stable_share)."
+        )
+    fewer = table.rows["n_words"].min() < min(pilot["sizes"])
+    if plan["test"] in ("gap", "ablation") and fewer and table.can_be_planned:
+        said.append(
+            "With fewer words than a pilot's, maps are fitted on fewer, and scores vary more than by so many "
+            "words fewer: power there is lower than is said."
         )
     if plan["test"] == "score":
         said.append(

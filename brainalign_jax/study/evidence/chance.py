@@ -60,6 +60,23 @@ def score_interval(
     return Bounds(lower, upper)
 
 
+def mean_band(values: np.ndarray, weights: np.ndarray, *, confidence: float = 0.95) -> Bounds:
+    """Normal interval of weighted means of values [..., T] over words, as if words were independent.
+
+    weights: of the same shape, 0 for a word that is not tested, whose value may be NaN. NaN for fewer than
+    two words.
+    """
+    weights = np.broadcast_to(np.asarray(weights, np.float64), np.shape(values))
+    values = np.where(weights > 0, np.asarray(values, np.float64), 0.0)
+    count, total = (weights > 0).sum(axis=-1), weights.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = (values * weights).sum(axis=-1) / total
+        squares = np.square((values - mean[..., None]) * weights).sum(axis=-1) / np.square(total)
+        error = np.where(count > 1, np.sqrt(squares * count / (count - 1)), np.nan)
+    half = scipy.stats.norm.isf((1 - confidence) / 2) * error
+    return Bounds(mean - half, mean + half)
+
+
 def guess_band(
     n_items: int, k: np.ndarray | int, n_candidates: int, *, confidence: float = 0.95
 ) -> Bounds:
