@@ -310,7 +310,9 @@ def test_responses_that_are_of_nothing_show_nothing(dataset, words, planted):
 
 
 @pytest.mark.parametrize("plan", [None, PLAN])
-def test_a_measure_of_no_number_is_reported_and_proves_nothing(plan, dataset, words, planted, tmp_path):
+def test_a_measure_of_no_number_is_reported_and_proves_nothing(
+    plan, dataset, words, planted, tmp_path
+):
     ba.register_measure("undefined")(lambda brain, model: jnp.nan * own(brain, model))
     model = make_embeddings(words, planted[0])
     table = ba.run_study(
