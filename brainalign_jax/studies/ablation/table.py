@@ -60,8 +60,8 @@ class AblationTable(outputs.StudyTable):
     kind = "ablation study"
     tables = {"shapley": SHAPLEY_FILE, "estimates": gradient.FILE}
     optional = {
-        "shapley": lambda manifest: manifest["plan"].get("shapley"),
-        "estimates": lambda manifest: manifest["plan"].get("estimate", "exact") != "exact",
+        "shapley": lambda manifest: manifest.get("plan", {}).get("shapley"),
+        "estimates": lambda manifest: manifest.get("plan", {}).get("estimate", "exact") != "exact",
     }
 
     @property
