@@ -197,7 +197,7 @@ class StudyTable:
 
     file_name: of the rows in a folder; kind: what the folder then holds, for messages. A subclass has both.
     tables: its fields that are tables beside the rows, and their files; optional: those of them that a study
-    may lack, which then keep their default.
+    may lack, which then keep their default, and whether a manifest says that they were asked for.
     """
 
     rows: pd.DataFrame
@@ -205,7 +205,7 @@ class StudyTable:
     file_name: ClassVar[str]
     kind: ClassVar[str]
     tables: ClassVar[Mapping[str, str]] = {}
-    optional: ClassVar[tuple[str, ...]] = ()
+    optional: ClassVar[Mapping[str, Callable[[dict], object]]] = {}
 
     def line(self, **wanted) -> pd.Series:
         """The one row whose columns have these values. Raises ValueError where none or several have."""
@@ -235,7 +235,7 @@ class StudyTable:
         write_json(self.manifest, folder / MANIFEST)
         for field, name in self.tables.items():
             table = getattr(self, field)
-            if field not in self.optional or (table is not None and len(table)):
+            if table is not None and (len(table) or self._is_asked_for(field, self.manifest)):
                 write_parquet(table, folder / name)
 
     def finished(self, output: Path | None, write_report: Callable[[Self, Path], object]) -> Self:
@@ -258,9 +258,14 @@ class StudyTable:
         beside = {
             field: read_table(folder, name, files)
             for field, name in cls.tables.items()
-            if field not in cls.optional or is_named(folder, name, files)
+            if cls._is_asked_for(field, content) or is_named(folder, name, files)
         }
         return cls(rows, content, **beside)
+
+    @classmethod
+    def _is_asked_for(cls, field: str, manifest: dict) -> bool:
+        """Whether a study of this manifest must have a field of `tables`."""
+        return field not in cls.optional or bool(cls.optional[field](manifest))
 
 
 def is_named(folder: Path, name: str, files: dict[str, str] | None) -> bool:

@@ -74,8 +74,9 @@ class Progress:
         self.update(n)
 
     def complete(self, name: str) -> None:
-        """All pieces of a stage are done, of which some may not have been asked for."""
-        self._done[name] = self._stages[name].total
+        """All pieces of a stage, if there is one of this name, are done, or are not for this process."""
+        if name in self._stages:
+            self._done[name] = self._stages[name].total
 
     def done(self, name: str) -> float:
         """Pieces of a stage that are done."""

@@ -268,14 +268,14 @@ class PartsTable(outputs.StudyTable):
     file_name = "whole.parquet"
     kind = "study of parts"
     tables = {"parts": "parts.parquet", "shares": "shares.parquet"}
-    optional = ("shares",)
+    optional = {"shares": lambda manifest: manifest["with_shares"]}
 
 
 @pytest.mark.parametrize("shares", [None, pd.DataFrame({"share": [0.5]})])
 def test_tables_beside_the_rows_are_saved_and_loaded_with_them(tmp_path, shares):
     rows, parts = pd.DataFrame({"value": [1.0, 2.0]}), pd.DataFrame({"part": ["head 0"]})
     pages = []
-    table = PartsTable(rows, {"seed": 3}, parts, shares)
+    table = PartsTable(rows, {"with_shares": shares is not None}, parts, shares)
     said = table.finished(
         tmp_path, lambda own, folder: pages.append((own, sorted(os.listdir(folder))))
     )
@@ -289,6 +289,25 @@ def test_tables_beside_the_rows_are_saved_and_loaded_with_them(tmp_path, shares)
     with pytest.raises(FileNotFoundError, match=r"parts\.parquet is missing"):
         PartsTable.load(tmp_path)
     assert table.finished(None, None) is table
+
+
+@pytest.mark.parametrize("named", ["all", "others", "none"])
+def test_a_table_that_was_asked_for_is_not_loaded_without(tmp_path, named):
+    rows, shares = pd.DataFrame({"value": [1.0]}), pd.DataFrame({"share": []}, dtype=float)
+    PartsTable(rows, {"with_shares": True}, rows, shares).save(tmp_path)
+    assert len(PartsTable.load(tmp_path).shares) == 0
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    if named == "others":
+        del manifest["files"]["shares.parquet"]
+    elif named == "none":
+        del manifest["files"]
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    if named == "others":
+        with pytest.raises(ValueError, match=r"shares\.parquet is damaged or of another study"):
+            PartsTable.load(tmp_path)
+    (tmp_path / "shares.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match=r"shares\.parquet is missing"):
+        PartsTable.load(tmp_path)
 
 
 def test_where_a_study_writes_and_keeps(tmp_path):

@@ -1,11 +1,14 @@
 """Progress: one line a stage, no carriage returns where nobody looks, the time to the end of everything."""
 
+import contextlib
 import io
+from types import SimpleNamespace
 
 import pytest
 
 from brainalign_jax.study import progress
-from brainalign_jax.study.progress import Progress, Stage
+from brainalign_jax.study.evidence import gather
+from brainalign_jax.study.progress import REPORT, TESTS, Progress, Stage
 
 STAGES = {"first": Stage(4, 1.0, "pieces"), "second": Stage(1, 2.0)}
 
@@ -83,6 +86,17 @@ def test_a_stage_may_be_entered_again(clock):
             shown.update(2)
     assert file.getvalue().startswith("first: 4 pieces, 2 s; left: second")
     assert shown.done("first") == 4
+
+
+def test_what_the_first_process_does_is_not_left_to_another(clock, monkeypatch):
+    monkeypatch.setattr(gather.processes, "index", lambda: 1)
+    monkeypatch.setattr(gather.processes, "together", contextlib.nullcontext)
+    file = io.StringIO()
+    shown = Progress({TESTS: Stage(3), REPORT: Stage(1)}, file=file)
+    gather.group_tables(SimpleNamespace(progress=shown, evidence=None))
+    with shown.stage(REPORT):
+        shown.update()
+    assert file.getvalue() == f"{REPORT}: 0 s; all is done, 0 s\n"
 
 
 def test_silence(clock):

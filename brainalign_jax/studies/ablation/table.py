@@ -60,7 +60,10 @@ class AblationTable(outputs.StudyTable):
     file_name = FILE
     kind = "ablation study"
     tables = {"shapley": SHAPLEY_FILE, "estimates": gradient.FILE}
-    optional = ("shapley", "estimates")
+    optional = {
+        "shapley": lambda manifest: manifest.get("plan", {}).get("shapley"),
+        "estimates": lambda manifest: manifest.get("plan", {}).get("estimate", "exact") != "exact",
+    }
 
     @property
     def held_constant(self) -> list[str]:

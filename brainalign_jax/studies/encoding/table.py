@@ -63,7 +63,7 @@ class EncodingTable(outputs.StudyTable):
     file_name = FILE
     kind = "encoding"
     tables = {"spaces": SPACES_FILE}
-    optional = ("spaces",)
+    optional = {"spaces": lambda manifest: manifest.get("spaces")}
     maps: Mapping = field(default_factory=dict, compare=False)
     spaces: pd.DataFrame | None = None
 

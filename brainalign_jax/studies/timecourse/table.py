@@ -49,7 +49,7 @@ class TimeCourseTable(outputs.StudyTable):
     file_name = FILE
     kind = "study over time"
     tables = {"peaks": PEAKS, "maps": MAPS}
-    optional = ("maps",)
+    optional = {"maps": lambda manifest: manifest.get("plan", {}).get("generalise_time")}
 
 
 def rows_of(

@@ -79,6 +79,9 @@ def group_tables(study: Study) -> dict[str, pd.DataFrame]:
                     measured = similarity.similarity_evidence(study, rsa_values)
                     tables["similarity"], tables["similarity_layers"] = measured
                     progress.complete(TESTS)
+        else:
+            for stage in (CEILINGS, TESTS):
+                progress.complete(stage)
     return {
         name: processes.gathered([tables[name]] if name in tables else [], columns)
         for name, columns in _COLUMNS.items()

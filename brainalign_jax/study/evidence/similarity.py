@@ -193,6 +193,7 @@ def _of_measure(
         rows[kind] = pd.Series([None] * len(rows), dtype=object)
     for index, line in rows[rows["role"] == "model"].iterrows():
         for kind, others in rivals(rows, line).items():
+            others = others[others["score"].notna()]
             if others.empty:
                 continue
             above = others["score"] - (others["null_mean"].fillna(0.0) if measure.own_null else 0.0)

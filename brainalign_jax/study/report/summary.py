@@ -209,7 +209,9 @@ def measure_cells(table: ResultTable) -> tuple[list[str], list[list[str]]]:
             continue
         for model, part in values.groupby("model", sort=False):
             judged = part[part["layer"] == table.judged_layer(model, measure)]
-            best = judged.iloc[0] if len(judged) else part.loc[part["value"].idxmax()]
+            if judged.empty:  # a measure may be NaN in all layers
+                judged = part.sort_values("value", ascending=False, kind="stable")
+            best = judged.iloc[0]
             numbers = number(best["value"]), number(best["chance"])
             rows.append([names[model], measure, str(int(best["layer"])), *numbers])
     return header, rows

@@ -138,7 +138,7 @@ def overall(table: ResultTable) -> Verdict | None:
         "uncertain": f"{beyond}, but the evidence is thin",
         "explained": f"{beyond}, but a control does as well",
         "chance": f"On {dataset} nothing {_FINDS[best.decodes]} {more} than {_APART}",
-        "untested": f"On {dataset} no null was computed",
+        "untested": f"On {dataset} no {'p' if line['n_draws'] > 0 else 'null'} was computed",
     }[best.level]
     of = f" ({count} of {len(single)} combinations of model and method)" * (len(single) > 1)
     return Verdict(best.level, f"{opening}{of}. {best.text}")
@@ -169,10 +169,13 @@ def _verdict(line: pd.Series, names: dict[str, str], folds: str) -> Verdict:
     score = f"{label} {number(line['score'])} {interval(line['lower'], line['upper'])}".rstrip()
     who = line["model"], line["method"], k > 0
     if not known(line["p"]):
-        text = (
-            f"{name}: {score}, chance {number(line['chance'])}; without nulls this proves nothing."
-        )
-        return Verdict("untested", text, *who)
+        chance = f", chance {number(line['chance'])}" if known(line["chance"]) else ""
+        why = "without nulls this proves nothing"
+        if not known(line["score"]):
+            why = "a score that is no number proves nothing"
+        elif line["n_draws"] > 0:
+            why = "in some layers or draws it is no number, so that there is no p, and this proves nothing"
+        return Verdict("untested", f"{name}: {score}{chance}; {why}.", *who)
     nested = line["selection"] == "inner folds"
     p = probability(line["p"]) + " for the best layer" * nested
     if known(line["p_fdr"]) and p_value(line["p_fdr"]) != p_value(line["p"]):

@@ -309,6 +309,22 @@ def test_responses_that_are_of_nothing_show_nothing(dataset, words, planted):
     assert table.verdict().startswith("No. On planted nothing resembles the responses more than")
 
 
+@pytest.mark.parametrize("plan", [None, PLAN])
+def test_a_measure_of_no_number_is_reported_and_proves_nothing(
+    plan, dataset, words, planted, tmp_path
+):
+    ba.register_measure("undefined")(lambda brain, model: jnp.nan * own(brain, model))
+    model = make_embeddings(words, planted[0])
+    table = ba.run_study(
+        dataset, [model], chosen("undefined"), tmp_path, evidence=plan, progress=False
+    )
+    assert (tmp_path / "report.html").is_file() and table.rows["value"].isna().all()
+    if plan is not None:
+        said = table.verdict()
+        assert said.startswith("Untested. On planted no p was computed.") and "chance" not in said
+        assert "a score that is no number proves nothing" in said and "without nulls" not in said
+
+
 @pytest.mark.parametrize("name", [*registry.measures_of(registry.BUILT_IN), "own"])
 def test_draws_equal_the_measure_of_permuted_words_and_find_nothing_in_noise(name):
     ba.register_measure("own")(own)
