@@ -158,9 +158,8 @@ def shown_form(word: str) -> str:
 class Stimulus:
     """The presented words, in order of presentation. Arrays are copied and made read-only.
 
-    words: the N words as presented, punctuation kept; at least one, none of them blank. In Unicode's
-        form NFC, without soft hyphens, word joiners and byte-order marks, which nobody sees: what
-        looks alike is one word.
+    words: the N words as presented, punctuation kept; at least one, none blank. In Unicode's form NFC,
+        without soft hyphens, word joiners and byte-order marks, unseen: what looks alike is one word.
     onsets: [N] float64, seconds on the clock of the volume times, not decreasing within a run;
         None for items presented in isolation.
     durations: [N] float64, seconds, not negative; None where unknown.
