@@ -16,6 +16,8 @@ _CODES = (
     "sa sc sd se sg si sk sl sm sn so sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk "
     "ur uz ve vi vo wa wo xh yi yo za zh zu"
 )
+# ISO 639-2's code for what is no language: names of pictures or sounds, which say nothing of them.
+NO_LANGUAGE = "zxx"
 # Languages that put nothing between words.
 WITHOUT_SPACES = ("ja", "km", "lo", "my", "th", "zh")
 # Languages whose scripts mark syllables, or words in several ways: no rule says how theirs are joined.
@@ -33,7 +35,7 @@ _KANA = 0.05  # of kana among Han and kana, from which a text is Japanese
 
 
 def check_language(code: object) -> str | None:
-    """A language's code in lower case; None stays.
+    """A language's code in lower case, or `NO_LANGUAGE`; None stays.
 
     Raises: ValueError for what is no ISO 639-1 code, with the nearest, or a language whose words are joined
     by no known rule.
@@ -44,6 +46,8 @@ def check_language(code: object) -> str | None:
     if code is None:
         return None
     name: Any = code.strip().lower() if isinstance(code, str) else code
+    if name == NO_LANGUAGE:
+        return name
     check_known("language=", name, _CODES.split())
     if name in _WITHOUT_RULE:
         raise ValueError(

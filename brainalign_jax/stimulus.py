@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Shaped
 
 from brainalign_jax.attributes import Attributes
 from brainalign_jax.names import check_known
-from brainalign_jax.scripts import check_language, script_language
+from brainalign_jax.scripts import NO_LANGUAGE, check_language, script_language
 
 # Titles and other abbreviations whose full stop does not end a sentence.
 _ABBREVIATION = re.compile(
@@ -158,9 +158,8 @@ def shown_form(word: str) -> str:
 class Stimulus:
     """The presented words, in order of presentation. Arrays are copied and made read-only.
 
-    words: the N words as presented, punctuation kept; at least one, none of them blank. In Unicode's
-        form NFC, without soft hyphens, word joiners and byte-order marks, which nobody sees: what
-        looks alike is one word.
+    words: the N words as presented, punctuation kept; at least one, none blank. In Unicode's form NFC,
+        without soft hyphens, word joiners and byte-order marks, unseen: what looks alike is one word.
     onsets: [N] float64, seconds on the clock of the volume times, not decreasing within a run;
         None for items presented in isolation.
     durations: [N] float64, seconds, not negative; None where unknown.
@@ -168,8 +167,8 @@ class Stimulus:
     run: [N] int32, the scanner run; None means one run. Text never continues across runs.
     attributes: name -> [N], what else is known of the items, see `Attributes`: float64 with NaN, or text
         with "", where unknown. No vector and no score depends on them.
-    language: ISO 639-1 code, as "fr" or "zh", or None. It says how the words are joined to a text, which
-        their script says where it is None.
+    language: ISO 639-1 code, as "fr", which says how the words are joined to a text; None: by their script.
+        "zxx" for items that are no words: language models refuse them.
 
     Raises ValueError for arrays of another length, non-finite or decreasing times, times that cannot be
     seconds (a median gap above 60 s, more than 100 words in a second), blank words.
@@ -358,7 +357,8 @@ class Stimulus:
         >>> ba.Stimulus.from_words(["小王子", "说"]).known_language()
         'zh'
         """
-        return self.language or script_language(self.words)
+        none = self.language == NO_LANGUAGE
+        return None if none else self.language or script_language(self.words)
 
     def fingerprint(self, *, attributes: bool = True) -> str:
         """SHA-256 (hex) over all fields: equal for equal stimuli, on every machine.

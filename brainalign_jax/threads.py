@@ -25,6 +25,8 @@ def one_blas_thread() -> Iterator[None]:
 
     The limit is the whole process's: the last to leave takes it back, whoever set it.
     """
+    # Only what is loaded is limited, and SciPy has a BLAS of its own, which JAX loads at its first SVD.
+    import scipy.linalg  # noqa: F401
     from threadpoolctl import threadpool_limits
 
     global _inside, _limits

@@ -11,6 +11,7 @@ import pandas as pd
 from potter_files import written
 from simulate.alice import simulate_alice
 from simulate.bids import simulate_bids
+from simulate.kriegeskorte2008 import simulate_kriegeskorte2008
 from simulate.lebel2023 import simulate_lebel2023
 from simulate.little_prince import simulate_little_prince
 from simulate.narratives import simulate_narratives
@@ -220,6 +221,14 @@ RELEASES = {
         {"experiment": SENTENCES, "roi": "aal"},
     ),
     "pereira180": Release("pereira180", write_pereira180, ("pereira180.npz",), 160, 12),
+    "kriegeskorte": Release(
+        "kriegeskorte2008",
+        simulate_kriegeskorte2008,
+        ("92_brainRDMs.mat",),
+        200,
+        92,
+        {"subjects": ("BE", "KO")},
+    ),
     "alice": Release(
         "alice",
         lambda folder: simulate_alice(folder, n_subjects=2),

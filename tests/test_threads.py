@@ -1,6 +1,7 @@
 """Threads of one process, and processes that were forked from one with JAX in it."""
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import textwrap
@@ -35,6 +36,27 @@ def test_the_last_to_leave_gives_blas_its_threads_back():
     assert set(blas_threads()) == {1}
     second.__exit__(None, None, None)
     assert blas_threads() == before
+
+
+def test_a_blas_that_is_loaded_later_has_one_thread_too():
+    """SciPy's, which JAX loads at its first SVD: inside, where a study begins with it."""
+    script = """
+        from threadpoolctl import threadpool_info
+        from brainalign_jax.study.computation import Computation
+
+        with Computation().context():
+            import jax.numpy as jnp
+
+            jnp.linalg.svd(jnp.eye(3))
+            pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+            assert {pool["num_threads"] for pool in pools} == {1}, pools
+    """
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=REPOSITORY, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_threads_take_turns_and_one_may_call_itself():

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from brainalign_jax.language.text.tokens import EncodedText, WordTokenizer
+from brainalign_jax.scripts import NO_LANGUAGE
 from brainalign_jax.stimulus import Stimulus, clean_word, may_end_sentence, split_sentences
 
 
@@ -55,9 +56,16 @@ def texts_of(
     context="word": the cleaned word alone (as presented if cleaning leaves nothing), in lower case
         if `lower`, which has no effect on the other texts. A causal model reads it with a space before
         it, as in running text: without it "dog" is a piece of a word to byte-level BPE.
+
+    Raises: ValueError for items that are no words.
     """
     rows = np.flatnonzero(wanted)
     words = stimulus.words
+    if stimulus.language == NO_LANGUAGE:
+        raise ValueError(
+            f"the items ({', '.join(words[:2])}, …) are no words: what a language model makes of their names "
+            "says nothing of what was shown; give vectors of the items as static:FILE"
+        )
     if context == "word":
         texts = []
         for row in rows:

@@ -11,6 +11,7 @@ from brainalign_jax.neural.formats.matlab import open_matlab
 from brainalign_jax.neural.inner_products import of_zero_mean
 from brainalign_jax.neural.readers.registry import Dataset, choose_subjects, find_folder, register
 from brainalign_jax.neural.responses import WordResponses
+from brainalign_jax.scripts import NO_LANGUAGE
 from brainalign_jax.stimulus import Stimulus
 
 NAME = "kriegeskorte2008"
@@ -31,14 +32,16 @@ def read_kriegeskorte2008(
     unit length, less one: responses [92, 93] are rows with these inner products, in axes of their own, whose
     correlation distances are the release's to 1e-6. Columns are no voxels. Items are "image01" to "image92"
     in the release's order (12 parts of human bodies, 12 human faces, 12 parts of animals' bodies, 12 faces of
-    animals, 23 natural and 21 artificial objects): pictures, no words.
+    animals, 23 natural and 21 artificial objects): pictures, no words. Language models are refused: the
+      numbers of the names tell the order, and so the kinds of objects.
     Raises: FileNotFoundError, or ValueError naming the file and what is wrong: shapes, names, or RDMs that no
       patterns have.
     Reference: Kriegeskorte et al. 2008, Neuron 60:1126-1141.
     """
     path = find_folder(Path(data_dir), ("", NAME), FILE, SOURCE) / FILE
     rdms = _read_rdms(path)
-    stimulus = Stimulus.from_words([f"image{number:02d}" for number in range(1, N_IMAGES + 1)])
+    names = [f"image{number:02d}" for number in range(1, N_IMAGES + 1)]
+    stimulus = Stimulus.from_words(names, language=NO_LANGUAGE)
     chosen = choose_subjects(NAME, SUBJECTS, subjects)
     meta = {
         "dataset": NAME,

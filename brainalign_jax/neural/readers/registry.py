@@ -24,7 +24,7 @@ from brainalign_jax.neural.readout import (
     word_responses,
 )
 from brainalign_jax.neural.responses import WordResponses
-from brainalign_jax.scripts import check_language
+from brainalign_jax.scripts import NO_LANGUAGE, check_language
 from brainalign_jax.spans import Spans
 from brainalign_jax.stimulus import Stimulus
 
@@ -194,6 +194,8 @@ def open_dataset(
         meta = {**meta, "attributes": known_of}
     spans = dataset.spans
     if language is not None:
+        if stimulus.language == NO_LANGUAGE != language:
+            raise ValueError(f"the items of {name} are no words: leave the language out")
         stimulus = replace(stimulus, language=language)
         if spans is not None:
             spans = replace(spans, stimulus=replace(spans.stimulus, language=language))

@@ -77,7 +77,7 @@ def run_encoding(
     spaces: Sequence[str | Embeddings] = (),
     atlas: str | Path | None = None,
     labels: str | Path | None = None,
-    surface: Sequence[str] = (),
+    surface: str | Sequence[str] = (),
     cache_dir: str | Path | None = None,
     max_memory: int | None = None,
     command: str = "",
@@ -127,6 +127,8 @@ def run_encoding(
         },
         show=progress,
     )
+    missing = surfaces.page_missing(drawn_on) if drawn_on else ""
+    told.note(missing) if missing else None
     people = []
     with told.stage(_READING):
         for subject in dataset.subjects:

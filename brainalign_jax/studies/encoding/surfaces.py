@@ -23,6 +23,7 @@ PAGE = "surface.html"
 # Of a white brain on a white page nothing is seen.
 _COLOURS = LinearSegmentedColormap.from_list("surface", ["#dcdcdc", OKABE_ITO[4], OKABE_ITO[1]])
 _GAP = 10.0  # mm between the hemispheres of the page
+_SIDES = "left", "right"
 _CORTEX = "CIFTI_STRUCTURE_CORTEX_LEFT", "CIFTI_STRUCTURE_CORTEX_RIGHT"
 
 
@@ -36,37 +37,41 @@ class Surface(NamedTuple):
     places: tuple[np.ndarray, np.ndarray]
 
 
-def read_surface(given: Sequence[str]) -> Surface:
+def read_surface(given: str | Sequence[str]) -> Surface:
     """ "fsaverage5", as nilearn installs it, or two GIFTI surfaces, left and right.
 
-    Raises: ValueError, FileNotFoundError or ImportError in a line.
+    Raises: ValueError, FileNotFoundError or ImportError in a line, the last without nilearn, which draws.
     """
-    if tuple(given) == (FSAVERAGE,):
-        try:
-            from nilearn.datasets import load_fsaverage
-        except ImportError as error:
-            raise ImportError(
-                f"{FSAVERAGE} comes with nilearn: pip install nilearn, or give two GIFTI surfaces"
-            ) from error
+    given = (given,) if isinstance(given, str) else tuple(given)
+    try:
+        from nilearn import plotting  # noqa: F401
+        from nilearn.datasets import load_fsaverage
+    except ImportError as error:
+        raise ImportError(
+            "maps on surfaces are drawn by nilearn: pip install 'nilearn>=0.11', or leave --surface out"
+        ) from error
+    if given == (FSAVERAGE,):
         kinds = load_fsaverage(FSAVERAGE)
         sides = [kinds[kind].parts for kind in ("inflated", "pial", "white_matter")]
         shown, pial, white = (
-            [np.asarray(part[side].coordinates, np.float64) for side in ("left", "right")]
-            for part in sides
+            [np.asarray(part[side].coordinates, np.float64) for side in _SIDES] for part in sides
         )
-        triangles = tuple(np.asarray(sides[0][side].faces) for side in ("left", "right"))
+        triangles = tuple(np.asarray(sides[0][side].faces) for side in _SIDES)
         middle = tuple((outer + inner) / 2 for outer, inner in zip(pial, white, strict=True))
         return Surface(FSAVERAGE, tuple(shown), triangles, middle)
     if len(given) != 2:
         raise ValueError(
             f"surface is {', '.join(map(str, given))}: give {FSAVERAGE}, or two GIFTI surfaces, LEFT,RIGHT"
         )
-    meshes = [_read_mesh(user_path(file, "surface", "a GIFTI surface")) for file in given]
+    meshes = [
+        _read_mesh(user_path(file, "surface", "a GIFTI surface"), side)
+        for file, side in zip(given, _SIDES, strict=True)
+    ]
     places, triangles = zip(*meshes, strict=True)
     return Surface(", ".join(map(str, given)), places, triangles, places)
 
 
-def _read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_mesh(path: Path, side: str) -> tuple[np.ndarray, np.ndarray]:
     image = load_image(path, "a GIFTI surface")
     intents = ("NIFTI_INTENT_POINTSET", "NIFTI_INTENT_TRIANGLE")
     arrays = [getattr(image, "get_arrays_from_intent", lambda _: [])(intent) for intent in intents]
@@ -76,12 +81,21 @@ def _read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
         )
     points, triangles = (np.asarray(some[0].data) for some in arrays)
     right = points.ndim == triangles.ndim == 2 and points.shape[1] == triangles.shape[1] == 3
-    if not right or not np.isfinite(points).all() or triangles.dtype.kind not in "iu":
+    right = right and triangles.size > 0 and triangles.dtype.kind in "iu"
+    if not right or not np.isfinite(points).all():
         raise ValueError(
             f"{path}: points {points.shape} and triangles {triangles.shape} make no surface"
         )
-    if triangles.size and not 0 <= triangles.min() <= triangles.max() < len(points):
+    if not 0 <= triangles.min() <= triangles.max() < len(points):
         raise ValueError(f"{path} has triangles of points beyond its {len(points)}: write it anew")
+    for meta in (image.meta, arrays[0][0].meta):
+        named = str(meta.get("AnatomicalStructurePrimary", "")).lower()
+        other = _SIDES[1 - _SIDES.index(side)]
+        if named.endswith(other):
+            raise ValueError(
+                f"{path} is of the {other} hemisphere, as it says itself, and stands for the {side} one: "
+                "give LEFT,RIGHT"
+            )
     return points.astype(np.float64), triangles
 
 
@@ -93,7 +107,11 @@ def check(space: VoxelSpace | None, surface: Surface | None) -> None:
         raise ValueError(
             f"the recordings keep no space: nothing can be shown on {surface.name}; leave --surface out"
         )
-    on_surface(np.zeros(space.n_columns), space, surface)
+    if np.isnan(on_surface(np.zeros(space.n_columns), space, surface)).all():
+        raise ValueError(
+            f"at no vertex of the surface {surface.name} do the recordings have a column: give surfaces that "
+            "they reach, or leave --surface out"
+        )
 
 
 def on_surface(values: np.ndarray, space: VoxelSpace, surface: Surface) -> np.ndarray:
@@ -144,12 +162,12 @@ def draw(brain: BrainMap, quantity: str, label: str, surface: Surface) -> Figure
     from nilearn.plotting import plot_surf
 
     values = on_surface(brain.values[quantity], brain.space, surface)
-    top = max(float(np.nanmax(values, initial=0.0)), 1e-3)
+    top = _top(values)
     figure = Figure(figsize=(9.0, 2.6), layout="constrained")
     axes = figure.subplots(1, 4, subplot_kw={"projection": "3d"})
     halves = np.split(values, [len(surface.places[0])])
     for number, panel in enumerate(axes):
-        side, view = ("left", "right")[number // 2], ("lateral", "medial")[number % 2]
+        side, view = _SIDES[number // 2], ("lateral", "medial")[number % 2]
         plot_surf(
             [surface.shown[number // 2], surface.triangles[number // 2]],
             np.nan_to_num(halves[number // 2]),
@@ -162,24 +180,42 @@ def draw(brain: BrainMap, quantity: str, label: str, surface: Surface) -> Figure
     return figure
 
 
+def _top(values: np.ndarray) -> float:
+    """Where colours end, of values with NaN, all of which may be below zero."""
+    return max(float(np.nanmax(values, initial=0.0)), 1e-3)
+
+
+def page_missing(surface: Surface) -> str:
+    """Why surface.html cannot be made of any map; "" where it can."""
+    from nilearn.plotting import view_surf
+
+    try:
+        view_surf([surface.shown[0], surface.triangles[0]], np.arange(len(surface.shown[0])))
+    except ImportError:
+        return f"there is no {PAGE}: nilearn needs plotly for it, pip install plotly"
+    return ""
+
+
 def write_page(brain: BrainMap, quantity: str, surface: Surface, folder: Path) -> str:
     """Write surface.html, which turns without a network; "" or, where it could not, why."""
     from nilearn.plotting import view_surf
 
-    values = np.nan_to_num(on_surface(brain.values[quantity], brain.space, surface))
+    missing = page_missing(surface)
+    if missing:
+        return missing
+    values = on_surface(brain.values[quantity], brain.space, surface)
+    top = _top(values)
+    # As in the figure: what is below zero is as grey as what has no value.
+    values = np.fmax(values, 0.0)
+    if not values.any():
+        return f"there is no {PAGE}: no value on the surface is above zero"
     left, right = surface.shown
-    apart = (
-        np.array([left[:, 0].max() - right[:, 0].min() + _GAP, 0, 0])
-        if len(left) and len(right)
-        else 0
-    )
-    mesh = (
+    apart = np.array([left[:, 0].max() - right[:, 0].min() + _GAP, 0, 0])
+    mesh = [
         np.concatenate([left, right + apart]),
         np.concatenate([surface.triangles[0], surface.triangles[1] + len(left)]),
+    ]
+    view = view_surf(
+        mesh, values, cmap="inferno", symmetric_cmap=False, vmin=0, vmax=top, threshold=1e-6
     )
-    options = dict(cmap="inferno", symmetric_cmap=False, vmin=0, threshold=1e-6)
-    try:
-        view = view_surf(list(mesh), values, **options)
-    except ImportError:
-        return f"there is no {PAGE}: nilearn needs plotly for it, pip install plotly"
     return write_view(view, folder / PAGE)

@@ -747,6 +747,31 @@ def no_unit(path):
     patch(path, 123, "<B", 2)
 
 
+def kriegeskorte_cases():
+    def of(field, change):
+        """A change of a field of the first person's second session."""
+
+        def changed(structs):
+            structs[0, 0, 1][field] = change(structs[0, 0, 1][field])
+            return structs
+
+        return {"RDMs": changed}
+
+    kinds = {
+        "shape": {
+            "a session less": {"RDMs": lambda structs: structs[..., :1]},
+            "an image less": of("RDM", lambda rdm: rdm[:-1, :-1]),
+            "no data": {"RDMs": None},
+        },
+        "nan": {
+            "a pair": of("RDM", put((3, 4), np.nan)),
+            "all": of("RDM", lambda rdm: rdm * np.nan),
+        },
+        "words": {"people swapped": {"RDMs": lambda structs: structs[:, ::-1]}},
+    }
+    yield from cases("kriegeskorte", "92_brainRDMs.mat", edit_mat, kinds)
+
+
 def mne_cases():
     """Of files that MNE-Python reads, where it is installed."""
     if "mne raw" not in RELEASES:
@@ -763,7 +788,10 @@ def mne_cases():
     }
     yield from cases("mne raw", "words.tsv", edit_table, empty | onsets)
     triggers = {
-        "onsets": {"end before start": of_column("onset", lambda times: times[::-1])},
+        "onsets": {
+            "end before start": of_column("onset", lambda times: times[::-1]),
+            "before the recording": of_column("onset", put(0, -5.0)),
+        },
         "nan": {"onset": of_column("onset", put(0, np.nan))},
         "runs": {"two starts": of_column("trial_type", put(1, "Beg"))},
         "shape": {"no end": lambda table: table[:1]},
@@ -778,6 +806,7 @@ CASES = [
     *potter_numpy_cases(),
     *stories_cases(),
     *pereira_cases(),
+    *kriegeskorte_cases(),
     *alice_cases(),
     *image_cases(),
     *corpus_cases(),

@@ -10,6 +10,7 @@ from simulate.kriegeskorte2008 import simulate_kriegeskorte2008
 
 import brainalign_jax as ba
 from brainalign_jax.align.rsa import rsa
+from brainalign_jax.language.text.contexts import texts_of
 from brainalign_jax.neural.downloads.fetching import fetch
 from brainalign_jax.neural.downloads.releases import KRIEGESKORTE_2008
 from brainalign_jax.studies.claims import read_claims, run_claims
@@ -27,6 +28,20 @@ def test_responses_have_the_rdms_of_the_release(tmp_path):
         np.testing.assert_allclose(1 - np.corrcoef(values)[PAIRS], rdm[PAIRS], atol=2e-6)
         ours = np.sort(np.asarray(rsa.rdm(values, metric="correlation")))
         np.testing.assert_allclose(ours, np.sort(rdm[PAIRS]), atol=2e-6)
+
+
+@pytest.mark.parametrize("context", ["word", "sentence", "growing"])
+def test_names_of_pictures_are_not_read_by_language_models(tmp_path, context):
+    """Their numbers tell the order, in which pictures of a kind stand side by side."""
+    simulate_kriegeskorte2008(tmp_path)
+    dataset = ba.open_dataset("kriegeskorte2008", tmp_path)
+    assert dataset.load("SN").stimulus.language == dataset.stimulus.language == "zxx"
+    assert dataset.stimulus.known_language() is None
+    wanted = np.ones(92, bool)
+    with pytest.raises(ValueError, match="image01, image02, .* are no words: .* static:FILE"):
+        texts_of(dataset.stimulus, wanted, context=context)
+    with pytest.raises(ValueError, match="items of kriegeskorte2008 are no words"):
+        ba.open_dataset("kriegeskorte2008", tmp_path, language="en")
 
 
 def with_nan(rdms):

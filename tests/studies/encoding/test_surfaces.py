@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import sys
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -19,11 +21,13 @@ def octahedron(centre, size):
     return points.astype(np.float32), np.array(triangles, np.int32)
 
 
-def write_surface(path, points, triangles):
+def write_surface(path, points, triangles, structure=None):
     arrays = [
         nib.gifti.GiftiDataArray(points, "NIFTI_INTENT_POINTSET", "NIFTI_TYPE_FLOAT32"),
         nib.gifti.GiftiDataArray(triangles, "NIFTI_INTENT_TRIANGLE", "NIFTI_TYPE_INT32"),
     ]
+    if structure:
+        arrays[0].meta["AnatomicalStructurePrimary"] = structure
     nib.GiftiImage(darrays=arrays).to_filename(path)
     return str(path)
 
@@ -86,6 +90,66 @@ def test_the_map_is_drawn_on_both_hemispheres_and_the_page_needs_no_network(mesh
     assert not re.findall(r"""<(?:script|link|img)[^<>]*https?:""", page)
 
 
+@pytest.mark.parametrize("values", [np.linspace(-0.3, -0.1, 12), np.full(12, np.nan)])
+def test_a_map_with_nothing_above_zero_ends_no_study(meshes, tmp_path, monkeypatch, values):
+    """Of a largest value below the smallest colour nilearn makes no page, and raises."""
+    monkeypatch.setattr("nilearn.plotting.view_surf", lambda *_, **__: None)
+    surface = surfaces.read_surface(meshes)
+    space = VoxelSpace.surface(np.arange(6), np.arange(6), n_left=6, n_right=6)
+    brain = BrainMap(1, "group", {"unique_r": values}, space, None)
+    surfaces.draw(brain, "unique_r", "unique r", surface)
+    said = surfaces.write_page(brain, "unique_r", surface, tmp_path)
+    assert said == "there is no surface.html: no value on the surface is above zero"
+    assert not (tmp_path / surfaces.PAGE).exists()
+
+
+def test_the_page_is_grey_where_the_figure_is(meshes, tmp_path, monkeypatch):
+    given = []
+
+    def view_surf(mesh, values, **options):
+        given.append((values, options))
+        return SimpleNamespace(get_standalone=lambda: "page")
+
+    monkeypatch.setattr("nilearn.plotting.view_surf", view_surf)
+    surface = surfaces.read_surface(meshes)
+    space = VoxelSpace.surface(np.arange(6), np.arange(5), n_left=6, n_right=6)
+    brain = BrainMap(1, "group", {"unique_r": np.linspace(-0.5, 0.3, 11)}, space, None)
+    assert surfaces.write_page(brain, "unique_r", surface, tmp_path) == ""
+    values, options = given[-1]
+    np.testing.assert_allclose(values, [*np.maximum(np.linspace(-0.5, 0.3, 11), 0), 0], atol=1e-12)
+    assert options["vmin"] == 0 and options["vmax"] == pytest.approx(0.3)
+
+
+def test_nilearn_is_asked_for_before_anything_is_computed(meshes, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nilearn", None)
+    monkeypatch.setitem(sys.modules, "nilearn.plotting", None)
+    for given in (meshes, ["fsaverage5"]):
+        with pytest.raises(ImportError, match="drawn by nilearn: pip install 'nilearn>=0.11'"):
+            surfaces.read_surface(given)
+
+
+def test_a_missing_plotly_is_told_by_the_surface_alone(meshes, monkeypatch):
+    def view_surf(*_, **__):
+        raise ImportError("plotly")
+
+    surface = surfaces.read_surface(meshes)
+    monkeypatch.setattr("nilearn.plotting.view_surf", view_surf)
+    assert "pip install plotly" in surfaces.page_missing(surface)
+
+
+def test_a_hemisphere_that_says_it_is_the_other_is_refused(tmp_path):
+    points, triangles = octahedron(np.zeros(3), 1.0)
+    left, right = (
+        write_surface(tmp_path / f"{name}.surf.gii", points, triangles, f"Cortex{name}")
+        for name in ("Left", "Right")
+    )
+    assert surfaces.read_surface([left, right]).shown[0].shape == (6, 3)
+    with pytest.raises(ValueError, match=r"Right.surf.gii is of the right hemisphere.*LEFT,RIGHT"):
+        surfaces.read_surface([right, left])
+    with pytest.raises(ValueError, match=r"Left.surf.gii is of the left hemisphere"):
+        surfaces.read_surface([left, left])
+
+
 def test_fsaverage_is_installed_with_nilearn():
     surface = surfaces.read_surface(["fsaverage5"])
     assert [len(side) for side in surface.shown] == [10242, 10242]
@@ -106,6 +170,9 @@ def test_surfaces_that_do_not_fit_are_refused_in_a_line(meshes, tmp_path):
         ValueError, match="no vertex of the surface .* lies in the recordings' volumes"
     ):
         surfaces.check(far, surface)
+    corner = VoxelSpace.volume(np.array([[0, 0, 0]]), (8, 8, 8), np.diag([6, 6, 6, 1.0]))
+    with pytest.raises(ValueError, match="at no vertex of the surface .* do the recordings have"):
+        surfaces.check(corner, surface)
     with pytest.raises(ValueError, match="keep no space"):
         surfaces.check(None, surface)
     with pytest.raises(ValueError, match="give fsaverage5, or two GIFTI surfaces, LEFT,RIGHT"):
@@ -116,6 +183,10 @@ def test_surfaces_that_do_not_fit_are_refused_in_a_line(meshes, tmp_path):
     wrong = write_surface(tmp_path / "wrong.surf.gii", points, triangles + 3)
     with pytest.raises(ValueError, match="wrong.surf.gii has triangles of points beyond its 6"):
         surfaces.read_surface([meshes[0], wrong])
+    empty = write_surface(tmp_path / "empty.surf.gii", points, triangles[:0])
+    with pytest.raises(ValueError, match=r"triangles \(0, 3\) make no surface"):
+        surfaces.read_surface([empty, meshes[1]])
+    assert surfaces.read_surface("fsaverage5").name == "fsaverage5"
     bold = tmp_path / "bold.func.gii"
     nib.GiftiImage(darrays=[nib.gifti.GiftiDataArray(np.ones(8, "f4"))]).to_filename(bold)
     with pytest.raises(ValueError, match="bold.func.gii is no GIFTI surface"):

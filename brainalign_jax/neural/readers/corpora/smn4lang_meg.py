@@ -205,10 +205,10 @@ def audio_start(recording: Path, subject: str, section: Section) -> float:
     marks: dict[str, float] = {}
     for kind in (_BEGIN, _END):
         rows = [row for row, text in enumerate(kinds) if text.strip() == kind]
-        if len(rows) != 1 or not np.isfinite(seconds[rows[0]]):
+        if len(rows) != 1 or not 0 <= seconds[rows[0]] < np.inf:
             raise ValueError(
-                f"{path} has {len(rows)} rows with trial_type {kind!r} and an onset; one is expected: get it "
-                f"again from {SOURCE}"
+                f"{path} has {len(rows)} rows with trial_type {kind!r}, and one is expected, with an onset "
+                f"in seconds from the recording's start: get it again from {SOURCE}"
             )
         marks[kind] = float(seconds[rows[0]])
     lost = _LOST_STARTS.get((subject, section.label))

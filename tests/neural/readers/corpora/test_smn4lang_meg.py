@@ -132,7 +132,7 @@ def test_what_is_wrong_is_said_in_a_line(simulated, copied):
     recording = copied / MEG / "sub-02_task-RDR_run-1_meg.fif"
     recording.write_bytes(b"no recording")
     write_events(events, 3.0, 15.6)
-    with pytest.raises(ValueError, match=r"run-1_meg\.fif cannot be read as a recording") as error:
+    with pytest.raises(ValueError, match=r"run-1_meg\.fif breaks off or is damaged") as error:
         opened(copied).epochs("02")
     assert "\n" not in str(error.value)
     for options, message in (
