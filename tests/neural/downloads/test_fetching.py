@@ -489,6 +489,7 @@ def test_the_registry_knows_the_releases_and_their_subjects():
     assert counts == {
         "alice": 0,
         "harry_potter": 8,
+        "kriegeskorte2008": 0,
         "lebel2023": 9,
         "little_prince": 112,
         "narratives": 345,
