@@ -94,7 +94,7 @@ def register(name: str) -> Callable[[Reader], Reader]:
     """
 
     def keep(reader: Reader) -> Reader:
-        if not reader.__module__.startswith(f"{__package__}."):
+        if not str(reader.__module__).startswith(f"{__package__}."):
             list_datasets()  # the package's own readers hold their names
         known, place = _READERS.get(name), (reader.__module__, reader.__qualname__)
         if known is not None and (known.__module__, known.__qualname__) != place:

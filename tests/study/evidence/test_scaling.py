@@ -104,7 +104,7 @@ def test_families_that_disagree_are_named():
         [
             dict(
                 dataset="d", model="a1", method="ridge", role="model", k=10, score=0.1, lower=0.0,
-                upper=0.2, chance=0.1, p=np.nan,
+                upper=0.2, chance=0.1, n_draws=0, p=np.nan,
             )
         ]
     )  # fmt: skip
