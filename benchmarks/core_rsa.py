@@ -140,10 +140,16 @@ def _nnls(layers: np.ndarray, targets: np.ndarray) -> np.ndarray:
 def _rsatoolbox_fits(inputs: dict):
     import rsatoolbox
 
-    model = rsatoolbox.model.ModelWeighted("layers", rsatoolbox.rdm.RDMs(inputs["layers"]))
-    data = [rsatoolbox.rdm.RDMs(target[None]) for target in inputs["targets"][:SAMPLE]]
+    # Of unit length, float64: it stops at an absolute tolerance, and on larger RDMs never.
+    layers, targets = (_unit(inputs[side].astype(float)) for side in ("layers", "targets"))
+    model = rsatoolbox.model.ModelWeighted("layers", rsatoolbox.rdm.RDMs(layers))
+    data = [rsatoolbox.rdm.RDMs(target[None]) for target in targets[:SAMPLE]]
     fit = rsatoolbox.model.fitter.fit_regress_nn
     return lambda: np.array([fit(model, target, method="corr") for target in data])
+
+
+def _unit(rdms: np.ndarray) -> np.ndarray:
+    return rdms / np.linalg.norm(rdms, axis=1, keepdims=True)
 
 
 def _weight_error(inputs: dict, weights: np.ndarray) -> float:

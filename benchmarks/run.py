@@ -5,8 +5,8 @@
 Under 15 minutes on 2 cores for the suite "core", the solvers of `align` and `study`, and under 10 for
 "evidence", null draws beside their score and whole commands. --jobs=csls takes
 the jobs whose names match. Prints a Markdown table, a line for each ratio below its target, and writes
-JSON with all timings and the versions. Expect errors up to 1e-4 for predictions, 0 for alphas and ranks
-that differ otherwise than at ties, and every ratio at its target, given a machine with nothing
+JSON with all timings and the versions, anew after each job. Expect errors up to 1e-4 for predictions, 0 for
+alphas and ranks that differ otherwise than at ties, and every ratio at its target, on a machine with nothing
 else to do: the column of what other processes used is in the JSON file, and above a tenth of a core it is
 warned of. The peers want `pip install -e '.[bench]'`.
 """
@@ -41,15 +41,20 @@ def main(argv: list[str]) -> None:
             os.environ["OPENBLAS_CORETYPE"],
         )
     about = machine()
-    rows, rates = suite.run(suite.collect(_SUITE.value, _JOBS.value), _REPEATS.value)
+
+    def keep(rows: list[dict], rates: dict[str, float]) -> None:
+        if _OUTPUT.value:
+            path = Path(_OUTPUT.value)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            contents = {"machine": about, "matmul": rates, "rows": rows}
+            path.write_text(json.dumps(contents, indent=2))
+
+    rows, rates = suite.run(suite.collect(_SUITE.value, _JOBS.value), _REPEATS.value, keep=keep)
+    keep(rows, rates)
     print(markdown(rows))
     told = ", ".join(f"{library} {rate / 1e9:.0f}" for library, rate in rates.items())
     print(f"\nfloat32 matrix products, GFLOP/s: {told}")
     print("\n".join(f"below its target: {line}" for line in shortfalls(rows)))
-    if _OUTPUT.value:
-        path = Path(_OUTPUT.value)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": about, "matmul": rates, "rows": rows}, indent=2))
     if any("failed" in row for row in rows):
         raise SystemExit(1)
 

@@ -4,6 +4,7 @@ import gc
 import importlib
 import pkgutil
 import re
+from collections.abc import Callable
 
 import jax
 from absl import logging
@@ -33,8 +34,13 @@ def collect(suite: str, pattern: str) -> list[Job]:
     return matching
 
 
-def run(jobs: list[Job], repeats: int) -> tuple[list[dict], dict[str, float]]:
-    """Rows of all jobs, and the machine's best rates, before and after. A job that fails has a row too."""
+def run(
+    jobs: list[Job], repeats: int, *, keep: Callable[[list[dict], dict[str, float]], None]
+) -> tuple[list[dict], dict[str, float]]:
+    """Rows of all jobs, and the machine's best rates, before and after. A job that fails has a row too.
+
+    keep: called with the rows and rates so far after each job, so that a run that is broken off has its rows.
+    """
     rates = matmul_rates()
     rows = []
     for job in jobs:
@@ -47,6 +53,7 @@ def run(jobs: list[Job], repeats: int) -> tuple[list[dict], dict[str, float]]:
         if row.get("cores_of_others", 0) > 0.1:
             logging.warning("other processes used %.1f cores meanwhile", row["cores_of_others"])
         rows.append(row)
+        keep(rows, rates)
         jax.clear_caches()
         gc.collect()
     after = matmul_rates()

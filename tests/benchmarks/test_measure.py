@@ -80,5 +80,9 @@ def test_suite_collects_jobs_by_name_and_survives_one_that_fails(monkeypatch):
         assert [job.name for job in suite.collect(several, "SUM")] == ["sum of numbers"]
     with pytest.raises(ValueError, match="'sum of numbers', 'broken'"):
         suite.collect("tiny", "product")
-    rows, _ = suite.run(suite.collect("tiny", "broken|sum"), 1)
+    kept = []
+    rows, _ = suite.run(
+        suite.collect("tiny", "broken|sum"), 1, keep=lambda rows, rates: kept.append(len(rows))
+    )
     assert "ours_s" in rows[0] and "KeyError" in rows[1]["failed"]
+    assert kept == [1, 2]
