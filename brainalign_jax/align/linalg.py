@@ -5,6 +5,7 @@ static, so that folds of different sizes share one compiled program. Products as
 `precision="highest"`, since an eigen-decomposition or a rank follows them.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -143,7 +144,7 @@ def principal_components(
     train = masked_rows(x - mean, w) * jnp.sqrt(w)[:, None]
     _, singular, rows = jnp.linalg.svd(train, full_matrices=False)
     singular, rows = singular[:n_components], rows[:n_components]
-    rows = jnp.where((singular <= rank_tolerance(singular, x.shape))[:, None], 0, rows)
+    rows = jnp.where((singular <= rank_tolerance(singular[0], x.shape))[:, None], 0, rows)
     largest = jnp.take_along_axis(rows, jnp.abs(rows).argmax(axis=1)[:, None], axis=1)
     rows = rows * jnp.where(largest < 0, -1, 1).astype(x.dtype)
     count = training_mask(weights, x.dtype).sum()
@@ -156,6 +157,22 @@ def transform(pc: PrincipalComponents, x: Float[Array, "M V"]) -> Float[Array, "
     return matmul(x - pc.mean, pc.components)
 
 
-def rank_tolerance(singular: Float[Array, " R"], shape: tuple[int, ...]) -> Float[Array, ""]:
-    """Size below which a singular value [R] (largest first) of a matrix of that shape is rounding."""
-    return singular[0] * max(shape) * jnp.finfo(singular.dtype).eps
+def rounding_share(shape: tuple[int, ...], dtype) -> float:
+    """Share of the largest singular value, or eigenvalue, below which one is rounding.
+
+    Products leave random errors in what should be zero, and `eigh` and `svd` their own: a few eps of the
+    largest, growing at most as the square root of the size. (The usual bound, eps times the size, takes
+    directions for rounding that the data do determine.)
+    """
+    return max(16.0, math.sqrt(max(shape))) * float(jnp.finfo(dtype).eps)
+
+
+def rank_tolerance(
+    largest: Float[Array, ""], shape: tuple[int, ...], beside: Float[Array, ""] | float = 0.0
+) -> Float[Array, ""]:
+    """Size below which a singular value or eigenvalue of a matrix of that shape is rounding.
+
+    largest: of them. beside: the size of numbers that the matrix is a difference of, as a Gram matrix that
+    is centred afterwards.
+    """
+    return jnp.maximum(largest, beside) * rounding_share(shape, largest.dtype)

@@ -36,7 +36,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from brainalign_jax.align.array_types import Array, Bool, Float
-from brainalign_jax.align.linalg import divided, matmul, reflected, reflector, unit
+from brainalign_jax.align.linalg import (
+    divided,
+    matmul,
+    reflected,
+    reflector,
+    rounding_share,
+    unit,
+)
 
 ALGORITHMS = ("svd", "gram", "qdwh", "newton_schulz")
 # Singular values below this share of the largest are lost in a float32 Gram matrix; see `_gram`.
@@ -69,16 +76,6 @@ def choose(
     return "gram" if smaller >= 192 and 2 * _trailing(smaller, rank) <= smaller else "svd"
 
 
-def rank_tolerance(shape: tuple[int, ...], dtype) -> float:
-    """Share of the largest singular value below which one is rounding.
-
-    A product of two matrices leaves random errors in the singular values that should be zero: of about
-    one eps of the largest, growing at most as the square root of the size. (The usual bound, eps
-    times the size, takes directions for rounding that 1,000 words do determine.)
-    """
-    return max(16.0, math.sqrt(max(shape))) * float(jnp.finfo(dtype).eps)
-
-
 class Mean(NamedTuple):
     """Vectors [V] and [D] whose outer product is added to a matrix [V, D]."""
 
@@ -95,7 +92,7 @@ def isometry(
 ) -> Float[Array, "V D"]:
     """Minimal partial isometry [V, D] of the polar decomposition of cross [V, D].
 
-    Singular values below `rank_tolerance` count as zero. The iterations (qdwh, newton_schulz) meet it
+    Singular values below `linalg.rounding_share` count as zero. The iterations (qdwh, newton_schulz) meet it
     to a factor of three, as they bound the largest singular value instead of computing it, and
     leave a singular value within a few per cent of the threshold between zero and one.
 
@@ -209,7 +206,7 @@ def _left(rows: Array | None, x: Array) -> Array:
 
 def _svd(rows: Array | None, cross: Array) -> Array:
     left, singular, right = jnp.linalg.svd(cross, full_matrices=False)
-    rounding = singular <= singular[0] * rank_tolerance(cross.shape, cross.dtype)
+    rounding = singular <= singular[0] * rounding_share(cross.shape, cross.dtype)
     return matmul(_left(rows, jnp.where(rounding, 0, left)), right)
 
 
@@ -277,7 +274,7 @@ def _gram(
     small = small - matmul(leading, matmul(leading.T, coupling) / values[:, None])
     small = jnp.linalg.qr(small)[0]
     left, singular, right = jnp.linalg.svd(matmul(tall, small), full_matrices=False)
-    rounding = singular <= largest * rank_tolerance(tall.shape, tall.dtype)
+    rounding = singular <= largest * rounding_share(tall.shape, tall.dtype)
     left = jnp.where(rounding, 0, left)
     scaled = leading / jnp.sqrt(values)
     if wide:
@@ -305,7 +302,7 @@ def _iterated(cross: Array, algorithm: str) -> Array:
     """Isometry by steps that bring the singular values to one, then steps that part them from zero.
 
     The largest singular value is bounded by (sum s^8)^(1/8), at most n^(1/8) times too large, and the
-    steps are those for rank_tolerance times that bound: the schedule does not depend on the data.
+    steps are those for `rounding_share` times that bound: the schedule does not depend on the data.
     """
     wide = cross.shape[0] < cross.shape[1]
     x = _unit_scale(cross.T if wide else cross)
@@ -314,7 +311,7 @@ def _iterated(cross: Array, algorithm: str) -> Array:
     gram = divided(gram, size)
     bound = jnp.sqrt(size * jnp.sqrt(jnp.sqrt((matmul(gram, gram) ** 2).sum())))
     x = divided(x, bound)
-    schedule = _schedule(algorithm, rank_tolerance(cross.shape, cross.dtype))
+    schedule = _schedule(algorithm, rounding_share(cross.shape, cross.dtype))
     if algorithm == "qdwh":
         for coefficients in schedule:
             x = _qdwh_step(x, *coefficients)

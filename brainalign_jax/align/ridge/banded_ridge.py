@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
 from brainalign_jax.align.array_types import Array, Float, Int, Shaped
-from brainalign_jax.align.ridge import ridge
+from brainalign_jax.align.ridge import filters
 
 
 class BandedRidge(NamedTuple):
@@ -79,12 +79,13 @@ def refit(
         alpha = jax.lax.dynamic_slice(sorted_alphas, (start,), (batch,))
         y = jax.lax.dynamic_slice(centred, (0, start), (len(mask), batch))
         kernel = jnp.tensordot(gammas[index[0]], grams, 1, precision="highest")
-        factor = ridge.factor(kernel, mask, fit_intercept=fit_intercept)
-        kept = factor.eigenvalues[:, None] > 0
-        gain = jnp.where(kept, 1 / jnp.where(kept, factor.eigenvalues[:, None] + alpha, 1), 0)
-        inside = linalg.matmul(factor.basis.T, y)
-        # The part of y outside the basis is left out: it has no influence on any prediction.
-        solved = linalg.matmul(factor.basis, inside * gain)
+        size = jnp.where(mask > 0, jnp.diagonal(kernel), 0).max()
+        kernel = linalg.center_gram(kernel, mask) if fit_intercept else kernel
+        eigenvalues, basis = jnp.linalg.eigh(mask[:, None] * kernel * mask)
+        floor = linalg.rank_tolerance(eigenvalues[-1], kernel.shape, size)
+        # What is left out has no influence on any prediction.
+        gain = filters.inverses(eigenvalues, alpha, floor).T
+        solved = mask[:, None] * linalg.matmul(basis, linalg.matmul(basis.T, y) * gain)
         same_gamma = index == index[0]
         window = jax.lax.dynamic_slice(coef, (0, start), (len(mask), batch))
         window = jnp.where(same_gamma, solved, window)

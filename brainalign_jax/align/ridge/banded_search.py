@@ -179,13 +179,14 @@ def cv_errors(
     def fold_errors(fold):
         train, test = fold_blocks(kernel, fold, fit_intercept=fit_intercept)
         eigenvalues, vectors = jnp.linalg.eigh(train)
-        # Directions that are rounding carry no signal, and a tiny alpha would blow them up.
-        keep = eigenvalues > linalg.rank_tolerance(eigenvalues[::-1], train.shape)
-        eigenvalues, vectors = jnp.where(keep, eigenvalues, 0), vectors * keep.astype(train.dtype)
+        size = jnp.where(fold.train_mask > 0, jnp.diagonal(kernel)[fold.train], 0).max()
         scores = linalg.matmul(test, vectors)
-        order, mixing, rank = filters.filter_skeleton(eigenvalues, alphas, tolerance)
+        floor = linalg.rank_tolerance(eigenvalues[-1], train.shape, size)
+        known = (eigenvalues > floor) | (alphas.min() > floor)
+        present = jnp.where(known, jnp.maximum(eigenvalues, 0), 0)
+        order, mixing, rank = filters.filter_skeleton(present, alphas, tolerance)
         used = -(-rank // _NODES)
-        inverses = jnp.where(keep, 1 / jnp.where(keep, eigenvalues + alphas[order][:, None], 1), 0)
+        inverses = filters.inverses(eigenvalues, alphas[order], floor)
         inverses = jnp.pad(inverses, ((0, unused), (0, 0))).reshape(n_groups, _NODES, 1, -1)
         mixing = jnp.pad(mixing, ((0, 0), (0, unused)))
 

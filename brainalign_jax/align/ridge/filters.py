@@ -51,6 +51,22 @@ def shrinkage(
     return linalg.ratio(eigenvalues, eigenvalues + alphas, dropped)
 
 
+def inverses(
+    eigenvalues: Float[Array, " R"], alphas: Real[Array, " A"], floor: Float[Array, ""]
+) -> Float[Array, "A R"]:
+    """1 / (w + alpha) [A, R], of directions that are rounding too where alpha outweighs it.
+
+    Among directions below the floor are some that the data know well enough: without them a kernel with a few
+    eigenvalues far above the others loses what those have to say.
+
+    Args: as of `shrinkage`; eigenvalues may be negative by rounding.
+    """
+    alphas = jnp.asarray(alphas, eigenvalues.dtype)[:, None]
+    known = (eigenvalues > floor) | (alphas > floor)
+    total = jnp.maximum(eigenvalues, 0) + alphas
+    return jnp.where(known, 1 / jnp.where(known, total, 1), 0)
+
+
 def filter_basis(
     eigenvalues: Float[Array, " R"],
     alphas: Real[Array, " A"],

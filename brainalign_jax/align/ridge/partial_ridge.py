@@ -63,7 +63,7 @@ def without_nuisances(
     columns = columns - linalg.weighted_mean(columns, weights)
     known = linalg.masked_rows(columns, weights) * weights[:, None]
     eigenvalues, axes = jnp.linalg.eigh(linalg.matmul(known.T, columns))
-    kept = eigenvalues > linalg.rank_tolerance(eigenvalues[::-1], columns.shape)
+    kept = eigenvalues > linalg.rank_tolerance(eigenvalues[-1], columns.shape)
     gains = jnp.where(kept, linalg.divided(1, eigenvalues), 0)
     centred = linalg.masked_rows(rows - linalg.weighted_mean(rows, weights), weights)
     projected = linalg.matmul(axes.T, linalg.matmul(known.T, centred))

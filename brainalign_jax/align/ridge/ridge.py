@@ -51,7 +51,8 @@ def factor(
     mask = linalg.training_mask(weights, gram.dtype)
     kernel = linalg.center_gram(gram, mask) if fit_intercept else gram
     eigenvalues, vectors = jnp.linalg.eigh(mask[:, None] * kernel * mask[None, :])
-    eigenvalues, vectors = _drop_null(eigenvalues, vectors)
+    size = jnp.where(mask > 0, jnp.diagonal(gram), 0).max()
+    eigenvalues, vectors = _drop_null(eigenvalues, vectors, size)
     basis = mask[:, None] * vectors
     return RidgeFactor(
         eigenvalues,
@@ -119,10 +120,15 @@ def _spectrum_beside_mean(
 
 
 def _drop_null(
-    eigenvalues: Float[Array, " R"], vectors: Float[Array, "N R"]
+    eigenvalues: Float[Array, " R"],
+    vectors: Float[Array, "N R"],
+    size: Float[Array, ""] | float = 0.0,
 ) -> tuple[Float[Array, " R"], Float[Array, "N R"]]:
-    """Zero the directions that are rounding: they carry no signal, and a tiny alpha would blow them up."""
-    keep = eigenvalues > linalg.rank_tolerance(eigenvalues[::-1], vectors.shape)
+    """Zero the directions that are rounding: they carry no signal, and a tiny alpha would blow them up.
+
+    size: that of the numbers the matrix is a difference of.
+    """
+    keep = eigenvalues > linalg.rank_tolerance(eigenvalues[-1], vectors.shape, size)
     return jnp.where(keep, eigenvalues, 0), vectors * keep.astype(vectors.dtype)
 
 

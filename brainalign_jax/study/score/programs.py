@@ -279,7 +279,9 @@ def filter_count(source: np.ndarray, problem: Problem, protocol: Protocol) -> in
     eigenvalues = np.linalg.eigvalsh(smaller)
     # Without an intercept the largest is that of the mean, which `ridge.factor_primal` sets apart.
     ruling = eigenvalues[-1] if protocol.fit_intercept else eigenvalues[-2:][0]
-    eigenvalues = eigenvalues[eigenvalues > ruling * len(rows) * np.finfo(np.float32).eps]
+    eigenvalues = eigenvalues[
+        eigenvalues > ruling * linalg.rounding_share(smaller.shape, np.float32)
+    ]
     alphas = np.asarray(protocol.alphas)
     if protocol.alpha_unit == "kernel":
         alphas = alphas * eigenvalues.sum() / len(rows)
