@@ -26,7 +26,7 @@ def jobs() -> list[Job]:
             },
             errors=_errors,
             flops=2.0 * _WORDS**2 * _DIMENSIONS,
-            targets={"MUSE in torch": 3.0},
+            targets={"MUSE in torch": 4.0},
         )
     ]
 

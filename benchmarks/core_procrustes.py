@@ -134,7 +134,7 @@ def jobs() -> list[Job]:
             against,
             _errors,
             grid * 6.0 * _WIDTH**3,
-            {"SciPy": 4.0, "torch": 1.8},
+            {"SciPy": 5.0, "torch": 2.5},
         ),
         Job(
             f"Procrustes: {size}, 160 words, D {_WIDTH}",

@@ -196,7 +196,7 @@ def jobs() -> list[Job]:
             setup=lambda: _inputs(DECODING, ABOUT, decay=3.0),
             peers={"himalaya": himalaya_dual},
             flops=_flops(DECODING, 11),
-            targets={},
+            targets={"himalaya": 4.0},
             **common,
         ),
         Job(

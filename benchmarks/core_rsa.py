@@ -37,7 +37,7 @@ def jobs() -> list[Job]:
                 "scores": _error(ours, peer_scores.get(SCIPY))
             },
             flops=_flops(),
-            targets={LOOP: 15, "rsatoolbox, correlation RDMs": 4},
+            targets={LOOP: 25, "rsatoolbox, correlation RDMs": 6},
         ),
         Job(
             name=f"RSA grid: {sizes}, correlation RDMs and Spearman comparison",

@@ -169,7 +169,7 @@ class Spans:
         return Stimulus(texts, attributes=self.attributes, **fields)
 
     def pooled(self, values: np.ndarray) -> np.ndarray:
-        """Vectors [..., I, D] of the spans from those of all words [..., N, D]; of one word, its own."""
+        """Vectors [..., I, D] of the spans from the values [..., N, D] of all words; of one word, its own."""
         if values.shape[-2] != len(self.stimulus):
             raise ValueError(
                 f"there are vectors of {values.shape[-2]} words for {len(self.stimulus)}; give one a word"

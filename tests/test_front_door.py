@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import os
+import re
 import subprocess
 import sys
 import typing
@@ -52,6 +53,35 @@ def test_the_front_door_has_every_name_that_is_promised():
 @pytest.mark.parametrize("name", PROMISED)
 def test_every_name_of_the_front_door_says_what_it_is(name):
     assert len(inspect.getdoc(getattr(ba, name)) or "") > 40
+
+
+def of_studies() -> dict[str, object]:
+    """The functions of studies that begin with run_, by name."""
+    modules = [(name, getattr(ba.studies, name)) for name in dir(ba.studies)]
+    return {
+        f"studies.{study}.{name}": function
+        for study, module in modules
+        for name, function in vars(module).items()
+        if name.startswith("run_") and inspect.isfunction(function)
+    }
+
+
+def test_every_argument_is_in_the_docstring():
+    named = {name: getattr(ba, name) for name in ba.__all__} | of_studies()
+    assert len(of_studies()) > 12
+    missing = {}
+    for name, part in named.items():
+        members = vars(part).items() if inspect.isclass(part) else [("", part)]
+        for member, function in members:
+            if not inspect.isfunction(function) or member.startswith("_"):
+                continue
+            text = inspect.getdoc(inspect.unwrap(function)) or ""
+            if re.search(r"The (others|rest)\s+as\s+(in|of)\s+`run_", text):
+                continue
+            own = [p for p in inspect.signature(function).parameters if p not in ("self", "cls")]
+            if absent := [p for p in own if not re.search(rf"\b{p}\b", text)]:
+                missing[f"{name}.{member}"] = absent
+    assert missing == {}
 
 
 @pytest.mark.parametrize("name", sorted(set(ba.__all__) - {"__version__", "align", "studies"}))

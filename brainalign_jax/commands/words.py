@@ -27,7 +27,10 @@ _STIMULUS = (
     READER_OPTIONS,
     LANGUAGE,
 )
-_CACHE_DIR = Option("cache_dir", "path", None, "Folder of the vectors.", "data", required=True)
+_CACHE_DIR = Option(
+    "cache_dir", "path", None,
+    "Folder of the vectors; a study with --cache_dir=C has its own in C/embeddings.", "data", required=True,
+)  # fmt: skip
 _OPTIONS = options_of(EmbedOptions, "model")
 _MACHINE = picked(_OPTIONS, "dtype", "layout", "batch_tokens", group="machine")
 _ELSEWHERE = {option.name for option in (*EMBEDDING, *_MACHINE)}

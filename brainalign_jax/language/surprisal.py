@@ -76,6 +76,7 @@ def surprisal(
         puts nothing there (GPT-2, Pythia). With "never" the first word of a text is NaN there.
     interventions: parts of the model switched off or drawn anew; see `interventions.parse`.
     batch_tokens: about how many sub-tokens are computed at once; max_tokens: the longest text.
+    dtype: of the computation. seed: of untrained weights and draws. revision: of a checkpoint on the hub.
 
     NaN, with a warning, also for words that the vocabulary lacks and for words that do not fit into
     the model's length. Raises ValueError for unknown options and a checkpoint without a head.

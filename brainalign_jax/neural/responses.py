@@ -165,7 +165,7 @@ class WordResponses:
         )
 
     def with_attributes(self, **arrays) -> WordResponses:
-        """The responses with these attributes of their words, see `Stimulus.with_attributes`."""
+        """The responses with these arrays as attributes of their words, see `Stimulus.with_attributes`."""
         return self._of_words(self.stimulus.with_attributes(**arrays))
 
     def with_language(self, language: str | None) -> WordResponses:

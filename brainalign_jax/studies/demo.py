@@ -51,7 +51,11 @@ def run_demo(
 
     Each word of the story is represented by its vector in `layer`; the recordings are written to
     OUT/recordings as Harry Potter files. The model and its untrained twin are then scored on them.
-    simulation: further arguments of `simulate_harry_potter`.
+
+    Args:
+      model: as `embed` takes it. output_dir: OUT. layer: that is planted. n_subjects: simulated people.
+      n_words: of the story, from its beginning. n_nulls: draws of the evidence. seed: of recordings, draws.
+      simulation: further arguments of `simulate_harry_potter`. The others as of `run_study`.
 
     Raises: ValueError for a layer that the model does not have, and what the wings raise.
     """

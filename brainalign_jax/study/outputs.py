@@ -183,12 +183,16 @@ def rows_with(rows: pd.DataFrame, **columns: object) -> pd.DataFrame:
 def output_and_cache(
     output_dir: str | Path | None, cache_dir: str | Path | None
 ) -> tuple[Path | None, Path | None]:
-    """Where a study writes, and where it keeps vectors and finished work: if not given, below that.
+    """Where a study writes, and where it keeps finished work, its vectors below "embeddings".
+
+    Without a cache_dir that is below output_dir.
 
     Raises: as `files.output_folder`.
     """
     output = None if output_dir is None else output_folder(output_dir, "output_dir")
-    return output, (output and output / "cache") if cache_dir is None else Path(cache_dir)
+    if cache_dir is None:
+        return output, output and output / "cache"
+    return output, output_folder(cache_dir, "cache_dir")
 
 
 @dataclass(frozen=True)

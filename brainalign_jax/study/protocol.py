@@ -263,7 +263,7 @@ STEPS = {
 def protocol(
     name: str, *, timed: bool = True, grouped: bool = False, dataset: str = "", **overrides
 ) -> Protocol:
-    """The named protocol with fields overridden (None leaves a field as it is).
+    """The named protocol with overrides of its fields (None leaves a field as it is).
 
     timed: whether the words have onsets. Isolated items have no neighbours in time, and their order
     (often alphabetical) is no order of presentation: the audited protocol then draws its folds at

@@ -87,7 +87,8 @@ class ResultTable:
     def pooled(self, metric: str, *, k: int = 0, **only) -> pd.DataFrame:
         """Rows of one metric pooled over folds, subjects and group, of every layer.
 
-        only: column=value, to keep the rows of one model, method, subject or layer.
+        k: of a precision; 0 for other metrics. only: column=value, to keep the rows of one model, method,
+        subject or layer.
         """
         rows = self.rows
         chosen = (rows["metric"] == metric) & (rows["fold"] == POOLED) & (rows["k"] == k)
@@ -194,7 +195,7 @@ class ResultTable:
         return pd.DataFrame(lines)
 
     def selected_layer(self, model: str, method: str) -> int:
-        """The layer that inner folds chose most often, over all subjects and folds.
+        """The layer of a model that inner folds chose most often for a method, over all subjects and folds.
 
         Raises: ValueError where none were chosen.
         """
@@ -205,7 +206,7 @@ class ResultTable:
         return int(rows["value"].value_counts().sort_index().idxmax())
 
     def judged_layer(self, model: str, measure: str) -> int | None:
-        """The layer that a measure of similarity is judged at (`extras["similarity"]`); None without one."""
+        """The layer of a model that a measure is judged at (`extras["similarity"]`); None without one."""
         judged = self.extras.get("similarity", pd.DataFrame(columns=["model", "method", "layer"]))
         judged = judged[(judged["model"] == model) & (judged["method"] == measure)]
         return int(judged["layer"].iloc[0]) if len(judged) else None

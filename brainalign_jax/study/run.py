@@ -90,6 +90,7 @@ def run_study(
       output_dir: results.parquet, manifest.json, report.html and figures are written there, finished cells
         (subject x model x method) and embeddings are kept below it, and a second call computes only
         what is missing. None: nothing is written.
+      embedding: context, pooling, first token and the model's precision, of models given by name.
       computation: precision, and what is done at the same time; lowered to what the memory allows.
       max_memory: bytes that may be used, of the accelerators' memory where there are any, else of this
         process; None for 80 % of what there is.

@@ -208,3 +208,20 @@ def _name(name: str) -> bytes:
             f"{name!r} is no name in MATLAB; use letters, digits and _, a letter first, at most 63"
         )
     return name.encode()
+
+
+def nested_variables() -> dict[str, object]:
+    """Variables of every kind, for tests: an array, cells in cells, a struct array, and a struct."""
+    pair = np.empty((2, 1), object)
+    pair[0, 0], pair[1, 0] = "café", np.array([[1.5]])
+    cells = np.empty((3, 1), object)
+    cells[:, 0] = [pair, "plain", np.arange(6.0).reshape(2, 3)]
+    table = np.empty((1, 2), [("text", object), ("start", object)])
+    for index in range(2):
+        table[0, index] = (pair, np.array([[float(index)]]))
+    return {
+        "time": np.arange(8.0).reshape(4, 2),
+        "cells": cells,
+        "table": table,
+        "meta": {"number": 3.0, "grid": np.eye(3), "name": "one"},
+    }

@@ -106,7 +106,7 @@ def _read_vectors(folder: Path, n_words: int) -> dict[str, np.ndarray]:
 
 
 def export_kernels(dataset: Dataset, output_dir: str | Path) -> list[Path]:
-    """Write `SUBJECT.npz` for each person: inner products of word responses, float32, and the words.
+    """Write `SUBJECT.npz` for each person of a dataset: inner products of word responses, and the words.
 
     `ba.open_dataset("kernels", output_dir)` reads them. The products are of rows less their mean over the
     words, so that a large offset costs no digits; the mean's own products with the rows, and the rows' sums,

@@ -72,7 +72,8 @@ def run_abilities(
       models: names of models with a language-model head. output_dir: None writes nothing.
       texts: text files, for bits per character and word. pairs: minimal pairs, as `read_minimal_pairs` takes
         them. reading: reading times, as `read_reading_times`. choices: files of questions.
-      bos: as of `surprisal`.
+      plan: the context, resamples and intervals. bos: as of `surprisal`. command: recorded in the
+        manifest. progress: show each stage and the time to the end.
 
     Raises: ValueError where nothing is to be measured, or for files as of their readers, before a model is
       loaded; and for a model that predicts no words.

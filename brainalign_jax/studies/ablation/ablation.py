@@ -78,9 +78,11 @@ def run_ablation(
     """Switch off parts of models and score what is left; write ablation.parquet, manifest, figures, report.
 
     Args:
-      models: names as of `embed`. output_dir: None writes nothing. scoring: methods that decode words, ks,
-        lower and seed; ridge if not given. Its protocol is the audited one that fits the words if none is
-        given, with all axes of the vectors. cache_dir: of the intact vectors; below output_dir if not given.
+      dataset: an opened data set. models: names as of `embed`. output_dir: None writes nothing. plan: the
+        parts, and how they are switched off. scoring: methods that decode words, ks, lower and seed; ridge if
+        not given. Its protocol is the audited one that fits the words if none is given, with all axes of the
+        vectors. cache_dir: of the intact vectors; below output_dir if not given.
+      embedding, computation, command, simulated, progress: as of `run_study`.
 
     Raises: ValueError for static vectors, parts that a model lacks, methods that decode no words, or a choice
       of the protocol that fits responses or vectors to each fold.

@@ -57,7 +57,7 @@ def run_claims(
         data set, or the data set. models_dir: a folder of models' folders by the last part of their names.
         models: name -> the folder of a model, or its vectors. Models are also taken from the Hugging Face
         cache; nothing is downloaded.
-      progress: print each claim's outcome.
+      command: recorded in the manifest. progress: print each claim's outcome.
 
     A claim whose data or models are not here, and one that its study refuses, leave the others as they are.
     Claims that ask the same study share it.

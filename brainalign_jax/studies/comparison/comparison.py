@@ -59,9 +59,10 @@ def run_comparison(
     """Compare models with one another and with people; write comparison.parquet, manifest, figures, report.
 
     Args:
-      models: names as of `embed`, or vectors in memory. output_dir: None writes nothing. lower: word types
-        without regard to case. seed: of every draw and of untrained weights. cache_dir: of the vectors; below
-        output_dir if not given.
+      dataset: an opened data set. models: names as of `embed`, or vectors in memory. output_dir: None writes
+        nothing. plan: the measures, and what is drawn. lower: word types without regard to case. seed: of
+        every draw and of untrained weights. cache_dir: of the vectors; below output_dir if not given.
+      embedding, computation, command, simulated, progress: as of `run_study`.
 
     Raises: ValueError for a method that is no measure, fewer than 12 words that all people have responses to,
       or more than the memory holds.

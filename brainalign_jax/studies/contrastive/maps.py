@@ -194,7 +194,7 @@ def run_comparison(
 
     Args:
       trials: name of the method -> how it is trained. k: of the precision that is compared, one of
-        scoring.ks. every: steps between checkpoints.
+        scoring.ks. every: steps between checkpoints. The others as of `run_study`.
 
     Raises: ValueError for words presented more than once, unknown models, layers and protocols.
     """

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.files import output_folder, user_path
+from brainalign_jax.files import user_path
 from brainalign_jax.language import Embeddings
 from brainalign_jax.names import model_names
 from brainalign_jax.neural.readers import Dataset, list_datasets
@@ -89,17 +89,17 @@ def run_encoding(
 
     Args:
       dataset: of scans, whose time courses can be read. models: names, or vectors of the words in memory.
-      output_dir: None writes nothing. spaces: one to three feature spaces beside each model, see
-        `features.feature_spaces`. atlas, labels: image of regions on the recordings' grid, and their
-        names; if not given, columns with names (regions that the reader made) are regions, else all voxels
-        are one. surface: what maps are drawn on, too, see `surfaces.read_surface`. cache_dir: of word
-        vectors; below output_dir if not given.
-      max_memory: bytes; 80 % of what there is if not given.
+      output_dir: None writes nothing. plan: delays, folds, penalties, nuisances, shifts. spaces: one to three
+        feature spaces beside each model, see `features.feature_spaces`. atlas, labels: image of regions on
+        the recordings' grid, and their names; if not given, columns with names (regions that the reader made)
+        are regions, else all voxels are one. surface: what maps are drawn on, too, see
+        `surfaces.read_surface`. cache_dir: of word vectors; below output_dir if not given.
+      max_memory: bytes; 80 % of what there is if not given. command, progress: as of `run_study`.
 
     Raises: ValueError for a data set without time courses, an atlas or surface of another space, runs too
       short for delays, folds or shifts, and more than memory holds.
     """
-    output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    output, cache = outputs.output_and_cache(output_dir, cache_dir)
     names = model_names(models)
     if GROUP in dataset.subjects:
         raise ValueError(
@@ -118,7 +118,7 @@ def run_encoding(
     features.check_nuisances(dataset.stimulus, plan)
     drawn_on = surfaces.read_surface(surface) if surface else None
     computing.keep_compiled_programs()
-    cache = output and output / "cache" / "embeddings" if cache_dir is None else Path(cache_dir)
+    cache = cache and cache / "embeddings"
     told = Progress(
         {
             _READING: Stage(len(dataset.subjects), 5.0),
@@ -127,7 +127,7 @@ def run_encoding(
         },
         show=progress,
     )
-    missing = surfaces.page_missing(drawn_on) if drawn_on else ""
+    missing = surfaces.page_missing() if drawn_on else ""
     told.note(missing) if missing else None
     people = []
     with told.stage(_READING):

@@ -12,6 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 from brainalign_jax.files import user_path
+from brainalign_jax.neural.formats.images.grayordinates import HEMISPHERES, check_hemisphere
 from brainalign_jax.neural.formats.images.images import load_image
 from brainalign_jax.neural.space import VoxelSpace
 from brainalign_jax.neural.space.surfaces import CiftiSpace, SurfaceSpace
@@ -23,7 +24,6 @@ PAGE = "surface.html"
 # Of a white brain on a white page nothing is seen.
 _COLOURS = LinearSegmentedColormap.from_list("surface", ["#dcdcdc", OKABE_ITO[4], OKABE_ITO[1]])
 _GAP = 10.0  # mm between the hemispheres of the page
-_SIDES = "left", "right"
 _CORTEX = "CIFTI_STRUCTURE_CORTEX_LEFT", "CIFTI_STRUCTURE_CORTEX_RIGHT"
 
 
@@ -54,9 +54,10 @@ def read_surface(given: str | Sequence[str]) -> Surface:
         kinds = load_fsaverage(FSAVERAGE)
         sides = [kinds[kind].parts for kind in ("inflated", "pial", "white_matter")]
         shown, pial, white = (
-            [np.asarray(part[side].coordinates, np.float64) for side in _SIDES] for part in sides
+            [np.asarray(part[side].coordinates, np.float64) for side in HEMISPHERES]
+            for part in sides
         )
-        triangles = tuple(np.asarray(sides[0][side].faces) for side in _SIDES)
+        triangles = tuple(np.asarray(sides[0][side].faces) for side in HEMISPHERES)
         middle = tuple((outer + inner) / 2 for outer, inner in zip(pial, white, strict=True))
         return Surface(FSAVERAGE, tuple(shown), triangles, middle)
     if len(given) != 2:
@@ -65,7 +66,7 @@ def read_surface(given: str | Sequence[str]) -> Surface:
         )
     meshes = [
         _read_mesh(user_path(file, "surface", "a GIFTI surface"), side)
-        for file, side in zip(given, _SIDES, strict=True)
+        for file, side in zip(given, HEMISPHERES, strict=True)
     ]
     places, triangles = zip(*meshes, strict=True)
     return Surface(", ".join(map(str, given)), places, triangles, places)
@@ -88,14 +89,7 @@ def _read_mesh(path: Path, side: str) -> tuple[np.ndarray, np.ndarray]:
         )
     if not 0 <= triangles.min() <= triangles.max() < len(points):
         raise ValueError(f"{path} has triangles of points beyond its {len(points)}: write it anew")
-    for meta in (image.meta, arrays[0][0].meta):
-        named = str(meta.get("AnatomicalStructurePrimary", "")).lower()
-        other = _SIDES[1 - _SIDES.index(side)]
-        if named.endswith(other):
-            raise ValueError(
-                f"{path} is of the {other} hemisphere, as it says itself, and stands for the {side} one: "
-                "give LEFT,RIGHT"
-            )
+    check_hemisphere(image, side, path)
     return points.astype(np.float64), triangles
 
 
@@ -167,7 +161,7 @@ def draw(brain: BrainMap, quantity: str, label: str, surface: Surface) -> Figure
     axes = figure.subplots(1, 4, subplot_kw={"projection": "3d"})
     halves = np.split(values, [len(surface.places[0])])
     for number, panel in enumerate(axes):
-        side, view = _SIDES[number // 2], ("lateral", "medial")[number % 2]
+        side, view = HEMISPHERES[number // 2], ("lateral", "medial")[number % 2]
         plot_surf(
             [surface.shown[number // 2], surface.triangles[number // 2]],
             np.nan_to_num(halves[number // 2]),
@@ -185,12 +179,12 @@ def _top(values: np.ndarray) -> float:
     return max(float(np.nanmax(values, initial=0.0)), 1e-3)
 
 
-def page_missing(surface: Surface) -> str:
-    """Why surface.html cannot be made of any map; "" where it can."""
+def page_missing() -> str:
+    """Why surface.html cannot be made of any map, tried with a triangle; "" where it can."""
     from nilearn.plotting import view_surf
 
     try:
-        view_surf([surface.shown[0], surface.triangles[0]], np.arange(len(surface.shown[0])))
+        view_surf([np.eye(3), np.arange(3)[None]], np.arange(3))
     except ImportError:
         return f"there is no {PAGE}: nilearn needs plotly for it, pip install plotly"
     return ""
@@ -200,7 +194,7 @@ def write_page(brain: BrainMap, quantity: str, surface: Surface, folder: Path) -
     """Write surface.html, which turns without a network; "" or, where it could not, why."""
     from nilearn.plotting import view_surf
 
-    missing = page_missing(surface)
+    missing = page_missing()
     if missing:
         return missing
     values = on_surface(brain.values[quantity], brain.space, surface)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainalign_jax.files import output_folder, user_path
+from brainalign_jax.files import user_path
 from brainalign_jax.language import Embeddings
 from brainalign_jax.names import vectors_in
 from brainalign_jax.studies.figurative import report
@@ -41,6 +41,7 @@ from brainalign_jax.studies.figurative.vectors import (
 )
 from brainalign_jax.studies.options import Figurative
 from brainalign_jax.study import computation as computing
+from brainalign_jax.study import outputs
 from brainalign_jax.study.manifest import made_by
 from brainalign_jax.study.progress import Progress, Stage
 
@@ -68,11 +69,12 @@ def run_figurative(
       output_dir: None writes nothing. reference: literal sentences, as data; where none are given, the
         rewordings of sentences with several that follow (`literal_pairs`).
       static: a file of word vectors, whose mean is a sentence's vector. bos: as of `embed`. cache_dir: of
-        sentence vectors; below output_dir if not given.
+        sentence vectors; below output_dir if not given. plan: pooling, folds, draws. command, progress:
+        as of `run_study`.
 
     Raises: ValueError for too few sentences, or data as of `read_pairs`.
     """
-    output = None if output_dir is None else output_folder(output_dir, "output_dir")
+    output, cache = outputs.output_and_cache(output_dir, cache_dir)
     pairs, name = _drawn(data, plan)
     sets = {FIGURATIVE: pairs}
     if reference is not None:
@@ -83,7 +85,7 @@ def run_figurative(
     in_memory = vectors_in(models)
     names = names_of(models, static, plan)
     computing.keep_compiled_programs()
-    cache = output and output / "cache" / "embeddings" if cache_dir is None else Path(cache_dir)
+    cache = cache and cache / "embeddings"
     told = Progress(
         {_VECTORS: Stage(len(names), 20.0), _TESTS: Stage(len(sets), 10.0)}, show=progress
     )

@@ -72,10 +72,13 @@ def run_generalisation(
     """Score cells within and across conditions; write generalisation.parquet, manifest.json, report.html.
 
     Args:
-      conditions: two or more, as "concreteness<3;concreteness>=4"; see `conditions.condition_mask`.
-      output_dir: None writes nothing. scoring: methods, ks, layers, lower and seed; its protocol is the
-        audited one of isolated items, with candidates that are not scaled and all axes of the vectors,
-        where none is given. cache_dir: of word vectors; below output_dir if not given.
+      dataset: an opened data set. models: names, or vectors in memory. conditions: two or more, as
+        "concreteness<3;concreteness>=4"; see `conditions.condition_mask`.
+      output_dir: None writes nothing. plan: folds, matching, draws. scoring: methods, ks,
+        layers, lower and seed; its protocol is the audited one of isolated items, with candidates that are
+        not scaled and all axes of the vectors, where none is given. cache_dir: of word vectors; below
+        output_dir if not given.
+      embedding, computation, command, simulated, progress: as of `run_study`.
 
     Raises: ValueError for conditions that the words do not have, overlap, or have too few words.
     """

@@ -66,10 +66,12 @@ def run_languages(
     Args:
       datasets: one a language, each of words whose language is known, with shared sections.
       models: names of multilingual models, or `Embeddings` of one by the language of their words.
-      output_dir: None writes nothing. scoring: methods (ridge, procrustes), ks, layers, lower and seed.
+      output_dir: None writes nothing. plan: sections, purge, draws. scoring: methods (ridge, procrustes), ks,
+        layers, lower and seed.
       model_languages: model -> its language, where there are several models: their scores are then compared
         by whether they are of the people's language.
       cache_dir: of word vectors; below output_dir if not given.
+      embedding, computation, command, simulated, progress: as of `run_study`.
 
     Raises: ValueError for languages without people, shared sections, or a space that their people share.
     """

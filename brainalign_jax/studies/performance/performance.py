@@ -55,7 +55,8 @@ def run_performance(
         subject, dataset, layer, metric, n_params, width, family, step, reliability.
       tasks: tables of model, task, value and, where known, metric, stderr, family, n_params, width, step;
         results_*.json of lm-evaluation-harness, or a folder of them.
-      output_dir: None writes nothing. ablation: a folder of `brainalign ablate`.
+      output_dir: None writes nothing. ablation: a folder of `brainalign ablate`. plan: metric, tasks,
+        draws. command: recorded in the manifest.
 
     Raises: FileNotFoundError or ValueError naming the file and row that is wrong; where fewer than four
       models are on both sides, with the nearest names.

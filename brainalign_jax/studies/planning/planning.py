@@ -50,7 +50,8 @@ def run_planning(
       pilots: folders or tables of `run_study` with evidence (test=score, layers, size), `run_generalisation`
         (gap) or `run_ablation` (ablation). Several are of the same people and test with different numbers of
         words: how the effect grows with words is learnt from them, all else is the largest's.
-      output_dir: None writes nothing.
+      output_dir: None writes nothing. plan: the test, what varies, and the effect. command: recorded in the
+        manifest.
 
     Where the pilot does not show the effect nothing is planned, and all powers are NaN, unless plan.effect is
     given.
@@ -154,7 +155,8 @@ def run_pilots(
     """The pilots of `run_planning` for test=score, layers and size: a study of each share of the words.
 
     Words of a text are its beginning, isolated words drawn at random. scoring: ridge if not given, whose
-    layers inner folds choose. output_dir: a folder for each, pilot_WORDS, is written below it.
+    layers inner folds choose. output_dir: a folder for each, pilot_WORDS, is written below it. The others as
+    of `run_study`.
 
     Raises: ValueError for another test, or a share of fewer than twenty words.
     """

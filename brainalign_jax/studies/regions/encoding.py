@@ -49,7 +49,10 @@ def run_region_encoding(
 ) -> RegionTable:
     """Score a model beside the nuisances; write region_encoding.parquet, manifest.json, report.html.
 
-    model: as `language.embed` takes it. untrained: also its twin of random weights, where it has one.
+    Args:
+      recordings: of regions. model: as `embed` takes it. output_dir: of the files. encoding: delays,
+        folds, penalties, shifts. untrained: also the model's twin of random weights, where it has one.
+      command: recorded in the manifest. progress: is called with each line of what is being done.
 
     Raises: ValueError or FileNotFoundError for what the model, the folds or the shifts lack.
     """

@@ -62,10 +62,12 @@ def run_specifications(
     """Score every combination of choices; write specifications.parquet, manifest.json and report.html.
 
     Args:
-      models: names, or vectors in memory; each has a curve of its own.
+      dataset: an opened data set. models: names, or vectors in memory; each has a curve of its own.
       output_dir: None writes nothing. choices: choice -> levels (`choices.CHOICES`), as
         {"folds": "audited:shuffled", "metric": "p10"}; the others vary as they do by default.
-      cache_dir: of word vectors; below output_dir if not given. The rest as in `run_study`.
+      plan: draws and batches. lower: word types without regard to case. seed: of folds, draws and untrained
+        weights. cache_dir: of word vectors; below output_dir if not given.
+      embedding, computation, command, simulated, progress: as of `run_study`.
 
     Raises: ValueError for unknown choices and levels, one specification alone or too many, and as
     `run_study`.

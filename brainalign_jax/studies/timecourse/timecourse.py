@@ -73,9 +73,11 @@ def run_timecourse(
 
     Args:
       dataset: recordings with a time axis (`Dataset.epochs`). models: names, or vectors in memory.
-      output_dir: None writes nothing. scoring: protocol, layers, lower and seed; its methods and ks are those
-        of the plan. The audited protocol where none is given, with a purge gap of an epoch at least.
+      output_dir: None writes nothing. plan: windows, methods, draws. scoring: protocol, layers, lower and
+        seed; its methods and ks are those of the plan. The audited protocol where none is given, with a purge
+        gap of an epoch at least.
       cache_dir: of word vectors and finished scores; below output_dir if not given.
+      embedding, computation, command, simulated, progress: as of `run_study`.
 
     Raises: ValueError for vectors of one name, recordings without a time axis, windows that do not fit the
     epoch, epochs of people that differ in time, or too few words.

@@ -285,14 +285,15 @@ def describe(name: str, names: dict[str, str]) -> str:
 def signatures(tables: Sequence[ResultTable]) -> list[str]:
     """The failure signatures of Li et al. 2023 in the results of one or several data sets, in words.
 
-    Low precision on all data sets, families that disagree about size, and scores that fall with size.
+    Low scores (there: precision) on all data sets, families that disagree about size, and scores that fall
+    with size.
     """
     texts = []
     judged = [(table, overall(table)) for table in tables]
     judged = [(table, verdict) for table, verdict in judged if verdict is not None]
     if judged and all(verdict.level == "chance" for _, verdict in judged):
         names = ", ".join(str(table.rows["dataset"].iloc[0]) for table, _ in judged)
-        texts.append(f"Low precision everywhere: no score exceeds its null on {names}.")
+        texts.append(f"Low scores everywhere: no score exceeds its null on {names}.")
     for table, _ in judged:
         slopes = table.extras.get("scaling")
         if slopes is None or slopes.empty:

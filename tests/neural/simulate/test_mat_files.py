@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import scipy.io
+from simulate.matlab73 import nested_variables
 
 from brainalign_jax.neural.simulate.mat_files import replacing, write_mat
 
@@ -9,34 +10,18 @@ def blocks_of(data, size=3):
     return (data[:, first : first + size] for first in range(0, data.shape[1], size))
 
 
-def nested():
-    pair = np.empty((2, 1), object)
-    pair[0, 0], pair[1, 0] = "café", np.array([[1.5]])
-    cells = np.empty((3, 1), object)
-    cells[:, 0] = [pair, "plain", np.arange(6.0).reshape(2, 3)]
-    table = np.empty((1, 2), [("text", object), ("start", object)])
-    for index in range(2):
-        table[0, index] = (pair, np.array([[float(index)]]))
-    return {
-        "time": np.arange(8.0).reshape(4, 2),
-        "cells": cells,
-        "table": table,
-        "meta": {"number": 3.0, "grid": np.eye(3), "name": "one"},
-    }
-
-
 @pytest.mark.parametrize("compress", [0, 1, 6])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_level5_files_are_those_of_scipy(tmp_path, dtype, compress):
     data = np.random.default_rng(0).standard_normal((5, 8)).astype(dtype)
     path = tmp_path / "ours.mat"
-    write_mat(path, data.shape, dtype, blocks_of(data), nested(), compress=compress)
-    scipy.io.savemat(tmp_path / "theirs.mat", {"data": data, **nested()})
+    write_mat(path, data.shape, dtype, blocks_of(data), nested_variables(), compress=compress)
+    scipy.io.savemat(tmp_path / "theirs.mat", {"data": data, **nested_variables()})
     ours, theirs = scipy.io.loadmat(path), scipy.io.loadmat(tmp_path / "theirs.mat")
     np.testing.assert_array_equal(ours["data"], data)
     assert ours["data"].dtype == dtype
     assert list(ours)[3:] == ["data", "time", "cells", "table", "meta"]
-    for name in nested():
+    for name in nested_variables():
         assert repr(ours[name]) == repr(theirs[name])
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
 
@@ -44,7 +29,7 @@ def test_level5_files_are_those_of_scipy(tmp_path, dtype, compress):
 def test_equal_content_gives_equal_bytes(tmp_path):
     data = np.ones((5, 8))
     for name in "ab":
-        write_mat(tmp_path / name, data.shape, "f8", blocks_of(data), nested())
+        write_mat(tmp_path / name, data.shape, "f8", blocks_of(data), nested_variables())
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 

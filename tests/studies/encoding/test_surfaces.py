@@ -128,13 +128,12 @@ def test_nilearn_is_asked_for_before_anything_is_computed(meshes, monkeypatch):
             surfaces.read_surface(given)
 
 
-def test_a_missing_plotly_is_told_by_the_surface_alone(meshes, monkeypatch):
+def test_a_missing_plotly_is_told_before_anything_is_drawn(monkeypatch):
     def view_surf(*_, **__):
         raise ImportError("plotly")
 
-    surface = surfaces.read_surface(meshes)
     monkeypatch.setattr("nilearn.plotting.view_surf", view_surf)
-    assert "pip install plotly" in surfaces.page_missing(surface)
+    assert "pip install plotly" in surfaces.page_missing()
 
 
 def test_a_hemisphere_that_says_it_is_the_other_is_refused(tmp_path):
@@ -144,7 +143,9 @@ def test_a_hemisphere_that_says_it_is_the_other_is_refused(tmp_path):
         for name in ("Left", "Right")
     )
     assert surfaces.read_surface([left, right]).shown[0].shape == (6, 3)
-    with pytest.raises(ValueError, match=r"Right.surf.gii is of the right hemisphere.*LEFT,RIGHT"):
+    with pytest.raises(
+        ValueError, match=r"Right.surf.gii is of the right hemisphere.*for the left one"
+    ):
         surfaces.read_surface([right, left])
     with pytest.raises(ValueError, match=r"Left.surf.gii is of the left hemisphere"):
         surfaces.read_surface([left, left])

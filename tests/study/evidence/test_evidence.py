@@ -68,7 +68,7 @@ def test_what_is_in_the_brain_is_real_and_what_is_not_is_not(studies):
     overall = verdict.overall(absent)
     assert overall.answer == "No" and "no evidence of alignment" in overall.text
     assert verdict.signatures([absent]) == [
-        "Low precision everywhere: no score exceeds its null on planted."
+        "Low scores everywhere: no score exceeds its null on planted."
     ]
     assert verdict.signatures([planted, absent]) == []
 

@@ -20,6 +20,7 @@ from brainalign_jax.neural.formats.images.images import (
 )
 from brainalign_jax.neural.space import VoxelSpace
 
+HEMISPHERES = "left", "right"
 _CHUNK = 2**26  # bytes of a CIFTI-2 file read at once
 
 
@@ -30,7 +31,8 @@ def open_surfaces(left: Sequence[str | Path] = (), right: Sequence[str | Path] =
     one data array [vertices] a volume, or a single one [vertices, time]. Vertices that are zero or
     NaN in all volumes of all runs hold no data (the medial wall) and are no columns.
     GIFTI does not tell the TR in a unit that all programs agree on: give it to `times`.
-    The files are read now, and kept. Raises FileNotFoundError, or ValueError naming the file.
+    The files are read now, and kept. Raises FileNotFoundError, or ValueError naming the file, as of one
+    that says of itself that it is of the other hemisphere.
     """
     sides = [[Path(path) for path in side] for side in (left, right)]
     given_sides = [side for side in sides if side]
@@ -39,7 +41,10 @@ def open_surfaces(left: Sequence[str | Path] = (), right: Sequence[str | Path] =
             f"{len(sides[0])} files of the left and {len(sides[1])} of the right hemisphere are given; "
             "give one of each a run, or one hemisphere only"
         )
-    series = [[_read_gifti(path) for path in side] for side in sides]
+    series = [
+        [_read_gifti(path, side) for path in paths]
+        for paths, side in zip(sides, HEMISPHERES, strict=True)
+    ]
     lengths = [len(run) for run in series[0] or series[1]]
     indices, sizes = [], []
     for paths, runs in zip(sides, series, strict=True):
@@ -95,13 +100,26 @@ def open_cifti(paths: Sequence[str | Path]) -> ImageSource:
     return ImageSource(runs, spaces[0])
 
 
-def _read_gifti(path: Path) -> np.ndarray:
+def check_hemisphere(image, side: str, path: Path) -> None:
+    """Raise ValueError where a GIFTI image says itself that it is of the other hemisphere than `side`."""
+    other = HEMISPHERES[1 - HEMISPHERES.index(side)]
+    for meta in (image.meta, *(array.meta for array in image.darrays)):
+        named = str((meta or {}).get("AnatomicalStructurePrimary", "")).lower()
+        if named.endswith(other):
+            raise ValueError(
+                f"{path} is of the {other} hemisphere, as it says itself, and stands for the {side} one: "
+                "give the left one as left and the right one as right"
+            )
+
+
+def _read_gifti(path: Path, side: str) -> np.ndarray:
     """[time, vertices], float32 where that holds what the file stores, else float64."""
     import nibabel as nib
 
     image = load_image(path, "a GIFTI time series")
     if not isinstance(image, nib.GiftiImage):
         raise ValueError(f"{path} is not a GIFTI file; give a time series (.func.gii)")
+    check_hemisphere(image, side, path)
     arrays = image.darrays
     with readable(path, "a GIFTI time series"):
         meshes = ("NIFTI_INTENT_POINTSET", "NIFTI_INTENT_TRIANGLE")

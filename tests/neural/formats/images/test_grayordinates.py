@@ -15,13 +15,16 @@ from brainalign_jax.neural.formats.images.volumes import open_volumes
 RNG = np.random.default_rng(0)
 
 
-def write_gifti(path, values, intent="NIFTI_INTENT_TIME_SERIES"):
-    """values: [time, vertices], or a list of arrays."""
+def write_gifti(path, values, intent="NIFTI_INTENT_TIME_SERIES", structure=None):
+    """values: [time, vertices], or a list of arrays. structure: what the file says that it is of."""
     arrays = [
         nib.gifti.GiftiDataArray(np.asarray(array, "f4"), intent=intent, datatype="float32")
         for array in values
     ]
-    nib.GiftiImage(darrays=arrays).to_filename(path)
+    image = nib.GiftiImage(darrays=arrays)
+    if structure:
+        image.meta["AnatomicalStructurePrimary"] = structure
+    image.to_filename(path)
     return path
 
 
@@ -87,6 +90,16 @@ def test_surfaces_have_no_tr_of_their_own(tmp_path):
     with pytest.raises(ValueError, match=r"run_L.func.gii does not tell its TR.*tr="):
         source.times()
     np.testing.assert_array_equal(source.times(tr=2.0), [0, 2, 4, 6, 8])
+
+
+def test_hemispheres_that_were_swapped_are_refused(tmp_path):
+    values = RNG.standard_normal((5, 9))
+    left = write_gifti(tmp_path / "l.func.gii", values, structure="CortexLeft")
+    right = write_gifti(tmp_path / "r.func.gii", values, structure="CortexRight")
+    assert open_surfaces([left], [right]).shape == (5, 18)
+    message = r"r.func.gii is of the right hemisphere, as it says itself, .* the left one"
+    with pytest.raises(ValueError, match=message):
+        open_surfaces([right], [left])
 
 
 def test_surface_errors_name_the_file(tmp_path):
