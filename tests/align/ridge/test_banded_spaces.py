@@ -108,3 +108,33 @@ def test_models_and_candidates_of_two_to_four_spaces():
     assert sorted(np.round(grid[2:, 0] / grid[2:, 1], 4)) == [0.01, 0.1, 1, 10, 100]
     with pytest.raises(ValueError, match="ratios"):
         banded_spaces.simplex_grid(2, (1.5,))
+
+
+def test_a_space_far_above_the_others_leaves_them_what_they_say(rng):
+    """In float32 the others' eigenvalues are some hundred eps of the largest: more than rounding."""
+    n, n_test, alpha = 300, 60, 0.3
+    wide, narrow = rng.normal(size=(n, 400)), rng.normal(size=(n, 3))
+    wide = wide * np.arange(1, 401) ** -0.4
+    grams = np.stack([x @ x.T for x in (wide, narrow)])
+    grams /= np.trace(grams, axis1=1, axis2=2)[:, None, None] / n
+    signal = wide @ rng.normal(size=(400, 4))
+    targets = signal / signal.std(axis=0) + 0.5 * rng.normal(size=(n, 4))
+    gammas, alphas = np.array([[0.03, 0.97]]), np.array([alpha])
+    train = (np.arange(n) < n - n_test)[None].astype(float)
+    arrays = jax.tree.map(lambda x: np.float32(x), (grams, targets))
+    folds = banded_search.fold_rows(np.float32(train), np.float32(1 - train), np.float32)
+    none = np.zeros((1, n, 1), np.float32)
+    folds = folds._replace(nuisances=residual_ridge.NuisanceFit(none, none))
+    chosen = search(*arrays, folds, np.float32(gammas), np.ones((1, 2), bool), np.float32(alphas))
+    assert not np.asarray(chosen.gamma_index).any()
+    split = predictions(
+        *arrays, np.float32(train[0]), np.arange(n), np.float32(gammas), np.float32(alphas), chosen
+    )
+    kernel, own = np.tensordot(gammas[0], grams, 1), train[0] > 0
+    coefficients = np.linalg.solve(
+        kernel[np.ix_(own, own)] + alpha * np.eye(own.sum()), targets[own]
+    )
+    want = kernel[:, own] @ coefficients
+    np.testing.assert_allclose(split.each[0], want, atol=1e-3 * np.abs(want).max())
+    error = ((targets - want)[~own] ** 2).mean(axis=0)
+    np.testing.assert_allclose(np.asarray(chosen.errors)[0], error, rtol=1e-3)
