@@ -9,7 +9,10 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 _T = TypeVar("_T")
 _lock = threading.Lock()
@@ -27,13 +30,12 @@ def one_blas_thread() -> Iterator[None]:
     """
     # Only what is loaded is limited, and SciPy has a BLAS of its own, which JAX loads at its first SVD.
     import scipy.linalg  # noqa: F401
-    from threadpoolctl import threadpool_limits
 
     global _inside, _limits
     with _lock:
         if _inside == 0:
             _limits = contextlib.ExitStack()
-            _limits.enter_context(threadpool_limits(1, user_api="blas"))
+            _limits.enter_context(_libraries(len(sys.modules)).limit(limits=1, user_api="blas"))
         _inside += 1
     try:
         yield
@@ -42,6 +44,14 @@ def one_blas_thread() -> Iterator[None]:
             _inside -= 1
             if _inside == 0 and _limits is not None:
                 _limits.close()
+
+
+@functools.lru_cache(maxsize=1)
+def _libraries(n_modules: int) -> ThreadpoolController:
+    """The libraries of threads that are loaded: looked for anew where modules came since."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def in_turn(function: Callable) -> Callable:

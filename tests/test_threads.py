@@ -7,12 +7,14 @@ import sys
 import textwrap
 import threading
 import time
+import types
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import recordings
+import scipy.linalg  # noqa: F401  (its BLAS is there before one is asked for its threads)
 from threadpoolctl import threadpool_info
 
 import brainalign_jax as ba
@@ -36,6 +38,18 @@ def test_the_last_to_leave_gives_blas_its_threads_back():
     assert set(blas_threads()) == {1}
     second.__exit__(None, None, None)
     assert blas_threads() == before
+
+
+def test_libraries_are_looked_for_again_where_modules_came_since(monkeypatch):
+    """A library that brings its own BLAS, as PyTorch does, comes as a module."""
+    with one_blas_thread():
+        pass
+    looked = threads._libraries.cache_info().misses
+    with one_blas_thread():
+        assert threads._libraries.cache_info().misses == looked
+    monkeypatch.setitem(sys.modules, "module_with_a_blas", types.ModuleType("module_with_a_blas"))
+    with one_blas_thread():
+        assert threads._libraries.cache_info().misses == looked + 1
 
 
 def test_a_blas_that_is_loaded_later_has_one_thread_too():
