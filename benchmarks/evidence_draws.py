@@ -90,7 +90,7 @@ def scores(inputs: dict, types: np.ndarray | None = None) -> np.ndarray:
 def errors(inputs: dict, ours: np.ndarray, peers: dict, *, name: str) -> dict[str, float]:
     """The first draws against scores of exchanged vectors; of a penalty that is held, the mean alone."""
     del peers
-    said = {"mean rank accuracy less 1 / 2": abs(ours[:, 1].mean() - 0.5)}
+    said = {"mean rank accuracy beside chance": abs(ours[:, 1].mean() - 0.5)}
     if name.endswith("held"):
         return said
     words = inputs["responses"][0].stimulus

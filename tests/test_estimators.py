@@ -254,3 +254,14 @@ def test_clones_and_survives_joblib(rng, estimator):
     joblib.dump(fitted, file)
     file.seek(0)
     np.testing.assert_array_equal(joblib.load(file).predict(x), fitted.predict(x))
+
+
+def test_ridge_keeps_what_it_knows_beside_a_feature_far_above_the_others(rng):
+    """In float32 the others have eigenvalues of some hundred eps of the largest: more than rounding."""
+    x = rng.normal(size=(200, 300)).astype(np.float32)
+    x[:, 0] *= np.sqrt(1 / (300 * np.finfo(np.float32).eps))
+    y = (x[:, 1:] @ rng.normal(size=(299, 4)) / 8 + rng.normal(size=(200, 4))).astype(np.float32)
+    predicted = RidgeAligner(alphas=[30.0], cv=4).fit(x, y).predict(x)
+    wide = x.astype(float)
+    want = Ridge(30.0).fit(wide, y.astype(float)).predict(wide)
+    np.testing.assert_allclose(predicted, want, atol=0.03 * np.abs(want).max())

@@ -34,7 +34,7 @@ from brainalign_jax.studies.regions.encoding import run_region_encoding
 from brainalign_jax.studies.regions.recordings import alice_regions
 from brainalign_jax.studies.regions.table import RegionTable
 from brainalign_jax.studies.replication.replication import Grid, replicate
-from brainalign_jax.study import computation
+from brainalign_jax.study import computation, outputs
 from brainalign_jax.study.protocol import protocol
 from brainalign_jax.study.results import ResultTable
 from brainalign_jax.study.run import run_study
@@ -258,3 +258,13 @@ def test_empty_paths_of_models_and_events_are_refused(here, dataset_of_words):
     simulate_bids("b", words=["a", "b"] * 30, vectors=np.ones((60, 1)), outputs=("raw",))
     with pytest.raises(ValueError, match="events_dir is empty"):
         open_dataset("bids", "b", events_dir="")
+
+
+def test_the_cache_of_a_study_is_a_folder_that_can_be_written_to(here, monkeypatch):
+    output, cache = outputs.output_and_cache("out", "shared")
+    monkeypatch.chdir(here.parent)
+    assert (output, cache) == (here / "out", here / "shared")
+    assert outputs.output_and_cache(here / "out", None)[1] == here / "out" / "cache"
+    assert outputs.output_and_cache(None, None) == (None, None)
+    with pytest.raises(ValueError, match="cache_dir is empty"):
+        outputs.output_and_cache(None, " ")

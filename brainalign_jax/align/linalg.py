@@ -168,8 +168,8 @@ def rounding_share(shape: tuple[int, ...], dtype) -> float:
 
 
 def rank_tolerance(
-    largest: Float[Array, ""], shape: tuple[int, ...], beside: Float[Array, ""] | float = 0.0
-) -> Float[Array, ""]:
+    largest: Float[Array, "..."], shape: tuple[int, ...], beside: Float[Array, "..."] | float = 0.0
+) -> Float[Array, "..."]:
     """Size below which a singular value or eigenvalue of a matrix of that shape is rounding.
 
     largest: of them. beside: the size of numbers that the matrix is a difference of, as a Gram matrix that

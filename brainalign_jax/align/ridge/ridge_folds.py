@@ -258,6 +258,7 @@ def _spectrum(matrix: Array, size=0.0) -> tuple[Array, Array, Array]:
     Eigenvalues that are nothing but noise are zero. size: that of the numbers the matrix is a difference of.
     """
     eigenvalues, vectors = jnp.linalg.eigh(matrix)
-    unit = jnp.finfo(matrix.dtype).eps * jnp.maximum(eigenvalues[..., -1], size)
-    eigenvalues = jnp.where(eigenvalues > 10 * unit[..., None], eigenvalues, 0)
-    return eigenvalues, vectors, unit * max(10, matrix.shape[-1])
+    largest = jnp.maximum(eigenvalues[..., -1], size)
+    noise = 10 * jnp.finfo(matrix.dtype).eps * largest
+    eigenvalues = jnp.where(eigenvalues > noise[..., None], eigenvalues, 0)
+    return eigenvalues, vectors, linalg.rank_tolerance(largest, matrix.shape[-2:])
