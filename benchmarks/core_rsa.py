@@ -7,6 +7,7 @@ there is one in which both sides do the same.
 import jax
 import numpy as np
 from scipy.optimize import nnls
+from sklearn.preprocessing import normalize
 
 from benchmarks import peers
 from benchmarks.measure import Job
@@ -141,15 +142,11 @@ def _rsatoolbox_fits(inputs: dict):
     import rsatoolbox
 
     # Of unit length, float64: it stops at an absolute tolerance, and on larger RDMs never.
-    layers, targets = (_unit(inputs[side].astype(float)) for side in ("layers", "targets"))
+    layers, targets = (normalize(inputs[side].astype(float)) for side in ("layers", "targets"))
     model = rsatoolbox.model.ModelWeighted("layers", rsatoolbox.rdm.RDMs(layers))
     data = [rsatoolbox.rdm.RDMs(target[None]) for target in targets[:SAMPLE]]
     fit = rsatoolbox.model.fitter.fit_regress_nn
     return lambda: np.array([fit(model, target, method="corr") for target in data])
-
-
-def _unit(rdms: np.ndarray) -> np.ndarray:
-    return rdms / np.linalg.norm(rdms, axis=1, keepdims=True)
 
 
 def _weight_error(inputs: dict, weights: np.ndarray) -> float:

@@ -264,7 +264,5 @@ def test_the_cache_of_a_study_is_a_folder_that_can_be_written_to(here, monkeypat
     output, cache = outputs.output_and_cache("out", "shared")
     monkeypatch.chdir(here.parent)
     assert (output, cache) == (here / "out", here / "shared")
-    assert outputs.output_and_cache(here / "out", None)[1] == here / "out" / "cache"
-    assert outputs.output_and_cache(None, None) == (None, None)
     with pytest.raises(ValueError, match="cache_dir is empty"):
         outputs.output_and_cache(None, " ")

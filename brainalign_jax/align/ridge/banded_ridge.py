@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from brainalign_jax.align import linalg
 from brainalign_jax.align.array_types import Array, Float, Int, Shaped
-from brainalign_jax.align.ridge import filters
+from brainalign_jax.align.ridge import filters, ridge
 
 
 class BandedRidge(NamedTuple):
@@ -79,10 +79,9 @@ def refit(
         alpha = jax.lax.dynamic_slice(sorted_alphas, (start,), (batch,))
         y = jax.lax.dynamic_slice(centred, (0, start), (len(mask), batch))
         kernel = jnp.tensordot(gammas[index[0]], grams, 1, precision="highest")
-        size = jnp.where(mask > 0, jnp.diagonal(kernel), 0).max()
-        kernel = linalg.center_gram(kernel, mask) if fit_intercept else kernel
-        eigenvalues, basis = jnp.linalg.eigh(mask[:, None] * kernel * mask)
-        floor = linalg.rank_tolerance(eigenvalues[-1], kernel.shape, size)
+        _, eigenvalues, basis, floor = ridge.dual_spectrum(
+            kernel, mask, fit_intercept=fit_intercept
+        )
         # What is left out has no influence on any prediction.
         gain = filters.inverses(eigenvalues, alpha, floor).T
         solved = mask[:, None] * linalg.matmul(basis, linalg.matmul(basis.T, y) * gain)

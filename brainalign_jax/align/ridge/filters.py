@@ -59,7 +59,8 @@ def inverses(
     Among directions below the floor are some that the data know well enough: without them a kernel with a few
     eigenvalues far above the others loses what those have to say.
 
-    Args: as of `shrinkage`; eigenvalues may be negative by rounding.
+    Args: as of `shrinkage`. Eigenvalues that are negative by rounding share one null space with those just
+      above zero, of which no part may be left out alone: they count as zero.
     """
     alphas = jnp.asarray(alphas, eigenvalues.dtype)[:, None]
     known = (eigenvalues > floor) | (alphas > floor)

@@ -49,10 +49,8 @@ def factor(
       fit_intercept: centre by the training means; otherwise nothing is centred.
     """
     mask = linalg.training_mask(weights, gram.dtype)
-    kernel = linalg.center_gram(gram, mask) if fit_intercept else gram
-    eigenvalues, vectors = jnp.linalg.eigh(mask[:, None] * kernel * mask[None, :])
-    size = jnp.where(mask > 0, jnp.diagonal(gram), 0).max()
-    eigenvalues, vectors = _drop_null(eigenvalues, vectors, size)
+    kernel, eigenvalues, vectors, floor = dual_spectrum(gram, mask, fit_intercept=fit_intercept)
+    eigenvalues, vectors = _drop_null(eigenvalues, vectors, floor)
     basis = mask[:, None] * vectors
     return RidgeFactor(
         eigenvalues,
@@ -61,6 +59,19 @@ def factor(
         mask,
         jnp.asarray(fit_intercept, gram.dtype),
     )
+
+
+def dual_spectrum(
+    gram: Float[Array, "N N"], mask: Float[Array, " N"], *, fit_intercept: bool
+) -> tuple[Float[Array, "N N"], Float[Array, " N"], Float[Array, "N N"], Float[Array, ""]]:
+    """(kernel, eigenvalues, vectors, size of rounding) of the rows in the mask; arguments as of `factor`.
+
+    kernel: [N, N] centred with an intercept, of all rows. eigenvalues: ascending, rounding among them.
+    """
+    kernel = linalg.center_gram(gram, mask) if fit_intercept else gram
+    eigenvalues, vectors = jnp.linalg.eigh(mask[:, None] * kernel * mask[None, :])
+    size = jnp.where(mask > 0, jnp.diagonal(gram), 0).max()
+    return kernel, eigenvalues, vectors, linalg.rank_tolerance(eigenvalues[-1], gram.shape, size)
 
 
 def factor_primal(
@@ -89,7 +100,9 @@ def factor_primal(
 
 def _spectrum(train: Float[Array, "N V"]) -> tuple[Float[Array, " V"], Float[Array, "V V"]]:
     """Eigenvalues [V], ascending, and vectors [V, V] of train' train for rows [N, V]; zero where rounding."""
-    return _drop_null(*jnp.linalg.eigh(linalg.matmul(train.T, train)))
+    eigenvalues, vectors = jnp.linalg.eigh(linalg.matmul(train.T, train))
+    floor = linalg.rank_tolerance(eigenvalues[-1], vectors.shape)
+    return _drop_null(eigenvalues, vectors, floor)
 
 
 def _spectrum_beside_mean(
@@ -120,15 +133,10 @@ def _spectrum_beside_mean(
 
 
 def _drop_null(
-    eigenvalues: Float[Array, " R"],
-    vectors: Float[Array, "N R"],
-    size: Float[Array, ""] | float = 0.0,
+    eigenvalues: Float[Array, " R"], vectors: Float[Array, "N R"], floor: Float[Array, ""]
 ) -> tuple[Float[Array, " R"], Float[Array, "N R"]]:
-    """Zero the directions that are rounding: they carry no signal, and a tiny alpha would blow them up.
-
-    size: that of the numbers the matrix is a difference of.
-    """
-    keep = eigenvalues > linalg.rank_tolerance(eigenvalues[-1], vectors.shape, size)
+    """Zero the directions that are rounding: they carry no signal, and a tiny alpha would blow them up."""
+    keep = eigenvalues > floor
     return jnp.where(keep, eigenvalues, 0), vectors * keep.astype(vectors.dtype)
 
 

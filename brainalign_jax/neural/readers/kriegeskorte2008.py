@@ -33,7 +33,7 @@ def read_kriegeskorte2008(
     correlation distances are the release's to 1e-6. Columns are no voxels. Items are "image01" to "image92"
     in the release's order (12 parts of human bodies, 12 human faces, 12 parts of animals' bodies, 12 faces of
     animals, 23 natural and 21 artificial objects): pictures, no words. Language models are refused: the
-      numbers of the names tell the order, and so the kinds of objects.
+    numbers of the names tell the order, and so the kinds of objects.
     Raises: FileNotFoundError, or ValueError naming the file and what is wrong: shapes, names, or RDMs that no
       patterns have.
     Reference: Kriegeskorte et al. 2008, Neuron 60:1126-1141.

@@ -127,8 +127,8 @@ def run_encoding(
         },
         show=progress,
     )
-    missing = surfaces.page_missing() if drawn_on else ""
-    told.note(missing) if missing else None
+    if drawn_on and (missing := surfaces.page_missing()):
+        told.note(missing)
     people = []
     with told.stage(_READING):
         for subject in dataset.subjects:
